@@ -1,0 +1,179 @@
+"""Flags from dataclasses and back: flat names, one JSON file of the same keys. No logic of any command."""
+
+import argparse
+import difflib
+import json
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+from r2gengpt.errors import InputError
+
+T = typing.TypeVar("T")
+
+ALIASES = {"llama_model": "lm_model", "llm_model": "lm_model", "prompt": "instruction", "n_beams": "beam_size"}
+"""Old name → today's flag."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose errors are `InputError`s: one line, and unknown flags with the nearest name."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse would print with its usage text."""
+        raise InputError(message)
+
+
+def parse_bool(text: str) -> bool:
+    """True/False in any case, yes/no, 1/0."""
+    word = text.lower()
+    if word in ("true", "yes", "1"):
+        return True
+    if word in ("false", "no", "0"):
+        return False
+    raise argparse.ArgumentTypeError(f"{text}: must be True or False")
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A field's type taken apart: the scalar, whether None is allowed, whether it is a list."""
+
+    scalar: type
+    optional: bool
+    many: bool
+
+    def convert(self, text: str) -> Any:
+        if self.optional and text.lower() == "none":
+            return None
+        if self.scalar is bool:
+            return parse_bool(text)
+        try:
+            return self.scalar(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text}: must be {_WORDS[self.scalar]}") from None
+
+    def check(self, value: Any, name: str) -> Any:
+        """The JSON value in the field's own type."""
+        if value is None and self.optional:
+            return None
+        if self.many and isinstance(value, list):
+            return tuple(_Kind(self.scalar, False, False).check(item, name) for item in value)
+        if self.scalar is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if self.many or not isinstance(value, self.scalar) or (isinstance(value, bool) and self.scalar is not bool):
+            wanted = f"a list of {self.scalar.__name__}" if self.many else _WORDS[self.scalar]
+            raise InputError(f"--config: {name} is {json.dumps(value)}, must be {wanted}")
+        return value
+
+
+_WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "True or False"}
+
+
+def _kind(hint: Any) -> _Kind:
+    optional = isinstance(hint, types.UnionType)
+    if optional:
+        (hint,) = [arg for arg in typing.get_args(hint) if arg is not type(None)]
+    many = typing.get_origin(hint) is tuple
+    return _Kind(typing.get_args(hint)[0] if many else hint, optional, many)
+
+
+def _kinds(configs: Iterable[type]) -> dict[str, _Kind]:
+    return {name: _kind(hint) for config in configs for name, hint in typing.get_type_hints(config).items()}
+
+
+def _names(name: str) -> list[str]:
+    """`--lm_model` and `--lm-model`, for the field and its old names."""
+    every = [name, *(old for old, new in ALIASES.items() if new == name)]
+    return list(dict.fromkeys(f"--{form}" for n in every for form in (n, n.replace("_", "-"))))
+
+
+def add_flags(parser: argparse.ArgumentParser, configs: Iterable[type]) -> None:
+    """Add a flag for every field of the dataclasses, one help group each, and `--config`."""
+    parser.add_argument("--config", metavar="FILE", help="JSON file of the same names; flags win over it")
+    for config in configs:
+        group = parser.add_argument_group((config.__doc__ or config.__name__).splitlines()[0].rstrip("."))
+        hints = typing.get_type_hints(config)
+        for f in fields(config):
+            kind = _kind(hints[f.name])
+            shown = " ".join(map(str, f.default)) if kind.many else f.default
+            convert: Callable[[str], Any] = kind.convert
+            extra: dict[str, Any] = {}
+            if kind.many:
+                extra["nargs"] = "+"
+            elif kind.scalar is bool:
+                extra.update(nargs="?", const=True)
+            group.add_argument(
+                *_names(f.name),
+                dest=f.name,
+                type=convert,
+                default=argparse.SUPPRESS,
+                metavar=f.name.split("_")[-1].upper(),
+                help=f"{f.metadata['help']} (default: {shown})".replace("%", "%%"),
+                **extra,
+            )
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """' (did you mean X?)' for the most similar known name, or nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """Parse, refusing unknown flags by name with the nearest known one.
+
+    Raises:
+        InputError: unknown flag, missing or malformed value.
+    """
+    space, unknown = parser.parse_known_args(argv)
+    if unknown:
+        flag = unknown[0].split("=")[0]
+        known = [name for action in parser._actions for name in action.option_strings]
+        if flag.startswith("-"):
+            raise InputError(f"unknown flag {flag}{nearest(flag, known)}")
+        raise InputError(f"unexpected argument {flag}")
+    return space
+
+
+def read_json_object(path: str, flag: str) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        InputError: no such file, not JSON, or not an object.
+    """
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{flag} {path}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise InputError(f"{flag} {path}: not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{flag} {path}: must hold a JSON object, holds a {type(value).__name__}")
+    return value
+
+
+def given_values(space: argparse.Namespace, configs: Sequence[type]) -> dict[str, Any]:
+    """What the user set: the `--config` file's keys under the flags of the command line.
+
+    Raises:
+        InputError: the file has an unknown key or a value of the wrong type.
+    """
+    kinds = _kinds(configs)
+    given: dict[str, Any] = {}
+    if space.config is not None:
+        for key, value in read_json_object(space.config, "--config").items():
+            name = ALIASES.get(key, key).replace("-", "_")
+            if name not in kinds:
+                raise InputError(f"--config {space.config}: unknown key {key}{nearest(key, kinds)}")
+            given[name] = kinds[name].check(value, name)
+    for name, value in vars(space).items():
+        if name in kinds:
+            given[name] = tuple(value) if isinstance(value, list) else value
+    return given
+
+
+def make(config: type[T], given: Mapping[str, Any]) -> T:
+    """The dataclass made of its share of the given values; the rest by default."""
+    return config(**{f.name: given[f.name] for f in fields(config) if f.name in given})  # type: ignore[arg-type]

@@ -1,0 +1,250 @@
+"""Every setting of the program as frozen dataclasses, checked when made. No torch, no files.
+
+A field is a flag of the same name (`cli.bridge`); its help text and allowed values stand in the field's metadata.
+Defaults are the original's (configs/config.py) where it has the flag; a differing default says why in its help text.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from r2gengpt.errors import InputError
+
+DEFAULT_INSTRUCTION = "Generate a comprehensive and detailed diagnosis report for this chest xray image."
+ALIGNMENTS = {"shallow": (True, False), "delta": (True, True), "deep": (False, False)}
+"""Alignment → (freeze_vm, vis_use_lora), as the original's paper names them (arXiv 2309.09812, section 2.3)."""
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    choices: Sequence[str] | None = None,
+    low: float | None = None,
+    above: float | None = None,
+    high: float | None = None,
+) -> Any:
+    """A dataclass field with its help text, its allowed words, or its range (`low`/`high` inclusive, `above` not)."""
+    return field(
+        default=default, metadata={"help": help, "choices": choices, "low": low, "above": above, "high": high}
+    )
+
+
+def check_fields(config: Any) -> None:
+    """Check each field of a dataclass instance against its metadata.
+
+    Raises:
+        InputError: the first value out of its range or words, with the flag's name and the limit.
+    """
+    for f in fields(config):
+        value, meta = getattr(config, f.name), f.metadata
+        if value is None:
+            continue
+        if meta.get("choices") and value not in meta["choices"]:
+            raise InputError(f"--{f.name} {value}: choose from {', '.join(meta['choices'])}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"--{f.name} {value}: must be a finite number")
+        for bound, fails, words in (
+            ("low", lambda v, b: v < b, "at least"),
+            ("above", lambda v, b: v <= b, "above"),
+            ("high", lambda v, b: v > b, "at most"),
+        ):
+            if meta.get(bound) is not None and fails(value, meta[bound]):
+                raise InputError(f"--{f.name} {value}: must be {words} {meta[bound]}")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What the model is made of and which of its parts are trained. Stored with the weights."""
+
+    vision_model: str = option("microsoft/swin-base-patch4-window7-224", "vision encoder: hub name or directory")
+    lm_model: str = option("stabilityai/stablelm-3b-4e1t", "language model: hub name or directory")
+    alignment: str | None = option(
+        None, "shallow, delta or deep: sets --freeze_vm and --vis_use_lora together", choices=tuple(ALIGNMENTS)
+    )
+    freeze_vm: bool = option(True, "freeze the vision encoder (False is deep alignment)")
+    vis_use_lora: bool = option(False, "LoRA on the vision encoder (delta alignment)")
+    vis_r: int = option(16, "rank of the vision encoder's LoRA", low=1)
+    vis_alpha: int = option(16, "scale of the vision encoder's LoRA", low=1)
+    vis_lora_targets: tuple[str, ...] = option(("q", "v"), "vision layers that get LoRA, by role or module name")
+    llm_use_lora: bool = option(False, "LoRA on the language model")
+    llm_r: int = option(16, "rank of the language model's LoRA", low=1)
+    llm_alpha: int = option(16, "scale of the language model's LoRA", low=1)
+    llm_lora_targets: tuple[str, ...] = option(
+        ("q", "k", "v", "o", "gate", "up", "down"), "language-model layers that get LoRA, by role or module name"
+    )
+    lora_dropout: float = option(0.1, "dropout before every LoRA layer", low=0.0, high=0.95)
+    global_only: bool = option(False, "one pooled image token instead of all patches")
+    fusion: str = option("mean", "several views: mean of their features, or concat", choices=("mean", "concat"))
+    image_tokens: int | None = option(None, "pool the patch grid of a view to this many tokens (a square)", low=1)
+    feature_norm: str = option(
+        "none",
+        "standardize: centre and scale the encoder's features by statistics of the training images",
+        choices=("none", "standardize"),
+    )
+    low_resource: bool = option(False, "language model in 8 bits (needs bitsandbytes)")
+    dtype: str = option(
+        "auto",
+        "frozen weights in memory; auto: bfloat16 where --precision or the device has it, else float32",
+        choices=("auto", "float32", "bfloat16", "float16"),
+    )
+    end_sym: str | None = option(None, "end symbol: one token; None is the tokenizer's own")
+    instruction: str = option(DEFAULT_INSTRUCTION, "what the prompt asks for")
+    trust_remote_code: bool = option(False, "run Python code that comes with a checkpoint")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.alignment is not None:
+            freeze, lora = ALIGNMENTS[self.alignment]
+            for name, wanted in (("freeze_vm", freeze), ("vis_use_lora", lora)):
+                value, default = getattr(self, name), type(self).__dataclass_fields__[name].default
+                if value != wanted and value != default:
+                    raise InputError(f"--alignment {self.alignment} sets --{name} {wanted}, but --{name} is {value}")
+                object.__setattr__(self, name, wanted)
+        if not self.freeze_vm and self.vis_use_lora:
+            raise InputError("--freeze_vm False trains the whole vision encoder: --vis_use_lora True has nothing to add")
+        if self.image_tokens is not None and math.isqrt(self.image_tokens) ** 2 != self.image_tokens:
+            raise InputError(f"--image_tokens {self.image_tokens}: must be a square number (1, 4, 9, 16, …)")
+        if self.global_only and self.image_tokens is not None:
+            raise InputError("--global_only True leaves one token a view: --image_tokens has nothing to pool")
+        if not self.instruction.strip():
+            raise InputError("--instruction is empty: the prompt needs at least one word")
+
+    @property
+    def vision_is_frozen(self) -> bool:
+        """True where no gradient reaches the vision encoder (shallow alignment)."""
+        return self.freeze_vm and not self.vis_use_lora
+
+
+LENGTHS = {"iu_xray": (60, 40, 100), "mimic_cxr": (100, 80, 120), "plain": (100, 0, 120)}
+"""Data set → default (max_length, min_new_tokens, max_new_tokens): the original's scripts for its two data sets."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the studies are and how they are read."""
+
+    dataset: str = option("mimic_cxr", "whose report cleaner to use; plain: text as it is", choices=tuple(LENGTHS))
+    annotation: str = option("./data/mimic_cxr/annotation.json", "annotation file in R2Gen's format")
+    base_dir: str = option("./data/mimic_cxr/images", "directory that image paths are relative to")
+    max_length: int | None = option(None, "report tokens learnt, end token included; None: by --dataset", low=2)
+    batch_size: int = option(6, "studies a training step (per device)", low=1)
+    val_batch_size: int = option(16, "studies a validation batch", low=1)
+    test_batch_size: int = option(16, "studies a test batch", low=1)
+    num_workers: int = option(0, "processes that read images (the original's 8 suits a large machine)", low=0)
+    prefetch_factor: int = option(4, "batches each worker reads ahead", low=1)
+    augment: bool = option(False, "training images: small random shifts, turns and contrast changes (never a mirror)")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @property
+    def report_tokens(self) -> int:
+        """`max_length`, or the data set's own."""
+        return self.max_length if self.max_length is not None else LENGTHS[self.dataset][0]
+
+
+@dataclass(frozen=True)
+class DecodeConfig:
+    """How text is generated."""
+
+    beam_size: int = option(3, "beams; 1 is greedy (or plain sampling)", low=1)
+    do_sample: bool = option(False, "sample instead of taking the most likely token")
+    temperature: float = option(0.0, "sampling temperature; 0: the model's own distribution", low=0.0)
+    top_p: float = option(1.0, "sampling: smallest set of tokens with this probability", above=0.0, high=1.0)
+    top_k: int = option(0, "sampling: this many likeliest tokens; 0: all", low=0)
+    min_new_tokens: int | None = option(None, "shortest report in tokens; None: by --dataset", low=0)
+    max_new_tokens: int | None = option(None, "longest report in tokens; None: by --dataset", low=1)
+    repetition_penalty: float = option(2.0, "divides the score of tokens already generated; 1: off", above=0.0)
+    length_penalty: float = option(2.0, "beam scores are divided by length to this power")
+    no_repeat_ngram_size: int = option(
+        0, "no n-gram of this size twice; 0: off (the original's 2 was never passed on, so its results had it off)", low=0
+    )
+    num_beam_groups: int = option(1, "only 1: diverse beam search is no longer part of transformers", low=1)
+    diversity_penalty: float = option(0.0, "only 0: belongs to diverse beam search", low=0.0)
+    decode_seed: int = option(42, "seed of sampling", low=0)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.num_beam_groups != 1 or self.diversity_penalty != 0.0:
+            raise InputError(
+                f"--num_beam_groups {self.num_beam_groups} --diversity_penalty {self.diversity_penalty}: diverse beam "
+                "search was removed from transformers 5; use 1 and 0, or --do_sample True"
+            )
+        low, high = self.min_new_tokens, self.max_new_tokens
+        if low is not None and high is not None and low > high:
+            raise InputError(f"--min_new_tokens {low} is more than --max_new_tokens {high}")
+
+    def for_dataset(self, dataset: str) -> "DecodeConfig":
+        """The same settings with the lengths that were left open taken from the data set's row in `LENGTHS`."""
+        _, low, high = LENGTHS[dataset]
+        maximum = self.max_new_tokens if self.max_new_tokens is not None else max(high, self.min_new_tokens or 0)
+        minimum = self.min_new_tokens if self.min_new_tokens is not None else min(low, maximum)
+        return replace(self, min_new_tokens=minimum, max_new_tokens=maximum)
+
+
+SCORES = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr", "val_loss")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long, how fast, on what, and where the results go."""
+
+    savedmodel_path: str = option("save/mimic/v1", "directory of the run")
+    ckpt_file: str | None = option(None, "checkpoint directory to start from (weights only)")
+    delta_file: str | None = option(None, "as --ckpt_file: the original's name for trained weights")
+    resume: bool = option(True, "go on where an unfinished run in --savedmodel_path stopped")
+    overwrite: bool = option(False, "start anew in a directory that holds a run")
+    test: bool = option(False, "no training: score the test split")
+    validate: bool = option(False, "no training: score the validation split")
+    learning_rate: float = option(1e-4, "peak learning rate", above=0.0)
+    min_learning_rate: float = option(1e-6, "learning rate at the end of the cosine", low=0.0)
+    warmup_ratio: float = option(0.03, "share of all steps in which the rate rises", low=0.0, high=1.0)
+    weight_decay: float = option(0.01, "AdamW's weight decay", low=0.0)
+    gradient_clip_val: float | None = option(None, "largest gradient norm", above=0.0)
+    accumulate_grad_batches: int = option(1, "batches an optimizer step", low=1)
+    max_epochs: int = option(3, "passes over the training split", low=1)
+    max_steps: int = option(-1, "optimizer steps; -1: by --max_epochs", low=-1)
+    patience: int | None = option(None, "stop after this many validations without a better score", low=1)
+    scorer_types: tuple[str, ...] = option(("Bleu_4", "CIDEr"), "scores that choose the best checkpoint")
+    weights: tuple[float, ...] = option((0.5, 0.5), "weight of each of --scorer_types")
+    seed: int = option(42, "seed of order, dropout and new weights", low=0)
+    devices: str = option("auto", "how many devices (the original's 2 needs two GPUs)")
+    num_nodes: int = option(1, "machines", low=1)
+    accelerator: str = option("auto", "device kind", choices=("auto", "cpu", "gpu", "cuda", "mps", "tpu", "hpu"))
+    strategy: str = option("auto", "Lightning strategy, as ddp")
+    precision: str = option(
+        "bf16-mixed",
+        "arithmetic",
+        choices=("bf16-mixed", "16-mixed", "32-true", "bf16-true", "32", "16", "bf16"),
+    )
+    limit_train_batches: float = option(1.0, "share (float ≤ 1) or number of training batches", low=0.0)
+    limit_val_batches: float = option(1.0, "share or number of validation batches", low=0.0)
+    limit_test_batches: float = option(1.0, "share or number of test batches", low=0.0)
+    val_check_interval: float = option(1.0, "validate after this share of an epoch (or number of batches)", above=0.0)
+    num_sanity_val_steps: int = option(2, "validation batches before training", low=0)
+    every_n_train_steps: int = option(0, "save the state for --resume every n steps; 0: once an epoch", low=0)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if len(self.scorer_types) != len(self.weights) or not self.weights:
+            raise InputError(f"--weights has {len(self.weights)} numbers for {len(self.scorer_types)} --scorer_types")
+        for name in self.scorer_types:
+            if name not in SCORES:
+                raise InputError(f"--scorer_types {name}: choose from {', '.join(SCORES)}")
+        if self.max_steps == 0:
+            raise InputError("--max_steps 0: must be at least 1, or -1 for --max_epochs")
+        if self.devices != "auto" and not (self.devices.isdecimal() and int(self.devices) > 0):
+            raise InputError(f"--devices {self.devices}: must be auto or a number of at least 1")
+        if self.ckpt_file is not None and self.delta_file is not None:
+            raise InputError("--ckpt_file and --delta_file both name weights to start from: give one")
+        if self.min_learning_rate > self.learning_rate:
+            raise InputError(f"--min_learning_rate {self.min_learning_rate} is above --learning_rate {self.learning_rate}")
+        if self.test and self.validate:
+            raise InputError("--test and --validate: give one")
+
+    @property
+    def start_from(self) -> str | None:
+        """The checkpoint directory whose weights the run starts from, under either name."""
+        return self.ckpt_file if self.ckpt_file is not None else self.delta_file

@@ -1,0 +1,1 @@
+"""From annotation files and images to batches of tensors. No Lightning, no models."""

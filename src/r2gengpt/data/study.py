@@ -1,0 +1,22 @@
+"""A study and its parts as records. No files are opened here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Study:
+    """One examination: its views and what was written of them.
+
+    `report` is the text as the annotation holds it (cleaning is the reader's choice); empty where none is known.
+    `image_paths` are resolved below the base directory, at least one, in the annotation's order.
+    """
+
+    id: str
+    image_paths: tuple[Path, ...]
+    report: str = ""
+    split: str = ""
+    indication: str = ""
+    findings: str = ""
+    impression: str = ""
+    views: tuple[str, ...] = ()

@@ -1,0 +1,5 @@
+"""The one error a user causes. Not for faults of ours: those keep their tracebacks."""
+
+
+class InputError(ValueError):
+    """The user's input is wrong: one line that names the value, the limit and the flag. The program exits with 2."""

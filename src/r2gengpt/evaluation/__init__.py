@@ -1,0 +1,1 @@
+"""From a split to predictions, scores and a report page. No training."""

@@ -1,0 +1,1 @@
+"""Scores of reports: protocols, BLEU, ROUGE-L, CIDEr-D. No torch."""

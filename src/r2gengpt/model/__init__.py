@@ -1,0 +1,1 @@
+"""The Hugging Face trio: configuration, processor and model. No downloads, no training."""
