@@ -1,0 +1,57 @@
+"""What a program reaches that never looks at an image, and how varied a model's outputs are. Texts only, no metric."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+CONSTANT_REPORT = (
+    "The heart size is normal. The mediastinal contours are normal. The lungs are clear. "
+    "There is no pleural effusion or pneumothorax. There is no acute bony abnormality."
+)
+"""A normal report in the phrases that most chest X-ray reports share, written for this program."""
+
+COLLAPSED_SHARE = 0.05
+
+
+def most_frequent(reports: Sequence[str]) -> str:
+    """The report that occurs most often, the first one of several.
+
+    Raises:
+        ValueError: no reports.
+    """
+    return max(Counter(reports).items(), key=lambda item: item[1])[0]
+
+
+def random_reports(reports: Sequence[str], studies: int, seed: int) -> list[str]:
+    """One report for each study, drawn with replacement."""
+    return [reports[i] for i in np.random.default_rng(seed).integers(0, len(reports), size=studies)]
+
+
+def shuffled(texts: Sequence[str], seed: int) -> list[str]:
+    """Each text moved to another place: the output for another study's images.
+
+    A model that reads nothing but the images and decodes without chance writes just this when images are shuffled
+    between studies, so its score here is the score with shuffled images.
+    """
+    order = np.random.default_rng(seed).permutation(len(texts))
+    moved = list(texts)
+    for place, source in zip(order, np.roll(order, 1), strict=True):
+        moved[place] = texts[source]
+    return moved
+
+
+def commonest_share(texts: Sequence[str]) -> float:
+    """The share of texts that equal the commonest one."""
+    return max(Counter(texts).values()) / len(texts)
+
+
+def is_collapsed(texts: Sequence[str]) -> bool:
+    """Whether there are fewer different texts than 5 % of all: the mark of a model that ignores its images."""
+    return len(set(texts)) < COLLAPSED_SHARE * len(texts)
+
+
+def share_found(references: Sequence[Sequence[str]], reports: Sequence[str]) -> float:
+    """The share of studies of which a reference occurs word for word among the reports."""
+    known = set(reports)
+    return sum(any(text in known for text in several) for several in references) / len(references)
