@@ -1,0 +1,226 @@
+"""R2Gen's annotation file to studies and back, checked on the way in. Opens no image."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from r2gengpt.data.study import Study
+from r2gengpt.errors import InputError
+
+SPLITS = ("train", "val", "test")
+_TEXTS = ("indication", "findings", "impression")
+_WORDS: dict[type, str] = {str: "a text", list: "a list", dict: "an object"}
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What a data-set preparation wrote: studies of each split, and how many were left out for which reason."""
+
+    path: Path
+    studies: Mapping[str, int]
+    skipped: Mapping[str, int]
+
+
+class _Base:
+    """A base directory that image paths may not leave, by `..`, as absolute paths, or through symbolic links."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.real = os.path.realpath(directory)
+        self._seen: dict[tuple[str, ...], str] = {(): self.real}
+
+    def _directory(self, parts: tuple[str, ...]) -> str:
+        """The real path of a directory below the base; the file system is asked about each only once."""
+        if parts not in self._seen:
+            self._seen[parts] = _follow(os.path.join(self._directory(parts[:-1]), parts[-1]))  # noqa: PTH118
+        return self._seen[parts]
+
+    def resolve(self, text: str, where: str) -> Path:
+        """The path below the base directory that `text` names; the file need not exist."""
+        parts = tuple(part for part in text.split("/") if part not in ("", "."))
+        if not parts or "\0" in text:
+            raise InputError(f"{where}: image path {text!r} names no file")
+        if text[0] in "/\\" or os.path.isabs(text):  # noqa: PTH117 (hot path: 270,000 of them in MIMIC-CXR)
+            raise InputError(f"{where}: image path {text} is absolute: must be relative to --base_dir {self.directory}")
+        if ".." in parts or ".." in text.split("\\"):
+            raise InputError(f"{where}: image path {text} holds '..': must stay inside --base_dir {self.directory}")
+        real = _follow(os.path.join(self._directory(parts[:-1]), parts[-1]))  # noqa: PTH118
+        if not real.startswith(os.path.join(self.real, "")):  # noqa: PTH118
+            raise InputError(
+                f"{where}: image path {text} leads through a symbolic link outside --base_dir {self.directory}"
+            )
+        return Path(real)
+
+
+def _follow(path: str) -> str:
+    """The path itself, or what it leads to if it is a symbolic link."""
+    return os.path.realpath(path) if os.path.islink(path) else path  # noqa: PTH114
+
+
+def _field(record: Mapping[str, Any], key: str, kind: type, where: str) -> Any:
+    """A field of a study's record, which must be there and of the type."""
+    if key not in record:
+        raise InputError(f"{where} has no {key}")
+    value = record[key]
+    if not isinstance(value, kind):
+        raise InputError(f"{where}: {key} is {json.dumps(value)[:60]}, must be {_WORDS[kind]}")
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{where}: {key} holds half a surrogate pair, which is no character") from None
+    return value
+
+
+def _texts(record: Mapping[str, Any], key: str, where: str) -> list[str]:
+    """A field that is a list of texts."""
+    item = f"{key} item"
+    return [_field({item: value}, item, str, where) for value in _field(record, key, list, where)]
+
+
+def _study(record: Any, split: str, index: int, base: _Base, flag: str) -> Study:
+    """One record of the file as a study."""
+    where = f"{flag}: {split} study {index}"
+    if not isinstance(record, dict):
+        raise InputError(f"{where} is {json.dumps(record)[:60]}, must be an object")
+    name = _field(record, "id", str, where)
+    if not name.strip():
+        raise InputError(f"{where}: id is empty")
+    where = f"{where} ({name})"
+    report = _field(record, "report", str, where)
+    if split != "test" and not report.strip():
+        raise InputError(f"{where}: report is empty: only test studies may have none")
+    paths = _texts(record, "image_path", where)
+    if not paths:
+        raise InputError(f"{where}: image_path is an empty list: a study needs at least one image")
+    return Study(
+        id=name,
+        image_paths=tuple(base.resolve(path, where) for path in paths),
+        report=report,
+        split=split,
+        views=tuple(_texts(record, "views", where)) if "views" in record else (),
+        **{key: _field(record, key, str, where) for key in _TEXTS if key in record},
+    )
+
+
+def _read_object(path: Path, flag: str) -> dict[str, Any]:
+    """The JSON object that the file holds."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"{flag} {path}: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{flag} {path}: not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{flag} {path}: must hold a JSON object of splits, holds a {type(value).__name__}")
+    return value
+
+
+def read_annotation(
+    path: str | Path, base_dir: str | Path, splits: Sequence[str] = SPLITS, *, flag: str = "--annotation"
+) -> dict[str, tuple[Study, ...]]:
+    """Read an annotation file in R2Gen's format: `{"train": [{"id", "report", "image_path": [..]}, ..], ..}`.
+
+    A study's split is the list that it stands in; its own "split" entry and unknown entries are not read. Images are
+    not opened and need not exist (`check_images`). Ids must be unique over all splits of the file, also those not asked
+    for, since a study in two splits spoils every score.
+
+    Args:
+        path: the file, JSON in UTF-8.
+        base_dir: the directory that image paths are relative to and may not leave.
+        splits: the splits to return, all of which the file must have.
+        flag: the flag that errors name.
+
+    Raises:
+        InputError: anything wrong, by file, split, index and id.
+    """
+    content, base, where = _read_object(Path(path), flag), _Base(Path(base_dir)), f"{flag} {path}"
+    for split in splits:
+        if split not in content:
+            raise InputError(f"{where}: has no split {split}, only {', '.join(map(str, content)) or 'nothing'}")
+        _field(content, split, list, where)
+    studies = {
+        split: tuple(_study(record, split, i, base, where) for i, record in enumerate(content[split]))
+        for split in splits
+    }
+    seen: dict[str, str] = {}
+    for split in dict.fromkeys((*splits, *SPLITS)):
+        records = content.get(split, [])
+        for record in records if isinstance(records, list) else []:
+            name = record.get("id") if isinstance(record, dict) else None
+            if not isinstance(name, str):
+                continue  # in a split that was not asked for: not ours to judge
+            if name in seen:
+                raise InputError(f"{where}: id {name} occurs twice (in {seen[name]} and {split}): ids must be unique")
+            seen[name] = split
+    return studies
+
+
+def missing_images(studies: Iterable[Study]) -> tuple[Path, ...]:
+    """The image files of the studies that do not exist, in order."""
+    return tuple(path for study in studies for path in study.image_paths if not path.is_file())
+
+
+def check_images(studies: Iterable[Study], flag: str = "--base_dir") -> None:
+    """Refuse studies whose image files do not exist.
+
+    Raises:
+        InputError: names the first missing file and how many of how many are missing.
+    """
+    studies = tuple(studies)
+    missing = missing_images(studies)
+    if missing:
+        total = sum(len(study.image_paths) for study in studies)
+        raise InputError(f"{flag}: no image file {missing[0]} ({len(missing)} of {total} are missing)")
+
+
+def _record(study: Study, split: str, base_dir: Path | None) -> dict[str, Any]:
+    """A study as it stands in the file; optional texts only where there is one."""
+    paths = [path.relative_to(base_dir) if base_dir is not None else path for path in study.image_paths]
+    record: dict[str, Any] = {
+        "id": study.id,
+        "report": study.report,
+        "image_path": [path.as_posix() for path in paths],
+        "split": split,
+    }
+    record.update({key: value for key in _TEXTS if (value := getattr(study, key))})
+    if study.views:
+        record["views"] = list(study.views)
+    return record
+
+
+def write_annotation(
+    path: str | Path, splits: Mapping[str, Iterable[Study]], base_dir: str | Path | None = None
+) -> None:
+    """Write studies as an annotation file: whole or not at all.
+
+    Args:
+        path: where to; its directory is made.
+        splits: split name → its studies.
+        base_dir: what the image paths are made relative to; None where they are relative already.
+
+    Raises:
+        ValueError: an image path is not below `base_dir`.
+        InputError: the file cannot be written.
+    """
+    base = None if base_dir is None else Path(base_dir).resolve()
+    content = {split: [_record(study, split, base) for study in studies] for split, studies in splits.items()}
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(content, file, ensure_ascii=False, indent=1)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except OSError as error:
+        raise InputError(f"--output {target}: {error.strerror or error}") from None
+    finally:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            temporary.unlink()
