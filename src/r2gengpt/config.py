@@ -26,9 +26,7 @@ def option(
     high: float | None = None,
 ) -> Any:
     """A dataclass field with its help text, its allowed words, or its range (`low`/`high` inclusive, `above` not)."""
-    return field(
-        default=default, metadata={"help": help, "choices": choices, "low": low, "above": above, "high": high}
-    )
+    return field(default=default, metadata={"help": help, "choices": choices, "low": low, "above": above, "high": high})
 
 
 def check_fields(config: Any) -> None:
@@ -103,7 +101,9 @@ class ModelConfig:
                     raise InputError(f"--alignment {self.alignment} sets --{name} {wanted}, but --{name} is {value}")
                 object.__setattr__(self, name, wanted)
         if not self.freeze_vm and self.vis_use_lora:
-            raise InputError("--freeze_vm False trains the whole vision encoder: --vis_use_lora True has nothing to add")
+            raise InputError(
+                "--freeze_vm False trains the whole vision encoder: --vis_use_lora True has nothing to add"
+            )
         if self.image_tokens is not None and math.isqrt(self.image_tokens) ** 2 != self.image_tokens:
             raise InputError(f"--image_tokens {self.image_tokens}: must be a square number (1, 4, 9, 16, …)")
         if self.global_only and self.image_tokens is not None:
@@ -159,7 +159,9 @@ class DecodeConfig:
     repetition_penalty: float = option(2.0, "divides the score of tokens already generated; 1: off", above=0.0)
     length_penalty: float = option(2.0, "beam scores are divided by length to this power")
     no_repeat_ngram_size: int = option(
-        0, "no n-gram of this size twice; 0: off (the original's 2 was never passed on, so its results had it off)", low=0
+        0,
+        "no n-gram of this size twice; 0: off (the original's 2 was never passed on, so its results had it off)",
+        low=0,
     )
     num_beam_groups: int = option(1, "only 1: diverse beam search is no longer part of transformers", low=1)
     diversity_penalty: float = option(0.0, "only 0: belongs to diverse beam search", low=0.0)
@@ -240,7 +242,9 @@ class TrainConfig:
         if self.ckpt_file is not None and self.delta_file is not None:
             raise InputError("--ckpt_file and --delta_file both name weights to start from: give one")
         if self.min_learning_rate > self.learning_rate:
-            raise InputError(f"--min_learning_rate {self.min_learning_rate} is above --learning_rate {self.learning_rate}")
+            raise InputError(
+                f"--min_learning_rate {self.min_learning_rate} is above --learning_rate {self.learning_rate}"
+            )
         if self.test and self.validate:
             raise InputError("--test and --validate: give one")
 

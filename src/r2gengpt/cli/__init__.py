@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from r2gengpt import __version__
-from r2gengpt.errors import InputError
+from r2gengpt.errors import InputError, RunError
 
 COMMANDS = {
     "train": "train a model on an annotation file",
@@ -43,6 +43,9 @@ def run(command: str, argv: Sequence[str]) -> int:
     except InputError as error:
         print(f"r2gengpt {command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except RunError as error:
+        print(f"r2gengpt {command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"r2gengpt {command}: stopped", file=sys.stderr)
         return 130

@@ -1,0 +1,72 @@
+"""LoRA layers into a ready model, by PEFT. Which layers: found in the module tree. No training."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from r2gengpt.errors import InputError
+
+ROLES: dict[str, tuple[str, ...]] = {
+    "q": ("q_proj", "query", "query_key_value", "qkv_proj", "c_attn", "q_lin", "wq"),
+    "k": ("k_proj", "key", "query_key_value", "qkv_proj", "c_attn", "k_lin", "wk"),
+    "v": ("v_proj", "value", "query_key_value", "qkv_proj", "c_attn", "v_lin", "wv"),
+    "o": ("o_proj", "out_proj", "attention.dense", "self_attention.dense", "attn.c_proj", "attention.output.dense"),
+    "gate": ("gate_proj", "gate_up_proj"),
+    "up": ("up_proj", "gate_up_proj", "dense_h_to_4h", "c_fc", "fc1", "intermediate.dense"),
+    "down": ("down_proj", "dense_4h_to_h", "mlp.c_proj", "fc2"),
+}
+"""What a layer does → its names in one architecture or another (fused layers stand under each of their roles)."""
+
+
+def linear_names(model: nn.Module) -> list[str]:
+    """Full names of all layers that LoRA can wrap."""
+    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)]
+
+
+def find_targets(model: nn.Module, targets: Sequence[str], flag: str) -> list[str]:
+    """Full names of the layers that have one of the roles, or whose name ends with the given word.
+
+    Args:
+        model: the part that gets LoRA.
+        targets: roles of `ROLES` or endings of module names.
+        flag: the flag's name, for the error.
+
+    Raises:
+        InputError: no layer matches; the distinct layer names that exist are listed.
+    """
+    names = linear_names(model)
+    endings = {ending for target in targets for ending in ROLES.get(target, (target,))}
+    found = [name for name in names if any(f".{name}".endswith(f".{ending}") for ending in endings)]
+    if not found:
+        there = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in names}))
+        raise InputError(f"--{flag} {' '.join(targets)}: no layer of this model matches; it has {there}")
+    return found
+
+
+def add_lora(model: Any, targets: Sequence[str], *, rank: int, alpha: int, dropout: float, flag: str) -> None:
+    """Put LoRA beside the targets, in place; only the LoRA weights of `model` are trained afterwards.
+
+    Source: Hu et al., arXiv 2106.09685, by `peft.inject_adapter_in_model`. The LoRA weights are float32.
+    """
+    from peft import LoraConfig, inject_adapter_in_model
+
+    found = find_targets(model, targets, flag)
+    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=found)
+    inject_adapter_in_model(config, model)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("lora_" in name)
+        if "lora_" in name:
+            parameter.data = parameter.data.float()
+
+
+def merge_lora(model: nn.Module) -> None:
+    """Fold all LoRA weights into the layers they stand beside, in place: plain layers remain."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, module in list(model.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            module.merge()
+            parent = model.get_submodule(name.rpartition(".")[0])
+            setattr(parent, name.rpartition(".")[2], module.get_base_layer())

@@ -1,0 +1,227 @@
+"""Load the parts, check that they fit, join them. The parts' code is Hugging Face's; no file is written."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+)
+
+from r2gengpt.build.embedded import resolve
+from r2gengpt.build.lora import add_lora
+from r2gengpt.config import ModelConfig
+from r2gengpt.errors import InputError
+from r2gengpt.model import R2GenGPTConfig, R2GenGPTForConditionalGeneration, R2GenGPTProcessor
+from r2gengpt.model.configuration import patch_grid
+
+
+@dataclass(frozen=True)
+class Built:
+    """A model and the processor that makes its inputs."""
+
+    model: R2GenGPTForConditionalGeneration
+    processor: R2GenGPTProcessor
+
+
+def device_has_bfloat16() -> bool:
+    """True where bfloat16 matrix products are native: they then beat float32, otherwise they lose."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    has_avx512 = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(has_avx512 and has_avx512())
+
+
+def frozen_dtype(dtype: str, precision: str | None) -> torch.dtype:
+    """In which type frozen language-model weights are kept.
+
+    Args:
+        dtype: `ModelConfig.dtype`.
+        precision: the trainer's, or None outside training.
+
+    Raises:
+        InputError: float16 without a GPU (its matrix products are hundreds of times slower there).
+    """
+    if dtype == "float16" and not torch.cuda.is_available():
+        raise InputError("--dtype float16 needs a GPU: on a CPU use bfloat16 or float32")
+    if dtype != "auto":
+        named: torch.dtype = getattr(torch, dtype)
+        return named
+    half = precision.startswith("bf16") if precision is not None else device_has_bfloat16()
+    return torch.bfloat16 if half else torch.float32
+
+
+def _load(loader: Any, name: str, flag: str, **kwargs: Any) -> Any:
+    """`from_pretrained` whose failure is one line that names the flag.
+
+    Raises:
+        InputError: no such directory or hub name, or files that the library cannot read.
+    """
+    path = Path(name)
+    if path.exists() and not (path / "config.json").is_file():
+        raise InputError(f"{flag} {name}: no config.json there, so no Hugging Face model directory")
+    try:
+        return loader.from_pretrained(name, **kwargs)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"{flag} {name}: cannot be loaded: {reason}") from error
+
+
+def processor_image_size(image_processor: Any, name: str) -> int:
+    """The side of the square image that the processor makes, in pixels.
+
+    Raises:
+        InputError: it makes no square image.
+    """
+    size = image_processor.crop_size if getattr(image_processor, "do_center_crop", False) else image_processor.size
+    sides = {size.get("height"), size.get("width")} - {None} or {size.get("shortest_edge")}
+    if len(sides) != 1 or not isinstance(side := sides.pop(), int):
+        raise InputError(f"--vision_model {name}: its image processor makes {dict(size)}, must be a square")
+    return side
+
+
+def load_vision(config: ModelConfig) -> tuple[Any, Any]:
+    """The vision encoder in float32 and its image processor.
+
+    Raises:
+        InputError: it cannot be loaded, or weights that are needed are missing.
+    """
+    name, flag = resolve(config.vision_model), "--vision_model"
+    remote = config.trust_remote_code
+    vision_config = _load(AutoConfig, name, flag, trust_remote_code=remote)
+    vision_config = getattr(vision_config, "vision_config", None) or vision_config
+    tower, info = _load(
+        AutoModel,
+        name,
+        flag,
+        config=vision_config,
+        dtype=torch.float32,
+        output_loading_info=True,
+        trust_remote_code=remote,
+    )
+    unused = ("mask_token",) if config.global_only else ("mask_token", "pooler")
+    missing = [key for key in info["missing_keys"] if not any(word in key for word in unused)]
+    if missing:
+        raise InputError(
+            f"{flag} {config.vision_model}: {len(missing)} weights are missing, first {sorted(missing)[0]}"
+        )
+    return tower, _load(AutoImageProcessor, name, flag, trust_remote_code=remote)
+
+
+def load_language(config: ModelConfig, dtype: torch.dtype) -> tuple[Any, Any]:
+    """The language model and its tokenizer.
+
+    Raises:
+        InputError: it cannot be loaded, weights are missing, or the tokenizer has more tokens than the embedding.
+    """
+    name, flag = resolve(config.lm_model), "--lm_model"
+    options: dict[str, Any] = {}
+    if config.low_resource:
+        options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
+    language_model, info = _load(
+        AutoModelForCausalLM,
+        name,
+        flag,
+        dtype=dtype,
+        output_loading_info=True,
+        trust_remote_code=config.trust_remote_code,
+        **options,
+    )
+    if info["missing_keys"]:
+        missing = sorted(info["missing_keys"])
+        raise InputError(f"{flag} {config.lm_model}: {len(missing)} weights are missing, first {missing[0]}")
+    tokenizer = _load(AutoTokenizer, name, flag, trust_remote_code=config.trust_remote_code)
+    rows = language_model.get_input_embeddings().weight.shape[0]
+    words = max(tokenizer.get_vocab().values()) + 1
+    if words > rows:
+        raise InputError(f"{flag} {config.lm_model}: its tokenizer has {words} tokens, its embedding only {rows} rows")
+    return language_model, tokenizer
+
+
+def _freeze(part: Any, frozen: bool) -> None:
+    for parameter in part.parameters():
+        parameter.requires_grad_(not frozen)
+
+
+def build_model(config: ModelConfig, *, precision: str | None = None) -> Built:
+    """The whole model, parts pretrained, projector and LoRA new (seeded by the caller), frozen as the settings say.
+
+    Raises:
+        InputError: a part cannot be loaded or does not fit the settings.
+    """
+    tower, image_processor = load_vision(config)
+    language_model, tokenizer = load_language(config, frozen_dtype(config.dtype, precision))
+    image_size = processor_image_size(image_processor, config.vision_model)
+    model_config = R2GenGPTConfig(
+        vision_config=tower.config,
+        text_config=language_model.config,
+        image_size=image_size,
+        global_only=config.global_only,
+        fusion=config.fusion,
+        pooled_side=_pooled_side(config, tower.config, image_size),
+        feature_norm=config.feature_norm,
+    )
+    processor = R2GenGPTProcessor(
+        image_processor,
+        tokenizer,
+        tokens_per_view=model_config.tokens_per_view,
+        fusion=config.fusion,
+        instruction=config.instruction,
+        end_sym=config.end_sym,
+    )
+    model_config.image_token_id = processor.image_token_id
+    _freeze(tower, config.freeze_vm)
+    _freeze(language_model, True)
+    if config.vis_use_lora:
+        add_lora(
+            tower,
+            config.vis_lora_targets,
+            rank=config.vis_r,
+            alpha=config.vis_alpha,
+            dropout=config.lora_dropout,
+            flag="vis_lora_targets",
+        )
+    if config.llm_use_lora:
+        add_lora(
+            language_model,
+            config.llm_lora_targets,
+            rank=config.llm_r,
+            alpha=config.llm_alpha,
+            dropout=config.lora_dropout,
+            flag="llm_lora_targets",
+        )
+    model = R2GenGPTForConditionalGeneration(model_config, tower, language_model)
+    model.generation_config.eos_token_id = processor.end_token_id
+    model.generation_config.pad_token_id = processor.pad_token_id
+    return Built(model, processor)
+
+
+def _pooled_side(config: ModelConfig, vision_config: Any, image_size: int) -> int | None:
+    if config.image_tokens is None:
+        return None
+    side, grid = math.isqrt(config.image_tokens), patch_grid(vision_config, image_size)
+    if side > grid:
+        raise InputError(f"--image_tokens {config.image_tokens}: a view has only {grid * grid} patches")
+    return side
+
+
+def load_directory(directory: Path, *, dtype: str = "auto") -> Built:
+    """A plain Hugging Face directory of ours (`save_pretrained`, `r2gengpt export`).
+
+    Raises:
+        InputError: the library cannot read it.
+    """
+    model = _load(AutoModelForImageTextToText, str(directory), "--model", dtype=frozen_dtype(dtype, None))
+    model.vision_tower.float()
+    model.projector.float()
+    processor = _load(AutoProcessor, str(directory), "--model")
+    return Built(model.eval(), processor)

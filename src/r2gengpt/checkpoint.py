@@ -1,0 +1,142 @@
+"""Trained tensors to a directory and back. No optimizer state (that is the trainer's), no pretrained weights."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from r2gengpt import __version__
+from r2gengpt.build import Built, build_model
+from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig
+from r2gengpt.data.files import whole_directory
+from r2gengpt.errors import InputError
+from r2gengpt.generation.settings import generation_config
+
+DELTA = "delta.safetensors"
+STORED = (ModelConfig, DataConfig, DecodeConfig)
+"""The settings that stand in a checkpoint's config.json, flat."""
+
+
+def trained_names(model: nn.Module) -> list[str]:
+    """Names of what training changes: parameters with a gradient, and the feature statistics."""
+    parameters = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    return parameters + [name for name, _ in model.named_buffers() if ".norm_in." in f".{name}"]
+
+
+def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of `trained_names`, detached, on the CPU."""
+    state = model.state_dict()
+    return {name: state[name].detach().cpu().contiguous() for name in trained_names(model)}
+
+
+def flat_settings(*configs: Any) -> dict[str, Any]:
+    """Settings as one flat mapping, ready for JSON."""
+    return {name: value for config in configs for name, value in dataclasses.asdict(config).items()}
+
+
+def save_checkpoint(directory: Path, built: Built, settings: Mapping[str, Any], card: str) -> None:
+    """Write a checkpoint directory whole: settings, trained tensors, processor, decoding and a model card."""
+    model, processor = built.model, built.processor
+    decode = _part(DecodeConfig, settings).for_dataset(settings["dataset"])
+    with whole_directory(directory) as target:
+        metadata = {"format": "r2gengpt-delta-1", "r2gengpt": __version__, "torch": torch.__version__}
+        safetensors.torch.save_file(trained_tensors(model), target / DELTA, metadata=metadata)
+        (target / "config.json").write_text(json.dumps(dict(settings), indent=1) + "\n", encoding="utf-8")
+        processor.to_json_file(target / "processor_config.json")
+        generation_config(decode, processor).save_pretrained(target)
+        (target / "README.md").write_text(card, encoding="utf-8")
+
+
+def find_checkpoint(path: str, flag: str) -> Path:
+    """The checkpoint directory that a path means: itself, or the best of a run directory.
+
+    Raises:
+        InputError: no such directory, a file instead, or a directory that holds no model.
+    """
+    directory = Path(path)
+    if directory.is_file():
+        hint = "; turn an original .pth into one with `r2gengpt convert`" if directory.suffix == ".pth" else ""
+        raise InputError(f"{flag} {path}: is a file, must be a checkpoint directory{hint}")
+    if not directory.is_dir():
+        raise InputError(f"{flag} {path}: no such directory")
+    for candidate in (directory, directory / "best"):
+        if (candidate / "config.json").is_file():
+            return candidate
+    raise InputError(f"{flag} {path}: no config.json there, so no model")
+
+
+def read_settings(directory: Path, flag: str) -> dict[str, Any]:
+    """A checkpoint's flat settings.
+
+    Raises:
+        InputError: config.json is not a JSON object.
+    """
+    path = directory / "config.json"
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{flag} {directory}: config.json cannot be read: {error}") from None
+    if not isinstance(settings, dict):
+        raise InputError(f"{flag} {directory}: config.json holds no JSON object")
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+
+
+def _part(config: type[Any], settings: Mapping[str, Any]) -> Any:
+    return config(**{f.name: settings[f.name] for f in dataclasses.fields(config) if f.name in settings})
+
+
+def load_delta(model: nn.Module, directory: Path, flag: str) -> None:
+    """Put a checkpoint's tensors into a model built from the same settings.
+
+    Raises:
+        InputError: no or a damaged file; missing, unexpected or misshapen tensors (counts, and the first by name).
+    """
+    path = directory / DELTA
+    try:
+        tensors = safetensors.torch.load_file(path)
+    except FileNotFoundError:
+        raise InputError(f"{flag} {directory}: no {DELTA} there") from None
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{flag} {directory}: {DELTA} is damaged: {error}") from None
+    state = {name: tensor for name, tensor in model.state_dict().items() if name in set(trained_names(model))}
+    for words, names in (("misses", state.keys() - tensors.keys()), ("has unexpected", tensors.keys() - state.keys())):
+        if names:
+            raise InputError(
+                f"{flag} {directory}: {DELTA} {words} {len(names)} tensors, first {sorted(names)[0]}: "
+                "it belongs to another model"
+            )
+    for name, tensor in tensors.items():
+        if tensor.shape != state[name].shape:
+            raise InputError(
+                f"{flag} {directory}: {name} has shape {tuple(tensor.shape)}, this model needs "
+                f"{tuple(state[name].shape)}: the checkpoint belongs to another model"
+            )
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            state[name].copy_(tensor)
+
+
+def load_checkpoint(directory: Path, flag: str = "--model", **changes: Any) -> tuple[Built, dict[str, Any]]:
+    """The model of a checkpoint directory, in eval mode, and its settings.
+
+    Args:
+        directory: as `find_checkpoint` gives it.
+        flag: the flag that named it, for errors.
+        **changes: model settings that stand for those stored (names of parts that moved, the dtype).
+
+    Raises:
+        InputError: parts cannot be loaded or tensors do not fit.
+    """
+    settings = {**read_settings(directory, flag), **changes}
+    if "lm_model" not in settings:
+        raise InputError(f"{flag} {directory}: config.json is not r2gengpt's: it names no lm_model")
+    built = build_model(_part(ModelConfig, settings))
+    load_delta(built.model, directory, flag)
+    built.model.eval()
+    return built, settings

@@ -1,0 +1,76 @@
+"""The model's configuration in Hugging Face's form. No weights, no run settings (those are `r2gengpt.config`)."""
+
+import math
+from typing import Any
+
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
+
+from r2gengpt.errors import InputError
+
+
+def patch_grid(vision_config: PreTrainedConfig, image_size: int) -> int:
+    """Side of the square grid of patch features that the encoder gives for a square image of `image_size` pixels.
+
+    Hierarchical encoders (Swin, ConvNeXt) halve the grid at every stage after the first.
+
+    Raises:
+        InputError: the configuration names no patch size, or the image is smaller than one patch.
+    """
+    patch = getattr(vision_config, "patch_size", None)
+    if isinstance(patch, list | tuple):
+        patch = patch[0]
+    if not isinstance(patch, int):
+        raise InputError(f"--vision_model: {vision_config.model_type} has no patch_size, so no known patch features")
+    stages = len(getattr(vision_config, "depths", None) or [0])
+    side = image_size // patch
+    for _ in range(stages - 1):
+        side = math.ceil(side / 2)
+    if side < 1:
+        raise InputError(f"--vision_model: images of {image_size} pixels hold no patch of {patch} pixels")
+    return side
+
+
+class R2GenGPTConfig(PreTrainedConfig):
+    """Vision encoder, projector and language model.
+
+    `image_token_id` marks the positions of image tokens in `input_ids`; it needs no row in the language model's
+    embedding. `pooled_side` is the side of the pooled patch grid of one view (None: no pooling). `feature_norm` is
+    "none" or "standardize". `fusion` is "mean" or "concat".
+    """
+
+    model_type = "r2gengpt"
+    sub_configs = {"vision_config": AutoConfig, "text_config": AutoConfig}  # noqa: RUF012 - the library's form
+
+    vision_config: Any = None
+    text_config: Any = None
+    image_token_id: int | None = None
+    image_size: int = 224
+    global_only: bool = False
+    fusion: str = "mean"
+    pooled_side: int | None = None
+    feature_norm: str = "none"
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        for name in ("vision_config", "text_config"):
+            value = getattr(self, name)
+            if isinstance(value, dict):
+                setattr(self, name, CONFIG_MAPPING[value["model_type"]](**value))
+        if self.text_config is not None:
+            self.tie_word_embeddings = bool(getattr(self.text_config, "tie_word_embeddings", False))
+        parts = [part for part in (self.vision_config, self.text_config) if part is not None]
+        chosen = [part._attn_implementation for part in parts]
+        super().__post_init__(**kwargs)
+        for part, attention in zip(parts, chosen, strict=True):  # the library resets what loaded parts have chosen
+            part._attn_implementation = attention
+
+    @property
+    def tokens_per_view(self) -> int:
+        """N: image tokens of one view."""
+        if self.global_only:
+            return 1
+        side = self.pooled_side if self.pooled_side is not None else patch_grid(self.vision_config, self.image_size)
+        return side * side
+
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> Any:
+        """The language model's own configuration: what `generate` reads cache shapes from."""
+        return self.text_config if self.text_config is not None else self

@@ -1,0 +1,184 @@
+"""Images and prompt text to model inputs, generated ids to text. No files are opened and nothing is cleaned here."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import AddedToken, BatchFeature, ProcessorMixin
+
+from r2gengpt.config import DEFAULT_INSTRUCTION
+from r2gengpt.errors import InputError
+from r2gengpt.text.alignment import pad_rows
+from r2gengpt.text.prompt import (
+    IMAGE_PLACEHOLDER,
+    TEMPLATE,
+    PromptIds,
+    encode_prompt,
+    end_token_id,
+    fill_template,
+    tidy_report,
+)
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{% if message['role'] == 'user' %}Human: <Img><ImageHere></Img> "
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}"
+    "{% endif %} \nAssistant:{% endif %}{% endfor %}"
+)
+"""The original's prompt for chat messages: one user turn whose images are the views of one study."""
+
+
+class R2GenGPTProcessor(ProcessorMixin):
+    """Image processor and tokenizer of one model.
+
+    Args:
+        image_processor: any Hugging Face image processor that resizes to one size.
+        tokenizer: the language model's tokenizer; `<ImageHere>` is added to it as a special token.
+        tokens_per_view: N, image tokens of a view.
+        fusion: "mean" (N tokens a study) or "concat" (N tokens a view).
+        instruction: what the prompt asks for where the caller gives no text.
+        template: text with `<ImageHere>` and `{instruction}`.
+        end_sym: the end symbol; None is the tokenizer's own.
+    """
+
+    def __init__(
+        self,
+        image_processor: Any = None,
+        tokenizer: Any = None,
+        tokens_per_view: int = 49,
+        fusion: str = "mean",
+        instruction: str = DEFAULT_INSTRUCTION,
+        template: str = TEMPLATE,
+        end_sym: str | None = None,
+        chat_template: str | None = None,
+    ) -> None:
+        self.tokens_per_view = tokens_per_view
+        self.fusion = fusion
+        self.instruction = instruction
+        self.template = template
+        self.end_sym = end_sym
+        tokenizer.add_tokens([AddedToken(IMAGE_PLACEHOLDER, special=True, normalized=False)])
+        self.image_token_id = int(tokenizer.convert_tokens_to_ids(IMAGE_PLACEHOLDER))
+        super().__init__(image_processor, tokenizer, chat_template=chat_template or CHAT_TEMPLATE)
+
+    @property
+    def end_token_id(self) -> int:
+        """The token that ends a report."""
+        return end_token_id(self._encode_symbols, self.end_sym, self.tokenizer.eos_token_id)
+
+    @property
+    def pad_token_id(self) -> int:
+        """Fills masked positions; the end token where the tokenizer has no padding token."""
+        pad = self.tokenizer.pad_token_id
+        return self.end_token_id if pad is None else int(pad)
+
+    def _encode_symbols(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False).input_ids)
+
+    def encode_text(self, text: str) -> list[int]:
+        """Text to ids; special tokens written out in the text stay ordinary text."""
+        return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids)
+
+    def prompt_ids(self, text: str | None = None) -> PromptIds:
+        """The prompt in ids: `text` is an instruction, a whole prompt with `<ImageHere>`, or None for the default."""
+        if text is not None and IMAGE_PLACEHOLDER in text:
+            halves = fill_template("", text)
+        else:
+            halves = fill_template(self.instruction if text is None or not text.strip() else text, self.template)
+        return encode_prompt(self.encode_text, halves, self.tokenizer.bos_token_id)
+
+    def prompt_row(self, views: int, text: str | None = None) -> tuple[int, ...]:
+        """The prompt of a study of so many views, image placeholders included."""
+        count = self.tokens_per_view * (views if self.fusion == "concat" else 1)
+        return self.prompt_ids(text).with_image(self.image_token_id, count)
+
+    def pixels(self, views: Sequence[Any]) -> Tensor:
+        """The views of one study, (V, 3, H, W), float32."""
+        images = [view.convert("RGB") if isinstance(view, Image.Image) else view for view in views]
+        values: Tensor = self.image_processor(images, return_tensors="pt").pixel_values
+        return values
+
+    def __call__(
+        self,
+        images: Any = None,
+        text: str | Sequence[str] | None = None,
+        return_tensors: str | None = "pt",
+        **kwargs: Any,
+    ) -> BatchFeature:
+        """Model inputs of one study or several.
+
+        Args:
+            images: one image, or a list (the views of ONE study where text is a string or None; one image a study
+                where text is a list), or a list of lists (the views of each study).
+            text: instruction(s) or whole prompt(s); None for the default.
+            return_tensors: only "pt".
+            **kwargs: padding and the like, as pipelines pass them; without effect.
+
+        Returns:
+            input_ids and attention_mask (B, T), padded on the left; pixel_values (B, V, 3, H, W); view_mask (B, V).
+        """
+        if return_tensors not in ("pt", None):
+            raise ValueError(f"return_tensors={return_tensors!r}: only 'pt' is supported")
+        studies, texts = pair_inputs(images, text)
+        rows = [self.prompt_row(len(views), prompt) for views, prompt in zip(studies, texts, strict=True)]
+        ids, mask = pad_rows(rows, self.pad_token_id, left=True)
+        pixel_values, view_mask = pad_views([self.pixels(views) for views in studies])
+        return BatchFeature(
+            {
+                "input_ids": torch.tensor(ids),
+                "attention_mask": torch.tensor(mask),
+                "pixel_values": pixel_values,
+                "view_mask": view_mask,
+            }
+        )
+
+    def decode_reports(self, ids: Tensor) -> list[str]:
+        """New token ids (B, T) to reports, special tokens and role words removed."""
+        return [tidy_report(text) for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+    def post_process_image_text_to_text(self, generated_outputs: Any, **kwargs: Any) -> list[str]:
+        """What `pipeline("image-text-to-text")` shows: the same text as `decode_reports`."""
+        return self.decode_reports(generated_outputs)
+
+    @property
+    def model_input_names(self) -> list[str]:
+        """Names of what `__call__` returns."""
+        return ["input_ids", "attention_mask", "pixel_values", "view_mask"]
+
+
+def pair_inputs(images: Any, text: str | Sequence[str] | None) -> tuple[list[list[Any]], list[str | None]]:
+    """Studies (lists of views) and their texts, from the forms that `R2GenGPTProcessor.__call__` takes.
+
+    Raises:
+        InputError: no image, a study without views, or counts that differ.
+    """
+    if images is None:
+        raise InputError("an image is needed: the prompt has a place for it")
+    if not isinstance(images, list | tuple):
+        images = [images]
+    nested = bool(images) and isinstance(images[0], list | tuple)
+    many = not isinstance(text, str) and text is not None and len(text) > 1
+    studies = [list(views) for views in images] if nested else [[v] for v in images] if many else [list(images)]
+    texts: list[str | None]
+    if text is None or isinstance(text, str):
+        texts = [text] * len(studies)
+    else:
+        texts = list(text)
+    if len(studies) != len(texts):
+        raise InputError(f"{len(studies)} studies for {len(texts)} texts")
+    if not all(studies):
+        raise InputError(f"study {[bool(s) for s in studies].index(False)} has no image")
+    return studies, texts
+
+
+def pad_views(studies: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Studies of (V_i, 3, H, W) to (B, V, 3, H, W), zeros where no view is, and the mask (B, V), bool."""
+    longest = max(len(study) for study in studies)
+    values = studies[0].new_zeros(len(studies), longest, *studies[0].shape[1:])
+    mask = torch.zeros(len(studies), longest, dtype=torch.bool)
+    for row, study in enumerate(studies):
+        values[row, : len(study)] = study
+        mask[row, : len(study)] = True
+    return values, mask
