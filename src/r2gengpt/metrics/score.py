@@ -11,7 +11,7 @@ from r2gengpt.metrics import baselines
 from r2gengpt.metrics.bootstrap import ci95, resampled_sums
 from r2gengpt.metrics.measure import COLUMNS, METRICS, measure, scores_of
 from r2gengpt.metrics.ngrams import Floats
-from r2gengpt.metrics.protocols import Edit, Protocol, Rules, bind
+from r2gengpt.metrics.protocols import Edit, Protocol, Rules, bind, join_words
 from r2gengpt.metrics.signature import Signature
 
 NOT_AVAILABLE = {"meteor": "this version does not run the METEOR 1.5 jar"}
@@ -137,7 +137,7 @@ def score(
             else None
         ),
         not_available=NOT_AVAILABLE | _missing(bool(reports), len(ids)),
-        notes=_notes(texts),
+        notes=(*_notes(texts), *_not_cleaned(texts, rules)),
         resamples=resamples,
         seed=seed,
     )
@@ -229,3 +229,11 @@ def _notes(texts: Sequence[str]) -> tuple[str, ...]:
     if empty := sum(not text.strip() for text in texts):
         notes.append(f"{empty} of {studies} outputs are empty and score 0")
     return tuple(notes)
+
+
+def _not_cleaned(texts: Sequence[str], rules: Rules) -> list[str]:
+    """A note where a protocol takes outputs as they are and they are not in the form of its references."""
+    if rules.hypothesis is rules.report:
+        return []
+    foreign = sum(join_words(rules.report(text)) != join_words(text) for text in texts)
+    return [f"{foreign} of {len(texts)} outputs are not in the cleaned form that references have"] if foreign else []
