@@ -50,7 +50,8 @@ FILM = r"(?:chest[ -]?x[ -]?rays?|\bCXR|radiograph(?:s|y)?|x[ -]?rays?|plain fil
 VERB = r"\b(?:show(?:s|n|ed|ing)?|demonstrat(?:es?|ed|ing)|reveal(?:s|ed|ing)?|depict(?:s|ed|ing)?|documents)\b"
 OPENINGS = re.compile(
     rf"^(?:.*?{FILM}[^.:]*?(?:\bthat )?{VERB}(?: the)?(?: presence of)?|.*?{FILM}[^.:]*:(?: presence of)?"
-    rf"|.*?{FILM} with|when patient presented to \w+ there was|this demonstrated|note(?: the)?|however,|in retrospect,|in addition,|signs of"
+    rf"|.*?{FILM} with|when patient presented to \w+ there was|this demonstrated"
+    r"|note(?: the)?|however,|in retrospect,|in addition,|signs of"
     r"|radiological (?:worsening|progression|stability)(?:,? with|,)?(?: showing)?(?: new)?"
     r"|there (?:is|are|was|were)(?: also)?|an? (?!few))\s*",
     re.IGNORECASE,
@@ -82,8 +83,8 @@ ELSEWHERE = re.compile(
     r"|symptom|laborator|lymphop|antigen|culture|tested|swab|antibio|treat(?:ed|ment)|therapy|admi(?:tted|ssion)\b|presented"
     r"|discharged|passed away|physical exam|imaging exam|was suspected|suspicion|\bICU\b|intensive|organism|untreated"
     r"|proportion|infection is|attempts|classic|prior\b|earlier|remission|recurred|deteriorat|immunosup|usually"
-    r"|recovery|patient (?:was|had|has an?|required)|metastasis|superimposed|crazy|last one|progressive respiratory|absorbed"
-    r"|findings reported|typically|postmortem|bronchoscop|stay\b|projecting over the anatomical",
+    r"|recovery|patient (?:was|had|has an?|required)|metastasis|superimposed|crazy|last one|progressive respiratory"
+    r"|absorbed|findings reported|typically|postmortem|bronchoscop|stay\b|projecting over the anatomical",
     re.IGNORECASE,
 )
 """A word of the person, the laboratory, another examination, the course or the cause."""
