@@ -1,0 +1,142 @@
+"""PNG and JPEG files taken apart: format, size, orientation, and only the bytes that make pixels. Decodes no pixel.
+
+Reading the size here, before Pillow sees the file, lets decompression bombs be refused without touching Pillow's
+process-wide limit; leaving metadata out keeps its parsers (EXIF, colour profiles, compressed text, animation), their
+warnings and their faults away from files that strangers send.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+_JPEG_START, _JPEG_SCAN, _JPEG_END = 0xD8, 0xDA, 0xD9
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOFn; the three are DHT, JPG and DAC
+_JPEG_ALONE = frozenset((0x01, *range(0xD0, 0xD8)))  # markers without a length
+_JPEG_METADATA = frozenset((*range(0xE1, 0xEE), 0xEF, 0xFE))  # APPn and COM, but JFIF's APP0 and Adobe's APP14
+
+
+class ContainerError(ValueError):
+    """The bytes are not a whole PNG or JPEG file; says what is wrong."""
+
+
+@dataclass(frozen=True)
+class Container:
+    """What is known of an image before it is decoded.
+
+    Attributes:
+        format: "PNG" or "JPEG".
+        size: width and height in pixels, as stored (before `orientation`).
+        orientation: the EXIF orientation, 1 to 8; 1 is upright.
+        data: a file of the same pixels without metadata.
+    """
+
+    format: Literal["PNG", "JPEG"]
+    size: tuple[int, int]
+    orientation: int
+    data: bytes
+
+
+def open_container(data: bytes) -> Container:
+    """Take a PNG or JPEG file apart.
+
+    Raises:
+        ContainerError: empty, of another format, cut off, or without a size.
+    """
+    if not data:
+        raise ContainerError("is empty (0 bytes)")
+    try:
+        if data.startswith(PNG_SIGNATURE):
+            return _open_png(data)
+        if data.startswith(b"\xff\xd8\xff"):
+            return _open_jpeg(data)
+    except (struct.error, IndexError):
+        raise ContainerError("is cut off in its header") from None
+    raise ContainerError("is not a PNG or JPEG image")
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """Type, content and the whole bytes of each chunk up to IEND."""
+    position = len(PNG_SIGNATURE)
+    while True:
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + 12 + length
+        if end > len(data):
+            raise ContainerError(f"is cut off: its {kind.decode('latin-1')!r} chunk ends {end - len(data)} bytes later")
+        yield kind, data[position + 8 : end - 4], data[position:end]
+        if kind == b"IEND":
+            return
+        position = end
+
+
+def _open_png(data: bytes) -> Container:
+    size, orientation, kept = None, 1, [PNG_SIGNATURE]
+    for kind, content, whole in _png_chunks(data):
+        if kind == b"IHDR" and size is None:
+            size = struct.unpack_from(">II", content)
+        elif kind == b"eXIf":
+            orientation = exif_orientation(content)
+        if kind in _PNG_PIXELS:
+            kept.append(whole)
+    if size is None:
+        raise ContainerError("has no size: its IHDR chunk is missing")
+    return Container("PNG", (size[0], size[1]), orientation, b"".join(kept))
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    """Marker, content and the whole bytes of each segment; the first scan comes with all that follows it."""
+    position = 2
+    while True:
+        while data[position] != 0xFF:  # stray bytes between segments: libjpeg skips them too
+            position += 1
+        while data[position] == 0xFF:
+            position += 1
+        marker, start = data[position], position - 1
+        if marker in (_JPEG_SCAN, _JPEG_END):
+            yield marker, b"", data[start:]
+            return
+        if marker == 0 or marker in _JPEG_ALONE:
+            position += 1
+            continue
+        (length,) = struct.unpack_from(">H", data, position + 1)
+        position += 1 + length
+        yield marker, data[start + 4 : position], data[start:position]
+
+
+def _open_jpeg(data: bytes) -> Container:
+    size, orientation, kept = None, 1, [data[:2]]
+    for marker, content, whole in _jpeg_segments(data):
+        if marker in _JPEG_FRAMES:
+            if size is not None:
+                raise ContainerError("has two frame headers")
+            height, width = struct.unpack_from(">HH", content, 1)
+            size = (width, height)
+        elif marker == 0xE1 and content.startswith(b"Exif\0\0"):
+            orientation = exif_orientation(content[6:])
+        if marker not in _JPEG_METADATA:
+            kept.append(whole)
+    if size is None:
+        raise ContainerError("has no size: its frame header is missing")
+    return Container("JPEG", size, orientation, b"".join(kept))
+
+
+def exif_orientation(exif: bytes) -> int:
+    """The orientation tag (0x0112) of the first directory of an EXIF block; 1 where there is none or it is broken.
+
+    Source: EXIF 2.3, section 4.6 (TIFF 6.0 directories).
+    """
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
+    if order is None or len(exif) < 10:
+        return 1
+    (offset,) = struct.unpack_from(order + "I", exif, 4)
+    if offset + 2 > len(exif):
+        return 1
+    (count,) = struct.unpack_from(order + "H", exif, offset)
+    last = min(offset + 2 + 12 * count, len(exif)) - 12
+    for entry in range(offset + 2, last + 1, 12):
+        tag, kind, _, value = struct.unpack_from(order + "HHIH", exif, entry)
+        if tag == 0x0112:
+            return int(value) if kind == 3 and 1 <= value <= 8 else 1
+    return 1

@@ -1,0 +1,154 @@
+"""PNG and JPEG files to upright 8-bit RGB images. No resizing to a model's input size, no normalisation, no DICOM."""
+
+import io
+import stat
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from r2gengpt.data.containers import Container, ContainerError, open_container
+from r2gengpt.errors import InputError
+
+MIN_SIDE = 16
+"""Pixels: what is smaller on a side is no chest film but a placeholder."""
+MAX_PIXELS = 80_000_000
+"""Pixels of the largest image decoded: five times the largest radiography detector, and below Pillow's own limit."""
+MAX_BYTES = 256 * 2**20
+"""Bytes of the largest file read."""
+DEPTHS = (8, 10, 12, 14, 16)
+"""Bits that X-ray detectors store a pixel in; `_grey8` scales by the smallest that holds the brightest pixel."""
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation → the transposition that undoes it. Source: EXIF 2.3, table of tag 0x0112."""
+
+_BROKEN = (
+    OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError, AssertionError, OverflowError,
+    struct.error, zlib.error,
+)  # fmt: skip
+"""What Pillow's decoders raise on broken files."""
+
+
+def load_image(path: str | Path, *, size: int | None = None) -> Image.Image:
+    """Read a PNG or JPEG file as an upright RGB image.
+
+    Args:
+        path: the file.
+        size: the side in pixels that the image will be resized to by the caller. Given, a larger film is decoded at a
+            reduced scale, never below twice this size on its shorter side. None decodes at full scale.
+
+    Returns:
+        Mode RGB, 8 bits a channel, EXIF orientation applied, transparency over black.
+
+    Raises:
+        InputError: no such file, a directory, empty, not PNG or JPEG, cut off, too small or too large.
+    """
+    return decode_image(_read_file(Path(path)), str(path), size)
+
+
+def _read_file(path: Path) -> bytes:
+    """The bytes of a regular file of bounded size."""
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise InputError(f"image {path}: is a directory, must be a PNG or JPEG file")
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"image {path}: is not a regular file")
+        if status.st_size > MAX_BYTES:
+            raise InputError(f"image {path}: is {status.st_size} bytes large: at most {MAX_BYTES}")
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"image {path}: {error.strerror or error}") from None
+
+
+def decode_image(data: bytes, name: str, size: int | None = None) -> Image.Image:
+    """Decode the bytes of a PNG or JPEG file, as `load_image` does; `name` is what errors call it.
+
+    Raises:
+        InputError: the bytes are empty, not PNG or JPEG, cut off, or the image is too small or too large.
+    """
+    if len(data) > MAX_BYTES:
+        raise InputError(f"image {name}: is {len(data)} bytes large: at most {MAX_BYTES}")
+    try:
+        container = open_container(data)
+    except ContainerError as error:
+        raise InputError(f"image {name}: {error}") from None
+    width, height = container.size
+    if min(width, height) < MIN_SIDE:
+        raise InputError(f"image {name}: is {width}x{height} pixels: must be at least {MIN_SIDE} on each side")
+    if width * height > MAX_PIXELS:
+        raise InputError(f"image {name}: {width}x{height} is {width * height} pixels: at most {MAX_PIXELS}")
+    try:
+        return _decode(container, size)
+    except _BROKEN as error:
+        reason = "broken header" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
+        raise InputError(f"image {name}: its {container.format} data cannot be decoded: {reason}") from None
+
+
+def _decode(container: Container, size: int | None) -> Image.Image:
+    """The upright RGB image, reduced on the way as far as `size` allows."""
+    with Image.open(io.BytesIO(container.data), formats=(container.format,)) as opened:
+        if opened.size != container.size:
+            raise ValueError(f"its headers disagree on the size: {container.size} and {opened.size}")
+        if size is not None and container.format == "JPEG":
+            opened.draft(None, (2 * size, 2 * size))
+        image = _eight_bits(opened)
+    if size is not None and (factor := min(image.size) // (2 * size)) > 1:
+        image = image.reduce(factor)
+    if container.orientation in _UPRIGHT:
+        image = image.transpose(_UPRIGHT[container.orientation])
+    return image.convert("RGB")
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any Pillow image as 8-bit RGB: transparency over black, deeper greys scaled as `_grey8` says.
+
+    Raises:
+        InputError: a mode that holds no picture of known range ("F").
+    """
+    return _eight_bits(image).convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """The image in mode L or RGB. Greys stay grey, which makes what follows three times as fast."""
+    if image.mode.startswith("I"):
+        return Image.fromarray(_grey8(np.asarray(image)))
+    if image.mode == "F":
+        raise InputError("an image of floating-point pixels has no known range: must be 8 or 16 bits")
+    if image.has_transparency_data:
+        colours = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), colours).convert("RGB")
+    if image.mode in ("1", "L"):
+        return image.convert("L")
+    return image.convert("RGB")
+
+
+def _grey8(pixels: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
+    """Scale deep greys to 8 bits by the bits in use.
+
+    Files store 10-, 12- or 14-bit films in 16-bit pixels without saying so; scaled by 16 bits they would come out
+    black. The depth is the smallest of `DEPTHS` that holds the brightest pixel, so white is 255 at that depth. Scaling
+    is linear and never by the brightest pixel itself, which would make exposure depend on one marker. Negative pixels
+    are black.
+
+    Args:
+        pixels: (H, W) integers.
+
+    Returns:
+        (H, W) uint8.
+    """
+    top = max(int(pixels.max()), 0)
+    bits = next((depth for depth in DEPTHS if top < 2**depth), top.bit_length())
+    scaled: npt.NDArray[np.float32] = np.maximum(pixels, 0).astype(np.float32) * (255 / (2**bits - 1))
+    return (scaled + 0.5).astype(np.uint8)

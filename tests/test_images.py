@@ -1,0 +1,252 @@
+"""PNG and JPEG decoding: modes, depth, orientation, reduced scale, and every kind of bad file."""
+
+import io
+import os
+import random
+import struct
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from r2gengpt.data.images import MAX_PIXELS, MIN_SIDE, decode_image, load_image, to_rgb
+from r2gengpt.errors import InputError
+
+ORIENTATION = 0x0112
+
+
+def encode(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def grey(width: int = 40, height: int = 30) -> Image.Image:
+    """A ramp: dark upper left, bright lower right."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    return Image.fromarray((rows * 3 + columns * 2).astype(np.uint8))
+
+
+def film(side: int) -> Image.Image:
+    """A smooth picture with fine grain, like a film of a large detector."""
+    rows, columns = np.mgrid[0:side, 0:side] / side
+    smooth = 120 + 60 * np.sin(7 * columns) * np.cos(5 * rows)
+    grain = np.random.default_rng(0).normal(0, 6, (side, side))
+    return Image.fromarray(np.clip(smooth + grain, 0, 255).astype(np.uint8))
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png_header(width: int, height: int) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", b"") + png_chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "LA", "RGBA", "P", "1"])
+def test_every_png_mode_becomes_the_same_rgb_as_pillow_makes_of_opaque_images(mode: str) -> None:
+    source = grey().convert(mode)
+    image = decode_image(encode(source), "x.png")
+    assert image.mode == "RGB"
+    assert image.tobytes() == source.convert("RGB").tobytes()
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_jpeg_modes_become_rgb(mode: str) -> None:
+    data = encode(grey().convert(mode), "JPEG")
+    image = decode_image(data, "x.jpg")
+    assert (image.mode, image.size) == ("RGB", (40, 30))
+    assert image.tobytes() == Image.open(io.BytesIO(data)).convert("RGB").tobytes()
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_transparency_is_laid_over_black(mode: str) -> None:
+    source = Image.new(mode, (20, 20), (200, 0) if mode == "LA" else (200, 200, 200, 0))
+    source.paste((200, 128) if mode == "LA" else (200, 200, 200, 128), (0, 0, 20, 10))
+    pixels = np.asarray(decode_image(encode(source), "x.png"))
+    assert pixels[15].max() == 0
+    assert abs(int(pixels[5].max()) - 100) <= 1
+
+
+@pytest.mark.parametrize("transparency", [1, bytes([255, 0])])
+def test_a_transparent_palette_colour_is_black(transparency: int | bytes) -> None:
+    source = Image.new("P", (20, 20), 0)
+    source.putpalette([90, 90, 90, 250, 250, 250])
+    source.paste(1, (0, 0, 20, 10))
+    pixels = np.asarray(decode_image(encode(source, transparency=transparency), "x.png"))
+    assert (pixels[5].max(), pixels[15].max()) == (0, 90)
+
+
+@pytest.mark.parametrize(
+    ("top", "bits"), [(200, 8), (255, 8), (256, 10), (1023, 10), (4000, 12), (4095, 12), (16383, 14), (65535, 16)]
+)
+def test_16_bit_greys_are_scaled_by_the_depth_in_use(top: int, bits: int) -> None:
+    deep = np.zeros((20, 20), np.uint16)
+    deep[0, 0], deep[0, 1] = top, top // 2
+    pixels = np.asarray(decode_image(encode(Image.fromarray(deep)), "x.png"))
+    assert pixels[0, 0].tolist() == [round(top * 255 / (2**bits - 1))] * 3
+    assert pixels[0, 1, 0] == pytest.approx(top // 2 * 255 / (2**bits - 1), abs=0.51)
+    assert pixels[1:].max() == 0
+
+
+def test_32_bit_greys_are_scaled_alike_and_negative_ones_are_black() -> None:
+    deep = np.full((20, 20), -5, np.int32)
+    deep[0, :3] = 4095, 2048, 0
+    assert np.asarray(to_rgb(Image.fromarray(deep)))[:2, :4, 0].tolist() == [[255, 128, 0, 0], [0, 0, 0, 0]]
+    deep[0, 0] = 2**20 - 1
+    assert np.asarray(to_rgb(Image.fromarray(deep)))[0, 0].tolist() == [255] * 3
+
+
+def test_floating_point_images_are_refused() -> None:
+    with pytest.raises(InputError, match="floating-point"):
+        to_rgb(Image.new("F", (20, 20)))
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied_as_pillow_does(format: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    data = encode(grey(), format, exif=exif)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    image = decode_image(data, "x")
+    assert image.size == ((40, 30) if orientation < 5 else (30, 40))
+    assert image.tobytes() == upright.tobytes()
+
+
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0", b"Exif\0\0II*\0", b"Exif\0\0MM\0*\xff\xff\xff\xff\0\0\0\0", b"Exif\0\0junk"]
+)
+def test_broken_exif_is_upright_and_silent(exif: bytes) -> None:
+    data = encode(grey(), "JPEG", exif=exif)
+    assert decode_image(data, "x.jpg").size == (40, 30)
+
+
+def test_a_large_png_text_block_is_never_unpacked() -> None:
+    plain = encode(grey())
+    bomb = png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2**26)))
+    data = plain[:33] + bomb + plain[33:]
+    assert decode_image(data, "x.png").tobytes() == decode_image(plain, "x.png").tobytes()
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG"])
+def test_a_large_film_is_reduced_but_never_below_twice_the_size(format: str) -> None:
+    data = encode(film(3000).crop((0, 0, 3000, 2400)), format)
+    image = decode_image(data, "x", size=224)
+    assert 2 * 224 <= min(image.size) < 4 * 224
+    assert image.size[0] / image.size[1] == pytest.approx(3000 / 2400, rel=0.01)
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG"])
+def test_the_reduced_film_looks_like_the_whole_one(format: str) -> None:
+    data = encode(film(2000), format, **({"quality": 95} if format == "JPEG" else {}))
+    side = (224, 224)
+    whole, reduced = (
+        np.asarray(decode_image(data, "x", size).resize(side, Image.Resampling.BICUBIC), dtype=float)
+        for size in (None, 224)
+    )
+    # grey levels of 255; two anti-aliasing filters in place of one leave about half a level
+    assert np.abs(whole - reduced).mean() < 1.0
+    assert np.abs(whole - reduced).max() < 8.0
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG"])
+def test_an_image_below_twice_the_size_is_left_as_it_is(format: str) -> None:
+    data = encode(grey(400, 300), format)
+    assert decode_image(data, "x", size=224).tobytes() == decode_image(data, "x").tobytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("empty.png", b"", "is empty (0 bytes)"),
+        ("text.png", b"Dear colleague, the film is attached.", "is not a PNG or JPEG image"),
+        ("anim.gif", b"GIF89a" + bytes(100), "is not a PNG or JPEG image"),
+        ("cut.png", encode(grey())[:-30], "is cut off"),
+        ("head.png", encode(grey())[:20], "is cut off"),
+        ("cut.jpg", encode(grey(), "JPEG")[:-30], "cannot be decoded"),
+        ("head.jpg", encode(grey(), "JPEG")[:30], "is cut off in its header"),
+        ("dot.png", encode(Image.new("L", (1, 1))), "is 1x1 pixels: must be at least 16 on each side"),
+        ("line.png", encode(Image.new("L", (15, 4000))), "is 15x4000 pixels"),
+        ("bomb.png", png_header(40_000, 40_000), "40000x40000 is 1600000000 pixels: at most 80000000"),
+        ("nodata.png", png_header(40, 30), "PNG data cannot be decoded"),
+    ],
+)
+def test_a_bad_file_is_refused_in_one_line_that_names_it(tmp_path: Path, name: str, data: bytes, words: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(InputError) as caught:
+        load_image(path, size=224)
+    text = str(caught.value)
+    assert text.startswith(f"image {path}: ")
+    assert words in text
+    assert "\n" not in text
+    assert "0x" not in text.removeprefix(f"image {path}").replace("40000x40000", "").replace("15x4000", "")
+
+
+def test_a_real_jpeg_bomb_is_refused_before_decoding() -> None:
+    data = bytearray(encode(grey(), "JPEG"))
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = struct.pack(">HH", 40_000, 40_000)
+    with pytest.raises(InputError, match="40000x40000 is 1600000000 pixels"):
+        decode_image(bytes(data), "bomb.jpg")
+
+
+def test_missing_files_and_directories_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nothing\.png: No such file"):
+        load_image(tmp_path / "nothing.png")
+    with pytest.raises(InputError, match="is a directory"):
+        load_image(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(InputError, match="is not a regular file"):
+        load_image(tmp_path / "pipe.png")
+
+
+def test_the_limits_are_the_ones_documented() -> None:
+    assert decode_image(encode(Image.new("L", (MIN_SIDE, MIN_SIDE))), "x").size == (16, 16)
+    with pytest.raises(InputError, match="cannot be decoded"):  # allowed by its size, refused for its missing data
+        decode_image(png_header(8000, 10_000), "x")
+    with pytest.raises(InputError, match=f"at most {MAX_PIXELS}"):
+        decode_image(png_header(8000, 10_001), "x")
+
+
+def test_pillows_own_limit_is_not_touched() -> None:
+    before = Image.MAX_IMAGE_PIXELS
+    decode_image(encode(grey()), "x")
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
+def test_threads_decode_side_by_side() -> None:
+    files = [encode(film(200 + 8 * i), format) for i in range(8) for format in ("PNG", "JPEG")]
+    alone = [decode_image(data, "x", 64).tobytes() for data in files]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda data: decode_image(data, "x", 64).tobytes(), files * 3))
+    assert together == alone * 3
+
+
+def test_random_damage_is_decoded_or_refused_but_never_crashes() -> None:
+    rng = random.Random(0)
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    files = [encode(grey().convert(mode), exif=exif) for mode in ("L", "RGBA", "P")]
+    files += [encode(grey().convert(mode), "JPEG", progressive=True, exif=exif) for mode in ("L", "RGB", "CMYK")]
+    outcomes = set()
+    for _ in range(1500):
+        data = bytearray(rng.choice(files))
+        for _ in range(rng.choice((1, 2, 8))):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        if rng.random() < 0.2:
+            del data[rng.randrange(len(data)) :]
+        try:
+            outcomes.add(decode_image(bytes(data), "x", rng.choice((None, 4))).mode)
+        except InputError:
+            outcomes.add("refused")
+    assert outcomes == {"RGB", "refused"}
