@@ -227,7 +227,7 @@ def _notes(texts: Sequence[str]) -> tuple[str, ...]:
             f"{baselines.COLLAPSED_SHARE:.0%}; the model may not look at the images"
         )
     if empty := sum(not text.strip() for text in texts):
-        notes.append(f"{empty} of {studies} outputs are empty and score 0")
+        notes.append(f"empty outputs, which score 0: {empty} of {studies}")
     return tuple(notes)
 
 
