@@ -19,6 +19,8 @@ from r2gengpt.errors import InputError
 from r2gengpt.generation.settings import generation_config
 
 DELTA = "delta.safetensors"
+EMBEDDED = Path(__file__).parent / "embedded"
+"""The checkpoint that ships with the program; its two base models come by `r2gengpt pull embedded`."""
 STORED = (ModelConfig, DataConfig, DecodeConfig)
 """The settings that stand in a checkpoint's config.json, flat."""
 

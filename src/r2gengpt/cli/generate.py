@@ -1,0 +1,74 @@
+"""`r2gengpt generate IMAGE…`: the report of one study; the images are its views."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from r2gengpt import __version__
+from r2gengpt.cli import bridge
+from r2gengpt.config import DecodeConfig, ModelConfig
+
+CONFIGS = (ModelConfig, DecodeConfig)
+NOTICE = "AI draft, not verified, research only"
+
+
+def main(argv: list[str]) -> None:
+    """Parse and run; prints the report, or JSON with its provenance."""
+    parser = bridge.Parser(prog="r2gengpt generate", allow_abbrev=False, description=__doc__)
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="PNG or JPEG files: the views of ONE study")
+    parser.add_argument("--model", default="embedded", metavar="DIR", help="trained model (default: embedded)")
+    parser.add_argument("--format", default="text", choices=("text", "json"), help="what is printed")
+    parser.add_argument("--stream", nargs="?", const=True, default=False, type=bridge.parse_bool, metavar="BOOL",
+                        help="print words as they are written (one beam)")  # fmt: skip
+    parser.add_argument("--accelerator", default="auto", choices=("auto", "cpu", "gpu", "cuda", "mps"), help="device")
+    bridge.add_flags(parser, CONFIGS)
+    space = bridge.parse(parser, argv)
+    given = bridge.given_values(space, CONFIGS)
+    if space.stream:
+        given.setdefault("beam_size", 1)
+
+    from r2gengpt.data.images import load_image
+
+    paths = [Path(name) for name in space.images]
+    images = [load_image(path, size=512) for path in paths]
+    from r2gengpt.cli.console import start_logging
+
+    start_logging()
+    from r2gengpt.cli.models import device_of, load_model
+    from r2gengpt.data.loading import Example, prompt_batch
+    from r2gengpt.generation.decode import predict, stream
+
+    built, settings, directory = load_model(space.model, "--model", given)
+    decode = bridge.make(DecodeConfig, settings).for_dataset(settings.get("dataset", "plain"))
+    built.model.to(device_of(space.accelerator))
+    batch = prompt_batch([Example("study", built.processor.pixels(images), "", "")], built.processor)
+    live = space.stream and space.format == "text"
+    print(NOTICE, file=sys.stderr)
+    if space.stream:
+        show = (lambda text: print(text, end="", flush=True)) if live else (lambda text: None)
+        prediction = stream(built.model, built.processor, batch, decode, show)
+    else:
+        (prediction,) = predict(built.model, built.processor, [batch], decode)
+    if live:
+        print()
+    elif space.format == "text":
+        print(prediction.prediction)
+    else:
+        print(json.dumps(as_json(prediction, paths, settings, directory), indent=1))
+
+
+def as_json(prediction: Any, paths: list[Path], settings: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """The report with what it was made from."""
+    return {
+        "notice": NOTICE,
+        "report": prediction.prediction,
+        "tokens": prediction.tokens,
+        "logprob": prediction.logprob,
+        "finish": prediction.finish,
+        "images": [str(path) for path in paths],
+        "model": directory.name,
+        "vision_model": settings["vision_model"],
+        "lm_model": settings["lm_model"],
+        "version": __version__,
+    }

@@ -1,0 +1,45 @@
+"""Which model a flag means: a checkpoint, a run, a plain directory, or the embedded default. Used by commands."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from r2gengpt.build import Built, load_directory
+from r2gengpt.checkpoint import EMBEDDED, find_checkpoint, load_checkpoint, read_settings
+from r2gengpt.cli.test import MOVABLE, merge_settings
+from r2gengpt.errors import InputError
+
+
+def device_of(accelerator: str) -> str:
+    """The torch device of a Lightning accelerator word.
+
+    Raises:
+        InputError: the device is not there.
+    """
+    if accelerator == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    device = {"gpu": "cuda"}.get(accelerator, accelerator)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"--accelerator {accelerator}: no CUDA device here")
+    return device
+
+
+def load_model(name: str, flag: str, given: Mapping[str, Any]) -> tuple[Built, dict[str, Any], Path]:
+    """The model in eval mode, the settings it was trained with under those given, and its directory.
+
+    Raises:
+        InputError: no model there, or flags that contradict it.
+    """
+    directory = EMBEDDED if name == "embedded" else find_checkpoint(name, flag)
+    stored = read_settings(directory, flag)
+    if stored.get("model_type") == "r2gengpt":
+        built = load_directory(directory, dtype=given.get("dtype", "auto"))
+        return built, {"vision_model": name, "lm_model": name, **given}, directory
+    settings = merge_settings(stored, given)
+    changes = {key: settings[key] for key in MOVABLE if key in given}
+    if "dtype" not in given:
+        changes["dtype"] = "auto"
+    built, _ = load_checkpoint(directory, flag, **changes)
+    return built, settings, directory

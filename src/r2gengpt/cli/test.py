@@ -1,0 +1,99 @@
+"""`r2gengpt test`: a trained model on a split of an annotation file → predictions, scores, report page."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from r2gengpt.cli import bridge
+from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
+from r2gengpt.errors import InputError
+
+CONFIGS = (ModelConfig, DataConfig, DecodeConfig, TrainConfig)
+MOVABLE = ("vision_model", "lm_model", "dtype", "low_resource", "trust_remote_code")
+"""Model settings that may differ from the checkpoint's: where parts lie and how they are held in memory."""
+
+
+def merge_settings(stored: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The stored settings with what the user gave on top; model flags may not contradict what was trained.
+
+    Raises:
+        InputError: a model flag differs from the checkpoint's value; both are named.
+    """
+    for f in fields(ModelConfig):
+        if f.name in given and f.name in stored and f.name not in MOVABLE and given[f.name] != stored[f.name]:
+            raise InputError(f"--{f.name} {given[f.name]}: the checkpoint was trained with {stored[f.name]}")
+    return {**stored, **given}
+
+
+def main(argv: list[str]) -> None:
+    """Parse and run; prints the score table and the path of the page."""
+    parser = bridge.Parser(prog="r2gengpt test", allow_abbrev=False, description=__doc__)
+    bridge.add_flags(parser, CONFIGS)
+    parser.add_argument("--model", metavar="DIR", help="trained model: a checkpoint or run directory, or embedded")
+    parser.add_argument("--split", default="test", choices=("test", "val", "train"), help="which split to score")
+    parser.add_argument("--output", metavar="DIR", help="where the files go (default: beside the checkpoint)")
+    space = bridge.parse(parser, argv)
+    evaluate_given(bridge.given_values(space, CONFIGS), space.split, space.model, space.output)
+
+
+def evaluate_given(given: dict[str, Any], split: str, model: str | None = None, output: str | None = None) -> None:
+    """Score a model on a split by flags; `model`, --ckpt_file and --delta_file all name the checkpoint.
+
+    Raises:
+        InputError: no checkpoint named, or settings that do not fit it.
+    """
+    from r2gengpt.cli.console import start_logging
+
+    start_logging()
+    from r2gengpt.cli.models import device_of, load_model
+    from r2gengpt.data.annotation import check_images, read_annotation
+    from r2gengpt.evaluation.run import Evaluation, evaluate
+    from r2gengpt.metrics.table import score_table
+
+    options = bridge.make(TrainConfig, given)
+    named = model or options.start_from
+    if named is None:
+        raise InputError("--ckpt_file is needed: the checkpoint directory to test (or --model)")
+    built, settings, directory = load_model(named, "--ckpt_file" if model is None else "--model", given)
+    data, decode = bridge.make(DataConfig, settings), bridge.make(DecodeConfig, settings)
+    splits = read_annotation(data.annotation, data.base_dir, (split,))
+    studies = limited(splits[split], options.limit_test_batches, data.test_batch_size)
+    check_images(studies)
+    built.model.to(device_of(options.accelerator))
+    target = Path(output) if output is not None else directory / f"results-{split}"
+    plan = Evaluation(
+        studies,
+        train_reports(data),
+        data.dataset,
+        decode,
+        data.test_batch_size,
+        data.num_workers,
+        data.prefetch_factor,
+    )
+    provenance = {
+        "model": directory.name if named == "embedded" else named,
+        "vision encoder": settings["vision_model"],
+        "language model": settings["lm_model"],
+        "data": f"{data.annotation}, split {split}, {len(studies)} studies",
+        "decoding": ", ".join(f"{f.name} {getattr(decode, f.name)}" for f in fields(DecodeConfig)),
+    }
+    scores = evaluate(built, plan, target, provenance)
+    print(score_table(scores))
+    print(target / "report.html")
+
+
+def limited(studies: tuple[Any, ...], limit: float, batch_size: int) -> tuple[Any, ...]:
+    """The first share (at most 1.0) or number of batches of the studies, at least one study."""
+    count = round(len(studies) * limit) if limit <= 1.0 else int(limit) * batch_size
+    return studies[: max(1, count)]
+
+
+def train_reports(data: DataConfig) -> list[str]:
+    """Reports of the same file's train split, for the baselines; none where the file has no such split."""
+    import json
+
+    from r2gengpt.evaluation.predictions import read_train_reports
+
+    content = json.loads(Path(data.annotation).read_text(encoding="utf-8-sig"))
+    return read_train_reports(Path(data.annotation), "--annotation") if content.get("train") else []

@@ -1,0 +1,30 @@
+"""`r2gengpt train`: flags to a training run. With --test or --validate it scores instead, as the original does."""
+
+from pathlib import Path
+
+from r2gengpt.cli import bridge
+from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
+
+CONFIGS = (ModelConfig, DataConfig, DecodeConfig, TrainConfig)
+
+
+def main(argv: list[str]) -> None:
+    """Parse and run; prints where the best checkpoint is."""
+    parser = bridge.Parser(prog="r2gengpt train", allow_abbrev=False, description=__doc__)
+    bridge.add_flags(parser, CONFIGS)
+    given = bridge.given_values(bridge.parse(parser, argv), CONFIGS)
+    settings = tuple(bridge.make(config, given) for config in CONFIGS)
+    options = settings[3]
+    assert isinstance(options, TrainConfig)
+    if options.test or options.validate:
+        from r2gengpt.cli.test import evaluate_given
+
+        evaluate_given(given, split="test" if options.test else "val")
+        return
+    from r2gengpt.cli.console import start_logging
+
+    start_logging()
+    from r2gengpt.training.run import train
+
+    summary = train(settings)  # type: ignore[arg-type]  # made from CONFIGS, in order
+    print(Path(summary.directory) / "best")

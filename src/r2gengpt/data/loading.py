@@ -1,0 +1,215 @@
+"""Studies to batches of tensors, in an order that depends on seed, epoch and nothing else. No Lightning, no model."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from r2gengpt.data.augment import augment
+from r2gengpt.data.images import load_image
+from r2gengpt.data.study import Study
+from r2gengpt.model.processing import R2GenGPTProcessor, pad_views
+from r2gengpt.text.alignment import IGNORE, Row, pad_rows, training_row
+from r2gengpt.text.cleaning import CLEANERS
+
+Key = tuple[int, int]
+"""Which sample: (epoch, index). The epoch seeds the augmentation, so a sample depends on its key alone."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One study ready to be batched: `pixels` (V, 3, H, W), float32; `report` is cleaned, `reference` untouched."""
+
+    id: str
+    pixels: Tensor
+    report: str
+    reference: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Studies as the model takes them.
+
+    `input_ids`, `attention_mask` and `labels` are (B, T), int64; `pixel_values` (B, V, 3, H, W), float32; `view_mask`
+    (B, V), bool. Training batches are padded on the right and have labels; prompt batches are padded on the left.
+    """
+
+    ids: tuple[str, ...]
+    references: tuple[str, ...]
+    input_ids: Tensor
+    attention_mask: Tensor
+    pixel_values: Tensor
+    view_mask: Tensor
+    labels: Tensor | None = None
+
+    def to(self, device: torch.device | str, **kwargs: Any) -> "Batch":
+        """The batch on another device (Lightning calls this)."""
+        moved = {k: v.to(device, **kwargs) if isinstance(v, Tensor) else v for k, v in vars(self).items()}
+        return Batch(**moved)
+
+    def inputs(self) -> dict[str, Tensor]:
+        """The model's keyword arguments."""
+        names = ("input_ids", "attention_mask", "pixel_values", "view_mask", "labels")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+class StudyDataset(Dataset[Example]):
+    """Studies of one split, read when asked for by their key.
+
+    Args:
+        studies: in the annotation's order.
+        processor: makes pixels.
+        dataset: whose report cleaner to use.
+        seed: of the augmentation; None for none.
+    """
+
+    def __init__(
+        self, studies: Sequence[Study], processor: R2GenGPTProcessor, dataset: str, *, seed: int | None = None
+    ) -> None:
+        self.studies = studies
+        self.processor = processor
+        self.clean = CLEANERS[dataset]
+        self.seed = seed
+        size = processor.image_processor.size
+        self.size = int(max(value for value in dict(size).values() if value))
+
+    def __len__(self) -> int:
+        return len(self.studies)
+
+    def __getitem__(self, key: Key) -> Example:
+        epoch, index = key
+        study = self.studies[index]
+        images = [load_image(path, size=self.size) for path in study.image_paths]
+        if self.seed is not None:
+            rng = np.random.default_rng((self.seed, epoch, index))
+            images = [augment(image, rng) for image in images]
+        return Example(study.id, self.processor.pixels(images), self.clean(study.report), study.report)
+
+
+def _batch(examples: Sequence[Example], processor: R2GenGPTProcessor, rows: Sequence[Row], *, left: bool) -> Batch:
+    ids, mask = pad_rows([row.input_ids for row in rows], processor.pad_token_id, left=left)
+    labels = None if left else torch.tensor(pad_rows([row.labels for row in rows], IGNORE)[0])
+    pixel_values, view_mask = pad_views([example.pixels for example in examples])
+    return Batch(
+        tuple(example.id for example in examples),
+        tuple(example.reference for example in examples),
+        torch.tensor(ids),
+        torch.tensor(mask),
+        pixel_values,
+        view_mask,
+        labels,
+    )
+
+
+def training_batch(examples: Sequence[Example], processor: R2GenGPTProcessor, max_length: int) -> Batch:
+    """A batch with labels; reports longer than `max_length` tokens are cut (see `training_row`)."""
+    rows = [
+        training_row(
+            processor.prompt_row(len(example.pixels)),
+            processor.encode_text(example.report),
+            processor.end_token_id,
+            max_length,
+        )
+        for example in examples
+    ]
+    return _batch(examples, processor, rows, left=False)
+
+
+def prompt_batch(examples: Sequence[Example], processor: R2GenGPTProcessor) -> Batch:
+    """A batch of prompts, to be continued by the model."""
+    rows = [Row(processor.prompt_row(len(example.pixels)), ()) for example in examples]
+    return _batch(examples, processor, rows, left=True)
+
+
+def shuffled_batches(
+    count: int, batch_size: int, *, seed: int, epoch: int, rank: int = 0, world: int = 1
+) -> list[list[Key]]:
+    """The keys of one epoch's batches for one rank: a seeded permutation, every study once.
+
+    With several ranks the order is wrapped so that each has the same number of samples.
+
+    >>> shuffled_batches(5, 2, seed=0, epoch=0) == shuffled_batches(5, 2, seed=0, epoch=0)
+    True
+    >>> sorted(index for batch in shuffled_batches(5, 2, seed=0, epoch=1) for _, index in batch)
+    [0, 1, 2, 3, 4]
+    """
+    order = np.random.default_rng((seed, epoch)).permutation(count).tolist()
+    short = -len(order) % world
+    mine = [*order, *order[:short]][rank::world]
+    return [[(epoch, index) for index in mine[at : at + batch_size]] for at in range(0, len(mine), batch_size)]
+
+
+def sequential_batches(count: int, batch_size: int, *, rank: int = 0, world: int = 1) -> list[list[Key]]:
+    """The keys of an evaluation's batches for one rank: in order, every study once over all ranks."""
+    mine = range(rank, count, world)
+    return [[(0, index) for index in mine[at : at + batch_size]] for at in range(0, len(mine), batch_size)]
+
+
+class StudyLoader:
+    """Batches of a dataset that can start in the middle of an epoch.
+
+    Lightning sees a sized, stateful iterable: it sets the epoch before each pass and keeps `state_dict` with its own
+    checkpoint. As order and augmentation depend on (seed, epoch, index) only, a resumed pass sees the same batches.
+
+    Args:
+        dataset: read by key.
+        batches: epoch → the keys of its batches; the same number of batches each epoch.
+        collate: examples → batch.
+        num_workers: reading processes; 0 reads in this one.
+        prefetch_factor: batches each worker reads ahead.
+    """
+
+    def __init__(
+        self,
+        dataset: StudyDataset,
+        batches: Callable[[int], list[list[Key]]],
+        collate: Callable[[list[Example]], Batch],
+        *,
+        num_workers: int = 0,
+        prefetch_factor: int = 4,
+    ) -> None:
+        self.dataset = dataset
+        self.batches = batches
+        self.collate = collate
+        self.num_workers = num_workers
+        self.prefetch_factor = prefetch_factor
+        self.sampler = self  # where Lightning looks for set_epoch
+        self.batch_sampler = None  # looked at too
+        self.epoch = 0
+        self.start = 0
+        self.position = 0
+
+    def __len__(self) -> int:
+        return len(self.batches(self.epoch))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Name the next pass's epoch; another epoch than the loaded one starts at its first batch."""
+        if epoch != self.epoch:
+            self.epoch, self.start = epoch, 0
+
+    def state_dict(self) -> dict[str, int]:
+        """How far the pass is: its epoch and the batches handed out."""
+        return {"epoch": self.epoch, "position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Let the next pass go on from a state of `state_dict`; a pass that was through starts anew."""
+        self.epoch, position = state["epoch"], state["position"]
+        self.start = position if position < len(self) else 0
+
+    def __iter__(self) -> Iterator[Batch]:
+        self.position, self.start = self.start, 0
+        loader = DataLoader(
+            self.dataset,
+            batch_sampler=self.batches(self.epoch)[self.position :],
+            collate_fn=self.collate,
+            num_workers=self.num_workers,
+            prefetch_factor=self.prefetch_factor if self.num_workers else None,
+            pin_memory=torch.cuda.is_available(),
+        )
+        for batch in loader:
+            self.position += 1
+            yield batch

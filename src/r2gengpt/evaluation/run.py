@@ -1,0 +1,102 @@
+"""From a split of studies to predictions, scores and a report page. No training, no flags."""
+
+import functools
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from r2gengpt import __version__
+from r2gengpt.build import Built
+from r2gengpt.config import DecodeConfig
+from r2gengpt.data.files import whole_file
+from r2gengpt.data.loading import StudyDataset, StudyLoader, prompt_batch, sequential_batches
+from r2gengpt.data.study import Study
+from r2gengpt.errors import InputError
+from r2gengpt.evaluation.predictions import write_predictions
+from r2gengpt.evaluation.report_page import StudyRow, write_report_page
+from r2gengpt.generation.decode import predict
+from r2gengpt.generation.prediction import Prediction
+from r2gengpt.metrics.protocols import PROTOCOLS
+from r2gengpt.metrics.score import Scores, score
+
+log = logging.getLogger("r2gengpt.evaluation")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation reads: studies, train reports for the baselines, and how to decode."""
+
+    studies: Sequence[Study]
+    train_reports: Sequence[str]
+    dataset: str
+    decode: DecodeConfig
+    batch_size: int
+    num_workers: int = 0
+    prefetch_factor: int = 4
+    protocol: str = "clean"
+
+
+def predict_studies(built: Built, plan: Evaluation) -> list[Prediction]:
+    """A prediction for each study, in order, with a bar on stderr."""
+    loader = StudyLoader(
+        StudyDataset(plan.studies, built.processor, plan.dataset),
+        lambda _: sequential_batches(len(plan.studies), plan.batch_size),
+        functools.partial(prompt_batch, processor=built.processor),
+        num_workers=plan.num_workers,
+        prefetch_factor=plan.prefetch_factor,
+    )
+    decode = plan.decode.for_dataset(plan.dataset)
+    return list(tqdm(predict(built.model, built.processor, loader, decode), "reports", len(plan.studies)))
+
+
+def evaluate(built: Built, plan: Evaluation, directory: Path, provenance: Mapping[str, str]) -> Scores:
+    """Predict, score, and write predictions.jsonl, scores.json and report.html, each whole.
+
+    Args:
+        built: a model in eval mode.
+        plan: what to predict and how.
+        directory: where the three files go.
+        provenance: names and values to show on the page: model, data, settings.
+
+    Raises:
+        InputError: a study has no reference report.
+    """
+    without = [study.id for study in plan.studies if not study.report.strip()]
+    if without or not plan.studies:
+        what = (
+            f"{len(without)} studies have no report to score against, first {without[0]}" if without else "no studies"
+        )
+        raise InputError(f"--annotation: {what}")
+    predictions = predict_studies(built, plan)
+    scores = score(
+        {prediction.id: prediction.prediction for prediction in predictions},
+        {study.id: [study.report] for study in plan.studies},
+        PROTOCOLS[plan.protocol],
+        dataset=plan.dataset,
+        train=plan.train_reports or None,
+    )
+    write_predictions(directory / "predictions.jsonl", predictions)
+    with whole_file(directory / "scores.json") as path:
+        path.write_text(json.dumps(scores.to_json(), indent=1) + "\n", encoding="utf-8")
+    rows: list[Any] = [
+        StudyRow(
+            study.id,
+            tuple(study.image_paths),
+            prediction,
+            {name: float(values[index]) for name, values in scores.per_study.items()},
+        )
+        for index, (study, prediction) in enumerate(zip(plan.studies, predictions, strict=True))
+    ]
+    write_report_page(
+        directory / "report.html",
+        title="Chest X-ray reports",
+        studies=rows,
+        scores=scores,
+        provenance={**provenance, "r2gengpt": __version__},
+    )
+    return scores

@@ -1,0 +1,154 @@
+"""The one decode path: prompts in, predictions out, in batches or as a stream. No metrics, no files."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, TextStreamer
+
+from r2gengpt.config import DecodeConfig
+from r2gengpt.data.loading import Batch
+from r2gengpt.errors import InputError
+from r2gengpt.generation.prediction import Prediction
+from r2gengpt.generation.settings import generation_config
+from r2gengpt.model import R2GenGPTForConditionalGeneration, R2GenGPTProcessor
+
+
+class _CallbackStreamer(TextStreamer):  # type: ignore[misc]  # the library is untyped
+    """Hands each finished piece of text to a function instead of printing it."""
+
+    def __init__(self, tokenizer: Any, on_text: Callable[[str], None]) -> None:
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self.on_text = on_text
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        """Called by the library with text that no later token changes."""
+        if text:
+            self.on_text(text)
+
+
+def check_fits(model: R2GenGPTForConditionalGeneration, prompt_tokens: int, new_tokens: int) -> None:
+    """Refuse lengths that the language model has no positions for.
+
+    Raises:
+        InputError: prompt and new tokens together exceed the context.
+    """
+    limit = getattr(model.config.text_config, "max_position_embeddings", None)
+    if limit is not None and prompt_tokens + new_tokens > limit:
+        raise InputError(
+            f"--max_new_tokens {new_tokens}: with {prompt_tokens} prompt tokens that is more than the language "
+            f"model's {limit} positions"
+        )
+
+
+@torch.no_grad()
+def token_logprobs(
+    model: R2GenGPTForConditionalGeneration, batch: Batch, features: Tensor, new: Tensor, kept: Tensor
+) -> Tensor:
+    """Natural-log probability of every new token under the model's own distribution, by one more forward pass.
+
+    Args:
+        model: in eval mode.
+        batch: the prompts, padded on the left.
+        features: (K, N, E), of `encode_views` on the batch.
+        new: (B, T_new), int64.
+        kept: (B, T_new), bool: tokens that count.
+
+    Returns:
+        (B, T_new), float32, zero where a token does not count.
+    """
+    prompt = model.embed_inputs(batch.input_ids, None, batch.view_mask, features)
+    embeds = torch.cat([prompt, model.get_input_embeddings()(new)], dim=1)
+    mask = torch.cat([batch.attention_mask, kept.to(batch.attention_mask.dtype)], dim=1)
+    output = model(
+        inputs_embeds=embeds,
+        attention_mask=mask,
+        position_ids=(mask.cumsum(1) - 1).clamp_min(0),
+        logits_to_keep=new.shape[1] + 1,
+    )
+    logits = output.logits[:, :-1].float()
+    chosen = logits.gather(2, new.unsqueeze(2)).squeeze(2) - logits.logsumexp(2)
+    return chosen.masked_fill(~kept, 0.0)
+
+
+def counted_tokens(new: Tensor, end: int) -> Tensor:
+    """True up to and including the first end token of each row; (B, T) → (B, T), bool."""
+    ended = (new == end).int()
+    return (ended.cumsum(1) - ended) == 0
+
+
+@torch.no_grad()
+def decode_batch(
+    model: R2GenGPTForConditionalGeneration,
+    processor: R2GenGPTProcessor,
+    batch: Batch,
+    settings: GenerationConfig,
+    streamer: TextStreamer | None = None,
+) -> list[Prediction]:
+    """Reports of one batch of prompts, in the batch's order."""
+    check_fits(model, batch.input_ids.shape[1], settings.max_new_tokens)
+    features = model.encode_views(batch.pixel_values, batch.view_mask)
+    new = model.generate(
+        batch.input_ids,
+        view_mask=batch.view_mask,
+        features=features,
+        attention_mask=batch.attention_mask,
+        generation_config=settings,
+        streamer=streamer,
+    )
+    end = processor.end_token_id
+    kept = counted_tokens(new, end)
+    counts = kept.sum(1)
+    means = token_logprobs(model, batch, features, new, kept).sum(1) / counts
+    texts = processor.decode_reports(new)
+    stopped = ((new == end) & kept).any(1)
+    return [
+        Prediction(
+            id=batch.ids[row],
+            prediction=text,
+            reference=batch.references[row],
+            tokens=int(counts[row]),
+            logprob=float(means[row]),
+            finish="stop" if bool(stopped[row]) else "length",
+        )
+        for row, text in enumerate(texts)
+    ]
+
+
+def predict(
+    model: R2GenGPTForConditionalGeneration,
+    processor: R2GenGPTProcessor,
+    batches: Iterable[Batch],
+    decode: DecodeConfig,
+) -> Iterator[Prediction]:
+    """Reports of many studies, one by one, in order; the model must be in eval mode."""
+    settings = generation_config(decode, processor)
+    for number, batch in enumerate(batches):
+        if decode.do_sample:
+            torch.manual_seed(decode.decode_seed + number)
+        yield from decode_batch(model, processor, batch.to(model.device), settings)
+
+
+def stream(
+    model: R2GenGPTForConditionalGeneration,
+    processor: R2GenGPTProcessor,
+    batch: Batch,
+    decode: DecodeConfig,
+    on_text: Callable[[str], None],
+) -> Prediction:
+    """The report of one study, its text handed out as it is written.
+
+    Raises:
+        InputError: more than one study, or beam search (no word is final before all beams have ended).
+    """
+    if decode.beam_size != 1:
+        raise InputError(f"--beam_size {decode.beam_size}: a stream needs --beam_size 1")
+    if len(batch.ids) != 1:
+        raise InputError(f"a stream needs one study, got {len(batch.ids)}")
+    if decode.do_sample:
+        torch.manual_seed(decode.decode_seed)
+    streamer = _CallbackStreamer(processor.tokenizer, on_text)
+    settings = generation_config(decode, processor)
+    (prediction,) = decode_batch(model, processor, batch.to(model.device), settings, streamer)
+    return prediction

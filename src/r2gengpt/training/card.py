@@ -1,0 +1,33 @@
+"""The model card that lies beside trained weights. Plain text; nothing is measured here."""
+
+from collections.abc import Mapping
+from typing import Any
+
+TRAINED = (
+    ("freeze_vm", False, "the vision encoder (deep alignment)"),
+    ("vis_use_lora", True, "LoRA on the vision encoder (delta alignment)"),
+    ("llm_use_lora", True, "LoRA on the language model"),
+)
+
+
+def model_card(settings: Mapping[str, Any], scores: Mapping[str, float]) -> str:
+    """A card from the run's settings and its best validation scores."""
+    parts = ["the projector", *(words for name, value, words in TRAINED if settings[name] == value)]
+    lines = [
+        "# R2GenGPT checkpoint",
+        "",
+        "Writes drafts of chest X-ray reports. For research only: not a medical device, not verified, no diagnosis.",
+        "",
+        f"- vision encoder: `{settings['vision_model']}`",
+        f"- language model: `{settings['lm_model']}`",
+        f"- trained: {', '.join(parts)}",
+        f"- data set: `{settings['dataset']}`, annotation `{settings['annotation'].rsplit('/', 1)[-1]}`",
+        "- licence: that of the two models and of the training data, whichever allows less",
+        "",
+        "`delta.safetensors` holds the trained tensors only; the two models are loaded from where they are named.",
+        "",
+        "Best validation scores (protocol `clean`):",
+        "",
+        *(f"- {name}: {value:.4g}" for name, value in scores.items()),
+    ]
+    return "\n".join(lines) + "\n"

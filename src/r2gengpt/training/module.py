@@ -1,0 +1,162 @@
+"""The model under Lightning: steps, validation, optimizer. The mathematics are the model's and the metrics' own."""
+
+import math
+from typing import Any, NamedTuple
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from r2gengpt.build import Built
+from r2gengpt.checkpoint import trained_names
+from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
+from r2gengpt.data.loading import Batch
+from r2gengpt.errors import RunError
+from r2gengpt.generation.decode import predict
+from r2gengpt.generation.prediction import Prediction
+from r2gengpt.metrics.protocols import PROTOCOLS
+from r2gengpt.metrics.score import score
+from r2gengpt.text.alignment import IGNORE
+
+
+class ValidationBatch(NamedTuple):
+    """The same studies twice: with labels for the loss, and as prompts for the scores."""
+
+    learn: Batch
+    prompt: Batch
+
+
+def step_seed(seed: int, epoch: int, batch: int, rank: int) -> int:
+    """A seed of its own for each training batch: dropout then depends on where the run is, not on how it got there."""
+    return ((seed * 1_000_003 + epoch) * 1_000_003 + batch) * 1_009 + rank & 0x7FFF_FFFF_FFFF_FFFF
+
+
+def learning_rate_factor(step: int, total: int, warmup: int, floor: float) -> float:
+    """Linear warm-up to 1 and cosine down to `floor`, by optimizer step.
+
+    Source: Loshchilov and Hutter, arXiv 1608.03983, without restarts.
+    Differs from the original: it stepped the cosine once an epoch, so three epochs saw three rates.
+    """
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    share = min(1.0, (step - warmup) / max(1, total - warmup))
+    return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * share))
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Trained parameters only; matrices decay, biases and norms do not."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+class R2GenGPTModule(L.LightningModule):
+    """Training and validation of one model.
+
+    Args:
+        built: the model, its trained parameters marked, and its processor.
+        settings: the four groups of settings of the run.
+    """
+
+    def __init__(self, built: Built, settings: tuple[ModelConfig, DataConfig, DecodeConfig, TrainConfig]) -> None:
+        super().__init__()
+        self.built = built
+        self.model = built.model
+        self.model_settings, self.data_settings, self.decode_settings, self.train_settings = settings
+        self.strict_loading = False  # checkpoints hold trained tensors only
+        self.losses: list[Tensor] = []
+        self.predictions: list[Prediction] = []
+        self.latest: dict[str, float] = {}
+
+    @property
+    def needs_text(self) -> bool:
+        """True where a score of the generated text chooses the best checkpoint."""
+        return any(name != "val_loss" for name in self.train_settings.scorer_types)
+
+    def train(self, mode: bool = True) -> "R2GenGPTModule":
+        """Training mode for the parts that are trained; frozen parts always run without dropout."""
+        super().train(mode)
+        if self.model_settings.vision_is_frozen:
+            self.model.vision_tower.eval()
+        if not self.model_settings.llm_use_lora:
+            self.model.language_model.eval()
+        return self
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of one batch, (), float32.
+
+        Raises:
+            RunError: the loss is not finite; the studies of the batch are named.
+        """
+        torch.manual_seed(step_seed(self.train_settings.seed, self.current_epoch, batch_idx, self.global_rank))
+        loss: Tensor = self.model(**batch.inputs()).loss
+        if not bool(torch.isfinite(loss)):
+            raise RunError(
+                f"loss is {loss.item()} at epoch {self.current_epoch}, batch {batch_idx}, studies "
+                f"{', '.join(batch.ids)}: lower --learning_rate, set --gradient_clip_val, or look at these studies"
+            )
+        self.log("loss", loss.detach(), prog_bar=True, batch_size=len(batch.ids))
+        return loss
+
+    def validation_step(self, batch: ValidationBatch, batch_idx: int) -> None:
+        """Keep the summed loss with its token count, and the predictions where scores need them."""
+        labels = batch.learn.labels
+        assert labels is not None
+        tokens = (labels != IGNORE).sum()
+        self.losses.append(torch.stack([self.model(**batch.learn.inputs()).loss * tokens, tokens.float()]))
+        if self.needs_text:
+            self.predictions += predict(self.model, self.built.processor, [batch.prompt], self.decode_settings)
+
+    def on_validation_epoch_end(self) -> None:
+        """Scores over all ranks, each study once, and the sum that chooses the best checkpoint."""
+        total = torch.stack(self.losses).sum(0)
+        predictions = self.predictions
+        self.losses, self.predictions = [], []
+        if self.trainer.world_size > 1:
+            total = self.all_gather(total).sum(0)
+            shards: list[Any] = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(shards, predictions)
+            predictions = [prediction for shard in shards for prediction in shard]
+        self.latest = {"val_loss": float(total[0] / total[1])}
+        if self.needs_text:
+            self.latest |= validation_scores(predictions, self.data_settings.dataset)
+        names, weights = self.train_settings.scorer_types, self.train_settings.weights
+        keys = {name: name.lower() for name in names}
+        signs = {name: -1.0 if name == "val_loss" else 1.0 for name in names}
+        self.latest["val_score"] = sum(
+            weight * signs[name] * self.latest[keys[name]] for name, weight in zip(names, weights, strict=True)
+        )
+        if not self.trainer.sanity_checking:
+            self.log_dict(self.latest, prog_bar=False, rank_zero_only=True)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW over trained parameters, its rate set anew each optimizer step."""
+        settings = self.train_settings
+        optimizer = torch.optim.AdamW(parameter_groups(self.model, settings.weight_decay), lr=settings.learning_rate)
+        total = int(self.trainer.estimated_stepping_batches)
+        warmup = round(settings.warmup_ratio * total)
+        floor = settings.min_learning_rate / settings.learning_rate
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate_factor(step, total, warmup, floor)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave the frozen weights out: they come from where they came from."""
+        kept = {f"model.{name}" for name in trained_names(self.model)}
+        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in kept}
+
+
+def validation_scores(predictions: list[Prediction], dataset: str) -> dict[str, float]:
+    """Scores by the default protocol, without intervals; a study that several ranks predicted counts once."""
+    unique = {prediction.id: prediction for prediction in predictions}
+    scores = score(
+        {key: p.prediction for key, p in unique.items()},
+        {key: [p.reference] for key, p in unique.items()},
+        PROTOCOLS["clean"],
+        dataset=dataset,
+        resamples=0,
+    )
+    return {name: value.value for name, value in scores.metrics.items()}

@@ -1,0 +1,233 @@
+"""A whole training run: data, model, trainer, files. Each of them lives elsewhere; this joins them."""
+
+import functools
+import json
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from r2gengpt.build import Built, build_model
+from r2gengpt.checkpoint import find_checkpoint, flat_settings, load_delta, save_checkpoint
+from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
+from r2gengpt.data.annotation import check_images, read_annotation
+from r2gengpt.data.files import recover_directory, whole_file
+from r2gengpt.data.loading import (
+    Example,
+    StudyDataset,
+    StudyLoader,
+    prompt_batch,
+    sequential_batches,
+    shuffled_batches,
+    training_batch,
+)
+from r2gengpt.data.study import Study
+from r2gengpt.errors import InputError
+from r2gengpt.training.callbacks import BestCheckpoint, Progress, ResumeState
+from r2gengpt.training.card import model_card
+from r2gengpt.training.module import R2GenGPTModule, ValidationBatch
+
+log = logging.getLogger("r2gengpt.training")
+Settings = tuple[ModelConfig, DataConfig, DecodeConfig, TrainConfig]
+RESUME, SUMMARY, RUN = "resume.ckpt", "summary.json", "run.json"
+STATISTICS_IMAGES = 2048
+"""Most training images that feature statistics are taken from; more change the mean by less than noise."""
+EXPECTED_WARNINGS = (
+    ".*does not have many workers.*",  # reading is not the bottleneck where the user asks for none
+    ".*module.* in eval mode at the start of training.*",  # frozen parts are meant to be
+    ".*The number of training batches.*is smaller than the logging interval.*",
+    ".*GPU available but not used.*",
+    ".*Starting from v1.9.0.*",
+    ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
+    ".*Found [0-9]+ module\\(s\\) in eval mode.*",
+)
+SAME_RUN = ("resume", "overwrite", "num_workers", "prefetch_factor")
+"""Settings that may change between the start of a run and its continuation."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run ended."""
+
+    directory: Path
+    best: Mapping[str, float]
+    steps: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in summary.json, which also marks the run as finished."""
+        return {"finished": True, "steps": self.steps, "best": dict(self.best)}
+
+
+def as_limit(value: float) -> float | int:
+    """Lightning's form of a share (at most 1.0) or a number of batches."""
+    return value if value <= 1.0 else int(value)
+
+
+def open_run(settings: Settings) -> Path | None:
+    """Prepare the run's directory; gives the state to resume from, if there is one.
+
+    Raises:
+        InputError: the directory holds a finished run, or an unfinished one of other settings.
+    """
+    train = settings[3]
+    directory = Path(train.savedmodel_path)
+    wanted = json.loads(json.dumps(flat_settings(*settings)))
+    recover_directory(directory / "best")
+    recover_directory(directory / "last")
+    if (directory / SUMMARY).exists() and not train.overwrite:
+        raise InputError(
+            f"--savedmodel_path {directory}: holds a finished run; name another directory or --overwrite True"
+        )
+    resume = directory / RESUME
+    if train.overwrite or not resume.exists():
+        for name in (SUMMARY, RESUME):
+            (directory / name).unlink(missing_ok=True)
+        with whole_file(directory / RUN) as path:
+            path.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
+        return None
+    if not train.resume:
+        raise InputError(f"--resume False: {directory} holds an unfinished run; add --overwrite True to lose it")
+    stored = json.loads((directory / RUN).read_text(encoding="utf-8"))
+    for name, value in wanted.items():
+        if name not in SAME_RUN and stored.get(name) != value:
+            raise InputError(
+                f"--{name} {value}: the unfinished run in {directory} has {stored.get(name)}; go on with that, name "
+                "another --savedmodel_path, or --overwrite True"
+            )
+    return resume
+
+
+def make_loaders(
+    built: Built, splits: Mapping[str, Sequence[Study]], settings: Settings, rank: int, world: int
+) -> tuple[StudyLoader, StudyLoader]:
+    """The training loader and the validation loader of one rank."""
+    _, data, _, train = settings
+    processor, studies = built.processor, splits["train"]
+    learn = functools.partial(training_batch, processor=processor, max_length=data.report_tokens)
+    reading: dict[str, int] = {"num_workers": data.num_workers, "prefetch_factor": data.prefetch_factor}
+
+    def both(examples: list[Example]) -> Any:
+        return ValidationBatch(learn(examples), prompt_batch(examples, processor))
+
+    seed = train.seed if data.augment else None
+    training = StudyLoader(
+        StudyDataset(studies, processor, data.dataset, seed=seed),
+        lambda epoch: shuffled_batches(
+            len(studies), data.batch_size, seed=train.seed, epoch=epoch, rank=rank, world=world
+        ),
+        learn,
+        **reading,
+    )
+    validation = StudyLoader(
+        StudyDataset(splits["val"], processor, data.dataset),
+        lambda _: sequential_batches(len(splits["val"]), data.val_batch_size, rank=rank, world=world),
+        both,
+        **reading,
+    )
+    return training, validation
+
+
+@torch.no_grad()
+def set_feature_statistics(built: Built, dataset: StudyDataset) -> None:
+    """Take mean and standard deviation of the encoder's features, per channel, over training images, float64 sums."""
+    model, norm = built.model, built.model.projector.norm_in
+    if norm is None:
+        return
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model.vision_tower.to(device).eval()
+    count, total, squares = 0, torch.zeros(()), torch.zeros(())
+    for index in range(len(dataset)):
+        pixels = dataset[(0, index)].pixels
+        features = model.encode_views(pixels.unsqueeze(0).to(device)).double().flatten(0, 1).cpu()
+        count += len(features)
+        total, squares = total + features.sum(0), squares + features.square().sum(0)
+        if (index + 1) >= STATISTICS_IMAGES:
+            break
+    mean = total / count
+    norm.set_statistics(mean.float(), (squares / count - mean.square()).clamp_min(0).sqrt().float())
+
+
+def make_trainer(settings: Settings, callbacks: list[Any]) -> L.Trainer:
+    """Lightning's trainer by the run's settings."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    train = settings[3]
+    logs = Path(train.savedmodel_path) / "logs"
+    return L.Trainer(
+        accelerator=train.accelerator,
+        strategy=train.strategy,
+        devices=train.devices if train.devices == "auto" else int(train.devices),
+        num_nodes=train.num_nodes,
+        precision=train.precision,  # type: ignore[arg-type]  # checked against the same words
+        max_epochs=train.max_epochs,
+        max_steps=train.max_steps,
+        limit_train_batches=as_limit(train.limit_train_batches),
+        limit_val_batches=as_limit(train.limit_val_batches),
+        val_check_interval=as_limit(train.val_check_interval),
+        num_sanity_val_steps=train.num_sanity_val_steps,
+        accumulate_grad_batches=train.accumulate_grad_batches,
+        gradient_clip_val=train.gradient_clip_val,
+        callbacks=callbacks,
+        logger=[CSVLogger(logs, name="csv"), TensorBoardLogger(logs, name="tensorboard")],
+        log_every_n_steps=1,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+
+
+def train(settings: Settings) -> Summary:
+    """Run training to its end, going on where an unfinished run in the same directory stopped.
+
+    Raises:
+        InputError: settings, annotation, images or parts do not fit.
+        RunError: the loss is not finite.
+    """
+    model_settings, data, decode, options = settings
+    settings = (model_settings, data, decode.for_dataset(data.dataset), options)
+    splits = read_annotation(data.annotation, data.base_dir, ("train", "val"))
+    for split, studies in splits.items():
+        if not studies:
+            raise InputError(f"--annotation {data.annotation}: split {split} has no studies")
+        check_images(studies)
+    directory = Path(options.savedmodel_path)
+    resume = open_run(settings)
+    torch.manual_seed(options.seed)
+    built = build_model(model_settings, precision=options.precision)
+    if options.start_from is not None:
+        load_delta(built.model, find_checkpoint(options.start_from, "--ckpt_file"), "--ckpt_file")
+    elif resume is None:
+        set_feature_statistics(built, StudyDataset(splits["train"], built.processor, data.dataset))
+    stored = flat_settings(*settings)
+    best = BestCheckpoint(directory / "best", stored, options.patience)
+    callbacks = [
+        best,
+        LearningRateMonitor("step"),
+        Progress(),
+        ResumeState(directory / RESUME, options.every_n_train_steps),
+    ]
+    with warnings.catch_warnings():
+        for message in EXPECTED_WARNINGS:
+            warnings.filterwarnings("ignore", message)
+        trainer = make_trainer(settings, callbacks)
+        count = sum(parameter.numel() for parameter in built.model.parameters() if parameter.requires_grad)
+        log.info("%d trained parameters, %d training studies", count, len(splits["train"]))
+        if resume is not None:
+            log.info("resuming from %s", resume)
+        module = R2GenGPTModule(built, settings)
+        loaders = make_loaders(built, splits, settings, trainer.global_rank, trainer.world_size)
+        trainer.fit(module, *loaders, ckpt_path=resume, weights_only=True)
+    summary = Summary(directory, best.scores, trainer.global_step)
+    if trainer.is_global_zero:
+        save_checkpoint(directory / "last", built, stored, model_card(stored, module.latest))
+        with whole_file(directory / SUMMARY) as path:
+            path.write_text(json.dumps(summary.to_json(), indent=1) + "\n", encoding="utf-8")
+        (directory / RESUME).unlink(missing_ok=True)
+    return summary
