@@ -1,0 +1,159 @@
+"""Parts that many tests share: tiny models, a tiny annotated set, and running commands. No test stands here."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny matrices: more threads only wait for each other
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+LANGUAGE_KINDS = ("stablelm", "llama", "gpt_neox", "gpt2")
+VISION_KINDS = ("swin", "vit", "dinov2")
+REPORTS = (
+    "The heart is normal in size. The lungs are clear.",
+    "There is an opacity in the left lower lobe. No pneumothorax is seen.",
+    "There is an opacity in the right lower lobe. The heart is normal in size.",
+    "Mild cardiomegaly with small bilateral effusions.",
+    "The lungs are clear. Degenerative changes of the thoracic spine.",
+    "No pleural effusion or pneumothorax is seen.",
+    "Small bilateral effusions. The heart is normal in size.",
+    "Mild cardiomegaly. The lungs are clear. No pleural effusion is seen.",
+    "There is an opacity in the left lower lobe. Mild cardiomegaly.",
+    "The heart is normal in size. Degenerative changes of the thoracic spine.",
+    "There is an opacity in the right lower lobe with a small effusion.",
+    "The lungs are clear. No pneumothorax is seen.",
+    "Mild cardiomegaly with degenerative changes of the thoracic spine.",
+    "No opacity is seen. The heart is normal in size.",
+)
+SPLIT_SIZES = {"train": 8, "val": 3, "test": 3}
+
+
+@dataclass(frozen=True)
+class TinySet:
+    """An annotation file in R2Gen's format and the directory of its images."""
+
+    annotation: Path
+    base_dir: Path
+
+
+class Outcome(NamedTuple):
+    """How a command ended and what it wrote."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture(scope="session")
+def tiny_parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory with lm-{stablelm,llama,gpt_neox,gpt2} and vision-{swin,vit,dinov2}: random weights, always the same."""
+    import torch
+
+    from r2gengpt.testing import tiny_language_model, tiny_vision_model
+
+    directory = tmp_path_factory.mktemp("parts")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for kind in LANGUAGE_KINDS:
+            tiny_language_model(directory, kind)
+        for kind in VISION_KINDS:
+            tiny_vision_model(directory, kind)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> TinySet:
+    """8 train, 3 val and 3 test studies; every other study has two views. Ids train0…, images train0_0.png…"""
+    from r2gengpt.testing import noise_image
+
+    directory = tmp_path_factory.mktemp("set")
+    images = directory / "images"
+    images.mkdir()
+    splits: dict[str, list[dict[str, object]]] = {}
+    number = 0
+    for split, size in SPLIT_SIZES.items():
+        splits[split] = []
+        for index in range(size):
+            names = [f"{split}{index}_{view}.png" for view in range(1 + number % 2)]
+            for view, name in enumerate(names):
+                noise_image(10 * number + view).save(images / name)
+            study = {"id": f"{split}{index}", "report": REPORTS[number], "image_path": names, "split": split}
+            splits[split].append(study)
+            number += 1
+    annotation = directory / "annotation.json"
+    annotation.write_text(json.dumps(splits), encoding="utf-8")
+    return TinySet(annotation, images)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_parts: Path, tiny_set: TinySet) -> Path:
+    """A checkpoint directory of Swin + StableLM with LoRA on both and random (not zero) trained tensors."""
+    import torch
+
+    from r2gengpt.build import build_model
+    from r2gengpt.checkpoint import flat_settings, save_checkpoint
+    from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig
+    from r2gengpt.training.card import model_card
+
+    model = ModelConfig(
+        vision_model=str(tiny_parts / "vision-swin"),
+        lm_model=str(tiny_parts / "lm-stablelm"),
+        dtype="float32",
+        vis_use_lora=True,
+        llm_use_lora=True,
+        llm_r=4,
+        vis_r=4,
+    )
+    data = DataConfig(dataset="plain", annotation=str(tiny_set.annotation), base_dir=str(tiny_set.base_dir))
+    decode = DecodeConfig(max_new_tokens=12, min_new_tokens=0)
+    directory = tmp_path_factory.mktemp("run") / "best"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        built = build_model(model)
+        for name, parameter in built.model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.2)
+    settings = flat_settings(model, data, decode)
+    save_checkpoint(directory, built, settings, model_card(settings, {}))
+    return directory
+
+
+@pytest.fixture
+def run_cli(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[list[str]], Outcome]]:
+    """Run `r2gengpt ARGV…` in this process; gives (code, stdout, stderr). Logging is put back afterwards."""
+    from r2gengpt import cli
+
+    ours = logging.getLogger("r2gengpt")
+    kept = ours.handlers[:], ours.level, ours.propagate
+
+    def call(argv: list[str]) -> Outcome:
+        capsys.readouterr()
+        code = cli.run(argv[0], [str(word) for word in argv[1:]])
+        return Outcome(code, *capsys.readouterr())
+
+    yield call
+    ours.handlers[:], ours.level, ours.propagate = kept
+
+
+@pytest.fixture
+def run_cli_process() -> Callable[..., Outcome]:
+    """Run `r2gengpt ARGV…` as its own process, `environment` added to ours; gives (code, stdout, stderr)."""
+
+    def call(argv: list[str], environment: dict[str, str] | None = None, cwd: Path | None = None) -> Outcome:
+        command = [sys.executable, "-c", "from r2gengpt.cli import main; main()", *map(str, argv)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env={**os.environ, **(environment or {})}, cwd=cwd
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    return call
