@@ -4,8 +4,9 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-
-LITTLE_WORDS = frozenset("a an and are as at by for from in is of on or the there this to was were with".split())
+LITTLE_WORDS = frozenset(
+    {"a", "an", "and", "are", "as", "at", "by", "for", "from", "in", "is", "of", "on", "or", "the", "to", "was", "with"}
+)
 """A shared run of nothing but these says nothing: it is marked like its neighbours, which keeps phrases whole."""
 
 

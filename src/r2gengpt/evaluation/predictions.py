@@ -1,6 +1,7 @@
 """Predictions and references as files: our JSON lines, the original's JSON, CSV, R2Gen annotations. No scoring."""
 
 import csv
+import functools
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -105,7 +106,7 @@ def _content(path: Path, source: str) -> Any:
     if text.lstrip()[0] not in "{[":
         return list(_csv_rows(text, source))
     try:
-        value = json.loads(text, object_pairs_hook=lambda pairs: _object(pairs, source))
+        value = json.loads(text, object_pairs_hook=functools.partial(_object, source=source))
     except InputError:
         raise
     except (ValueError, RecursionError) as error:
@@ -128,10 +129,14 @@ def _object(pairs: Sequence[tuple[str, Any]], source: str) -> dict[str, Any]:
 def _json_lines(text: str, source: str) -> Iterator[tuple[str, Any]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
+            place = f"{source} line {number}"
             try:
-                yield f"{source} line {number}", json.loads(line)
-            except ValueError as error:
-                raise InputError(f"{source} line {number}: not JSON: {error}") from None
+                record = json.loads(line, object_pairs_hook=functools.partial(_object, source=place))
+            except InputError:
+                raise
+            except (ValueError, RecursionError) as error:
+                raise InputError(f"{place}: not JSON: {error}") from None
+            yield place, record
 
 
 def _csv_rows(text: str, source: str) -> Iterator[tuple[str, Any]]:
@@ -144,7 +149,7 @@ def _csv_rows(text: str, source: str) -> Iterator[tuple[str, Any]]:
                 )
             yield f"{source} line {rows.line_num}", row
     except csv.Error as error:
-        raise InputError(f"{source} line {rows.line_num}: not CSV: {error}") from None
+        raise InputError(f"{source}: not CSV after line {rows.line_num}: {error}") from None
 
 
 def _is_annotation(content: Mapping[str, Any]) -> bool:

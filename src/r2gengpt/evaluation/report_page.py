@@ -47,6 +47,7 @@ BYTES_A_PIXEL = 0.2
 class StudyRow:
     """One study of the page: its images (files), what was generated, and its scores by metric."""
 
+    id: str
     image_paths: tuple[Path, ...]
     prediction: Prediction
     scores: Mapping[str, float]
@@ -182,13 +183,13 @@ def _study(number: int, study: StudyRow, side: int) -> str:
     images = enumerate(study.image_paths, start=1)
     return _template("report_study.html").substitute(
         anchor=f"study-{number}",
-        id=_text(prediction.id),
+        id=_text(study.id),
         data="".join(
             f' data-{name}="{value:.6g}"' for name, value in (known | {"logprob": prediction.logprob}).items()
         ),
         facts="".join(facts),
         images="".join(
-            _image(path, side, f"Chest X-ray of study {prediction.id}, view {view} of {len(study.image_paths)}")
+            _image(path, side, f"Chest X-ray of study {study.id}, view {view} of {len(study.image_paths)}")
             for view, path in images
         ),
         generated=_marked(generated, "ins", "no text was generated"),

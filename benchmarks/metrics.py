@@ -1,0 +1,107 @@
+"""Time to score 590 and 3,858 studies, against pycocoevalcap where it is installed. JSON to stdout.
+
+Texts are made up of a report's usual words in sentences of usual length; no data set is read.
+Run: python benchmarks/metrics.py [--repeats 3]
+"""
+
+import argparse
+import importlib.metadata
+import json
+import platform
+import random
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from r2gengpt import __version__
+from r2gengpt.metrics.measure import measure, scores_of
+from r2gengpt.metrics.protocols import PROTOCOLS
+from r2gengpt.metrics.score import score
+
+SIZES = (590, 3858)
+TEXT = """
+the heart is normal in size lungs are clear no pleural effusion or pneumothorax focal consolidation mild small left
+right lower lobe opacity mediastinum within limits degenerative changes of spine acute bony abnormality catheter tip
+superior vena cava stable cardiomegaly pulmonary edema interstitial markings atelectasis unchanged from prior study
+"""
+
+
+def reports(studies: int, seed: int) -> list[str]:
+    """Made-up reports of three to seven sentences; common words are common."""
+    rng, words = random.Random(seed), TEXT.split()
+    weights = [1 / (rank + 1) for rank in range(len(words))]
+
+    def sentence() -> str:
+        return " ".join(rng.choices(words, weights, k=rng.randrange(4, 12))) + " ."
+
+    return [" ".join(sentence() for _ in range(rng.randrange(3, 8))) for _ in range(studies)]
+
+
+def best(run: Callable[[], Any], repeats: int) -> tuple[float, Any]:
+    """The shortest time in seconds of several runs, and the last result."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        result = run()
+        times.append(time.perf_counter() - start)
+    return min(times), result
+
+
+def coco_caption() -> Callable[[list[str], list[str]], np.ndarray] | None:
+    try:
+        from pycocoevalcap.bleu.bleu import Bleu
+        from pycocoevalcap.cider.cider import Cider
+        from pycocoevalcap.rouge.rouge import Rouge
+    except ImportError:
+        return None
+
+    def run(hypotheses: list[str], references: list[str]) -> np.ndarray:
+        wanted = {i: [text] for i, text in enumerate(references)}
+        given = {i: [text] for i, text in enumerate(hypotheses)}
+        bleu, _ = Bleu(4).compute_score(wanted, given, verbose=0)
+        return np.array([*bleu, Rouge().compute_score(wanted, given)[0], Cider().compute_score(wanted, given)[0]])
+
+    return run
+
+
+def compare(studies: int, repeats: int) -> dict[str, Any]:
+    hypotheses, references, train = (reports(studies, seed) for seed in (1, 2, 3))
+    ours, values = best(
+        lambda: scores_of(measure(hypotheses, [[text] for text in references]).sum(axis=0), studies), repeats
+    )
+    texts = {str(i): text for i, text in enumerate(hypotheses)}
+    wanted = {str(i): [text] for i, text in enumerate(references)}
+    whole, _ = best(lambda: score(texts, wanted, PROTOCOLS["clean"], dataset="iu_xray", train=train), repeats)
+    row: dict[str, Any] = {
+        "studies": studies,
+        "words_a_report": sum(len(text.split()) for text in references) / studies,
+        "metrics_s": ours,
+        "with_4_baselines_and_1000_resamples_s": whole,
+    }
+    if (theirs := coco_caption()) is not None:
+        seconds, expected = best(lambda: theirs(hypotheses, references), 1)
+        row |= {
+            "pycocoevalcap_s": seconds,
+            "times_faster": seconds / ours,
+            "largest_difference": float(np.abs(values - expected).max()),
+        }
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=3)
+    repeats = parser.parse_args().repeats
+    versions = {"r2gengpt": __version__, "python": platform.python_version(), "numpy": np.__version__}
+    if coco_caption() is not None:
+        versions["pycocoevalcap"] = importlib.metadata.version("pycocoevalcap")
+    rows = [compare(studies, repeats) for studies in SIZES]
+    json.dump({"versions": versions, "machine": platform.machine(), "results": rows}, sys.stdout, indent=1)
+    print()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""`r2gengpt score` as a user runs it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from r2gengpt.cli import run
+from r2gengpt.cli.score import PROTOCOL_NAMES
+from r2gengpt.metrics.protocols import PROTOCOLS
+
+REPORTS = {"a": "The lungs are clear.", "b": "Small left effusion.", "c": "The heart is large."}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, str]:
+    """Predictions, an annotation file that has their references, and a tokenizer."""
+    from tokenizers import Tokenizer
+    from tokenizers.decoders import ByteLevel as Decoder
+    from tokenizers.models import BPE
+    from tokenizers.pre_tokenizers import ByteLevel
+    from tokenizers.trainers import BpeTrainer
+
+    lines = [json.dumps({"id": k, "prediction": "the lungs are clear .", "reference": v}) for k, v in REPORTS.items()]
+    (tmp_path / "predictions.jsonl").write_text("\n".join(lines))
+    studies = [{"id": k, "report": v} for k, v in REPORTS.items()]
+    (tmp_path / "annotation.json").write_text(json.dumps({"train": studies, "val": [], "test": studies}))
+    tokenizer = Tokenizer(BPE())
+    tokenizer.pre_tokenizer, tokenizer.decoder = ByteLevel(add_prefix_space=False), Decoder()
+    alphabet = BpeTrainer(vocab_size=256, initial_alphabet=ByteLevel.alphabet(), show_progress=False)
+    tokenizer.train_from_iterator([], alphabet)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    return {
+        "predictions": str(tmp_path / "predictions.jsonl"),
+        "references": str(tmp_path / "annotation.json"),
+        "folder": str(tmp_path),
+    }
+
+
+def flags(files: dict[str, str]) -> list[str]:
+    return ["--predictions", files["predictions"], "--references", files["references"]]
+
+
+def test_json_holds_the_scores_and_text_shows_the_same(
+    files: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("score", [*flags(files), "--format", "json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["signature"] == "clean|ds:plain|tok:punct|cut:none|unk:none|v1"
+    assert run("score", flags(files)) == 0
+    shown = capsys.readouterr()
+    for name, value in content["metrics"].items():
+        line = next(line.split() for line in shown.out.splitlines() if line.startswith(name))
+        assert line[1] == f"{value['value']:.4f}"
+    assert shown.err == ""
+
+
+def test_references_come_from_the_predictions_file_where_no_other_is_named(
+    files: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("score", [*flags(files), "--format", "json"])
+    first = capsys.readouterr().out
+    assert run("score", ["--predictions", files["predictions"], "--format", "json"]) == 0
+    assert capsys.readouterr().out == first
+
+
+def test_a_train_file_adds_its_baselines(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    given = [*flags(files), "--train", files["references"], "--bootstrap", "0", "--format", "json"]
+    assert run("score", given) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert set(content["baselines"]) == {"constant", "most_frequent", "random_train", "shuffled"}
+    assert content["references_verbatim_in_train"] == 1.0
+    assert set(content["metrics"]["bleu_1"]) == {"value"}
+
+
+def test_r2gengpt_cuts_references_by_the_tokenizer_it_is_given(
+    files: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [*flags(files), "--protocol", "r2gengpt", "--dataset", "iu_xray", "--tokenizer", files["folder"]]
+    assert run("score", [*given, "--max_length", "9", "--format", "json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["signature"] == "r2gengpt|ds:iu_xray|tok:ws|cut:9of256|unk:none|v1"
+    # "the lungs" (9 bytes), "small lef", "the heart": of 15 words written, 2 + 0 + 1 match
+    assert content["metrics"]["bleu_1"]["value"] == pytest.approx(3 / 15, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--protocol", "r2gengpt"], "needs the model's tokenizer (--tokenizer)"),
+        (["--protocol", "r2gengpt", "--tokenizer", "/nowhere"], "--tokenizer /nowhere: no such file"),
+        (["--protocol", "r2gen", "--dataset", "iu_xray"], "needs --train"),
+        (["--protocol", "ptb"], "Penn Treebank tokenizer, which this version does not have"),
+        (["--protocol", "bleu"], "--protocol bleu: choose from clean, r2gen, r2gengpt, ptb, raw"),
+        (["--split", "val"], "no studies in split val"),
+        (["--refs", "x"], "unknown flag --refs"),
+        (["--bootstrap", "-1"], "--bootstrap -1: must be at least 0"),
+    ],
+)
+def test_a_wrong_flag_is_one_line_and_exit_code_2(
+    extra: list[str], message: str, files: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("score", [*flags(files), *extra]) == 2
+    shown = capsys.readouterr()
+    assert message in shown.err
+    assert shown.err.count("\n") == 1
+    assert shown.out == ""
+
+
+def test_a_tokenizer_file_that_is_none_is_refused(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    given = [*flags(files), "--protocol", "r2gengpt", "--tokenizer", files["references"]]
+    assert run("score", given) == 2
+    assert "not a tokenizer" in capsys.readouterr().err
+
+
+def test_ids_that_do_not_match_name_both_files(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    other = Path(files["folder"], "other.json")
+    other.write_text('{"a": "x", "z": "y"}')
+    assert run("score", ["--predictions", str(other), "--references", files["references"]]) == 2
+    error = capsys.readouterr().err
+    assert (
+        f"2 of 3 studies in --references {files['references']} have no text in --predictions {other} (first: b)"
+        in error
+    )
+    assert "(first: z)" in error
+
+
+def test_predictions_must_be_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("score", []) == 2
+    assert "--predictions is missing" in capsys.readouterr().err
+
+
+def test_the_protocols_offered_are_those_that_there_are() -> None:
+    assert set(PROTOCOL_NAMES) == set(PROTOCOLS)
+
+
+def test_scoring_imports_neither_torch_nor_transformers_nor_pillow(files: dict[str, str]) -> None:
+    code = (
+        "import sys; from r2gengpt.cli import run; "
+        f"code = run('score', {flags(files)!r}); "
+        "loaded = {'torch', 'transformers', 'PIL', 'lightning'} & set(sys.modules); "
+        "sys.exit(f'{code} {loaded}' if code or loaded else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "bleu_4" in done.stdout

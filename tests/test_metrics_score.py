@@ -1,0 +1,154 @@
+"""Scores carry intervals, baselines and words of warning, and refuse texts that don't belong together."""
+
+import json
+
+import numpy as np
+import pytest
+
+from metrics_corpus import HYPOTHESES, REFERENCES
+from r2gengpt.errors import InputError
+from r2gengpt.metrics import baselines
+from r2gengpt.metrics.measure import METRICS, measure, scores_of
+from r2gengpt.metrics.protocols import PROTOCOLS
+from r2gengpt.metrics.score import Scores, score
+from r2gengpt.metrics.table import score_table
+
+IDS = [f"study {i}" for i in range(len(REFERENCES))]
+WANTED = dict(zip(IDS, REFERENCES, strict=True))
+TRAIN = ["the lungs are clear .", "the lungs are clear .", "small effusion ."]
+
+
+def scored(name: str = "rotated", **given: object) -> Scores:
+    texts = dict(zip(IDS, HYPOTHESES[name], strict=True))
+    return score(texts, WANTED, PROTOCOLS["raw"], **given)  # type: ignore[arg-type]
+
+
+def test_scores_are_those_of_the_metrics_on_the_protocols_texts() -> None:
+    measured = measure(HYPOTHESES["rotated"], REFERENCES)
+    expected = scores_of(measured.sum(axis=0), len(IDS))
+    scores = scored()
+    np.testing.assert_array_equal([scores.metrics[name].value for name in METRICS], expected)
+    each = np.stack([scores.per_study[name] for name in METRICS], axis=1)
+    np.testing.assert_array_equal(each, scores_of(measured, 1))
+
+
+def test_the_order_of_predictions_does_not_matter() -> None:
+    backwards = dict(reversed(list(zip(IDS, HYPOTHESES["rotated"], strict=True))))
+    assert score(backwards, WANTED, PROTOCOLS["raw"]).metrics == scored().metrics
+
+
+def test_each_interval_holds_its_value_and_the_same_seed_gives_the_same() -> None:
+    scores = scored(seed=4)
+    for name in ("bleu_1", "rouge_l", "cider"):
+        interval = scores.metrics[name].ci95
+        assert interval is not None
+        assert interval[0] < scores.metrics[name].value < interval[1]
+    assert scores.metrics == scored(seed=4).metrics != scored(seed=5).metrics
+
+
+def test_without_resamples_there_are_no_intervals() -> None:
+    assert all(s.ci95 is None for s in scored(resamples=0).metrics.values())
+
+
+def test_baselines_stand_beside_the_model_with_their_texts() -> None:
+    rows = scored(train=TRAIN).baselines
+    assert list(rows) == ["constant", "most_frequent", "random_train", "shuffled"]
+    assert rows["most_frequent"].text == "the lungs are clear ."
+    texts = dict.fromkeys(IDS, "the lungs are clear .")
+    assert rows["most_frequent"].metrics == score(texts, WANTED, PROTOCOLS["raw"]).metrics
+    assert rows["constant"].text == baselines.CONSTANT_REPORT
+
+
+def test_baselines_that_need_the_train_split_are_named_where_it_is_missing() -> None:
+    scores = scored()
+    assert {"most_frequent", "random_train", "meteor"} <= set(scores.not_available)
+    assert scores.verbatim_in_train is None
+
+
+def test_outputs_and_references_are_counted() -> None:
+    scores = scored("constant", train=[*TRAIN, "ok"])
+    assert (scores.distinct, scores.commonest_share, scores.verbatim_in_train) == (1, 1.0, 2 / 8)
+
+
+def test_shuffling_moves_every_text_and_loses_none() -> None:
+    texts = [str(i) for i in range(50)]
+    moved = baselines.shuffled(texts, seed=0)
+    assert sorted(moved, key=int) == texts
+    assert all(a != b for a, b in zip(texts, moved, strict=True))
+
+
+def test_a_model_that_says_the_same_of_all_is_called_collapsed() -> None:
+    references = {str(i): [f"word{i} lungs"] for i in range(60)}
+    scores = score(dict.fromkeys(references, "lungs"), references, PROTOCOLS["raw"], resamples=0)
+    assert any(note.startswith("collapsed: 1 different outputs for 60 studies") for note in scores.notes)
+    varied = score({study: study for study in references}, references, PROTOCOLS["raw"], resamples=0)
+    assert not varied.notes
+
+
+def test_empty_outputs_score_zero_and_are_counted_in_words() -> None:
+    scores = scored("some_empty", resamples=0)
+    assert "empty outputs, which score 0: 3 of 8" in scores.notes
+    assert scores.per_study["bleu_1"][0] == 0
+
+
+def test_one_study_is_scored_and_its_cider_explained() -> None:
+    scores = score({"a": "lungs clear"}, {"a": ["lungs clear"]}, PROTOCOLS["raw"])
+    assert scores.metrics["rouge_l"].value == 1.0
+    assert scores.metrics["rouge_l"].ci95 is None
+    assert scores.metrics["cider"].value == 0.0
+    assert "cider is 0 by its definition" in scores.notes[0]
+    assert "shuffled" in scores.not_available
+
+
+def test_outputs_that_r2gengpt_takes_uncleaned_are_counted() -> None:
+    given = {"truncate": str, "dataset": "iu_xray", "resamples": 0}
+    raw = score({"a": "Lungs CLEAR."}, {"a": ["x"]}, PROTOCOLS["r2gengpt"], **given)  # type: ignore[arg-type]
+    assert "1 of 1 outputs are not in the cleaned form that references have" in raw.notes
+    clean = score({"a": "lungs clear ."}, {"a": ["x"]}, PROTOCOLS["r2gengpt"], **given)  # type: ignore[arg-type]
+    assert not any("cleaned form" in note for note in clean.notes)
+
+
+def test_missing_and_extra_ids_are_counted_and_the_first_of_each_named() -> None:
+    with pytest.raises(InputError) as caught:
+        score({"a": "x", "d": "x"}, {"a": ["x"], "b": ["x"], "c": ["x"]}, PROTOCOLS["raw"], names=("P", "R"))
+    assert str(caught.value) == (
+        "2 of 3 studies in R have no text in P (first: b); 1 of 2 studies in P have no text in R (first: d)"
+    )
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+@pytest.mark.parametrize("protocol", ["raw", "clean"])
+def test_an_empty_reference_is_refused(text: str, protocol: str) -> None:
+    with pytest.raises(InputError, match="R: the reference of study b is empty"):
+        score(
+            {"a": "x", "b": "x"},
+            {"a": ["x"], "b": [text]},
+            PROTOCOLS[protocol],
+            dataset="iu_xray",
+            names=("P", "R"),
+        )
+
+
+def test_no_studies_are_refused() -> None:
+    with pytest.raises(InputError, match="R: holds no studies"):
+        score({}, {}, PROTOCOLS["raw"], names=("P", "R"))
+
+
+def test_scores_json_has_the_documented_shape() -> None:
+    content = json.loads(json.dumps(scored(train=TRAIN).to_json(), allow_nan=False))
+    assert content["signature"] == "raw|ds:none|tok:ws|cut:none|unk:none|v1"
+    assert content["n"] == 8
+    assert set(content["metrics"]) == set(METRICS)
+    assert set(content["metrics"]["bleu_4"]) == {"value", "ci95"}
+    assert len(content["metrics"]["bleu_4"]["ci95"]) == 2
+    assert set(content["baselines"]["constant"]) == {"text", "metrics"}
+    assert "meteor" in content["not_available"]
+    assert "meteor" not in content["metrics"]
+
+
+def test_the_table_is_aligned_and_names_what_is_missing() -> None:
+    lines = score_table(scored()).splitlines()
+    rows = lines[lines.index("") + 1 :][:7]
+    assert len({len(row) for row in rows}) == 1
+    assert rows[0].split() == ["metric", "predictions", "95%", "interval", "constant", "shuffled"]
+    assert "not available: most_frequent, random_train: needs the reports of the train split (--train)" in lines
