@@ -7,7 +7,7 @@ With one study every idf is log(1) = 0, so its score is 0 whatever it says; an n
 
 import numpy as np
 
-from r2gengpt.metrics.ngrams import Corpus, Counts, Floats, Ints, NgramPair, look_up
+from r2gengpt.metrics.ngrams import Corpus, Counts, Floats, Ints, NgramPair, distinct, look_up
 
 SIGMA = 6.0
 
@@ -37,7 +37,7 @@ def _cosine(pair: NgramPair, study: Ints, studies: int) -> Floats:
 
 def _idf(pair: NgramPair, study: Ints, studies: int) -> Floats:
     """log(S / studies whose references hold the n-gram); log(S) for one that no reference holds."""
-    keys = np.unique(study[pair.references.text] * pair.kinds + pair.references.ngram)
+    keys, _ = distinct(study[pair.references.text] * pair.kinds + pair.references.ngram)
     frequency = np.bincount(keys % max(pair.kinds, 1), minlength=pair.kinds)
     return np.asarray(np.log(float(studies)) - np.log(np.maximum(frequency, 1.0)), dtype=np.float64)
 
