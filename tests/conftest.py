@@ -56,7 +56,7 @@ class Outcome(NamedTuple):
 
 @pytest.fixture(scope="session")
 def tiny_parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Directory with lm-{stablelm,llama,gpt_neox,gpt2} and vision-{swin,vit,dinov2}: random weights, always the same."""
+    """Directory with lm-{stablelm,llama,gpt_neox,gpt2} and vision-{swin,vit,dinov2}; weights never change."""
     import torch
 
     from r2gengpt.testing import tiny_language_model, tiny_vision_model

@@ -136,8 +136,9 @@ def load_checkpoint(directory: Path, flag: str = "--model", **changes: Any) -> t
         InputError: parts cannot be loaded or tensors do not fit.
     """
     settings = {**read_settings(directory, flag), **changes}
-    if "lm_model" not in settings:
-        raise InputError(f"{flag} {directory}: config.json is not r2gengpt's: it names no lm_model")
+    for name in ("vision_model", "lm_model"):
+        if name not in settings:
+            raise InputError(f"{flag} {directory}: config.json is not r2gengpt's: it names no {name}")
     built = build_model(_part(ModelConfig, settings))
     load_delta(built.model, directory, flag)
     built.model.eval()

@@ -7,6 +7,7 @@ Defaults are the original's (configs/config.py) where it has the flag; a differi
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from operator import ge, gt, le
 from typing import Any
 
 from r2gengpt.errors import InputError
@@ -41,14 +42,11 @@ def check_fields(config: Any) -> None:
             continue
         if meta.get("choices") and value not in meta["choices"]:
             raise InputError(f"--{f.name} {value}: choose from {', '.join(meta['choices'])}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise InputError(f"--{f.name} {value}: must be a finite number")
-        for bound, fails, words in (
-            ("low", lambda v, b: v < b, "at least"),
-            ("above", lambda v, b: v <= b, "above"),
-            ("high", lambda v, b: v > b, "at most"),
-        ):
-            if meta.get(bound) is not None and fails(value, meta[bound]):
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise InputError(f"--{f.name} {number}: must be a finite number")
+        for bound, compare, words in (("low", ge, "at least"), ("above", gt, "above"), ("high", le, "at most")):
+            if meta.get(bound) is not None and not compare(value, meta[bound]):
                 raise InputError(f"--{f.name} {value}: must be {words} {meta[bound]}")
 
 

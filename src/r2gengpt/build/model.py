@@ -36,7 +36,7 @@ class Built:
 def device_has_bfloat16() -> bool:
     """True where bfloat16 matrix products are native: they then beat float32, otherwise they lose."""
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     has_avx512 = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return bool(has_avx512 and has_avx512())
 

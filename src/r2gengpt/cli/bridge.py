@@ -97,7 +97,7 @@ def add_flags(parser: argparse.ArgumentParser, configs: Iterable[type]) -> None:
         hints = typing.get_type_hints(config)
         for f in fields(config):
             kind = _kind(hints[f.name])
-            shown = " ".join(map(str, f.default)) if kind.many else f.default
+            shown = " ".join(map(str, f.default)) if isinstance(f.default, tuple) else f.default
             convert: Callable[[str], Any] = kind.convert
             extra: dict[str, Any] = {}
             if kind.many:
@@ -164,7 +164,7 @@ def given_values(space: argparse.Namespace, configs: Sequence[type]) -> dict[str
     given: dict[str, Any] = {}
     if space.config is not None:
         for key, value in read_json_object(space.config, "--config").items():
-            name = ALIASES.get(key, key).replace("-", "_")
+            name = ALIASES.get(spelt := key.replace("-", "_"), spelt)
             if name not in kinds:
                 raise InputError(f"--config {space.config}: unknown key {key}{nearest(key, kinds)}")
             given[name] = kinds[name].check(value, name)
@@ -175,5 +175,14 @@ def given_values(space: argparse.Namespace, configs: Sequence[type]) -> dict[str
 
 
 def make(config: type[T], given: Mapping[str, Any]) -> T:
-    """The dataclass made of its share of the given values; the rest by default."""
-    return config(**{f.name: given[f.name] for f in fields(config) if f.name in given})  # type: ignore[arg-type]
+    """The dataclass made of its share of the given values; the rest by default.
+
+    Raises:
+        InputError: a value is refused, or another given value overrules it (--alignment does so).
+    """
+    share = {f.name: given[f.name] for f in fields(config) if f.name in given}  # type: ignore[arg-type]
+    made = config(**share)
+    for name, value in share.items():
+        if getattr(made, name) != value:
+            raise InputError(f"--{name} {value}: another flag sets it to {getattr(made, name)}")
+    return made

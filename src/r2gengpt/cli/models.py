@@ -1,6 +1,7 @@
 """Which model a flag means: a checkpoint, a run, a plain directory, or the embedded default. Used by commands."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from r2gengpt.build import Built, load_directory
 from r2gengpt.checkpoint import EMBEDDED, find_checkpoint, load_checkpoint, read_settings
 from r2gengpt.cli.test import MOVABLE, merge_settings
+from r2gengpt.config import ModelConfig
 from r2gengpt.errors import InputError
 
 
@@ -35,6 +37,9 @@ def load_model(name: str, flag: str, given: Mapping[str, Any]) -> tuple[Built, d
     directory = EMBEDDED if name == "embedded" else find_checkpoint(name, flag)
     stored = read_settings(directory, flag)
     if stored.get("model_type") == "r2gengpt":
+        for f in fields(ModelConfig):
+            if f.name in given and f.name != "dtype":
+                raise InputError(f"--{f.name} {given[f.name]}: {flag} {name} is a whole model, its parts are settled")
         built = load_directory(directory, dtype=given.get("dtype", "auto"))
         return built, {"vision_model": name, "lm_model": name, **given}, directory
     settings = merge_settings(stored, given)

@@ -30,7 +30,7 @@ def patch_grid(vision_config: PreTrainedConfig, image_size: int) -> int:
     return side
 
 
-class R2GenGPTConfig(PreTrainedConfig):
+class R2GenGPTConfig(PreTrainedConfig):  # type: ignore[misc]  # the library is untyped
     """Vision encoder, projector and language model.
 
     `image_token_id` marks the positions of image tokens in `input_ids`; it needs no row in the language model's

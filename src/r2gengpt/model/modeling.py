@@ -7,7 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers import AutoModel, AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    GenerationConfig,
+    GenerationMixin,
+    LogitsProcessor,
+    LogitsProcessorList,
+    NoRepeatNGramLogitsProcessor,
+    PreTrainedModel,
+    RepetitionPenaltyLogitsProcessor,
+)
 from transformers.modeling_outputs import ModelOutput
 
 from r2gengpt.model.configuration import R2GenGPTConfig, patch_grid
@@ -16,7 +26,7 @@ from r2gengpt.text.alignment import IGNORE
 
 
 @dataclass
-class R2GenGPTOutput(ModelOutput):
+class R2GenGPTOutput(ModelOutput):  # type: ignore[misc]  # the library is untyped
     """What `forward` gives: `loss` (), float32; `logits` (B, K, vocabulary) of the last K positions."""
 
     loss: Tensor | None = None
@@ -55,7 +65,7 @@ def report_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=IGNORE)
 
 
-class R2GenGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
+class R2GenGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
     """Chest X-ray views and a prompt in, report out."""
 
     config_class = R2GenGPTConfig
@@ -213,7 +223,7 @@ class R2GenGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return R2GenGPTOutput(loss=loss, logits=output.logits, past_key_values=output.past_key_values)
 
     @torch.no_grad()
-    def generate(  # type: ignore[override]
+    def generate(
         self,
         input_ids: Tensor | None = None,
         pixel_values: Tensor | None = None,
@@ -232,9 +242,28 @@ class R2GenGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
         embeds = self.embed_inputs(input_ids, pixel_values, view_mask, features)
         settings = copy.deepcopy(kwargs.pop("generation_config", None) or self.generation_config)
         rest = settings.update(**kwargs)
+        rest["logits_processor"] = LogitsProcessorList(
+            [*take_repetition_rules(settings), *rest.get("logits_processor", ())]
+        )
         return self.language_model.generate(
             inputs_embeds=embeds, attention_mask=attention_mask, generation_config=settings, **rest
         )
+
+
+def take_repetition_rules(settings: GenerationConfig) -> list[LogitsProcessor]:
+    """The repetition penalty and the n-gram rule as processors of new tokens; they are switched off in `settings`.
+
+    The library's own penalty takes a prompt's padding for padding of the new tokens where prompts are embeddings, and
+    so lets a padded row repeat its first words.
+    """
+    rules: list[LogitsProcessor] = []
+    if settings.repetition_penalty is not None and settings.repetition_penalty != 1.0:
+        rules.append(RepetitionPenaltyLogitsProcessor(float(settings.repetition_penalty)))
+        settings.repetition_penalty = 1.0
+    if settings.no_repeat_ngram_size:
+        rules.append(NoRepeatNGramLogitsProcessor(settings.no_repeat_ngram_size))
+        settings.no_repeat_ngram_size = 0
+    return rules
 
 
 def full_mask(pixel_values: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ CHAT_TEMPLATE = (
 """The original's prompt for chat messages: one user turn whose images are the views of one study."""
 
 
-class R2GenGPTProcessor(ProcessorMixin):
+class R2GenGPTProcessor(ProcessorMixin):  # type: ignore[misc]  # the library is untyped
     """Image processor and tokenizer of one model.
 
     Args:

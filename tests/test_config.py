@@ -1,0 +1,151 @@
+"""The settings: what they refuse, how they depend on each other, and that each of them is read."""
+
+import ast
+import math
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+import r2gengpt
+from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
+from r2gengpt.errors import InputError
+
+SOURCE = Path(r2gengpt.__file__).parent
+CONFIGS = (ModelConfig, DataConfig, DecodeConfig, TrainConfig)
+READ_THROUGH = {
+    "max_length": "report_tokens",
+    "ckpt_file": "start_from",
+    "delta_file": "start_from",
+}
+"""Field → the property of its dataclass that the program reads it through."""
+SETTLED_IN_CONFIG = {
+    "alignment": "stands for freeze_vm and vis_use_lora, which it sets",
+    "num_beam_groups": "refused unless 1",
+    "diversity_penalty": "refused unless 0",
+}
+
+
+def attributes_read_outside_config() -> set[str]:
+    """Names that the program's code loads as an attribute of something, config.py left out."""
+    names = set()
+    for path in SOURCE.rglob("*.py"):
+        if path != SOURCE / "config.py":
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+                    names.add(node.attr)
+    return names
+
+
+ATTRIBUTES = attributes_read_outside_config()
+
+
+@pytest.mark.parametrize("name", [f.name for config in CONFIGS for f in fields(config)])
+def test_each_setting_is_read_by_the_program(name: str) -> None:
+    assert name in SETTLED_IN_CONFIG or READ_THROUGH.get(name, name) in ATTRIBUTES
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_each_setting_has_a_help_text_and_a_default_that_passes_its_own_checks(config: type) -> None:
+    config()
+    assert all(f.metadata["help"].strip() for f in fields(config))
+
+
+def test_no_setting_stands_in_two_groups() -> None:
+    names = [f.name for config in CONFIGS for f in fields(config)]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    ("config", "values", "parts"),
+    [
+        (ModelConfig, {"llm_r": 0}, ("--llm_r 0", "at least 1")),
+        (ModelConfig, {"lora_dropout": 1.5}, ("--lora_dropout 1.5", "at most 0.95")),
+        (ModelConfig, {"lora_dropout": math.nan}, ("--lora_dropout nan", "finite")),
+        (ModelConfig, {"fusion": "max"}, ("--fusion max", "mean, concat")),
+        (ModelConfig, {"dtype": "int8"}, ("--dtype int8", "float32")),
+        (ModelConfig, {"image_tokens": 5}, ("--image_tokens 5", "square")),
+        (ModelConfig, {"image_tokens": 4, "global_only": True}, ("--global_only True", "--image_tokens")),
+        (ModelConfig, {"instruction": "  "}, ("--instruction", "empty")),
+        (ModelConfig, {"freeze_vm": False, "vis_use_lora": True}, ("--freeze_vm False", "--vis_use_lora True")),
+        (DataConfig, {"dataset": "iu-xray"}, ("--dataset iu-xray", "iu_xray, mimic_cxr, plain")),
+        (DataConfig, {"batch_size": 0}, ("--batch_size 0", "at least 1")),
+        (DataConfig, {"num_workers": -1}, ("--num_workers -1", "at least 0")),
+        (DataConfig, {"max_length": 1}, ("--max_length 1", "at least 2")),
+        (DecodeConfig, {"beam_size": 0}, ("--beam_size 0", "at least 1")),
+        (DecodeConfig, {"top_p": 0.0}, ("--top_p 0.0", "above 0")),
+        (DecodeConfig, {"top_p": 1.01}, ("--top_p 1.01", "at most 1")),
+        (DecodeConfig, {"repetition_penalty": 0.0}, ("--repetition_penalty 0.0", "above 0")),
+        (DecodeConfig, {"length_penalty": math.inf}, ("--length_penalty inf", "finite")),
+        (DecodeConfig, {"min_new_tokens": 9, "max_new_tokens": 8}, ("--min_new_tokens 9", "--max_new_tokens 8")),
+        (DecodeConfig, {"num_beam_groups": 2}, ("--num_beam_groups 2", "removed from transformers 5")),
+        (DecodeConfig, {"diversity_penalty": 0.5}, ("--diversity_penalty 0.5", "removed from transformers 5")),
+        (TrainConfig, {"learning_rate": 0.0}, ("--learning_rate 0.0", "above 0")),
+        (TrainConfig, {"learning_rate": 1e-7}, ("--min_learning_rate 1e-06", "--learning_rate 1e-07")),
+        (TrainConfig, {"max_steps": 0}, ("--max_steps 0", "at least 1")),
+        (TrainConfig, {"devices": "0"}, ("--devices 0", "at least 1")),
+        (TrainConfig, {"devices": "two"}, ("--devices two", "auto or a number")),
+        (TrainConfig, {"precision": "8"}, ("--precision 8", "bf16-mixed")),
+        (TrainConfig, {"accelerator": "ipu"}, ("--accelerator ipu", "cpu")),
+        (TrainConfig, {"scorer_types": ("Bleu_4",)}, ("--weights has 2 numbers", "1 --scorer_types")),
+        (TrainConfig, {"scorer_types": ("bleu", "CIDEr")}, ("--scorer_types bleu", "Bleu_4")),
+        (TrainConfig, {"weights": (0.5, math.nan)}, ("--weights nan", "finite")),
+        (TrainConfig, {"scorer_types": (), "weights": ()}, ("--weights", "--scorer_types")),
+        (TrainConfig, {"ckpt_file": "a", "delta_file": "b"}, ("--ckpt_file", "--delta_file")),
+        (TrainConfig, {"test": True, "validate": True}, ("--test", "--validate")),
+    ],
+)
+def test_a_wrong_setting_is_refused_naming_the_flag_the_value_and_the_limit(
+    config: type, values: dict[str, object], parts: tuple[str, ...]
+) -> None:
+    with pytest.raises(InputError) as refusal:
+        config(**values)
+    message = str(refusal.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("alignment", "freeze_vm", "vis_use_lora"),
+    [("shallow", True, False), ("delta", True, True), ("deep", False, False)],
+)
+def test_alignment_sets_what_is_frozen_and_what_gets_lora(alignment: str, freeze_vm: bool, vis_use_lora: bool) -> None:
+    config = ModelConfig(alignment=alignment)
+    assert (config.freeze_vm, config.vis_use_lora) == (freeze_vm, vis_use_lora)
+    assert config.vision_is_frozen == (alignment == "shallow")
+
+
+def test_alignment_against_a_flag_of_its_own_is_refused_naming_both() -> None:
+    with pytest.raises(InputError, match="--alignment shallow sets --vis_use_lora False, but --vis_use_lora is True"):
+        ModelConfig(alignment="shallow", vis_use_lora=True)
+
+
+def test_alignment_with_the_flag_it_sets_anyway_is_accepted() -> None:
+    assert ModelConfig(alignment="deep", freeze_vm=False) == ModelConfig(alignment="deep")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "lengths"), [("iu_xray", (40, 100)), ("mimic_cxr", (80, 120)), ("plain", (0, 120))]
+)
+def test_open_decode_lengths_come_from_the_data_set(dataset: str, lengths: tuple[int, int]) -> None:
+    decode = DecodeConfig().for_dataset(dataset)
+    assert (decode.min_new_tokens, decode.max_new_tokens) == lengths
+
+
+def test_a_given_decode_length_wins_and_pulls_the_open_one_along() -> None:
+    short = DecodeConfig(max_new_tokens=20).for_dataset("mimic_cxr")
+    assert (short.min_new_tokens, short.max_new_tokens) == (20, 20)
+    long = DecodeConfig(min_new_tokens=200).for_dataset("mimic_cxr")
+    assert (long.min_new_tokens, long.max_new_tokens) == (200, 200)
+
+
+def test_report_length_comes_from_the_data_set_unless_it_is_given() -> None:
+    assert DataConfig(dataset="iu_xray").report_tokens == 60
+    assert DataConfig(dataset="mimic_cxr").report_tokens == 100
+    assert DataConfig(dataset="iu_xray", max_length=7).report_tokens == 7
+
+
+@pytest.mark.parametrize("name", ["ckpt_file", "delta_file"])
+def test_weights_to_start_from_go_by_either_name(name: str) -> None:
+    assert TrainConfig(**{name: "there"}).start_from == "there"
