@@ -98,7 +98,7 @@ def _orders(words: Ints, text: Ints, studies: int) -> tuple[NgramPair, ...]:
 
 
 def distinct(keys: Ints) -> tuple[Ints, Ints]:
-    """The different keys in ascending order, and how often each occurs; by sorting, as `np.unique` hashes more slowly."""
+    """The different keys in ascending order, and how often each occurs (by sorting: `np.unique` hashes, slower)."""
     keys = np.sort(keys)
     first = np.flatnonzero(np.diff(keys, prepend=keys[:1] - 1))
     return keys[first], np.diff(first, append=keys.size)
