@@ -58,13 +58,18 @@ class R2GenGPTModule(L.LightningModule):
     Args:
         built: the model, its trained parameters marked, and its processor.
         settings: the four groups of settings of the run.
+        steps: optimizer steps of the whole run. (Lightning's own estimate makes the loader before a resumed run's
+            state is loaded, and the loader would then start at its first batch.)
     """
 
-    def __init__(self, built: Built, settings: tuple[ModelConfig, DataConfig, DecodeConfig, TrainConfig]) -> None:
+    def __init__(
+        self, built: Built, settings: tuple[ModelConfig, DataConfig, DecodeConfig, TrainConfig], steps: int
+    ) -> None:
         super().__init__()
         self.built = built
         self.model = built.model
         self.model_settings, self.data_settings, self.decode_settings, self.train_settings = settings
+        self.steps = steps
         self.strict_loading = False  # checkpoints hold trained tensors only
         self.losses: list[Tensor] = []
         self.predictions: list[Prediction] = []
@@ -83,6 +88,10 @@ class R2GenGPTModule(L.LightningModule):
         if not self.model_settings.llm_use_lora:
             self.model.language_model.eval()
         return self
+
+    def on_train_start(self) -> None:
+        """Loaded parts come in eval mode, and Lightning leaves modes as they are: dropout would never act."""
+        self.train()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch, (), float32.
@@ -135,7 +144,7 @@ class R2GenGPTModule(L.LightningModule):
         """AdamW over trained parameters, its rate set anew each optimizer step."""
         settings = self.train_settings
         optimizer = torch.optim.AdamW(parameter_groups(self.model, settings.weight_decay), lr=settings.learning_rate)
-        total = int(self.trainer.estimated_stepping_batches)
+        total = self.steps
         warmup = round(settings.warmup_ratio * total)
         floor = settings.min_learning_rate / settings.learning_rate
         schedule = torch.optim.lr_scheduler.LambdaLR(

@@ -3,6 +3,7 @@
 import functools
 import json
 import logging
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -68,6 +69,14 @@ class Summary:
 def as_limit(value: float) -> float | int:
     """Lightning's form of a share (at most 1.0) or a number of batches."""
     return value if value <= 1.0 else int(value)
+
+
+def total_steps(batches: int, options: TrainConfig) -> int:
+    """Optimizer steps of a run whose epochs have so many batches; the last step of an epoch may be a short one."""
+    limit = as_limit(options.limit_train_batches)
+    used = int(batches * limit) if isinstance(limit, float) else min(batches, limit)
+    steps = math.ceil(used / options.accumulate_grad_batches) * options.max_epochs
+    return steps if options.max_steps < 0 else min(steps, options.max_steps)
 
 
 def open_run(settings: Settings) -> Path | None:
@@ -221,8 +230,8 @@ def train(settings: Settings) -> Summary:
         log.info("%d trained parameters, %d training studies", count, len(splits["train"]))
         if resume is not None:
             log.info("resuming from %s", resume)
-        module = R2GenGPTModule(built, settings)
         loaders = make_loaders(built, splits, settings, trainer.global_rank, trainer.world_size)
+        module = R2GenGPTModule(built, settings, total_steps(len(loaders[0]), options))
         trainer.fit(module, *loaders, ckpt_path=resume, weights_only=True)
     summary = Summary(directory, best.scores, trainer.global_step)
     if trainer.is_global_zero:
