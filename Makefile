@@ -1,0 +1,40 @@
+# Each target sets up all it needs: a virtual environment in .venv with the exact versions of constraints.txt.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SETUP := pyproject.toml constraints.txt
+
+.PHONY: setup demo test check bench drills clean
+
+setup: $(READY)
+
+# torch first and by itself: its pinned build must be there before anything could pull in another one
+$(READY): $(SETUP)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep -E '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $(READY)
+
+demo: $(READY)
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash runs/demo.sh
+
+test: $(READY)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+drills: $(READY)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m drill
+
+bench: $(READY)
+	mkdir -p build/bench
+	for file in benchmarks/*.py; do \
+	  echo "$$file" >&2; HF_HUB_OFFLINE=1 $(BIN)/python "$$file" > "build/bench/$$(basename "$$file" .py).json" || exit 1; \
+	done
+
+clean:
+	rm -rf $(VENV) build
