@@ -1,0 +1,134 @@
+"""An original checkpoint to a directory of ours, checked against the model it belongs to. Reading it is `read`'s."""
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from r2gengpt import __version__
+from r2gengpt.build import Built, build_model
+from r2gengpt.checkpoint import DELTA, flat_settings, save_checkpoint, trained_names
+from r2gengpt.config import ModelConfig
+from r2gengpt.data.files import whole_directory
+from r2gengpt.errors import InputError
+from r2gengpt.original.read import CONFIGS, Original, read_original
+
+logger = logging.getLogger(__name__)
+Card = Callable[[Mapping[str, Any], Original], str]
+"""Settings and the original → the model card's text."""
+
+
+def put_tensors(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
+    """Put trained tensors into the model they belong to, all of them or none.
+
+    Raises:
+        InputError: missing, unexpected or misshapen tensors (how many, and the first by name).
+    """
+    trained = set(trained_names(model))
+    state = {name: tensor for name, tensor in model.state_dict().items() if name in trained}
+    for words, names in (("misses", state.keys() - tensors.keys()), ("has unexpected", tensors.keys() - state.keys())):
+        if names:
+            raise InputError(f"{source}: {words} {len(names)} tensors of this model, first {sorted(names)[0]}")
+    for name, tensor in tensors.items():
+        if tensor.shape != state[name].shape:
+            raise InputError(
+                f"{source}: {name} has shape {tuple(tensor.shape)}, this model needs {tuple(state[name].shape)}: "
+                "name the parts it was trained with by --lm_model and --vision_model"
+            )
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            state[name].copy_(tensor)
+
+
+def model_settings(original: Original, given: Mapping[str, Any], source: Path) -> ModelConfig:
+    """The model's settings: the file's under the user's, with the trained parts as the tensors tell them.
+
+    Raises:
+        InputError: no language model named, or a flag that the tensors contradict.
+    """
+    values = {**original.settings, **original.parts, **given}
+    if "lm_model" not in values:
+        raise InputError(f"{source}: names no language model: give --lm_model")
+    config = ModelConfig(**{f.name: values[f.name] for f in fields(ModelConfig) if f.name in values})
+    for name, found in original.parts.items():
+        if getattr(config, name) != found:
+            raise InputError(f"--{name} {getattr(config, name)}: {source} was trained with {found}")
+    return config
+
+
+def end_symbol(end_sym: str | None, built: Built) -> str | None:
+    """The original's end symbol, or None where it is the tokenizer's own or can be none of this one's."""
+    if end_sym is None:
+        return None
+    ids = list(built.processor.tokenizer(end_sym, add_special_tokens=False).input_ids)
+    if len(ids) == 1:
+        return None if ids[0] == built.processor.tokenizer.eos_token_id else end_sym
+    logger.warning(
+        "warning: end symbol %s is %d tokens of this language model (%s), so the tokenizer's own is used: the model "
+        "may not have learnt to end a report",
+        end_sym,
+        len(ids),
+        ids,
+    )
+    return None
+
+
+def convert_original(
+    source: Path, directory: Path, given: Mapping[str, Any], *, check: bool, card: Card
+) -> dict[str, Any]:
+    """Write an original checkpoint as one of ours and give its settings.
+
+    Args:
+        source: the `.pth` file.
+        directory: must not exist.
+        given: settings that stand for those in the file.
+        check: build the model and demand that every tensor fits; without it, only names are checked and the directory
+            has no processor and decoding files (loading the checkpoint does not need them).
+        card: makes the model card.
+
+    Raises:
+        InputError: the directory exists, the file is not what it should be, the parts cannot be loaded or do not fit.
+    """
+    if directory.exists():
+        raise InputError(f"--output {directory}: exists already")
+    original = read_original(source)
+    model_config = model_settings(original, given, source)
+    values = {**original.settings, **given}
+    others = [config(**{f.name: values[f.name] for f in fields(config) if f.name in values}) for config in CONFIGS[1:]]
+    from_file = "end_sym" not in given
+    if not check:
+        if from_file and model_config.end_sym == "</s>":  # Llama's own end token, the original's default
+            model_config = replace(model_config, end_sym=None)
+        settings = flat_settings(model_config, *others)
+        _write_unchecked(directory, original, settings, card)
+        return settings
+    built = _build(replace(model_config, end_sym=None) if from_file else model_config)
+    put_tensors(built.model, original.tensors, source)
+    if from_file:
+        model_config = replace(model_config, end_sym=end_symbol(model_config.end_sym, built))
+        built.processor.end_sym = model_config.end_sym
+    settings = flat_settings(model_config, *others)
+    save_checkpoint(directory, built, settings, card(settings, original))
+    return settings
+
+
+def _build(config: ModelConfig) -> Built:
+    try:
+        return build_model(config)
+    except InputError as error:
+        raise InputError(f"{error} (--check False converts without the model's parts)") from error
+
+
+def _write_unchecked(directory: Path, original: Original, settings: dict[str, Any], card: Card) -> None:
+    logger.warning("warning: --check False: tensors are not checked against the model they belong to")
+    metadata = {"format": "r2gengpt-delta-1", "r2gengpt": __version__, "torch": torch.__version__}
+    with whole_directory(directory) as target:
+        safetensors.torch.save_file(original.tensors, target / DELTA, metadata=metadata)
+        (target / "config.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+        (target / "README.md").write_text(card(settings, original), encoding="utf-8")

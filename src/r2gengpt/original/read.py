@@ -1,0 +1,197 @@
+"""The original R2GenGPT's `.pth` files: names, settings, tensors in our form. No model is built, nothing is written.
+
+The original's file is `torch.save` of `{"model": trained parameters, "config": its flags, "epoch", "step"}`.
+Source: wang-zhanyu/R2GenGPT, models/R2GenGPT.py, save_checkpoint.
+"""
+
+import argparse
+import re
+import typing
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+
+from r2gengpt.build.lora import ROLES
+from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig
+from r2gengpt.errors import InputError
+
+CONFIGS = (ModelConfig, DataConfig, DecodeConfig)
+
+PREFIXES = (
+    ("visual_encoder.base_model.model.", "vision_tower."),
+    ("visual_encoder.", "vision_tower."),
+    ("llama_model.base_model.model.", "language_model."),
+    ("llama_model.", "language_model."),
+    ("llama_proj.", "projector.linear."),
+    ("layer_norm.", "projector.norm."),
+)
+"""The original's module → ours; the longer forms are PEFT's, which wraps the part it puts LoRA into."""
+
+READABLE: list[Any] = [
+    argparse.Namespace,
+    *(
+        (OrderedDict, f"{module}.AttributeDict")
+        for module in (
+            "lightning.pytorch.utilities.parsing",
+            "lightning.fabric.utilities.data",
+            "pytorch_lightning.utilities.parsing",
+            "lightning_fabric.utilities.data",
+        )
+    ),
+]
+"""What an original file may hold besides tensors and plain values. Lightning's dict of flags is read as a plain one."""
+
+TAKEN = (
+    *("vision_model", "lm_model", "vis_alpha", "llm_alpha", "lora_dropout", "global_only", "end_sym"),
+    *("dataset", "annotation", "base_dir", "max_length", "batch_size", "val_batch_size", "test_batch_size"),
+    *("beam_size", "do_sample", "min_new_tokens", "max_new_tokens", "repetition_penalty", "length_penalty"),
+)
+"""Flags of the original that act there. Not taken: what it parses and never uses (`no_repeat_ngram_size` and others),
+`temperature` (it never samples by default), `low_resource` and `num_workers` (the machine's, not the model's)."""
+
+
+@dataclass(frozen=True)
+class Original:
+    """What an original file holds, in our names.
+
+    `tensors` are float32; `settings` are those of its flags that act; `parts` is what the tensors themselves say of
+    how the model was trained (it outweighs the flags, of which some have no effect there).
+    """
+
+    tensors: dict[str, Tensor]
+    settings: dict[str, Any]
+    parts: dict[str, Any]
+    epoch: int | None
+    step: int | None
+
+
+def unpickle(path: Path) -> dict[str, Any]:
+    """The file's content, read without running anything it names.
+
+    Raises:
+        InputError: no such file, not an original checkpoint, or it names code (which).
+    """
+    try:
+        with path.open("rb") as stream, torch.serialization.safe_globals(READABLE):
+            content = torch.load(stream, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
+    except Exception as error:  # whatever a damaged or hostile file does to the reader is the file's fault
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        if named:
+            raise InputError(f"{path}: refused: it names code to run when read ({named[1]})") from None
+        raise InputError(f"{path}: not a PyTorch checkpoint, or damaged ({type(error).__name__})") from None
+    if not isinstance(content, dict) or not isinstance(content.get("model"), dict) or not content["model"]:
+        found = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
+        raise InputError(f"{path}: not an original checkpoint: no tensors under 'model' (it holds {found[:80]})")
+    return content
+
+
+def our_name(name: str) -> str | None:
+    """Our name of one of the original's parameters, or None where it has none.
+
+    The vision encoder's layers are renamed as transformers renames them when it loads an old Swin checkpoint; LoRA
+    names get the adapter's name, which older PEFT left out.
+
+    >>> our_name("llama_proj.weight")
+    'projector.linear.weight'
+    >>> our_name("llama_model.base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight")
+    'language_model.model.layers.0.self_attn.q_proj.lora_A.default.weight'
+    """
+    for old, new in PREFIXES:
+        if name.startswith(old):
+            rest = name.removeprefix(old)
+            if new == "vision_tower.":
+                for renaming in get_checkpoint_conversion_mapping("swin") or ():
+                    rest, _ = renaming.rename_source_key(rest)
+            return new + re.sub(r"\.lora_([AB])\.weight$", r".lora_\1.default.weight", rest)
+    return None
+
+
+def our_tensors(model: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
+    """The trained tensors in our names, float32.
+
+    Raises:
+        InputError: unknown names (the first few are given), values that are no tensors, or no projector.
+    """
+    kept = {name: value for name, value in model.items() if not str(name).endswith("relative_position_index")}
+    unknown = [name for name in kept if not isinstance(name, str) or our_name(name) is None]
+    if unknown:
+        raise InputError(f"{path}: {len(unknown)} unknown tensors: {', '.join(map(str, unknown[:3]))}")
+    tensors = {}
+    for name, value in kept.items():
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            raise InputError(f"{path}: {name} is no tensor of floating-point numbers")
+        tensors[str(our_name(name))] = value.detach().float().contiguous()
+    for needed in ("linear.weight", "linear.bias", "norm.weight", "norm.bias"):
+        if f"projector.{needed}" not in tensors:
+            raise InputError(f"{path}: no tensor for projector.{needed}: not a whole original checkpoint")
+    return tensors
+
+
+def lora_targets(names: list[str]) -> tuple[str, ...]:
+    """The roles (or module names) of the layers that have LoRA.
+
+    >>> lora_targets(["a.0.q_proj.lora_A.default.weight", "a.0.v_proj.lora_A.default.weight"])
+    ('q', 'v')
+    """
+    leaves = {name.split(".lora_")[0].rsplit(".", 1)[-1] for name in names}
+    roles = {role: leaves & set(endings) for role, endings in ROLES.items() if leaves & set(endings)}
+    return (*roles, *sorted(leaves - set().union(*roles.values())))
+
+
+def trained_parts(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Which parts were trained, and the LoRA ranks and targets, as `ModelConfig` names them."""
+    found: dict[str, Any] = {
+        "freeze_vm": not any(name.startswith("vision_tower.") and ".lora_" not in name for name in tensors)
+    }
+    for prefix, flag in (("vision_tower.", "vis"), ("language_model.", "llm")):
+        lora = [name for name in tensors if name.startswith(prefix) and ".lora_A." in name]
+        found[f"{flag}_use_lora"] = bool(lora)
+        if lora:
+            found[f"{flag}_r"] = tensors[lora[0]].shape[0]
+            found[f"{flag}_lora_targets"] = lora_targets(lora)
+    return found
+
+
+def our_settings(config: Any, path: Path) -> dict[str, Any]:
+    """Those of the original's flags that act, in our names.
+
+    Raises:
+        InputError: a value of another type than the flag's.
+    """
+    flags = dict(vars(config) if isinstance(config, argparse.Namespace) else config)
+    flags.setdefault("lm_model", flags.get("llama_model"))
+    settings = {}
+    hints = {name: hint for part in CONFIGS for name, hint in typing.get_type_hints(part).items()}
+    for name in TAKEN:
+        value = flags.get(name)
+        if value is None:
+            continue
+        if hints[name] is float and type(value) is int:
+            value = float(value)
+        if type(value) not in (hints[name], *typing.get_args(hints[name])):
+            raise InputError(f"{path}: its setting {name} is {value!r}: a {type(value).__name__} is not what it takes")
+        settings[name] = value
+    return settings
+
+
+def read_original(path: Path) -> Original:
+    """Read an original checkpoint.
+
+    Raises:
+        InputError: as `unpickle`, `our_tensors` and `our_settings`.
+    """
+    content = unpickle(path)
+    config = content.get("config", {})
+    if not isinstance(config, dict | argparse.Namespace):
+        raise InputError(f"{path}: its 'config' is a {type(config).__name__}, must be a set of flags")
+    tensors = our_tensors(content["model"], path)
+    counts = [value if type(value := content.get(name)) is int else None for name in ("epoch", "step")]
+    return Original(tensors, our_settings(config, path), trained_parts(tensors), *counts)
