@@ -1,5 +1,6 @@
 """Tiny random parts in Hugging Face's formats, for our tests and yours. No network, nothing trained."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -85,7 +86,16 @@ def tiny_tokenizer(kind: str = "gpt_neox", corpus: Iterable[str] = CORPUS) -> Pr
     tokenizer.train_from_iterator(corpus, trainer)
     if kind == "gpt2":
         tokenizer.add_special_tokens(["<|endoftext|>"])
+    if kind == "llama":
+        tokenizer = _with_ordinary_bytes(tokenizer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **names)
+
+
+def _with_ordinary_bytes(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer whose byte tokens keep their ids but are no special tokens, which decoding would drop."""
+    state = json.loads(tokenizer.to_str())
+    state["added_tokens"] = [token for token in state["added_tokens"] if not token["content"].startswith("<0x")]
+    return Tokenizer.from_str(json.dumps(state))
 
 
 def tiny_language_model(
