@@ -3,11 +3,11 @@
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from r2gengpt.data.files import whole_file
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 
@@ -18,11 +18,12 @@ _WORDS: dict[type, str] = {str: "a text", list: "a list", dict: "an object"}
 
 @dataclass(frozen=True)
 class Preparation:
-    """What a data-set preparation wrote: studies of each split, and how many were left out for which reason."""
+    """What a data-set preparation wrote: studies of each split, how many were left out for which reason, remarks."""
 
     path: Path
     studies: Mapping[str, int]
     skipped: Mapping[str, int]
+    notes: tuple[str, ...] = ()
 
 
 class _Base:
@@ -210,17 +211,9 @@ def write_annotation(
     base = None if base_dir is None else Path(base_dir).resolve()
     content = {split: [_record(study, split, base) for study in studies] for split, studies in splits.items()}
     target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as file:
+        with whole_file(target) as temporary, temporary.open("w", encoding="utf-8") as file:
             json.dump(content, file, ensure_ascii=False, indent=1)
             file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
     except OSError as error:
         raise InputError(f"--output {target}: {error.strerror or error}") from None
-    finally:
-        with suppress(FileNotFoundError, NotADirectoryError):
-            temporary.unlink()

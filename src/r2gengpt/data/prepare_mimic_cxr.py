@@ -1,0 +1,266 @@
+"""MIMIC-CXR's csv and report files, as PhysioNet releases them, to an annotation file. Opens no image.
+
+Read are `mimic-cxr-2.0.0-split.csv` and `mimic-cxr-2.0.0-metadata.csv` (also as `.csv.gz`) of MIMIC-CXR-JPG, and the
+reports of MIMIC-CXR, as the directory `files/p10/p10000032/s50414267.txt` or as `mimic-cxr-reports.zip` unopened.
+"""
+
+import csv
+import gzip
+import io
+import logging
+import re
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from r2gengpt.data.annotation import SPLITS, Preparation, write_annotation
+from r2gengpt.data.study import Study
+from r2gengpt.errors import InputError
+from r2gengpt.text.sections import ReportSections, parse_sections
+
+log = logging.getLogger("r2gengpt.prepare")
+
+OFFICIAL = {"train": "train", "validate": "val", "test": "test"}
+"""The release's name of a split → ours."""
+FRONTAL_FIRST = ("PA", "AP", "LATERAL", "LL")
+"""Order of a study's views; others come last."""
+MAX_REPORT_BYTES = 2**20
+
+_NUMBER = re.compile(r"\d{1,12}")
+_DICOM_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
+
+Section = Literal["findings", "impression", "both"]
+ReportReader = Callable[[str], str | None]
+"""Name as `files/p10/p10000032/s50414267.txt` → text, or None where there is no such file."""
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """One image of the release: a row of the split file, its view position from the metadata."""
+
+    dicom_id: str
+    study_id: str
+    subject_id: str
+    split: str
+    view: str = ""
+
+    @property
+    def folder(self) -> str:
+        """The study's folder of images; its report lies beside it, with the ending .txt."""
+        return f"files/p{self.subject_id[:2]}/p{self.subject_id}/s{self.study_id}"
+
+
+def _find_table(release: Path, name: str) -> Path:
+    """The csv file of this name, packed or not."""
+    for path in (release / f"{name}.csv.gz", release / f"{name}.csv"):
+        if path.is_file():
+            return path
+    raise InputError(f"--release {release}: has no {name}.csv or {name}.csv.gz")
+
+
+def _read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line number and named columns of each row."""
+    try:
+        with (
+            path.open("rb") as raw,
+            io.TextIOWrapper(
+                gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw, encoding="utf-8-sig", newline=""
+            ) as file,
+        ):
+            rows = csv.DictReader(file)
+            for column in columns:
+                if column not in (rows.fieldnames or ()):
+                    raise InputError(f"--release {path}: has no column {column}")
+            for row in rows:
+                if any(row[column] is None for column in columns):
+                    raise InputError(f"--release {path}: line {rows.line_num} is cut off")
+                yield rows.line_num, {column: row[column].strip() for column in columns}
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"--release {path}: cannot be read: {error}") from None
+
+
+def read_images(release: str | Path) -> list[ImageRow]:
+    """The images of the release in the split file's order, with the view position from the metadata file.
+
+    Raises:
+        InputError: a file is missing, cut off, lacks a column, or a row holds what is no id or split.
+    """
+    metadata = _find_table(Path(release), "mimic-cxr-2.0.0-metadata")
+    views = {row["dicom_id"]: row["ViewPosition"] for _, row in _read_table(metadata, ("dicom_id", "ViewPosition"))}
+    table = _find_table(Path(release), "mimic-cxr-2.0.0-split")
+    images = []
+    for line, row in _read_table(table, ("dicom_id", "study_id", "subject_id", "split")):
+        where = f"--release {table}: line {line}"
+        for column, pattern in (("dicom_id", _DICOM_ID), ("study_id", _NUMBER), ("subject_id", _NUMBER)):
+            if not pattern.fullmatch(row[column]):
+                raise InputError(f"{where}: {column} is {row[column][:60]!r}, which is no id")
+        if row["split"] not in OFFICIAL:
+            raise InputError(f"{where}: split is {row['split'][:60]!r}: must be one of {', '.join(OFFICIAL)}")
+        images.append(ImageRow(**{**row, "split": OFFICIAL[row["split"]]}, view=views.get(row["dicom_id"], "")))
+    return images
+
+
+def _read_from_directory(reports: Path, name: str) -> str | None:
+    path = reports / name
+    try:
+        if not path.is_file():
+            return None
+        size = path.stat().st_size
+        if size > MAX_REPORT_BYTES:
+            raise InputError(f"--reports {path}: is {size} bytes large: at most {MAX_REPORT_BYTES}")
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise InputError(f"--reports {path}: {error.strerror or error}") from None
+
+
+def _read_from_zip(archive: zipfile.ZipFile, name: str) -> str | None:
+    try:
+        size = archive.getinfo(name).file_size
+        if size > MAX_REPORT_BYTES:
+            raise InputError(f"--reports {archive.filename}: {name} is {size} bytes large: at most {MAX_REPORT_BYTES}")
+        return archive.read(name).decode("utf-8", errors="replace")
+    except KeyError:
+        return None
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise InputError(f"--reports {archive.filename}: {name} cannot be read: {error}") from None
+
+
+@contextmanager
+def open_reports(reports: str | Path) -> Iterator[ReportReader]:
+    """A reader of reports from the directory that holds `files/`, or from the release's zip file.
+
+    Bytes that are not UTF-8 become replacement characters.
+
+    Raises:
+        InputError: neither a directory nor a zip file.
+    """
+    path = Path(reports)
+    if path.is_dir():
+        yield partial(_read_from_directory, path)
+        return
+    try:
+        archive = zipfile.ZipFile(path)
+    except OSError as error:
+        raise InputError(f"--reports {path}: {error.strerror or error}") from None
+    except zipfile.BadZipFile as error:
+        raise InputError(f"--reports {path}: neither a directory nor a zip file: {error}") from None
+    with archive:
+        yield partial(_read_from_zip, archive)
+
+
+def _text(sections: ReportSections, section: Section) -> str:
+    """What becomes the report."""
+    if section == "both":
+        return " ".join(filter(None, (sections.findings, sections.impression)))
+    return sections.findings if section == "findings" else sections.impression
+
+
+def _view_order(image: ImageRow) -> tuple[int, str]:
+    known = FRONTAL_FIRST.index(image.view) if image.view in FRONTAL_FIRST else len(FRONTAL_FIRST)
+    return known, image.dicom_id
+
+
+def _to_study(images: Sequence[ImageRow], sections: ReportSections, section: Section, image_ext: str) -> Study:
+    """One study of the release with all its views."""
+    ordered = sorted(images, key=_view_order)
+    return Study(
+        id=f"s{ordered[0].study_id}",
+        image_paths=tuple(Path(image.folder, f"{image.dicom_id}.{image_ext}") for image in ordered),
+        report=_text(sections, section),
+        split=ordered[0].split,
+        indication=sections.indication,
+        findings=sections.findings,
+        impression=sections.impression,
+        views=tuple(image.view for image in ordered),
+    )
+
+
+def _one_image_each(study: Study) -> list[Study]:
+    """The study once for each of its images, under the image's id, as R2Gen's MIMIC-CXR annotation has it."""
+    return [
+        replace(study, id=path.stem, image_paths=(path,), views=(view,))
+        for path, view in zip(study.image_paths, study.views, strict=True)
+    ]
+
+
+def _with_existing_views(study: Study, images_dir: Path) -> Study:
+    present = [(images_dir / path).is_file() for path in study.image_paths]
+    return replace(
+        study,
+        image_paths=tuple(path for path, there in zip(study.image_paths, present, strict=True) if there),
+        views=tuple(view for view, there in zip(study.views, present, strict=True) if there),
+    )
+
+
+def _read_studies(
+    images: Sequence[ImageRow], read: ReportReader, section: Section, image_ext: str, skipped: Counter[str]
+) -> list[Study]:
+    """The studies whose reports have the section; the others are counted in `skipped`."""
+    groups: dict[tuple[str, str], list[ImageRow]] = {}
+    for image in images:
+        groups.setdefault((image.folder, image.split), []).append(image)
+    studies = []
+    for done, ((folder, _), group) in enumerate(groups.items(), 1):
+        if done % 20_000 == 0:
+            log.info("%d of %d reports read", done, len(groups))
+        report = read(f"{folder}.txt")
+        if report is None:
+            skipped["no report file"] += 1
+            continue
+        study = _to_study(group, parse_sections(report), section, image_ext)
+        if not study.report:
+            skipped[f"no {'text' if section == 'both' else section}"] += 1
+            continue
+        studies.append(study)
+    return studies
+
+
+def prepare_mimic_cxr(
+    release: str | Path,
+    output: str | Path,
+    *,
+    reports: str | Path | None = None,
+    section: Section = "findings",
+    one_image: bool = False,
+    images_dir: str | Path | None = None,
+    image_ext: str = "jpg",
+) -> Preparation:
+    """Write an annotation file of MIMIC-CXR with its official split.
+
+    Args:
+        release: the directory with the csv files.
+        output: the annotation file to write.
+        reports: the directory that holds the reports' `files/`, or the release's zip file; None: `release`.
+        section: what becomes the report: "findings" (as in R2Gen), "impression", or "both" joined (what there is of
+            them). Studies whose report lacks it are left out and counted.
+        one_image: one example an image instead of one a study, as in R2Gen.
+        images_dir: where the images' `files/` is. Given, views whose files do not exist are left out, and so are
+            studies without any left. None leaves the files unchecked.
+        image_ext: the ending of image files.
+
+    Raises:
+        InputError: a wrong input file, or no study left.
+    """
+    images = read_images(release)
+    skipped: Counter[str] = Counter()
+    with open_reports(reports or release) as read:
+        listed = _read_studies(images, read, section, image_ext, skipped)
+    found = listed if images_dir is None else [_with_existing_views(study, Path(images_dir)) for study in listed]
+    kept = [study for study in found if study.image_paths]
+    skipped["no image file"] = len(found) - len(kept)
+    if not kept:
+        raise InputError(f"--release {release}: no study is left of {len(images)} images: {dict(+skipped)}")
+    examples = [example for study in kept for example in (_one_image_each(study) if one_image else [study])]
+    splits = {split: [study for study in examples if study.split == split] for split in SPLITS}
+    write_annotation(output, splits)
+    notes = []
+    if images_dir is not None:
+        missing = sum(len(study.image_paths) for study in listed) - sum(len(study.image_paths) for study in found)
+        notes.append(f"{missing} image files missing in {images_dir}")
+    return Preparation(Path(output), {split: len(studies) for split, studies in splits.items()}, +skipped, tuple(notes))
