@@ -108,6 +108,7 @@ def tiny_language_model(
         vocab_size=len(words) + 7,
         hidden_size=width,
         max_position_embeddings=512,
+        initializer_range=0.2,  # a frozen head of the usual 0.02 could never be confident at this width
         bos_token_id=words.bos_token_id,
         eos_token_id=words.eos_token_id,
         **LANGUAGE_MODELS[kind],
