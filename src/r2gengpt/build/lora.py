@@ -53,7 +53,13 @@ def add_lora(model: Any, targets: Sequence[str], *, rank: int, alpha: int, dropo
     from peft import LoraConfig, inject_adapter_in_model
 
     found = find_targets(model, targets, flag)
-    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=found)
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=found,
+        fan_in_fan_out=isinstance(model.get_submodule(found[0]), Conv1D),  # GPT-2 stores its matrices transposed
+    )
     inject_adapter_in_model(config, model)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("lora_" in name)

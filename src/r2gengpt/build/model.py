@@ -1,11 +1,14 @@
 """Load the parts, check that they fit, join them. The parts' code is Hugging Face's; no file is written."""
 
 import math
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -23,6 +26,9 @@ from r2gengpt.config import ModelConfig
 from r2gengpt.errors import InputError
 from r2gengpt.model import R2GenGPTConfig, R2GenGPTForConditionalGeneration, R2GenGPTProcessor
 from r2gengpt.model.configuration import patch_grid
+
+_BROKEN = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError, StrictDataclassError)
+"""What the library raises on directories that it cannot read."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +73,35 @@ def _load(loader: Any, name: str, flag: str, **kwargs: Any) -> Any:
         InputError: no such directory or hub name, or files that the library cannot read.
     """
     path = Path(name)
+    if not path.exists() and (path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1):
+        raise InputError(f"{flag} {name}: no such directory")
     if path.exists() and not (path / "config.json").is_file():
         raise InputError(f"{flag} {name}: no config.json there, so no Hugging Face model directory")
     try:
         return loader.from_pretrained(name, **kwargs)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except _BROKEN as error:
+        reason = textwrap.shorten(str(error), 250, placeholder=" …") or type(error).__name__
         raise InputError(f"{flag} {name}: cannot be loaded: {reason}") from error
+
+
+def _load_weights(loader: Any, name: str, flag: str, optional: tuple[str, ...] = (), **kwargs: Any) -> Any:
+    """`_load` of a model all of whose weights are there and fit; those with an `optional` word may be missing.
+
+    Raises:
+        InputError: as `_load`; weights are missing or have another shape (how many, and the first by name).
+    """
+    model, info = _load(loader, name, flag, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs)
+    missing = sorted(key for key in info["missing_keys"] if not any(word in key for word in optional))
+    if missing:
+        raise InputError(f"{flag} {name}: {len(missing)} weights are missing, first {missing[0]}")
+    misshapen = sorted(info["mismatched_keys"])
+    if misshapen:
+        key, found, wanted = misshapen[0]
+        raise InputError(
+            f"{flag} {name}: {len(misshapen)} weights have another shape than config.json says, first {key}: "
+            f"{tuple(found)}, must be {tuple(wanted)}"
+        )
+    return model
 
 
 def processor_image_size(image_processor: Any, name: str) -> int:
@@ -99,21 +127,10 @@ def load_vision(config: ModelConfig) -> tuple[Any, Any]:
     remote = config.trust_remote_code
     vision_config = _load(AutoConfig, name, flag, trust_remote_code=remote)
     vision_config = getattr(vision_config, "vision_config", None) or vision_config
-    tower, info = _load(
-        AutoModel,
-        name,
-        flag,
-        config=vision_config,
-        dtype=torch.float32,
-        output_loading_info=True,
-        trust_remote_code=remote,
-    )
     unused = ("mask_token",) if config.global_only else ("mask_token", "pooler")
-    missing = [key for key in info["missing_keys"] if not any(word in key for word in unused)]
-    if missing:
-        raise InputError(
-            f"{flag} {config.vision_model}: {len(missing)} weights are missing, first {sorted(missing)[0]}"
-        )
+    tower = _load_weights(
+        AutoModel, name, flag, unused, config=vision_config, dtype=torch.float32, trust_remote_code=remote
+    )
     return tower, _load(AutoImageProcessor, name, flag, trust_remote_code=remote)
 
 
@@ -127,18 +144,9 @@ def load_language(config: ModelConfig, dtype: torch.dtype) -> tuple[Any, Any]:
     options: dict[str, Any] = {}
     if config.low_resource:
         options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
-    language_model, info = _load(
-        AutoModelForCausalLM,
-        name,
-        flag,
-        dtype=dtype,
-        output_loading_info=True,
-        trust_remote_code=config.trust_remote_code,
-        **options,
+    language_model = _load_weights(
+        AutoModelForCausalLM, name, flag, dtype=dtype, trust_remote_code=config.trust_remote_code, **options
     )
-    if info["missing_keys"]:
-        missing = sorted(info["missing_keys"])
-        raise InputError(f"{flag} {config.lm_model}: {len(missing)} weights are missing, first {missing[0]}")
     tokenizer = _load(AutoTokenizer, name, flag, trust_remote_code=config.trust_remote_code)
     rows = language_model.get_input_embeddings().weight.shape[0]
     words = max(tokenizer.get_vocab().values()) + 1
@@ -220,7 +228,7 @@ def load_directory(directory: Path, *, dtype: str = "auto") -> Built:
     Raises:
         InputError: the library cannot read it.
     """
-    model = _load(AutoModelForImageTextToText, str(directory), "--model", dtype=frozen_dtype(dtype, None))
+    model = _load_weights(AutoModelForImageTextToText, str(directory), "--model", dtype=frozen_dtype(dtype, None))
     model.vision_tower.float()
     model.projector.float()
     processor = _load(AutoProcessor, str(directory), "--model")
