@@ -1,0 +1,69 @@
+"""`r2gengpt export`: a trained model as one plain Hugging Face directory, parts and LoRA included. No training."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from r2gengpt.cli import bridge
+from r2gengpt.config import DecodeConfig, ModelConfig
+from r2gengpt.errors import InputError
+
+if TYPE_CHECKING:
+    from r2gengpt.build import Built
+
+NOTE = (
+    "\nExported by `r2gengpt export`: this directory holds the whole model; trained tensors are merged into it.\n"
+    "`AutoModelForImageTextToText` and `AutoProcessor` load it once `r2gengpt.model` is imported.\n"
+)
+
+
+def main(argv: list[str]) -> None:
+    """Parse and run; prints the directory."""
+    parser = bridge.Parser(prog="r2gengpt export", allow_abbrev=False, description=__doc__)
+    parser.add_argument("--model", required=True, metavar="DIR", help="trained model (a checkpoint or embedded)")
+    parser.add_argument("--output", required=True, metavar="DIR", help="directory to write; must not exist")
+    parser.add_argument("--merge", nargs="?", const=True, default=True, type=bridge.parse_bool, metavar="BOOL",
+                        help="fold LoRA into the layers it stands beside (default: True; a plain directory has no "
+                        "other place for it)")  # fmt: skip
+    bridge.add_flags(parser, (ModelConfig, DecodeConfig))
+    space = bridge.parse(parser, argv)
+    given = bridge.given_values(space, (ModelConfig, DecodeConfig))
+    if given.get("low_resource"):
+        raise InputError("--low_resource True: weights in 8 bits cannot be exported; leave the flag out")
+    output = Path(space.output)
+    if output.exists():
+        raise InputError(f"--output {output}: exists already")
+    from r2gengpt.cli.console import start_logging
+
+    start_logging()
+    from r2gengpt.cli.models import load_model
+
+    built, settings, source = load_model(space.model, "--model", {**given, "low_resource": False})
+    export(built, settings, source, output, merge=space.merge)
+    print(output)
+
+
+def export(built: "Built", settings: Mapping[str, Any], source: Path, output: Path, *, merge: bool = True) -> None:
+    """Write model, processor, decoding settings and the model card to one directory, whole or not at all.
+
+    LoRA is merged in place, in the type the weights are loaded in: exact to rounding in float32, coarser in bfloat16.
+
+    Raises:
+        InputError: LoRA is there and must not be merged.
+    """
+    from r2gengpt.build.lora import merge_lora
+    from r2gengpt.data.files import whole_directory
+    from r2gengpt.generation.settings import generation_config
+
+    if merge:
+        merge_lora(built.model)
+    elif any(".lora_" in name for name, _ in built.model.named_parameters()):
+        raise InputError("--merge False: this model has LoRA, which a plain Hugging Face directory has no place for")
+    decode = bridge.make(DecodeConfig, settings).for_dataset(settings.get("dataset", "plain"))
+    built.model.generation_config = generation_config(decode, built.processor)
+    with whole_directory(output) as target:
+        built.model.save_pretrained(target)
+        built.processor.save_pretrained(target)
+        card = source / "README.md"
+        if card.is_file():
+            (target / card.name).write_text(card.read_text(encoding="utf-8") + NOTE, encoding="utf-8")
