@@ -59,6 +59,13 @@ def test_no_setting_stands_in_two_groups() -> None:
 @pytest.mark.parametrize(
     ("config", "values", "parts"),
     [
+        (ModelConfig, {"llm_r": "16"}, ("--llm_r '16'", "type int")),
+        (ModelConfig, {"llm_r": True}, ("--llm_r True", "type int")),
+        (ModelConfig, {"freeze_vm": "False"}, ("--freeze_vm 'False'", "type bool")),
+        (ModelConfig, {"lm_model": None}, ("--lm_model None", "type str")),
+        (ModelConfig, {"end_sym": 2}, ("--end_sym 2", "str | None")),
+        (ModelConfig, {"vis_lora_targets": ["q"]}, ("--vis_lora_targets ['q']", "tuple")),
+        (TrainConfig, {"weights": (0.5, "1")}, ("--weights (0.5, '1')", "tuple[float, ...]")),
         (ModelConfig, {"llm_r": 0}, ("--llm_r 0", "at least 1")),
         (ModelConfig, {"lora_dropout": 1.5}, ("--lora_dropout 1.5", "at most 0.95")),
         (ModelConfig, {"lora_dropout": math.nan}, ("--lora_dropout nan", "finite")),

@@ -139,7 +139,11 @@ def load_checkpoint(directory: Path, flag: str = "--model", **changes: Any) -> t
     for name in ("vision_model", "lm_model"):
         if name not in settings:
             raise InputError(f"{flag} {directory}: config.json is not r2gengpt's: it names no {name}")
-    built = build_model(_part(ModelConfig, settings))
+    try:
+        parts = _part(ModelConfig, settings)
+    except InputError as error:
+        raise InputError(f"{flag} {directory}: config.json: {error}") from None
+    built = build_model(parts)
     load_delta(built.model, directory, flag)
     built.model.eval()
     return built, settings

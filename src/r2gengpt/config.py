@@ -5,6 +5,8 @@ Defaults are the original's (configs/config.py) where it has the flag; a differi
 """
 
 import math
+import types
+import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from operator import ge, gt, le
@@ -30,14 +32,29 @@ def option(
     return field(default=default, metadata={"help": help, "choices": choices, "low": low, "above": above, "high": high})
 
 
+def _is_of(value: Any, hint: Any) -> bool:
+    """True where a value has the type of a field's annotation; a whole number is a float too, True is no number."""
+    if isinstance(hint, types.UnionType):
+        return any(_is_of(value, part) for part in typing.get_args(hint))
+    if typing.get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(_is_of(item, typing.get_args(hint)[0]) for item in value)
+    wanted = (int, float) if hint is float else hint
+    return isinstance(value, wanted) and (hint is bool or not isinstance(value, bool))
+
+
 def check_fields(config: Any) -> None:
-    """Check each field of a dataclass instance against its metadata.
+    """Check each field of a dataclass instance against its type and its metadata.
 
     Raises:
-        InputError: the first value out of its range or words, with the flag's name and the limit.
+        InputError: the first value of another type or out of its range or words, with the flag's name and the limit.
     """
+    hints = typing.get_type_hints(type(config))
     for f in fields(config):
-        value, meta = getattr(config, f.name), f.metadata
+        value, meta, hint = getattr(config, f.name), f.metadata, hints[f.name]
+        if not _is_of(value, hint):
+            raise InputError(
+                f"--{f.name} {value!r}: must be of type {hint if typing.get_args(hint) else hint.__name__}"
+            )
         if value is None:
             continue
         if meta.get("choices") and value not in meta["choices"]:
