@@ -1,0 +1,229 @@
+"""What the README, the documents and the run scripts say exists: commands, flags, tests, files."""
+
+import argparse
+import importlib
+import os
+import re
+import shlex
+import subprocess
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from r2gengpt.cli import COMMANDS, bridge
+from r2gengpt.cli.score import ScoreConfig
+from r2gengpt.config import ALIGNMENTS, LENGTHS, DataConfig, DecodeConfig, ModelConfig, TrainConfig
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "runs" / "README.md"]
+SCRIPTS = sorted((ROOT / "runs").rglob("*.sh"))
+RUN_SCRIPTS = [path for path in SCRIPTS if path.name.startswith(tuple(LENGTHS))]
+SETTINGS = (ModelConfig, DataConfig, DecodeConfig, TrainConfig)
+PREPARATIONS = ("iu_xray", "mimic_cxr", "synthetic")
+OTHER_PROGRAMS_FLAGS = {"--help"}
+
+
+class Stopped(Exception):
+    """A command has made its parser, or has parsed its flags."""
+
+    def __init__(self, found: Any) -> None:
+        self.found = found
+
+
+def parse_with(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> argparse.Namespace:
+    """What the flags of `r2gengpt WORDS…` become, checked by the command's own parser and settings; nothing runs."""
+
+    def parse_and_stop(self: bridge.Parser, args: Any = None, namespace: Any = None) -> NoReturn:
+        space, unknown = argparse.ArgumentParser.parse_known_args(self, args, namespace)
+        assert not unknown, f"unknown flags {unknown}"
+        raise Stopped(space)
+
+    monkeypatch.setattr(bridge.Parser, "parse_known_args", parse_and_stop)
+    command, *rest = words
+    assert command in COMMANDS
+    with pytest.raises(Stopped) as stop:
+        importlib.import_module(f"r2gengpt.cli.{command}").main(rest)
+    space: argparse.Namespace = stop.value.found
+    if hasattr(space, "config"):
+        space.config = None
+        configs = (ScoreConfig,) if command == "score" else SETTINGS
+        values = bridge.given_values(space, configs)
+        for config in configs:
+            bridge.make(config, values)
+    return space
+
+
+def known_flags(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Every flag of every command, in all its spellings."""
+
+    def stop(self: bridge.Parser, args: Any = None, namespace: Any = None) -> NoReturn:
+        raise Stopped(self)
+
+    monkeypatch.setattr(bridge.Parser, "parse_known_args", stop)
+    found = set()
+    calls = [(command, []) for command in COMMANDS if command != "prepare"]
+    for command, words in [*calls, *(("prepare", [kind]) for kind in PREPARATIONS)]:
+        with pytest.raises(Stopped) as stopped:
+            importlib.import_module(f"r2gengpt.cli.{command}").main(words)
+        found |= set(stopped.value.found._option_string_actions)
+    return found
+
+
+def documented_commands(path: Path) -> list[str]:
+    """The `r2gengpt …`, `python train.py …` and `python test.py …` lines of a document's bash blocks."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [line for line in lines if re.match(r"r2gengpt |python (train|test)\.py ", line)]
+
+
+def words_of(line: str) -> list[str]:
+    """The words after `r2gengpt`; `python train.py` is `r2gengpt train`."""
+    words = shlex.split(line, comments=True)
+    return words[1:] if words[0] == "r2gengpt" else [words[1].removesuffix(".py"), *words[2:]]
+
+
+COMMAND_LINES = [(path.name, line) for path in DOCUMENTS for line in documented_commands(path)]
+
+
+@pytest.mark.parametrize(("document", "line"), COMMAND_LINES)
+def test_every_documented_command_parses(document: str, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    parse_with(monkeypatch, words_of(line))
+
+
+def test_the_guide_and_the_readme_show_every_command() -> None:
+    assert {words_of(line)[0] for _, line in COMMAND_LINES} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_flag_that_a_document_names_exists(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", path.read_text(encoding="utf-8")))
+    assert named - known_flags(monkeypatch) - OTHER_PROGRAMS_FLAGS == set()
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_within_the_project_leads_somewhere(path: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)\)", path.read_text(encoding="utf-8"))
+    missing = [link for link in links if not link.startswith("http") and not (path.parent / link).exists()]
+    assert missing == []
+
+
+def test_every_test_that_a_document_names_exists() -> None:
+    named = {
+        (file, name)
+        for path in DOCUMENTS
+        for file, name in re.findall(r"`(test_\w+\.py)::(test_\w+)`", path.read_text(encoding="utf-8"))
+    }
+    missing = [
+        f"{file}::{name}"
+        for file, name in sorted(named)
+        if not (ROOT / "tests" / file).is_file()
+        or f"def {name}(" not in (ROOT / "tests" / file).read_text(encoding="utf-8")
+    ]
+    assert named
+    assert missing == []
+
+
+def test_the_tree_of_the_readme_is_the_tree() -> None:
+    tree = (ROOT / "README.md").read_text(encoding="utf-8").split("```text\n")[1].split("```")[0]
+    listed = set()
+    for line in tree.splitlines():
+        place = "src/r2gengpt/" if line.startswith("  ") else ""
+        listed |= {place + name for name in re.split(r"\s{2,}", line.strip())[0].split(", ")}
+    assert [name for name in sorted(listed) if not (ROOT / name).exists()] == []
+    package = {
+        f"src/r2gengpt/{path.name}{'/' if path.is_dir() else ''}"
+        for path in (ROOT / "src" / "r2gengpt").iterdir()
+        if not path.name.startswith("_") and path.name not in ("py.typed", "errors.py")
+    }
+    assert package - listed == set()
+
+
+def test_the_original_document_tells_the_defaults_that_are() -> None:
+    text = (ROOT / "docs" / "original.md").read_text(encoding="utf-8")
+    defaults = {f.name: f.default for config in SETTINGS for f in fields(config)}
+    assert f"| `--lm_model` | `meta-llama/Llama-2-7b-chat-hf` | `{defaults['lm_model']}` |" in text
+    assert f"| `--no_repeat_ngram_size` | 2 | {defaults['no_repeat_ngram_size']} |" in text
+    assert f"| `--num_workers` | 8 | {defaults['num_workers']} |" in text
+    assert "100, 80, 120" in text
+    assert LENGTHS["mimic_cxr"] == (100, 80, 120)
+    names = ("accelerator", "devices", "strategy")
+    assert f"| gpu, 2, ddp | {', '.join(defaults[name] for name in names)} |" in text
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_a_script_is_valid_bash(path: Path) -> None:
+    done = subprocess.run(["bash", "-n", str(path)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def run_script(path: Path, directory: Path, *words: str, **environment: str) -> list[list[str]]:
+    """Run a script with an `r2gengpt` that only notes its arguments; gives those of each call."""
+    fake, record = directory / "bin" / "r2gengpt", directory / "calls"
+    fake.parent.mkdir()
+    fake.write_text('#!/usr/bin/env bash\nprintf "%s\\x1f" "$@" >> "$RECORD"\nprintf "\\n" >> "$RECORD"\n')
+    fake.chmod(0o755)
+    inherited = {"PATH": f"{fake.parent}{os.pathsep}{os.environ['PATH']}", "RECORD": str(record)}
+    done = subprocess.run(
+        ["bash", str(path), *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=directory,
+        env={**inherited, **environment},
+    )
+    assert done.returncode == 0, done.stderr
+    return [line.split("\x1f")[:-1] for line in record.read_text(encoding="utf-8").splitlines()]
+
+
+def test_each_data_set_has_a_script_for_each_alignment_and_for_testing() -> None:
+    wanted = {f"{name}_{kind}.sh" for name in ("iu_xray", "mimic_cxr") for kind in (*ALIGNMENTS, "test")}
+    assert {path.name for path in RUN_SCRIPTS} == wanted
+
+
+@pytest.mark.parametrize("path", RUN_SCRIPTS, ids=lambda path: path.name)
+def test_a_run_script_calls_a_command_whose_flags_and_lengths_are_right(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, kind = path.stem.rsplit("_", 1)
+    (words,) = run_script(path, tmp_path)
+    space = parse_with(monkeypatch, words)
+    assert words[0] == ("test" if kind == "test" else "train")
+    assert space.dataset == dataset
+    assert (space.min_new_tokens, space.max_new_tokens) == LENGTHS[dataset][1:]
+    if kind != "test":
+        assert space.max_length == LENGTHS[dataset][0]
+        assert space.alignment == kind
+
+
+@pytest.mark.parametrize("path", RUN_SCRIPTS, ids=lambda path: path.name)
+def test_a_run_script_takes_paths_by_environment_and_further_flags(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = {"DATA": "my data", "LM_MODEL": "parts/my lm", "VISION_MODEL": "parts/vision", "SAVE": "runs/my run"}
+    (words,) = run_script(path, tmp_path, "--beam_size", "1", "--instruction", "Two words.", **places)
+    space = parse_with(monkeypatch, words)
+    assert space.annotation == "my data/annotation.json"
+    assert space.base_dir == "my data/images"
+    assert (space.lm_model, space.vision_model) == ("parts/my lm", "parts/vision")
+    assert (space.ckpt_file if words[0] == "test" else space.savedmodel_path) == "runs/my run"
+    assert (space.beam_size, space.instruction) == (1, "Two words.")
+
+
+@pytest.mark.parametrize("path", [ROOT / "runs" / f"{name}_test.sh" for name in ("iu_xray", "mimic_cxr")])
+def test_a_test_script_leaves_the_parts_to_the_checkpoint(path: Path, tmp_path: Path) -> None:
+    (words,) = run_script(path, tmp_path)
+    assert not {"--lm_model", "--vision_model"} & set(words)
+
+
+def test_every_command_of_the_demo_parses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = run_script(ROOT / "runs" / "demo.sh", tmp_path, DEMO=str(tmp_path / "demo"))
+    assert {words[0] for words in calls} == {"pull", "generate", "prepare", "train", "test"}
+    for words in calls:
+        parse_with(monkeypatch, words)
+
+
+def test_the_table_of_scripts_names_every_run_script() -> None:
+    text = (ROOT / "runs" / "README.md").read_text(encoding="utf-8")
+    assert [path.name for path in RUN_SCRIPTS if f"`{path.name}`" not in text] == []
