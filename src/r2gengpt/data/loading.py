@@ -1,7 +1,7 @@
 """Studies to batches of tensors, in an order that depends on seed, epoch and nothing else. No Lightning, no model."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,8 +48,10 @@ class Batch:
 
     def to(self, device: torch.device | str, **kwargs: Any) -> "Batch":
         """The batch on another device (Lightning calls this)."""
-        moved = {k: v.to(device, **kwargs) if isinstance(v, Tensor) else v for k, v in vars(self).items()}
-        return Batch(**moved)
+        moved: dict[str, Any] = {
+            name: value.to(device, **kwargs) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return replace(self, **moved)
 
     def inputs(self) -> dict[str, Tensor]:
         """The model's keyword arguments."""

@@ -67,7 +67,7 @@ def token_logprobs(
         position_ids=(mask.cumsum(1) - 1).clamp_min(0),
         logits_to_keep=new.shape[1] + 1,
     )
-    logits = output.logits[:, :-1].float()
+    logits: Tensor = output.logits[:, :-1].float()
     chosen = logits.gather(2, new.unsqueeze(2)).squeeze(2) - logits.logsumexp(2)
     return chosen.masked_fill(~kept, 0.0)
 

@@ -52,7 +52,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     ]
 
 
-class R2GenGPTModule(L.LightningModule):
+class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is untyped
     """Training and validation of one model.
 
     Args:

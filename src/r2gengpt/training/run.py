@@ -174,7 +174,7 @@ def make_trainer(settings: Settings, callbacks: list[Any]) -> L.Trainer:
         strategy=train.strategy,
         devices=train.devices if train.devices == "auto" else int(train.devices),
         num_nodes=train.num_nodes,
-        precision=train.precision,  # type: ignore[arg-type]  # checked against the same words
+        precision=train.precision,
         max_epochs=train.max_epochs,
         max_steps=train.max_steps,
         limit_train_batches=as_limit(train.limit_train_batches),
