@@ -1,7 +1,6 @@
 """The one decode path: prompts in, predictions out, in batches or as a stream. No metrics, no files."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,19 +12,41 @@ from r2gengpt.errors import InputError
 from r2gengpt.generation.prediction import Prediction
 from r2gengpt.generation.settings import generation_config
 from r2gengpt.model import R2GenGPTForConditionalGeneration, R2GenGPTProcessor
+from r2gengpt.text.prompt import ROLE_WORDS, tidy_report
 
 
 class _CallbackStreamer(TextStreamer):  # type: ignore[misc]  # the library is untyped
-    """Hands each finished piece of text to a function instead of printing it."""
+    """Hands each finished piece of text to a function; the pieces together are what `tidy_report` makes of the whole.
 
-    def __init__(self, tokenizer: Any, on_text: Callable[[str], None]) -> None:
-        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+    White space at the end and what may become a role word at the start are held back until more text has come.
+    """
+
+    def __init__(self, processor: R2GenGPTProcessor, on_text: Callable[[str], None]) -> None:
+        super().__init__(processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self.end_token_id = processor.end_token_id
         self.on_text = on_text
+        self.held = ""
+        self.begun = False
+
+    def put(self, value: Tensor) -> None:
+        """Called by the library with each new token; the end token is none of the text."""
+        if value.numel() != 1 or int(value) != self.end_token_id:
+            super().put(value)
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
         """Called by the library with text that no later token changes."""
-        if text:
-            self.on_text(text)
+        self.held += text
+        end = self.held[len(self.held.rstrip()) :]
+        if not self.begun:
+            start = self.held.strip()
+            if not stream_end and any(word.startswith(start) for word in ROLE_WORDS):
+                return
+            self.held = tidy_report(self.held) + end
+        shown = self.held.rstrip()
+        self.held = end
+        if shown:
+            self.begun = True
+            self.on_text(shown)
 
 
 def check_fits(model: R2GenGPTForConditionalGeneration, prompt_tokens: int, new_tokens: int) -> None:
@@ -148,7 +169,7 @@ def stream(
         raise InputError(f"a stream needs one study, got {len(batch.ids)}")
     if decode.do_sample:
         torch.manual_seed(decode.decode_seed)
-    streamer = _CallbackStreamer(processor.tokenizer, on_text)
+    streamer = _CallbackStreamer(processor, on_text)
     settings = generation_config(decode, processor)
     (prediction,) = decode_batch(model, processor, batch.to(model.device), settings, streamer)
     return prediction

@@ -135,8 +135,10 @@ class R2GenGPTProcessor(ProcessorMixin):  # type: ignore[misc]  # the library is
         )
 
     def decode_reports(self, ids: Tensor) -> list[str]:
-        """New token ids (B, T) to reports, special tokens and role words removed."""
-        return [tidy_report(text) for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+        """New token ids (B, T) to reports: up to the end token, special tokens and role words removed."""
+        end = self.end_token_id
+        rows = [row[: row.index(end)] if end in row else row for row in ids.tolist()]
+        return [tidy_report(text) for text in self.tokenizer.batch_decode(rows, skip_special_tokens=True)]
 
     def post_process_image_text_to_text(self, generated_outputs: Any, **kwargs: Any) -> list[str]:
         """What `pipeline("image-text-to-text")` shows: the same text as `decode_reports`."""
