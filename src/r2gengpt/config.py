@@ -232,9 +232,9 @@ class TrainConfig:
     accelerator: str = option("auto", "device kind", choices=("auto", "cpu", "gpu", "cuda", "mps", "tpu", "hpu"))
     strategy: str = option("auto", "Lightning strategy, as ddp")
     precision: str = option(
-        "bf16-mixed",
-        "arithmetic",
-        choices=("bf16-mixed", "16-mixed", "32-true", "bf16-true", "32", "16", "bf16"),
+        "auto",
+        "arithmetic; auto: the original's bf16-mixed where the hardware has bfloat16, else 32-true",
+        choices=("auto", "bf16-mixed", "16-mixed", "32-true", "bf16-true", "32", "16", "bf16"),
     )
     limit_train_batches: float = option(1.0, "share (float ≤ 1) or number of training batches", low=0.0)
     limit_val_batches: float = option(1.0, "share or number of validation batches", low=0.0)

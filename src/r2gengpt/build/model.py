@@ -2,6 +2,7 @@
 
 import math
 import textwrap
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,22 @@ def device_has_bfloat16() -> bool:
         return bool(torch.cuda.is_bf16_supported())
     has_avx512 = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return bool(has_avx512 and has_avx512())
+
+
+def native_precision(precision: str) -> str:
+    """The trainer's arithmetic for `TrainConfig.precision`; bfloat16 that is only emulated is taken with a warning.
+
+    Emulated bfloat16 products run tens of times slower than float32 (docs/log.md).
+    """
+    if precision == "auto":
+        return "bf16-mixed" if device_has_bfloat16() else "32-true"
+    if precision.startswith("bf16") and not device_has_bfloat16():
+        warnings.warn(
+            f"--precision {precision}: this processor has no bfloat16 arithmetic and emulates it very slowly; "
+            "--precision 32-true is faster here",
+            stacklevel=2,
+        )
+    return precision
 
 
 def frozen_dtype(dtype: str, precision: str | None) -> torch.dtype:

@@ -44,7 +44,6 @@ def main(argv: list[str]) -> None:
     built.model.to(device_of(space.accelerator))
     batch = prompt_batch([Example("study", built.processor.pixels(images), "", "")], built.processor)
     live = space.stream and space.format == "text"
-    print(NOTICE, file=sys.stderr)
     if space.stream:
         show = (lambda text: print(text, end="", flush=True)) if live else (lambda text: None)
         prediction = stream(built.model, built.processor, batch, decode, show)
@@ -56,6 +55,7 @@ def main(argv: list[str]) -> None:
         print(prediction.prediction)
     else:
         print(json.dumps(as_json(prediction, paths, settings, directory), indent=1))
+    print(NOTICE, file=sys.stderr)
 
 
 def as_json(prediction: Any, paths: list[Path], settings: dict[str, Any], directory: Path) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def main(argv: list[str]) -> None:
     bridge.add_flags(parser, CONFIGS)
     parser.add_argument("--model", metavar="DIR", help="trained model: a checkpoint or run directory, or embedded")
     parser.add_argument("--split", default="test", choices=("test", "val", "train"), help="which split to score")
-    parser.add_argument("--output", metavar="DIR", help="where the files go (default: beside the checkpoint)")
+    parser.add_argument("--output", metavar="DIR", help="where the files go (default: results-SPLIT in the checkpoint)")
     space = bridge.parse(parser, argv)
     evaluate_given(bridge.given_values(space, CONFIGS), space.split, space.model, space.output)
 
@@ -48,10 +48,13 @@ def evaluate_given(given: dict[str, Any], split: str, model: str | None = None, 
     start_logging()
     from r2gengpt.cli.models import device_of, load_model
     from r2gengpt.data.annotation import check_images, read_annotation
+    from r2gengpt.data.files import check_writable
     from r2gengpt.evaluation.run import Evaluation, evaluate
     from r2gengpt.metrics.table import score_table
 
     options = bridge.make(TrainConfig, given)
+    if model is not None and options.start_from is not None:
+        raise InputError(f"--model {model} and --ckpt_file {options.start_from} both name the model: give one")
     named = model or options.start_from
     if named is None:
         raise InputError("--ckpt_file is needed: the checkpoint directory to test (or --model)")
@@ -60,8 +63,10 @@ def evaluate_given(given: dict[str, Any], split: str, model: str | None = None, 
     splits = read_annotation(data.annotation, data.base_dir, (split,))
     studies = limited(splits[split], options.limit_test_batches, data.test_batch_size)
     check_images(studies)
+    beside = Path() if named == "embedded" else directory
+    target = Path(output) if output is not None else beside / f"results-{split}"
+    check_writable(target, "--output")
     built.model.to(device_of(options.accelerator))
-    target = Path(output) if output is not None else directory / f"results-{split}"
     plan = Evaluation(
         studies,
         train_reports(data),

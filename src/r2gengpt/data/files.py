@@ -7,6 +7,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from r2gengpt.errors import InputError
+
+
+def check_writable(directory: Path, flag: str) -> None:
+    """Refuse a directory that can't be made or written to, before hours of work end in it. Makes nothing.
+
+    Raises:
+        InputError: it or what is above it is a file, or may not be written to.
+    """
+    there = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise InputError(f"{flag} {directory}: {there} is no directory")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{flag} {directory}: {there} may not be written to")
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:

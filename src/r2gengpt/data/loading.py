@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from r2gengpt.data.augment import augment
 from r2gengpt.data.images import load_image
 from r2gengpt.data.study import Study
+from r2gengpt.errors import InputError
 from r2gengpt.model.processing import R2GenGPTProcessor, pad_views
 from r2gengpt.text.alignment import IGNORE, Row, pad_rows, training_row
 from r2gengpt.text.cleaning import CLEANERS
@@ -212,6 +213,9 @@ class StudyLoader:
             prefetch_factor=self.prefetch_factor if self.num_workers else None,
             pin_memory=torch.cuda.is_available(),
         )
-        for batch in loader:
-            self.position += 1
-            yield batch
+        try:
+            for batch in loader:
+                self.position += 1
+                yield batch
+        except InputError as error:  # from a reading process it comes with that process's traceback as its text
+            raise InputError(str(error).rpartition("InputError: ")[2]) from None

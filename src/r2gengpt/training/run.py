@@ -6,7 +6,7 @@ import logging
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,11 @@ import torch
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from r2gengpt.build import Built, build_model
+from r2gengpt.build import Built, build_model, native_precision
 from r2gengpt.checkpoint import find_checkpoint, flat_settings, load_delta, save_checkpoint
 from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
 from r2gengpt.data.annotation import check_images, read_annotation
-from r2gengpt.data.files import recover_directory, whole_file
+from r2gengpt.data.files import check_writable, recover_directory, whole_file
 from r2gengpt.data.loading import (
     Example,
     StudyDataset,
@@ -88,6 +88,7 @@ def open_run(settings: Settings) -> Path | None:
     train = settings[3]
     directory = Path(train.savedmodel_path)
     wanted = json.loads(json.dumps(flat_settings(*settings)))
+    check_writable(directory, "--savedmodel_path")
     recover_directory(directory / "best")
     recover_directory(directory / "last")
     if (directory / SUMMARY).exists() and not train.overwrite:
@@ -200,6 +201,7 @@ def train(settings: Settings) -> Summary:
         RunError: the loss is not finite.
     """
     model_settings, data, decode, options = settings
+    options = replace(options, precision=native_precision(options.precision))
     settings = (model_settings, data, decode.for_dataset(data.dataset), options)
     splits = read_annotation(data.annotation, data.base_dir, ("train", "val"))
     for split, studies in splits.items():
