@@ -306,8 +306,8 @@ def test_generate_with_a_temperature_but_no_sampling_warns_once(
     found = run_cli_process(["generate", image, "--model", str(tiny_checkpoint), "--temperature", "0.7"])
     assert found.code == 0
     assert found.stderr.splitlines() == [
-        "AI draft, not verified, research only",
         "warning: --temperature 0.7 has no effect without --do_sample True",
+        "AI draft, not verified, research only",
     ]
 
 

@@ -35,19 +35,27 @@ def usage() -> str:
     )
 
 
+def say(command: str, message: str) -> None:
+    """The one line a failed command ends with, on stderr; a progress bar that still stands there is closed first."""
+    bars = getattr(sys.modules.get("tqdm"), "tqdm", None)
+    for bar in list(getattr(bars, "_instances", ())):
+        bar.close()
+    print(f"r2gengpt {command}: {' '.join(message.split())}", file=sys.stderr)
+
+
 def run(command: str, argv: Sequence[str]) -> int:
     """Run one command and turn its errors into exit codes: 0 done, 2 the user's input is wrong, 1 our fault."""
     try:
         module = importlib.import_module(f"r2gengpt.cli.{command}")
         module.main(list(argv))
     except InputError as error:
-        print(f"r2gengpt {command}: {' '.join(str(error).split())}", file=sys.stderr)
+        say(command, str(error))
         return 2
     except RunError as error:
-        print(f"r2gengpt {command}: {' '.join(str(error).split())}", file=sys.stderr)
+        say(command, str(error))
         return 1
     except KeyboardInterrupt:
-        print(f"r2gengpt {command}: stopped", file=sys.stderr)
+        say(command, "stopped")
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -218,4 +218,4 @@ class StudyLoader:
                 self.position += 1
                 yield batch
         except InputError as error:  # from a reading process it comes with that process's traceback as its text
-            raise InputError(str(error).rpartition("InputError: ")[2]) from None
+            raise InputError(str(error).rpartition("InputError: ")[2].strip()) from None
