@@ -1,6 +1,7 @@
 """An exported model is one plain Hugging Face directory that writes the same text as the checkpoint it came from."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,29 @@ def test_an_existing_output_is_refused_and_untouched(
     assert run("export", ["--model", str(exported[0]), "--output", str(tmp_path)]) == 2
     assert "exists already" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
+
+
+def test_a_plain_directory_can_be_exported_again(exported: tuple[Path, Path], tmp_path: Path) -> None:
+    assert run("export", ["--model", str(exported[1]), "--output", str(tmp_path / "again"), "--dtype", "float32"]) == 0
+    first, again = (text_of(load_directory(path, dtype="float32")) for path in (exported[1], tmp_path / "again"))
+    assert first == again
+
+
+def test_a_checkpoint_trained_in_eight_bits_is_written_in_full(exported: tuple[Path, Path], tmp_path: Path) -> None:
+    shutil.copytree(exported[0], tmp_path / "ours")
+    settings = json.loads((tmp_path / "ours" / "config.json").read_text())
+    (tmp_path / "ours" / "config.json").write_text(json.dumps({**settings, "low_resource": True}))
+    assert run("export", ["--model", str(tmp_path / "ours"), "--output", str(tmp_path / "plain")]) == 0
+    assert load_file(tmp_path / "plain" / "model.safetensors")["projector.linear.weight"].dtype == torch.float32
+
+
+def test_an_output_below_a_file_is_refused_before_anything_is_loaded(
+    exported: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    for arguments in (["export", "--model", str(exported[0])], ["convert", "nothing.pth"]):
+        assert run(arguments[0], [*arguments[1:], "--output", str(tmp_path / "file" / "out")]) == 2
+        assert "--output" in capsys.readouterr().err
 
 
 def test_eight_bit_weights_are_refused(exported: tuple[Path, Path], tmp_path: Path) -> None:

@@ -36,9 +36,15 @@ def main(argv: list[str]) -> None:
     from r2gengpt.cli.console import start_logging
 
     start_logging()
+    from r2gengpt.checkpoint import EMBEDDED, find_checkpoint, read_settings
     from r2gengpt.cli.models import load_model
+    from r2gengpt.data.files import check_writable
 
-    built, settings, source = load_model(space.model, "--model", {**given, "low_resource": False})
+    check_writable(output, "--output")
+    directory = EMBEDDED if space.model == "embedded" else find_checkpoint(space.model, "--model")
+    if read_settings(directory, "--model").get("low_resource"):
+        given["low_resource"] = False  # trained in 8 bits, written in full
+    built, settings, source = load_model(space.model, "--model", given)
     export(built, settings, source, output, merge=space.merge)
     print(output)
 

@@ -15,7 +15,7 @@ from r2gengpt import __version__
 from r2gengpt.build import Built, build_model
 from r2gengpt.checkpoint import DELTA, flat_settings, save_checkpoint, trained_names
 from r2gengpt.config import ModelConfig
-from r2gengpt.data.files import whole_directory
+from r2gengpt.data.files import check_writable, whole_directory
 from r2gengpt.errors import InputError
 from r2gengpt.original.read import CONFIGS, Original, read_original
 
@@ -97,6 +97,7 @@ def convert_original(
     """
     if directory.exists():
         raise InputError(f"--output {directory}: exists already")
+    check_writable(directory, "--output")
     original = read_original(source)
     model_config = model_settings(original, given, source)
     values = {**original.settings, **given}
