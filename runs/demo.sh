@@ -17,11 +17,11 @@ done
 
 step "3/4 training: two epochs on drawn films whose reports follow from what is drawn"
 rm -rf "$out"
-r2gengpt prepare synthetic --output "$out/films" --train 96 --val 8 --test 12 --seed 0 >&2
+r2gengpt prepare synthetic --output "$out/films" --train 48 --val 8 --test 12 --seed 0 >&2
 r2gengpt train \
   --vision_model embedded:dinov2-s --lm_model embedded:smollm2-135m \
   --dataset plain --annotation "$out/films/annotation.json" --base_dir "$out/films/images" \
-  --feature_norm standardize --image_tokens 64 --llm_use_lora True --llm_r 8 --llm_lora_targets q v \
+  --feature_norm standardize --image_tokens 16 --llm_use_lora True --llm_r 8 --llm_lora_targets q k v o gate up down \
   --batch_size 8 --learning_rate 2e-3 --gradient_clip_val 1 --max_epochs 2 \
   --scorer_types val_loss --weights 1 --num_sanity_val_steps 0 --savedmodel_path "$out/run" >&2
 

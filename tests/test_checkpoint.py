@@ -161,8 +161,8 @@ def test_an_unexpected_tensor_is_named(spoilt: Callable[..., Path]) -> None:
 def test_a_misshapen_tensor_is_named_with_both_shapes(spoilt: Callable[..., Path]) -> None:
     directory = spoilt(lambda tensors: tensors.update({"projector.linear.weight": torch.zeros(32, 8)}))
     assert refusal(directory) == (
-        f"--ckpt_file {directory}: projector.linear.weight has shape (32, 8), this model needs (32, 16): "
-        "the checkpoint belongs to another model"
+        f"--ckpt_file {directory}: {DELTA}: projector.linear.weight has shape (32, 8), this model needs (32, 16): "
+        "it belongs to another model"
     )
 
 

@@ -331,8 +331,8 @@ def test_tensors_of_another_model_are_refused_with_the_first_name(parts: tuple[s
     short = {name: value for name, value in whole.items() if not name.endswith("layernorm.bias")}
     more = {**whole, "llama_model.model.norm.weight": torch.ones(32)}
     for name, tensors, flags, message in (
-        ("short", short, [], "misses 1 tensors of this model, first vision_tower.layernorm.bias"),
-        ("more", more, [], "has unexpected 1 tensors of this model, first language_model.model.norm.weight"),
+        ("short", short, [], "misses 1 tensors, first vision_tower.layernorm.bias"),
+        ("more", more, [], "has unexpected 1 tensors, first language_model.model.norm.weight"),
         ("wide", whole, ["--lm_model", wide], "projector.linear.weight has shape (32, 16), this model needs (48, 16)"),
         ("flag", whole, ["--vis_use_lora", "True", "--freeze_vm", "True"], "--freeze_vm True"),
     ):

@@ -93,6 +93,32 @@ def _part(config: type[Any], settings: Mapping[str, Any]) -> Any:
     return config(**{f.name: settings[f.name] for f in dataclasses.fields(config) if f.name in settings})
 
 
+def put_tensors(model: nn.Module, tensors: Mapping[str, Tensor], source: str, hint: str) -> None:
+    """Put trained tensors into the model they belong to, all of them or none.
+
+    Args:
+        model: a model whose trained parts are marked.
+        tensors: by `trained_names`.
+        source: where they come from, for errors.
+        hint: what a misfit means there, for errors.
+
+    Raises:
+        InputError: missing, unexpected or misshapen tensors (how many, and the first by name).
+    """
+    trained = set(trained_names(model))
+    state = {name: tensor for name, tensor in model.state_dict().items() if name in trained}
+    for words, names in (("misses", state.keys() - tensors.keys()), ("has unexpected", tensors.keys() - state.keys())):
+        if names:
+            raise InputError(f"{source} {words} {len(names)} tensors, first {sorted(names)[0]}: {hint}")
+    for name, tensor in tensors.items():
+        if tensor.shape != state[name].shape:
+            shapes = f"has shape {tuple(tensor.shape)}, this model needs {tuple(state[name].shape)}"
+            raise InputError(f"{source}: {name} {shapes}: {hint}")
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            state[name].copy_(tensor)
+
+
 def load_delta(model: nn.Module, directory: Path, flag: str) -> None:
     """Put a checkpoint's tensors into a model built from the same settings.
 
@@ -106,22 +132,7 @@ def load_delta(model: nn.Module, directory: Path, flag: str) -> None:
         raise InputError(f"{flag} {directory}: no {DELTA} there") from None
     except (SafetensorError, OSError) as error:
         raise InputError(f"{flag} {directory}: {DELTA} is damaged: {error}") from None
-    state = {name: tensor for name, tensor in model.state_dict().items() if name in set(trained_names(model))}
-    for words, names in (("misses", state.keys() - tensors.keys()), ("has unexpected", tensors.keys() - state.keys())):
-        if names:
-            raise InputError(
-                f"{flag} {directory}: {DELTA} {words} {len(names)} tensors, first {sorted(names)[0]}: "
-                "it belongs to another model"
-            )
-    for name, tensor in tensors.items():
-        if tensor.shape != state[name].shape:
-            raise InputError(
-                f"{flag} {directory}: {name} has shape {tuple(tensor.shape)}, this model needs "
-                f"{tuple(state[name].shape)}: the checkpoint belongs to another model"
-            )
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            state[name].copy_(tensor)
+    put_tensors(model, tensors, f"{flag} {directory}: {DELTA}", "it belongs to another model")
 
 
 def load_checkpoint(directory: Path, flag: str = "--model", **changes: Any) -> tuple[Built, dict[str, Any]]:

@@ -246,7 +246,5 @@ def load_directory(directory: Path, *, dtype: str = "auto") -> Built:
         InputError: the library cannot read it.
     """
     model = _load_weights(AutoModelForImageTextToText, str(directory), "--model", dtype=frozen_dtype(dtype, None))
-    model.vision_tower.float()
-    model.projector.float()
     processor = _load(AutoProcessor, str(directory), "--model")
     return Built(model.eval(), processor)

@@ -10,7 +10,7 @@ import torch
 from r2gengpt.build import Built, load_directory
 from r2gengpt.checkpoint import EMBEDDED, find_checkpoint, load_checkpoint, read_settings
 from r2gengpt.cli.test import MOVABLE, merge_settings
-from r2gengpt.config import ModelConfig
+from r2gengpt.config import DecodeConfig, ModelConfig
 from r2gengpt.errors import InputError
 
 
@@ -28,6 +28,13 @@ def device_of(accelerator: str) -> str:
     return device
 
 
+def stored_decoding(built: Built) -> dict[str, Any]:
+    """The decode settings in a whole model's generation_config.json, under our names; those it leaves open are out."""
+    names = {"num_beams": "beam_size", **{f.name: f.name for f in fields(DecodeConfig)}}
+    stored = built.model.generation_config.to_diff_dict()
+    return {ours: stored[theirs] for theirs, ours in names.items() if stored.get(theirs) is not None}
+
+
 def load_model(name: str, flag: str, given: Mapping[str, Any]) -> tuple[Built, dict[str, Any], Path]:
     """The model in eval mode, the settings it was trained with under those given, and its directory.
 
@@ -41,7 +48,7 @@ def load_model(name: str, flag: str, given: Mapping[str, Any]) -> tuple[Built, d
             if f.name in given and f.name != "dtype":
                 raise InputError(f"--{f.name} {given[f.name]}: {flag} {name} is a whole model, its parts are settled")
         built = load_directory(directory, dtype=given.get("dtype", "auto"))
-        return built, {"vision_model": name, "lm_model": name, **given}, directory
+        return built, {"vision_model": name, "lm_model": name, **stored_decoding(built), **given}, directory
     settings = merge_settings(stored, given)
     changes = {key: settings[key] for key in MOVABLE if key in given}
     if "dtype" not in given:

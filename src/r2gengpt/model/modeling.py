@@ -72,6 +72,7 @@ class R2GenGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
     base_model_prefix = ""
     main_input_name = "input_ids"
     input_modalities = ("image", "text")
+    _keep_in_fp32_modules_strict = {"vision_tower", "projector"}  # noqa: RUF012 - the library's form
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_attention_backend = True

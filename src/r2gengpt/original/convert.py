@@ -9,11 +9,10 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from torch import Tensor, nn
 
 from r2gengpt import __version__
 from r2gengpt.build import Built, build_model
-from r2gengpt.checkpoint import DELTA, flat_settings, save_checkpoint, trained_names
+from r2gengpt.checkpoint import DELTA, flat_settings, put_tensors, save_checkpoint
 from r2gengpt.config import ModelConfig
 from r2gengpt.data.files import check_writable, whole_directory
 from r2gengpt.errors import InputError
@@ -22,28 +21,7 @@ from r2gengpt.original.read import CONFIGS, Original, read_original
 logger = logging.getLogger(__name__)
 Card = Callable[[Mapping[str, Any], Original], str]
 """Settings and the original → the model card's text."""
-
-
-def put_tensors(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
-    """Put trained tensors into the model they belong to, all of them or none.
-
-    Raises:
-        InputError: missing, unexpected or misshapen tensors (how many, and the first by name).
-    """
-    trained = set(trained_names(model))
-    state = {name: tensor for name, tensor in model.state_dict().items() if name in trained}
-    for words, names in (("misses", state.keys() - tensors.keys()), ("has unexpected", tensors.keys() - state.keys())):
-        if names:
-            raise InputError(f"{source}: {words} {len(names)} tensors of this model, first {sorted(names)[0]}")
-    for name, tensor in tensors.items():
-        if tensor.shape != state[name].shape:
-            raise InputError(
-                f"{source}: {name} has shape {tuple(tensor.shape)}, this model needs {tuple(state[name].shape)}: "
-                "name the parts it was trained with by --lm_model and --vision_model"
-            )
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            state[name].copy_(tensor)
+MISFIT = "name the parts it was trained with by --lm_model and --vision_model"
 
 
 def model_settings(original: Original, given: Mapping[str, Any], source: Path) -> ModelConfig:
@@ -110,7 +88,7 @@ def convert_original(
         _write_unchecked(directory, original, settings, card)
         return settings
     built = _build(replace(model_config, end_sym=None) if from_file else model_config)
-    put_tensors(built.model, original.tensors, source)
+    put_tensors(built.model, original.tensors, str(source), MISFIT)
     if from_file:
         model_config = replace(model_config, end_sym=end_symbol(model_config.end_sym, built))
         built.processor.end_sym = model_config.end_sym
