@@ -164,6 +164,8 @@ def run_script(path: Path, directory: Path, *words: str, **environment: str) -> 
     fake.parent.mkdir()
     fake.write_text('#!/usr/bin/env bash\nprintf "%s\\x1f" "$@" >> "$RECORD"\nprintf "\\n" >> "$RECORD"\n')
     fake.chmod(0o755)
+    (fake.parent / "python").write_text("#!/usr/bin/env bash\n")
+    (fake.parent / "python").chmod(0o755)
     inherited = {"PATH": f"{fake.parent}{os.pathsep}{os.environ['PATH']}", "RECORD": str(record)}
     done = subprocess.run(
         ["bash", str(path), *words],
@@ -224,6 +226,13 @@ def test_every_command_of_the_demo_parses(tmp_path: Path, monkeypatch: pytest.Mo
         parse_with(monkeypatch, words)
 
 
-def test_the_table_of_scripts_names_every_run_script() -> None:
+def test_every_command_that_trains_the_embedded_model_parses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = run_script(ROOT / "runs" / "embedded" / "train.sh", tmp_path, "my data", "my run", "--seed", "7")
+    spaces = [parse_with(monkeypatch, words) for words in calls]
+    assert [words[0] for words in calls] == ["pull", "train"]
+    assert (spaces[1].base_dir, spaces[1].savedmodel_path, spaces[1].seed) == ("my data/images", "my run/run", 7)
+
+
+def test_the_table_of_scripts_names_every_script() -> None:
     text = (ROOT / "runs" / "README.md").read_text(encoding="utf-8")
-    assert [path.name for path in RUN_SCRIPTS if f"`{path.name}`" not in text] == []
+    assert [path for path in SCRIPTS if f"`{path.relative_to(ROOT / 'runs').as_posix()}`" not in text] == []
