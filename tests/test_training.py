@@ -130,6 +130,23 @@ def test_a_finished_run_is_not_overwritten_unless_asked(tiny_parts: Path, tiny_s
     assert load_file(tmp_path / "last" / "delta.safetensors").keys()
 
 
+def test_a_run_without_validation_ends_with_its_last_weights(
+    tiny_parts: Path, tiny_set: TinySet, tmp_path: Path
+) -> None:
+    summary = train(small_run(tiny_parts, tiny_set, tmp_path, max_steps=1))
+    assert summary.checkpoint == tmp_path / "last"
+    assert not (tmp_path / "best").exists()
+    load_checkpoint(summary.checkpoint)
+
+
+def test_a_run_whose_model_is_refused_leaves_nothing_behind(
+    tiny_parts: Path, tiny_set: TinySet, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="--end_sym"):
+        train(small_run(tiny_parts, tiny_set, tmp_path / "run", model={"end_sym": "the end of it"}))
+    assert not (tmp_path / "run").exists()
+
+
 def test_training_can_start_from_the_weights_of_a_checkpoint(
     tiny_parts: Path, tiny_set: TinySet, tmp_path: Path
 ) -> None:

@@ -56,7 +56,7 @@ def save_checkpoint(directory: Path, built: Built, settings: Mapping[str, Any], 
 
 
 def find_checkpoint(path: str, flag: str) -> Path:
-    """The checkpoint directory that a path means: itself, or the best of a run directory.
+    """The checkpoint directory that a path means: itself, or the best (else the last) of a run directory.
 
     Raises:
         InputError: no such directory, a file instead, or a directory that holds no model.
@@ -67,7 +67,7 @@ def find_checkpoint(path: str, flag: str) -> Path:
         raise InputError(f"{flag} {path}: is a file, must be a checkpoint directory{hint}")
     if not directory.is_dir():
         raise InputError(f"{flag} {path}: no such directory")
-    for candidate in (directory, directory / "best"):
+    for candidate in (directory, directory / "best", directory / "last"):
         if (candidate / "config.json").is_file():
             return candidate
     raise InputError(f"{flag} {path}: no config.json there, so no model")

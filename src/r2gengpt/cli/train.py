@@ -1,7 +1,5 @@
 """`r2gengpt train`: flags to a training run. With --test or --validate it scores instead, as the original does."""
 
-from pathlib import Path
-
 from r2gengpt.cli import bridge
 from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
 
@@ -27,4 +25,4 @@ def main(argv: list[str]) -> None:
     from r2gengpt.training.run import train
 
     summary = train(settings)  # type: ignore[arg-type]  # made from CONFIGS, in order
-    print(Path(summary.directory) / "best")
+    print(summary.checkpoint)

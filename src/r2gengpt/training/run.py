@@ -4,6 +4,7 @@ import functools
 import json
 import logging
 import math
+import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -61,6 +62,11 @@ class Summary:
     best: Mapping[str, float]
     steps: int
 
+    @property
+    def checkpoint(self) -> Path:
+        """The best checkpoint, or the last where nothing was validated."""
+        return self.directory / ("best" if self.best else "last")
+
     def to_json(self) -> dict[str, Any]:
         """As it stands in summary.json, which also marks the run as finished."""
         return {"finished": True, "steps": self.steps, "best": dict(self.best)}
@@ -80,7 +86,7 @@ def total_steps(batches: int, options: TrainConfig) -> int:
 
 
 def open_run(settings: Settings) -> Path | None:
-    """Prepare the run's directory; gives the state to resume from, if there is one.
+    """Look at the run's directory; gives the state to resume from, or None where a run starts anew.
 
     Raises:
         InputError: the directory holds a finished run, or an unfinished one of other settings.
@@ -97,10 +103,6 @@ def open_run(settings: Settings) -> Path | None:
         )
     resume = directory / RESUME
     if train.overwrite or not resume.exists():
-        for name in (SUMMARY, RESUME):
-            (directory / name).unlink(missing_ok=True)
-        with whole_file(directory / RUN) as path:
-            path.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
         return None
     if not train.resume:
         raise InputError(f"--resume False: {directory} holds an unfinished run; add --overwrite True to lose it")
@@ -112,6 +114,17 @@ def open_run(settings: Settings) -> Path | None:
                 "another --savedmodel_path, or --overwrite True"
             )
     return resume
+
+
+def start_run(settings: Settings) -> None:
+    """Clear what an earlier run left in the directory and write down the settings of the new one."""
+    directory = Path(settings[3].savedmodel_path)
+    for name in (SUMMARY, RESUME):
+        (directory / name).unlink(missing_ok=True)
+    for name in ("best", "last"):
+        shutil.rmtree(directory / name, ignore_errors=True)
+    with whole_file(directory / RUN) as path:
+        path.write_text(json.dumps(flat_settings(*settings), indent=1) + "\n", encoding="utf-8")
 
 
 def make_loaders(
@@ -214,8 +227,9 @@ def train(settings: Settings) -> Summary:
     built = build_model(model_settings, precision=options.precision)
     if options.start_from is not None:
         load_delta(built.model, find_checkpoint(options.start_from, "--ckpt_file"), "--ckpt_file")
-    elif resume is None:
+    if resume is None:
         set_feature_statistics(built, StudyDataset(splits["train"], built.processor, data.dataset))
+        start_run(settings)
     stored = flat_settings(*settings)
     best = BestCheckpoint(directory / "best", stored, options.patience)
     callbacks = [
