@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from r2gengpt import __version__
 from r2gengpt.build import Built, build_model
-from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig
+from r2gengpt.config import DecodeConfig, ModelConfig
 from r2gengpt.data.files import whole_directory
 from r2gengpt.errors import InputError
 from r2gengpt.generation.settings import generation_config
@@ -21,8 +21,6 @@ from r2gengpt.generation.settings import generation_config
 DELTA = "delta.safetensors"
 EMBEDDED = Path(__file__).parent / "embedded"
 """The checkpoint that ships with the program; its two base models come by `r2gengpt pull embedded`."""
-STORED = (ModelConfig, DataConfig, DecodeConfig)
-"""The settings that stand in a checkpoint's config.json, flat."""
 
 
 def trained_names(model: nn.Module) -> list[str]:

@@ -47,6 +47,8 @@ def whole_directory(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o755)
+        for file in temporary.rglob("*"):
+            file.chmod(0o755 if file.is_dir() else 0o644)
         if path.exists():
             shutil.rmtree(old, ignore_errors=True)
             path.rename(old)
