@@ -35,23 +35,32 @@ def stored_decoding(built: Built) -> dict[str, Any]:
     return {ours: stored[theirs] for theirs, ours in names.items() if stored.get(theirs) is not None}
 
 
-def load_model(name: str, flag: str, given: Mapping[str, Any]) -> tuple[Built, dict[str, Any], Path]:
-    """The model in eval mode, the settings it was trained with under those given, and its directory.
+def locate_model(name: str, flag: str, given: Mapping[str, Any]) -> tuple[Path, dict[str, Any]]:
+    """The model's directory, and the settings it was trained with under those given. Loads no weights.
 
     Raises:
         InputError: no model there, or flags that contradict it.
     """
     directory = EMBEDDED if name == "embedded" else find_checkpoint(name, flag)
     stored = read_settings(directory, flag)
-    if stored.get("model_type") == "r2gengpt":
-        for f in fields(ModelConfig):
-            if f.name in given and f.name != "dtype":
-                raise InputError(f"--{f.name} {given[f.name]}: {flag} {name} is a whole model, its parts are settled")
+    if stored.get("model_type") != "r2gengpt":
+        return directory, merge_settings(stored, given)
+    for f in fields(ModelConfig):
+        if f.name in given and f.name != "dtype":
+            raise InputError(f"--{f.name} {given[f.name]}: {flag} {name} is a whole model, its parts are settled")
+    return directory, {"vision_model": name, "lm_model": name, "model_type": "r2gengpt", **given}
+
+
+def load_model(name: str, flag: str, given: Mapping[str, Any]) -> tuple[Built, dict[str, Any], Path]:
+    """The model in eval mode, its settings under those given, and its directory.
+
+    Raises:
+        InputError: as `locate_model`, or parts that cannot be loaded.
+    """
+    directory, settings = locate_model(name, flag, given)
+    if settings.get("model_type") == "r2gengpt":
         built = load_directory(directory, dtype=given.get("dtype", "auto"))
-        return built, {"vision_model": name, "lm_model": name, **stored_decoding(built), **given}, directory
-    settings = merge_settings(stored, given)
+        return built, {**stored_decoding(built), **settings}, directory
     changes = {key: settings[key] for key in MOVABLE if key in given}
-    if "dtype" not in given:
-        changes["dtype"] = "auto"
-    built, _ = load_checkpoint(directory, flag, **changes)
+    built, _ = load_checkpoint(directory, flag, **{"dtype": "auto", **changes})
     return built, settings, directory

@@ -32,7 +32,7 @@ def main(argv: list[str]) -> None:
     bridge.add_flags(parser, CONFIGS)
     parser.add_argument("--model", metavar="DIR", help="trained model: a checkpoint or run directory, or embedded")
     parser.add_argument("--split", default="test", choices=("test", "val", "train"), help="which split to score")
-    parser.add_argument("--output", metavar="DIR", help="where the files go (default: results-SPLIT in the checkpoint)")
+    parser.add_argument("--output", metavar="DIR", help="where the files go (default: results-SPLIT beside the model)")
     space = bridge.parse(parser, argv)
     evaluate_given(bridge.given_values(space, CONFIGS), space.split, space.model, space.output)
 
@@ -46,7 +46,7 @@ def evaluate_given(given: dict[str, Any], split: str, model: str | None = None, 
     from r2gengpt.cli.console import start_logging
 
     start_logging()
-    from r2gengpt.cli.models import device_of, load_model
+    from r2gengpt.cli.models import device_of, load_model, locate_model
     from r2gengpt.data.annotation import check_images, read_annotation
     from r2gengpt.data.files import check_writable
     from r2gengpt.evaluation.run import Evaluation, evaluate
@@ -58,15 +58,19 @@ def evaluate_given(given: dict[str, Any], split: str, model: str | None = None, 
     named = model or options.start_from
     if named is None:
         raise InputError("--ckpt_file is needed: the checkpoint directory to test (or --model)")
-    built, settings, directory = load_model(named, "--ckpt_file" if model is None else "--model", given)
-    data, decode = bridge.make(DataConfig, settings), bridge.make(DecodeConfig, settings)
+    flag = "--ckpt_file" if model is None else "--model"
+    _, settings = locate_model(named, flag, given)
+    data = bridge.make(DataConfig, settings)
     splits = read_annotation(data.annotation, data.base_dir, (split,))
     studies = limited(splits[split], options.limit_test_batches, data.test_batch_size)
     check_images(studies)
-    beside = Path() if named == "embedded" else directory
+    beside = Path() if named == "embedded" else Path(named)
     target = Path(output) if output is not None else beside / f"results-{split}"
     check_writable(target, "--output")
-    built.model.to(device_of(options.accelerator))
+    device = device_of(options.accelerator)
+    built, settings, directory = load_model(named, flag, given)  # last: it may take minutes
+    built.model.to(device)
+    decode = bridge.make(DecodeConfig, settings)
     plan = Evaluation(
         studies,
         train_reports(data),

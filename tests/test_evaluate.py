@@ -1,0 +1,46 @@
+"""`r2gengpt test`: predictions, scores and page of a split, and nothing loaded before the data are known to be there."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Outcome, TinySet
+
+from r2gengpt.cli import models
+
+
+def test_a_split_gives_predictions_scores_and_a_self_contained_page(
+    run_cli: Callable[[list[str]], Outcome], tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    outcome = run_cli(["test", "--ckpt_file", str(tiny_checkpoint), "--output", str(tmp_path / "out")])
+    assert outcome.code == 0, outcome.stderr
+    assert outcome.stdout.splitlines()[-1] == str(tmp_path / "out" / "report.html")
+    lines = (tmp_path / "out" / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["id"] for line in lines] == ["test0", "test1", "test2"]
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
+    assert scores["n"] == 3
+    assert {"bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider"} <= scores["metrics"].keys()
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert page.count('src="data:image/') >= 3
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_data_that_are_missing_are_named_before_the_model_is_loaded(
+    run_cli: Callable[[list[str]], Outcome], tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: object) -> None:
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr(models, "load_model", load)
+    outcome = run_cli(["test", "--ckpt_file", str(tiny_checkpoint), "--annotation", "nowhere.json"])
+    assert (outcome.code, outcome.stdout) == (2, "")
+    assert "--annotation nowhere.json" in outcome.stderr
+
+
+def test_results_go_beside_the_model_that_was_named(
+    run_cli: Callable[[list[str]], Outcome], tiny_checkpoint: Path, tiny_set: TinySet
+) -> None:
+    outcome = run_cli(["test", "--ckpt_file", str(tiny_checkpoint.parent), "--split", "val"])
+    assert outcome.code == 0, outcome.stderr
+    assert (tiny_checkpoint.parent / "results-val" / "scores.json").is_file()
