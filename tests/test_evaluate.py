@@ -1,12 +1,12 @@
-"""`r2gengpt test`: predictions, scores and page of a split, and nothing loaded before the data are known to be there."""
+"""`r2gengpt test`: predictions, scores and page of a split; no model is loaded before the data are known to be there."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Outcome, TinySet
 
+from conftest import Outcome, TinySet
 from r2gengpt.cli import models
 
 
