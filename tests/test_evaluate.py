@@ -1,4 +1,4 @@
-"""`r2gengpt test`: predictions, scores and page of a split; no model is loaded before the data are known to be there."""
+"""`r2gengpt test`: predictions, scores and page of a split; the model is loaded after the data were looked at."""
 
 import json
 from collections.abc import Callable
