@@ -80,7 +80,9 @@ def test_shuffling_moves_every_text_and_loses_none() -> None:
 def test_a_model_that_says_the_same_of_all_is_called_collapsed() -> None:
     references = {str(i): [f"word{i} lungs"] for i in range(60)}
     scores = score(dict.fromkeys(references, "lungs"), references, PROTOCOLS["raw"], resamples=0)
-    assert any(note.startswith("collapsed: 1 different outputs for 60 studies") for note in scores.notes)
+    assert any(note.startswith("collapsed: 1 distinct output(s) for 60 studies") for note in scores.notes)
+    few = score(dict.fromkeys(list("abc"), "lungs"), {study: ["word"] for study in "abc"}, PROTOCOLS["raw"])
+    assert any(note.startswith("collapsed") for note in few.notes)
     varied = score({study: study for study in references}, references, PROTOCOLS["raw"], resamples=0)
     assert not varied.notes
 

@@ -149,7 +149,7 @@ def _notes(scores: Scores) -> str:
     """What a reader must know beside the table: notes, variety of the outputs, what was not measured."""
     lines = [f'<li class="warn">{_text(note)}</li>' for note in scores.notes]
     lines.append(
-        f"<li>{scores.distinct} different outputs for {len(scores.ids)} studies; the commonest is "
+        f"<li>{scores.distinct} distinct output(s) for {len(scores.ids)} studies; the commonest is "
         f"{scores.commonest_share:.1%} of all.</li>"
     )
     if scores.verbatim_in_train is not None:

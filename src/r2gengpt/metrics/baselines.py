@@ -47,8 +47,9 @@ def commonest_share(texts: Sequence[str]) -> float:
 
 
 def is_collapsed(texts: Sequence[str]) -> bool:
-    """Whether there are fewer different texts than 5 % of all: the mark of a model that ignores its images."""
-    return len(set(texts)) < COLLAPSED_SHARE * len(texts)
+    """Whether fewer than 5 % of the texts are distinct, or just one is: the mark of a model that ignores its images."""
+    distinct = len(set(texts))
+    return distinct < COLLAPSED_SHARE * len(texts) or distinct == 1 < len(texts)
 
 
 def share_found(references: Sequence[Sequence[str]], reports: Sequence[str]) -> float:

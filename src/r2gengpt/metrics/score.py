@@ -223,8 +223,8 @@ def _notes(texts: Sequence[str]) -> tuple[str, ...]:
         notes.append("one study: cider is 0 by its definition (every idf is log 1), and nothing can be resampled")
     if baselines.is_collapsed(texts):
         notes.append(
-            f"collapsed: {len(set(texts))} different outputs for {studies} studies, fewer than "
-            f"{baselines.COLLAPSED_SHARE:.0%}; the model may not look at the images"
+            f"collapsed: {len(set(texts))} distinct output(s) for {studies} studies; "
+            "the model may not look at the images"
         )
     if empty := sum(not text.strip() for text in texts):
         notes.append(f"empty outputs, which score 0: {empty} of {studies}")

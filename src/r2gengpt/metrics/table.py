@@ -24,7 +24,7 @@ def score_table(scores: Scores) -> str:
 
 
 def _outputs(scores: Scores) -> str:
-    return f"{scores.distinct} different; the commonest is {scores.commonest_share:.1%} of all"
+    return f"{scores.distinct} distinct; the commonest is {scores.commonest_share:.1%} of all"
 
 
 def _number(score: Score) -> str:
