@@ -94,9 +94,11 @@ def test_the_tensor_file_holds_what_was_trained_and_nothing_else(tiny_parts: Pat
     assert all(torch.equal(tensor, state[name]) for name, tensor in tensors.items())
 
 
-def test_a_checkpoint_is_five_files_that_say_what_it_is(tiny_checkpoint: Path, tiny_set: TinySet) -> None:
+def test_a_checkpoint_is_five_files_that_say_what_it_is_and_its_adapters(
+    tiny_checkpoint: Path, tiny_set: TinySet
+) -> None:
     names = {"config.json", DELTA, "processor_config.json", "generation_config.json", "README.md"}
-    assert {path.name for path in tiny_checkpoint.iterdir()} == names
+    assert {path.name for path in tiny_checkpoint.iterdir()} == names | {"language_adapter", "vision_adapter"}
     settings = read_settings(tiny_checkpoint, "--model")
     assert (settings["dataset"], settings["annotation"]) == ("plain", str(tiny_set.annotation))
     decoding = json.loads((tiny_checkpoint / "generation_config.json").read_text())

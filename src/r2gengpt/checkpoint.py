@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from r2gengpt import __version__
 from r2gengpt.build import Built, build_model
+from r2gengpt.build.lora import save_adapter
 from r2gengpt.config import DecodeConfig, ModelConfig
 from r2gengpt.data.files import whole_directory
 from r2gengpt.errors import InputError
@@ -41,13 +42,18 @@ def flat_settings(*configs: Any) -> dict[str, Any]:
 
 
 def save_checkpoint(directory: Path, built: Built, settings: Mapping[str, Any], card: str) -> None:
-    """Write a checkpoint directory whole: settings, trained tensors, processor, decoding and a model card."""
+    """Write a checkpoint directory whole: settings, trained tensors, processor, decoding and a model card.
+
+    LoRA stands in it twice: in our delta, and by itself in PEFT's format.
+    """
     model, processor = built.model, built.processor
     decode = _part(DecodeConfig, settings).for_dataset(settings["dataset"])
     with whole_directory(directory) as target:
         metadata = {"format": "r2gengpt-delta-1", "r2gengpt": __version__, "torch": torch.__version__}
         safetensors.torch.save_file(trained_tensors(model), target / DELTA, metadata=metadata)
         (target / "config.json").write_text(json.dumps(dict(settings), indent=1) + "\n", encoding="utf-8")
+        save_adapter(model.vision_tower, target / "vision_adapter", settings["vision_model"])
+        save_adapter(model.language_model, target / "language_adapter", settings["lm_model"])
         processor.to_json_file(target / "processor_config.json")
         generation_config(decode, processor).save_pretrained(target)
         (target / "README.md").write_text(card, encoding="utf-8")

@@ -88,6 +88,8 @@ class ModelConfig:
         ("q", "k", "v", "o", "gate", "up", "down"), "language-model layers that get LoRA, by role or module name"
     )
     lora_dropout: float = option(0.1, "dropout before every LoRA layer", low=0.0, high=0.95)
+    use_rslora: bool = option(False, "scale LoRA by alpha / sqrt(rank) instead of alpha / rank")
+    use_dora: bool = option(False, "learn the length of each adapted weight row apart from its direction (DoRA)")
     global_only: bool = option(False, "one pooled image token instead of all patches")
     fusion: str = option("mean", "several views: mean of their features, or concat", choices=("mean", "concat"))
     image_tokens: int | None = option(None, "pool the patch grid of a view to this many tokens (a square)", low=1)

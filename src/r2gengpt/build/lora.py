@@ -1,8 +1,11 @@
 """LoRA layers into a ready model, by PEFT. Which layers: found in the module tree. No training."""
 
+import copy
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -45,10 +48,21 @@ def find_targets(model: nn.Module, targets: Sequence[str], flag: str) -> list[st
     return found
 
 
-def add_lora(model: Any, targets: Sequence[str], *, rank: int, alpha: int, dropout: float, flag: str) -> None:
+def add_lora(
+    model: Any,
+    targets: Sequence[str],
+    *,
+    rank: int,
+    alpha: int,
+    dropout: float,
+    flag: str,
+    rslora: bool = False,
+    dora: bool = False,
+) -> None:
     """Put LoRA beside the targets, in place; only the LoRA weights of `model` are trained afterwards.
 
-    Source: Hu et al., arXiv 2106.09685, by `peft.inject_adapter_in_model`. The LoRA weights are float32.
+    Source: Hu et al., arXiv 2106.09685; rank-stabilised scale: Kalajdzievski, arXiv 2312.03732; DoRA: Liu et al.,
+    arXiv 2402.09353; all by `peft.inject_adapter_in_model`. The LoRA weights are float32.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
@@ -58,6 +72,8 @@ def add_lora(model: Any, targets: Sequence[str], *, rank: int, alpha: int, dropo
         lora_alpha=alpha,
         lora_dropout=dropout,
         target_modules=found,
+        use_rslora=rslora,
+        use_dora=dora,
         fan_in_fan_out=isinstance(model.get_submodule(found[0]), Conv1D),  # GPT-2 stores its matrices transposed
     )
     inject_adapter_in_model(config, model)
@@ -65,6 +81,33 @@ def add_lora(model: Any, targets: Sequence[str], *, rank: int, alpha: int, dropo
         parameter.requires_grad_("lora_" in name)
         if "lora_" in name:
             parameter.data = parameter.data.float()
+
+
+def save_adapter(part: Any, directory: Path, base: str) -> bool:
+    """Write a part's LoRA in PEFT's own format, so that `PeftModel.from_pretrained(part, directory)` loads it alone.
+
+    Args:
+        part: the vision encoder or the language model.
+        directory: made where the part has LoRA, and only then.
+        base: name or directory of the pretrained part, for the adapter's configuration.
+
+    Returns:
+        Whether the part has LoRA.
+    """
+    configs = getattr(part, "peft_config", None)
+    if not configs:
+        return False
+    directory.mkdir(parents=True)
+    config = copy.deepcopy(configs["default"])
+    config.base_model_name_or_path, config.inference_mode = base, True
+    config.save_pretrained(str(directory))
+    tensors = {
+        f"base_model.model.{name.replace('.default', '')}": tensor.detach().cpu().contiguous()
+        for name, tensor in part.state_dict().items()
+        if "lora_" in name
+    }
+    safetensors.torch.save_file(tensors, directory / "adapter_model.safetensors", metadata={"format": "pt"})
+    return True
 
 
 def merge_lora(model: nn.Module) -> None:

@@ -214,6 +214,8 @@ def build_model(config: ModelConfig, *, precision: str | None = None) -> Built:
             alpha=config.vis_alpha,
             dropout=config.lora_dropout,
             flag="vis_lora_targets",
+            rslora=config.use_rslora,
+            dora=config.use_dora,
         )
     if config.llm_use_lora:
         add_lora(
@@ -223,6 +225,8 @@ def build_model(config: ModelConfig, *, precision: str | None = None) -> Built:
             alpha=config.llm_alpha,
             dropout=config.lora_dropout,
             flag="llm_lora_targets",
+            rslora=config.use_rslora,
+            dora=config.use_dora,
         )
     model = R2GenGPTForConditionalGeneration(model_config, tower, language_model)
     model.generation_config.eos_token_id = processor.end_token_id
