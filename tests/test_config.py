@@ -21,6 +21,7 @@ READ_THROUGH = {
 """Field → the property of its dataclass that the program reads it through."""
 SETTLED_IN_CONFIG = {
     "alignment": "stands for freeze_vm and vis_use_lora, which it sets",
+    "low_resource": "stands for quantization int8, which it sets",
     "num_beam_groups": "refused unless 1",
     "diversity_penalty": "refused unless 0",
 }

@@ -138,10 +138,13 @@ def test_a_plain_directory_can_be_exported_again(exported: tuple[Path, Path], tm
     assert first == again
 
 
-def test_a_checkpoint_trained_in_eight_bits_is_written_in_full(exported: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("stored", [{"quantization": "int8"}, {"low_resource": True}], ids=str)
+def test_a_checkpoint_trained_in_eight_bits_is_written_in_full(
+    stored: dict[str, object], exported: tuple[Path, Path], tmp_path: Path
+) -> None:
     shutil.copytree(exported[0], tmp_path / "ours")
     settings = json.loads((tmp_path / "ours" / "config.json").read_text())
-    (tmp_path / "ours" / "config.json").write_text(json.dumps({**settings, "low_resource": True}))
+    (tmp_path / "ours" / "config.json").write_text(json.dumps({**settings, **stored}))
     assert run("export", ["--model", str(tmp_path / "ours"), "--output", str(tmp_path / "plain")]) == 0
     assert load_file(tmp_path / "plain" / "model.safetensors")["projector.linear.weight"].dtype == torch.float32
 

@@ -98,7 +98,13 @@ class ModelConfig:
         "standardize: centre and scale the encoder's features by statistics of the training images",
         choices=("none", "standardize"),
     )
-    low_resource: bool = option(False, "language model in 8 bits (needs bitsandbytes)")
+    quantization: str = option(
+        "none",
+        "frozen weights of the language model in 8 or 4 bits (needs bitsandbytes)",
+        choices=("none", "int8", "nf4", "fp4"),
+    )
+    double_quant: bool = option(False, "4 bits: quantize the quantization's constants too")
+    low_resource: bool = option(False, "the original's name for --quantization int8")
     dtype: str = option(
         "auto",
         "frozen weights in memory; auto: bfloat16 where --precision or the device has it, else float32",
@@ -121,6 +127,13 @@ class ModelConfig:
             raise InputError(
                 "--freeze_vm False trains the whole vision encoder: --vis_use_lora True has nothing to add"
             )
+        if self.low_resource:
+            if self.quantization not in ("none", "int8"):
+                raise InputError(f"--low_resource True means int8, but --quantization is {self.quantization}: give one")
+            object.__setattr__(self, "quantization", "int8")
+            object.__setattr__(self, "low_resource", False)  # settled: a later --quantization need not undo two flags
+        if self.double_quant and self.quantization not in ("nf4", "fp4"):
+            raise InputError(f"--double_quant True belongs to nf4 and fp4, but --quantization is {self.quantization}")
         if self.image_tokens is not None and math.isqrt(self.image_tokens) ** 2 != self.image_tokens:
             raise InputError(f"--image_tokens {self.image_tokens}: must be a square number (1, 4, 9, 16, …)")
         if self.global_only and self.image_tokens is not None:

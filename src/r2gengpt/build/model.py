@@ -1,6 +1,9 @@
 """Load the parts, check that they fit, join them. The parts' code is Hugging Face's; no file is written."""
 
+import importlib.util
+import logging
 import math
+import os
 import textwrap
 import warnings
 from dataclasses import dataclass
@@ -151,6 +154,29 @@ def load_vision(config: ModelConfig) -> tuple[Any, Any]:
     return tower, _load(AutoImageProcessor, name, flag, trust_remote_code=remote)
 
 
+def quantization_config(config: ModelConfig, compute: torch.dtype) -> BitsAndBytesConfig:
+    """The library's settings for ours. Embedding, norms and head stay as they are; products are taken in `compute`.
+
+    Source: LLM.int8(), arXiv 2208.07339; NF4 and double quantization, QLoRA, arXiv 2305.14314.
+
+    Raises:
+        InputError: bitsandbytes is not installed.
+    """
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise InputError(
+            f"--quantization {config.quantization}: needs bitsandbytes (pip install 'r2gengpt[quantization]')"
+        )
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it logs every cast of every layer
+    if config.quantization == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=config.quantization,
+        bnb_4bit_use_double_quant=config.double_quant,
+        bnb_4bit_compute_dtype=compute,
+    )
+
+
 def load_language(config: ModelConfig, dtype: torch.dtype) -> tuple[Any, Any]:
     """The language model and its tokenizer.
 
@@ -159,8 +185,10 @@ def load_language(config: ModelConfig, dtype: torch.dtype) -> tuple[Any, Any]:
     """
     name, flag = resolve(config.lm_model), "--lm_model"
     options: dict[str, Any] = {}
-    if config.low_resource:
-        options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
+    if config.quantization != "none":
+        options["quantization_config"] = quantization_config(config, dtype)
+        if torch.cuda.is_available():  # quantized weights cannot be moved later; under DDP each rank has its own device
+            options["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0"))}
     language_model = _load_weights(
         AutoModelForCausalLM, name, flag, dtype=dtype, trust_remote_code=config.trust_remote_code, **options
     )

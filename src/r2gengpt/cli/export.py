@@ -28,8 +28,9 @@ def main(argv: list[str]) -> None:
     bridge.add_flags(parser, (ModelConfig, DecodeConfig))
     space = bridge.parse(parser, argv)
     given = bridge.given_values(space, (ModelConfig, DecodeConfig))
-    if given.get("low_resource"):
-        raise InputError("--low_resource True: weights in 8 bits cannot be exported; leave the flag out")
+    if given.get("low_resource") or given.get("quantization", "none") != "none":
+        flag = "--low_resource True" if given.get("low_resource") else f"--quantization {given['quantization']}"
+        raise InputError(f"{flag}: quantized weights cannot be exported; leave the flag out")
     output = Path(space.output)
     if output.exists():
         raise InputError(f"--output {output}: exists already")
@@ -42,8 +43,12 @@ def main(argv: list[str]) -> None:
 
     check_writable(output, "--output")
     directory = EMBEDDED if space.model == "embedded" else find_checkpoint(space.model, "--model")
-    if read_settings(directory, "--model").get("low_resource"):
-        given["low_resource"] = False  # trained in 8 bits, written in full
+    if "quantization" in read_settings(directory, "--model"):
+        given |= {
+            "quantization": "none",
+            "double_quant": False,
+            "low_resource": False,
+        }  # perhaps trained quantized, always written in full
     built, settings, source = load_model(space.model, "--model", given)
     export(built, settings, source, output, merge=space.merge)
     print(output)

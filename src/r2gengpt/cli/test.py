@@ -10,7 +10,7 @@ from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
 from r2gengpt.errors import InputError
 
 CONFIGS = (ModelConfig, DataConfig, DecodeConfig, TrainConfig)
-MOVABLE = ("vision_model", "lm_model", "dtype", "low_resource", "trust_remote_code")
+MOVABLE = ("vision_model", "lm_model", "dtype", "quantization", "double_quant", "low_resource", "trust_remote_code")
 """Model settings that may differ from the checkpoint's: where parts lie and how they are held in memory."""
 
 
