@@ -24,6 +24,7 @@ from transformers import (
     BitsAndBytesConfig,
 )
 
+from r2gengpt.build.chatglm import is_chatglm, load_chatglm
 from r2gengpt.build.embedded import resolve
 from r2gengpt.build.lora import add_lora
 from r2gengpt.config import ModelConfig
@@ -189,10 +190,14 @@ def load_language(config: ModelConfig, dtype: torch.dtype) -> tuple[Any, Any]:
         options["quantization_config"] = quantization_config(config, dtype)
         if torch.cuda.is_available():  # quantized weights cannot be moved later; under DDP each rank has its own device
             options["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0"))}
-    language_model = _load_weights(
-        AutoModelForCausalLM, name, flag, dtype=dtype, trust_remote_code=config.trust_remote_code, **options
-    )
-    tokenizer = _load(AutoTokenizer, name, flag, trust_remote_code=config.trust_remote_code)
+    if is_chatglm(Path(name)):  # the Auto classes would ask for the checkpoint's own code
+        language_model, tokenizer = load_chatglm(Path(name), flag, dtype, **options)
+    else:
+        remote = config.trust_remote_code
+        language_model = _load_weights(
+            AutoModelForCausalLM, name, flag, dtype=dtype, trust_remote_code=remote, **options
+        )
+        tokenizer = _load(AutoTokenizer, name, flag, trust_remote_code=remote)
     rows = language_model.get_input_embeddings().weight.shape[0]
     words = max(tokenizer.get_vocab().values()) + 1
     if words > rows:

@@ -1,6 +1,7 @@
 """Images and prompt text to model inputs, generated ids to text. No files are opened and nothing is cleaned here."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -87,7 +88,15 @@ class R2GenGPTProcessor(ProcessorMixin):  # type: ignore[misc]  # the library is
             halves = fill_template("", text)
         else:
             halves = fill_template(self.instruction if text is None or not text.strip() else text, self.template)
-        return encode_prompt(self.encode_text, halves, self.tokenizer.bos_token_id)
+        return replace(encode_prompt(self.encode_text, halves, self.tokenizer.bos_token_id), bos=self._opening())
+
+    def _opening(self) -> tuple[int, ...]:
+        """BOS where the tokenizer has one, after what the tokenizer itself puts before it (ChatGLM3: `[gMASK] sop`)."""
+        bos = self.tokenizer.bos_token_id
+        ids = list(self.tokenizer("").input_ids)
+        if bos in ids:
+            return tuple(ids[: ids.index(bos) + 1])
+        return () if bos is None else (int(bos),)
 
     def prompt_row(self, views: int, text: str | None = None) -> tuple[int, ...]:
         """The prompt of a study of so many views, image placeholders included."""

@@ -31,7 +31,7 @@ def fill_template(instruction: str, template: str = TEMPLATE) -> tuple[str, str]
 
 @dataclass(frozen=True)
 class PromptIds:
-    """The prompt in token ids, the image tokens left out: `bos` has one id, or none where the tokenizer has no BOS."""
+    """The prompt in token ids, the image tokens left out; `bos` opens it: one id as a rule, none without a BOS."""
 
     bos: tuple[int, ...]
     before: tuple[int, ...]
