@@ -4,6 +4,8 @@ import io
 import json
 import math
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -326,6 +328,23 @@ def test_a_checkpoint_that_does_not_fit_is_one_line_and_runs_nothing(
     assert reason in str(error.value)
     assert "\n" not in str(error.value)
     assert "code ran" not in capfd.readouterr().out
+
+
+def test_without_the_packages_of_the_extra_it_says_what_to_install(checkpoint: Path) -> None:
+    # an interpreter that finds neither package, as after a plain install
+    script = (
+        "import sys; from pathlib import Path; from importlib.machinery import PathFinder\n"
+        "from r2gengpt.build.chatglm_tokenizer import chatglm_tokenizer\n"
+        "find = PathFinder.find_spec\n"
+        "PathFinder.find_spec = staticmethod(lambda name, *a: None if name[:6] == 'google' else find(name, *a))\n"
+        "[sys.modules.pop(name) for name in list(sys.modules) if name.split('.')[0] == 'google']\n"
+        "try: chatglm_tokenizer(Path(sys.argv[1]), '--lm_model x')\n"
+        "except ValueError as error: print(error)\n"
+    )
+    file = str(checkpoint / "tokenizer.model")
+    done = subprocess.run([sys.executable, "-c", script, file], capture_output=True, text=True, check=True)
+    wanted = "--lm_model x: ChatGLM needs sentencepiece and protobuf (pip install 'r2gengpt[chatglm]')"
+    assert done.stdout.strip() == wanted
 
 
 def test_the_sizes_of_chatglm3_6b_make_its_number_of_parameters() -> None:

@@ -55,7 +55,7 @@ def chatglm_tokenizer(file: Path, source: str) -> PreTrainedTokenizerFast:
 def _read(file: Path, source: str) -> Any:
     if not file.is_file():
         raise InputError(f"{source}: no {file.name} there")
-    if not all(importlib.util.find_spec(package) for package in ("sentencepiece", "google.protobuf")):
+    if not all(importlib.util.find_spec(package) for package in ("sentencepiece", "google", "google.protobuf")):
         raise InputError(f"{source}: ChatGLM needs sentencepiece and protobuf (pip install 'r2gengpt[chatglm]')")
     proto: Any = importlib.import_module("sentencepiece.sentencepiece_model_pb2").ModelProto()
     unreadable = importlib.import_module("google.protobuf.message").DecodeError
