@@ -236,6 +236,9 @@ class TrainConfig:
     weight_decay: float = option(0.01, "AdamW's weight decay", low=0.0)
     gradient_clip_val: float | None = option(None, "largest gradient norm", above=0.0)
     accumulate_grad_batches: int = option(1, "batches an optimizer step", low=1)
+    gradient_checkpointing: bool = option(
+        False, "compute the language model's layers a second time in the backward pass: less memory, more time"
+    )
     max_epochs: int = option(3, "passes over the training split", low=1)
     max_steps: int = option(-1, "optimizer steps; -1: by --max_epochs", low=-1)
     patience: int | None = option(None, "stop after this many validations without a better score", low=1)

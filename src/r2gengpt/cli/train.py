@@ -25,4 +25,5 @@ def main(argv: list[str]) -> None:
     from r2gengpt.training.run import train
 
     summary = train(settings)  # type: ignore[arg-type]  # made from CONFIGS, in order
-    print(summary.checkpoint)
+    if summary.is_first:
+        print(summary.checkpoint)

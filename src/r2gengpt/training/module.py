@@ -1,6 +1,8 @@
 """The model under Lightning: steps, validation, optimizer. The mathematics are the model's and the metrics' own."""
 
+import itertools
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import lightning as L
@@ -11,7 +13,7 @@ from r2gengpt.build import Built
 from r2gengpt.checkpoint import trained_names
 from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
 from r2gengpt.data.loading import Batch
-from r2gengpt.errors import RunError
+from r2gengpt.errors import InputError, RunError
 from r2gengpt.generation.decode import predict
 from r2gengpt.generation.prediction import Prediction
 from r2gengpt.metrics.protocols import PROTOCOLS
@@ -52,6 +54,30 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     ]
 
 
+def checkpoint_layers(language_model: Any) -> list[nn.Module]:
+    """Let each layer keep only its input and compute the rest again in the backward pass; gives those modules.
+
+    Random state is kept, so dropout drops the same values twice. The library makes embeddings ask for a gradient, which
+    `use_reentrant=False` does not need, so that is taken back. Source: Chen et al., arXiv 1604.06174.
+
+    Raises:
+        InputError: the architecture has no layers of this kind.
+    """
+    enable = getattr(language_model, "activation_checkpointing_enable", None)  # the name since transformers 5.2x
+    try:
+        (enable or language_model.gradient_checkpointing_enable)({"use_reentrant": False})
+        language_model.disable_input_require_grads()
+    except ValueError as error:
+        raise InputError(f"--gradient_checkpointing True: {error}") from None
+    return [module for module in language_model.modules() if getattr(module, "gradient_checkpointing", False)]
+
+
+def in_study_order(shards: Sequence[Sequence[Prediction]]) -> list[Prediction]:
+    """The processes' predictions as one process would have made them: study i was process i mod n's (see loading)."""
+    rows = itertools.zip_longest(*shards)
+    return [prediction for row in rows for prediction in row if prediction is not None]
+
+
 class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is untyped
     """Training and validation of one model.
 
@@ -70,6 +96,8 @@ class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is
         self.model = built.model
         self.model_settings, self.data_settings, self.decode_settings, self.train_settings = settings
         self.steps = steps
+        layers = self.train_settings.gradient_checkpointing
+        self.checkpointed = checkpoint_layers(self.model.language_model) if layers else []
         self.strict_loading = False  # checkpoints hold trained tensors only
         self.losses: list[Tensor] = []
         self.predictions: list[Prediction] = []
@@ -87,26 +115,43 @@ class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is
             self.model.vision_tower.eval()
         if not self.model_settings.llm_use_lora:
             self.model.language_model.eval()
+        for module in self.checkpointed:  # the library looks at this mark; dropout layers inside have their own
+            module.training = mode
         return self
 
     def on_train_start(self) -> None:
         """Loaded parts come in eval mode, and Lightning leaves modes as they are: dropout would never act."""
         self.train()
 
+    def _over_ranks(self, loss: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """What to differentiate in this process, and the mean over the tokens of all processes; both (), float32.
+
+        Gradients are averaged over processes, and the mean of means is not the mean where reports differ in length.
+        So each process's loss is weighted by its share of the tokens: n processes equal one with n times the batch.
+        """
+        if self.trainer.world_size == 1:
+            return loss, loss.detach()
+        tokens = (labels != IGNORE).sum().float()
+        sums, count = self.all_gather(torch.stack([loss.detach() * tokens, tokens])).sum(0)
+        return loss * (tokens * self.trainer.world_size / count), sums / count
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of one batch, (), float32.
+        """Loss of one batch, (), float32; over several processes its gradients average to the common batch's.
 
         Raises:
-            RunError: the loss is not finite; the studies of the batch are named.
+            RunError: the loss is not finite, here or in another process; the studies of the batch are named.
         """
+        assert batch.labels is not None
         torch.manual_seed(step_seed(self.train_settings.seed, self.current_epoch, batch_idx, self.global_rank))
-        loss: Tensor = self.model(**batch.inputs()).loss
-        if not bool(torch.isfinite(loss)):
+        own: Tensor = self.model(**batch.inputs(), use_cache=False).loss
+        loss, mean = self._over_ranks(own, batch.labels)
+        if not bool(torch.isfinite(mean)):
+            where = "" if self.trainer.world_size == 1 else f" (process {self.global_rank}: {own.item()})"
             raise RunError(
-                f"loss is {loss.item()} at epoch {self.current_epoch}, batch {batch_idx}, studies "
+                f"loss is {mean.item()}{where} at epoch {self.current_epoch}, batch {batch_idx}, studies "
                 f"{', '.join(batch.ids)}: lower --learning_rate, set --gradient_clip_val, or look at these studies"
             )
-        self.log("loss", loss.detach(), prog_bar=True, batch_size=len(batch.ids))
+        self.log("loss", mean, prog_bar=True, batch_size=len(batch.ids))
         return loss
 
     def validation_step(self, batch: ValidationBatch, batch_idx: int) -> None:
@@ -127,7 +172,7 @@ class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is
             total = self.all_gather(total).sum(0)
             shards: list[Any] = [None] * self.trainer.world_size
             torch.distributed.all_gather_object(shards, predictions)
-            predictions = [prediction for shard in shards for prediction in shard]
+            predictions = in_study_order(shards)
         self.latest = {"val_loss": float(total[0] / total[1])}
         if self.needs_text:
             self.latest |= validation_scores(predictions, self.data_settings.dataset)

@@ -1,12 +1,13 @@
 """A whole training run: data, model, trainer, files. Each of them lives elsewhere; this joins them."""
 
+import contextlib
 import functools
 import json
 import logging
 import math
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from r2gengpt.build import Built, build_model, native_precision
 from r2gengpt.checkpoint import find_checkpoint, flat_settings, load_delta, save_checkpoint
@@ -31,7 +35,7 @@ from r2gengpt.data.loading import (
     training_batch,
 )
 from r2gengpt.data.study import Study
-from r2gengpt.errors import InputError
+from r2gengpt.errors import InputError, RunError
 from r2gengpt.training.callbacks import BestCheckpoint, Progress, ResumeState
 from r2gengpt.training.card import model_card
 from r2gengpt.training.module import R2GenGPTModule, ValidationBatch
@@ -39,6 +43,8 @@ from r2gengpt.training.module import R2GenGPTModule, ValidationBatch
 log = logging.getLogger("r2gengpt.training")
 Settings = tuple[ModelConfig, DataConfig, DecodeConfig, TrainConfig]
 RESUME, SUMMARY, RUN = "resume.ckpt", "summary.json", "run.json"
+LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo", "NCCL")
+"""Words of an error that a collective operation raises when another process is gone."""
 STATISTICS_IMAGES = 2048
 """Most training images that feature statistics are taken from; more change the mean by less than noise."""
 EXPECTED_WARNINGS = (
@@ -50,7 +56,7 @@ EXPECTED_WARNINGS = (
     ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
     ".*Found [0-9]+ module\\(s\\) in eval mode.*",
 )
-SAME_RUN = ("resume", "overwrite", "num_workers", "prefetch_factor")
+SAME_RUN = ("resume", "overwrite", "num_workers", "prefetch_factor", "gradient_checkpointing")
 """Settings that may change between the start of a run and its continuation."""
 
 
@@ -61,6 +67,8 @@ class Summary:
     directory: Path
     best: Mapping[str, float]
     steps: int
+    is_first: bool = True
+    """False in all but one of a run's processes: that one writes files and speaks."""
 
     @property
     def checkpoint(self) -> Path:
@@ -95,8 +103,9 @@ def open_run(settings: Settings) -> Path | None:
     directory = Path(train.savedmodel_path)
     wanted = json.loads(json.dumps(flat_settings(*settings)))
     check_writable(directory, "--savedmodel_path")
-    recover_directory(directory / "best")
-    recover_directory(directory / "last")
+    if rank_zero_only.rank == 0:
+        recover_directory(directory / "best")
+        recover_directory(directory / "last")
     if (directory / SUMMARY).exists() and not train.overwrite:
         raise InputError(
             f"--savedmodel_path {directory}: holds a finished run; name another directory or --overwrite True"
@@ -116,6 +125,7 @@ def open_run(settings: Settings) -> Path | None:
     return resume
 
 
+@rank_zero_only  # type: ignore[untyped-decorator]
 def start_run(settings: Settings) -> None:
     """Clear what an earlier run left in the directory and write down the settings of the new one."""
     directory = Path(settings[3].savedmodel_path)
@@ -181,9 +191,12 @@ def make_trainer(settings: Settings, callbacks: list[Any]) -> L.Trainer:
     """Lightning's trainer by the run's settings."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    observer = "lightning.fabric.strategies.launchers.subprocess_script"  # it says which process ended the others
+    logging.getLogger(observer).setLevel(logging.INFO)
     train = settings[3]
     logs = Path(train.savedmodel_path) / "logs"
-    return L.Trainer(
+    make = functools.partial(
+        L.Trainer,
         accelerator=train.accelerator,
         strategy=train.strategy,
         devices=train.devices if train.devices == "auto" else int(train.devices),
@@ -204,6 +217,43 @@ def make_trainer(settings: Settings, callbacks: list[Any]) -> L.Trainer:
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
+    try:
+        trainer = make()
+    except (MisconfigurationException, ValueError) as error:
+        flags = f"--strategy {train.strategy} --accelerator {train.accelerator} --devices {train.devices}"
+        raise InputError(f"{flags}: {error}") from None
+    if isinstance(trainer.strategy, DDPStrategy) and not settings[0].vision_is_frozen:
+        trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)  # mask token and pooler get no gradient
+    return trainer
+
+
+@contextlib.contextmanager
+def told_if_another_process_ends(rank: int, world: int) -> Iterator[None]:
+    """Turn what the collective operations raise when a process is gone into one line.
+
+    Raises:
+        RunError: another process of the run ended.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if world == 1 or isinstance(error, RunError) or not any(word in str(error) for word in LOST):
+            raise
+        raise RunError(
+            f"process {rank} of {world} lost another one: what that one wrote says why (nothing, if it was killed); "
+            "the same command again goes on from the last saved state"
+        ) from error
+
+
+def check_shares(splits: Mapping[str, Sequence[Study]], world: int) -> None:
+    """Every process needs a study of each split.
+
+    Raises:
+        InputError: there are more processes than studies.
+    """
+    for split, studies in splits.items():
+        if len(studies) < world:
+            raise InputError(f"--devices: {world} processes, but split {split} has only {len(studies)} studies")
 
 
 def train(settings: Settings) -> Summary:
@@ -214,6 +264,8 @@ def train(settings: Settings) -> Summary:
         RunError: the loss is not finite.
     """
     model_settings, data, decode, options = settings
+    if rank_zero_only.rank:
+        logging.getLogger("r2gengpt").setLevel(logging.WARNING)
     options = replace(options, precision=native_precision(options.precision))
     settings = (model_settings, data, decode.for_dataset(data.dataset), options)
     splits = read_annotation(data.annotation, data.base_dir, ("train", "val"))
@@ -246,10 +298,12 @@ def train(settings: Settings) -> Summary:
         log.info("%d trained parameters, %d training studies", count, len(splits["train"]))
         if resume is not None:
             log.info("resuming from %s", resume)
+        check_shares(splits, trainer.world_size)
         loaders = make_loaders(built, splits, settings, trainer.global_rank, trainer.world_size)
         module = R2GenGPTModule(built, settings, total_steps(len(loaders[0]), options))
-        trainer.fit(module, *loaders, ckpt_path=resume, weights_only=True)
-    summary = Summary(directory, best.scores, trainer.global_step)
+        with told_if_another_process_ends(trainer.global_rank, trainer.world_size):
+            trainer.fit(module, *loaders, ckpt_path=resume, weights_only=True)
+    summary = Summary(directory, best.scores, trainer.global_step, trainer.is_global_zero)
     if trainer.is_global_zero:
         save_checkpoint(directory / "last", built, stored, model_card(stored, module.latest))
         with whole_file(directory / SUMMARY) as path:
