@@ -210,6 +210,34 @@ def _freeze(part: Any, frozen: bool) -> None:
         parameter.requires_grad_(not frozen)
 
 
+def mark_trained(config: ModelConfig, tower: Any, language_model: Any) -> None:
+    """Freeze both parts, or put LoRA into them, in place, as the settings say."""
+    _freeze(tower, config.freeze_vm)
+    _freeze(language_model, True)
+    if config.vis_use_lora:
+        add_lora(
+            tower,
+            config.vis_lora_targets,
+            rank=config.vis_r,
+            alpha=config.vis_alpha,
+            dropout=config.lora_dropout,
+            flag="vis_lora_targets",
+            rslora=config.use_rslora,
+            dora=config.use_dora,
+        )
+    if config.llm_use_lora:
+        add_lora(
+            language_model,
+            config.llm_lora_targets,
+            rank=config.llm_r,
+            alpha=config.llm_alpha,
+            dropout=config.lora_dropout,
+            flag="llm_lora_targets",
+            rslora=config.use_rslora,
+            dora=config.use_dora,
+        )
+
+
 def build_model(config: ModelConfig, *, precision: str | None = None) -> Built:
     """The whole model, parts pretrained, projector and LoRA new (seeded by the caller), frozen as the settings say.
 
@@ -237,30 +265,7 @@ def build_model(config: ModelConfig, *, precision: str | None = None) -> Built:
         end_sym=config.end_sym,
     )
     model_config.image_token_id = processor.image_token_id
-    _freeze(tower, config.freeze_vm)
-    _freeze(language_model, True)
-    if config.vis_use_lora:
-        add_lora(
-            tower,
-            config.vis_lora_targets,
-            rank=config.vis_r,
-            alpha=config.vis_alpha,
-            dropout=config.lora_dropout,
-            flag="vis_lora_targets",
-            rslora=config.use_rslora,
-            dora=config.use_dora,
-        )
-    if config.llm_use_lora:
-        add_lora(
-            language_model,
-            config.llm_lora_targets,
-            rank=config.llm_r,
-            alpha=config.llm_alpha,
-            dropout=config.lora_dropout,
-            flag="llm_lora_targets",
-            rslora=config.use_rslora,
-            dora=config.use_dora,
-        )
+    mark_trained(config, tower, language_model)
     model = R2GenGPTForConditionalGeneration(model_config, tower, language_model)
     model.generation_config.eos_token_id = processor.end_token_id
     model.generation_config.pad_token_id = processor.pad_token_id

@@ -1,0 +1,278 @@
+"""What a model costs in parameters and bytes, from the configurations of its parts. Loads no weights, allocates none.
+
+All of it is built on torch's meta device, whose tensors have a shape and no memory. Bytes of one training step are
+
+    weights + gradients (4 a trained parameter) + AdamW's moments (8 a trained parameter) + activations + logits
+
+where *activations* are the tensors that autograd keeps for the backward pass, noted while the model's own forward runs
+on the meta device (scaled dot-product attention as its fused kernels keep it: query, key, value, output and one float32
+a row), and *logits* are three float32 tensors of (studies, report positions + 1, vocabulary): what the head gives, its
+softmax, its gradient. With gradient checkpointing the language model keeps each layer's input and one layer's share.
+Generation is weights + keys and values of all beams at full length.
+
+Left out: what an operation needs and frees at once, the vision encoder's and the prompt's passes in generation, the
+doubled cache while beams are reordered, casts of mixed precision (the language model's activations are those of a model
+wholly in its row's type, the vision encoder's are float32), what bitsandbytes keeps for its backward pass, allocator,
+kernels and Python. Prompts are taken as one token every four characters; sliding windows as full.
+
+Against measured peaks of float32 training above the weights (docs/guide.md, section 5): .92 to .98 of them; with
+gradient checkpointing 1.15. Not measured: bfloat16, int8, nf4, the cache, models of real size.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForCausalLM, GlmForCausalLM
+from transformers.pytorch_utils import Conv1D
+
+from r2gengpt.build.chatglm import glm_config, is_chatglm
+from r2gengpt.build.embedded import resolve
+from r2gengpt.build.model import _BROKEN, _load, _pooled_side, mark_trained, processor_image_size
+from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
+from r2gengpt.errors import InputError
+from r2gengpt.model import R2GenGPTConfig, R2GenGPTForConditionalGeneration
+from r2gengpt.model.modeling import patch_features
+from r2gengpt.text.prompt import fill_template
+
+
+@dataclass(frozen=True)
+class ModePlan:
+    """Bytes with the language model's weights in one form; `planned` where nobody has measured the form."""
+
+    name: str
+    planned: bool
+    weights: int
+    gradients: int
+    moments: int
+    activations: int
+    logits: int
+    kv_cache: int
+
+    @property
+    def training(self) -> int:
+        """A training step: everything but the cache."""
+        return self.weights + self.gradients + self.moments + self.activations + self.logits
+
+    @property
+    def generation(self) -> int:
+        """Beam search at its last token."""
+        return self.weights + self.kv_cache
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Counts of parameters, positions of one study (whole, with logits), bytes of logits on all of them, the modes."""
+
+    parameters: int
+    trained: int
+    positions: int
+    logit_positions: int
+    logits_everywhere: int
+    modes: tuple[ModePlan, ...]
+
+
+class _Attention(torch.autograd.Function):
+    """Stands for a fused attention kernel: keeps what it keeps, computes nothing."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        output = query.new_empty(*query.shape[:-1], value.shape[-1])
+        ctx.save_for_backward(query, key, value, output, query.new_empty(query.shape[:-1], dtype=torch.float32))
+        return output
+
+
+class _FusedAttention(TorchFunctionMode):
+    """On the meta device attention would fall back on its plain form, which keeps all (T, T) weights."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is functional.scaled_dot_product_attention:
+            return _Attention.apply(*args[:3])  # type: ignore[no-untyped-call]
+        return func(*args, **(kwargs or {}))
+
+
+def kept_bytes(model: nn.Module, forward: Callable[[], Any]) -> int:
+    """Bytes that autograd keeps for the backward pass of `forward`, the model's own tensors left out."""
+    own = {tensor.untyped_storage()._cdata for tensor in (*model.parameters(), *model.buffers())}
+    kept: dict[int, Any] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            kept[storage._cdata] = storage  # held, so that its identity is not given to another
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor), _FusedAttention():
+        forward()
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+def _from_config(loader: Any, part: Any, name: str, flag: str, **options: Any) -> Any:
+    """`from_config` on the meta device whose failure is one line that names the flag.
+
+    Raises:
+        InputError: no such architecture, or sizes that it refuses.
+    """
+    try:
+        with torch.device("meta"):
+            return loader.from_config(part, dtype=torch.float32, **options)
+    except _BROKEN as error:
+        reason = " ".join(str(error).split())[:250]
+        raise InputError(f"{flag} {name}: cannot be built from its configuration: {reason}") from error
+
+
+def meta_language(config: ModelConfig) -> Any:
+    """The language model in float32 on the meta device.
+
+    Raises:
+        InputError: no configuration there, or not of a causal language model.
+    """
+    name, flag, remote = resolve(config.lm_model), "--lm_model", config.trust_remote_code
+    if is_chatglm(Path(name)):
+        raw = json.loads((Path(name) / "config.json").read_text(encoding="utf-8"))
+        with torch.device("meta"):
+            return GlmForCausalLM(glm_config(raw, f"{flag} {name}"))
+    part = _load(AutoConfig, name, flag, trust_remote_code=remote)
+    return _from_config(AutoModelForCausalLM, part, name, flag, trust_remote_code=remote)
+
+
+def meta_vision(config: ModelConfig) -> tuple[Any, int]:
+    """The vision encoder on the meta device, and the side of its images (without an image processor, its own)."""
+    name, flag, remote = resolve(config.vision_model), "--vision_model", config.trust_remote_code
+    part = _load(AutoConfig, name, flag, trust_remote_code=remote)
+    part = getattr(part, "vision_config", None) or part
+    tower = _from_config(AutoModel, part, name, flag, trust_remote_code=remote)
+    if Path(name).is_dir() and not (Path(name) / "preprocessor_config.json").is_file():
+        size = getattr(part, "image_size", 224)
+        return tower, int(size if isinstance(size, int) else size[0])
+    return tower, processor_image_size(_load(AutoImageProcessor, name, flag, trust_remote_code=remote), name)
+
+
+def quantized_bytes(rows: int, columns: int, form: str) -> int:
+    """Bytes of a linear layer's weights in 8 or 4 bits with their constants.
+
+    int8 has a float32 scale a row (LLM.int8(), arXiv 2208.07339). nf4 has one a block of 64 weights, which double
+    quantization makes one byte, with a float32 scale a block of 256 of them (QLoRA, arXiv 2305.14314).
+    """
+    count = rows * columns
+    if form == "int8":
+        return count + 4 * rows
+    blocks = math.ceil(count / 64)
+    constants = 4 * blocks if form == "nf4" else blocks + 4 * math.ceil(blocks / 256)
+    return math.ceil(count / 2) + constants
+
+
+def linear_shapes(language_model: Any) -> list[tuple[int, int]]:
+    """(out, in) of the layers that quantization takes: all linear ones but the head."""
+    head = language_model.get_output_embeddings()
+    layers = [m for m in language_model.modules() if isinstance(m, nn.Linear | Conv1D) and m is not head]
+    shapes = [(int(m.weight.shape[0]), int(m.weight.shape[1])) for m in layers]
+    return [shape[::-1] if isinstance(m, Conv1D) else shape for m, shape in zip(layers, shapes, strict=True)]
+
+
+def _vision_kept(model: Any, studies: int, views: int, size: int) -> int:
+    """Bytes that the encoder and the projector keep for their backward passes."""
+
+    def forward() -> None:
+        pixels = torch.empty(studies * views, 3, size, size, device="meta")
+        output = model.vision_tower(pixels)
+        if model.config.global_only:
+            features = output.pooler_output.flatten(1).unsqueeze(1)
+        else:
+            features = patch_features(output, model.config.vision_config, pixels)
+        model.projector(features)
+
+    return kept_bytes(model, forward)
+
+
+def _language_kept(language_model: Any, studies: int, positions: int, keep: int, checkpointing: bool) -> int:
+    """Bytes that the language model keeps for its backward pass, logits left out."""
+    embedding = language_model.get_input_embeddings().weight
+    shape = (studies, positions, embedding.shape[1])
+    embeds = torch.empty(shape, dtype=embedding.dtype, device="meta", requires_grad=True)
+    mask = torch.empty(studies, 1, positions, positions, dtype=torch.bool, device="meta")
+    inputs = {"inputs_embeds": embeds, "attention_mask": mask, "use_cache": False, "logits_to_keep": keep}
+    kept = kept_bytes(language_model, lambda: language_model(**inputs))
+    layers = int(language_model.config.get_text_config().num_hidden_layers)
+    return layers * embeds.nbytes + kept // layers if checkpointing else kept
+
+
+@torch.no_grad()
+def cache_bytes(language_model: Any) -> int:
+    """Bytes of keys and values of one token in all layers."""
+    embedding = language_model.get_input_embeddings().weight
+    embeds = torch.empty(1, 1, embedding.shape[1], dtype=embedding.dtype, device="meta")
+    mask = torch.empty(1, 1, 1, 1, dtype=torch.bool, device="meta")
+    cache = language_model(inputs_embeds=embeds, attention_mask=mask, use_cache=True).past_key_values
+    return sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+
+
+def meta_model(config: ModelConfig) -> tuple[Any, list[tuple[int, int]]]:
+    """The joined model on the meta device, trained parameters marked, and its language model's `linear_shapes`.
+
+    Raises:
+        InputError: a part has no configuration, or the parts do not fit.
+    """
+    language_model, (tower, size) = meta_language(config), meta_vision(config)
+    model_config = R2GenGPTConfig(
+        vision_config=tower.config,
+        text_config=language_model.config,
+        image_size=size,
+        global_only=config.global_only,
+        fusion=config.fusion,
+        pooled_side=_pooled_side(config, tower.config, size),
+        feature_norm=config.feature_norm,
+    )
+    linears = linear_shapes(language_model)
+    with torch.device("meta"):
+        mark_trained(config, tower, language_model)
+        model = R2GenGPTForConditionalGeneration(model_config, tower, language_model)
+    tower.train(not config.vision_is_frozen)
+    language_model.train(config.llm_use_lora)
+    return model, linears
+
+
+def plan(config: ModelConfig, data: DataConfig, decode: DecodeConfig, train: TrainConfig, *, views: int = 1) -> Plan:
+    """Parameters and bytes of training (`batch_size`) and generation (`test_batch_size`, `beam_size`), by mode.
+
+    Args:
+        config: the parts, what is trained; `dtype` and `quantization` are not read: every mode is planned.
+        data: studies a batch, report tokens learnt.
+        decode: beams and new tokens.
+        train: whether the language model's activations are computed twice.
+        views: images a study.
+
+    Raises:
+        InputError: as `meta_model`.
+    """
+    model, linears = meta_model(config)
+    language_model = model.language_model
+    total = sum(p.numel() for p in model.parameters())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    frozen = sum(p.numel() for p in language_model.parameters() if not p.requires_grad)
+    text = "".join(fill_template(config.instruction))
+    prompt = math.ceil(len(text) / 4) + model.config.tokens_per_view * (views if config.fusion == "concat" else 1)
+    positions, keep = prompt + data.report_tokens, data.report_tokens + 1
+    length = prompt + (decode.for_dataset(data.dataset).max_new_tokens or 0)
+    logits = 12 * data.batch_size * int(language_model.get_output_embeddings().weight.shape[0])
+    vision = _vision_kept(model, data.batch_size, views, model.config.image_size)
+    modes = []
+    for dtype, forms in ((torch.float32, ("float32",)), (torch.bfloat16, ("bfloat16", "int8", "nf4", "nf4 double"))):
+        language_model.to(dtype)  # LoRA too: autocast computes it in this type
+        kept = _language_kept(language_model, data.batch_size, positions, keep, train.gradient_checkpointing)
+        cache = cache_bytes(language_model) * length * decode.beam_size * data.test_batch_size
+        for form in forms:
+            weights = 4 * (total - frozen) + dtype.itemsize * frozen
+            planned = form not in ("float32", "bfloat16")
+            if planned:
+                weights += sum(quantized_bytes(*shape, form) - dtype.itemsize * math.prod(shape) for shape in linears)
+            sizes = (weights, 4 * trained, 8 * trained, vision + kept, logits * keep, cache)
+            modes.append(ModePlan(form, planned, *sizes))
+    return Plan(total, trained, positions, keep, logits * positions, tuple(modes))

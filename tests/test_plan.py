@@ -1,0 +1,177 @@
+"""`r2gengpt plan`: counts and bytes from configurations alone."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import CONFIG_MAPPING
+
+from r2gengpt.build import build_model
+from r2gengpt.build.plan import Plan, kept_bytes, plan, quantized_bytes
+from r2gengpt.cli import plan as command
+from r2gengpt.cli import run
+from r2gengpt.config import ALIGNMENTS, DataConfig, DecodeConfig, ModelConfig, TrainConfig
+from r2gengpt.testing import LANGUAGE_MODELS, VISION_MODELS, tiny_language_model, tiny_vision_model
+
+SWIN_B = {"embed_dim": 128, "depths": [2, 2, 18, 2], "num_heads": [4, 8, 16, 32]}
+STABLELM_3B = {
+    "hidden_size": 2560,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 32,
+    "intermediate_size": 6912,
+    "vocab_size": 50304,
+}
+
+
+def config_only(directory: Path, kind: str, values: dict[str, Any]) -> str:
+    """A directory with nothing but config.json; CONFIG_MAPPING's defaults are Llama-2-7B's for llama."""
+    CONFIG_MAPPING[kind](**values).save_pretrained(directory / kind)
+    return str(directory / kind)
+
+
+def planned(model: ModelConfig, *, batch_size: int = 2, beams: int = 3, checkpointing: bool = False) -> Plan:
+    data = DataConfig(dataset="plain", max_length=20, batch_size=batch_size, test_batch_size=2)
+    decode, train = DecodeConfig(beam_size=beams), TrainConfig(gradient_checkpointing=checkpointing)
+    return plan(model, data, decode, train)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> ModelConfig:
+    directory = tmp_path_factory.mktemp("parts")
+    return ModelConfig(
+        lm_model=str(tiny_language_model(directory)), vision_model=str(tiny_vision_model(directory)), llm_use_lora=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "counts"),
+    [
+        ("llama", {}, (4_206_592, 4_976_640, 90_949_816)),
+        ("stablelm", STABLELM_3B, (2_629_120, 3_399_168, 89_372_344)),
+    ],
+)
+def test_trained_parameters_of_the_known_models_are_the_known_counts(
+    kind: str, values: dict[str, Any], counts: tuple[int, ...], tmp_path: Path
+) -> None:
+    parts = {
+        "vision_model": config_only(tmp_path, "swin", SWIN_B),
+        "lm_model": config_only(tmp_path, kind, values),
+    }
+    found = [planned(ModelConfig(alignment=alignment, **parts)).trained for alignment in ALIGNMENTS]
+    assert tuple(found) == counts
+
+
+def test_stablelm_3b_has_the_weights_and_the_cache_that_arithmetic_gives(tmp_path: Path) -> None:
+    vision, language = config_only(tmp_path, "swin", SWIN_B), config_only(tmp_path, "stablelm", STABLELM_3B)
+    result = planned(ModelConfig(vision_model=vision, lm_model=language))
+    in_float32, in_bfloat16 = result.modes[:2]
+    assert in_float32.weights == 4 * result.parameters
+    assert in_float32.weights - in_bfloat16.weights == 2 * 2_795_443_200  # the language model alone, published count
+    prompt = 49 + 28  # Swin-B's patches, the default instruction's text
+    assert in_bfloat16.kv_cache == 2 * 32 * 2560 * 2 * (prompt + 120) * 3 * 2  # k and v, layers, width, bytes; beams
+    assert result.positions == prompt + 20
+    assert [mode.planned for mode in result.modes] == [False, False, True, True, True]
+    assert sorted((mode.weights for mode in result.modes), reverse=True) == [mode.weights for mode in result.modes]
+
+
+def test_logits_are_counted_where_they_are_computed_only(tiny: ModelConfig) -> None:
+    result = planned(tiny)
+    assert result.logit_positions == 20 + 1  # the last prompt position predicts the first report token
+    assert result.logits_everywhere / result.modes[0].logits == pytest.approx(result.positions / 21)
+
+
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("alignment", list(ALIGNMENTS))
+def test_the_plan_counts_what_a_built_model_has(tiny: ModelConfig, alignment: str, lora: bool) -> None:
+    config = ModelConfig(
+        lm_model=tiny.lm_model, vision_model=tiny.vision_model, alignment=alignment, llm_use_lora=lora, dtype="float32"
+    )
+    parameters = list(build_model(config).model.parameters())
+    result = planned(config)
+    assert result.parameters == sum(p.numel() for p in parameters)
+    assert result.trained == sum(p.numel() for p in parameters if p.requires_grad)
+    assert result.modes[0].weights == sum(p.nbytes for p in parameters)
+
+
+@pytest.mark.parametrize("kind", list(LANGUAGE_MODELS))
+def test_every_tiny_language_model_can_be_planned_from_its_configuration(kind: str, tmp_path: Path) -> None:
+    values = {"hidden_size": 32, "vocab_size": 300, **LANGUAGE_MODELS[kind]}
+    vision = config_only(tmp_path, "swin", VISION_MODELS["swin"])
+    result = planned(ModelConfig(lm_model=config_only(tmp_path, kind, values), vision_model=vision))
+    heads = 2 * 8 if kind == "llama" else 32  # grouped keys and values: two heads of eight
+    positions = 16 + 28 + 120  # image, text, new tokens
+    assert result.modes[0].kv_cache == 2 * 2 * heads * 4 * positions * 3 * 2
+
+
+@pytest.mark.parametrize("kind", list(VISION_MODELS))
+def test_a_frozen_encoder_keeps_nothing_and_a_trained_one_does(kind: str, tiny: ModelConfig, tmp_path: Path) -> None:
+    vision = config_only(tmp_path, kind, VISION_MODELS[kind])
+    shallow, deep = (
+        planned(ModelConfig(lm_model=tiny.lm_model, vision_model=vision, alignment=alignment)).modes[0]
+        for alignment in ("shallow", "deep")
+    )
+    assert shallow.activations < deep.activations
+    assert shallow.kv_cache == deep.kv_cache
+
+
+def test_activations_grow_with_the_batch_and_shrink_with_gradient_checkpointing(tiny: ModelConfig) -> None:
+    once, twice = (planned(tiny, batch_size=size).modes[0].activations for size in (4, 8))
+    assert twice / once == pytest.approx(2, rel=0.01)  # position tables are kept once a batch
+    assert planned(tiny, batch_size=4, checkpointing=True).modes[0].activations < once
+
+
+def test_what_autograd_keeps_is_counted_once_and_without_weights() -> None:
+    layer = torch.nn.Linear(8, 4, device="meta")
+    rows = torch.empty(3, 8, device="meta", requires_grad=True)
+    assert kept_bytes(layer, lambda: layer(rows) + layer(rows)) == 3 * 8 * 4
+
+
+def test_attention_is_kept_as_by_fused_kernels_without_its_weights() -> None:
+    query = torch.empty(2, 4, 50, 8, device="meta", requires_grad=True)
+    attend = torch.nn.functional.scaled_dot_product_attention
+    kept = kept_bytes(torch.nn.Identity(), lambda: attend(query, query, query, is_causal=True))
+    assert kept == 2 * 4 * 50 * (2 * 8 + 1) * 4  # query (also key and value), output, one float a row
+
+
+def test_quantized_layers_take_the_bytes_of_the_papers() -> None:
+    assert quantized_bytes(128, 256, "int8") == 128 * 256 + 4 * 128
+    assert quantized_bytes(128, 256, "nf4") * 8 / (128 * 256) == 4.5  # 32 bits a block of 64
+    assert quantized_bytes(128, 256, "nf4 double") * 8 / (128 * 256) == pytest.approx(4.127, abs=1e-3)  # QLoRA
+
+
+def test_the_command_prints_json_in_bytes_and_a_table_that_marks_the_flags_row(
+    tiny: ModelConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--lm_model", tiny.lm_model, "--vision_model", tiny.vision_model, "--quantization", "nf4"]
+    command.main([*words, "--format", "json"])
+    result = json.loads(capsys.readouterr().out)
+    assert [mode["name"] for mode in result["modes"]] == ["float32", "bfloat16", "int8", "nf4", "nf4 double"]
+    first = result["modes"][0]
+    summands = ("weights", "gradients", "moments", "activations", "logits")
+    assert first["training"] == sum(first[name] for name in summands)
+    assert first["generation"] == first["weights"] + first["kv_cache"]
+    command.main(words)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if line.endswith("<- your flags")] == ["nf4"]
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["--views", "0"], ("--views 0", "at least 1")),
+        (["--lm_model", "./nowhere"], ("--lm_model ./nowhere", "no such directory")),
+        (["--lm_model", "VISION"], ("--lm_model", "cannot be built from its configuration")),
+    ],
+)
+def test_wrong_input_ends_with_one_line(
+    words: list[str], parts: tuple[str, ...], tiny: ModelConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [tiny.vision_model if word == "VISION" else word for word in words]
+    assert run("plan", ["--vision_model", tiny.vision_model, *given]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    for part in parts:
+        assert part in message
