@@ -16,8 +16,10 @@ from r2gengpt import __version__
 from r2gengpt.build import Built
 from r2gengpt.checkpoint import load_checkpoint
 from r2gengpt.config import DecodeConfig
-from r2gengpt.data.loading import Batch, Example, prompt_batch
+from r2gengpt.data.loading import Batch, Example, StudyDataset, prompt_batch
+from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
+from r2gengpt.generation import decode as decode_room
 from r2gengpt.generation.decode import _CallbackStreamer, counted_tokens, decode_batch, predict, stream
 from r2gengpt.generation.prediction import Prediction
 from r2gengpt.generation.settings import generation_config
@@ -342,3 +344,23 @@ def test_decoding_leaves_the_models_own_settings_as_they_were(built: Built) -> N
         decode_batch(built.model, built.processor, batch(built, a=(1,)), settings)
     assert built.model.generation_config.to_dict() == before
     assert settings.to_dict() == kept
+
+
+def test_generate_reads_an_image_as_training_and_testing_do(
+    run_cli: Callable[[list[str]], Outcome], tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It once reduced large films to another size first, so the same film gave other pixels than in `test`."""
+    film = tmp_path / "film.png"
+    noise_image(5, size=700).save(film)
+    seen: list[Batch] = []
+
+    def remember(model: object, processor: object, batches: list[Batch], decode: object) -> list[Prediction]:
+        seen.extend(batches)
+        return [Prediction("study", "text")]
+
+    monkeypatch.setattr(decode_room, "predict", remember)
+    outcome = run_cli(["generate", str(film), "--model", str(tiny_checkpoint)])
+    assert outcome.code == 0, outcome.stderr
+    built, settings = load_checkpoint(tiny_checkpoint)
+    tested = StudyDataset([Study("study", (film,))], built.processor, settings["dataset"])[(0, 0)]
+    assert torch.equal(seen[0].pixel_values[0], tested.pixels)

@@ -32,7 +32,7 @@ from r2gengpt.errors import InputError
 from r2gengpt.model import R2GenGPTConfig, R2GenGPTForConditionalGeneration, R2GenGPTProcessor
 from r2gengpt.model.configuration import patch_grid
 
-_BROKEN = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError, StrictDataclassError)
+UNREADABLE = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError, StrictDataclassError)
 """What the library raises on directories that it cannot read."""
 
 
@@ -87,7 +87,7 @@ def frozen_dtype(dtype: str, precision: str | None) -> torch.dtype:
     return torch.bfloat16 if half else torch.float32
 
 
-def _load(loader: Any, name: str, flag: str, **kwargs: Any) -> Any:
+def load_part(loader: Any, name: str, flag: str, **kwargs: Any) -> Any:
     """`from_pretrained` whose failure is one line that names the flag.
 
     Raises:
@@ -100,18 +100,18 @@ def _load(loader: Any, name: str, flag: str, **kwargs: Any) -> Any:
         raise InputError(f"{flag} {name}: no config.json there, so no Hugging Face model directory")
     try:
         return loader.from_pretrained(name, **kwargs)
-    except _BROKEN as error:
+    except UNREADABLE as error:
         reason = textwrap.shorten(str(error), 250, placeholder=" …") or type(error).__name__
         raise InputError(f"{flag} {name}: cannot be loaded: {reason}") from error
 
 
 def _load_weights(loader: Any, name: str, flag: str, optional: tuple[str, ...] = (), **kwargs: Any) -> Any:
-    """`_load` of a model all of whose weights are there and fit; those with an `optional` word may be missing.
+    """`load_part` of a model all of whose weights are there and fit; those with an `optional` word may be missing.
 
     Raises:
-        InputError: as `_load`; weights are missing or have another shape (how many, and the first by name).
+        InputError: as `load_part`; weights are missing or have another shape (how many, and the first by name).
     """
-    model, info = _load(loader, name, flag, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs)
+    model, info = load_part(loader, name, flag, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs)
     missing = sorted(key for key in info["missing_keys"] if not any(word in key for word in optional))
     if missing:
         raise InputError(f"{flag} {name}: {len(missing)} weights are missing, first {missing[0]}")
@@ -146,13 +146,13 @@ def load_vision(config: ModelConfig) -> tuple[Any, Any]:
     """
     name, flag = resolve(config.vision_model), "--vision_model"
     remote = config.trust_remote_code
-    vision_config = _load(AutoConfig, name, flag, trust_remote_code=remote)
+    vision_config = load_part(AutoConfig, name, flag, trust_remote_code=remote)
     vision_config = getattr(vision_config, "vision_config", None) or vision_config
     unused = ("mask_token",) if config.global_only else ("mask_token", "pooler")
     tower = _load_weights(
         AutoModel, name, flag, unused, config=vision_config, dtype=torch.float32, trust_remote_code=remote
     )
-    return tower, _load(AutoImageProcessor, name, flag, trust_remote_code=remote)
+    return tower, load_part(AutoImageProcessor, name, flag, trust_remote_code=remote)
 
 
 def quantization_config(config: ModelConfig, compute: torch.dtype) -> BitsAndBytesConfig:
@@ -197,7 +197,7 @@ def load_language(config: ModelConfig, dtype: torch.dtype) -> tuple[Any, Any]:
         language_model = _load_weights(
             AutoModelForCausalLM, name, flag, dtype=dtype, trust_remote_code=remote, **options
         )
-        tokenizer = _load(AutoTokenizer, name, flag, trust_remote_code=remote)
+        tokenizer = load_part(AutoTokenizer, name, flag, trust_remote_code=remote)
     rows = language_model.get_input_embeddings().weight.shape[0]
     words = max(tokenizer.get_vocab().values()) + 1
     if words > rows:
@@ -253,7 +253,7 @@ def build_model(config: ModelConfig, *, precision: str | None = None) -> Built:
         image_size=image_size,
         global_only=config.global_only,
         fusion=config.fusion,
-        pooled_side=_pooled_side(config, tower.config, image_size),
+        pooled_side=pooled_side(config, tower.config, image_size),
         feature_norm=config.feature_norm,
     )
     processor = R2GenGPTProcessor(
@@ -272,7 +272,12 @@ def build_model(config: ModelConfig, *, precision: str | None = None) -> Built:
     return Built(model, processor)
 
 
-def _pooled_side(config: ModelConfig, vision_config: Any, image_size: int) -> int | None:
+def pooled_side(config: ModelConfig, vision_config: Any, image_size: int) -> int | None:
+    """Side of the pooled grid that `--image_tokens` asks for; None without it.
+
+    Raises:
+        InputError: a view has fewer patches than that.
+    """
     if config.image_tokens is None:
         return None
     side, grid = math.isqrt(config.image_tokens), patch_grid(vision_config, image_size)
@@ -288,5 +293,5 @@ def load_directory(directory: Path, *, dtype: str = "auto") -> Built:
         InputError: the library cannot read it.
     """
     model = _load_weights(AutoModelForImageTextToText, str(directory), "--model", dtype=frozen_dtype(dtype, None))
-    processor = _load(AutoProcessor, str(directory), "--model")
+    processor = load_part(AutoProcessor, str(directory), "--model")
     return Built(model.eval(), processor)

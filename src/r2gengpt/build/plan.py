@@ -35,7 +35,7 @@ from transformers.pytorch_utils import Conv1D
 
 from r2gengpt.build.chatglm import glm_config, is_chatglm
 from r2gengpt.build.embedded import resolve
-from r2gengpt.build.model import _BROKEN, _load, _pooled_side, mark_trained, processor_image_size
+from r2gengpt.build.model import UNREADABLE, load_part, mark_trained, pooled_side, processor_image_size
 from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
 from r2gengpt.errors import InputError
 from r2gengpt.model import R2GenGPTConfig, R2GenGPTForConditionalGeneration
@@ -94,7 +94,7 @@ class _FusedAttention(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is functional.scaled_dot_product_attention:
-            return _Attention.apply(*args[:3])  # type: ignore[no-untyped-call]
+            return _Attention.apply(*args[:3])  # type: ignore[no-untyped-call]  # torch's apply has no types
         return func(*args, **(kwargs or {}))
 
 
@@ -123,7 +123,7 @@ def _from_config(loader: Any, part: Any, name: str, flag: str, **options: Any) -
     try:
         with torch.device("meta"):
             return loader.from_config(part, dtype=torch.float32, **options)
-    except _BROKEN as error:
+    except UNREADABLE as error:
         reason = " ".join(str(error).split())[:250]
         raise InputError(f"{flag} {name}: cannot be built from its configuration: {reason}") from error
 
@@ -139,20 +139,20 @@ def meta_language(config: ModelConfig) -> Any:
         raw = json.loads((Path(name) / "config.json").read_text(encoding="utf-8"))
         with torch.device("meta"):
             return GlmForCausalLM(glm_config(raw, f"{flag} {name}"))
-    part = _load(AutoConfig, name, flag, trust_remote_code=remote)
+    part = load_part(AutoConfig, name, flag, trust_remote_code=remote)
     return _from_config(AutoModelForCausalLM, part, name, flag, trust_remote_code=remote)
 
 
 def meta_vision(config: ModelConfig) -> tuple[Any, int]:
     """The vision encoder on the meta device, and the side of its images (without an image processor, its own)."""
     name, flag, remote = resolve(config.vision_model), "--vision_model", config.trust_remote_code
-    part = _load(AutoConfig, name, flag, trust_remote_code=remote)
+    part = load_part(AutoConfig, name, flag, trust_remote_code=remote)
     part = getattr(part, "vision_config", None) or part
     tower = _from_config(AutoModel, part, name, flag, trust_remote_code=remote)
     if Path(name).is_dir() and not (Path(name) / "preprocessor_config.json").is_file():
         size = getattr(part, "image_size", 224)
         return tower, int(size if isinstance(size, int) else size[0])
-    return tower, processor_image_size(_load(AutoImageProcessor, name, flag, trust_remote_code=remote), name)
+    return tower, processor_image_size(load_part(AutoImageProcessor, name, flag, trust_remote_code=remote), name)
 
 
 def quantized_bytes(rows: int, columns: int, form: str) -> int:
@@ -227,7 +227,7 @@ def meta_model(config: ModelConfig) -> tuple[Any, list[tuple[int, int]]]:
         image_size=size,
         global_only=config.global_only,
         fusion=config.fusion,
-        pooled_side=_pooled_side(config, tower.config, size),
+        pooled_side=pooled_side(config, tower.config, size),
         feature_norm=config.feature_norm,
     )
     linears = linear_shapes(language_model)

@@ -180,7 +180,7 @@ def make(config: type[T], given: Mapping[str, Any]) -> T:
     Raises:
         InputError: a value is refused, or another given value overrules it (--alignment does so).
     """
-    share = {f.name: given[f.name] for f in fields(config) if f.name in given}  # type: ignore[arg-type]
+    share = {f.name: given[f.name] for f in fields(config) if f.name in given}  # type: ignore[arg-type]  # a dataclass
     made = config(**share)
     for name, value in share.items():
         if getattr(made, name) != value:

@@ -28,21 +28,25 @@ def main(argv: list[str]) -> None:
     if space.stream:
         given.setdefault("beam_size", 1)
 
-    from r2gengpt.data.images import load_image
+    from r2gengpt.data.images import MIN_SIDE, load_image
 
     paths = [Path(name) for name in space.images]
-    images = [load_image(path, size=512) for path in paths]
+    for path in paths:  # a bad image is named before minutes of loading
+        load_image(path, size=MIN_SIDE)
     from r2gengpt.cli.console import start_logging
 
     start_logging()
     from r2gengpt.cli.models import device_of, load_model
-    from r2gengpt.data.loading import Example, prompt_batch
+    from r2gengpt.data.loading import StudyDataset, prompt_batch
+    from r2gengpt.data.study import Study
     from r2gengpt.generation.decode import predict, stream
 
     built, settings, directory = load_model(space.model, "--model", given)
-    decode = bridge.make(DecodeConfig, settings).for_dataset(settings.get("dataset", "plain"))
+    dataset = settings.get("dataset", "plain")
+    decode = bridge.make(DecodeConfig, settings).for_dataset(dataset)
     built.model.to(device_of(space.accelerator))
-    batch = prompt_batch([Example("study", built.processor.pixels(images), "", "")], built.processor)
+    study = StudyDataset([Study("study", tuple(paths))], built.processor, dataset)  # read as in training and testing
+    batch = prompt_batch([study[(0, 0)]], built.processor)
     live = space.stream and space.format == "text"
     if space.stream:
         show = (lambda text: print(text, end="", flush=True)) if live else (lambda text: None)
