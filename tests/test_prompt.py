@@ -121,7 +121,7 @@ def test_halves_are_encoded_by_themselves_so_that_no_token_spans_the_image() -> 
     def encode(text: str) -> list[int]:
         return [len(text)]
 
-    assert encode_prompt(encode, ("ab", "cde"), None) == PromptIds((), (2,), (3,))
+    assert encode_prompt(encode, ("ab", "cde"), ()) == PromptIds((), (2,), (3,))
 
 
 @pytest.mark.parametrize("kind", KINDS)

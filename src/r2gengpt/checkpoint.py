@@ -139,6 +139,15 @@ def load_delta(model: nn.Module, directory: Path, flag: str) -> None:
     put_tensors(model, tensors, f"{flag} {directory}: {DELTA}", "it belongs to another model")
 
 
+def _stored_prompt(directory: Path) -> dict[str, Any]:
+    """The prompt that the model was trained with, as it was resolved then: a tokenizer's chat template may change."""
+    path = directory / "processor_config.json"
+    if not path.is_file():
+        return {}
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    return {name: stored[name] for name in ("template", "add_bos", "end_sym") if name in stored}
+
+
 def load_checkpoint(directory: Path, flag: str = "--model", **changes: Any) -> tuple[Built, dict[str, Any]]:
     """The model of a checkpoint directory, in eval mode, and its settings.
 
@@ -158,7 +167,7 @@ def load_checkpoint(directory: Path, flag: str = "--model", **changes: Any) -> t
         parts = _part(ModelConfig, settings)
     except InputError as error:
         raise InputError(f"{flag} {directory}: config.json: {error}") from None
-    built = build_model(parts)
+    built = build_model(dataclasses.replace(parts, **_stored_prompt(directory)))
     load_delta(built.model, directory, flag)
     built.model.eval()
     return built, settings

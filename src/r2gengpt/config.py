@@ -18,6 +18,8 @@ DEFAULT_INSTRUCTION = "Generate a comprehensive and detailed diagnosis report fo
 ALIGNMENTS = {"shallow": (True, False), "delta": (True, True), "deep": (False, False)}
 """Alignment → (freeze_vm, vis_use_lora), as the original's paper names them (arXiv 2309.09812, section 2.3)."""
 
+TEMPLATES = ("auto", "plain", "chat")
+
 
 def option(
     default: Any,
@@ -110,7 +112,13 @@ class ModelConfig:
         "frozen weights in memory; auto: bfloat16 where --precision or the device has it, else float32",
         choices=("auto", "float32", "bfloat16", "float16"),
     )
-    end_sym: str | None = option(None, "end symbol: one token; None is the tokenizer's own")
+    template: str = option(
+        "auto",
+        "prompt: plain (the original's), chat (the language model's own), auto (chat where it was tuned with one), or "
+        "a text with <ImageHere> and {instruction}",
+    )
+    add_bos: bool | None = option(None, "open the prompt with the beginning-of-text token; None: as the family does")
+    end_sym: str | None = option(None, "end symbol: one token; None is the tokenizer's or the chat template's own")
     instruction: str = option(DEFAULT_INSTRUCTION, "what the prompt asks for")
     trust_remote_code: bool = option(False, "run Python code that comes with a checkpoint")
 
@@ -138,6 +146,10 @@ class ModelConfig:
             raise InputError(f"--image_tokens {self.image_tokens}: must be a square number (1, 4, 9, 16, …)")
         if self.global_only and self.image_tokens is not None:
             raise InputError("--global_only True leaves one token a view: --image_tokens has nothing to pool")
+        if self.template not in TEMPLATES and self.template.count("<ImageHere>") != 1:
+            raise InputError(
+                f"--template {self.template}: must be {', '.join(TEMPLATES)} or a text that holds <ImageHere> once"
+            )
         if not self.instruction.strip():
             raise InputError("--instruction is empty: the prompt needs at least one word")
 

@@ -1,7 +1,7 @@
 """LoRA layers into a ready model, by PEFT. Which layers: found in the module tree. No training."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +28,22 @@ def linear_names(model: nn.Module) -> list[str]:
     return [name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)]
 
 
-def find_targets(model: nn.Module, targets: Sequence[str], flag: str) -> list[str]:
+def find_targets(
+    model: nn.Module, targets: Sequence[str], flag: str, roles: Mapping[str, tuple[str, ...]] = ROLES
+) -> list[str]:
     """Full names of the layers that have one of the roles, or whose name ends with the given word.
 
     Args:
         model: the part that gets LoRA.
-        targets: roles of `ROLES` or endings of module names.
+        targets: roles or endings of module names.
         flag: the flag's name, for the error.
+        roles: role → names of its layers.
 
     Raises:
         InputError: no layer matches; the distinct layer names that exist are listed.
     """
     names = linear_names(model)
-    endings = {ending for target in targets for ending in ROLES.get(target, (target,))}
+    endings = {ending for target in targets for ending in roles.get(target, (target,))}
     found = [name for name in names if any(f".{name}".endswith(f".{ending}") for ending in endings)]
     if not found:
         there = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in names}))
@@ -56,6 +59,7 @@ def add_lora(
     alpha: int,
     dropout: float,
     flag: str,
+    roles: Mapping[str, tuple[str, ...]] = ROLES,
     rslora: bool = False,
     dora: bool = False,
 ) -> None:
@@ -66,7 +70,7 @@ def add_lora(
     """
     from peft import LoraConfig, inject_adapter_in_model
 
-    found = find_targets(model, targets, flag)
+    found = find_targets(model, targets, flag, roles)
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,

@@ -26,6 +26,7 @@ from transformers import (
 
 from r2gengpt.build.chatglm import is_chatglm, load_chatglm
 from r2gengpt.build.embedded import resolve
+from r2gengpt.build.families import choose_prompt, family_of
 from r2gengpt.build.lora import add_lora
 from r2gengpt.config import ModelConfig
 from r2gengpt.errors import InputError
@@ -178,6 +179,18 @@ def quantization_config(config: ModelConfig, compute: torch.dtype) -> BitsAndByt
     )
 
 
+def text_part(lm_config: Any) -> dict[str, Any]:
+    """What `from_pretrained` needs to load only the language model of a checkpoint that sees too (Gemma 3 from 4B on).
+
+    Empty where the checkpoint is nothing but a language model.
+    """
+    text_config = lm_config.get_text_config()
+    if text_config is lm_config:
+        return {}
+    names = {r"^language_model\.(?=model\.|lm_head\.)": "", r"^model\.language_model\.": "model."}
+    return {"config": text_config, "key_mapping": names}
+
+
 def load_language(config: ModelConfig, dtype: torch.dtype) -> tuple[Any, Any]:
     """The language model and its tokenizer.
 
@@ -194,6 +207,7 @@ def load_language(config: ModelConfig, dtype: torch.dtype) -> tuple[Any, Any]:
         language_model, tokenizer = load_chatglm(Path(name), flag, dtype, **options)
     else:
         remote = config.trust_remote_code
+        options |= text_part(load_part(AutoConfig, name, flag, trust_remote_code=remote))
         language_model = _load_weights(
             AutoModelForCausalLM, name, flag, dtype=dtype, trust_remote_code=remote, **options
         )
@@ -233,6 +247,7 @@ def mark_trained(config: ModelConfig, tower: Any, language_model: Any) -> None:
             alpha=config.llm_alpha,
             dropout=config.lora_dropout,
             flag="llm_lora_targets",
+            roles=family_of(language_model).layers,
             rslora=config.use_rslora,
             dora=config.use_dora,
         )
@@ -247,6 +262,7 @@ def build_model(config: ModelConfig, *, precision: str | None = None) -> Built:
     tower, image_processor = load_vision(config)
     language_model, tokenizer = load_language(config, frozen_dtype(config.dtype, precision))
     image_size = processor_image_size(image_processor, config.vision_model)
+    prompt = choose_prompt(config, family_of(language_model), tokenizer)
     model_config = R2GenGPTConfig(
         vision_config=tower.config,
         text_config=language_model.config,
@@ -262,7 +278,9 @@ def build_model(config: ModelConfig, *, precision: str | None = None) -> Built:
         tokens_per_view=model_config.tokens_per_view,
         fusion=config.fusion,
         instruction=config.instruction,
-        end_sym=config.end_sym,
+        template=prompt.template,
+        add_bos=prompt.add_bos,
+        end_sym=prompt.end_sym,
     )
     model_config.image_token_id = processor.image_token_id
     mark_trained(config, tower, language_model)

@@ -1,7 +1,7 @@
 """Images and prompt text to model inputs, generated ids to text. No files are opened and nothing is cleaned here."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,13 +22,22 @@ from r2gengpt.text.prompt import (
     tidy_report,
 )
 
-CHAT_TEMPLATE = (
-    "{% for message in messages %}{% if message['role'] == 'user' %}Human: <Img><ImageHere></Img> "
-    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
-    "{% for part in message['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}"
-    "{% endif %} \nAssistant:{% endif %}{% endfor %}"
-)
-"""The original's prompt for chat messages: one user turn whose images are the views of one study."""
+
+def chat_template_of(template: str) -> str:
+    """A prompt template for chat messages: one user turn whose images are the views of one study. In Jinja.
+
+    Raises:
+        InputError: the template does not hold the image's place exactly once.
+    """
+    fill_template("", template)
+    before, _, after = (json.dumps(part, ensure_ascii=False) for part in template.partition("{instruction}"))
+    content = (
+        "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+        "{% for part in message['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}"
+        "{% endif %}"
+    )
+    turn = "{% if message['role'] == 'user' %}{{ " + before + " }}" + content + "{{ " + after + " }}{% endif %}"
+    return "{% for message in messages %}" + turn + "{% endfor %}"
 
 
 class R2GenGPTProcessor(ProcessorMixin):  # type: ignore[misc]  # the library is untyped
@@ -40,7 +49,8 @@ class R2GenGPTProcessor(ProcessorMixin):  # type: ignore[misc]  # the library is
         tokens_per_view: N, image tokens of a view.
         fusion: "mean" (N tokens a study) or "concat" (N tokens a view).
         instruction: what the prompt asks for where the caller gives no text.
-        template: text with `<ImageHere>` and `{instruction}`.
+        template: text with `<ImageHere>` and `{instruction}`; control tokens of the tokenizer in it are tokens.
+        add_bos: whether a prompt opens with the tokenizer's beginning-of-text token, where it has one.
         end_sym: the end symbol; None is the tokenizer's own.
     """
 
@@ -52,6 +62,7 @@ class R2GenGPTProcessor(ProcessorMixin):  # type: ignore[misc]  # the library is
         fusion: str = "mean",
         instruction: str = DEFAULT_INSTRUCTION,
         template: str = TEMPLATE,
+        add_bos: bool = True,
         end_sym: str | None = None,
         chat_template: str | None = None,
     ) -> None:
@@ -59,10 +70,11 @@ class R2GenGPTProcessor(ProcessorMixin):  # type: ignore[misc]  # the library is
         self.fusion = fusion
         self.instruction = instruction
         self.template = template
+        self.add_bos = add_bos
         self.end_sym = end_sym
         tokenizer.add_tokens([AddedToken(IMAGE_PLACEHOLDER, special=True, normalized=False)])
         self.image_token_id = int(tokenizer.convert_tokens_to_ids(IMAGE_PLACEHOLDER))
-        super().__init__(image_processor, tokenizer, chat_template=chat_template or CHAT_TEMPLATE)
+        super().__init__(image_processor, tokenizer, chat_template=chat_template or chat_template_of(template))
 
     @property
     def end_token_id(self) -> int:
@@ -83,20 +95,34 @@ class R2GenGPTProcessor(ProcessorMixin):  # type: ignore[misc]  # the library is
         return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids)
 
     def prompt_ids(self, text: str | None = None) -> PromptIds:
-        """The prompt in ids: `text` is an instruction, a whole prompt with `<ImageHere>`, or None for the default."""
-        if text is not None and IMAGE_PLACEHOLDER in text:
-            halves = fill_template("", text)
+        """The prompt in ids: `text` is an instruction, a whole prompt with `<ImageHere>`, or None for the default.
+
+        Raises:
+            InputError: an instruction with a control token, where the template is made of control tokens.
+        """
+        whole = text is not None and IMAGE_PLACEHOLDER in text
+        if whole:
+            instruction, halves = "", fill_template("", str(text))
         else:
-            halves = fill_template(self.instruction if text is None or not text.strip() else text, self.template)
-        return replace(encode_prompt(self.encode_text, halves, self.tokenizer.bos_token_id), bos=self._opening())
+            instruction = self.instruction if text is None or not text.strip() else text
+            halves = fill_template(instruction, self.template)
+        encode = self._encode_symbols if self._has_control_tokens(self.template) else self.encode_text
+        if encode == self._encode_symbols and self._has_control_tokens(instruction):
+            raise InputError(f"instruction {instruction!r} holds a control token of this language model")
+        return encode_prompt(encode, halves, self._opening())
+
+    def _has_control_tokens(self, text: str) -> bool:
+        """Whether special tokens of the language model, the image's place aside, are written out in a text."""
+        text = text.replace(IMAGE_PLACEHOLDER, "")
+        return self._encode_symbols(text) != self.encode_text(text)
 
     def _opening(self) -> tuple[int, ...]:
         """BOS where the tokenizer has one, after what the tokenizer itself puts before it (ChatGLM3: `[gMASK] sop`)."""
         bos = self.tokenizer.bos_token_id
+        if bos is None or not self.add_bos:
+            return ()
         ids = list(self.tokenizer("").input_ids)
-        if bos in ids:
-            return tuple(ids[: ids.index(bos) + 1])
-        return () if bos is None else (int(bos),)
+        return tuple(ids[: ids.index(bos) + 1]) if bos in ids else (int(bos),)
 
     def prompt_row(self, views: int, text: str | None = None) -> tuple[int, ...]:
         """The prompt of a study of so many views, image placeholders included."""

@@ -30,7 +30,7 @@ def model_settings(original: Original, given: Mapping[str, Any], source: Path) -
     Raises:
         InputError: no language model named, or a flag that the tensors contradict.
     """
-    values = {**original.settings, **original.parts, **given}
+    values = {"template": "plain", **original.settings, **original.parts, **given}  # the only prompt the original has
     if "lm_model" not in values:
         raise InputError(f"{source}: names no language model: give --lm_model")
     config = ModelConfig(**{f.name: values[f.name] for f in fields(ModelConfig) if f.name in values})

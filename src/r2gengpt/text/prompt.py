@@ -46,10 +46,9 @@ class PromptIds:
         return (*self.bos, *self.before, *([image_token_id] * image_tokens), *self.after)
 
 
-def encode_prompt(encode: Encode, text: tuple[str, str], bos_token_id: int | None) -> PromptIds:
+def encode_prompt(encode: Encode, text: tuple[str, str], bos: tuple[int, ...]) -> PromptIds:
     """Encode both halves by themselves, as the original does: no token ever spans the image."""
     before, after = text
-    bos = () if bos_token_id is None else (bos_token_id,)
     return PromptIds(bos, tuple(encode(before)), tuple(encode(after)))
 
 

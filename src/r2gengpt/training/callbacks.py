@@ -11,6 +11,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
+from r2gengpt.build.families import family_of
 from r2gengpt.checkpoint import save_checkpoint
 from r2gengpt.text.alignment import IGNORE
 from r2gengpt.training.card import model_card
@@ -51,7 +52,9 @@ class BestCheckpoint(Callback):  # type: ignore[misc]  # the library is untyped
             self.best, self.stale = found, 0
             self.scores = {**pl_module.latest, "epoch": trainer.current_epoch, "step": trainer.global_step}
             if trainer.is_global_zero:
-                save_checkpoint(self.directory, pl_module.built, self.settings, model_card(self.settings, self.scores))
+                built = pl_module.built
+                card = model_card(self.settings, self.scores, family_of(built.model.language_model).licence)
+                save_checkpoint(self.directory, built, self.settings, card)
         else:
             self.stale += 1
         if self.patience is not None and self.stale >= self.patience:

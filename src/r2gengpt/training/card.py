@@ -10,8 +10,9 @@ TRAINED = (
 )
 
 
-def model_card(settings: Mapping[str, Any], scores: Mapping[str, float]) -> str:
-    """A card from the run's settings and its best validation scores."""
+def model_card(settings: Mapping[str, Any], scores: Mapping[str, float], language_licence: str | None = None) -> str:
+    """A card from the run's settings, its best validation scores and what is known of the language model's licence."""
+    note = "" if language_licence is None else f" (language model: {language_licence})"
     parts = ["the projector", *(words for name, value, words in TRAINED if settings[name] == value)]
     lines = [
         "# R2GenGPT checkpoint",
@@ -22,7 +23,7 @@ def model_card(settings: Mapping[str, Any], scores: Mapping[str, float]) -> str:
         f"- language model: `{settings['lm_model']}`",
         f"- trained: {', '.join(parts)}",
         f"- data set: `{settings['dataset']}`, annotation `{settings['annotation'].rsplit('/', 1)[-1]}`",
-        "- licence: that of the two models and of the training data, whichever allows less",
+        f"- licence: that of the two models and of the training data, whichever allows less{note}",
         "",
         "`delta.safetensors` holds the trained tensors only; the two models are loaded from where they are named.",
         "",

@@ -21,6 +21,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from r2gengpt.build import Built, build_model, native_precision
+from r2gengpt.build.families import family_of
 from r2gengpt.checkpoint import find_checkpoint, flat_settings, load_delta, save_checkpoint
 from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
 from r2gengpt.data.annotation import check_images, read_annotation
@@ -305,7 +306,8 @@ def train(settings: Settings) -> Summary:
             trainer.fit(module, *loaders, ckpt_path=resume, weights_only=True)
     summary = Summary(directory, best.scores, trainer.global_step, trainer.is_global_zero)
     if trainer.is_global_zero:
-        save_checkpoint(directory / "last", built, stored, model_card(stored, module.latest))
+        card = model_card(stored, module.latest, family_of(built.model.language_model).licence)
+        save_checkpoint(directory / "last", built, stored, card)
         with whole_file(directory / SUMMARY) as path:
             path.write_text(json.dumps(summary.to_json(), indent=1) + "\n", encoding="utf-8")
         (directory / RESUME).unlink(missing_ok=True)
