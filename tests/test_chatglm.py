@@ -1,6 +1,5 @@
 """ChatGLM3 checkpoints become Glm models: logits against a plain forward, ids against SentencePiece, end to end."""
 
-import io
 import json
 import math
 import shutil
@@ -24,31 +23,21 @@ from r2gengpt.build.chatglm_tokenizer import chatglm_tokenizer
 from r2gengpt.config import ModelConfig
 from r2gengpt.errors import InputError
 from r2gengpt.testing import CORPUS, noise_image
+from tiny_families import (
+    CHANNELS,
+    CHATGLM,
+    GROUPS,
+    HEADS,
+    INNER,
+    KEY,
+    LAYERS,
+    QUERY,
+    WIDTH,
+    chatglm_weights,
+    train_sentencepiece,
+    write_chatglm,
+)
 
-LAYERS, WIDTH, HEADS, GROUPS, CHANNELS, INNER, ROWS = 2, 48, 6, 2, 8, 40, 512
-QUERY, KEY = HEADS * CHANNELS, GROUPS * CHANNELS
-RAW: dict[str, Any] = {
-    "model_type": "chatglm",
-    "auto_map": {"AutoConfig": "configuration_chatglm.ChatGLMConfig"},
-    "add_bias_linear": False,
-    "add_qkv_bias": True,
-    "apply_residual_connection_post_layernorm": False,
-    "attention_dropout": 0.0,
-    "ffn_hidden_size": INNER,
-    "hidden_size": WIDTH,
-    "kv_channels": CHANNELS,
-    "layernorm_epsilon": 1e-3,  # large enough to be seen in the logits
-    "multi_query_attention": True,
-    "multi_query_group_num": GROUPS,
-    "num_attention_heads": HEADS,
-    "num_layers": LAYERS,
-    "original_rope": True,
-    "padded_vocab_size": ROWS,
-    "post_layer_norm": True,
-    "rmsnorm": True,
-    "seq_length": 256,
-    "tie_word_embeddings": False,
-}
 TEXTS = (
     *CORPUS,
     "The heart is   normal.\n\nNo effusion , 12.5 cm (Δ) – 肺部清晰。",
@@ -58,60 +47,11 @@ TEXTS = (
 )
 
 
-def random_weights() -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-
-    def draw(*shape: int, scale: float = 0.25) -> Tensor:
-        return torch.randn(*shape, generator=generator) * scale
-
-    weights = {
-        "transformer.embedding.word_embeddings.weight": draw(ROWS, WIDTH, scale=1.0),
-        "transformer.rotary_pos_emb.inv_freq": torch.ones(CHANNELS // 4),
-        "transformer.encoder.final_layernorm.weight": 1 + draw(WIDTH),
-        "transformer.output_layer.weight": draw(ROWS, WIDTH),
-    }
-    for layer in range(LAYERS):
-        at = f"transformer.encoder.layers.{layer}."
-        weights |= {
-            f"{at}input_layernorm.weight": 1 + draw(WIDTH),
-            f"{at}post_attention_layernorm.weight": 1 + draw(WIDTH),
-            f"{at}self_attention.query_key_value.weight": draw(QUERY + 2 * KEY, WIDTH),
-            f"{at}self_attention.query_key_value.bias": draw(QUERY + 2 * KEY),
-            f"{at}self_attention.dense.weight": draw(WIDTH, QUERY),
-            f"{at}mlp.dense_h_to_4h.weight": draw(2 * INNER, WIDTH),
-            f"{at}mlp.dense_4h_to_h.weight": draw(WIDTH, INNER),
-        }
-    return weights
-
-
-def train_sentencepiece(**options: Any) -> bytes:
-    model = io.BytesIO()
-    settings = {
-        "model_type": "bpe",
-        "vocab_size": 420,
-        "byte_fallback": True,
-        "character_coverage": 1.0,
-        "normalization_rule_name": "identity",
-        "remove_extra_whitespaces": False,
-        "minloglevel": 3,
-    }
-    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(CORPUS), model_writer=model, **settings | options)
-    return model.getvalue()
-
-
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random ChatGLM3 in the layout of `zai-org/chatglm3-6b`: pickled shards and their index."""
     directory = tmp_path_factory.mktemp("chatglm3")
-    weights = random_weights()
-    names = sorted(weights)
-    shards = {f"pytorch_model-0000{part + 1}-of-00002.bin": names[part::2] for part in range(2)}
-    for file, held in shards.items():
-        torch.save({name: weights[name] for name in held}, directory / file)
-    index = {"metadata": {}, "weight_map": {name: file for file, held in shards.items() for name in held}}
-    (directory / "pytorch_model.bin.index.json").write_text(json.dumps(index))
-    (directory / "config.json").write_text(json.dumps(RAW))
-    (directory / "tokenizer.model").write_bytes(train_sentencepiece())
+    write_chatglm(directory)
     return directory
 
 
@@ -121,7 +61,7 @@ def copied(checkpoint: Path, tmp_path: Path) -> Path:
 
 
 def rms_norm(x: Tensor, weight: Tensor) -> Tensor:
-    return x / (x.square().mean(-1, keepdim=True) + RAW["layernorm_epsilon"]).sqrt() * weight
+    return x / (x.square().mean(-1, keepdim=True) + CHATGLM["layernorm_epsilon"]).sqrt() * weight
 
 
 def rotate(x: Tensor, base: float) -> Tensor:
@@ -170,7 +110,7 @@ IDS = torch.arange(3, 480, 13)
 def test_logits_are_those_of_a_plain_forward_of_the_architecture(checkpoint: Path) -> None:
     model, _ = load_chatglm(checkpoint, "--lm_model", torch.float32)
     assert isinstance(model, GlmForCausalLM)
-    wanted = reference_logits(random_weights(), IDS)
+    wanted = reference_logits(chatglm_weights(), IDS)
     assert wanted.std() > 0.5
     # float32 sums in another order
     torch.testing.assert_close(model.eval()(IDS[None]).logits[0], wanted, rtol=1e-4, atol=1e-4)
@@ -178,17 +118,17 @@ def test_logits_are_those_of_a_plain_forward_of_the_architecture(checkpoint: Pat
 
 @torch.no_grad()
 def test_the_32k_variant_stretches_the_base_of_the_rotation(copied: Path) -> None:
-    (copied / "config.json").write_text(json.dumps({**RAW, "rope_ratio": 50}))
+    (copied / "config.json").write_text(json.dumps({**CHATGLM, "rope_ratio": 50}))
     model, _ = load_chatglm(copied, "--lm_model", torch.float32)
     logits = model.eval()(IDS[None]).logits[0]
-    torch.testing.assert_close(logits, reference_logits(random_weights(), IDS, 500_000.0), rtol=1e-4, atol=1e-4)
-    assert not torch.allclose(logits, reference_logits(random_weights(), IDS), atol=1e-2)
+    torch.testing.assert_close(logits, reference_logits(chatglm_weights(), IDS, 500_000.0), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(logits, reference_logits(chatglm_weights(), IDS), atol=1e-2)
 
 
 def test_safetensors_hold_the_same_model_as_pickled_shards(checkpoint: Path, copied: Path) -> None:
     for file in copied.glob("pytorch_model*"):
         file.unlink()
-    save_file(random_weights(), copied / "model.safetensors")
+    save_file(chatglm_weights(), copied / "model.safetensors")
     one, other = (load_chatglm(path, "--lm_model", torch.bfloat16)[0].state_dict() for path in (checkpoint, copied))
     assert one["model.layers.1.mlp.down_proj.weight"].dtype == torch.bfloat16
     assert all(torch.equal(one[name], other[name]) for name in one.keys() | other.keys())
@@ -264,12 +204,12 @@ def test_the_plain_directory_of_a_chatglm_model_loads_with_the_same_logits_and_p
 
 
 def edit_config(**values: object) -> Callable[[Path], object]:
-    return lambda path: (path / "config.json").write_text(json.dumps({**RAW, **values}))
+    return lambda path: (path / "config.json").write_text(json.dumps({**CHATGLM, **values}))
 
 
 def edit_weights(**values: Tensor | None) -> Callable[[Path], object]:
     def edit(directory: Path) -> None:
-        weights: dict[str, Any] = {**random_weights(), **values}
+        weights: dict[str, Any] = {**chatglm_weights(), **values}
         save_file(
             {name: value for name, value in weights.items() if value is not None}, directory / "model.safetensors"
         )
@@ -351,5 +291,5 @@ def test_the_sizes_of_chatglm3_6b_make_its_number_of_parameters() -> None:
     sizes = {"num_layers": 28, "padded_vocab_size": 65024, "hidden_size": 4096, "ffn_hidden_size": 13696}
     heads = {"num_attention_heads": 32, "kv_channels": 128, "seq_length": 8192}
     with torch.device("meta"):
-        model = GlmForCausalLM(glm_config({**RAW, **sizes, **heads}, "x"))
+        model = GlmForCausalLM(glm_config({**CHATGLM, **sizes, **heads}, "x"))
     assert sum(parameter.numel() for parameter in model.parameters()) == 6_243_584_000

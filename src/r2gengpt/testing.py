@@ -1,12 +1,12 @@
 """Tiny random parts in Hugging Face's formats, for our tests and yours. No network, nothing trained."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import (
     CONFIG_MAPPING,
     AutoModel,
@@ -27,7 +27,14 @@ LANGUAGE_MODELS: dict[str, dict[str, object]] = {
     "llama": {"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 2, "intermediate_size": 64},
     "gpt_neox": {"num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 64},
     "gpt2": {"num_attention_heads": 4, "num_hidden_layers": 2},
+    **{
+        kind: {"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 2, "intermediate_size": 64}
+        for kind in ("qwen2", "qwen3", "mistral", "phi3", "gemma3_text")
+    },
 }
+LANGUAGE_MODELS["gemma3_text"] |= {"head_dim": 8, "query_pre_attn_scalar": 8}
+LANGUAGE_MODELS["qwen3"] |= {"head_dim": 8}
+LANGUAGE_MODELS["phi3"] |= {"pad_token_id": None}  # its default id is beyond a small vocabulary
 VISION_MODELS: dict[str, dict[str, object]] = {
     "swin": {
         "image_size": 32,
@@ -57,11 +64,25 @@ VISION_MODELS: dict[str, dict[str, object]] = {
 }
 
 
-def tiny_tokenizer(kind: str = "gpt_neox", corpus: Iterable[str] = CORPUS) -> PreTrainedTokenizerFast:
+def tiny_tokenizer(
+    kind: str = "gpt_neox",
+    corpus: Iterable[str] = CORPUS,
+    *,
+    control: Sequence[str] = (),
+    chat_template: str | None = None,
+    **names: str | None,
+) -> PreTrainedTokenizerFast:
     """A small tokenizer trained here, of one of three classes.
 
     gpt_neox: byte-level BPE whose id 0 is `<|endoftext|>`, both BOS and EOS, no padding token. gpt2: the same, its
     end token last. llama: SentencePiece-like BPE with `<unk>`, `<s>`, `</s>` as ids 0, 1, 2 and byte fallback.
+
+    Args:
+        kind: the class.
+        corpus: what its words are learnt from.
+        control: special tokens to add, as tuned models have.
+        chat_template: in Jinja.
+        **names: bos_token, eos_token and the like where they differ from the class's.
     """
     if kind == "llama":
         tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
@@ -70,13 +91,13 @@ def tiny_tokenizer(kind: str = "gpt_neox", corpus: Iterable[str] = CORPUS) -> Pr
             [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
         )
         special = ["<unk>", "<s>", "</s>", *[f"<0x{byte:02X}>" for byte in range(256)]]
-        names = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+        names = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"} | names
     else:
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
         special = ["<|endoftext|>"] if kind == "gpt_neox" else []
-        names = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"}
+        names = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"} | names
     trainer = trainers.BpeTrainer(
         vocab_size=640,
         special_tokens=special,
@@ -88,7 +109,10 @@ def tiny_tokenizer(kind: str = "gpt_neox", corpus: Iterable[str] = CORPUS) -> Pr
         tokenizer.add_special_tokens(["<|endoftext|>"])
     if kind == "llama":
         tokenizer = _with_ordinary_bytes(tokenizer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **names)
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in control])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, chat_template=chat_template, **names
+    )
 
 
 def _with_ordinary_bytes(tokenizer: Tokenizer) -> Tokenizer:
@@ -99,11 +123,20 @@ def _with_ordinary_bytes(tokenizer: Tokenizer) -> Tokenizer:
 
 
 def tiny_language_model(
-    directory: Path, kind: str = "stablelm", *, width: int = 32, tokenizer: str | None = None
+    directory: Path,
+    kind: str = "stablelm",
+    *,
+    width: int = 32,
+    tokenizer: str | PreTrainedTokenizerFast | None = None,
 ) -> Path:
-    """Save a random causal language model and its tokenizer below `directory`; gives the path to load."""
+    """Save a random causal language model and its tokenizer (one, or a class of `tiny_tokenizer`) below `directory`.
+
+    Returns:
+        The path to load.
+    """
     target = directory / f"lm-{kind}"
-    words = tiny_tokenizer(tokenizer or {"llama": "llama", "gpt2": "gpt2"}.get(kind, "gpt_neox"))
+    words = tokenizer or {"llama": "llama", "gpt2": "gpt2"}.get(kind, "gpt_neox")
+    words = tiny_tokenizer(words) if isinstance(words, str) else words
     config = CONFIG_MAPPING[kind](
         vocab_size=len(words) + 7,
         hidden_size=width,

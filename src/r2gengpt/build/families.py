@@ -79,7 +79,7 @@ FAMILIES: Mapping[str, Family] = types.MappingProxyType(
             end_of_turn="<end_of_turn>",
         ),
         "glm": Family(
-            "ChatGLM3-6B, ChatGLM2-6B",
+            "ChatGLM3-6B",
             "the ChatGLM model licence: research is free, commercial use after registration",
             FUSED_UP,
             chat=f"<|user|>\n {USER_TURN}<|assistant|>",
