@@ -1,6 +1,9 @@
 """Which model a flag means: a checkpoint, a run, a plain directory, or the embedded default. Used by commands."""
 
+import importlib.util
+import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -10,8 +13,9 @@ import torch
 from r2gengpt.build import Built, load_directory
 from r2gengpt.checkpoint import EMBEDDED, find_checkpoint, load_checkpoint, read_settings
 from r2gengpt.cli.test import MOVABLE, merge_settings
-from r2gengpt.config import DecodeConfig, ModelConfig
+from r2gengpt.config import DecodeConfig, ModelConfig, TrainConfig
 from r2gengpt.errors import InputError
+from r2gengpt.generation.gather import Share
 
 
 def device_of(accelerator: str) -> str:
@@ -26,6 +30,26 @@ def device_of(accelerator: str) -> str:
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError(f"--accelerator {accelerator}: no CUDA device here")
     return device
+
+
+def shares(options: TrainConfig) -> AbstractContextManager[Share]:
+    """The processes of an evaluation: this one alone, or those for several devices, by Lightning as in training.
+
+    Raises:
+        InputError: the device is not there, or Lightning is not installed where several are asked for.
+    """
+    device, has_lightning = device_of(options.accelerator), importlib.util.find_spec("lightning") is not None
+    outside = any(os.environ.get(name, "1") != "1" for name in ("WORLD_SIZE", "SLURM_NTASKS"))
+    more_here = options.devices == "auto" and device == "cuda" and torch.cuda.device_count() > 1 and has_lightning
+    if options.devices in ("auto", "1") and options.num_nodes == 1 and not outside and not more_here:
+        return nullcontext(Share(0, 1, torch.device(device)))
+    if not has_lightning:
+        raise InputError(
+            f"--devices {options.devices}: needs lightning (pip install 'r2gengpt[train]'), or --devices 1"
+        )
+    from r2gengpt.training.processes import joined
+
+    return joined(options)
 
 
 def stored_decoding(built: Built) -> dict[str, Any]:

@@ -46,50 +46,58 @@ def evaluate_given(given: dict[str, Any], split: str, model: str | None = None, 
     from r2gengpt.cli.console import start_logging
 
     start_logging()
-    from r2gengpt.cli.models import device_of, load_model, locate_model
+    from r2gengpt.cli.models import load_model, locate_model, shares
     from r2gengpt.data.annotation import check_images, read_annotation
     from r2gengpt.data.files import check_writable
-    from r2gengpt.evaluation.run import Evaluation, evaluate
+    from r2gengpt.evaluation.run import Evaluation, check_references, predict_studies, write_evaluation
+    from r2gengpt.generation.gather import agreed
     from r2gengpt.metrics.table import score_table
 
     options = bridge.make(TrainConfig, given)
-    if model is not None and options.start_from is not None:
-        raise InputError(f"--model {model} and --ckpt_file {options.start_from} both name the model: give one")
-    named = model or options.start_from
-    if named is None:
-        raise InputError("--ckpt_file is needed: the checkpoint directory to test (or --model)")
-    flag = "--ckpt_file" if model is None else "--model"
+    named, flag = named_model(options, model)
     _, settings = locate_model(named, flag, given)
     data = bridge.make(DataConfig, settings)
     splits = read_annotation(data.annotation, data.base_dir, (split,))
     studies = limited(splits[split], options.limit_test_batches, data.test_batch_size)
     check_images(studies)
+    check_references(studies)
     beside = Path() if named == "embedded" else Path(named)
     target = Path(output) if output is not None else beside / f"results-{split}"
     check_writable(target, "--output")
-    device = device_of(options.accelerator)
-    built, settings, directory = load_model(named, flag, given)  # last: it may take minutes
-    built.model.to(device)
-    decode = bridge.make(DecodeConfig, settings)
-    plan = Evaluation(
-        studies,
-        train_reports(data),
-        data.dataset,
-        decode,
-        data.test_batch_size,
-        data.num_workers,
-        data.prefetch_factor,
-    )
-    provenance = {
-        "model": directory.name if named == "embedded" else named,
-        "vision encoder": settings["vision_model"],
-        "language model": settings["lm_model"],
-        "data": f"{data.annotation}, split {split}, {len(studies)} studies",
-        "decoding": ", ".join(f"{f.name} {getattr(decode, f.name)}" for f in fields(DecodeConfig)),
-    }
-    scores = evaluate(built, plan, target, provenance)
+    reports = train_reports(data)
+    with shares(options) as share:
+        built, settings, directory = agreed(lambda: load_model(named, flag, given))  # last: it may take minutes
+        built.model.to(share.device)
+        decode = bridge.make(DecodeConfig, settings)
+        reading = data.num_workers, data.prefetch_factor
+        plan = Evaluation(studies, reports, data.dataset, decode, data.test_batch_size, *reading)
+        predictions = predict_studies(built, plan, share.rank, share.world)
+        if share.rank:  # the first process has all predictions, and writes and speaks for all
+            return
+        provenance = {
+            "model": directory.name if named == "embedded" else named,
+            "vision encoder": settings["vision_model"],
+            "language model": settings["lm_model"],
+            "data": f"{data.annotation}, split {split}, {len(studies)} studies",
+            "decoding": ", ".join(f"{f.name} {getattr(decode, f.name)}" for f in fields(DecodeConfig)),
+        }
+        scores = write_evaluation(predictions, plan, target, provenance)
     print(score_table(scores))
     print(target / "report.html")
+
+
+def named_model(options: TrainConfig, model: str | None) -> tuple[str, str]:
+    """The checkpoint's name and the flag that gave it.
+
+    Raises:
+        InputError: none was named, or two.
+    """
+    if model is not None and options.start_from is not None:
+        raise InputError(f"--model {model} and --ckpt_file {options.start_from} both name the model: give one")
+    named = model or options.start_from
+    if named is None:
+        raise InputError("--ckpt_file is needed: the checkpoint directory to test (or --model)")
+    return named, "--ckpt_file" if model is None else "--model"
 
 
 def limited(studies: tuple[Any, ...], limit: float, batch_size: int) -> tuple[Any, ...]:

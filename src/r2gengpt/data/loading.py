@@ -147,9 +147,15 @@ def shuffled_batches(
 
 
 def sequential_batches(count: int, batch_size: int, *, rank: int = 0, world: int = 1) -> list[list[Key]]:
-    """The keys of an evaluation's batches for one rank: in order, every study once over all ranks."""
-    mine = range(rank, count, world)
-    return [[(0, index) for index in mine[at : at + batch_size]] for at in range(0, len(mine), batch_size)]
+    """The keys of an evaluation's batches for one rank: in order, every study once over all ranks.
+
+    Ranks take whole batches of the one order in turn, so that no study is padded otherwise than in one process.
+
+    >>> sequential_batches(5, 2, rank=0, world=2)
+    [[(0, 0), (0, 1)], [(0, 4)]]
+    """
+    starts = range(0, count, batch_size)[rank::world]
+    return [[(0, index) for index in range(at, min(at + batch_size, count))] for at in starts]
 
 
 class StudyLoader:

@@ -1,10 +1,11 @@
 """From a split of studies to predictions, scores and a report page. No training, no flags."""
 
 import functools
+import itertools
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from r2gengpt.errors import InputError
 from r2gengpt.evaluation.predictions import write_predictions
 from r2gengpt.evaluation.report_page import StudyRow, write_report_page
 from r2gengpt.generation.decode import predict
+from r2gengpt.generation.gather import agreed, gathered
 from r2gengpt.generation.prediction import Prediction
 from r2gengpt.metrics.protocols import PROTOCOLS
 from r2gengpt.metrics.score import Scores, score
@@ -41,38 +43,62 @@ class Evaluation:
     protocol: str = "clean"
 
 
-def predict_studies(built: Built, plan: Evaluation) -> list[Prediction]:
-    """A prediction for each study, in order, with a bar on stderr."""
+def predict_studies(built: Built, plan: Evaluation, rank: int = 0, world: int = 1) -> list[Prediction]:
+    """A prediction for each study, in order, with a bar on stderr.
+
+    Several processes take a batch each, bring the results together, and go on: all end with all predictions, those of
+    one process, and none works on for long after another one has ended.
+
+    Raises:
+        InputError: an image cannot be read, or lengths do not fit; in every process.
+    """
+    count = len(plan.studies)
     loader = StudyLoader(
         StudyDataset(plan.studies, built.processor, plan.dataset),
-        lambda _: sequential_batches(len(plan.studies), plan.batch_size),
+        lambda _: sequential_batches(count, plan.batch_size, rank=rank, world=world),
         functools.partial(prompt_batch, processor=built.processor),
         num_workers=plan.num_workers,
         prefetch_factor=plan.prefetch_factor,
     )
     decode = plan.decode.for_dataset(plan.dataset)
-    return list(tqdm(predict(built.model, built.processor, loader, decode), "reports", len(plan.studies)))
+    batches = iter(loader)
+    done: list[Prediction] = []
+    with tqdm(desc="reports", total=count, disable=rank > 0) as bar:
+        for first in range(0, -(-count // plan.batch_size), world):
+            seeded = replace(decode, decode_seed=decode.decode_seed + first + rank)  # by the batch's place in the set
+            following = itertools.islice(batches, 1)  # nothing where the last round has no batch for this process
+            mine = agreed(lambda: list(predict(built.model, built.processor, following, seeded)))  # noqa: B023
+            for found in gathered(mine):
+                done += found
+                bar.update(len(found))
+    return done
 
 
-def evaluate(built: Built, plan: Evaluation, directory: Path, provenance: Mapping[str, str]) -> Scores:
-    """Predict, score, and write predictions.jsonl, scores.json and report.html, each whole.
-
-    Args:
-        built: a model in eval mode.
-        plan: what to predict and how.
-        directory: where the three files go.
-        provenance: names and values to show on the page: model, data, settings.
+def check_references(studies: Sequence[Study]) -> None:
+    """Refuse, before anything is predicted, what could not be scored.
 
     Raises:
-        InputError: a study has no reference report.
+        InputError: no studies, or one without a reference report.
     """
-    without = [study.id for study in plan.studies if not study.report.strip()]
-    if without or not plan.studies:
+    without = [study.id for study in studies if not study.report.strip()]
+    if without or not studies:
         what = (
             f"{len(without)} studies have no report to score against, first {without[0]}" if without else "no studies"
         )
         raise InputError(f"--annotation: {what}")
-    predictions = predict_studies(built, plan)
+
+
+def write_evaluation(
+    predictions: Sequence[Prediction], plan: Evaluation, directory: Path, provenance: Mapping[str, str]
+) -> Scores:
+    """Score, and write predictions.jsonl, scores.json and report.html, each whole.
+
+    Args:
+        predictions: one for each study of the plan, in order.
+        plan: what was predicted and how.
+        directory: where the three files go.
+        provenance: names and values to show on the page: model, data, settings.
+    """
     scores = score(
         {prediction.id: prediction.prediction for prediction in predictions},
         {study.id: [study.report] for study in plan.studies},

@@ -1,8 +1,6 @@
 """The model under Lightning: steps, validation, optimizer. The mathematics are the model's and the metrics' own."""
 
-import itertools
 import math
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import lightning as L
@@ -15,6 +13,7 @@ from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
 from r2gengpt.data.loading import Batch
 from r2gengpt.errors import InputError, RunError
 from r2gengpt.generation.decode import predict
+from r2gengpt.generation.gather import gathered, in_batch_order
 from r2gengpt.generation.prediction import Prediction
 from r2gengpt.metrics.protocols import PROTOCOLS
 from r2gengpt.metrics.score import score
@@ -26,6 +25,14 @@ class ValidationBatch(NamedTuple):
 
     learn: Batch
     prompt: Batch
+
+
+class Validated(NamedTuple):
+    """What a validation batch gave: the sum of its token losses, how many tokens they are, and its predictions."""
+
+    loss: float
+    tokens: int
+    predictions: list[Prediction]
 
 
 def step_seed(seed: int, epoch: int, batch: int, rank: int) -> int:
@@ -72,12 +79,6 @@ def checkpoint_layers(language_model: Any) -> list[nn.Module]:
     return [module for module in language_model.modules() if getattr(module, "gradient_checkpointing", False)]
 
 
-def in_study_order(shards: Sequence[Sequence[Prediction]]) -> list[Prediction]:
-    """The processes' predictions as one process would have made them: study i was process i mod n's (see loading)."""
-    rows = itertools.zip_longest(*shards)
-    return [prediction for row in rows for prediction in row if prediction is not None]
-
-
 class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is untyped
     """Training and validation of one model.
 
@@ -99,8 +100,7 @@ class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is
         layers = self.train_settings.gradient_checkpointing
         self.checkpointed = checkpoint_layers(self.model.language_model) if layers else []
         self.strict_loading = False  # checkpoints hold trained tensors only
-        self.losses: list[Tensor] = []
-        self.predictions: list[Prediction] = []
+        self.validated: list[Validated] = []
         self.latest: dict[str, float] = {}
 
     @property
@@ -132,8 +132,9 @@ class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is
         if self.trainer.world_size == 1:
             return loss, loss.detach()
         tokens = (labels != IGNORE).sum().float()
-        sums, count = self.all_gather(torch.stack([loss.detach() * tokens, tokens])).sum(0)
-        return loss * (tokens * self.trainer.world_size / count), sums / count
+        sums = torch.stack([loss.detach() * tokens, tokens])
+        torch.distributed.all_reduce(sums)
+        return loss * (tokens * self.trainer.world_size / sums[1]), sums[0] / sums[1]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch, (), float32; over several processes its gradients average to the common batch's.
@@ -158,23 +159,18 @@ class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is
         """Keep the summed loss with its token count, and the predictions where scores need them."""
         labels = batch.learn.labels
         assert labels is not None
-        tokens = (labels != IGNORE).sum()
-        self.losses.append(torch.stack([self.model(**batch.learn.inputs()).loss * tokens, tokens.float()]))
-        if self.needs_text:
-            self.predictions += predict(self.model, self.built.processor, [batch.prompt], self.decode_settings)
+        tokens = int((labels != IGNORE).sum())
+        loss = float(self.model(**batch.learn.inputs()).loss) * tokens
+        prompts = [batch.prompt] if self.needs_text else []
+        predictions = list(predict(self.model, self.built.processor, prompts, self.decode_settings))
+        self.validated.append(Validated(loss, tokens, predictions))
 
     def on_validation_epoch_end(self) -> None:
         """Scores over all ranks, each study once, and the sum that chooses the best checkpoint."""
-        total = torch.stack(self.losses).sum(0)
-        predictions = self.predictions
-        self.losses, self.predictions = [], []
-        if self.trainer.world_size > 1:
-            total = self.all_gather(total).sum(0)
-            shards: list[Any] = [None] * self.trainer.world_size
-            torch.distributed.all_gather_object(shards, predictions)
-            predictions = in_study_order(shards)
-        self.latest = {"val_loss": float(total[0] / total[1])}
+        batches, self.validated = in_batch_order(gathered(self.validated)), []
+        self.latest = {"val_loss": sum(batch.loss for batch in batches) / sum(batch.tokens for batch in batches)}
         if self.needs_text:
+            predictions = [prediction for batch in batches for prediction in batch.predictions]
             self.latest |= validation_scores(predictions, self.data_settings.dataset)
         names, weights = self.train_settings.scorer_types, self.train_settings.weights
         keys = {name: name.lower() for name in names}
@@ -183,7 +179,7 @@ class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is
             weight * signs[name] * self.latest[keys[name]] for name, weight in zip(names, weights, strict=True)
         )
         if not self.trainer.sanity_checking:
-            self.log_dict(self.latest, prog_bar=False, rank_zero_only=True)
+            self.log_dict(self.latest, prog_bar=False, sync_dist=True, reduce_fx="max")  # the same in every process
 
     def configure_optimizers(self) -> Any:
         """AdamW over trained parameters, its rate set anew each optimizer step."""
@@ -204,11 +200,10 @@ class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is
 
 
 def validation_scores(predictions: list[Prediction], dataset: str) -> dict[str, float]:
-    """Scores by the default protocol, without intervals; a study that several ranks predicted counts once."""
-    unique = {prediction.id: prediction for prediction in predictions}
+    """Scores by the default protocol, without intervals."""
     scores = score(
-        {key: p.prediction for key, p in unique.items()},
-        {key: [p.reference] for key, p in unique.items()},
+        {p.id: p.prediction for p in predictions},
+        {p.id: [p.reference] for p in predictions},
         PROTOCOLS["clean"],
         dataset=dataset,
         resamples=0,

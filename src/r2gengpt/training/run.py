@@ -1,13 +1,12 @@
 """A whole training run: data, model, trainer, files. Each of them lives elsewhere; this joins them."""
 
-import contextlib
 import functools
 import json
 import logging
 import math
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from r2gengpt.build import Built, build_model, native_precision
+from r2gengpt.build import Built, build_model, native_precision, settled
 from r2gengpt.build.families import family_of
 from r2gengpt.checkpoint import find_checkpoint, flat_settings, load_delta, save_checkpoint
 from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
@@ -36,16 +35,22 @@ from r2gengpt.data.loading import (
     training_batch,
 )
 from r2gengpt.data.study import Study
-from r2gengpt.errors import InputError, RunError
+from r2gengpt.errors import InputError
 from r2gengpt.training.callbacks import BestCheckpoint, Progress, ResumeState
 from r2gengpt.training.card import model_card
 from r2gengpt.training.module import R2GenGPTModule, ValidationBatch
+from r2gengpt.training.processes import (
+    check_launch,
+    device_count,
+    flags,
+    gets_no_gradient,
+    quiet_lightning,
+    told_if_another_process_ends,
+)
 
 log = logging.getLogger("r2gengpt.training")
 Settings = tuple[ModelConfig, DataConfig, DecodeConfig, TrainConfig]
 RESUME, SUMMARY, RUN = "resume.ckpt", "summary.json", "run.json"
-LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo", "NCCL")
-"""Words of an error that a collective operation raises when another process is gone."""
 STATISTICS_IMAGES = 2048
 """Most training images that feature statistics are taken from; more change the mean by less than noise."""
 EXPECTED_WARNINGS = (
@@ -159,9 +164,11 @@ def make_loaders(
         learn,
         **reading,
     )
+    count = len(splits["val"])
+    size = min(data.val_batch_size, max(1, count // world))  # a batch for every process
     validation = StudyLoader(
         StudyDataset(splits["val"], processor, data.dataset),
-        lambda _: sequential_batches(len(splits["val"]), data.val_batch_size, rank=rank, world=world),
+        lambda _: sequential_batches(count, size, rank=rank, world=world),
         both,
         **reading,
     )
@@ -188,19 +195,20 @@ def set_feature_statistics(built: Built, dataset: StudyDataset) -> None:
     norm.set_statistics(mean.float(), (squares / count - mean.square()).clamp_min(0).sqrt().float())
 
 
-def make_trainer(settings: Settings, callbacks: list[Any]) -> L.Trainer:
-    """Lightning's trainer by the run's settings."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    observer = "lightning.fabric.strategies.launchers.subprocess_script"  # it says which process ended the others
-    logging.getLogger(observer).setLevel(logging.INFO)
+def make_trainer(settings: Settings, built: Built, callbacks: list[Any]) -> L.Trainer:
+    """Lightning's trainer by the run's settings.
+
+    Raises:
+        InputError: Lightning refuses the strategy or the devices, or `check_launch` does.
+    """
+    quiet_lightning()
     train = settings[3]
     logs = Path(train.savedmodel_path) / "logs"
     make = functools.partial(
         L.Trainer,
         accelerator=train.accelerator,
         strategy=train.strategy,
-        devices=train.devices if train.devices == "auto" else int(train.devices),
+        devices=device_count(train),
         num_nodes=train.num_nodes,
         precision=train.precision,
         max_epochs=train.max_epochs,
@@ -221,29 +229,11 @@ def make_trainer(settings: Settings, callbacks: list[Any]) -> L.Trainer:
     try:
         trainer = make()
     except (MisconfigurationException, ValueError) as error:
-        flags = f"--strategy {train.strategy} --accelerator {train.accelerator} --devices {train.devices}"
-        raise InputError(f"{flags}: {error}") from None
-    if isinstance(trainer.strategy, DDPStrategy) and not settings[0].vision_is_frozen:
-        trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)  # mask token and pooler get no gradient
+        raise InputError(f"{flags(train)}: {error}") from None
+    check_launch(train, trainer.strategy, trainer.world_size)
+    if isinstance(trainer.strategy, DDPStrategy) and gets_no_gradient(built):
+        trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
     return trainer
-
-
-@contextlib.contextmanager
-def told_if_another_process_ends(rank: int, world: int) -> Iterator[None]:
-    """Turn what the collective operations raise when a process is gone into one line.
-
-    Raises:
-        RunError: another process of the run ended.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        if world == 1 or isinstance(error, RunError) or not any(word in str(error) for word in LOST):
-            raise
-        raise RunError(
-            f"process {rank} of {world} lost another one: what that one wrote says why (nothing, if it was killed); "
-            "the same command again goes on from the last saved state"
-        ) from error
 
 
 def check_shares(splits: Mapping[str, Sequence[Study]], world: int) -> None:
@@ -268,6 +258,7 @@ def train(settings: Settings) -> Summary:
     if rank_zero_only.rank:
         logging.getLogger("r2gengpt").setLevel(logging.WARNING)
     options = replace(options, precision=native_precision(options.precision))
+    model_settings = settled(model_settings)
     settings = (model_settings, data, decode.for_dataset(data.dataset), options)
     splits = read_annotation(data.annotation, data.base_dir, ("train", "val"))
     for split, studies in splits.items():
@@ -294,7 +285,7 @@ def train(settings: Settings) -> Summary:
     with warnings.catch_warnings():
         for message in EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", message)
-        trainer = make_trainer(settings, callbacks)
+        trainer = make_trainer(settings, built, callbacks)
         count = sum(parameter.numel() for parameter in built.model.parameters() if parameter.requires_grad)
         log.info("%d trained parameters, %d training studies", count, len(splits["train"]))
         if resume is not None:
@@ -302,7 +293,8 @@ def train(settings: Settings) -> Summary:
         check_shares(splits, trainer.world_size)
         loaders = make_loaders(built, splits, settings, trainer.global_rank, trainer.world_size)
         module = R2GenGPTModule(built, settings, total_steps(len(loaders[0]), options))
-        with told_if_another_process_ends(trainer.global_rank, trainer.world_size):
+        then = "the same command again goes on from the last saved state"
+        with told_if_another_process_ends(trainer.global_rank, trainer.world_size, then):
             trainer.fit(module, *loaders, ckpt_path=resume, weights_only=True)
     summary = Summary(directory, best.scores, trainer.global_step, trainer.is_global_zero)
     if trainer.is_global_zero:
