@@ -91,13 +91,13 @@ def tiny_tokenizer(
             [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
         )
         special = ["<unk>", "<s>", "</s>", *[f"<0x{byte:02X}>" for byte in range(256)]]
-        names = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"} | names
+        names = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", **names}
     else:
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
         special = ["<|endoftext|>"] if kind == "gpt_neox" else []
-        names = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"} | names
+        names = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>", **names}
     trainer = trainers.BpeTrainer(
         vocab_size=640,
         special_tokens=special,
