@@ -44,25 +44,6 @@ def say(command: str, message: str) -> None:
     print(f"r2gengpt {command}: {' '.join(message.split())}", file=sys.stderr)
 
 
-SAVERS = {
-    "train": "--batch_size 1 --accumulate_grad_batches 6 (the same step, less at once), --quantization nf4 "
-    "--llm_use_lora True (frozen weights in 4 bits), --max_length 60 (shorter reports learnt)",
-    "test": "--test_batch_size 1, --beam_size 1 (one beam's cache), --quantization nf4 (weights in 4 bits)",
-    "generate": "--beam_size 1 (one beam's cache), --quantization nf4 (weights in 4 bits), --dtype bfloat16",
-}
-"""What saves memory, the mildest first, by command."""
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether Python, PyTorch's CPU allocator or a GPU said that memory is at an end; told by name and words."""
-    words = str(error).lower()
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or any(phrase in words for phrase in ("out of memory", "not enough memory", "can't allocate memory"))
-    )
-
-
 def run(command: str, argv: Sequence[str]) -> int:
     """Run one command and turn its errors into exit codes: 0 done, 2 the user's input is wrong, 1 our fault."""
     try:
@@ -75,9 +56,11 @@ def run(command: str, argv: Sequence[str]) -> int:
         say(command, str(error))
         return 1
     except (MemoryError, RuntimeError) as error:
+        from r2gengpt.cli.memory import is_out_of_memory, what_to_try
+
         if not is_out_of_memory(error):
             raise
-        say(command, f"out of memory; try in this order: {SAVERS.get(command, SAVERS['test'])}")
+        say(command, f"out of memory; try in this order: {what_to_try(command, argv)}")
         return 1
     except KeyboardInterrupt:
         say(command, "stopped")
