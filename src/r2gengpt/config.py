@@ -101,9 +101,9 @@ class ModelConfig:
         choices=("none", "standardize"),
     )
     quantization: str = option(
-        "none",
-        "frozen weights of the language model in 8 or 4 bits (needs bitsandbytes)",
-        choices=("none", "int8", "nf4", "fp4"),
+        "auto",
+        "frozen weights of the language model in 8 or 4 bits (needs bitsandbytes); auto: as the checkpoint holds them",
+        choices=("auto", "none", "int8", "nf4", "fp4"),
     )
     double_quant: bool = option(False, "4 bits: quantize the quantization's constants too")
     low_resource: bool = option(False, "the original's name for --quantization int8")
@@ -136,7 +136,7 @@ class ModelConfig:
                 "--freeze_vm False trains the whole vision encoder: --vis_use_lora True has nothing to add"
             )
         if self.low_resource:
-            if self.quantization not in ("none", "int8"):
+            if self.quantization not in ("auto", "int8"):
                 raise InputError(f"--low_resource True means int8, but --quantization is {self.quantization}: give one")
             object.__setattr__(self, "quantization", "int8")
             object.__setattr__(self, "low_resource", False)  # settled: a later --quantization need not undo two flags

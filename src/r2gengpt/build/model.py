@@ -27,8 +27,8 @@ from transformers import (
 from r2gengpt.build.chatglm import is_chatglm, load_chatglm
 from r2gengpt.build.embedded import resolve
 from r2gengpt.build.families import choose_prompt, family_of
-from r2gengpt.build.hub import hub_reason
 from r2gengpt.build.lora import add_lora
+from r2gengpt.build.quantization import cast_whole_weights, settle_quantization, with_compute_type
 from r2gengpt.config import ModelConfig
 from r2gengpt.errors import InputError
 from r2gengpt.model import R2GenGPTConfig, R2GenGPTForConditionalGeneration, R2GenGPTProcessor
@@ -103,9 +103,6 @@ def load_part(loader: Any, name: str, flag: str, **kwargs: Any) -> Any:
     try:
         return loader.from_pretrained(name, **kwargs)
     except UNREADABLE as error:
-        reason = None if path.exists() else hub_reason(error, name)
-        if reason is not None:
-            raise InputError(f"{flag} {name}: {reason}") from error
         reason = textwrap.shorten(str(error), 250, placeholder=" …") or type(error).__name__
         raise InputError(f"{flag} {name}: cannot be loaded: {reason}") from error
 
@@ -195,9 +192,21 @@ def text_part(lm_config: Any) -> dict[str, Any]:
     return {"config": text_config, "key_mapping": names}
 
 
-def own_device() -> int:
-    """Number of this process's GPU: its place among those that Lightning, torchrun or SLURM started on this machine."""
-    return int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0)
+def language_config(config: ModelConfig) -> Any:
+    """The library's configuration of the language model; None for ChatGLM, for which it has no class of its own."""
+    name = resolve(config.lm_model)
+    if is_chatglm(Path(name)):
+        return None
+    return load_part(AutoConfig, name, "--lm_model", trust_remote_code=config.trust_remote_code)
+
+
+def settled(config: ModelConfig) -> ModelConfig:
+    """The settings as they are written down: `quantization` is what the weights will be, never auto.
+
+    Raises:
+        InputError: no such language model, or its checkpoint holds weights of another form than the flag says.
+    """
+    return settle_quantization(config, language_config(config))
 
 
 def load_language(config: ModelConfig, dtype: torch.dtype) -> tuple[Any, Any]:
@@ -206,20 +215,26 @@ def load_language(config: ModelConfig, dtype: torch.dtype) -> tuple[Any, Any]:
     Raises:
         InputError: it cannot be loaded, weights are missing, or the tokenizer has more tokens than the embedding.
     """
-    name, flag = resolve(config.lm_model), "--lm_model"
+    name, flag, lm_config = resolve(config.lm_model), "--lm_model", language_config(config)
+    config = settle_quantization(config, lm_config)
     options: dict[str, Any] = {}
+    lies_quantized = getattr(lm_config, "quantization_config", None) is not None
     if config.quantization != "none":
-        options["quantization_config"] = quantization_config(config, dtype)
-        if torch.cuda.is_available():  # quantized weights cannot be moved later
-            options["device_map"] = {"": own_device()}
+        wanted = quantization_config(config, dtype)
+        own = {"config": with_compute_type(lm_config, dtype)} if lies_quantized else {}
+        options |= own or {"quantization_config": wanted}
+        if torch.cuda.is_available():  # quantized weights cannot be moved later; under DDP each rank has its own device
+            options["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0"))}
     if is_chatglm(Path(name)):  # the Auto classes would ask for the checkpoint's own code
         language_model, tokenizer = load_chatglm(Path(name), flag, dtype, **options)
     else:
         remote = config.trust_remote_code
-        options |= text_part(load_part(AutoConfig, name, flag, trust_remote_code=remote))
+        options |= text_part(lm_config)
         language_model = _load_weights(
             AutoModelForCausalLM, name, flag, dtype=dtype, trust_remote_code=remote, **options
         )
+        if lies_quantized:
+            cast_whole_weights(language_model, dtype)
         tokenizer = load_part(AutoTokenizer, name, flag, trust_remote_code=remote)
     rows = language_model.get_input_embeddings().weight.shape[0]
     words = max(tokenizer.get_vocab().values()) + 1

@@ -16,6 +16,7 @@ COMMANDS = {
     "prepare": "raw IU X-ray or MIMIC-CXR release to annotation.json",
     "convert": "original R2GenGPT .pth checkpoint to ours",
     "export": "trained checkpoint to one plain Hugging Face directory",
+    "quantize": "a language model once into 8 or 4 bits",
     "plan": "parameters and memory of a model, from its configuration alone",
     "pull": "fetch the embedded default model into the cache",
 }

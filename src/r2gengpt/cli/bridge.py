@@ -89,13 +89,13 @@ def _names(name: str) -> list[str]:
     return list(dict.fromkeys(f"--{form}" for n in every for form in (n, n.replace("_", "-"))))
 
 
-def add_flags(parser: argparse.ArgumentParser, configs: Iterable[type]) -> None:
-    """Add a flag for every field of the dataclasses, one help group each, and `--config`."""
+def add_flags(parser: argparse.ArgumentParser, configs: Iterable[type], only: Sequence[str] | None = None) -> None:
+    """Add a flag for every field of the dataclasses (those named in `only`), one help group each, and `--config`."""
     parser.add_argument("--config", metavar="FILE", help="JSON file of the same names; flags win over it")
     for config in configs:
         group = parser.add_argument_group((config.__doc__ or config.__name__).splitlines()[0].rstrip("."))
         hints = typing.get_type_hints(config)
-        for f in fields(config):
+        for f in [f for f in fields(config) if only is None or f.name in only]:
             kind = _kind(hints[f.name])
             shown = " ".join(map(str, f.default)) if isinstance(f.default, tuple) else f.default
             convert: Callable[[str], Any] = kind.convert

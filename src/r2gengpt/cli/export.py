@@ -28,7 +28,7 @@ def main(argv: list[str]) -> None:
     bridge.add_flags(parser, (ModelConfig, DecodeConfig))
     space = bridge.parse(parser, argv)
     given = bridge.given_values(space, (ModelConfig, DecodeConfig))
-    if given.get("low_resource") or given.get("quantization", "none") != "none":
+    if given.get("low_resource") or given.get("quantization", "none") not in ("auto", "none"):
         flag = "--low_resource True" if given.get("low_resource") else f"--quantization {given['quantization']}"
         raise InputError(f"{flag}: quantized weights cannot be exported; leave the flag out")
     output = Path(space.output)
@@ -43,15 +43,32 @@ def main(argv: list[str]) -> None:
 
     check_writable(output, "--output")
     directory = EMBEDDED if space.model == "embedded" else find_checkpoint(space.model, "--model")
-    if "quantization" in read_settings(directory, "--model"):
+    stored = read_settings(directory, "--model")
+    if "quantization" in stored:
         given |= {
-            "quantization": "none",
+            "quantization": "auto",
             "double_quant": False,
             "low_resource": False,
         }  # perhaps trained quantized, always written in full
+        check_whole_weights({**stored, **given})
     built, settings, source = load_model(space.model, "--model", given)
     export(built, settings, source, output, merge=space.merge)
     print(output)
+
+
+def check_whole_weights(settings: Mapping[str, Any]) -> None:
+    """Refuse a language model that lies there in 8 or 4 bits: LoRA cannot be folded into it without loss.
+
+    Raises:
+        InputError: it does.
+    """
+    from r2gengpt.build import settled
+
+    config = bridge.make(ModelConfig, settings)
+    if (form := settled(config).quantization) != "none":
+        raise InputError(
+            f"--lm_model {config.lm_model}: holds {form} weights, which LoRA cannot be merged into; name the full ones"
+        )
 
 
 def export(built: "Built", settings: Mapping[str, Any], source: Path, output: Path, *, merge: bool = True) -> None:

@@ -1,0 +1,70 @@
+"""Which form a checkpoint's weights are in already, and what --quantization then means. Quantizes nothing itself."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from r2gengpt.config import ModelConfig
+from r2gengpt.errors import InputError
+
+
+def stored_quantization(lm_config: Any, source: str) -> tuple[str, bool] | None:
+    """The form of a checkpoint's weights and whether their constants are quantized too; None where they are whole.
+
+    Args:
+        lm_config: the library's configuration of the checkpoint.
+        source: flag and name, for the error.
+
+    Raises:
+        InputError: the weights were quantized by something else than bitsandbytes.
+    """
+    stored = getattr(lm_config, "quantization_config", None)
+    if stored is None:
+        return None
+    values: dict[str, Any] = stored if isinstance(stored, dict) else stored.to_dict()
+    if values.get("load_in_8bit"):
+        return "int8", False
+    if values.get("load_in_4bit"):
+        return str(values.get("bnb_4bit_quant_type", "fp4")), bool(values.get("bnb_4bit_use_double_quant"))
+    method = values.get("quant_method")
+    raise InputError(f"{source}: its weights are quantized by {method}; only bitsandbytes' int8, nf4 and fp4 are read")
+
+
+def settle_quantization(config: ModelConfig, lm_config: Any) -> ModelConfig:
+    """The settings with `quantization` and `double_quant` as the weights will be in memory: never auto.
+
+    Args:
+        config: auto stands for what the checkpoint holds.
+        lm_config: the library's configuration of the language model, None where it has none (ChatGLM).
+
+    Raises:
+        InputError: the checkpoint holds quantized weights of another form than the flag says.
+    """
+    source = f"--lm_model {config.lm_model}"
+    stored = stored_quantization(lm_config, source)
+    if stored is None:
+        return replace(config, quantization="none") if config.quantization == "auto" else config
+    form, double = stored
+    if config.quantization not in ("auto", form):
+        raise InputError(f"--quantization {config.quantization}: {source} holds {form} weights")
+    if config.double_quant and not double:
+        raise InputError(f"--double_quant True: {source} holds {form} weights without it")
+    return replace(config, quantization=form, double_quant=double)
+
+
+def with_compute_type(lm_config: Any, compute: torch.dtype) -> Any:
+    """The configuration of a checkpoint of 4-bit weights whose products are taken in `compute`; changed in place."""
+    if lm_config.quantization_config.get("load_in_4bit"):
+        lm_config.quantization_config["bnb_4bit_compute_dtype"] = str(compute).removeprefix("torch.")
+    return lm_config
+
+
+def cast_whole_weights(language_model: Any, dtype: torch.dtype) -> None:
+    """What is not quantized into `dtype`, in place: the library leaves norms as they lie in a quantized checkpoint.
+
+    Weights that have the type already stay the mapped file's.
+    """
+    for parameter in language_model.parameters():
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype)
