@@ -27,6 +27,7 @@ from transformers import (
 from r2gengpt.build.chatglm import is_chatglm, load_chatglm
 from r2gengpt.build.embedded import resolve
 from r2gengpt.build.families import choose_prompt, family_of
+from r2gengpt.build.hub import hub_reason
 from r2gengpt.build.lora import add_lora
 from r2gengpt.build.quantization import cast_whole_weights, settle_quantization, with_compute_type
 from r2gengpt.config import ModelConfig
@@ -103,6 +104,9 @@ def load_part(loader: Any, name: str, flag: str, **kwargs: Any) -> Any:
     try:
         return loader.from_pretrained(name, **kwargs)
     except UNREADABLE as error:
+        reason = None if path.exists() else hub_reason(error, name)
+        if reason is not None:
+            raise InputError(f"{flag} {name}: {reason}") from error
         reason = textwrap.shorten(str(error), 250, placeholder=" …") or type(error).__name__
         raise InputError(f"{flag} {name}: cannot be loaded: {reason}") from error
 
@@ -209,6 +213,11 @@ def settled(config: ModelConfig) -> ModelConfig:
     return settle_quantization(config, language_config(config))
 
 
+def own_device() -> int:
+    """Number of this process's GPU: its place among those that Lightning, torchrun or SLURM started on this machine."""
+    return int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0)
+
+
 def load_language(config: ModelConfig, dtype: torch.dtype) -> tuple[Any, Any]:
     """The language model and its tokenizer.
 
@@ -223,8 +232,8 @@ def load_language(config: ModelConfig, dtype: torch.dtype) -> tuple[Any, Any]:
         wanted = quantization_config(config, dtype)
         own = {"config": with_compute_type(lm_config, dtype)} if lies_quantized else {}
         options |= own or {"quantization_config": wanted}
-        if torch.cuda.is_available():  # quantized weights cannot be moved later; under DDP each rank has its own device
-            options["device_map"] = {"": int(os.environ.get("LOCAL_RANK", "0"))}
+        if torch.cuda.is_available():  # quantized weights cannot be moved later
+            options["device_map"] = {"": own_device()}
     if is_chatglm(Path(name)):  # the Auto classes would ask for the checkpoint's own code
         language_model, tokenizer = load_chatglm(Path(name), flag, dtype, **options)
     else:
