@@ -1,6 +1,7 @@
 """The processes of a run: started or joined by Lightning, and what is said when one is lost. No training step."""
 
 import contextlib
+import importlib.util
 import logging
 import os
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
+from lightning.pytorch.strategies import StrategyRegistry
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from r2gengpt.build import Built
@@ -16,6 +18,10 @@ from r2gengpt.config import TrainConfig
 from r2gengpt.errors import InputError, RunError
 from r2gengpt.generation.gather import Share
 
+SHARDED = ("fsdp", "deepspeed_stage_3")
+"""Strategies, by the start of their names, that leave each process a part of every weight."""
+ONE_START = ("ddp_spawn", "ddp_fork", "ddp_notebook")
+"""Strategies that copy a process which has made its loaders already: each copy would train on the first one's share."""
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo", "NCCL")
 """Words of an error that a collective operation raises when another process is gone."""
 
@@ -23,6 +29,30 @@ LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", 
 def flags(options: TrainConfig) -> str:
     """The flags that say where a run takes place, for errors."""
     return f"--strategy {options.strategy} --accelerator {options.accelerator} --devices {options.devices}"
+
+
+def check_strategy(options: TrainConfig) -> None:
+    """Refuse, before anything is loaded, strategies that are none, lack their library or cannot work here.
+
+    Raises:
+        InputError: with what to install or to choose.
+    """
+    name = options.strategy
+    if name == "auto":
+        return
+    if name.startswith(SHARDED):
+        raise InputError(
+            f"--strategy {name}: leaves every process a part of each weight, but checkpoints and the reports of "
+            "validation need whole ones: choose ddp, with --quantization nf4 where memory is short"
+        )
+    if name.startswith(ONE_START):
+        raise InputError(f"--strategy {name}: processes must start with the command itself: choose ddp")
+    known = StrategyRegistry.available_strategies()
+    if name not in known:
+        usable = [word for word in known if not word.startswith((*SHARDED, *ONE_START))]
+        raise InputError(f"--strategy {name}: choose from auto, {', '.join(usable)}")
+    if name.startswith("deepspeed") and importlib.util.find_spec("deepspeed") is None:
+        raise InputError(f"--strategy {name}: needs DeepSpeed (pip install deepspeed), or choose ddp")
 
 
 def device_count(options: TrainConfig) -> str | int:
