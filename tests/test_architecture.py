@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "generation": MIDDLE,
     "checkpoint": {*MIDDLE, "build", "generation"},
     "original": HIGH,
-    "training": HIGH,
+    "training": {*HIGH, "original"},
     "evaluation": HIGH,
     "serving": HIGH,
     "batch": {*HIGH, "evaluation"},

@@ -17,7 +17,9 @@ def main(argv: list[str]) -> None:
     """Parse and run; prints the report, or JSON with its provenance."""
     parser = bridge.Parser(prog="r2gengpt generate", allow_abbrev=False, description=__doc__)
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="PNG or JPEG files: the views of ONE study")
-    parser.add_argument("--model", default="embedded", metavar="DIR", help="trained model (default: embedded)")
+    parser.add_argument(
+        "--model", default="embedded", metavar="DIR", help="trained model, or an original .pth (default: embedded)"
+    )
     parser.add_argument("--format", default="text", choices=("text", "json"), help="what is printed")
     parser.add_argument("--stream", nargs="?", const=True, default=False, type=bridge.parse_bool, metavar="BOOL",
                         help="print words as they are written (one beam)")  # fmt: skip
@@ -36,6 +38,7 @@ def main(argv: list[str]) -> None:
     from r2gengpt.cli.console import start_logging
 
     start_logging()
+    from r2gengpt.build import place
     from r2gengpt.cli.models import device_of, load_model
     from r2gengpt.data.loading import StudyDataset, prompt_batch
     from r2gengpt.data.study import Study
@@ -44,7 +47,7 @@ def main(argv: list[str]) -> None:
     built, settings, directory = load_model(space.model, "--model", given)
     dataset = settings.get("dataset", "plain")
     decode = bridge.make(DecodeConfig, settings).for_dataset(dataset)
-    built.model.to(device_of(space.accelerator))
+    place(built.model, device_of(space.accelerator))
     study = StudyDataset([Study("study", tuple(paths))], built.processor, dataset)  # read as in training and testing
     batch = prompt_batch([study[(0, 0)]], built.processor)
     live = space.stream and space.format == "text"

@@ -1,4 +1,4 @@
-"""Which model a flag means: a checkpoint, a run, a plain directory, or the embedded default. Used by commands."""
+"""Which model a flag means: checkpoint, run, plain directory, original file, or the embedded default. For commands."""
 
 import importlib.util
 import os
@@ -16,6 +16,8 @@ from r2gengpt.cli.test import MOVABLE, merge_settings
 from r2gengpt.config import DecodeConfig, ModelConfig, TrainConfig
 from r2gengpt.errors import InputError
 from r2gengpt.generation.gather import Share
+from r2gengpt.original.convert import all_settings, is_original, load_original
+from r2gengpt.original.read import read_original
 
 
 def device_of(accelerator: str) -> str:
@@ -52,6 +54,10 @@ def shares(options: TrainConfig) -> AbstractContextManager[Share]:
     return joined(options)
 
 
+HERE = {"dtype": "auto", "device_map": "none", "offload_folder": None, "max_memory": ()}
+"""How weights are held, by default: a matter of this machine, not of the one that trained."""
+
+
 def stored_decoding(built: Built) -> dict[str, Any]:
     """The decode settings in a whole model's generation_config.json, under our names; those it leaves open are out."""
     names = {"num_beams": "beam_size", **{f.name: f.name for f in fields(DecodeConfig)}}
@@ -60,11 +66,15 @@ def stored_decoding(built: Built) -> dict[str, Any]:
 
 
 def locate_model(name: str, flag: str, given: Mapping[str, Any]) -> tuple[Path, dict[str, Any]]:
-    """The model's directory, and the settings it was trained with under those given. Loads no weights.
+    """The model's directory (or original file), and the settings it was trained with under those given.
+
+    No model is built.
 
     Raises:
         InputError: no model there, or flags that contradict it.
     """
+    if is_original(name):
+        return Path(name), {**given, **all_settings(read_original(Path(name)), given, Path(name))}
     directory = EMBEDDED if name == "embedded" else find_checkpoint(name, flag)
     stored = read_settings(directory, flag)
     if stored.get("model_type") != "r2gengpt":
@@ -76,15 +86,19 @@ def locate_model(name: str, flag: str, given: Mapping[str, Any]) -> tuple[Path, 
 
 
 def load_model(name: str, flag: str, given: Mapping[str, Any]) -> tuple[Built, dict[str, Any], Path]:
-    """The model in eval mode, its settings under those given, and its directory.
+    """The model in eval mode, its settings under those given, and its directory (or original file).
 
     Raises:
         InputError: as `locate_model`, or parts that cannot be loaded.
     """
+    if is_original(name):
+        built, settings, _ = load_original(Path(name), given)
+        built.model.eval()
+        return built, {**given, **settings}, Path(name)
     directory, settings = locate_model(name, flag, given)
     if settings.get("model_type") == "r2gengpt":
         built = load_directory(directory, dtype=given.get("dtype", "auto"))
         return built, {**stored_decoding(built), **settings}, directory
     changes = {key: settings[key] for key in MOVABLE if key in given}
-    built, _ = load_checkpoint(directory, flag, **{"dtype": "auto", **changes})
+    built, _ = load_checkpoint(directory, flag, **{**HERE, **changes})
     return built, settings, directory

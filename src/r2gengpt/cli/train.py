@@ -1,5 +1,7 @@
 """`r2gengpt train`: flags to a training run. With --test or --validate it scores instead, as the original does."""
 
+from pathlib import Path
+
 from r2gengpt.cli import bridge
 from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
 
@@ -22,8 +24,11 @@ def main(argv: list[str]) -> None:
     from r2gengpt.cli.console import start_logging
 
     start_logging()
+    from r2gengpt.original.convert import is_original, training_settings
     from r2gengpt.training.run import train
 
+    if options.start_from is not None and is_original(options.start_from):
+        settings = (training_settings(Path(options.start_from), given), *settings[1:])
     summary = train(settings)  # type: ignore[arg-type]  # made from CONFIGS, in order
     if summary.is_first:
         print(summary.checkpoint)

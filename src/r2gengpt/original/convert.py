@@ -1,4 +1,4 @@
-"""An original checkpoint to a directory of ours, checked against the model it belongs to. Reading it is `read`'s."""
+"""An original checkpoint as a model of ours, loaded or written as a directory. Reading the file is `read`'s."""
 
 import json
 import logging
@@ -9,9 +9,10 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from torch import nn
 
 from r2gengpt import __version__
-from r2gengpt.build import Built, build_model
+from r2gengpt.build import Built, build_model, settled
 from r2gengpt.checkpoint import DELTA, flat_settings, put_tensors, save_checkpoint
 from r2gengpt.config import ModelConfig
 from r2gengpt.data.files import check_writable, whole_directory
@@ -57,6 +58,74 @@ def end_symbol(end_sym: str | None, built: Built) -> str | None:
     return None
 
 
+def is_original(name: str) -> bool:
+    """Whether a flag's value means a file of the original's and no directory of ours."""
+    return name.endswith(".pth") and not Path(name).is_dir()
+
+
+def all_settings(original: Original, given: Mapping[str, Any], source: Path) -> dict[str, Any]:
+    """Settings of model, data and decoding: the file's under the user's.
+
+    `end_sym` is the file's, even where it is none of this language model's tokens (`load_original` sees to that).
+
+    Raises:
+        InputError: as `model_settings`, or a value that is refused.
+    """
+    values = {**original.settings, **given}
+    others = [config(**{f.name: values[f.name] for f in fields(config) if f.name in values}) for config in CONFIGS[1:]]
+    return flat_settings(model_settings(original, given, source), *others)
+
+
+def training_settings(source: Path, given: Mapping[str, Any]) -> ModelConfig:
+    """The model's settings of a run that starts from an original file: those it was trained with, under the user's.
+
+    Raises:
+        InputError: as `read_original` and `model_settings`.
+    """
+    return _own_end_symbol(model_settings(read_original(source), given, source), given)
+
+
+def _own_end_symbol(config: ModelConfig, given: Mapping[str, Any]) -> ModelConfig:
+    """Llama's own end token, the original's default, is not written down: other language models have another."""
+    return replace(config, end_sym=None) if "end_sym" not in given and config.end_sym == "</s>" else config
+
+
+def put_original(model: nn.Module, source: Path) -> None:
+    """Put an original file's tensors into a model built from the same settings.
+
+    Raises:
+        InputError: as `read_original`; tensors that do not fit.
+    """
+    put_tensors(model, read_original(source).tensors, str(source), MISFIT)
+
+
+def load_original(source: Path, given: Mapping[str, Any], *, hint: str = "") -> tuple[Built, dict[str, Any], Original]:
+    """The model of an original file with its tensors in it, its settings, and what the file holds.
+
+    Args:
+        source: the `.pth` file.
+        given: settings that stand for those in the file.
+        hint: what else can be done where a part cannot be loaded, for the error.
+
+    Raises:
+        InputError: the file is not what it should be, the parts cannot be loaded or do not fit.
+    """
+    original = read_original(source)
+    settings = all_settings(original, given, source)
+    config = ModelConfig(**{f.name: settings[f.name] for f in fields(ModelConfig)})
+    from_file = "end_sym" not in given
+    try:
+        built = build_model(replace(config, end_sym=None) if from_file else config)
+    except InputError as error:
+        raise InputError(f"{error}{hint}") from error
+    put_tensors(built.model, original.tensors, str(source), MISFIT)
+    if from_file:
+        config = replace(config, end_sym=end_symbol(config.end_sym, built))
+        built.processor.end_sym = config.end_sym
+    config = settled(config)
+    return built, {**settings, **flat_settings(config)}, original
+
+
 def convert_original(
     source: Path, directory: Path, given: Mapping[str, Any], *, check: bool, card: Card
 ) -> dict[str, Any]:
@@ -76,32 +145,16 @@ def convert_original(
     if directory.exists():
         raise InputError(f"--output {directory}: exists already")
     check_writable(directory, "--output")
-    original = read_original(source)
-    model_config = model_settings(original, given, source)
-    values = {**original.settings, **given}
-    others = [config(**{f.name: values[f.name] for f in fields(config) if f.name in values}) for config in CONFIGS[1:]]
-    from_file = "end_sym" not in given
     if not check:
-        if from_file and model_config.end_sym == "</s>":  # Llama's own end token, the original's default
-            model_config = replace(model_config, end_sym=None)
-        settings = flat_settings(model_config, *others)
+        original = read_original(source)
+        config = _own_end_symbol(model_settings(original, given, source), given)
+        settings = {**all_settings(original, given, source), **flat_settings(config)}
         _write_unchecked(directory, original, settings, card)
         return settings
-    built = _build(replace(model_config, end_sym=None) if from_file else model_config)
-    put_tensors(built.model, original.tensors, str(source), MISFIT)
-    if from_file:
-        model_config = replace(model_config, end_sym=end_symbol(model_config.end_sym, built))
-        built.processor.end_sym = model_config.end_sym
-    settings = flat_settings(model_config, *others)
+    hint = " (--check False converts without the model's parts)"
+    built, settings, original = load_original(source, given, hint=hint)
     save_checkpoint(directory, built, settings, card(settings, original))
     return settings
-
-
-def _build(config: ModelConfig) -> Built:
-    try:
-        return build_model(config)
-    except InputError as error:
-        raise InputError(f"{error} (--check False converts without the model's parts)") from error
 
 
 def _write_unchecked(directory: Path, original: Original, settings: dict[str, Any], card: Card) -> None:

@@ -29,9 +29,13 @@ PREFIXES = (
     ("llama_model.base_model.model.", "language_model."),
     ("llama_model.", "language_model."),
     ("llama_proj.", "projector.linear."),
+    ("lm_model.base_model.model.", "language_model."),
+    ("lm_model.", "language_model."),
+    ("lm_proj.", "projector.linear."),
     ("layer_norm.", "projector.norm."),
 )
-"""The original's module → ours; the longer forms are PEFT's, which wraps the part it puts LoRA into."""
+"""The original's module → ours. The longer forms are PEFT's, which wraps the part it puts LoRA into; `lm_` stands for
+`llama_` where the original was carried over to another language model."""
 
 READABLE: list[Any] = [
     argparse.Namespace,
@@ -78,10 +82,12 @@ def unpickle(path: Path) -> dict[str, Any]:
         InputError: no such file, not an original checkpoint, or it names code (which).
     """
     try:
-        with path.open("rb") as stream, torch.serialization.safe_globals(READABLE):
-            content = torch.load(stream, map_location="cpu", weights_only=True)
+        stream = path.open("rb")
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from None
+    try:
+        with stream, torch.serialization.safe_globals(READABLE):
+            content = torch.load(stream, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged or hostile file does to the reader is the file's fault
         named = re.search(r"GLOBAL (\S+)", str(error))
         if named:

@@ -36,12 +36,12 @@ from r2gengpt.data.loading import (
 )
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
+from r2gengpt.original.convert import is_original, put_original
 from r2gengpt.training.callbacks import BestCheckpoint, Progress, ResumeState
 from r2gengpt.training.card import model_card
 from r2gengpt.training.module import R2GenGPTModule, ValidationBatch
 from r2gengpt.training.processes import (
     check_launch,
-    check_strategy,
     device_count,
     flags,
     gets_no_gradient,
@@ -258,7 +258,6 @@ def train(settings: Settings) -> Summary:
     model_settings, data, decode, options = settings
     if rank_zero_only.rank:
         logging.getLogger("r2gengpt").setLevel(logging.WARNING)
-    check_strategy(options)
     options = replace(options, precision=native_precision(options.precision))
     model_settings = settled(model_settings)
     settings = (model_settings, data, decode.for_dataset(data.dataset), options)
@@ -271,7 +270,9 @@ def train(settings: Settings) -> Summary:
     resume = open_run(settings)
     torch.manual_seed(options.seed)
     built = build_model(model_settings, precision=options.precision)
-    if options.start_from is not None:
+    if options.start_from is not None and is_original(options.start_from):
+        put_original(built.model, Path(options.start_from))
+    elif options.start_from is not None:
         load_delta(built.model, find_checkpoint(options.start_from, "--ckpt_file"), "--ckpt_file")
     if resume is None:
         set_feature_statistics(built, StudyDataset(splits["train"], built.processor, data.dataset))
