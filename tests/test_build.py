@@ -225,7 +225,7 @@ def test_a_part_whose_files_disagree_is_refused(
 @pytest.mark.parametrize("flag", ["lm_model", "vision_model"])
 def test_a_hub_name_without_a_hub_is_one_line_that_names_the_flag(flag: str, tiny_parts: Path) -> None:
     message = refusal(tiny_parts, **{flag: "nobody/no-such-model"})
-    assert message.startswith(f"--{flag} nobody/no-such-model: cannot be loaded: ")
+    assert message.startswith(f"--{flag} nobody/no-such-model: is not in the cache ")
 
 
 def test_an_encoder_in_place_of_a_language_model_is_refused(tiny_parts: Path) -> None:
