@@ -42,6 +42,7 @@ from r2gengpt.training.card import model_card
 from r2gengpt.training.module import R2GenGPTModule, ValidationBatch
 from r2gengpt.training.processes import (
     check_launch,
+    check_strategy,
     device_count,
     flags,
     gets_no_gradient,
@@ -258,6 +259,7 @@ def train(settings: Settings) -> Summary:
     model_settings, data, decode, options = settings
     if rank_zero_only.rank:
         logging.getLogger("r2gengpt").setLevel(logging.WARNING)
+    check_strategy(options)
     options = replace(options, precision=native_precision(options.precision))
     model_settings = settled(model_settings)
     settings = (model_settings, data, decode.for_dataset(data.dataset), options)
