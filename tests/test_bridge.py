@@ -39,9 +39,8 @@ def sample(default: Any) -> tuple[list[str], Any]:
     if isinstance(default, bool):
         return [str(not default)], not default
     if isinstance(default, tuple):
-        return ["0.25", "0.75"] if isinstance(default[0], float) else ["one", "two"], (
-            (0.25, 0.75) if isinstance(default[0], float) else ("one", "two")
-        )
+        words = ["0.25", "0.75"] if default and isinstance(default[0], float) else ["one", "two"]
+        return words, (0.25, 0.75) if words[0] == "0.25" else ("one", "two")
     if isinstance(default, int | float):
         return ["3"], type(default)(3)
     return ["3"], None  # a text or a number, by the field's type
@@ -50,7 +49,8 @@ def sample(default: Any) -> tuple[list[str], Any]:
 @pytest.mark.parametrize("dashes", [False, True], ids=["under_scores", "dashes"])
 @pytest.mark.parametrize(("config", "name"), FIELDS)
 def test_every_setting_is_a_flag_in_both_spellings(config: type, name: str, dashes: bool) -> None:
-    words, value = sample(config.__dataclass_fields__[name].default)
+    is_switch = config.__dataclass_fields__[name].type == bool | None  # whose default says neither
+    words, value = (["True"], True) if is_switch else sample(config.__dataclass_fields__[name].default)
     found = given(f"--{name.replace('_', '-') if dashes else name}", *words)
     assert list(found) == [name]
     assert found[name] == value if value is not None else found[name] in ("3", 3, 3.0)

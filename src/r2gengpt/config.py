@@ -5,6 +5,7 @@ Defaults are the original's (configs/config.py) where it has the flag; a differi
 """
 
 import math
+import re
 import types
 import typing
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ DEFAULT_INSTRUCTION = "Generate a comprehensive and detailed diagnosis report fo
 ALIGNMENTS = {"shallow": (True, False), "delta": (True, True), "deep": (False, False)}
 """Alignment → (freeze_vm, vis_use_lora), as the original's paper names them (arXiv 2309.09812, section 2.3)."""
 
+MEMORY_LIMIT = re.compile(r"([0-9]{1,3}|cpu)=([0-9]{1,6}(?:GiB|MiB|KiB|GB|MB|KB))")
+"""A device, and a size in the words that accelerate reads."""
 TEMPLATES = ("auto", "plain", "chat")
 
 
@@ -112,6 +115,16 @@ class ModelConfig:
         "frozen weights in memory; auto: bfloat16 where --precision or the device has it, else float32",
         choices=("auto", "float32", "bfloat16", "float16"),
     )
+    device_map: str = option(
+        "none",
+        "layers of the language model: none, on one device; auto, spread over all devices, then memory, then "
+        "--offload_folder (not in training)",
+        choices=("none", "auto"),
+    )
+    offload_folder: str | None = option(None, "--device_map auto: layers that fit nowhere else are read from disk")
+    max_memory: tuple[str, ...] = option(
+        (), "--device_map auto: most to take, as 0=20GiB cpu=8GiB (a number is a GPU); none: what is free"
+    )
     template: str = option(
         "auto",
         "prompt: plain (the original's), chat (the language model's own), auto (chat where it was tuned with one), or "
@@ -142,6 +155,13 @@ class ModelConfig:
             object.__setattr__(self, "low_resource", False)  # settled: a later --quantization need not undo two flags
         if self.double_quant and self.quantization not in ("nf4", "fp4"):
             raise InputError(f"--double_quant True belongs to nf4 and fp4, but --quantization is {self.quantization}")
+        if self.device_map == "none" and (self.max_memory or self.offload_folder is not None):
+            name = "max_memory" if self.max_memory else "offload_folder"
+            raise InputError(f"--{name} belongs to --device_map auto, but --device_map is none")
+        if self.offload_folder is not None and self.quantization in ("int8", "nf4", "fp4"):
+            raise InputError(f"--offload_folder: {self.quantization} weights cannot be read from disk layer by layer")
+        if len(self.memory_limits) != len(self.max_memory):
+            raise InputError(f"--max_memory {' '.join(self.max_memory)}: names a device twice")
         if self.image_tokens is not None and math.isqrt(self.image_tokens) ** 2 != self.image_tokens:
             raise InputError(f"--image_tokens {self.image_tokens}: must be a square number (1, 4, 9, 16, …)")
         if self.global_only and self.image_tokens is not None:
@@ -152,6 +172,21 @@ class ModelConfig:
             )
         if not self.instruction.strip():
             raise InputError("--instruction is empty: the prompt needs at least one word")
+
+    @property
+    def memory_limits(self) -> dict[int | str, str]:
+        """`max_memory` by device: a GPU's number, or cpu.
+
+        Raises:
+            InputError: an entry is not of the form DEVICE=SIZE.
+        """
+        limits: dict[int | str, str] = {}
+        for entry in self.max_memory:
+            found = MEMORY_LIMIT.fullmatch(entry)
+            if found is None:
+                raise InputError(f"--max_memory {entry}: must be like 0=20GiB, 1=500MB or cpu=8GiB")
+            limits[int(found[1]) if found[1].isdecimal() else found[1]] = found[2]
+        return limits
 
     @property
     def vision_is_frozen(self) -> bool:

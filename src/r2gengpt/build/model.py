@@ -29,6 +29,7 @@ from r2gengpt.build.embedded import resolve
 from r2gengpt.build.families import choose_prompt, family_of
 from r2gengpt.build.hub import hub_reason
 from r2gengpt.build.lora import add_lora
+from r2gengpt.build.placement import check_placed, place_adapters, placement
 from r2gengpt.build.quantization import cast_whole_weights, settle_quantization, with_compute_type
 from r2gengpt.config import ModelConfig
 from r2gengpt.errors import InputError
@@ -226,13 +227,13 @@ def load_language(config: ModelConfig, dtype: torch.dtype) -> tuple[Any, Any]:
     """
     name, flag, lm_config = resolve(config.lm_model), "--lm_model", language_config(config)
     config = settle_quantization(config, lm_config)
-    options: dict[str, Any] = {}
+    options = placement(config)
     lies_quantized = getattr(lm_config, "quantization_config", None) is not None
     if config.quantization != "none":
         wanted = quantization_config(config, dtype)
         own = {"config": with_compute_type(lm_config, dtype)} if lies_quantized else {}
         options |= own or {"quantization_config": wanted}
-        if torch.cuda.is_available():  # quantized weights cannot be moved later
+        if torch.cuda.is_available() and "device_map" not in options:  # quantized weights cannot be moved later
             options["device_map"] = {"": own_device()}
     if is_chatglm(Path(name)):  # the Auto classes would ask for the checkpoint's own code
         language_model, tokenizer = load_chatglm(Path(name), flag, dtype, **options)
@@ -245,6 +246,7 @@ def load_language(config: ModelConfig, dtype: torch.dtype) -> tuple[Any, Any]:
         if lies_quantized:
             cast_whole_weights(language_model, dtype)
         tokenizer = load_part(AutoTokenizer, name, flag, trust_remote_code=remote)
+    check_placed(language_model, config)
     rows = language_model.get_input_embeddings().weight.shape[0]
     words = max(tokenizer.get_vocab().values()) + 1
     if words > rows:
@@ -317,6 +319,8 @@ def build_model(config: ModelConfig, *, precision: str | None = None) -> Built:
     )
     model_config.image_token_id = processor.image_token_id
     mark_trained(config, tower, language_model)
+    if config.device_map != "none":
+        place_adapters(language_model)
     model = R2GenGPTForConditionalGeneration(model_config, tower, language_model)
     model.generation_config.eos_token_id = processor.end_token_id
     model.generation_config.pad_token_id = processor.pad_token_id

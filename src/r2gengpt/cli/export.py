@@ -31,6 +31,8 @@ def main(argv: list[str]) -> None:
     if given.get("low_resource") or given.get("quantization", "none") not in ("auto", "none"):
         flag = "--low_resource True" if given.get("low_resource") else f"--quantization {given['quantization']}"
         raise InputError(f"{flag}: quantized weights cannot be exported; leave the flag out")
+    if given.get("device_map", "none") != "none":
+        raise InputError(f"--device_map {given['device_map']}: an export needs all weights in memory; leave it out")
     output = Path(space.output)
     if output.exists():
         raise InputError(f"--output {output}: exists already")

@@ -38,6 +38,7 @@ def main(argv: list[str]) -> None:
     from r2gengpt.cli.console import start_logging
 
     start_logging()
+    from r2gengpt.build import place
     from r2gengpt.cli.models import device_of, load_model
     from r2gengpt.data.loading import StudyDataset, prompt_batch
     from r2gengpt.data.study import Study
@@ -46,7 +47,7 @@ def main(argv: list[str]) -> None:
     built, settings, directory = load_model(space.model, "--model", given)
     dataset = settings.get("dataset", "plain")
     decode = bridge.make(DecodeConfig, settings).for_dataset(dataset)
-    built.model.to(device_of(space.accelerator))
+    place(built.model, device_of(space.accelerator))
     study = StudyDataset([Study("study", tuple(paths))], built.processor, dataset)  # read as in training and testing
     batch = prompt_batch([study[(0, 0)]], built.processor)
     live = space.stream and space.format == "text"

@@ -54,6 +54,10 @@ def shares(options: TrainConfig) -> AbstractContextManager[Share]:
     return joined(options)
 
 
+HERE = {"dtype": "auto", "device_map": "none", "offload_folder": None, "max_memory": ()}
+"""How weights are held, by default: a matter of this machine, not of the one that trained."""
+
+
 def stored_decoding(built: Built) -> dict[str, Any]:
     """The decode settings in a whole model's generation_config.json, under our names; those it leaves open are out."""
     names = {"num_beams": "beam_size", **{f.name: f.name for f in fields(DecodeConfig)}}
@@ -96,5 +100,5 @@ def load_model(name: str, flag: str, given: Mapping[str, Any]) -> tuple[Built, d
         built = load_directory(directory, dtype=given.get("dtype", "auto"))
         return built, {**stored_decoding(built), **settings}, directory
     changes = {key: settings[key] for key in MOVABLE if key in given}
-    built, _ = load_checkpoint(directory, flag, **{"dtype": "auto", **changes})
+    built, _ = load_checkpoint(directory, flag, **{**HERE, **changes})
     return built, settings, directory

@@ -1,7 +1,7 @@
 """`r2gengpt test`: a trained model on a split of an annotation file → predictions, scores, report page."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,18 @@ from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
 from r2gengpt.errors import InputError
 
 CONFIGS = (ModelConfig, DataConfig, DecodeConfig, TrainConfig)
-MOVABLE = ("vision_model", "lm_model", "dtype", "quantization", "double_quant", "low_resource", "trust_remote_code")
+MOVABLE = (
+    "vision_model",
+    "lm_model",
+    "dtype",
+    "quantization",
+    "double_quant",
+    "low_resource",
+    "trust_remote_code",
+    "device_map",
+    "offload_folder",
+    "max_memory",
+)
 """Model settings that may differ from the checkpoint's: where parts lie and how they are held in memory."""
 
 
@@ -46,6 +57,7 @@ def evaluate_given(given: dict[str, Any], split: str, model: str | None = None, 
     from r2gengpt.cli.console import start_logging
 
     start_logging()
+    from r2gengpt.build import place
     from r2gengpt.cli.models import load_model, locate_model, shares
     from r2gengpt.data.annotation import check_images, read_annotation
     from r2gengpt.data.files import check_writable
@@ -54,6 +66,8 @@ def evaluate_given(given: dict[str, Any], split: str, model: str | None = None, 
     from r2gengpt.metrics.table import score_table
 
     options = bridge.make(TrainConfig, given)
+    if given.get("device_map") == "auto":
+        options = in_one_process(options)
     named, flag = named_model(options, model)
     _, settings = locate_model(named, flag, given)
     data = bridge.make(DataConfig, settings)
@@ -67,7 +81,7 @@ def evaluate_given(given: dict[str, Any], split: str, model: str | None = None, 
     reports = train_reports(data)
     with shares(options) as share:
         built, settings, directory = agreed(lambda: load_model(named, flag, given))  # last: it may take minutes
-        built.model.to(share.device)
+        place(built.model, share.device)
         decode = bridge.make(DecodeConfig, settings)
         reading = data.num_workers, data.prefetch_factor
         plan = Evaluation(studies, reports, data.dataset, decode, data.test_batch_size, *reading)
@@ -84,6 +98,18 @@ def evaluate_given(given: dict[str, Any], split: str, model: str | None = None, 
         scores = write_evaluation(predictions, plan, target, provenance)
     print(score_table(scores))
     print(target / "report.html")
+
+
+def in_one_process(options: TrainConfig) -> TrainConfig:
+    """The same in one process, which has all devices to spread the model over.
+
+    Raises:
+        InputError: several processes are asked for.
+    """
+    if options.devices not in ("auto", "1") or options.num_nodes != 1:
+        asked = f"--devices {options.devices} --num_nodes {options.num_nodes}"
+        raise InputError(f"--device_map auto: needs one process over all devices, but {asked} starts several")
+    return replace(options, devices="1")
 
 
 def named_model(options: TrainConfig, model: str | None) -> tuple[str, str]:

@@ -166,7 +166,8 @@ class R2GenGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         if found != len(image_tokens):
             raise ValueError(f"prompt holds {found} image placeholders for {len(image_tokens)} image tokens")
         embeds: Tensor = self.get_input_embeddings()(input_ids.masked_fill(placeholders, 0))
-        return embeds.masked_scatter(placeholders.unsqueeze(-1), image_tokens.to(embeds.dtype))
+        placeholders = placeholders.unsqueeze(-1).to(embeds.device)  # another device where the layers are spread
+        return embeds.masked_scatter(placeholders, image_tokens.to(embeds))
 
     def embed_inputs(
         self,

@@ -249,6 +249,19 @@ def check_shares(splits: Mapping[str, Sequence[Study]], world: int) -> None:
             raise InputError(f"--devices: {world} processes, but split {split} has only {len(studies)} studies")
 
 
+def check_on_one_device(config: ModelConfig) -> None:
+    """Training needs each process's whole model on its own device: the backward pass would bring all layers back there.
+
+    Raises:
+        InputError: the layers are to be spread.
+    """
+    if config.device_map != "none":
+        raise InputError(
+            f"--device_map {config.device_map}: not in training, whose backward pass needs every layer on the device; "
+            "to save memory take --quantization nf4 --gradient_checkpointing True"
+        )
+
+
 def train(settings: Settings) -> Summary:
     """Run training to its end, going on where an unfinished run in the same directory stopped.
 
@@ -261,6 +274,7 @@ def train(settings: Settings) -> Summary:
         logging.getLogger("r2gengpt").setLevel(logging.WARNING)
     check_strategy(options)
     options = replace(options, precision=native_precision(options.precision))
+    check_on_one_device(model_settings)
     model_settings = settled(model_settings)
     settings = (model_settings, data, decode.for_dataset(data.dataset), options)
     splits = read_annotation(data.annotation, data.base_dir, ("train", "val"))

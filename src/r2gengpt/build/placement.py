@@ -1,0 +1,88 @@
+"""Where the language model's layers lie: on one device, or spread over devices, memory and disk. Loads nothing.
+
+The library and accelerate do the spreading (`device_map="auto"`): a layer that lies elsewhere is brought in for
+its own forward pass and dropped after it.
+"""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from r2gengpt.config import ModelConfig
+from r2gengpt.data.files import check_writable
+from r2gengpt.errors import InputError
+
+log = logging.getLogger("r2gengpt.build")
+
+
+def placement(config: ModelConfig) -> dict[str, Any]:
+    """What `from_pretrained` needs to spread the layers; empty where they all go to one device.
+
+    Raises:
+        InputError: several processes, whose maps would share devices; a folder that cannot be written to.
+    """
+    if config.device_map == "none":
+        return {}
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise InputError(f"--device_map auto: needs one process, this run has {os.environ['WORLD_SIZE']}")
+    options: dict[str, Any] = {"device_map": "auto"}
+    if config.max_memory:
+        options["max_memory"] = config.memory_limits
+    if config.offload_folder is not None:
+        check_writable(Path(config.offload_folder), "--offload_folder")
+        options["offload_folder"] = config.offload_folder
+    logging.getLogger("accelerate.big_modeling").setLevel(logging.ERROR)  # we say it ourselves
+    return options
+
+
+def check_placed(language_model: Any, config: ModelConfig) -> None:
+    """Say what lies on disk; that needs --offload_folder, because each token then reads those layers anew.
+
+    Raises:
+        InputError: some layers fit nowhere but on disk, and no folder is named.
+    """
+    where = getattr(language_model, "hf_device_map", {})
+    on_disk = [name or "the whole model" for name, place in where.items() if place == "disk"]
+    if not on_disk:
+        return
+    first = f"{on_disk[0]} and {len(on_disk) - 1} more" if len(on_disk) > 1 else on_disk[0]
+    if config.offload_folder is None:
+        limits = f" within --max_memory {' '.join(config.max_memory)}" if config.max_memory else ""
+        raise InputError(f"--device_map auto: {first} do not fit into memory{limits}: name an --offload_folder")
+    log.info("on disk, read anew for each token: %s", first)
+
+
+def place_adapters(language_model: Any) -> None:
+    """LoRA beside layers that lie on disk to the device that computes them, new: PEFT leaves it where no memory is.
+
+    Raises:
+        InputError: DoRA, which needs the layer's own weights outside its forward pass.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    for name, layer in language_model.named_modules():
+        if not isinstance(layer, LoraLayer) or not any(p.is_meta for p in layer.lora_A.parameters()):
+            continue
+        if any(layer.use_dora.values()):
+            raise InputError(f"--use_dora True: {name} lies on disk, and DoRA needs its weights in memory")
+        device = layer.get_base_layer()._hf_hook.execution_device
+        for adapter in layer.lora_A:
+            layer.lora_A[adapter].to_empty(device=device)
+            layer.lora_B[adapter].to_empty(device=device)
+            layer.reset_lora_parameters(adapter, init_lora_weights=True)
+
+
+def place(model: Any, device: torch.device | str) -> None:
+    """The whole model to a device; where its language model is spread, the other parts to its embedding's device."""
+    where = getattr(model.language_model, "hf_device_map", None)
+    if where is None:
+        model.to(device)
+        return
+    hook = getattr(model.get_input_embeddings(), "_hf_hook", None)
+    first = getattr(hook, "execution_device", None)
+    first = model.get_input_embeddings().weight.device if first is None else torch.device(first)
+    model.vision_tower.to(first)
+    model.projector.to(first)
