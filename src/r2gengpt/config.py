@@ -235,6 +235,12 @@ class DecodeConfig:
     max_new_tokens: int | None = option(None, "longest report in tokens; None: by --dataset", low=1)
     repetition_penalty: float = option(2.0, "divides the score of tokens already generated; 1: off", above=0.0)
     length_penalty: float = option(2.0, "beam scores are divided by length to this power")
+    early_stopping: str = option(
+        "False",
+        "beam search ends: True: when as many reports as beams have ended; False: when the best open beam would lose "
+        "at its length; never: when it would lose at any length",
+        choices=("True", "False", "never"),
+    )
     no_repeat_ngram_size: int = option(
         0,
         "no n-gram of this size twice; 0: off (the original's 2 was never passed on, so its results had it off)",
@@ -243,6 +249,11 @@ class DecodeConfig:
     num_beam_groups: int = option(1, "only 1: diverse beam search is no longer part of transformers", low=1)
     diversity_penalty: float = option(0.0, "only 0: belongs to diverse beam search", low=0.0)
     decode_seed: int = option(42, "seed of sampling", low=0)
+    engine: str = option(
+        "auto",
+        "who decodes: fast (ours), hf (transformers' generate, the reference), auto: fast where it can",
+        choices=("auto", "fast", "hf"),
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -23,8 +23,8 @@ class Beams:
     """The state of S studies with K beams each; T is the longest report.
 
     `tokens` (S, K, T) and `total` (S, K) are the running beams and their summed scores, `logprob` (S, K) their summed
-    log-probability under the model alone; `done_*` are the best ended ones so far, scored by length; `ended` (S, K) tells
-    which of those are real; `open` (S,) whether a better one may still come.
+    log-probability under the model alone; `done_*` are the best ended ones so far, scored by length; `ended` (S, K)
+    tells which of those are real; `open` (S,) whether a better one may still come.
     """
 
     tokens: Tensor
@@ -72,7 +72,8 @@ class BeamRules:
     longest: int
     length_penalty: float = 1.0
     early_stopping: bool | str = False
-    """True: as soon as K have ended; False: when the best running one cannot win at its length; "never": at any length."""
+    """True: as soon as K have ended; False: when the best running one cannot win at its length; "never": at any."""
+    beams: int = 1
 
     def choose(self, scores: Tensor, generators: list[torch.Generator] | None) -> tuple[Tensor, Tensor]:
         """The 2 K best continuations of each study, or 2 K drawn ones: sums (S, 2K) and their places (S, 2K).
@@ -89,8 +90,6 @@ class BeamRules:
         drawn = [torch.multinomial(s, beams, generator=g) for s, g in zip(shares, generators, strict=True)]
         places = torch.stack(drawn)
         return scores.gather(1, places), places
-
-    beams: int = 1
 
     def step(
         self,
@@ -112,7 +111,7 @@ class BeamRules:
         Returns:
             The state after it; (S, K) which beam each running one continues; (S,) which studies are through.
         """
-        studies, beams, vocabulary = scores.shape
+        beams, vocabulary = scores.shape[1:]
         sums, places = self.choose((scores + state.total[:, :, None]).flatten(1), generators)
         origin, ids = places // vocabulary, places % vocabulary
         tokens = take(state.tokens, origin)

@@ -1,5 +1,11 @@
-"""The one decode path: prompts in, predictions out, in batches or as a stream. No metrics, no files."""
+"""The one decode path: prompts in, predictions out, in batches or as a stream. No metrics, no files.
 
+Tokens come from the engine (`engine.py`), or from the library's `generate`, its reference, which also serves the
+language models that the engine cannot.
+"""
+
+import itertools
+import logging
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
@@ -9,10 +15,14 @@ from transformers import GenerationConfig, TextStreamer
 from r2gengpt.config import DecodeConfig
 from r2gengpt.data.loading import Batch
 from r2gengpt.errors import InputError
+from r2gengpt.generation.engine import Engine, EngineRules, Prompt, Written, serves
 from r2gengpt.generation.prediction import Prediction
-from r2gengpt.generation.settings import generation_config
+from r2gengpt.generation.scores import Rules
+from r2gengpt.generation.settings import early_stopping, generation_config
 from r2gengpt.model import R2GenGPTForConditionalGeneration, R2GenGPTProcessor
 from r2gengpt.text.prompt import ROLE_WORDS, tidy_report
+
+log = logging.getLogger("r2gengpt.generation")
 
 
 class _CallbackStreamer(TextStreamer):  # type: ignore[misc]  # the library is untyped
@@ -137,14 +147,107 @@ def decode_batch(
     ]
 
 
+def engine_rules(decode: DecodeConfig, end: int) -> EngineRules:
+    """Our settings as the engine takes them; the lengths must be resolved (`DecodeConfig.for_dataset`)."""
+    assert decode.max_new_tokens is not None
+    assert decode.min_new_tokens is not None
+    scores = Rules(
+        end=end,
+        min_new_tokens=decode.min_new_tokens,
+        repetition_penalty=decode.repetition_penalty,
+        no_repeat_ngram_size=decode.no_repeat_ngram_size,
+        do_sample=decode.do_sample,
+        temperature=decode.temperature or 1.0,
+        top_k=decode.top_k,
+        top_p=decode.top_p,
+        beams=decode.beam_size,
+    )
+    return EngineRules(scores, decode.max_new_tokens, decode.beam_size, decode.length_penalty, early_stopping(decode))
+
+
+Study = tuple[str, str]
+"""Id and reference of a study that is being decoded."""
+_told: set[str] = set()
+
+
+def use_engine(model: R2GenGPTForConditionalGeneration, decode: DecodeConfig) -> bool:
+    """Whether the engine decodes: where it can, unless `--engine hf`; where it cannot, that is said once a kind.
+
+    Raises:
+        InputError: `--engine fast` of a language model that the engine cannot serve.
+    """
+    if decode.engine == "hf":
+        return False
+    kind = model.language_model.config.model_type
+    if serves(model.language_model):
+        return True
+    if decode.engine == "fast":
+        raise InputError(f"--engine fast: language models of type {kind} are decoded by hf only")
+    if kind not in _told:
+        _told.add(kind)
+        log.info("language models of type %s are decoded by transformers' generate", kind)
+    return False
+
+
+@torch.no_grad()
+def _prompts(
+    model: R2GenGPTForConditionalGeneration, batches: Iterable[Batch], decode: DecodeConfig, studies: list[Study]
+) -> Iterator[Prompt]:
+    """The prompts of the batches one by one, each batch's images read by the encoder together; `studies` is filled."""
+    for batch in batches:
+        check_fits(model, batch.input_ids.shape[1], decode.max_new_tokens or 0)
+        moved = batch.to(model.device)
+        features = model.encode_views(moved.pixel_values, moved.view_mask)
+        embeds = model.embed_inputs(moved.input_ids, None, moved.view_mask, features)
+        for row, mask in enumerate(moved.attention_mask.bool()):
+            number = len(studies)
+            studies.append((batch.ids[row], batch.references[row]))
+            yield Prompt(number, embeds[row][mask], decode.decode_seed + number)
+
+
+def _prediction(processor: R2GenGPTProcessor, study: Study, written: Written) -> Prediction:
+    (text,) = processor.decode_reports(torch.tensor([written.ids]))
+    finish = "stop" if written.ids[-1] == processor.end_token_id else "length"
+    return Prediction(study[0], text, study[1], len(written.ids), written.logprob, finish)
+
+
+def _predict_fast(
+    model: R2GenGPTForConditionalGeneration,
+    processor: R2GenGPTProcessor,
+    batches: Iterable[Batch],
+    decode: DecodeConfig,
+) -> Iterator[Prediction]:
+    batches = iter(batches)
+    first = next(batches, None)
+    if first is None:
+        return
+    rules = engine_rules(decode, processor.end_token_id)
+    engine = Engine(model.language_model, rules, slots=len(first.ids))
+    studies: list[Study] = []
+    waiting: dict[int, Written] = {}
+    given = 0
+    for written in engine.run(_prompts(model, itertools.chain([first], batches), decode, studies)):
+        waiting[written.tag] = written
+        while given in waiting:
+            yield _prediction(processor, studies[given], waiting.pop(given))
+            given += 1
+
+
 def predict(
     model: R2GenGPTForConditionalGeneration,
     processor: R2GenGPTProcessor,
     batches: Iterable[Batch],
     decode: DecodeConfig,
 ) -> Iterator[Prediction]:
-    """Reports of many studies, one by one, in order; the model must be in eval mode."""
+    """Reports of many studies, one by one, in order; the model must be in eval mode.
+
+    The engine seeds the sampling of each study by its number, so that no study's text depends on its neighbours; the
+    library draws for a whole batch.
+    """
     settings = generation_config(decode, processor)
+    if use_engine(model, decode):
+        yield from _predict_fast(model, processor, batches, decode)
+        return
     for number, batch in enumerate(batches):
         if decode.do_sample:
             torch.manual_seed(decode.decode_seed + number)
@@ -167,9 +270,16 @@ def stream(
         raise InputError(f"--beam_size {decode.beam_size}: a stream needs --beam_size 1")
     if len(batch.ids) != 1:
         raise InputError(f"a stream needs one study, got {len(batch.ids)}")
-    if decode.do_sample:
-        torch.manual_seed(decode.decode_seed)
     streamer = _CallbackStreamer(processor, on_text)
     settings = generation_config(decode, processor)
+    if use_engine(model, decode):
+        rules = engine_rules(decode, processor.end_token_id)
+        engine = Engine(model.language_model, rules, 1, lambda tag, token: streamer.put(torch.tensor([token])))
+        studies: list[Study] = []
+        (written,) = engine.run(_prompts(model, [batch], decode, studies))
+        streamer.end()
+        return _prediction(processor, studies[0], written)
+    if decode.do_sample:
+        torch.manual_seed(decode.decode_seed)
     (prediction,) = decode_batch(model, processor, batch.to(model.device), settings, streamer)
     return prediction

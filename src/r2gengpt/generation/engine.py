@@ -98,7 +98,7 @@ class Engine:
         more = True
         with tree_attention_on(self.language_model):
             while more or self.prompts:
-                joining = []
+                joining: list[Prompt] = []
                 while more and len(self.prompts) + len(joining) < self.slots:
                     prompt = next(prompts, None)
                     more = prompt is not None
@@ -128,7 +128,7 @@ class Engine:
         self.places[rows, :width] = positions
         self.cache.aim(rows, positions, width, prefilling=True)
         mask = prompt_mask(lengths, width)
-        ends, where = (lengths - 1).unique(return_inverse=True)
+        ends, where = torch.unique(lengths - 1, return_inverse=True)
         logits = self._pass(embeds, mask, positions, positions, ends)
         self.prompts += joining
         self.generators += [torch.Generator(self.device).manual_seed(prompt.seed) for prompt in joining]
@@ -194,7 +194,7 @@ class Engine:
     def _choose_one(
         self, state: Beams, logits: Tensor, steps: Tensor, generators: list[torch.Generator]
     ) -> tuple[Beams, Tensor, Tensor, Tensor]:
-        """Greedy or drawn: the state after it, the tokens (S, 1), which beam each continues, which studies are through."""
+        """Greedy or drawn: the state after it, the tokens (S, 1), which beam each continues, who is through (S,)."""
         rules = self.rules.scores
         logits = logits[:, 0]
         history = state.tokens[:, 0, : int(steps.max())]
@@ -221,7 +221,7 @@ class Engine:
         own = logits.log_softmax(-1)
         history = state.tokens[:, :, : int(steps.max())].flatten(0, 1)
         scores = rules.apply(own.flatten(0, 1).clone(), history, steps.repeat_interleave(self.rules.beams))
-        scores = scores.unflatten(0, own.shape[:2])
+        scores = scores.view(own.shape)
         drawn = generators if rules.do_sample else None
         after, origin, through = self.rules.beam_rules().step(state, scores, own, steps, drawn)
         ids = after.tokens.gather(2, steps[:, None, None].expand(-1, self.rules.beams, 1))[:, :, 0]

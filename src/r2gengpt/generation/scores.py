@@ -13,7 +13,7 @@ from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWa
 
 @dataclass(frozen=True)
 class Rules:
-    """What changes scores before a token is chosen; names and values as in `DecodeConfig`, off where they change nothing."""
+    """What changes scores before a token is chosen; names as in `DecodeConfig`, the defaults change nothing."""
 
     end: int
     min_new_tokens: int = 0

@@ -8,6 +8,11 @@ from transformers import GenerationConfig
 from r2gengpt.config import DecodeConfig
 
 
+def early_stopping(decode: DecodeConfig) -> bool | str:
+    """The setting in the library's words: a truth value, or "never"."""
+    return decode.early_stopping if decode.early_stopping == "never" else decode.early_stopping == "True"
+
+
 def generation_config(decode: DecodeConfig, processor: Any) -> GenerationConfig:
     """The library's settings for ours; the lengths must be resolved (`DecodeConfig.for_dataset`).
 
@@ -29,6 +34,7 @@ def generation_config(decode: DecodeConfig, processor: Any) -> GenerationConfig:
     }
     if decode.beam_size > 1:
         settings["length_penalty"] = decode.length_penalty
+        settings["early_stopping"] = early_stopping(decode)
     if decode.do_sample:
         settings.update(temperature=decode.temperature or 1.0, top_p=decode.top_p, top_k=decode.top_k)
     return GenerationConfig(**settings)

@@ -1,7 +1,7 @@
 """One growing store of keys and values, shared by a study's beams: who may see what is told by masks. No decoding.
 
-A study's store holds its prompt once, then one column a beam and step. A beam's text is a path through those columns, so
-choosing other beams changes a mask and moves no keys or values.
+A study's store holds its prompt once, then one column a beam and step. A beam's text is a path through those columns,
+so choosing other beams changes a mask and moves no keys or values.
 """
 
 from collections.abc import Iterator
