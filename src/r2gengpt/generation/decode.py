@@ -274,6 +274,7 @@ def stream(
     settings = generation_config(decode, processor)
     if use_engine(model, decode):
         rules = engine_rules(decode, processor.end_token_id)
+        streamer.next_tokens_are_prompt = False  # the engine hands out new tokens only
         engine = Engine(model.language_model, rules, 1, lambda tag, token: streamer.put(torch.tensor([token])))
         studies: list[Study] = []
         (written,) = engine.run(_prompts(model, [batch], decode, studies))
