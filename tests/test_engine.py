@@ -25,7 +25,7 @@ from r2gengpt.config import DecodeConfig, ModelConfig
 from r2gengpt.data.annotation import read_annotation
 from r2gengpt.errors import InputError
 from r2gengpt.evaluation.run import Evaluation, predict_studies
-from r2gengpt.generation.engine import SERVED, Engine, EngineRules, Prompt, serves
+from r2gengpt.generation.engine import SERVED, Engine, EngineRules, Prompt, unserved
 from r2gengpt.generation.scores import Rules, repetition_penalised, without_repeated_ngrams
 from r2gengpt.model.modeling import take_repetition_rules
 from r2gengpt.testing import LANGUAGE_MODELS
@@ -234,7 +234,7 @@ def test_another_architecture_goes_to_generate_and_that_is_said_once(
     names = {"vision_model": str(tiny_parts / "vision-vit"), "lm_model": str(tiny_parts / "lm-gpt2")}
     built = build_model(ModelConfig(**names, dtype="float32"))
     built.model.eval()
-    assert not serves(built.model.language_model)
+    assert unserved(built.model.language_model)
     studies = read_annotation(tiny_set.annotation, tiny_set.base_dir, ("test",))["test"]
     with caplog.at_level("INFO", logger="r2gengpt"):
         for _ in range(2):

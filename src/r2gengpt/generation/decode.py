@@ -15,7 +15,7 @@ from transformers import GenerationConfig, TextStreamer
 from r2gengpt.config import DecodeConfig
 from r2gengpt.data.loading import Batch
 from r2gengpt.errors import InputError
-from r2gengpt.generation.engine import Engine, EngineRules, Prompt, Written, serves
+from r2gengpt.generation.engine import Engine, EngineRules, Prompt, Written, unserved
 from r2gengpt.generation.prediction import Prediction
 from r2gengpt.generation.scores import Rules
 from r2gengpt.generation.settings import early_stopping, generation_config
@@ -178,14 +178,14 @@ def use_engine(model: R2GenGPTForConditionalGeneration, decode: DecodeConfig) ->
     """
     if decode.engine == "hf":
         return False
-    kind = model.language_model.config.model_type
-    if serves(model.language_model):
+    reason = unserved(model.language_model)
+    if reason is None:
         return True
     if decode.engine == "fast":
-        raise InputError(f"--engine fast: language models of type {kind} are decoded by hf only")
-    if kind not in _told:
-        _told.add(kind)
-        log.info("language models of type %s are decoded by transformers' generate", kind)
+        raise InputError(f"--engine fast: {reason} are decoded by hf only")
+    if reason not in _told:
+        _told.add(reason)
+        log.info("%s are decoded by transformers' generate", reason)
     return False
 
 

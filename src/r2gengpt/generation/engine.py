@@ -19,9 +19,14 @@ SERVED = ("stablelm", "llama", "gpt_neox", "gemma3_text", "qwen2", "qwen3", "glm
 """`model_type` of the language models whose attention can be replaced, each held equal to the library by a test."""
 
 
-def serves(language_model: Any) -> bool:
-    """Whether the engine can decode with this language model."""
-    return language_model.config.model_type in SERVED
+def unserved(language_model: Any) -> str | None:
+    """Why the engine cannot decode with this language model; None where it can."""
+    kind = language_model.config.model_type
+    if kind not in SERVED:
+        return f"language models of type {kind}"
+    if len(set((getattr(language_model, "hf_device_map", None) or {}).values())) > 1:
+        return "layers spread over devices"
+    return None
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ class Engine:
     """Studies in `slots` places, all beams of all studies in one forward pass a step.
 
     Args:
-        language_model: one that `serves`, in eval mode.
+        language_model: one that is not `unserved`, in eval mode.
         rules: how tokens are chosen.
         slots: studies at once.
         on_tokens: called with (tag, token) as each is final; only without beams.
