@@ -24,8 +24,9 @@ def unserved(language_model: Any) -> str | None:
     kind = language_model.config.model_type
     if kind not in SERVED:
         return f"language models of type {kind}"
-    if len(set((getattr(language_model, "hf_device_map", None) or {}).values())) > 1:
-        return "layers spread over devices"
+    places = set((getattr(language_model, "hf_device_map", None) or {}).values())
+    if len(places) > 1 or "disk" in places:
+        return "language models spread over devices or disk"
     return None
 
 
