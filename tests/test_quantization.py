@@ -13,7 +13,9 @@ from r2gengpt.config import ModelConfig
 from r2gengpt.data.annotation import read_annotation
 from r2gengpt.errors import InputError
 from r2gengpt.evaluation.run import Evaluation, predict_studies
-from r2gengpt.training.run import train
+from r2gengpt.testing import tiny_language_model
+from r2gengpt.training.module import R2GenGPTModule
+from r2gengpt.training.run import make_loaders, train
 from training_settings import small_run
 
 bitsandbytes = pytest.importorskip("bitsandbytes")
@@ -78,6 +80,67 @@ def test_gradients_reach_the_image_tokens_also_after_an_evaluation(
             language(inputs_embeds=embeds)
     assert sums[0] > 0
     assert sums[1] > 0
+
+
+@pytest.fixture
+def packing_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """bitsandbytes believes that the processor has AVX512_BF16: evaluations then pack 4-bit weights on any machine."""
+    monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: True)
+
+
+def packed_layers(model: torch.nn.Module) -> list[bool]:
+    layers = [module for module in model.modules() if isinstance(module, bitsandbytes.nn.Linear4bit)]
+    return [getattr(layer.weight.quant_state, "packing_format_for_cpu", False) for layer in layers]
+
+
+@pytest.mark.parametrize("kind", ["nf4", "fp4"])
+def test_training_after_a_validation_sees_the_same_gradients_as_before_it(
+    packing_processor: None, tiny_parts: Path, tiny_set: TinySet, tmp_path: Path, kind: str
+) -> None:
+    wide = tiny_language_model(tmp_path, width=64)  # the widths of other tiny models are never packed
+    settings = small_run(
+        tiny_parts, tiny_set, tmp_path, model={"lm_model": str(wide), "quantization": kind, "lora_dropout": 0.0}
+    )
+    built = build_model(settings[0], precision="32-true")
+    for name, parameter in built.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    module = R2GenGPTModule(built, settings, steps=1)
+    splits = read_annotation(tiny_set.annotation, tiny_set.base_dir, ("train", "val"))
+    training, validation = make_loaders(built, splits, settings, 0, 1)
+    batch = next(iter(training))
+
+    def gradients() -> dict[str, torch.Tensor]:
+        module.train()
+        module.zero_grad()
+        module.model(**batch.inputs(), use_cache=False).loss.backward()
+        trained = {name: p.grad for name, p in module.named_parameters() if p.requires_grad}
+        return {name: grad.clone() for name, grad in trained.items() if grad is not None}
+
+    before = gradients()
+    module.eval()
+    with torch.no_grad():
+        module.validation_step(next(iter(validation)), 0)
+    assert packed_layers(built.model) == [False] * 14
+    after = gradients()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert all(grad.any() for grad in after.values())
+
+
+def test_weights_that_cannot_be_packed_are_evaluated_as_they_lie(
+    packing_processor: None, tiny_parts: Path, tiny_set: TinySet, tmp_path: Path
+) -> None:
+    """A width of 32 holds no block of 64: bitsandbytes' packing ends in an error about shapes."""
+    model = build_model(quantized(tiny_parts, tiny_set, tmp_path, "nf4")[0], precision="32-true").model.eval()
+    with torch.no_grad():
+        logits = model.language_model(input_ids=torch.arange(8)[None]).logits
+    assert torch.isfinite(logits).all()
+    fits = [
+        module.in_features % 64 == 0 for module in model.modules() if isinstance(module, bitsandbytes.nn.Linear4bit)
+    ]
+    assert packed_layers(model) == fits
+    assert True in fits  # the feed-forward layers' down, 64 wide: packing is simulated
 
 
 def test_low_resource_is_int8_and_contradictions_are_refused() -> None:

@@ -30,7 +30,7 @@ from r2gengpt.build.families import choose_prompt, family_of
 from r2gengpt.build.hub import hub_reason
 from r2gengpt.build.lora import add_lora
 from r2gengpt.build.placement import check_placed, place_adapters, placement
-from r2gengpt.build.quantization import cast_whole_weights, settle_quantization, with_compute_type
+from r2gengpt.build.quantization import cast_whole_weights, pack_only_what_fits, settle_quantization, with_compute_type
 from r2gengpt.config import ModelConfig
 from r2gengpt.errors import InputError
 from r2gengpt.model import R2GenGPTConfig, R2GenGPTForConditionalGeneration, R2GenGPTProcessor
@@ -246,6 +246,7 @@ def load_language(config: ModelConfig, dtype: torch.dtype) -> tuple[Any, Any]:
         if lies_quantized:
             cast_whole_weights(language_model, dtype)
         tokenizer = load_part(AutoTokenizer, name, flag, trust_remote_code=remote)
+    pack_only_what_fits(language_model)
     check_placed(language_model, config)
     rows = language_model.get_input_embeddings().weight.shape[0]
     words = max(tokenizer.get_vocab().values()) + 1

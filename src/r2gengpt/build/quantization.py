@@ -1,9 +1,11 @@
-"""Which form a checkpoint's weights are in already, and what --quantization then means. Quantizes nothing itself."""
+"""Which form a checkpoint's weights are in, what --quantization then means, their layout. Quantizes nothing itself."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from r2gengpt.config import ModelConfig
 from r2gengpt.errors import InputError
@@ -68,3 +70,32 @@ def cast_whole_weights(language_model: Any, dtype: torch.dtype) -> None:
     for parameter in language_model.parameters():
         if parameter.is_floating_point():
             parameter.data = parameter.data.to(dtype)
+
+
+PACKED_ROWS = 32
+"""Rows of a weight that bitsandbytes' packed CPU layout takes together; others it cannot pack."""
+
+
+def _four_bit_layers(model: nn.Module) -> Iterator[Any]:
+    """bitsandbytes' 4-bit layers, known by the mark that this is about."""
+    return (module for module in model.modules() if hasattr(module, "support_avx512bf16_for_cpu"))
+
+
+def keep_layout(model: nn.Module) -> None:
+    """Let no evaluation change how 4-bit weights lie in memory; for models that are trained, in place.
+
+    On processors with AVX512_BF16 bitsandbytes (0.50) packs a layer's weights anew in the first forward in eval mode,
+    for good. No gradient passes the packed product (PyTorch only warns), and unpacking does not give the constants
+    back exactly. An evaluation of a kept layout takes the products that training takes.
+    """
+    for layer in _four_bit_layers(model):
+        layer.support_avx512bf16_for_cpu = False
+
+
+def pack_only_what_fits(model: nn.Module) -> None:
+    """Keep the layout of those 4-bit layers whose packing would fail in the first evaluation, in place."""
+    for layer in _four_bit_layers(model):
+        state = layer.weight.quant_state
+        rows, columns = layer.out_features, layer.in_features
+        if state is None or rows % PACKED_ROWS or columns % state.blocksize:
+            layer.support_avx512bf16_for_cpu = False

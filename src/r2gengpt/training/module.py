@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from r2gengpt.build import Built
+from r2gengpt.build.quantization import keep_layout
 from r2gengpt.checkpoint import trained_names
 from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
 from r2gengpt.data.loading import Batch
@@ -97,6 +98,7 @@ class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is
         self.model = built.model
         self.model_settings, self.data_settings, self.decode_settings, self.train_settings = settings
         self.steps = steps
+        keep_layout(self.model.language_model)
         layers = self.train_settings.gradient_checkpointing
         self.checkpointed = checkpoint_layers(self.model.language_model) if layers else []
         self.strict_loading = False  # checkpoints hold trained tensors only
