@@ -73,7 +73,9 @@ def test_stablelm_3b_has_the_weights_and_the_cache_that_arithmetic_gives(tmp_pat
     prompt = 49 + 28  # Swin-B's patches, the default instruction's text
     assert in_bfloat16.kv_cache == 2 * 32 * 2560 * 2 * (prompt + 120) * 3 * 2  # k and v, layers, width, bytes; beams
     assert result.positions == prompt + 20
-    assert [mode.planned for mode in result.modes] == [False, False, True, True, True]
+    assert [mode.scratch for mode in result.modes] == [0, 0, *[2 * 2560 * 6912] * 3]  # one matrix at a time
+    assert in_bfloat16.new_logits == (2 + 4 + 4) * 2 * (120 + 1) * 50304  # studies, tokens, words
+    assert in_bfloat16.generation == in_bfloat16.weights + in_bfloat16.kv_cache
     assert sorted((mode.weights for mode in result.modes), reverse=True) == [mode.weights for mode in result.modes]
 
 
@@ -101,7 +103,8 @@ def test_every_tiny_language_model_can_be_planned_from_its_configuration(kind: s
     values = {"hidden_size": 32, "vocab_size": 300, **LANGUAGE_MODELS[kind]}
     vision = config_only(tmp_path, "swin", VISION_MODELS["swin"])
     result = planned(ModelConfig(lm_model=config_only(tmp_path, kind, values), vision_model=vision))
-    heads = 2 * 8 if kind == "llama" else 32  # grouped keys and values: two heads of eight
+    grouped = values.get("num_key_value_heads") == 2  # two heads of eight
+    heads = 2 * 8 if grouped else 32
     positions = 16 + 28 + 120  # image, text, new tokens
     assert result.modes[0].kv_cache == 2 * 2 * heads * 4 * positions * 3 * 2
 
@@ -129,6 +132,25 @@ def test_what_autograd_keeps_is_counted_once_and_without_weights() -> None:
     assert kept_bytes(layer, lambda: layer(rows) + layer(rows)) == 3 * 8 * 4
 
 
+def test_inputs_of_eight_bit_layers_are_kept_once() -> None:
+    one, two = torch.nn.Linear(8, 4, bias=False, device="meta"), torch.nn.Linear(8, 4, bias=False, device="meta")
+    one.requires_grad_(False), two.requires_grad_(False)
+    rows = torch.empty(3, 8, device="meta", requires_grad=True)
+    assert kept_bytes(torch.nn.ModuleList((one, two)), lambda: (one(rows), two(rows)), (one, two)) == 3 * 8 * 4
+
+
+def test_eight_bits_keep_more_for_the_backward_pass_than_four(tiny: ModelConfig) -> None:
+    kept = {mode.name: mode.activations for mode in planned(tiny).modes}
+    assert kept["bfloat16"] == kept["nf4"] == kept["nf4 double"] < kept["int8"]
+
+
+def test_lora_is_float32_beside_bfloat16_weights(tiny: ModelConfig) -> None:
+    without = ModelConfig(lm_model=tiny.lm_model, vision_model=tiny.vision_model)
+    more = [lora.activations - plain.activations for lora, plain in zip(
+        planned(tiny).modes, planned(without).modes, strict=True)]  # fmt: skip
+    assert 0.95 < more[1] / more[0] < 1.1  # noise of dropout and inputs in float32 in both
+
+
 def test_attention_is_kept_as_by_fused_kernels_without_its_weights() -> None:
     query = torch.empty(2, 4, 50, 8, device="meta", requires_grad=True)
     attend = torch.nn.functional.scaled_dot_product_attention
@@ -150,9 +172,10 @@ def test_the_command_prints_json_in_bytes_and_a_table_that_marks_the_flags_row(
     result = json.loads(capsys.readouterr().out)
     assert [mode["name"] for mode in result["modes"]] == ["float32", "bfloat16", "int8", "nf4", "nf4 double"]
     first = result["modes"][0]
-    summands = ("weights", "gradients", "moments", "activations", "logits")
+    summands = ("weights", "gradients", "moments", "activations", "logits", "scratch")
     assert first["training"] == sum(first[name] for name in summands)
-    assert first["generation"] == first["weights"] + first["kv_cache"]
+    assert first["generation"] == first["weights"] + first["scratch"] + max(first["kv_cache"], first["new_logits"])
+    assert result["process"] > 50e6  # Python with torch in it
     command.main(words)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines if line.endswith("<- your flags")] == ["nf4"]
@@ -175,3 +198,10 @@ def test_wrong_input_ends_with_one_line(
     assert message.count("\n") == 1
     for part in parts:
         assert part in message
+
+
+def test_eight_and_four_bits_stand_beside_float32_where_the_flag_says_so(tiny: ModelConfig) -> None:
+    half, full = planned(tiny), planned(ModelConfig(**{**vars(tiny), "dtype": "float32"}))
+    assert [mode.name for mode in full.modes] == [mode.name for mode in half.modes]
+    assert full.modes[:2] == half.modes[:2]
+    assert all(a.weights > b.weights for a, b in zip(full.modes[2:], half.modes[2:], strict=True))

@@ -2,26 +2,30 @@
 
 All of it is built on torch's meta device, whose tensors have a shape and no memory. Bytes of one training step are
 
-    weights + gradients (4 a trained parameter) + AdamW's moments (8 a trained parameter) + activations + logits
+    weights + gradients (4 a trained parameter) + AdamW's moments (8 of them) + activations + logits + scratch
 
-where *activations* are the tensors that autograd keeps for the backward pass, noted while the model's own forward runs
-on the meta device (scaled dot-product attention as its fused kernels keep it: query, key, value, output and one float32
-a row), and *logits* are three float32 tensors of (studies, report positions + 1, vocabulary): what the head gives, its
-softmax, its gradient. With gradient checkpointing the language model keeps each layer's input and one layer's share.
-Generation is weights + keys and values of all beams at full length.
+where *activations* are the tensors that autograd keeps for the backward pass, noted while the model's own forward
+runs on the meta device (scaled dot-product attention as its fused kernels keep it: query, key, value, output and one
+float32 a row; bitsandbytes' 8-bit layers keep their inputs too), *logits* are three float32 tensors of (studies,
+report positions + 1, vocabulary): what the head gives, its softmax, its gradient, and *scratch* is one quantized
+layer's matrix in the arithmetic's type, which bitsandbytes makes for each product and frees. LoRA is float32, its
+products too (no autocast).
+With gradient checkpointing the language model keeps each layer's input and one layer's share. Generation is
 
-Left out: what an operation needs and frees at once, the vision encoder's and the prompt's passes in generation, the
-doubled cache while beams are reordered, casts of mixed precision (the language model's activations are those of a model
-wholly in its row's type, the vision encoder's are float32), what bitsandbytes keeps for its backward pass, allocator,
-kernels and Python. Prompts are taken as one token every four characters; sliding windows as full.
+    weights + scratch + the larger of the cache (keys and values of all beams at full length) and the logits of all new
+    tokens, from which log-probabilities are taken once the cache is gone
 
-Against measured peaks of float32 training above the weights (docs/guide.md, section 5): .92 to .98 of them; with
-gradient checkpointing 1.15. Not measured: bfloat16, int8, nf4, the cache, models of real size.
+Left out: the vision encoder's and the prompt's passes in generation, casts of mixed precision, allocator, kernels.
+Python and the libraries stand apart as `process`: what this very process holds. Prompts are taken as one token every
+four characters; sliding windows as full.
+
+Against measured peaks: docs/guide.md, section 5.
 """
 
 import json
 import math
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,40 +46,48 @@ from r2gengpt.model import R2GenGPTConfig, R2GenGPTForConditionalGeneration
 from r2gengpt.model.modeling import patch_features
 from r2gengpt.text.prompt import fill_template
 
+QUANTIZED = ("int8", "nf4", "nf4 double")
+FORMS = ("float32", "bfloat16", *QUANTIZED)
+
 
 @dataclass(frozen=True)
 class ModePlan:
-    """Bytes with the language model's weights in one form; `planned` where nobody has measured the form."""
+    """Bytes with the language model's weights in one form."""
 
     name: str
-    planned: bool
     weights: int
     gradients: int
     moments: int
     activations: int
     logits: int
+    scratch: int
     kv_cache: int
+    new_logits: int
 
     @property
     def training(self) -> int:
         """A training step: everything but the cache."""
-        return self.weights + self.gradients + self.moments + self.activations + self.logits
+        return self.weights + self.gradients + self.moments + self.activations + self.logits + self.scratch
 
     @property
     def generation(self) -> int:
-        """Beam search at its last token."""
-        return self.weights + self.kv_cache
+        """Beam search at its last token, or the pass over all new tokens after it."""
+        return self.weights + self.scratch + max(self.kv_cache, self.new_logits)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Counts of parameters, positions of one study (whole, with logits), bytes of logits on all of them, the modes."""
+    """Counts of parameters, positions of one study (whole, with logits), bytes of logits on all of them, the modes.
+
+    `process` is what Python and the libraries hold in main memory besides, in this process.
+    """
 
     parameters: int
     trained: int
     positions: int
     logit_positions: int
     logits_everywhere: int
+    process: int
     modes: tuple[ModePlan, ...]
 
 
@@ -98,8 +110,11 @@ class _FusedAttention(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def kept_bytes(model: nn.Module, forward: Callable[[], Any]) -> int:
-    """Bytes that autograd keeps for the backward pass of `forward`, the model's own tensors left out."""
+def kept_bytes(model: nn.Module, forward: Callable[[], Any], inputs_of: Sequence[nn.Module] = ()) -> int:
+    """Bytes that autograd keeps for the backward pass of `forward`, the model's own tensors left out.
+
+    The inputs of the modules in `inputs_of` are kept too.
+    """
     own = {tensor.untyped_storage()._cdata for tensor in (*model.parameters(), *model.buffers())}
     kept: dict[int, Any] = {}
 
@@ -109,8 +124,11 @@ def kept_bytes(model: nn.Module, forward: Callable[[], Any]) -> int:
             kept[storage._cdata] = storage  # held, so that its identity is not given to another
         return tensor
 
+    hooks = [module.register_forward_pre_hook(lambda _, inputs: (note(inputs[0]), None)[1]) for module in inputs_of]
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor), _FusedAttention():
         forward()
+    for hook in hooks:
+        hook.remove()
     return sum(storage.nbytes() for storage in kept.values())
 
 
@@ -169,12 +187,24 @@ def quantized_bytes(rows: int, columns: int, form: str) -> int:
     return math.ceil(count / 2) + constants
 
 
-def linear_shapes(language_model: Any) -> list[tuple[int, int]]:
-    """(out, in) of the layers that quantization takes: all linear ones but the head."""
+def linear_layers(language_model: Any) -> list[nn.Module]:
+    """The layers that quantization takes: all linear ones but the head."""
     head = language_model.get_output_embeddings()
-    layers = [m for m in language_model.modules() if isinstance(m, nn.Linear | Conv1D) and m is not head]
-    shapes = [(int(m.weight.shape[0]), int(m.weight.shape[1])) for m in layers]
-    return [shape[::-1] if isinstance(m, Conv1D) else shape for m, shape in zip(layers, shapes, strict=True)]
+    return [m for m in language_model.modules() if isinstance(m, nn.Linear | Conv1D) and m is not head]
+
+
+def linear_shape(layer: Any) -> tuple[int, int]:
+    """(out, in)."""
+    rows, columns = int(layer.weight.shape[0]), int(layer.weight.shape[1])
+    return (columns, rows) if isinstance(layer, Conv1D) else (rows, columns)
+
+
+def process_bytes() -> int:
+    """Main memory that this process holds now, or held at most where the system says only that."""
+    status = Path("/proc/self/statm")
+    if status.is_file():
+        return int(status.read_text().split()[1]) * resource.getpagesize()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS: bytes
 
 
 def _vision_kept(model: Any, studies: int, views: int, size: int) -> int:
@@ -192,14 +222,16 @@ def _vision_kept(model: Any, studies: int, views: int, size: int) -> int:
     return kept_bytes(model, forward)
 
 
-def _language_kept(language_model: Any, studies: int, positions: int, keep: int, checkpointing: bool) -> int:
+def _language_kept(
+    language_model: Any, studies: int, positions: int, keep: int, checkpointing: bool, inputs_of: Sequence[nn.Module]
+) -> int:
     """Bytes that the language model keeps for its backward pass, logits left out."""
     embedding = language_model.get_input_embeddings().weight
     shape = (studies, positions, embedding.shape[1])
     embeds = torch.empty(shape, dtype=embedding.dtype, device="meta", requires_grad=True)
     mask = torch.empty(studies, 1, positions, positions, dtype=torch.bool, device="meta")
     inputs = {"inputs_embeds": embeds, "attention_mask": mask, "use_cache": False, "logits_to_keep": keep}
-    kept = kept_bytes(language_model, lambda: language_model(**inputs))
+    kept = kept_bytes(language_model, lambda: language_model(**inputs), inputs_of)
     layers = int(language_model.config.get_text_config().num_hidden_layers)
     return layers * embeds.nbytes + kept // layers if checkpointing else kept
 
@@ -214,8 +246,8 @@ def cache_bytes(language_model: Any) -> int:
     return sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
 
 
-def meta_model(config: ModelConfig) -> tuple[Any, list[tuple[int, int]]]:
-    """The joined model on the meta device, trained parameters marked, and its language model's `linear_shapes`.
+def meta_model(config: ModelConfig) -> tuple[Any, list[nn.Module]]:
+    """The joined model on the meta device, trained parameters marked, and its language model's `linear_layers`.
 
     Raises:
         InputError: a part has no configuration, or the parts do not fit.
@@ -230,7 +262,7 @@ def meta_model(config: ModelConfig) -> tuple[Any, list[tuple[int, int]]]:
         pooled_side=pooled_side(config, tower.config, size),
         feature_norm=config.feature_norm,
     )
-    linears = linear_shapes(language_model)
+    linears = linear_layers(language_model)
     with torch.device("meta"):
         mark_trained(config, tower, language_model)
         model = R2GenGPTForConditionalGeneration(model_config, tower, language_model)
@@ -239,11 +271,20 @@ def meta_model(config: ModelConfig) -> tuple[Any, list[tuple[int, int]]]:
     return model, linears
 
 
+def _hold_in(language_model: Any, dtype: torch.dtype) -> None:
+    """The language model's own weights in a type; LoRA stays float32, as `add_lora` makes it."""
+    language_model.to(dtype)
+    for name, parameter in language_model.named_parameters():
+        if "lora_" in name:
+            parameter.data = parameter.data.float()
+
+
 def plan(config: ModelConfig, data: DataConfig, decode: DecodeConfig, train: TrainConfig, *, views: int = 1) -> Plan:
     """Parameters and bytes of training (`batch_size`) and generation (`test_batch_size`, `beam_size`), by mode.
 
     Args:
-        config: the parts, what is trained; `dtype` and `quantization` are not read: every mode is planned.
+        config: the parts, what is trained; every form of weights is planned, beside 8 and 4 bits the rest in bfloat16,
+            or in float32 where `dtype` says so.
         data: studies a batch, report tokens learnt.
         decode: beams and new tokens.
         train: whether the language model's activations are computed twice.
@@ -260,19 +301,27 @@ def plan(config: ModelConfig, data: DataConfig, decode: DecodeConfig, train: Tra
     text = "".join(fill_template(config.instruction))
     prompt = math.ceil(len(text) / 4) + model.config.tokens_per_view * (views if config.fusion == "concat" else 1)
     positions, keep = prompt + data.report_tokens, data.report_tokens + 1
-    length = prompt + (decode.for_dataset(data.dataset).max_new_tokens or 0)
-    logits = 12 * data.batch_size * int(language_model.get_output_embeddings().weight.shape[0])
+    new = decode.for_dataset(data.dataset).max_new_tokens or 0
+    words = int(language_model.get_output_embeddings().weight.shape[0])
+    logits = 12 * data.batch_size * words
     vision = _vision_kept(model, data.batch_size, views, model.config.image_size)
+    shapes = [linear_shape(layer) for layer in linears]
     modes = []
-    for dtype, forms in ((torch.float32, ("float32",)), (torch.bfloat16, ("bfloat16", "int8", "nf4", "nf4 double"))):
-        language_model.to(dtype)  # LoRA too: autocast computes it in this type
-        kept = _language_kept(language_model, data.batch_size, positions, keep, train.gradient_checkpointing)
-        cache = cache_bytes(language_model) * length * decode.beam_size * data.test_batch_size
+    beside = QUANTIZED if config.dtype == "float32" else ()  # arithmetic in float32: so are embedding and head
+    halves = ("bfloat16", *(() if beside else QUANTIZED))
+    for dtype, forms in ((torch.float32, ("float32", *beside)), (torch.bfloat16, halves)):
+        _hold_in(language_model, dtype)
+        cache = cache_bytes(language_model) * (prompt + new) * decode.beam_size * data.test_batch_size
+        new_logits = (dtype.itemsize + 8) * data.test_batch_size * (new + 1) * words  # as given, in float32, exponents
         for form in forms:
-            weights = 4 * (total - frozen) + dtype.itemsize * frozen
-            planned = form not in ("float32", "bfloat16")
-            if planned:
-                weights += sum(quantized_bytes(*shape, form) - dtype.itemsize * math.prod(shape) for shape in linears)
-            sizes = (weights, 4 * trained, 8 * trained, vision + kept, logits * keep, cache)
-            modes.append(ModePlan(form, planned, *sizes))
-    return Plan(total, trained, positions, keep, logits * positions, tuple(modes))
+            sizes = data.batch_size, positions, keep, train.gradient_checkpointing
+            kept = _language_kept(language_model, *sizes, linears if form == "int8" else ())
+            weights, scratch = 4 * (total - frozen) + dtype.itemsize * frozen, 0
+            if form in QUANTIZED:
+                full = [dtype.itemsize * math.prod(shape) for shape in shapes]
+                weights += sum(quantized_bytes(*shape, form) for shape in shapes) - sum(full)
+                scratch = max(full)
+            summands = (4 * trained, 8 * trained, vision + kept, logits * keep, scratch, cache, new_logits)
+            modes.append(ModePlan(form, weights, *summands))
+    modes.sort(key=lambda mode: FORMS.index(mode.name))
+    return Plan(total, trained, positions, keep, logits * positions, process_bytes(), tuple(modes))

@@ -1,5 +1,6 @@
 """How a command talks: logs and libraries' noise. Imported by commands, never by the rooms below."""
 
+import ctypes
 import logging
 import os
 import sys
@@ -21,3 +22,14 @@ def start_logging() -> None:
     transformers.logging.set_verbosity_error()
     if not sys.stderr.isatty():
         transformers.logging.disable_progress_bar()
+
+
+def return_large_blocks() -> None:
+    """Let blocks of 1 MiB and more go back to the system when they are freed. Only glibc's allocator is spoken to.
+
+    Keys and values grow by a token at a time, into blocks each a little larger than the last, and beams copy them:
+    glibc keeps the old ones on its heap, where none of the new ones fits.
+    """
+    mmap_threshold = -3  # M_MMAP_THRESHOLD of malloc.h
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(mmap_threshold, 1 << 20)

@@ -35,9 +35,10 @@ def main(argv: list[str]) -> None:
     paths = [Path(name) for name in space.images]
     for path in paths:  # a bad image is named before minutes of loading
         load_image(path, size=MIN_SIDE)
-    from r2gengpt.cli.console import start_logging
+    from r2gengpt.cli.console import return_large_blocks, start_logging
 
     start_logging()
+    return_large_blocks()
     from r2gengpt.build import place
     from r2gengpt.cli.models import device_of, load_model
     from r2gengpt.data.loading import StudyDataset, prompt_batch

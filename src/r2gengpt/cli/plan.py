@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from r2gengpt.build.plan import Plan
 
 CONFIGS = (ModelConfig, DataConfig, DecodeConfig, TrainConfig)
-COLUMNS = ("weights", "gradients", "moments", "activations", "logits", "training", "kv_cache", "generation")
+COLUMNS = (
+    *("weights", "gradients", "moments", "activations", "logits", "scratch", "training"),
+    *("kv_cache", "new_logits", "generation"),
+)
 
 
 def main(argv: list[str]) -> None:
@@ -56,8 +59,7 @@ def as_text(planned: "Plan", data: DataConfig, decode: DecodeConfig, config: Mod
     chosen, rows = asked_for(config), [["GB", *(name.replace("_", " ") for name in COLUMNS), ""]]
     for mode in planned.modes:
         sizes = [f"{getattr(mode, name) / 1e9:.2f}" for name in COLUMNS]
-        notes = [*(["planned"] if mode.planned else []), *(["<- your flags"] if mode.name == chosen else [])]
-        rows.append([mode.name, *sizes, ", ".join(notes)])
+        rows.append([mode.name, *sizes, "<- your flags" if mode.name == chosen else ""])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:-1], widths[1:-1]), row[-1]]) for row in rows]
     saved = (planned.logits_everywhere - planned.modes[0].logits) / 1e9
@@ -69,7 +71,7 @@ def as_text(planned: "Plan", data: DataConfig, decode: DecodeConfig, config: Mod
         "",
         *(line.rstrip() for line in table),
         "",
-        "Computed from the configuration; int8 and nf4 are planned, not measured. Not counted: an operation's own",
-        "scratch memory, the allocator, libraries.",
+        "Computed from the configuration. Not counted: what single operations need and free, the allocator,",
+        f"and what Python and libraries hold of main memory: {planned.process / 1e9:.2f} GB.",
     ]
     return "\n".join(lines)

@@ -54,9 +54,10 @@ def evaluate_given(given: dict[str, Any], split: str, model: str | None = None, 
     Raises:
         InputError: no checkpoint named, or settings that do not fit it.
     """
-    from r2gengpt.cli.console import start_logging
+    from r2gengpt.cli.console import return_large_blocks, start_logging
 
     start_logging()
+    return_large_blocks()
     from r2gengpt.build import place
     from r2gengpt.cli.models import load_model, locate_model, shares
     from r2gengpt.data.annotation import check_images, read_annotation
