@@ -105,8 +105,9 @@ class ModelConfig:
     )
     quantization: str = option(
         "auto",
-        "frozen weights of the language model in 8 or 4 bits (needs bitsandbytes); auto: as the checkpoint holds them",
-        choices=("auto", "none", "int8", "nf4", "fp4"),
+        "frozen weights of the language model in 8 or 4 bits (needs bitsandbytes); auto: as the checkpoint holds them; "
+        "w8a8: weights and products in 8 bits, for writing reports on a CPU (not for training)",
+        choices=("auto", "none", "int8", "nf4", "fp4", "w8a8"),
     )
     double_quant: bool = option(False, "4 bits: quantize the quantization's constants too")
     low_resource: bool = option(False, "the original's name for --quantization int8")
@@ -158,7 +159,7 @@ class ModelConfig:
         if self.device_map == "none" and (self.max_memory or self.offload_folder is not None):
             name = "max_memory" if self.max_memory else "offload_folder"
             raise InputError(f"--{name} belongs to --device_map auto, but --device_map is none")
-        if self.offload_folder is not None and self.quantization in ("int8", "nf4", "fp4"):
+        if self.offload_folder is not None and self.quantization in ("int8", "nf4", "fp4", "w8a8"):
             raise InputError(f"--offload_folder: {self.quantization} weights cannot be read from disk layer by layer")
         if len(self.memory_limits) != len(self.max_memory):
             raise InputError(f"--max_memory {' '.join(self.max_memory)}: names a device twice")

@@ -219,7 +219,7 @@ def own_device() -> int:
     return int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0)
 
 
-def load_language(config: ModelConfig, dtype: torch.dtype) -> tuple[Any, Any]:
+def load_language(config: ModelConfig, dtype: Any) -> tuple[Any, Any]:
     """The language model and its tokenizer.
 
     Raises:
@@ -229,7 +229,9 @@ def load_language(config: ModelConfig, dtype: torch.dtype) -> tuple[Any, Any]:
     config = settle_quantization(config, lm_config)
     options = placement(config)
     lies_quantized = getattr(lm_config, "quantization_config", None) is not None
-    if config.quantization != "none":
+    if config.quantization == "w8a8":  # made of whole weights by `place`; as they lie in the file they are only mapped
+        dtype = dtype if is_chatglm(Path(name)) else "auto"
+    elif config.quantization != "none":
         wanted = quantization_config(config, dtype)
         own = {"config": with_compute_type(lm_config, dtype)} if lies_quantized else {}
         options |= own or {"quantization_config": wanted}

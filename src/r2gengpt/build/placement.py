@@ -11,9 +11,11 @@ from typing import Any
 
 import torch
 
+from r2gengpt.build.lora import merge_lora
 from r2gengpt.config import ModelConfig
 from r2gengpt.data.files import check_writable
 from r2gengpt.errors import InputError
+from r2gengpt.model.int8 import to_int8
 
 log = logging.getLogger("r2gengpt.build")
 
@@ -75,8 +77,20 @@ def place_adapters(language_model: Any) -> None:
             layer.reset_lora_parameters(adapter, init_lora_weights=True)
 
 
-def place(model: Any, device: torch.device | str) -> None:
-    """The whole model to a device; where its language model is spread, the other parts to its embedding's device."""
+def place(model: Any, device: torch.device | str, quantization: str = "none") -> None:
+    """The whole model, ready to write reports, to a device; where its language model is spread, the rest to its start.
+
+    With `quantization` w8a8 the language model is made of 8-bit layers first, LoRA merged into them.
+
+    Raises:
+        InputError: w8a8 elsewhere than on a CPU.
+    """
+    if quantization == "w8a8":
+        if torch.device(device).type != "cpu":
+            raise InputError(f"--quantization w8a8: for CPUs only, this runs on {device}; take int8 or nf4")
+        merge_lora(model.language_model)
+        to_int8(model.language_model)
+        model.language_model.float()
     where = getattr(model.language_model, "hf_device_map", None)
     if where is None:
         model.to(device)

@@ -48,7 +48,7 @@ def main(argv: list[str]) -> None:
     built, settings, directory = load_model(space.model, "--model", given)
     dataset = settings.get("dataset", "plain")
     decode = bridge.make(DecodeConfig, settings).for_dataset(dataset)
-    place(built.model, device_of(space.accelerator))
+    place(built.model, device_of(space.accelerator), settings.get("quantization", "none"))
     study = StudyDataset([Study("study", tuple(paths))], built.processor, dataset)  # read as in training and testing
     batch = prompt_batch([study[(0, 0)]], built.processor)
     live = space.stream and space.format == "text"

@@ -80,7 +80,7 @@ def locate_model(name: str, flag: str, given: Mapping[str, Any]) -> tuple[Path, 
     if stored.get("model_type") != "r2gengpt":
         return directory, merge_settings(stored, given)
     for f in fields(ModelConfig):
-        if f.name in given and f.name != "dtype":
+        if f.name in given and f.name != "dtype" and (f.name, given[f.name]) != ("quantization", "w8a8"):
             raise InputError(f"--{f.name} {given[f.name]}: {flag} {name} is a whole model, its parts are settled")
     return directory, {"vision_model": name, "lm_model": name, "model_type": "r2gengpt", **given}
 

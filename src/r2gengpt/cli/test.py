@@ -82,7 +82,7 @@ def evaluate_given(given: dict[str, Any], split: str, model: str | None = None, 
     reports = train_reports(data)
     with shares(options) as share:
         built, settings, directory = agreed(lambda: load_model(named, flag, given))  # last: it may take minutes
-        place(built.model, share.device)
+        place(built.model, share.device, settings.get("quantization", "none"))
         decode = bridge.make(DecodeConfig, settings)
         reading = data.num_workers, data.prefetch_factor
         plan = Evaluation(studies, reports, data.dataset, decode, data.test_batch_size, *reading)

@@ -275,6 +275,8 @@ def train(settings: Settings) -> Summary:
     check_strategy(options)
     options = replace(options, precision=native_precision(options.precision))
     check_on_one_device(model_settings)
+    if model_settings.quantization == "w8a8":
+        raise InputError("--quantization w8a8: writes reports, carries no gradients; train with none, int8 or nf4")
     model_settings = settled(model_settings)
     settings = (model_settings, data, decode.for_dataset(data.dataset), options)
     splits = read_annotation(data.annotation, data.base_dir, ("train", "val"))
