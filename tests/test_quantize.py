@@ -194,3 +194,24 @@ def test_a_chatglm_directory_becomes_a_quantized_one_with_its_prompt(tiny_parts:
     tensors = after.model.language_model.state_dict()
     assert all(torch.equal(value, tensors[key]) for key, value in before.model.language_model.state_dict().items())
     assert isinstance(after.model, R2GenGPTForConditionalGeneration)
+
+
+@pytest.mark.parametrize("form", ["int8", "nf4"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_lora_on_quantized_weights_leaves_norms_and_embedding_in_their_type_and_no_cast_is_logged(
+    dtype: torch.dtype, form: str, tiny_parts: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = str(dtype).removeprefix("torch.")
+    config = config_of(tiny_parts, tiny_parts / "lm-stablelm", quantization=form, dtype=name, llm_use_lora=True)
+    language = build_model(config).model.language_model.train()
+    whole = {p.dtype for key, p in language.named_parameters() if p.is_floating_point() and "lora_" not in key}
+    assert whole == {dtype}  # PEFT's preparation for k bits would make them float32
+    language(torch.arange(8).reshape(1, 8)).logits.float().sum().backward()
+    assert all(p.grad is not None for key, p in language.named_parameters() if "lora_B" in key)
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("bitsandbytes")] == []
+
+
+def test_torchao_is_not_among_the_pinned_packages() -> None:
+    pinned = (Path(__file__).parents[1] / "constraints.txt").read_text().lower()
+    assert "bitsandbytes==" in pinned
+    assert "torchao" not in pinned  # an installed one prints load errors on every import
