@@ -129,7 +129,7 @@ def test_two_processes_end_with_the_weights_and_scores_of_one_with_twice_the_bat
     for name in ("bleu_1", "bleu_4", "rouge_l", "cider"):
         assert logged(two, name) == logged(one, name)
     assert logged(two, "val_loss") == pytest.approx(logged(one, "val_loss"), abs=1e-6)
-    assert logged(two, "loss") == pytest.approx(logged(one, "loss"), abs=1e-6)
+    assert logged(two, "loss") == pytest.approx(logged(one, "loss"), rel=1e-6)  # sums over tokens, float32
     names = [sorted(str(p.relative_to(d)) for p in d.rglob("*") if "events" not in p.name) for d in (one, two)]
     assert names[0] == names[1]
     assert len(list((two / "logs" / "tensorboard").glob("*/events*"))) == 1

@@ -212,6 +212,7 @@ class DataConfig:
     test_batch_size: int = option(16, "studies a test batch", low=1)
     num_workers: int = option(0, "processes that read images (the original's 8 suits a large machine)", low=0)
     prefetch_factor: int = option(4, "batches each worker reads ahead", low=1)
+    bucket_by_length: bool = option(True, "training batches of studies whose reports are about as long: less padding")
     augment: bool = option(False, "training images: small random shifts, turns and contrast changes (never a mirror)")
 
     def __post_init__(self) -> None:

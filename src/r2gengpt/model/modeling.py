@@ -21,6 +21,7 @@ from transformers import (
 from transformers.modeling_outputs import ModelOutput
 
 from r2gengpt.model.configuration import R2GenGPTConfig, patch_grid
+from r2gengpt.model.loss import chunked_loss, head_is_last, learnt_rows
 from r2gengpt.model.projector import Projector, mean_over_views
 from r2gengpt.text.alignment import IGNORE
 
@@ -93,6 +94,7 @@ class R2GenGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
             standardize=config.feature_norm == "standardize",
             pooled_side=config.pooled_side,
         )
+        self._head_is_last: bool | None = None  # looked up at the first `loss`
         if vision_tower is None or language_model is None:
             self.post_init()
         else:  # the parts are loaded: only the projector is new
@@ -223,6 +225,30 @@ class R2GenGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         output = self.language_model(inputs_embeds=inputs_embeds, attention_mask=attention_mask, **kwargs)
         loss = None if labels is None else report_loss(output.logits, labels)
         return R2GenGPTOutput(loss=loss, logits=output.logits, past_key_values=output.past_key_values)
+
+    def loss(
+        self,
+        input_ids: Tensor,
+        labels: Tensor,
+        attention_mask: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        view_mask: Tensor | None = None,
+        features: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """The loss of `forward`, (), float32, without its logits: those of learnt tokens only, a chunk at a time.
+
+        Language models that do something to their logits after the head take `forward` itself. Arguments as there.
+        """
+        embeds = self.embed_inputs(input_ids, pixel_values, view_mask, features)
+        if self._head_is_last is None:
+            self._head_is_last = head_is_last(self.language_model)
+        if not self._head_is_last:
+            output = self(inputs_embeds=embeds, attention_mask=attention_mask, labels=labels, **kwargs)
+            return output.loss  # type: ignore[no-any-return]
+        inner = self.language_model.base_model
+        hidden = inner(inputs_embeds=embeds, attention_mask=attention_mask, **kwargs).last_hidden_state
+        return chunked_loss(*learnt_rows(hidden, labels), self.get_output_embeddings())
 
     @torch.no_grad()
     def generate(

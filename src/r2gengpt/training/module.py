@@ -62,6 +62,15 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     ]
 
 
+def has_fused_adamw(model: nn.Module, precision: str) -> bool:
+    """Whether AdamW's update can be one kernel, 3 to 9 times as fast on a CPU (docs/log.md).
+
+    Not with scaled float16 gradients: the kernel would undo the scale by itself, which Lightning's clipping forbids.
+    """
+    devices = {parameter.device.type for parameter in model.parameters() if parameter.requires_grad}
+    return devices <= {"cpu", "cuda", "mps"} and precision not in ("16", "16-mixed")
+
+
 def checkpoint_layers(language_model: Any) -> list[nn.Module]:
     """Let each layer keep only its input and compute the rest again in the backward pass; gives those modules.
 
@@ -146,7 +155,7 @@ class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is
         """
         assert batch.labels is not None
         torch.manual_seed(step_seed(self.train_settings.seed, self.current_epoch, batch_idx, self.global_rank))
-        own: Tensor = self.model(**batch.inputs(), use_cache=False).loss
+        own: Tensor = self.model.loss(**batch.inputs(), use_cache=False)
         loss, mean = self._over_ranks(own, batch.labels)
         if not bool(torch.isfinite(mean)):
             where = "" if self.trainer.world_size == 1 else f" (process {self.global_rank}: {own.item()})"
@@ -162,7 +171,7 @@ class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is
         labels = batch.learn.labels
         assert labels is not None
         tokens = int((labels != IGNORE).sum())
-        loss = float(self.model(**batch.learn.inputs()).loss) * tokens
+        loss = float(self.model.loss(**batch.learn.inputs(), use_cache=False)) * tokens
         prompts = [batch.prompt] if self.needs_text else []
         predictions = list(predict(self.model, self.built.processor, prompts, self.decode_settings))
         self.validated.append(Validated(loss, tokens, predictions))
@@ -186,7 +195,11 @@ class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is
     def configure_optimizers(self) -> Any:
         """AdamW over trained parameters, its rate set anew each optimizer step."""
         settings = self.train_settings
-        optimizer = torch.optim.AdamW(parameter_groups(self.model, settings.weight_decay), lr=settings.learning_rate)
+        optimizer = torch.optim.AdamW(
+            parameter_groups(self.model, settings.weight_decay),
+            lr=settings.learning_rate,
+            fused=has_fused_adamw(self.model, settings.precision),
+        )
         total = self.steps
         warmup = round(settings.warmup_ratio * total)
         floor = settings.min_learning_rate / settings.learning_rate

@@ -24,6 +24,7 @@ from r2gengpt.build.families import family_of
 from r2gengpt.checkpoint import find_checkpoint, flat_settings, load_delta, save_checkpoint
 from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
 from r2gengpt.data.annotation import check_images, read_annotation
+from r2gengpt.data.bucketing import bucketed_batches, row_lengths
 from r2gengpt.data.files import check_writable, recover_directory, whole_file
 from r2gengpt.data.loading import (
     Example,
@@ -157,12 +158,16 @@ def make_loaders(
     def both(examples: list[Example]) -> Any:
         return ValidationBatch(learn(examples), prompt_batch(examples, processor))
 
+    share = {"seed": train.seed, "rank": rank, "world": world}
+    if data.bucket_by_length:
+        lengths = row_lengths(studies, processor, data.dataset, data.report_tokens)
+        order = functools.partial(bucketed_batches, lengths, data.batch_size, **share)
+    else:
+        order = functools.partial(shuffled_batches, len(studies), data.batch_size, **share)
     seed = train.seed if data.augment else None
     training = StudyLoader(
         StudyDataset(studies, processor, data.dataset, seed=seed),
-        lambda epoch: shuffled_batches(
-            len(studies), data.batch_size, seed=train.seed, epoch=epoch, rank=rank, world=world
-        ),
+        lambda epoch: order(epoch=epoch),
         learn,
         **reading,
     )

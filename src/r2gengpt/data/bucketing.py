@@ -1,0 +1,53 @@
+"""Batches of studies whose rows are about as long, so that little is padded. Only the order; nothing is read or cut."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from r2gengpt.data.loading import Key
+from r2gengpt.data.study import Study
+from r2gengpt.model.processing import R2GenGPTProcessor
+from r2gengpt.text.cleaning import CLEANERS
+
+MOST_BATCHES, LEAST_BUCKETS = 32, 8
+"""Batches (over all processes) that are sorted together: the most, and into how many such buckets an epoch falls at
+least. Few batches a bucket leave chance who is in a batch with whom; 32 leave 1 % padding (docs/log.md)."""
+
+
+def row_lengths(studies: Sequence[Study], processor: R2GenGPTProcessor, dataset: str, max_length: int) -> list[int]:
+    """Tokens of each study's training row: prompt with image tokens, report as `training_row` cuts it, end token."""
+    clean = CLEANERS[dataset]
+    views = {len(study.image_paths) for study in studies}
+    prompts = {count: len(processor.prompt_row(count)) for count in views}
+    return [
+        prompts[len(study.image_paths)] + min(len(processor.encode_text(clean(study.report))) + 1, max_length)
+        for study in studies
+    ]
+
+
+def bucketed_batches(
+    lengths: Sequence[int], batch_size: int, *, seed: int, epoch: int, rank: int = 0, world: int = 1
+) -> list[list[Key]]:
+    """The keys of one epoch's batches for one rank, as `shuffled_batches`, but batches of about one length.
+
+    A seeded permutation is cut into buckets, each is sorted by length and cut into steps, and the steps are shuffled.
+    Ranks share out each step one by one, so that theirs are about as long, and wait for each other little.
+
+    >>> batches = bucketed_batches([3, 1, 2, 3, 1], 2, seed=0, epoch=1)
+    >>> sorted(index for batch in batches for _, index in batch)
+    [0, 1, 2, 3, 4]
+    """
+    rng = np.random.default_rng((seed, epoch))
+    order = rng.permutation(len(lengths))
+    order = np.concatenate([order, order[: -len(order) % world]])
+    step = batch_size * world
+    steps = math.ceil(len(order) / step)
+    bucket = step * min(MOST_BATCHES, max(1, steps // LEAST_BUCKETS))
+    length = np.asarray(lengths)
+    groups: list[list[int]] = []
+    for start in range(0, len(order), bucket):
+        part = order[start : start + bucket]
+        part = part[np.argsort(length[part], kind="stable")]
+        groups += [part[at : at + step].tolist() for at in range(0, len(part), step)]
+    return [[(epoch, index) for index in groups[at][rank::world]] for at in rng.permutation(steps).tolist()]
