@@ -119,7 +119,10 @@ def main() -> None:
                 rates[f"{label}_decode_and_process"] = rate(files, load, process)
             rates["speedup"] = rates["ours_decode_and_process"] / rates["plain_decode_and_process"]
             results[kind] = {key: round(value, 2) for key, value in rates.items()}
-            results[kind]["difference"] = {key: round(value, 3) for key, value in difference(files, process).items()}
+            if kind != "png16":  # plain Pillow clips these at 255: white films
+                results[kind]["difference"] = {
+                    key: round(value, 3) for key, value in difference(files, process).items()
+                }
             if kind == "jpeg":
                 results["overlap"] = {key: round(value, 3) for key, value in overlap(files, process).items()}
             print(kind, results[kind], file=sys.stderr)
