@@ -18,6 +18,7 @@ from r2gengpt.config import DecodeConfig, ModelConfig
 from r2gengpt.data.files import whole_directory
 from r2gengpt.errors import InputError
 from r2gengpt.generation.settings import generation_config
+from r2gengpt.generation.suffixes import SPECULATION, SuffixIndex, save_index
 
 DELTA = "delta.safetensors"
 EMBEDDED = Path(__file__).parent / "embedded"
@@ -41,10 +42,13 @@ def flat_settings(*configs: Any) -> dict[str, Any]:
     return {name: value for config in configs for name, value in dataclasses.asdict(config).items()}
 
 
-def save_checkpoint(directory: Path, built: Built, settings: Mapping[str, Any], card: str) -> None:
+def save_checkpoint(
+    directory: Path, built: Built, settings: Mapping[str, Any], card: str, index: SuffixIndex | None = None
+) -> None:
     """Write a checkpoint directory whole: settings, trained tensors, processor, decoding and a model card.
 
-    LoRA stands in it twice: in our delta, and by itself in PEFT's format.
+    LoRA stands in it twice: in our delta, and by itself in PEFT's format. An index of the training reports goes with it
+    where one is given.
     """
     model, processor = built.model, built.processor
     decode = _part(DecodeConfig, settings).for_dataset(settings["dataset"])
@@ -56,6 +60,8 @@ def save_checkpoint(directory: Path, built: Built, settings: Mapping[str, Any], 
         save_adapter(model.language_model, target / "language_adapter", settings["lm_model"])
         processor.to_json_file(target / "processor_config.json")
         generation_config(decode, processor).save_pretrained(target)
+        if index is not None:
+            save_index(index, target / SPECULATION)
         (target / "README.md").write_text(card, encoding="utf-8")
 
 

@@ -214,25 +214,9 @@ class DataConfig:
     prefetch_factor: int = option(4, "batches each worker reads ahead", low=1)
     bucket_by_length: bool = option(True, "training batches of studies whose reports are about as long: less padding")
     augment: bool = option(False, "training images: small random shifts, turns and contrast changes (never a mirror)")
-    feature_cache: str | None = option(
-        None, "directory that keeps a frozen encoder's features: each image is read once, in this run and later ones"
-    )
-    feature_cache_dtype: str = option(
-        "float32",
-        "how they are stored; float32: the loss without a cache, bit for bit on a CPU; half the size, or a quarter",
-        choices=("float32", "float16", "bfloat16", "int8"),
-    )
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.feature_cache is not None and self.augment:
-            raise InputError(
-                f"--feature_cache {self.feature_cache}: keeps one form of each image, --augment True asks for many"
-            )
-        if self.feature_cache is not None and not self.feature_cache.strip():
-            raise InputError("--feature_cache is empty: must be a directory, or None")
-        if self.feature_cache is None and self.feature_cache_dtype != "float32":
-            raise InputError(f"--feature_cache_dtype {self.feature_cache_dtype} belongs to --feature_cache: name that")
 
     @property
     def report_tokens(self) -> int:
@@ -272,6 +256,11 @@ class DecodeConfig:
         "who decodes: fast (ours), hf (transformers' generate, the reference), auto: fast where it can",
         choices=("auto", "fast", "hf"),
     )
+    speculate: bool = option(
+        False,
+        "greedy text in fewer passes, by drafts from the training reports; in float32 the same text. train and test "
+        "keep those reports beside the weights, in speculation.safetensors",
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -280,6 +269,9 @@ class DecodeConfig:
                 f"--num_beam_groups {self.num_beam_groups} --diversity_penalty {self.diversity_penalty}: diverse beam "
                 "search was removed from transformers 5; use 1 and 0, or --do_sample True"
             )
+        if self.speculate and (self.beam_size != 1 or self.do_sample or self.engine == "hf"):
+            flags = f"--beam_size {self.beam_size} --do_sample {self.do_sample} --engine {self.engine}"
+            raise InputError(f"--speculate True: needs --beam_size 1 --do_sample False and our engine, not {flags}")
         low, high = self.min_new_tokens, self.max_new_tokens
         if low is not None and high is not None and low > high:
             raise InputError(f"--min_new_tokens {low} is more than --max_new_tokens {high}")

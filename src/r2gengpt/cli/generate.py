@@ -40,23 +40,27 @@ def main(argv: list[str]) -> None:
     start_logging()
     return_large_blocks()
     from r2gengpt.build import place
-    from r2gengpt.cli.models import device_of, load_model
+    from r2gengpt.cli.models import device_of, load_model, stored_index
     from r2gengpt.data.loading import StudyDataset, prompt_batch
     from r2gengpt.data.study import Study
     from r2gengpt.generation.decode import predict, stream
+    from r2gengpt.generation.speculate import drafter_for
 
     built, settings, directory = load_model(space.model, "--model", given)
     dataset = settings.get("dataset", "plain")
     decode = bridge.make(DecodeConfig, settings).for_dataset(dataset)
     place(built.model, device_of(space.accelerator), settings.get("quantization", "none"))
+    drafter = drafter_for(built.model.language_model, stored_index(built, directory) if decode.speculate else None)
     study = StudyDataset([Study("study", tuple(paths))], built.processor, dataset)  # read as in training and testing
     batch = prompt_batch([study[(0, 0)]], built.processor)
     live = space.stream and space.format == "text"
     if space.stream:
         show = (lambda text: print(text, end="", flush=True)) if live else (lambda text: None)
-        prediction = stream(built.model, built.processor, batch, decode, show)
+        prediction = stream(built.model, built.processor, batch, decode, show, drafter)
     else:
-        (prediction,) = predict(built.model, built.processor, [batch], decode)
+        (prediction,) = predict(built.model, built.processor, [batch], decode, drafter)
+    if drafter is not None:
+        drafter.log()
     if live:
         print()
     elif space.format == "text":

@@ -1,8 +1,9 @@
 """Which model a flag means: checkpoint, run, plain directory, original file, or the embedded default. For commands."""
 
 import importlib.util
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 from pathlib import Path
@@ -16,8 +17,12 @@ from r2gengpt.cli.test import MOVABLE, merge_settings
 from r2gengpt.config import DecodeConfig, ModelConfig, TrainConfig
 from r2gengpt.errors import InputError
 from r2gengpt.generation.gather import Share
+from r2gengpt.generation.speculate import reports_index
+from r2gengpt.generation.suffixes import SPECULATION, SuffixIndex, load_index, save_index
 from r2gengpt.original.convert import all_settings, is_original, load_original
 from r2gengpt.original.read import read_original
+
+log = logging.getLogger("r2gengpt.cli")
 
 
 def device_of(accelerator: str) -> str:
@@ -102,3 +107,37 @@ def load_model(name: str, flag: str, given: Mapping[str, Any]) -> tuple[Built, d
     changes = {key: settings[key] for key in MOVABLE if key in given}
     built, _ = load_checkpoint(directory, flag, **{**HERE, **changes})
     return built, settings, directory
+
+
+def stored_index(built: Built, directory: Path) -> SuffixIndex:
+    """The index of the training reports that lies beside the trained weights.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    return load_index(directory / SPECULATION, len(built.model.language_model.get_input_embeddings().weight))
+
+
+def index_for(built: Built, directory: Path, reports: Sequence[str], dataset: str, *, keep: bool) -> SuffixIndex:
+    """The index beside the weights; where there is none it is made from the reports, and kept there if it may be.
+
+    Args:
+        built: the model.
+        directory: of its checkpoint (or an original file, beside which nothing is kept).
+        reports: of the train split.
+        dataset: whose cleaner to use.
+        keep: False in all but one of several processes.
+
+    Raises:
+        InputError: there are no reports to make it from, or the one that is there is damaged.
+    """
+    path = directory / SPECULATION
+    if path.exists():
+        return stored_index(built, directory)
+    if not reports:
+        raise InputError(f"--speculate True: {path} is not there, and --annotation has no train split to make it from")
+    index = reports_index(reports, built.processor, dataset)
+    if keep and directory.is_dir() and directory != EMBEDDED and os.access(directory, os.W_OK):
+        save_index(index, path)
+        log.info("%s: holds the %d training reports, for later runs with --speculate True", path, len(reports))
+    return index

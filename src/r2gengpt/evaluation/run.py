@@ -14,7 +14,6 @@ from tqdm import tqdm
 from r2gengpt import __version__
 from r2gengpt.build import Built
 from r2gengpt.config import DecodeConfig
-from r2gengpt.data.feature_filling import Features
 from r2gengpt.data.files import whole_file
 from r2gengpt.data.loading import StudyDataset, StudyLoader, prompt_batch, sequential_batches
 from r2gengpt.data.study import Study
@@ -24,6 +23,8 @@ from r2gengpt.evaluation.report_page import StudyRow, write_report_page
 from r2gengpt.generation.decode import predict
 from r2gengpt.generation.gather import agreed, gathered
 from r2gengpt.generation.prediction import Prediction
+from r2gengpt.generation.speculate import drafter_for
+from r2gengpt.generation.suffixes import SuffixIndex
 from r2gengpt.metrics.protocols import PROTOCOLS
 from r2gengpt.metrics.score import Scores, score
 
@@ -32,7 +33,7 @@ log = logging.getLogger("r2gengpt.evaluation")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation reads: studies, train reports for the baselines, how to decode, features of a cache."""
+    """What an evaluation reads: studies, train reports for the baselines, and how to decode."""
 
     studies: Sequence[Study]
     train_reports: Sequence[str]
@@ -42,7 +43,8 @@ class Evaluation:
     num_workers: int = 0
     prefetch_factor: int = 4
     protocol: str = "clean"
-    features: Features | None = None
+    index: SuffixIndex | None = None
+    """Of the training reports, with `decode.speculate`."""
 
 
 def predict_studies(built: Built, plan: Evaluation, rank: int = 0, world: int = 1) -> list[Prediction]:
@@ -56,23 +58,26 @@ def predict_studies(built: Built, plan: Evaluation, rank: int = 0, world: int = 
     """
     count = len(plan.studies)
     loader = StudyLoader(
-        StudyDataset(plan.studies, built.processor, plan.dataset, features=plan.features),
+        StudyDataset(plan.studies, built.processor, plan.dataset),
         lambda _: sequential_batches(count, plan.batch_size, rank=rank, world=world),
         functools.partial(prompt_batch, processor=built.processor),
         num_workers=plan.num_workers,
         prefetch_factor=plan.prefetch_factor,
     )
     decode = plan.decode.for_dataset(plan.dataset)
+    drafter = drafter_for(built.model.language_model, plan.index)
     batches = iter(loader)
     done: list[Prediction] = []
     with tqdm(desc="reports", total=count, disable=rank > 0) as bar:
         for first in range(0, -(-count // plan.batch_size), world):
             seeded = replace(decode, decode_seed=decode.decode_seed + first + rank)  # by the batch's place in the set
             following = itertools.islice(batches, 1)  # nothing where the last round has no batch for this process
-            mine = agreed(lambda: list(predict(built.model, built.processor, following, seeded)))  # noqa: B023
+            mine = agreed(lambda: list(predict(built.model, built.processor, following, seeded, drafter)))  # noqa: B023
             for found in gathered(mine):
                 done += found
                 bar.update(len(found))
+    if drafter is not None:
+        drafter.log()
     return done
 
 

@@ -19,6 +19,7 @@ from r2gengpt.generation.engine import Engine, EngineRules, Prompt, Written, uns
 from r2gengpt.generation.prediction import Prediction
 from r2gengpt.generation.scores import Rules
 from r2gengpt.generation.settings import early_stopping, generation_config
+from r2gengpt.generation.speculate import Drafter
 from r2gengpt.model import R2GenGPTForConditionalGeneration, R2GenGPTProcessor
 from r2gengpt.text.prompt import ROLE_WORDS, tidy_report
 
@@ -73,14 +74,6 @@ def check_fits(model: R2GenGPTForConditionalGeneration, prompt_tokens: int, new_
         )
 
 
-def image_features(model: R2GenGPTForConditionalGeneration, batch: Batch) -> Tensor:
-    """The features of the batch's views, (K, N, E): those it brings, or what the encoder makes of its pixels."""
-    if batch.features is not None:
-        return batch.features
-    assert batch.pixel_values is not None  # a batch has one or the other
-    return model.encode_views(batch.pixel_values, batch.view_mask)
-
-
 @torch.no_grad()
 def token_logprobs(
     model: R2GenGPTForConditionalGeneration, batch: Batch, features: Tensor, new: Tensor, kept: Tensor
@@ -127,7 +120,7 @@ def decode_batch(
 ) -> list[Prediction]:
     """Reports of one batch of prompts, in the batch's order."""
     check_fits(model, batch.input_ids.shape[1], settings.max_new_tokens)
-    features = image_features(model, batch)
+    features = model.encode_views(batch.pixel_values, batch.view_mask)
     new = model.generate(
         batch.input_ids,
         view_mask=batch.view_mask,
@@ -182,15 +175,16 @@ def use_engine(model: R2GenGPTForConditionalGeneration, decode: DecodeConfig) ->
     """Whether the engine decodes: where it can, unless `--engine hf`; where it cannot, that is said once a kind.
 
     Raises:
-        InputError: `--engine fast` of a language model that the engine cannot serve.
+        InputError: `--engine fast` or `--speculate` of a language model that the engine cannot serve.
     """
     if decode.engine == "hf":
         return False
     reason = unserved(model.language_model)
     if reason is None:
         return True
-    if decode.engine == "fast":
-        raise InputError(f"--engine fast: {reason} are decoded by hf only")
+    if decode.engine == "fast" or decode.speculate:
+        flag = "--speculate True" if decode.speculate else "--engine fast"
+        raise InputError(f"{flag}: {reason} are decoded by hf only")
     if reason not in _told:
         _told.add(reason)
         log.info("%s are decoded by transformers' generate", reason)
@@ -205,7 +199,7 @@ def _prompts(
     for batch in batches:
         check_fits(model, batch.input_ids.shape[1], decode.max_new_tokens or 0)
         moved = batch.to(model.device)
-        features = image_features(model, moved)
+        features = model.encode_views(moved.pixel_values, moved.view_mask)
         embeds = model.embed_inputs(moved.input_ids, None, moved.view_mask, features)
         for row, mask in enumerate(moved.attention_mask.bool()):
             number = len(studies)
@@ -224,13 +218,14 @@ def _predict_fast(
     processor: R2GenGPTProcessor,
     batches: Iterable[Batch],
     decode: DecodeConfig,
+    drafter: Drafter | None,
 ) -> Iterator[Prediction]:
     batches = iter(batches)
     first = next(batches, None)
     if first is None:
         return
     rules = engine_rules(decode, processor.end_token_id)
-    engine = Engine(model.language_model, rules, slots=len(first.ids))
+    engine = Engine(model.language_model, rules, slots=len(first.ids), drafter=drafter)
     studies: list[Study] = []
     waiting: dict[int, Written] = {}
     given = 0
@@ -246,15 +241,16 @@ def predict(
     processor: R2GenGPTProcessor,
     batches: Iterable[Batch],
     decode: DecodeConfig,
+    drafter: Drafter | None = None,
 ) -> Iterator[Prediction]:
     """Reports of many studies, one by one, in order; the model must be in eval mode.
 
     The engine seeds the sampling of each study by its number, so that no study's text depends on its neighbours; the
-    library draws for a whole batch.
+    library draws for a whole batch. With a `drafter` (`--speculate`) the engine writes the same in fewer passes.
     """
     settings = generation_config(decode, processor)
     if use_engine(model, decode):
-        yield from _predict_fast(model, processor, batches, decode)
+        yield from _predict_fast(model, processor, batches, decode, drafter)
         return
     for number, batch in enumerate(batches):
         if decode.do_sample:
@@ -268,6 +264,7 @@ def stream(
     batch: Batch,
     decode: DecodeConfig,
     on_text: Callable[[str], None],
+    drafter: Drafter | None = None,
 ) -> Prediction:
     """The report of one study, its text handed out as it is written.
 
@@ -283,7 +280,8 @@ def stream(
     if use_engine(model, decode):
         rules = engine_rules(decode, processor.end_token_id)
         streamer.next_tokens_are_prompt = False  # the engine hands out new tokens only
-        engine = Engine(model.language_model, rules, 1, lambda tag, token: streamer.put(torch.tensor([token])))
+        show: Callable[[int, int], None] = lambda tag, token: streamer.put(torch.tensor([token]))  # noqa: E731
+        engine = Engine(model.language_model, rules, 1, show, drafter)
         studies: list[Study] = []
         (written,) = engine.run(_prompts(model, [batch], decode, studies))
         streamer.end()

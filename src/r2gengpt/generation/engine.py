@@ -13,6 +13,7 @@ from torch import Tensor
 
 from r2gengpt.generation.beams import BeamRules, Beams
 from r2gengpt.generation.scores import Rules
+from r2gengpt.generation.speculate import Drafter, accepted_tokens, chosen
 from r2gengpt.generation.tree import TreeCache, layer_masks, prompt_mask, tree_attention_on
 
 SERVED = ("stablelm", "llama", "gpt_neox", "gemma3_text", "qwen2", "qwen3", "glm", "mistral", "phi3")
@@ -77,11 +78,19 @@ class Engine:
         rules: how tokens are chosen.
         slots: studies at once.
         on_tokens: called with (tag, token) as each is final; only without beams.
+        drafter: guesses the next tokens, so that a pass may give several; only greedily and without beams.
     """
 
     def __init__(
-        self, language_model: Any, rules: EngineRules, slots: int, on_tokens: Callable[[Any, int], None] | None = None
+        self,
+        language_model: Any,
+        rules: EngineRules,
+        slots: int,
+        on_tokens: Callable[[Any, int], None] | None = None,
+        drafter: Drafter | None = None,
     ) -> None:
+        assert drafter is None or (rules.beams == 1 and not rules.scores.do_sample)
+        self.drafter = drafter
         self.language_model = language_model
         self.rules = rules
         self.slots = slots
@@ -112,7 +121,9 @@ class Engine:
                 if joining:
                     logits = self._join(joining)
                     yield from self._advance(logits, len(self.prompts) - len(joining))
-                if self.prompts:
+                if self.prompts and self.drafter is not None:
+                    yield from self._hand_out(self._speculate(self.drafter), 0)
+                elif self.prompts:
                     yield from self._advance(self._forward(), 0)
 
     def _columns(self) -> Tensor:
@@ -191,6 +202,10 @@ class Engine:
         self.state = self.state.rows(torch.arange(first, device=self.device)).join(after)
         self.steps[index] += 1
         self.last[index] = ids
+        yield from self._hand_out(through, first)
+
+    def _hand_out(self, through: Tensor, first: int) -> Iterator[Written]:
+        """Give what is finished of the studies from `first` on and close the gaps; `through` (S,), bool."""
         finished = (through.nonzero()[:, 0] + first).tolist()
         for slot in finished:
             yield self._written(slot)
@@ -214,10 +229,56 @@ class Engine:
         state.logprob[:, 0] += logits.gather(1, ids[:, None])[:, 0] - logits.logsumexp(-1)
         through = (ids == rules.end) | (steps + 1 >= self.rules.longest)
         state.done_tokens, state.done_logprob, state.done_length = state.tokens, state.logprob, (steps + 1)[:, None]
-        if self.on_tokens is not None:
-            for prompt, token in zip(self.prompts[-len(ids) :], ids.tolist(), strict=True):
-                self.on_tokens(prompt.tag, token)
+        self._show(self.prompts[-len(ids) :], ids[:, None].tolist())
         return state, ids[:, None], torch.zeros_like(ids)[:, None], through
+
+    def _show(self, prompts: list[Prompt], rows: list[list[int]]) -> None:
+        """Tell the listener what each study gained."""
+        if self.on_tokens is not None:
+            for prompt, row in zip(prompts, rows, strict=True):
+                for token in row:
+                    self.on_tokens(prompt.tag, token)
+
+    def _speculate(self, drafter: Drafter) -> Tensor:
+        """Let the model read a draft in each study and keep what it would have written; which are through (S,)."""
+        state, longest, end = self.state, self.rules.longest, self.rules.scores.end
+        steps = self.steps.tolist()
+        written = [row[:step] for row, step in zip(state.tokens[:, 0].tolist(), steps, strict=True)]
+        drafts = drafter.draft(written, [longest - step - 1 for step in steps])
+        queries = 1 + max(map(len, drafts))
+        padded = [draft + [end] * (queries - 1 - len(draft)) for draft in drafts]
+        chain = torch.cat([self.last, self.last.new_tensor(padded).view(len(drafts), queries - 1)], 1)
+        logits = self._read(chain)
+        places = self.steps[:, None] + torch.arange(queries, device=self.device)
+        tokens = torch.nn.functional.pad(state.tokens[:, 0], (0, queries)).scatter(1, places - 1, chain)
+        choice = chosen(self.rules.scores, logits, tokens, self.steps)
+        gained = accepted_tokens(choice, drafts, end)
+        counts = torch.tensor([len(row) for row in gained], device=self.device)
+        kept = torch.arange(queries, device=self.device) < counts[:, None]
+        own = logits.gather(2, choice[:, :, None])[:, :, 0] - logits.logsumexp(-1)
+        state.logprob[:, 0] += own.masked_fill(~kept, 0.0).sum(1)
+        for slot, (row, step) in enumerate(zip(gained, steps, strict=True)):
+            state.tokens[slot, 0, step : step + len(row)] = choice[slot, : len(row)]
+        self.steps = self.steps + counts
+        self.last = choice.gather(1, counts[:, None] - 1)
+        state.done_tokens, state.done_logprob, state.done_length = state.tokens, state.logprob, self.steps[:, None]
+        drafter.learn(sum(map(len, gained)) - len(gained), len(gained))
+        self._show(self.prompts, gained)
+        return (self.last[:, 0] == end) | (self.steps >= longest)
+
+    def _read(self, chain: Tensor) -> Tensor:
+        """One pass over tokens (S, Q), each study's last one first; gives the logits after them, (S, Q, vocabulary).
+
+        Without beams a token's column is its position. What is not kept of a chain lies in columns that the next
+        chain writes before it sees them.
+        """
+        count, queries = chain.shape
+        columns = (self.lengths + self.steps - 1)[:, None] + torch.arange(queries, device=self.device)
+        width = int(columns.max()) + 1
+        places = torch.arange(width, device=self.device).expand(count, width)
+        self.cache.aim(torch.arange(count, device=self.device), columns, width)
+        mask = places[:, None, None] <= columns[:, None, :, None]
+        return self._pass(self.language_model.get_input_embeddings()(chain), mask, columns, places, 0)
 
     def _choose_beams(
         self, state: Beams, logits: Tensor, steps: Tensor, generators: list[torch.Generator]

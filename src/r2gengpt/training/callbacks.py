@@ -54,7 +54,7 @@ class BestCheckpoint(Callback):  # type: ignore[misc]  # the library is untyped
             if trainer.is_global_zero:
                 built = pl_module.built
                 card = model_card(self.settings, self.scores, family_of(built.model.language_model).licence)
-                save_checkpoint(self.directory, built, self.settings, card)
+                save_checkpoint(self.directory, built, self.settings, card, pl_module.index)
         else:
             self.stale += 1
         if self.patience is not None and self.stale >= self.patience:

@@ -16,6 +16,8 @@ from r2gengpt.errors import InputError, RunError
 from r2gengpt.generation.decode import predict
 from r2gengpt.generation.gather import gathered, in_batch_order
 from r2gengpt.generation.prediction import Prediction
+from r2gengpt.generation.speculate import Drafter, drafter_for
+from r2gengpt.generation.suffixes import SuffixIndex
 from r2gengpt.metrics.protocols import PROTOCOLS
 from r2gengpt.metrics.score import score
 from r2gengpt.text.alignment import IGNORE
@@ -97,16 +99,23 @@ class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is
         settings: the four groups of settings of the run.
         steps: optimizer steps of the whole run. (Lightning's own estimate makes the loader before a resumed run's
             state is loaded, and the loader would then start at its first batch.)
+        index: of the training reports, with `--speculate`.
     """
 
     def __init__(
-        self, built: Built, settings: tuple[ModelConfig, DataConfig, DecodeConfig, TrainConfig], steps: int
+        self,
+        built: Built,
+        settings: tuple[ModelConfig, DataConfig, DecodeConfig, TrainConfig],
+        steps: int,
+        index: SuffixIndex | None = None,
     ) -> None:
         super().__init__()
         self.built = built
         self.model = built.model
         self.model_settings, self.data_settings, self.decode_settings, self.train_settings = settings
         self.steps = steps
+        self.index = index
+        self.drafter: Drafter | None = None
         keep_layout(self.model.language_model)
         layers = self.train_settings.gradient_checkpointing
         self.checkpointed = checkpoint_layers(self.model.language_model) if layers else []
@@ -173,11 +182,15 @@ class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is
         tokens = int((labels != IGNORE).sum())
         loss = float(self.model.loss(**batch.learn.inputs(), use_cache=False)) * tokens
         prompts = [batch.prompt] if self.needs_text else []
-        predictions = list(predict(self.model, self.built.processor, prompts, self.decode_settings))
+        self.drafter = self.drafter or drafter_for(self.model.language_model, self.index)
+        predictions = list(predict(self.model, self.built.processor, prompts, self.decode_settings, self.drafter))
         self.validated.append(Validated(loss, tokens, predictions))
 
     def on_validation_epoch_end(self) -> None:
         """Scores over all ranks, each study once, and the sum that chooses the best checkpoint."""
+        if self.drafter is not None:
+            self.drafter.log()
+            self.drafter = None
         batches, self.validated = in_batch_order(gathered(self.validated)), []
         self.latest = {"val_loss": sum(batch.loss for batch in batches) / sum(batch.tokens for batch in batches)}
         if self.needs_text:

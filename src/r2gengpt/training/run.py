@@ -21,12 +21,10 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from r2gengpt.build import Built, build_model, native_precision, settled
 from r2gengpt.build.families import family_of
-from r2gengpt.build.model import own_device
 from r2gengpt.checkpoint import find_checkpoint, flat_settings, load_delta, save_checkpoint
 from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
 from r2gengpt.data.annotation import check_images, read_annotation
 from r2gengpt.data.bucketing import bucketed_batches, row_lengths
-from r2gengpt.data.feature_filling import Features, cached_features
 from r2gengpt.data.files import check_writable, recover_directory, whole_file
 from r2gengpt.data.loading import (
     Example,
@@ -39,6 +37,7 @@ from r2gengpt.data.loading import (
 )
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
+from r2gengpt.generation.speculate import reports_index
 from r2gengpt.original.convert import is_original, put_original
 from r2gengpt.training.callbacks import BestCheckpoint, Progress, ResumeState
 from r2gengpt.training.card import model_card
@@ -67,7 +66,7 @@ EXPECTED_WARNINGS = (
     ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
     ".*Found [0-9]+ module\\(s\\) in eval mode.*",
 )
-SAME_RUN = ("resume", "overwrite", "num_workers", "prefetch_factor", "gradient_checkpointing", "feature_cache")
+SAME_RUN = ("resume", "overwrite", "num_workers", "prefetch_factor", "gradient_checkpointing")
 """Settings that may change between the start of a run and its continuation."""
 
 
@@ -149,12 +148,7 @@ def start_run(settings: Settings) -> None:
 
 
 def make_loaders(
-    built: Built,
-    splits: Mapping[str, Sequence[Study]],
-    settings: Settings,
-    rank: int,
-    world: int,
-    features: Features | None = None,
+    built: Built, splits: Mapping[str, Sequence[Study]], settings: Settings, rank: int, world: int
 ) -> tuple[StudyLoader, StudyLoader]:
     """The training loader and the validation loader of one rank."""
     _, data, _, train = settings
@@ -173,7 +167,7 @@ def make_loaders(
         order = functools.partial(shuffled_batches, len(studies), data.batch_size, **share)
     seed = train.seed if data.augment else None
     training = StudyLoader(
-        StudyDataset(studies, processor, data.dataset, seed=seed, features=features),
+        StudyDataset(studies, processor, data.dataset, seed=seed),
         lambda epoch: order(epoch=epoch),
         learn,
         **reading,
@@ -181,7 +175,7 @@ def make_loaders(
     count = len(splits["val"])
     size = min(data.val_batch_size, max(1, count // world))  # a batch for every process
     validation = StudyLoader(
-        StudyDataset(splits["val"], processor, data.dataset, features=features),
+        StudyDataset(splits["val"], processor, data.dataset),
         lambda _: sequential_batches(count, size, rank=rank, world=world),
         both,
         **reading,
@@ -199,12 +193,8 @@ def set_feature_statistics(built: Built, dataset: StudyDataset) -> None:
     model.vision_tower.to(device).eval()
     count, total, squares = 0, torch.zeros(()), torch.zeros(())
     for index in range(len(dataset)):
-        example = dataset[(0, index)]
-        features = example.features
-        if features is None:
-            assert example.pixels is not None
-            features = model.encode_views(example.pixels.unsqueeze(0).to(device))
-        features = features.double().flatten(0, 1).cpu()
+        pixels = dataset[(0, index)].pixels
+        features = model.encode_views(pixels.unsqueeze(0).to(device)).double().flatten(0, 1).cpu()
         count += len(features)
         total, squares = total + features.sum(0), squares + features.square().sum(0)
         if (index + 1) >= STATISTICS_IMAGES:
@@ -278,41 +268,6 @@ def check_on_one_device(config: ModelConfig) -> None:
         )
 
 
-def check_cacheable(config: ModelConfig, data: DataConfig) -> None:
-    """A cache of features needs an encoder that stays as it is, and a directory.
-
-    Raises:
-        InputError: the vision encoder is trained, or the directory cannot be written to.
-    """
-    if data.feature_cache is None:
-        return
-    if not config.vision_is_frozen:
-        flag = "--freeze_vm False" if not config.freeze_vm else "--vis_use_lora True"
-        raise InputError(
-            f"--feature_cache {data.feature_cache}: {flag} trains the vision encoder, so its features change with each "
-            "step; --alignment shallow freezes it"
-        )
-    check_writable(Path(data.feature_cache), "--feature_cache")
-
-
-def run_features(built: Built, splits: Mapping[str, Sequence[Study]], settings: Settings) -> Features | None:
-    """The features of all the run's images, where a cache is asked for; processes started together share the work."""
-    _, data, _, options = settings
-    if data.feature_cache is None:
-        return None
-    on_gpu = torch.cuda.is_available() and options.accelerator != "cpu"
-    return cached_features(
-        data.feature_cache,
-        data.feature_cache_dtype,
-        built.model,
-        built.processor,
-        [study for studies in splits.values() for study in studies],
-        device=torch.device("cuda", own_device()) if on_gpu else torch.device("cpu"),
-        precision=options.precision,
-        threads=max(1, data.num_workers),
-    )
-
-
 def train(settings: Settings) -> Summary:
     """Run training to its end, going on where an unfinished run in the same directory stopped.
 
@@ -328,7 +283,6 @@ def train(settings: Settings) -> Summary:
     check_on_one_device(model_settings)
     if model_settings.quantization == "w8a8":
         raise InputError("--quantization w8a8: writes reports, carries no gradients; train with none, int8 or nf4")
-    check_cacheable(model_settings, data)
     model_settings = settled(model_settings)
     settings = (model_settings, data, decode.for_dataset(data.dataset), options)
     splits = read_annotation(data.annotation, data.base_dir, ("train", "val"))
@@ -344,9 +298,8 @@ def train(settings: Settings) -> Summary:
         put_original(built.model, Path(options.start_from))
     elif options.start_from is not None:
         load_delta(built.model, find_checkpoint(options.start_from, "--ckpt_file"), "--ckpt_file")
-    features = run_features(built, splits, settings)
     if resume is None:
-        set_feature_statistics(built, StudyDataset(splits["train"], built.processor, data.dataset, features=features))
+        set_feature_statistics(built, StudyDataset(splits["train"], built.processor, data.dataset))
         start_run(settings)
     stored = flat_settings(*settings)
     best = BestCheckpoint(directory / "best", stored, options.patience)
@@ -365,15 +318,17 @@ def train(settings: Settings) -> Summary:
         if resume is not None:
             log.info("resuming from %s", resume)
         check_shares(splits, trainer.world_size)
-        loaders = make_loaders(built, splits, settings, trainer.global_rank, trainer.world_size, features)
-        module = R2GenGPTModule(built, settings, total_steps(len(loaders[0]), options))
+        loaders = make_loaders(built, splits, settings, trainer.global_rank, trainer.world_size)
+        reports = [study.report for study in splits["train"]]
+        index = reports_index(reports, built.processor, data.dataset) if decode.speculate else None
+        module = R2GenGPTModule(built, settings, total_steps(len(loaders[0]), options), index)
         then = "the same command again goes on from the last saved state"
         with told_if_another_process_ends(trainer.global_rank, trainer.world_size, then):
             trainer.fit(module, *loaders, ckpt_path=resume, weights_only=True)
     summary = Summary(directory, best.scores, trainer.global_step, trainer.is_global_zero)
     if trainer.is_global_zero:
         card = model_card(stored, module.latest, family_of(built.model.language_model).licence)
-        save_checkpoint(directory / "last", built, stored, card)
+        save_checkpoint(directory / "last", built, stored, card, index)
         with whole_file(directory / SUMMARY) as path:
             path.write_text(json.dumps(summary.to_json(), indent=1) + "\n", encoding="utf-8")
         (directory / RESUME).unlink(missing_ok=True)

@@ -1,0 +1,172 @@
+"""Drafts from the training reports for greedy decoding: how many tokens to try, and which of them stand. No model.
+
+A pass over several tokens costs less than so many passes: `generation.suffixes` guesses what comes next, the engine
+lets the language model read the guesses in one pass, and what it would have written itself stays. In float32 that is
+the text of the plain loop; where longer passes round visibly otherwise (bfloat16, 8 bits), a near tie may differ.
+
+Source: the verification is greedy speculative decoding (Leviathan et al., arXiv 2211.17192, with temperature 0); the
+drafts are looked up, as in prompt lookup and REST (He et al., arXiv 2311.08252).
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from operator import mul
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from r2gengpt.generation.scores import Rules
+from r2gengpt.generation.suffixes import SuffixIndex
+from r2gengpt.model.int8 import Int8Linear
+from r2gengpt.model.processing import R2GenGPTProcessor
+from r2gengpt.text.cleaning import CLEANERS
+
+log = logging.getLogger("r2gengpt.generation")
+MOST = 12
+"""Longest draft in tokens: 16 add 0.02 to 3.3 tokens a pass on IU X-ray's test reports."""
+FORGET = 0.95
+"""What an earlier pass counts for trust, against the next one."""
+
+
+@dataclass(frozen=True)
+class PassTime:
+    """What a pass costs by its rows (tokens of all studies), where one row costs 1: a step at two rows, then a line."""
+
+    step: float
+    row: float
+
+    def __call__(self, rows: int) -> float:
+        """The cost of so many rows."""
+        return 1.0 if rows == 1 else 1.0 + self.step + self.row * (rows - 1)
+
+
+PASS_TIMES = {
+    "cpu float32": PassTime(0.65, 0.045),  # measured, SmolLM2-135M, AVX2: 1.5 for 2 rows, 1.8 for 3, 2.0 for 9
+    "cpu w8a8": PassTime(0.1, 0.03),  # measured likewise: 1.12 for 2 rows, 1.16 for 3, 1.32 for 9
+    "cpu": PassTime(0.0, 0.06),  # not measured in bfloat16; float32 by oneDNN's packed weights: 1.4 for 9
+    "other": PassTime(0.0, 0.02),  # not measured: reading the weights takes the time
+}
+
+
+def pass_time(language_model: Any) -> PassTime:
+    """The line for the device and the arithmetic of a language model."""
+    weight = language_model.get_input_embeddings().weight
+    if weight.device.type != "cpu":
+        return PASS_TIMES["other"]
+    if any(isinstance(module, Int8Linear) for module in language_model.modules()):
+        return PASS_TIMES["cpu w8a8"]
+    return PASS_TIMES["cpu float32" if weight.dtype == torch.float32 else "cpu"]
+
+
+@dataclass
+class Drafter:
+    """Drafts for all studies of an engine, as long as pays by what earlier drafts were worth.
+
+    Of a draft the index tells how often each token was the right one in the training reports. That `trust` of this
+    hope which came true lately scales it. So drafts get rare and short on text that the reports do not know, and a
+    new one is tried now and then, as what was learnt fades.
+    """
+
+    index: SuffixIndex
+    time: PassTime
+    passes: int = 0
+    """Rows of studies in all passes: how often a study was looked at."""
+    tokens: int = 0
+    """Tokens that came of them."""
+    _hoped: float = field(default=0.0, repr=False)
+    _got: float = field(default=0.0, repr=False)
+    _hope: float = field(default=0.0, repr=False)
+
+    @property
+    def trust(self) -> float:
+        """The share of the index's hope that came true; 1 where nothing is known."""
+        return (self._got + 1.0) / (self._hoped + 1.0)
+
+    def draft(self, written: Sequence[Sequence[int]], room: Sequence[int]) -> list[list[int]]:
+        """What may come next in each study, all drafts cut at the length that makes the most tokens a time.
+
+        Args:
+            written: new tokens of each study so far.
+            room: the most tokens to draft for each.
+        """
+        found = [self.index.continued(ids, min(MOST, most)) for ids, most in zip(written, room, strict=True)]
+        hopes = [0.0] * (MOST + 1)  # tokens of all drafts that stand, by the length that they are cut at
+        for _, shares in found:
+            sums = [0.0, *accumulate(accumulate(shares, mul))]
+            hopes = [hope + sums[min(length, len(shares))] for length, hope in enumerate(hopes)]
+        count = len(written)
+
+        def speed(length: int) -> float:
+            return (count + self.trust * hopes[length]) / self.time(count * (length + 1))
+
+        longest = max((len(shares) for _, shares in found), default=0)
+        best = max(range(longest + 1), key=speed)
+        self._hope = hopes[best] / max(1, count)
+        return [tokens[:best] for tokens, _ in found]
+
+    def log(self) -> None:
+        """Say how many tokens a pass gave, if there were any."""
+        if self.passes:
+            each = self.tokens / self.passes
+            log.info("--speculate: %.2f tokens a pass (%d in %d)", each, self.tokens, self.passes)
+
+    def learn(self, accepted: int, studies: int) -> None:
+        """Count what stood of the last drafts of so many studies."""
+        self.passes += studies
+        self.tokens += studies + accepted
+        self._hoped = self._hoped * FORGET + self._hope
+        self._got = self._got * FORGET + (accepted / studies if self._hope else 0.0)
+
+
+def drafter_for(language_model: Any, index: SuffixIndex | None) -> Drafter | None:
+    """A drafter with what passes of this language model cost; None without an index."""
+    return None if index is None else Drafter(index, pass_time(language_model))
+
+
+def chosen(rules: Rules, logits: Tensor, tokens: Tensor, steps: Tensor) -> Tensor:
+    """What greedy decoding writes after each token of a chain, the rules applied at each by what stands before it.
+
+    Args:
+        rules: without sampling.
+        logits: (S, Q, vocabulary), float32, after each token of the chain.
+        tokens: (S, T), int64: what was written, then the chain's draft from place `steps` on.
+        steps: (S,), int64: how many new tokens each study has before the draft.
+
+    Returns:
+        (S, Q), int64.
+    """
+    studies, queries, words = logits.shape
+    places = steps[:, None] + torch.arange(queries, device=steps.device)
+    history = tokens[:, None].expand(-1, queries, -1)[:, :, : int(places.max())].flatten(0, 1)
+    scores = rules.apply(logits.reshape(-1, words).clone(), history, places.flatten().clamp_max(tokens.shape[1]))
+    return scores.argmax(-1).view(studies, queries)
+
+
+def accepted_tokens(choice: Tensor, drafts: Sequence[Sequence[int]], end: int) -> list[list[int]]:
+    """What each study gains: the part of its draft that was chosen too, and the choice after it, to an end token.
+
+    >>> accepted_tokens(torch.tensor([[5, 6, 9], [7, 1, 1]]), [[5, 6], [8]], end=0)
+    [[5, 6, 9], [7]]
+    """
+    gained = []
+    for row, draft in zip(choice.tolist(), drafts, strict=True):
+        right = 0
+        while right < len(draft) and draft[right] == row[right] and row[right] != end:
+            right += 1
+        gained.append(row[: right + 1])
+    return gained
+
+
+def reports_index(reports: Sequence[str], processor: R2GenGPTProcessor, dataset: str) -> SuffixIndex:
+    """The index of training reports, cleaned as in training, in the language model's tokens, each with its end token.
+
+    Args:
+        reports: as they stand in the annotation file.
+        processor: knows the tokens.
+        dataset: whose cleaner to use.
+    """
+    clean, end = CLEANERS[dataset], processor.end_token_id
+    return SuffixIndex.of([[*processor.encode_text(clean(report)), end] for report in reports])
