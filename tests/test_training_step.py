@@ -8,8 +8,8 @@ from torch.nn import functional
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from conftest import TinySet
-from r2gengpt.build import Built, build_model
-from r2gengpt.config import ModelConfig
+from r2gengpt.build import Built, build_model, native_precision
+from r2gengpt.config import ModelConfig, TrainConfig
 from r2gengpt.data.annotation import read_annotation
 from r2gengpt.data.loading import Batch
 from r2gengpt.model.loss import chunked_loss, head_is_last, learnt_rows
@@ -173,6 +173,14 @@ def test_the_optimizer_is_one_kernel_where_there_is_one(tiny_parts: Path, tiny_s
     assert all(group["fused"] for group in optimizer.param_groups)
     assert not has_fused_adamw(built.model, "16-mixed")  # clipping needs gradients whose scale is known
     assert not has_fused_adamw(built.model.to("meta"), "32-true")
+
+
+@pytest.mark.parametrize(("native", "chosen"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_training_is_in_bfloat16_by_default_where_the_hardware_has_it(
+    monkeypatch: pytest.MonkeyPatch, native: bool, chosen: str
+) -> None:
+    monkeypatch.setattr("r2gengpt.build.model.device_has_bfloat16", lambda: native)
+    assert native_precision(TrainConfig().precision) == chosen
 
 
 def test_training_never_makes_logits_of_the_prompt(

@@ -214,9 +214,25 @@ class DataConfig:
     prefetch_factor: int = option(4, "batches each worker reads ahead", low=1)
     bucket_by_length: bool = option(True, "training batches of studies whose reports are about as long: less padding")
     augment: bool = option(False, "training images: small random shifts, turns and contrast changes (never a mirror)")
+    feature_cache: str | None = option(
+        None, "directory that keeps a frozen encoder's features: each image is read once, in this run and later ones"
+    )
+    feature_cache_dtype: str = option(
+        "float32",
+        "how they are stored; float32: the loss without a cache, bit for bit on a CPU; half the size, or a quarter",
+        choices=("float32", "float16", "bfloat16", "int8"),
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.feature_cache is not None and self.augment:
+            raise InputError(
+                f"--feature_cache {self.feature_cache}: keeps one form of each image, --augment True asks for many"
+            )
+        if self.feature_cache is not None and not self.feature_cache.strip():
+            raise InputError("--feature_cache is empty: must be a directory, or None")
+        if self.feature_cache is None and self.feature_cache_dtype != "float32":
+            raise InputError(f"--feature_cache_dtype {self.feature_cache_dtype} belongs to --feature_cache: name that")
 
     @property
     def report_tokens(self) -> int:

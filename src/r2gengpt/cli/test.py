@@ -71,7 +71,7 @@ def evaluate_given(given: dict[str, Any], split: str, model: str | None = None, 
         options = in_one_process(options)
     named, flag = named_model(options, model)
     _, settings = locate_model(named, flag, given)
-    data = bridge.make(DataConfig, settings)
+    data = bridge.make(DataConfig, {**settings, **own_cache(given)})
     splits = read_annotation(data.annotation, data.base_dir, (split,))
     studies = limited(splits[split], options.limit_test_batches, data.test_batch_size)
     check_images(studies)
@@ -79,13 +79,16 @@ def evaluate_given(given: dict[str, Any], split: str, model: str | None = None, 
     beside = Path() if named == "embedded" else Path(named).parent if Path(named).is_file() else Path(named)
     target = Path(output) if output is not None else beside / f"results-{split}"
     check_writable(target, "--output")
+    if data.feature_cache is not None:
+        check_writable(Path(data.feature_cache), "--feature_cache")
     reports = train_reports(data)
     with shares(options) as share:
         built, settings, directory = agreed(lambda: load_model(named, flag, given))  # last: it may take minutes
         place(built.model, share.device, settings.get("quantization", "none"))
         decode = bridge.make(DecodeConfig, settings)
         reading = data.num_workers, data.prefetch_factor
-        plan = Evaluation(studies, reports, data.dataset, decode, data.test_batch_size, *reading)
+        features = agreed(lambda: stored_features(built, data, studies, share.device))
+        plan = Evaluation(studies, reports, data.dataset, decode, data.test_batch_size, *reading, features=features)
         if decode.speculate:
             index = agreed(lambda: index_for(built, directory, reports, data.dataset, keep=not share.rank))
             plan = replace(plan, index=index)
@@ -102,6 +105,27 @@ def evaluate_given(given: dict[str, Any], split: str, model: str | None = None, 
         scores = write_evaluation(predictions, plan, target, provenance)
     print(score_table(scores))
     print(target / "report.html")
+
+
+def own_cache(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The cache that this command was given, not the training run's; and nothing is augmented in a test."""
+    cache = {name: given[name] for name in ("feature_cache", "feature_cache_dtype") if name in given}
+    return {"feature_cache": None, "feature_cache_dtype": "float32", **cache, "augment": False}
+
+
+def stored_features(built: Any, data: DataConfig, studies: tuple[Any, ...], device: Any) -> Any:
+    """The features of the studies' images where a cache is asked for (those missing are built), else None.
+
+    Raises:
+        InputError: the directory cannot be written to or has no room, or an image cannot be read.
+    """
+    if data.feature_cache is None:
+        return None
+    from r2gengpt.data.feature_filling import cached_features
+
+    threads = max(1, data.num_workers)
+    where = data.feature_cache, data.feature_cache_dtype
+    return cached_features(*where, built.model, built.processor, studies, device=device, threads=threads)
 
 
 def in_one_process(options: TrainConfig) -> TrainConfig:

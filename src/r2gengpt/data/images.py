@@ -54,11 +54,15 @@ def load_image(path: str | Path, *, size: int | None = None) -> Image.Image:
     Raises:
         InputError: no such file, a directory, empty, not PNG or JPEG, cut off, too small or too large.
     """
-    return decode_image(_read_file(Path(path)), str(path), size)
+    return decode_image(read_file(Path(path)), str(path), size)
 
 
-def _read_file(path: Path) -> bytes:
-    """The bytes of a regular file of bounded size."""
+def read_file(path: Path) -> bytes:
+    """The bytes of a regular file of bounded size.
+
+    Raises:
+        InputError: no such file, a directory, a pipe or the like, too large.
+    """
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):

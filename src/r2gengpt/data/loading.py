@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from r2gengpt.data.ahead import read_ahead
 from r2gengpt.data.augment import augment
+from r2gengpt.data.feature_filling import Features
 from r2gengpt.data.images import load_image
 from r2gengpt.data.study import Study
-from r2gengpt.errors import InputError
-from r2gengpt.model.processing import R2GenGPTProcessor, pad_views
+from r2gengpt.errors import InputError, RunError
+from r2gengpt.model.processing import R2GenGPTProcessor, decoded_size, pad_views
 from r2gengpt.text.alignment import IGNORE, Row, pad_rows, training_row
 from r2gengpt.text.cleaning import CLEANERS
 
@@ -23,29 +25,42 @@ Key = tuple[int, int]
 
 @dataclass(frozen=True)
 class Example:
-    """One study ready to be batched: `pixels` (V, 3, H, W), float32; `report` is cleaned, `reference` untouched."""
+    """One study ready to be batched; `report` is cleaned, `reference` untouched.
+
+    It brings its `pixels` (V, 3, H, W) or, from the feature cache, its `features` (V, N, E); float32.
+    """
 
     id: str
-    pixels: Tensor
+    pixels: Tensor | None
     report: str
     reference: str
+    features: Tensor | None = None
+
+    @property
+    def views(self) -> int:
+        """V: how many views the study has."""
+        images = self.pixels if self.features is None else self.features
+        assert images is not None
+        return len(images)
 
 
 @dataclass(frozen=True)
 class Batch:
     """Studies as the model takes them.
 
-    `input_ids`, `attention_mask` and `labels` are (B, T), int64; `pixel_values` (B, V, 3, H, W), float32; `view_mask`
-    (B, V), bool. Training batches are padded on the right and have labels; prompt batches are padded on the left.
+    `input_ids`, `attention_mask` and `labels` are (B, T), int64; `view_mask` (B, V), bool. Images come as
+    `pixel_values` (B, V, 3, H, W) or as `features` of the K present views (K, N, E), float32. Training batches are
+    padded on the right and have labels; prompt batches are padded on the left.
     """
 
     ids: tuple[str, ...]
     references: tuple[str, ...]
     input_ids: Tensor
     attention_mask: Tensor
-    pixel_values: Tensor
+    pixel_values: Tensor | None
     view_mask: Tensor
     labels: Tensor | None = None
+    features: Tensor | None = None
 
     def to(self, device: torch.device | str, **kwargs: Any) -> "Batch":
         """The batch on another device (Lightning calls this)."""
@@ -56,7 +71,7 @@ class Batch:
 
     def inputs(self) -> dict[str, Tensor]:
         """The model's keyword arguments."""
-        names = ("input_ids", "attention_mask", "pixel_values", "view_mask", "labels")
+        names = ("input_ids", "attention_mask", "pixel_values", "view_mask", "labels", "features")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
@@ -68,17 +83,24 @@ class StudyDataset(Dataset[Example]):
         processor: makes pixels.
         dataset: whose report cleaner to use.
         seed: of the augmentation; None for none.
+        features: of all the studies' images, from the feature cache; no image is opened then.
     """
 
     def __init__(
-        self, studies: Sequence[Study], processor: R2GenGPTProcessor, dataset: str, *, seed: int | None = None
+        self,
+        studies: Sequence[Study],
+        processor: R2GenGPTProcessor,
+        dataset: str,
+        *,
+        seed: int | None = None,
+        features: Features | None = None,
     ) -> None:
         self.studies = studies
         self.processor = processor
         self.clean = CLEANERS[dataset]
         self.seed = seed
-        size = processor.image_processor.size
-        self.size = int(max(value for value in dict(size).values() if value))
+        self.features = features
+        self.size = decoded_size(processor)
 
     def __len__(self) -> int:
         return len(self.studies)
@@ -86,6 +108,8 @@ class StudyDataset(Dataset[Example]):
     def __getitem__(self, key: Key) -> Example:
         epoch, index = key
         study = self.studies[index]
+        if self.features is not None:
+            return Example(study.id, None, self.clean(study.report), study.report, self.features.of(study))
         images = [load_image(path, size=self.size) for path in study.image_paths]
         if self.seed is not None:
             rng = np.random.default_rng((self.seed, epoch, index))
@@ -96,7 +120,9 @@ class StudyDataset(Dataset[Example]):
 def _batch(examples: Sequence[Example], processor: R2GenGPTProcessor, rows: Sequence[Row], *, left: bool) -> Batch:
     ids, mask = pad_rows([row.input_ids for row in rows], processor.pad_token_id, left=left)
     labels = None if left else torch.tensor(pad_rows([row.labels for row in rows], IGNORE)[0])
-    pixel_values, view_mask = pad_views([example.pixels for example in examples])
+    pixels = [example.pixels for example in examples if example.pixels is not None]
+    features = [example.features for example in examples if example.features is not None]
+    pixel_values, view_mask = (None, view_counts(features)) if features else pad_views(pixels)
     return Batch(
         tuple(example.id for example in examples),
         tuple(example.reference for example in examples),
@@ -105,14 +131,21 @@ def _batch(examples: Sequence[Example], processor: R2GenGPTProcessor, rows: Sequ
         pixel_values,
         view_mask,
         labels,
+        torch.cat(features) if features else None,
     )
+
+
+def view_counts(studies: Sequence[Tensor]) -> Tensor:
+    """Which views are there, of studies of (V_i, …): (B, V), bool, as `pad_views` gives it."""
+    counts = torch.tensor([len(study) for study in studies])
+    return torch.arange(int(counts.max())) < counts.unsqueeze(1)
 
 
 def training_batch(examples: Sequence[Example], processor: R2GenGPTProcessor, max_length: int) -> Batch:
     """A batch with labels; reports longer than `max_length` tokens are cut (see `training_row`)."""
     rows = [
         training_row(
-            processor.prompt_row(len(example.pixels)),
+            processor.prompt_row(example.views),
             processor.encode_text(example.report),
             processor.end_token_id,
             max_length,
@@ -124,7 +157,7 @@ def training_batch(examples: Sequence[Example], processor: R2GenGPTProcessor, ma
 
 def prompt_batch(examples: Sequence[Example], processor: R2GenGPTProcessor) -> Batch:
     """A batch of prompts, to be continued by the model."""
-    rows = [Row(processor.prompt_row(len(example.pixels)), ()) for example in examples]
+    rows = [Row(processor.prompt_row(example.views), ()) for example in examples]
     return _batch(examples, processor, rows, left=True)
 
 
@@ -168,7 +201,7 @@ class StudyLoader:
         dataset: read by key.
         batches: epoch → the keys of its batches; the same number of batches each epoch.
         collate: examples → batch.
-        num_workers: reading processes; 0 reads in this one.
+        num_workers: reading processes; 0 reads in a thread of this one, a batch ahead.
         prefetch_factor: batches each worker reads ahead.
     """
 
@@ -211,17 +244,26 @@ class StudyLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         self.position, self.start = self.start, 0
+        keys = self.batches(self.epoch)[self.position :]
+        for batch in self._in_processes(keys) if self.num_workers else self._in_a_thread(keys):
+            self.position += 1
+            yield batch
+
+    def _in_a_thread(self, batches: list[list[Key]]) -> Iterator[Batch]:
+        """Images are read while the caller works; text is encoded here: a tokenizer's modes are no thread's own."""
+        for examples in read_ahead([self.dataset[key] for key in keys] for keys in batches):
+            yield self.collate(examples)
+
+    def _in_processes(self, batches: list[list[Key]]) -> Iterator[Batch]:
         loader = DataLoader(
             self.dataset,
-            batch_sampler=self.batches(self.epoch)[self.position :],
+            batch_sampler=batches,
             collate_fn=self.collate,
             num_workers=self.num_workers,
-            prefetch_factor=self.prefetch_factor if self.num_workers else None,
+            prefetch_factor=self.prefetch_factor,
             pin_memory=torch.cuda.is_available(),
         )
         try:
-            for batch in loader:
-                self.position += 1
-                yield batch
-        except InputError as error:  # from a reading process it comes with that process's traceback as its text
-            raise InputError(str(error).rpartition("InputError: ")[2].strip()) from None
+            yield from loader
+        except (InputError, RunError) as error:  # it comes with the reading process's traceback as its text
+            raise type(error)(str(error).rpartition("Error: ")[2].strip()) from None

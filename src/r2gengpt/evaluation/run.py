@@ -14,6 +14,7 @@ from tqdm import tqdm
 from r2gengpt import __version__
 from r2gengpt.build import Built
 from r2gengpt.config import DecodeConfig
+from r2gengpt.data.feature_filling import Features
 from r2gengpt.data.files import whole_file
 from r2gengpt.data.loading import StudyDataset, StudyLoader, prompt_batch, sequential_batches
 from r2gengpt.data.study import Study
@@ -33,7 +34,7 @@ log = logging.getLogger("r2gengpt.evaluation")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation reads: studies, train reports for the baselines, and how to decode."""
+    """What an evaluation reads: studies, train reports for the baselines, how to decode, features of a cache."""
 
     studies: Sequence[Study]
     train_reports: Sequence[str]
@@ -43,6 +44,7 @@ class Evaluation:
     num_workers: int = 0
     prefetch_factor: int = 4
     protocol: str = "clean"
+    features: Features | None = None
     index: SuffixIndex | None = None
     """Of the training reports, with `decode.speculate`."""
 
@@ -58,7 +60,7 @@ def predict_studies(built: Built, plan: Evaluation, rank: int = 0, world: int = 
     """
     count = len(plan.studies)
     loader = StudyLoader(
-        StudyDataset(plan.studies, built.processor, plan.dataset),
+        StudyDataset(plan.studies, built.processor, plan.dataset, features=plan.features),
         lambda _: sequential_batches(count, plan.batch_size, rank=rank, world=world),
         functools.partial(prompt_batch, processor=built.processor),
         num_workers=plan.num_workers,

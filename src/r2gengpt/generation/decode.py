@@ -74,6 +74,14 @@ def check_fits(model: R2GenGPTForConditionalGeneration, prompt_tokens: int, new_
         )
 
 
+def image_features(model: R2GenGPTForConditionalGeneration, batch: Batch) -> Tensor:
+    """The features of the batch's views, (K, N, E): those it brings, or what the encoder makes of its pixels."""
+    if batch.features is not None:
+        return batch.features
+    assert batch.pixel_values is not None  # a batch has one or the other
+    return model.encode_views(batch.pixel_values, batch.view_mask)
+
+
 @torch.no_grad()
 def token_logprobs(
     model: R2GenGPTForConditionalGeneration, batch: Batch, features: Tensor, new: Tensor, kept: Tensor
@@ -120,7 +128,7 @@ def decode_batch(
 ) -> list[Prediction]:
     """Reports of one batch of prompts, in the batch's order."""
     check_fits(model, batch.input_ids.shape[1], settings.max_new_tokens)
-    features = model.encode_views(batch.pixel_values, batch.view_mask)
+    features = image_features(model, batch)
     new = model.generate(
         batch.input_ids,
         view_mask=batch.view_mask,
@@ -199,7 +207,7 @@ def _prompts(
     for batch in batches:
         check_fits(model, batch.input_ids.shape[1], decode.max_new_tokens or 0)
         moved = batch.to(model.device)
-        features = model.encode_views(moved.pixel_values, moved.view_mask)
+        features = image_features(model, moved)
         embeds = model.embed_inputs(moved.input_ids, None, moved.view_mask, features)
         for row, mask in enumerate(moved.attention_mask.bool()):
             number = len(studies)

@@ -185,6 +185,11 @@ class R2GenGPTProcessor(ProcessorMixin):  # type: ignore[misc]  # the library is
         return ["input_ids", "attention_mask", "pixel_values", "view_mask"]
 
 
+def decoded_size(processor: R2GenGPTProcessor) -> int:
+    """The side in pixels that images are resized to, the larger one where they differ: what films are reduced for."""
+    return int(max(value for value in dict(processor.image_processor.size).values() if value))
+
+
 def pair_inputs(images: Any, text: str | Sequence[str] | None) -> tuple[list[list[Any]], list[str | None]]:
     """Studies (lists of views) and their texts, from the forms that `R2GenGPTProcessor.__call__` takes.
 

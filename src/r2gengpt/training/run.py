@@ -21,10 +21,12 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from r2gengpt.build import Built, build_model, native_precision, settled
 from r2gengpt.build.families import family_of
+from r2gengpt.build.model import own_device
 from r2gengpt.checkpoint import find_checkpoint, flat_settings, load_delta, save_checkpoint
 from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
 from r2gengpt.data.annotation import check_images, read_annotation
 from r2gengpt.data.bucketing import bucketed_batches, row_lengths
+from r2gengpt.data.feature_filling import Features, cached_features
 from r2gengpt.data.files import check_writable, recover_directory, whole_file
 from r2gengpt.data.loading import (
     Example,
@@ -66,7 +68,7 @@ EXPECTED_WARNINGS = (
     ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
     ".*Found [0-9]+ module\\(s\\) in eval mode.*",
 )
-SAME_RUN = ("resume", "overwrite", "num_workers", "prefetch_factor", "gradient_checkpointing")
+SAME_RUN = ("resume", "overwrite", "num_workers", "prefetch_factor", "gradient_checkpointing", "feature_cache")
 """Settings that may change between the start of a run and its continuation."""
 
 
@@ -148,7 +150,12 @@ def start_run(settings: Settings) -> None:
 
 
 def make_loaders(
-    built: Built, splits: Mapping[str, Sequence[Study]], settings: Settings, rank: int, world: int
+    built: Built,
+    splits: Mapping[str, Sequence[Study]],
+    settings: Settings,
+    rank: int,
+    world: int,
+    features: Features | None = None,
 ) -> tuple[StudyLoader, StudyLoader]:
     """The training loader and the validation loader of one rank."""
     _, data, _, train = settings
@@ -167,7 +174,7 @@ def make_loaders(
         order = functools.partial(shuffled_batches, len(studies), data.batch_size, **share)
     seed = train.seed if data.augment else None
     training = StudyLoader(
-        StudyDataset(studies, processor, data.dataset, seed=seed),
+        StudyDataset(studies, processor, data.dataset, seed=seed, features=features),
         lambda epoch: order(epoch=epoch),
         learn,
         **reading,
@@ -175,7 +182,7 @@ def make_loaders(
     count = len(splits["val"])
     size = min(data.val_batch_size, max(1, count // world))  # a batch for every process
     validation = StudyLoader(
-        StudyDataset(splits["val"], processor, data.dataset),
+        StudyDataset(splits["val"], processor, data.dataset, features=features),
         lambda _: sequential_batches(count, size, rank=rank, world=world),
         both,
         **reading,
@@ -193,8 +200,12 @@ def set_feature_statistics(built: Built, dataset: StudyDataset) -> None:
     model.vision_tower.to(device).eval()
     count, total, squares = 0, torch.zeros(()), torch.zeros(())
     for index in range(len(dataset)):
-        pixels = dataset[(0, index)].pixels
-        features = model.encode_views(pixels.unsqueeze(0).to(device)).double().flatten(0, 1).cpu()
+        example = dataset[(0, index)]
+        features = example.features
+        if features is None:
+            assert example.pixels is not None
+            features = model.encode_views(example.pixels.unsqueeze(0).to(device))
+        features = features.double().flatten(0, 1).cpu()
         count += len(features)
         total, squares = total + features.sum(0), squares + features.square().sum(0)
         if (index + 1) >= STATISTICS_IMAGES:
@@ -268,6 +279,41 @@ def check_on_one_device(config: ModelConfig) -> None:
         )
 
 
+def check_cacheable(config: ModelConfig, data: DataConfig) -> None:
+    """A cache of features needs an encoder that stays as it is, and a directory.
+
+    Raises:
+        InputError: the vision encoder is trained, or the directory cannot be written to.
+    """
+    if data.feature_cache is None:
+        return
+    if not config.vision_is_frozen:
+        flag = "--freeze_vm False" if not config.freeze_vm else "--vis_use_lora True"
+        raise InputError(
+            f"--feature_cache {data.feature_cache}: {flag} trains the vision encoder, so its features change with each "
+            "step; --alignment shallow freezes it"
+        )
+    check_writable(Path(data.feature_cache), "--feature_cache")
+
+
+def run_features(built: Built, splits: Mapping[str, Sequence[Study]], settings: Settings) -> Features | None:
+    """The features of all the run's images, where a cache is asked for; processes started together share the work."""
+    _, data, _, options = settings
+    if data.feature_cache is None:
+        return None
+    on_gpu = torch.cuda.is_available() and options.accelerator != "cpu"
+    return cached_features(
+        data.feature_cache,
+        data.feature_cache_dtype,
+        built.model,
+        built.processor,
+        [study for studies in splits.values() for study in studies],
+        device=torch.device("cuda", own_device()) if on_gpu else torch.device("cpu"),
+        precision=options.precision,
+        threads=max(1, data.num_workers),
+    )
+
+
 def train(settings: Settings) -> Summary:
     """Run training to its end, going on where an unfinished run in the same directory stopped.
 
@@ -283,6 +329,7 @@ def train(settings: Settings) -> Summary:
     check_on_one_device(model_settings)
     if model_settings.quantization == "w8a8":
         raise InputError("--quantization w8a8: writes reports, carries no gradients; train with none, int8 or nf4")
+    check_cacheable(model_settings, data)
     model_settings = settled(model_settings)
     settings = (model_settings, data, decode.for_dataset(data.dataset), options)
     splits = read_annotation(data.annotation, data.base_dir, ("train", "val"))
@@ -298,8 +345,9 @@ def train(settings: Settings) -> Summary:
         put_original(built.model, Path(options.start_from))
     elif options.start_from is not None:
         load_delta(built.model, find_checkpoint(options.start_from, "--ckpt_file"), "--ckpt_file")
+    features = run_features(built, splits, settings)
     if resume is None:
-        set_feature_statistics(built, StudyDataset(splits["train"], built.processor, data.dataset))
+        set_feature_statistics(built, StudyDataset(splits["train"], built.processor, data.dataset, features=features))
         start_run(settings)
     stored = flat_settings(*settings)
     best = BestCheckpoint(directory / "best", stored, options.patience)
@@ -318,7 +366,7 @@ def train(settings: Settings) -> Summary:
         if resume is not None:
             log.info("resuming from %s", resume)
         check_shares(splits, trainer.world_size)
-        loaders = make_loaders(built, splits, settings, trainer.global_rank, trainer.world_size)
+        loaders = make_loaders(built, splits, settings, trainer.global_rank, trainer.world_size, features)
         reports = [study.report for study in splits["train"]]
         index = reports_index(reports, built.processor, data.dataset) if decode.speculate else None
         module = R2GenGPTModule(built, settings, total_steps(len(loaders[0]), options), index)
