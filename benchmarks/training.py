@@ -2,9 +2,10 @@
 
 `plain` is the original's method: the encoder runs in each step, reports are padded to --max_length, logits and loss are
 those of all positions at once, all parameters are in the optimizer. `ours` gets the encoder's features as the feature
-cache gives them, pads to the longest report of a bucketed batch, and makes logits of report tokens only, in chunks;
-`ours_without_cache` runs the encoder. All train the same parameters on the same studies; each runs in a process of its
-own, so that its peak is its own. With one thread times are the processor's, which other programs disturb little.
+cache gives them, pads to the longest report of a batch by length (as --bucket_by_length True makes it), and makes
+logits of report tokens only, in chunks; `ours_without_cache` runs the encoder. All train the same parameters on the
+same studies; each runs in a process of its own, so that its peak is its own. With one thread times are the processor's,
+which other programs disturb little.
 Run: python benchmarks/training.py > training.json
 The original's sizes (Swin-B, 2 views, batch 6, 254 M parameters): add
 --hidden_size 1024 --layers 12 --heads 16 --intermediate_size 2736 --vision_width 128 --vision_depth 18 --batch_size 6

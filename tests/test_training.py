@@ -108,7 +108,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_studies(
         return forward(self, batch, batch_idx)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module_room.R2GenGPTModule, "training_step", poisoned)
-    settings = small_run(tiny_parts, tiny_set, tmp_path / "run", read={"bucket_by_length": False})
+    settings = small_run(tiny_parts, tiny_set, tmp_path / "run")
     second = shuffled_batches(8, 2, seed=settings[3].seed, epoch=0)[1]
     with pytest.raises(RunError) as caught:
         train(settings)

@@ -212,7 +212,9 @@ class DataConfig:
     test_batch_size: int = option(16, "studies a test batch", low=1)
     num_workers: int = option(0, "processes that read images (the original's 8 suits a large machine)", low=0)
     prefetch_factor: int = option(4, "batches each worker reads ahead", low=1)
-    bucket_by_length: bool = option(True, "training batches of studies whose reports are about as long: less padding")
+    bucket_by_length: bool = option(
+        False, "training batches of studies whose reports are about as long: less padding, but less mixed batches"
+    )
     augment: bool = option(False, "training images: small random shifts, turns and contrast changes (never a mirror)")
     feature_cache: str | None = option(
         None, "directory that keeps a frozen encoder's features: each image is read once, in this run and later ones"
