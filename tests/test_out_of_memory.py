@@ -61,10 +61,10 @@ def test_memory_that_ends_in_the_middle_of_an_evaluation_is_one_line_and_no_file
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def generate_too_much(*_: object, **__: object) -> None:
+    def embed_too_much(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(R2GenGPTForConditionalGeneration, "generate", generate_too_much)
+    monkeypatch.setattr(R2GenGPTForConditionalGeneration, "embed", embed_too_much)
     words = {
         "test": ["--ckpt_file", str(tiny_checkpoint), "--output", str(tmp_path / "out"), "--beam_size", "1"],
         "generate": [str(tiny_set.base_dir / "val0_0.png"), "--model", str(tiny_checkpoint)],

@@ -6,6 +6,9 @@ import os
 import sys
 import warnings
 
+WHOLE_MATRICES = 16 << 20
+"""Bytes: about the smallest matrix of a 3B model in float32, and more than most activations of a batch."""
+
 
 def start_logging() -> None:
     """Our log lines on stderr; libraries only say what is wrong."""
@@ -24,12 +27,13 @@ def start_logging() -> None:
         transformers.logging.disable_progress_bar()
 
 
-def return_large_blocks() -> None:
-    """Let blocks of 1 MiB and more go back to the system when they are freed. Only glibc's allocator is spoken to.
+def return_large_blocks(least: int = 1 << 20) -> None:
+    """Let blocks of `least` bytes and more go back to the system when they are freed. Only glibc's allocator is asked.
 
     Keys and values grow by a token at a time, into blocks each a little larger than the last, and beams copy them:
-    glibc keeps the old ones on its heap, where none of the new ones fits.
+    glibc keeps the old ones on its heap, where none of the new ones fits. In training with 8- and 4-bit weights the
+    same happens to each layer's whole matrix, which lives for one product.
     """
     mmap_threshold = -3  # M_MMAP_THRESHOLD of malloc.h
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        libc.mallopt(mmap_threshold, 1 << 20)
+        libc.mallopt(mmap_threshold, least)

@@ -21,9 +21,10 @@ def main(argv: list[str]) -> None:
 
         evaluate_given(given, split="test" if options.test else "val")
         return
-    from r2gengpt.cli.console import start_logging
+    from r2gengpt.cli.console import WHOLE_MATRICES, return_large_blocks, start_logging
 
     start_logging()
+    return_large_blocks(WHOLE_MATRICES)
     from r2gengpt.original.convert import is_original, training_settings
     from r2gengpt.training.run import train
 
