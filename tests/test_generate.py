@@ -354,7 +354,7 @@ def test_generate_reads_an_image_as_training_and_testing_do(
     noise_image(5, size=700).save(film)
     seen: list[Batch] = []
 
-    def remember(model: object, processor: object, batches: list[Batch], decode: object) -> list[Prediction]:
+    def remember(model: object, processor: object, batches: list[Batch], *settings: object) -> list[Prediction]:
         seen.extend(batches)
         return [Prediction("study", "text")]
 
