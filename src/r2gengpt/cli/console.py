@@ -6,8 +6,8 @@ import os
 import sys
 import warnings
 
-WHOLE_MATRICES = 16 << 20
-"""Bytes: about the smallest matrix of a 3B model in float32, and more than most activations of a batch."""
+WHOLE_MATRICES = 4 << 20
+"""Bytes: less than any matrix of a 1B model in 16 bits, more than most activations of a batch."""
 
 
 def start_logging() -> None:
