@@ -33,7 +33,7 @@ from transformers import (
 
 from r2gengpt.build import build_model
 from r2gengpt.build.plan import plan
-from r2gengpt.cli.console import WHOLE_MATRICES, return_large_blocks
+from r2gengpt.cli.console import return_large_blocks
 from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
 from r2gengpt.data.loading import Example, prompt_batch, training_batch
 from r2gengpt.generation.decode import predict
@@ -148,10 +148,10 @@ def write_report(built: Any, decode: DecodeConfig) -> None:
 
 def training_step(built: Any, data: DataConfig, train: TrainConfig) -> None:
     """One step whose gradients and moments are all there, as from the second step of a run on."""
-    return_large_blocks(WHOLE_MATRICES)
     model = built.model
     model.language_model.train()
-    if train.gradient_checkpointing:
+    if train.gradient_checkpointing:  # as `r2gengpt train` does
+        return_large_blocks()
         checkpoint_layers(model.language_model)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4)

@@ -6,9 +6,6 @@ import os
 import sys
 import warnings
 
-WHOLE_MATRICES = 4 << 20
-"""Bytes: less than any matrix of a 1B model in 16 bits, more than most activations of a batch."""
-
 
 def start_logging() -> None:
     """Our log lines on stderr; libraries only say what is wrong."""
@@ -27,13 +24,13 @@ def start_logging() -> None:
         transformers.logging.disable_progress_bar()
 
 
-def return_large_blocks(least: int = 1 << 20) -> None:
-    """Let blocks of `least` bytes and more go back to the system when they are freed. Only glibc's allocator is asked.
+def return_large_blocks() -> None:
+    """Let blocks of 1 MiB and more go back to the system when they are freed. Only glibc's allocator is spoken to.
 
     Keys and values grow by a token at a time, into blocks each a little larger than the last, and beams copy them:
-    glibc keeps the old ones on its heap, where none of the new ones fits. In training with 8- and 4-bit weights the
-    same happens to each layer's whole matrix, which lives for one product.
+    glibc keeps the old ones on its heap, where none of the new ones fits. So it does with a layer's activations and
+    whole matrices in training. It costs time: about a quarter of a training step (docs/log.md).
     """
     mmap_threshold = -3  # M_MMAP_THRESHOLD of malloc.h
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        libc.mallopt(mmap_threshold, least)
+        libc.mallopt(mmap_threshold, 1 << 20)

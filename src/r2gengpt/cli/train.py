@@ -21,10 +21,11 @@ def main(argv: list[str]) -> None:
 
         evaluate_given(given, split="test" if options.test else "val")
         return
-    from r2gengpt.cli.console import WHOLE_MATRICES, return_large_blocks, start_logging
+    from r2gengpt.cli.console import return_large_blocks, start_logging
 
     start_logging()
-    return_large_blocks(WHOLE_MATRICES)
+    if options.gradient_checkpointing:  # memory is dearer than time
+        return_large_blocks()
     from r2gengpt.original.convert import is_original, training_settings
     from r2gengpt.training.run import train
 
