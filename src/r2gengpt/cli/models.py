@@ -67,7 +67,10 @@ def stored_decoding(built: Built) -> dict[str, Any]:
     """The decode settings in a whole model's generation_config.json, under our names; those it leaves open are out."""
     names = {"num_beams": "beam_size", **{f.name: f.name for f in fields(DecodeConfig)}}
     stored = built.model.generation_config.to_diff_dict()
-    return {ours: stored[theirs] for theirs, ours in names.items() if stored.get(theirs) is not None}
+    found = {ours: stored[theirs] for theirs, ours in names.items() if stored.get(theirs) is not None}
+    if "early_stopping" in found:  # the library's is a truth value or "never"
+        found["early_stopping"] = str(found["early_stopping"])
+    return found
 
 
 def locate_model(name: str, flag: str, given: Mapping[str, Any]) -> tuple[Path, dict[str, Any]]:
