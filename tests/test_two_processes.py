@@ -74,7 +74,7 @@ def flags(parts: Path, data: TinySet, run: Path, processes: int, **given: object
         "base_dir": data.base_dir, "savedmodel_path": run, "dataset": "plain", "batch_size": 4 // processes,
         "val_batch_size": 1, "accelerator": "cpu", "devices": processes, "precision": "32-true", "max_epochs": 2,
         "strategy": "ddp" if processes > 1 else "auto", "lora_dropout": 0.0, "llm_use_lora": True, "llm_r": 4,
-        "vis_r": 4, "alignment": "delta", "learning_rate": 1e-3, "beam_size": 1, "min_new_tokens": 0,
+        "vis_r": 4, "alignment": "delta", "learning_rate": 5e-4, "beam_size": 1, "min_new_tokens": 0,
         "max_new_tokens": 8, "repetition_penalty": 1.0, "num_sanity_val_steps": 0, "scorer_types": "CIDEr val_loss",
         "weights": "1.0 1.0", **given,
     }  # fmt: skip
