@@ -383,7 +383,7 @@ def test_two_processes_train_lora_on_eight_bit_weights_as_one_does(
 @pytest.mark.parametrize(
     ("given", "parts"),
     [
-        ({"strategy": "fsdp"}, ("--strategy fsdp: leaves every process a part of each weight", "choose ddp")),
+        ({"strategy": "fsdp_cpu_offload"}, ("--strategy fsdp_cpu_offload: leaves every process a part", "choose fsdp")),
         ({"strategy": "deepspeed_stage_2"}, ("--strategy deepspeed_stage_2: needs DeepSpeed (pip install deepspeed)",)),
         ({"strategy": "ddp_spawn"}, ("--strategy ddp_spawn: ", "choose ddp")),
         ({"strategy": "nonsense"}, ("--strategy nonsense: choose from auto, ddp, ",)),

@@ -31,10 +31,16 @@ def trained_names(model: nn.Module) -> list[str]:
     return parameters + [name for name, _ in model.named_buffers() if ".norm_in." in f".{name}"]
 
 
+def whole_tensor(tensor: Tensor) -> Tensor:
+    """Detached, contiguous, on the CPU; where processes hold a part each, all must call this, and get the whole."""
+    gather = getattr(tensor, "full_tensor", None)
+    return (tensor if gather is None else gather()).detach().cpu().contiguous()
+
+
 def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """The tensors of `trained_names`, detached, on the CPU."""
+    """The tensors of `trained_names` as `whole_tensor` gives them."""
     state = model.state_dict()
-    return {name: state[name].detach().cpu().contiguous() for name in trained_names(model)}
+    return {name: whole_tensor(state[name]) for name in trained_names(model)}
 
 
 def flat_settings(*configs: Any) -> dict[str, Any]:
@@ -43,21 +49,34 @@ def flat_settings(*configs: Any) -> dict[str, Any]:
 
 
 def save_checkpoint(
-    directory: Path, built: Built, settings: Mapping[str, Any], card: str, index: SuffixIndex | None = None
+    directory: Path,
+    built: Built,
+    settings: Mapping[str, Any],
+    card: str,
+    index: SuffixIndex | None = None,
+    tensors: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write a checkpoint directory whole: settings, trained tensors, processor, decoding and a model card.
 
     LoRA stands in it twice: in our delta, and by itself in PEFT's format. An index of the training reports goes with it
-    where one is given.
+    where one is given. `tensors` are the model's `trained_tensors`, where several processes had to gather them before
+    one writes.
     """
     model, processor = built.model, built.processor
+    tensors = trained_tensors(model) if tensors is None else tensors
     decode = _part(DecodeConfig, settings).for_dataset(settings["dataset"])
     with whole_directory(directory) as target:
         metadata = {"format": "r2gengpt-delta-1", "r2gengpt": __version__, "torch": torch.__version__}
-        safetensors.torch.save_file(trained_tensors(model), target / DELTA, metadata=metadata)
+        safetensors.torch.save_file(dict(tensors), target / DELTA, metadata=metadata)
         (target / "config.json").write_text(json.dumps(dict(settings), indent=1) + "\n", encoding="utf-8")
-        save_adapter(model.vision_tower, target / "vision_adapter", settings["vision_model"])
-        save_adapter(model.language_model, target / "language_adapter", settings["lm_model"])
+        for part, name, base in (
+            ("vision_tower", "vision", "vision_model"),
+            ("language_model", "language", "lm_model"),
+        ):
+            own = {
+                key.removeprefix(f"{part}."): tensor for key, tensor in tensors.items() if key.startswith(f"{part}.")
+            }
+            save_adapter(getattr(model, part), own, target / f"{name}_adapter", settings[base])
         processor.to_json_file(target / "processor_config.json")
         generation_config(decode, processor).save_pretrained(target)
         if index is not None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from torch import nn
+from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from r2gengpt.errors import InputError
@@ -87,11 +87,12 @@ def add_lora(
             parameter.data = parameter.data.float()
 
 
-def save_adapter(part: Any, directory: Path, base: str) -> bool:
+def save_adapter(part: Any, trained: Mapping[str, Tensor], directory: Path, base: str) -> bool:
     """Write a part's LoRA in PEFT's own format, so that `PeftModel.from_pretrained(part, directory)` loads it alone.
 
     Args:
         part: the vision encoder or the language model.
+        trained: the part's trained tensors, whole, by their names in it.
         directory: made where the part has LoRA, and only then.
         base: name or directory of the pretrained part, for the adapter's configuration.
 
@@ -106,8 +107,8 @@ def save_adapter(part: Any, directory: Path, base: str) -> bool:
     config.base_model_name_or_path, config.inference_mode = base, True
     config.save_pretrained(str(directory))
     tensors = {
-        f"base_model.model.{name.replace('.default', '')}": tensor.detach().cpu().contiguous()
-        for name, tensor in part.state_dict().items()
+        f"base_model.model.{name.replace('.default', '')}": tensor
+        for name, tensor in trained.items()
         if "lora_" in name
     }
     safetensors.torch.save_file(tensors, directory / "adapter_model.safetensors", metadata={"format": "pt"})

@@ -136,6 +136,7 @@ def decode_batch(
         attention_mask=batch.attention_mask,
         generation_config=settings,
         streamer=streamer,
+        synced_gpus=False,  # under fsdp the library would wait for processes that have no report left to write
     )
     end = processor.end_token_id
     kept = counted_tokens(new, end)

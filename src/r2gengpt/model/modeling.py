@@ -244,8 +244,10 @@ class R2GenGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         if self._head_is_last is None:
             self._head_is_last = head_is_last(self.language_model)
         if not self._head_is_last:
-            output = self(inputs_embeds=embeds, attention_mask=attention_mask, labels=labels, **kwargs)
-            return output.loss  # type: ignore[no-any-return]
+            # not `self(…)`: fsdp gathers weights around the outermost call, and would give them away after this one
+            output = self.forward(inputs_embeds=embeds, attention_mask=attention_mask, labels=labels, **kwargs)
+            assert output.loss is not None
+            return output.loss
         inner = self.language_model.base_model
         hidden = inner(inputs_embeds=embeds, attention_mask=attention_mask, **kwargs).last_hidden_state
         return chunked_loss(*learnt_rows(hidden, labels), self.get_output_embeddings())

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 from r2gengpt.build.families import family_of
-from r2gengpt.checkpoint import save_checkpoint
+from r2gengpt.checkpoint import save_checkpoint, trained_tensors
 from r2gengpt.text.alignment import IGNORE
 from r2gengpt.training.card import model_card
 from r2gengpt.training.module import R2GenGPTModule
@@ -51,10 +51,11 @@ class BestCheckpoint(Callback):  # type: ignore[misc]  # the library is untyped
         if found > self.best:
             self.best, self.stale = found, 0
             self.scores = {**pl_module.latest, "epoch": trainer.current_epoch, "step": trainer.global_step}
+            built = pl_module.built
+            tensors = trained_tensors(built.model)  # by all processes: each may hold a part
             if trainer.is_global_zero:
-                built = pl_module.built
                 card = model_card(self.settings, self.scores, family_of(built.model.language_model).licence)
-                save_checkpoint(self.directory, built, self.settings, card, pl_module.index)
+                save_checkpoint(self.directory, built, self.settings, card, pl_module.index, tensors)
         else:
             self.stale += 1
         if self.patience is not None and self.stale >= self.patience:

@@ -21,6 +21,7 @@ from r2gengpt.generation.suffixes import SuffixIndex
 from r2gengpt.metrics.protocols import PROTOCOLS
 from r2gengpt.metrics.score import score
 from r2gengpt.text.alignment import IGNORE
+from r2gengpt.training.processes import is_sharded
 
 
 class ValidationBatch(NamedTuple):
@@ -122,6 +123,8 @@ class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is
         self.strict_loading = False  # checkpoints hold trained tensors only
         self.validated: list[Validated] = []
         self.latest: dict[str, float] = {}
+        self.rounds = 0
+        self.last_batch: Batch | None = None
 
     @property
     def needs_text(self) -> bool:
@@ -185,9 +188,32 @@ class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is
         self.drafter = self.drafter or drafter_for(self.model.language_model, self.index)
         predictions = list(predict(self.model, self.built.processor, prompts, self.decode_settings, self.drafter))
         self.validated.append(Validated(loss, tokens, predictions))
+        self.last_batch = batch.learn
+
+    @property
+    def in_step(self) -> bool:
+        """True where processes must do each pass of a validation together: weights are in parts, and no text is needed.
+
+        Where reports are written, `ShardedStrategy` keeps whole weights, and each process goes its own way.
+        """
+        return is_sharded(self.train_settings) and not self.needs_text
+
+    def on_validation_epoch_start(self) -> None:
+        """Ask, while all are here, how many batches the process with the most has."""
+        planned = self.trainer.num_sanity_val_batches if self.trainer.sanity_checking else self.trainer.num_val_batches
+        self.rounds = max(gathered(int(planned[0]))) if self.in_step else 0
+
+    def _idle_passes(self) -> None:
+        """A process with fewer batches than another repeats its last one, uncounted, so that none waits for it."""
+        last, self.last_batch = self.last_batch, None
+        with self.trainer.precision_plugin.val_step_context():
+            for _ in range(self.rounds - len(self.validated)):
+                assert last is not None
+                self.model.loss(**last.inputs(), use_cache=False)
 
     def on_validation_epoch_end(self) -> None:
         """Scores over all ranks, each study once, and the sum that chooses the best checkpoint."""
+        self._idle_passes()
         if self.drafter is not None:
             self.drafter.log()
             self.drafter = None

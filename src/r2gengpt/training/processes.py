@@ -14,12 +14,12 @@ from lightning.pytorch.strategies import StrategyRegistry
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from r2gengpt.build import Built
-from r2gengpt.config import TrainConfig
+from r2gengpt.config import ModelConfig, TrainConfig
 from r2gengpt.errors import InputError, RunError
 from r2gengpt.generation.gather import Share
 
-SHARDED = ("fsdp", "deepspeed_stage_3")
-"""Strategies, by the start of their names, that leave each process a part of every weight."""
+SHARDED = ("fsdp_", "deepspeed_stage_3")
+"""Strategies, by the start of their names, that leave each process a part of every weight and that are refused."""
 ONE_START = ("ddp_spawn", "ddp_fork", "ddp_notebook")
 """Strategies that copy a process which has made its loaders already: each copy would train on the first one's share."""
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo", "NCCL")
@@ -42,8 +42,8 @@ def check_strategy(options: TrainConfig) -> None:
         return
     if name.startswith(SHARDED):
         raise InputError(
-            f"--strategy {name}: leaves every process a part of each weight, but checkpoints and the reports of "
-            "validation need whole ones: choose ddp, with --quantization nf4 where memory is short"
+            f"--strategy {name}: leaves every process a part of each weight in a way that cannot be gathered for "
+            "checkpoints and reports here: choose fsdp, or ddp with --quantization nf4 where memory is short"
         )
     if name.startswith(ONE_START):
         raise InputError(f"--strategy {name}: processes must start with the command itself: choose ddp")
@@ -53,6 +53,29 @@ def check_strategy(options: TrainConfig) -> None:
         raise InputError(f"--strategy {name}: choose from auto, {', '.join(usable)}")
     if name.startswith("deepspeed") and importlib.util.find_spec("deepspeed") is None:
         raise InputError(f"--strategy {name}: needs DeepSpeed (pip install deepspeed), or choose ddp")
+
+
+def is_sharded(options: TrainConfig) -> bool:
+    """Whether each process keeps a part of every weight."""
+    return options.strategy == "fsdp"
+
+
+def check_sharded(options: TrainConfig, model: ModelConfig) -> None:
+    """Refuse what cannot be trained in parts (packed weights) or was not tried (scaling float16 gradients).
+
+    Raises:
+        InputError: with what to choose.
+    """
+    if not is_sharded(options):
+        return
+    if model.quantization != "none":
+        raise InputError(
+            f"--strategy fsdp: not with --quantization {model.quantization}, whose weights are packed: choose ddp"
+        )
+    if options.precision in ("16-mixed", "16"):
+        raise InputError(
+            f"--strategy fsdp: not with --precision {options.precision} (not tried): choose bf16-mixed or 32-true"
+        )
 
 
 def device_count(options: TrainConfig) -> str | int:

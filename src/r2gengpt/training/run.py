@@ -22,7 +22,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from r2gengpt.build import Built, build_model, native_precision, settled
 from r2gengpt.build.families import family_of
 from r2gengpt.build.model import own_device
-from r2gengpt.checkpoint import find_checkpoint, flat_settings, load_delta, save_checkpoint
+from r2gengpt.checkpoint import find_checkpoint, flat_settings, load_delta, save_checkpoint, trained_tensors
 from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
 from r2gengpt.data.annotation import check_images, read_annotation
 from r2gengpt.data.bucketing import bucketed_batches, row_lengths
@@ -46,13 +46,16 @@ from r2gengpt.training.card import model_card
 from r2gengpt.training.module import R2GenGPTModule, ValidationBatch
 from r2gengpt.training.processes import (
     check_launch,
+    check_sharded,
     check_strategy,
     device_count,
     flags,
     gets_no_gradient,
+    is_sharded,
     quiet_lightning,
     told_if_another_process_ends,
 )
+from r2gengpt.training.sharding import ShardedStrategy
 
 log = logging.getLogger("r2gengpt.training")
 Settings = tuple[ModelConfig, DataConfig, DecodeConfig, TrainConfig]
@@ -226,7 +229,8 @@ def make_trainer(settings: Settings, built: Built, callbacks: list[Any]) -> L.Tr
     make = functools.partial(
         L.Trainer,
         accelerator=train.accelerator,
-        strategy=train.strategy,
+        strategy=ShardedStrategy() if is_sharded(train) else train.strategy,
+        inference_mode=not is_sharded(train),  # what validation gathers is used again in training
         devices=device_count(train),
         num_nodes=train.num_nodes,
         precision=train.precision,
@@ -331,6 +335,7 @@ def train(settings: Settings) -> Summary:
         raise InputError("--quantization w8a8: writes reports, carries no gradients; train with none, int8 or nf4")
     check_cacheable(model_settings, data)
     model_settings = settled(model_settings)
+    check_sharded(options, model_settings)
     settings = (model_settings, data, decode.for_dataset(data.dataset), options)
     splits = read_annotation(data.annotation, data.base_dir, ("train", "val"))
     for split, studies in splits.items():
@@ -373,10 +378,11 @@ def train(settings: Settings) -> Summary:
         then = "the same command again goes on from the last saved state"
         with told_if_another_process_ends(trainer.global_rank, trainer.world_size, then):
             trainer.fit(module, *loaders, ckpt_path=resume, weights_only=True)
+            tensors = trained_tensors(built.model)  # by all processes: each may hold a part
     summary = Summary(directory, best.scores, trainer.global_step, trainer.is_global_zero)
     if trainer.is_global_zero:
         card = model_card(stored, module.latest, family_of(built.model.language_model).licence)
-        save_checkpoint(directory / "last", built, stored, card, index)
+        save_checkpoint(directory / "last", built, stored, card, index, tensors)
         with whole_file(directory / SUMMARY) as path:
             path.write_text(json.dumps(summary.to_json(), indent=1) + "\n", encoding="utf-8")
         (directory / RESUME).unlink(missing_ok=True)
