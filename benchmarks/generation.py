@@ -1,67 +1,138 @@
-"""Generation tokens a second by the program's decode path, greedy and with beams. Random weights; prints JSON.
+"""Generated tokens a second: the engine against transformers' `generate`, alternating in one process; prints JSON.
 
-Every report is made --new_tokens long, so that time does not depend on what random weights happen to say. The encoder
-and the pass that computes log-probabilities are counted, as users wait for them too.
+Random weights, every report --new_tokens long, so that time does not depend on what random weights happen to say. Both
+get the same prompts as embeddings and the guide's settings; whether they wrote the same tokens is part of the result.
+`embedded` is SmolLM2-135M with real weights, where `r2gengpt pull embedded` has fetched it: one study, greedy, whole
+precision by both, and 8 bits (w8a8) by the engine.
 Run: python benchmarks/generation.py > generation.json
 """
 
 import argparse
+import copy
 import json
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
 import torch
-from training import add_size_flags, random_model, setting, versions
-from transformers import ViTImageProcessorPil
+from torch import Tensor
+from training import versions
+from transformers import AutoModelForCausalLM, GenerationConfig, LogitsProcessorList, StableLmConfig
 
-from r2gengpt.config import DecodeConfig
-from r2gengpt.data.loading import Example, prompt_batch
-from r2gengpt.generation.decode import predict
-from r2gengpt.model import R2GenGPTProcessor
-from r2gengpt.testing import noise_image, tiny_tokenizer
+from r2gengpt.build.embedded import PREFIX, resolve
+from r2gengpt.errors import InputError
+from r2gengpt.generation.engine import Engine, EngineRules, Prompt
+from r2gengpt.generation.scores import Rules
+from r2gengpt.model.int8 import to_int8
+from r2gengpt.model.modeling import take_repetition_rules
+
+PROMPT = 77
+"""Tokens of the default prompt with 49 image tokens."""
+SIZES = {
+    "tiny": {"hidden_size": 128, "num_hidden_layers": 4, "intermediate_size": 344, "vocab_size": 4096},
+    "small": {"hidden_size": 640, "num_hidden_layers": 10, "intermediate_size": 1728, "vocab_size": 50304},
+}
+Texts = list[list[int]]
 
 
-def lengths(beams: int, tokens: int) -> DecodeConfig:
-    return DecodeConfig(beam_size=beams, min_new_tokens=tokens, max_new_tokens=tokens)
+def random_language_model(size: str) -> Any:
+    """A StableLM of one of `SIZES` with random weights, float32."""
+    torch.manual_seed(0)
+    heads = SIZES[size]["hidden_size"] // 32
+    config = StableLmConfig(num_attention_heads=heads, num_key_value_heads=heads, **SIZES[size])
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
+def prompts_for(model: Any, studies: int) -> Tensor:
+    """Random prompts of equal length, (B, P, D)."""
+    return 0.1 * torch.randn(studies, PROMPT, model.config.hidden_size, generator=torch.Generator().manual_seed(1))
+
+
+@torch.no_grad()
+def by_generate(model: Any, prompts: Tensor, beams: int, tokens: int) -> Texts:
+    config = GenerationConfig(
+        num_beams=beams, min_new_tokens=tokens, max_new_tokens=tokens, repetition_penalty=2.0, do_sample=False,
+        length_penalty=2.0 if beams > 1 else None, eos_token_id=0, pad_token_id=0,
+    )  # fmt: skip
+    config = copy.deepcopy(config)
+    rules = LogitsProcessorList(take_repetition_rules(config))
+    mask = torch.ones(prompts.shape[:2], dtype=torch.long)
+    ids = model.generate(inputs_embeds=prompts, attention_mask=mask, generation_config=config, logits_processor=rules)
+    texts: Texts = ids.tolist()
+    return texts
+
+
+def by_engine(model: Any, prompts: Tensor, beams: int, tokens: int) -> Texts:
+    scores = Rules(end=0, min_new_tokens=tokens, repetition_penalty=2.0, beams=beams)
+    engine = Engine(model, EngineRules(scores, tokens, beams, 2.0), slots=len(prompts))
+    written = {one.tag: one.ids for one in engine.run(iter(Prompt(n, p) for n, p in enumerate(prompts)))}
+    return [written[number] for number in range(len(prompts))]
+
+
+def alternate(runs: dict[str, Callable[[], Texts]], repeats: int) -> tuple[dict[str, float], dict[str, Texts]]:
+    """Best wall seconds of each, taken in turn, and what each wrote."""
+    best: dict[str, float] = {}
+    wrote: dict[str, Texts] = {}
+    for _ in range(repeats):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            wrote[name] = run()
+            best[name] = min(best.get(name, float("inf")), time.perf_counter() - start)
+    return best, wrote
+
+
+def compare(model: Any, studies: int, beams: int, tokens: int, repeats: int) -> dict[str, Any]:
+    """Both decoders on the same prompts."""
+    prompts = prompts_for(model, studies)
+    runs = {"hf": by_generate, "fast": by_engine}
+    for run in runs.values():
+        run(model, prompts[:1], beams, 2)  # warms up
+    best, wrote = alternate({n: lambda r=r: r(model, prompts, beams, tokens) for n, r in runs.items()}, repeats)
+    return {
+        **{f"{name}_tokens_per_second": round(studies * tokens / seconds, 1) for name, seconds in best.items()},
+        "ratio": round(best["hf"] / best["fast"], 2),
+        "identical": wrote["hf"] == wrote["fast"],
+    }
+
+
+def embedded(tokens: int, repeats: int) -> dict[str, Any]:
+    """SmolLM2-135M, one study, greedy."""
+    model = AutoModelForCausalLM.from_pretrained(resolve(f"{PREFIX}smollm2-135m"), dtype=torch.float32).eval()
+    results = compare(model, 1, 1, tokens, repeats)
+    to_int8(model)
+    prompts = prompts_for(model, 1)
+    by_engine(model, prompts, 1, 2)
+    best, _ = alternate({"w8a8": lambda: by_engine(model, prompts, 1, tokens)}, repeats)
+    first, _ = alternate({"w8a8": lambda: by_engine(model, prompts, 1, 1)}, repeats)
+    results["w8a8_tokens_per_second"] = round(tokens / best["w8a8"], 1)
+    results["w8a8_seconds_to_first_token"] = round(first["w8a8"], 3)
+    return results
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_size_flags(parser)
-    parser.add_argument("--batch_size", type=int, nargs="+", default=[1, 4], help="studies a batch (1 4)")
+    parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=list(SIZES), help="models (tiny small)")
+    parser.add_argument("--studies", type=int, nargs="+", default=[1, 16], help="studies at once (1 16)")
     parser.add_argument("--beams", type=int, nargs="+", default=[1, 3], help="beams (1 3)")
-    parser.add_argument("--new_tokens", type=int, default=24, help="tokens a report (24)")
-    parser.add_argument("--repeats", type=int, default=1, help="timed runs, of which the fastest counts (1)")
+    parser.add_argument("--new_tokens", type=int, default=40, help="tokens a report (40)")
+    parser.add_argument("--repeats", type=int, default=2, help="timed runs of each, the fastest counts (2)")
     options = parser.parse_args()
-    model = random_model(options)
-    processor = R2GenGPTProcessor(
-        ViTImageProcessorPil(size={"height": 224, "width": 224}),
-        tiny_tokenizer(),
-        tokens_per_view=model.config.tokens_per_view,
-    )
-    model.config.image_token_id = processor.image_token_id
-    results = {}
-    for studies in options.batch_size:
-        films = [processor.pixels([noise_image(number, 256)]) for number in range(studies)]
-        batch = prompt_batch([Example(str(number), film, "", "") for number, film in enumerate(films)], processor)
-        for beams in options.beams:
-            list(predict(model, processor, [batch], lengths(beams, 4)))  # warms up
-            times = []
-            for _ in range(options.repeats):
-                start = time.perf_counter()
-                predictions = list(predict(model, processor, [batch], lengths(beams, options.new_tokens)))
-                times.append(time.perf_counter() - start)
-            tokens, seconds = sum(prediction.tokens for prediction in predictions), min(times)
-            key = f"batch_{studies}_beams_{beams}"
-            results[key] = {
-                "tokens_per_second": round(tokens / seconds, 1),
-                "seconds_per_study": round(seconds / studies, 3),
-            }
-            print(key, results[key], file=sys.stderr)
-    count = sum(parameter.numel() for parameter in model.parameters())
+    results: dict[str, Any] = {}
+    for size in options.sizes:
+        model = random_language_model(size)
+        for studies in options.studies:
+            for beams in options.beams:
+                key = f"{size}_studies_{studies}_beams_{beams}"
+                results[key] = compare(model, studies, beams, options.new_tokens, options.repeats)
+                print(key, results[key], file=sys.stderr)
+    try:
+        results["embedded"] = embedded(options.new_tokens, options.repeats)
+    except InputError as error:
+        print(f"embedded: left out: {error}", file=sys.stderr)
     shown = {
         "benchmark": "generation",
-        "setting": {**setting(options), "parameters": count},
+        "setting": {"prompt_tokens": PROMPT, "new_tokens": options.new_tokens, "sizes": SIZES},
         "versions": versions(),
         "results": results,
     }
@@ -69,5 +140,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    torch.manual_seed(0)
     main()
