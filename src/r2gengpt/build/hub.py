@@ -38,7 +38,7 @@ def hub_reason(error: BaseException, name: str) -> str | None:
             f"HF_TOKEN to the token of an account that may read it; {LOCAL}"
         )
     if (answer := found.get(HfHubHTTPError)) is not None:  # the library says of this too that there is no connection
-        status = answer.response.status_code  # type: ignore[attr-defined]
+        status = answer.response.status_code  # type: ignore[attr-defined]  # found is typed by the base class
         return (
             f"the hub {constants.ENDPOINT} answered with error {status}: try again later, or name a mirror in "
             f"HF_ENDPOINT; {LOCAL}"
