@@ -20,7 +20,7 @@ from r2gengpt.generation.decode import use_engine
 from r2gengpt.generation.engine import SERVED, Engine, EngineRules, Prompt
 from r2gengpt.generation.scores import Rules
 from r2gengpt.generation.speculate import MOST, Drafter, PassTime, accepted_tokens, pass_time
-from r2gengpt.generation.suffixes import START, SuffixIndex, load_index, save_index
+from r2gengpt.generation.suffixes import START, SUFFIX, Earlier, SuffixIndex, continued, load_index, save_index
 from r2gengpt.model.int8 import to_int8
 from test_engine import WORDS, by_engine, prompts_of, random_model
 
@@ -76,6 +76,7 @@ def assert_greedy(case: dict[str, Any]) -> None:
     drafter = Drafter(SuffixIndex.of(reports_for(case, wanted)), case["time"])
     assert drafted(model, prompts, rules, case["slots"], drafter) == wanted
     assert drafter.tokens == sum(len(ids) - 1 for ids in wanted)
+    assert drafted(model, prompts, rules, case["slots"], drafter) == wanted, "now with its own texts as drafts"
 
 
 @settings(max_examples=80, deadline=None, derandomize=True)
@@ -142,9 +143,45 @@ def test_the_index_gives_what_followed_most_often_after_the_longest_known_suffix
     assert index.next((40, 6, 7)) == (8, 2 / 5), "what is not known is left out"
     assert index.next((40,)) == (START, 0.0)
     assert index.next((9, 0)) == (START, 1 / 2), "a report has ended"
-    assert index.continued([5, 6, 7, 2], 8) == ([0], [1 / 2])
-    assert index.continued([], 2) == ([5, 6], [3 / 5, 3 / 4])
-    assert SuffixIndex.of([]).continued([1, 2], 5) == ([], [])
+    assert continued(index.next, [5, 6, 7, 2], 8) == ([0], [1 / 2])
+    assert continued(index.next, [], 2) == ([5, 6], [3 / 5, 3 / 4])
+    assert continued(SuffixIndex.of([]).next, [1, 2], 5) == ([], [])
+
+
+def test_what_was_written_before_is_known_by_its_longest_run_and_its_last_turn() -> None:
+    earlier = Earlier()
+    assert earlier.next((1, 2, 3)) == (START, 0.0)
+    earlier.add([1, 2, 3, 4, 0])
+    assert earlier.next((START, 1, 2))[0] == 3
+    assert earlier.next((9, 9, 2, 3, 4))[0] == 0
+    assert earlier.next((3, 4)) == (START, 0.0), "too short to tell"
+    once = earlier.next((1, 2, 3))[1]
+    earlier.add([1, 2, 3, 4, 0])
+    assert once < earlier.next((1, 2, 3))[1] < 1
+    earlier.add([1, 2, 3, 7, 0])
+    assert earlier.next((1, 2, 3)) == (7, once), "the last turn, as sure as at its first time"
+    assert earlier.next((8, 8, 8, 1, 2, 3))[0] == 7
+    assert continued(earlier.next, [1, 2, 3], 9)[0] == [7, 0]
+
+
+def test_what_was_written_first_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("r2gengpt.generation.suffixes.REMEMBERED", 6)
+    earlier = Earlier()
+    earlier.add([1, 2, 3, 4])
+    earlier.add([5, 6, 7, 8, 9])
+    assert earlier.next((1, 2, 3)) == (START, 0.0)
+    assert earlier.next((6, 7, 8)[-SUFFIX:])[0] == 9
+    assert len(earlier._after) == 6
+
+
+def test_a_text_written_before_takes_fewer_passes() -> None:
+    model, prompts = random_model("llama"), prompts_of([6], 4)
+    rules = EngineRules(Rules(end=0, min_new_tokens=20), 20)
+    drafter = Drafter(SuffixIndex.of([]), FREE)
+    first = drafted(model, prompts, rules, 1, drafter)
+    passes = drafter.passes
+    assert drafted(model, prompts, rules, 1, drafter) == first
+    assert drafter.passes - passes < passes / 2
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

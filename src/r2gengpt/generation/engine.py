@@ -208,7 +208,10 @@ class Engine:
         """Give what is finished of the studies from `first` on and close the gaps; `through` (S,), bool."""
         finished = (through.nonzero()[:, 0] + first).tolist()
         for slot in finished:
-            yield self._written(slot)
+            written = self._written(slot)
+            if self.drafter is not None:
+                self.drafter.earlier.add(written.ids)
+            yield written
         for slot in reversed(finished):
             self._leave(slot)
 

@@ -1,6 +1,7 @@
-"""Drafts from the training reports for greedy decoding: how many tokens to try, and which of them stand. No model.
+"""Drafts for greedy decoding: how many tokens to try, and which of them stand. No model.
 
-A pass over several tokens costs less than so many passes: `generation.suffixes` guesses what comes next, the engine
+A pass over several tokens costs less than so many passes: `generation.suffixes` guesses what comes next, from what was
+written for earlier studies, else from the training reports; the engine
 lets the language model read the guesses in one pass, and what it would have written itself stays. In float32 that is
 the text of the plain loop; where longer passes round visibly otherwise (bfloat16, 8 bits), a near tie may differ.
 
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 from r2gengpt.generation.scores import Rules
-from r2gengpt.generation.suffixes import SuffixIndex
+from r2gengpt.generation.suffixes import START, Earlier, SuffixIndex, continued
 from r2gengpt.model.int8 import Int8Linear
 from r2gengpt.model.processing import R2GenGPTProcessor
 from r2gengpt.text.cleaning import CLEANERS
@@ -65,13 +66,15 @@ def pass_time(language_model: Any) -> PassTime:
 class Drafter:
     """Drafts for all studies of an engine, as long as pays by what earlier drafts were worth.
 
-    Of a draft the index tells how often each token was the right one in the training reports. That `trust` of this
-    hope which came true lately scales it. So drafts get rare and short on text that the reports do not know, and a
-    new one is tried now and then, as what was learnt fades.
+    Of a draft the tables tell how often each token was the right one. That `trust` of this hope which came true lately
+    scales it. So drafts get rare and short on text that they do not know, and a new one is tried now and then, as
+    what was learnt fades.
     """
 
     index: SuffixIndex
     time: PassTime
+    earlier: Earlier = field(default_factory=Earlier)
+    """What this model wrote before, which is asked first."""
     passes: int = 0
     """Rows of studies in all passes: how often a study was looked at."""
     tokens: int = 0
@@ -92,7 +95,7 @@ class Drafter:
             written: new tokens of each study so far.
             room: the most tokens to draft for each.
         """
-        found = [self.index.continued(ids, min(MOST, most)) for ids, most in zip(written, room, strict=True)]
+        found = [continued(self._next, ids, min(MOST, most)) for ids, most in zip(written, room, strict=True)]
         hopes = [0.0] * (MOST + 1)  # tokens of all drafts that stand, by the length that they are cut at
         for _, shares in found:
             sums = [0.0, *accumulate(accumulate(shares, mul))]
@@ -106,6 +109,10 @@ class Drafter:
         best = max(range(longest + 1), key=speed)
         self._hope = hopes[best] / max(1, count)
         return [tokens[:best] for tokens, _ in found]
+
+    def _next(self, context: tuple[int, ...]) -> tuple[int, float]:
+        token, share = self.earlier.next(context)
+        return (token, share) if token != START else self.index.next(context)
 
     def log(self) -> None:
         """Say how many tokens a pass gave, if there were any."""

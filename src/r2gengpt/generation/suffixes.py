@@ -1,11 +1,12 @@
-"""Token ids of the training reports, sorted by what stands at each place: what came next after these. No model.
+"""What came next after these tokens: in the training reports, and in what was written just now. No model.
 
-A suffix array: all places that go on with the same tokens are neighbours, and are found by halving. 8 bytes a token.
+The reports are a suffix array: all places that go on with the same tokens are neighbours, and are found by halving.
+8 bytes a token. What was written just now is a table of its short runs of tokens.
 """
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -28,9 +29,70 @@ SEEN = 128
 LEAST = 0.05
 """A draft ends where its hope is less than this: no row of a pass is as cheap."""
 REMEMBERED = 1 << 16
-"""Most answers that are kept; reports repeat themselves."""
+"""Most answers that are kept of each kind; reports repeat themselves."""
+
+SHORTEST = 3
+"""Fewest tokens that are looked up in what was written before."""
+KEPT = 0.4
+"""What stays of a share when another text went on otherwise, or of its doubt when it went on the same way."""
 
 Ids = npt.NDArray[np.int32]
+Next = Callable[[tuple[int, ...]], tuple[int, float]]
+"""Last tokens of a text, START before its first → the next token and how surely; START where nothing is known."""
+
+
+def continued(next_token: Next, written: Sequence[int], most: int) -> tuple[list[int], list[float]]:
+    """How a report goes on by such a table, while it is likely that it does.
+
+    Args:
+        next_token: the table; it is given at most SUFFIX tokens.
+        written: a report so far.
+        most: tokens to give.
+
+    Returns:
+        Tokens, and how surely each one follows on those before it.
+    """
+    context = (START, *written)[-SUFFIX:]
+    tokens: list[int] = []
+    shares: list[float] = []
+    hope = 1.0
+    while len(tokens) < most:
+        token, share = next_token(context)
+        hope *= share
+        if token == START or hope < LEAST:
+            break
+        tokens.append(token)
+        shares.append(share)
+        context = (*context, token)[-SUFFIX:]
+    return tokens, shares
+
+
+@dataclass
+class Earlier:
+    """What a model wrote for earlier studies; it repeats itself more than it repeats the reports.
+
+    After each run of SHORTEST to SUFFIX tokens the last one that followed, and how often it did of late.
+    """
+
+    _after: dict[tuple[int, ...], tuple[int, float]] = field(default_factory=dict, repr=False)
+
+    def next(self, context: tuple[int, ...]) -> tuple[int, float]:
+        """What followed last after the longest run known."""
+        for length in range(len(context), SHORTEST - 1, -1):
+            if found := self._after.get(context[-length:]):
+                return found
+        return START, 0.0
+
+    def add(self, report: Sequence[int]) -> None:
+        """Learn from a whole report, its end token included."""
+        text = (START, *report)
+        for place in range(SHORTEST, len(text)):
+            for length in range(SHORTEST, min(SUFFIX, place) + 1):
+                run, token = text[place - length : place], text[place]
+                before, share = self._after.pop(run, (token, 0.0))  # the run just seen goes to the table's end
+                self._after[run] = (token, 1 - KEPT * (1 - share) if before == token else 1 - KEPT)
+        while len(self._after) > REMEMBERED:
+            del self._after[next(iter(self._after))]
 
 
 @dataclass(frozen=True)
@@ -52,35 +114,8 @@ class SuffixIndex:
         text = np.fromiter((token for report in reports for token in (START, *report)), dtype=np.int32)
         return cls(text, sorted_places(text))
 
-    def continued(self, written: Sequence[int], most: int) -> tuple[list[int], list[float]]:
-        """The tokens that most often followed where a report stood as this one does, while it is likely that they do.
-
-        The longest suffix of `written` that the index has (START in front of a report's first token, at most SUFFIX
-        tokens) is looked up, its most frequent next token taken, and so on.
-
-        Args:
-            written: a report so far.
-            most: tokens to give.
-
-        Returns:
-            Tokens, and their shares of the places that were found.
-        """
-        context = (START, *written)[-SUFFIX:]
-        tokens: list[int] = []
-        shares: list[float] = []
-        hope = 1.0
-        while len(tokens) < most:
-            token, share = self.next(context)
-            hope *= share
-            if token == START or hope < LEAST:
-                break
-            tokens.append(token)
-            shares.append(share)
-            context = (*context, token)[-SUFFIX:]
-        return tokens, shares
-
     def next(self, context: tuple[int, ...]) -> tuple[int, float]:
-        """What followed most often after the longest suffix of the context; START where nothing did, or reports ended.
+        """What followed most often after the longest suffix of the context that the index has; START where reports end.
 
         Its share is of one place more than were found: where something new may follow.
         """
