@@ -70,7 +70,7 @@ def test_a_train_file_adds_its_baselines(files: dict[str, str], capsys: pytest.C
     given = [*flags(files), "--train", files["references"], "--bootstrap", "0", "--format", "json"]
     assert run("score", given) == 0
     content = json.loads(capsys.readouterr().out)
-    assert set(content["baselines"]) == {"constant", "most_frequent", "random_train", "shuffled"}
+    assert set(content["baselines"]) == {"constant", "most_frequent", "random_train", "texts_shuffled"}
     assert content["references_verbatim_in_train"] == 1.0
     assert set(content["metrics"]["bleu_1"]) == {"value"}
 

@@ -10,7 +10,8 @@ from r2gengpt.errors import InputError
 from r2gengpt.metrics import baselines
 from r2gengpt.metrics.measure import METRICS, measure, scores_of
 from r2gengpt.metrics.protocols import PROTOCOLS
-from r2gengpt.metrics.score import Scores, score
+from r2gengpt.metrics.records import Scores
+from r2gengpt.metrics.score import score
 from r2gengpt.metrics.table import score_table
 
 IDS = [f"study {i}" for i in range(len(REFERENCES))]
@@ -52,7 +53,7 @@ def test_without_resamples_there_are_no_intervals() -> None:
 
 def test_baselines_stand_beside_the_model_with_their_texts() -> None:
     rows = scored(train=TRAIN).baselines
-    assert list(rows) == ["constant", "most_frequent", "random_train", "shuffled"]
+    assert list(rows) == ["constant", "most_frequent", "random_train", "texts_shuffled"]
     assert rows["most_frequent"].text == "the lungs are clear ."
     texts = dict.fromkeys(IDS, "the lungs are clear .")
     assert rows["most_frequent"].metrics == score(texts, WANTED, PROTOCOLS["raw"]).metrics
@@ -71,10 +72,11 @@ def test_outputs_and_references_are_counted() -> None:
 
 
 def test_shuffling_moves_every_text_and_loses_none() -> None:
-    texts = [str(i) for i in range(50)]
-    moved = baselines.shuffled(texts, seed=0)
-    assert sorted(moved, key=int) == texts
-    assert all(a != b for a, b in zip(texts, moved, strict=True))
+    for studies in (2, 3, 50):
+        moved = baselines.derangement(studies, seed=studies)
+        assert sorted(moved) == list(range(studies))
+        assert all(place != study for study, place in enumerate(moved))
+    assert baselines.derangement(50, 0) == baselines.derangement(50, 0) != baselines.derangement(50, 1)
 
 
 def test_a_model_that_says_the_same_of_all_is_called_collapsed() -> None:
@@ -99,7 +101,7 @@ def test_one_study_is_scored_and_its_cider_explained() -> None:
     assert scores.metrics["rouge_l"].ci95 is None
     assert scores.metrics["cider"].value == 0.0
     assert "cider is 0 by its definition" in scores.notes[0]
-    assert "shuffled" in scores.not_available
+    assert "texts_shuffled" in scores.not_available
 
 
 def test_outputs_that_r2gengpt_takes_uncleaned_are_counted() -> None:
@@ -152,5 +154,5 @@ def test_the_table_is_aligned_and_names_what_is_missing() -> None:
     lines = score_table(scored()).splitlines()
     rows = lines[lines.index("") + 1 :][:7]
     assert len({len(row) for row in rows}) == 1
-    assert rows[0].split() == ["metric", "predictions", "95%", "interval", "constant", "shuffled"]
+    assert rows[0].split() == ["metric", "predictions", "95%", "interval", "constant", "texts_shuffled"]
     assert "not available: most_frequent, random_train: needs the reports of the train split (--train)" in lines

@@ -15,7 +15,8 @@ from r2gengpt.evaluation.report_page import LABELS, StudyRow, thumbnail_side, wr
 from r2gengpt.generation.prediction import Prediction
 from r2gengpt.metrics.measure import METRICS
 from r2gengpt.metrics.protocols import PROTOCOLS
-from r2gengpt.metrics.score import Scores, score
+from r2gengpt.metrics.records import Scores
+from r2gengpt.metrics.score import score
 
 HOSTILE = '<script>alert("x")</script> & "quoted" \x00'
 VOID = {"meta", "link", "img", "input", "br"}
@@ -163,7 +164,7 @@ def test_the_banner_scores_intervals_and_baselines_are_shown(tmp_path: Path) -> 
         value = scores.metrics[name]
         assert value.ci95 is not None
         assert f"{LABELS[name]} {value.value:.3f} {value.ci95[0]:.3f} – {value.ci95[1]:.3f}" in text
-    for name in ("constant", "most_frequent", "random_train", "shuffled"):
+    for name in ("constant", "most_frequent", "random_train", "texts_shuffled"):
         assert LABELS[name] in text
     assert "Not available: METEOR" in text
     assert "tiny & random" in text

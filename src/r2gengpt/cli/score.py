@@ -12,7 +12,7 @@ from r2gengpt.errors import InputError
 
 if TYPE_CHECKING:
     from r2gengpt.metrics.protocols import Edit
-    from r2gengpt.metrics.score import Scores
+    from r2gengpt.metrics.records import Scores
 
 PROTOCOL_NAMES = ("clean", "r2gen", "r2gengpt", "ptb", "raw")
 

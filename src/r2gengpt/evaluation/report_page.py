@@ -18,7 +18,7 @@ from r2gengpt.data.images import load_image
 from r2gengpt.errors import InputError
 from r2gengpt.evaluation.differences import Span, word_differences
 from r2gengpt.generation.prediction import Prediction
-from r2gengpt.metrics.score import Score, Scores
+from r2gengpt.metrics.records import Score, Scores
 
 LABELS = {
     "bleu_1": "BLEU-1",
@@ -31,7 +31,7 @@ LABELS = {
     "constant": "constant report",
     "most_frequent": "most frequent training report",
     "random_train": "random training report",
-    "shuffled": "images shuffled",
+    "texts_shuffled": "the model's texts shuffled",
 }
 """Name in scores.json → what the page calls it."""
 CARD_METRICS = ("rouge_l", "cider", "bleu_1")

@@ -27,7 +27,8 @@ from r2gengpt.generation.prediction import Prediction
 from r2gengpt.generation.speculate import drafter_for
 from r2gengpt.generation.suffixes import SuffixIndex
 from r2gengpt.metrics.protocols import PROTOCOLS
-from r2gengpt.metrics.score import Scores, score
+from r2gengpt.metrics.records import Scores
+from r2gengpt.metrics.score import score
 
 log = logging.getLogger("r2gengpt.evaluation")
 

@@ -23,22 +23,27 @@ def most_frequent(reports: Sequence[str]) -> str:
     return max(Counter(reports).items(), key=lambda item: item[1])[0]
 
 
-def random_reports(reports: Sequence[str], studies: int, seed: int) -> list[str]:
-    """One report for each study, drawn with replacement."""
-    return [reports[i] for i in np.random.default_rng(seed).integers(0, len(reports), size=studies)]
+def random_places(reports: int, studies: int, seed: int) -> list[int]:
+    """The place of a report for each study, drawn with replacement."""
+    return [int(i) for i in np.random.default_rng(seed).integers(0, reports, size=studies)]
 
 
-def shuffled(texts: Sequence[str], seed: int) -> list[str]:
-    """Each text moved to another place: the output for another study's images.
+def derangement(studies: int, seed: int) -> list[int]:
+    """For each study the place of another one, each place once: how texts or images are shuffled between studies.
 
-    A model that reads nothing but the images and decodes without chance writes just this when images are shuffled
-    between studies, so its score here is the score with shuffled images.
+    One cycle through all studies in a random order, so no study keeps its own.
+    A model that reads nothing but the images and decodes without chance writes the same texts, shuffled, when its
+    images are shuffled so.
+
+    Raises:
+        ValueError: fewer than two studies.
     """
-    order = np.random.default_rng(seed).permutation(len(texts))
-    moved = list(texts)
-    for place, source in zip(order, np.roll(order, 1), strict=True):
-        moved[place] = texts[source]
-    return moved
+    if studies < 2:
+        raise ValueError(f"{studies} studies cannot be shuffled")
+    order = np.random.default_rng(seed).permutation(studies)
+    moved = np.empty(studies, dtype=np.int64)
+    moved[order] = np.roll(order, 1)
+    return moved.tolist()
 
 
 def commonest_share(texts: Sequence[str]) -> float:

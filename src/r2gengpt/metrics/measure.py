@@ -1,4 +1,4 @@
-"""All metrics of one set of texts as columns that add up over studies. No protocol: texts come ready to split."""
+"""Families of metrics side by side, as columns that add up over studies. No protocol: texts come ready to split."""
 
 from collections.abc import Sequence
 
@@ -6,27 +6,79 @@ import numpy as np
 
 from r2gengpt.metrics.bleu import bleu, bleu_statistics
 from r2gengpt.metrics.cider import cider_d
-from r2gengpt.metrics.ngrams import Floats, corpus
+from r2gengpt.metrics.families import Family, Texts, mean
+from r2gengpt.metrics.ngrams import Floats
 from r2gengpt.metrics.rouge import rouge_l
 
-METRICS = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider")
-COLUMNS = 12
-"""Ten of BLEU (`BleuStatistics.columns`), then ROUGE-L and CIDEr-D."""
+FAMILIES = (
+    Family(
+        "bleu",
+        ("bleu_1", "bleu_2", "bleu_3", "bleu_4"),
+        10,
+        lambda texts: bleu_statistics(texts.counted).columns(),
+        lambda sums, studies: bleu(sums),
+    ),
+    Family("rouge_l", ("rouge_l",), 1, lambda texts: rouge_l(texts.hypotheses, texts.references)[:, None], mean),
+    Family("cider", ("cider",), 1, lambda texts: cider_d(texts.counted)[:, None], mean),
+)
+"""Those that need nothing but the texts; `choice.choose` knows of others."""
 
 
-def measure(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Floats:
-    """The statistics of each study, (S, `COLUMNS`), as `scores_of` reads them.
+def metric_names(families: Sequence[Family]) -> tuple[str, ...]:
+    """The names of all scores, in the order of `scores_of`."""
+    return tuple(name for family in families for name in family.metrics)
+
+
+METRICS = metric_names(FAMILIES)
+
+
+def measure(
+    hypotheses: Sequence[str],
+    references: Sequence[Sequence[str]],
+    families: Sequence[Family] = FAMILIES,
+    *,
+    written: Sequence[str] | None = None,
+    wanted: Sequence[Sequence[str]] | None = None,
+) -> Floats:
+    """The statistics of each study, (S, C), C being the columns of all families, as `scores_of` reads them.
 
     CIDEr-D's document frequencies are those of all references given here, also when studies are resampled later.
+
+    Args:
+        hypotheses: S texts in the protocol's form.
+        references: for each one text or more.
+        families: what is measured.
+        written: the hypotheses before the protocol's cleaning; None: the same.
+        wanted: the references before it; None: the same.
+
+    Raises:
+        ValueError: different numbers of texts, or a family whose statistics are not those it promises.
     """
-    counted = corpus(hypotheses, references)
-    return np.column_stack([bleu_statistics(counted).columns(), rouge_l(hypotheses, references), cider_d(counted)])
+    texts = Texts(
+        hypotheses,
+        references,
+        hypotheses if written is None else written,
+        references if wanted is None else wanted,
+    )
+    parts = [family.statistics(texts) for family in families]
+    for family, part in zip(families, parts, strict=True):
+        if part.shape != (len(hypotheses), family.columns) or not np.isfinite(part).all():
+            raise ValueError(f"{family.name}: statistics of shape {part.shape}, or not all of them finite")
+    return np.concatenate(parts, axis=1)
 
 
-def scores_of(sums: Floats, studies: int) -> Floats:
-    """The scores in `METRICS`' order, (…, 6), of sums of statistics over `studies` studies, (…, `COLUMNS`).
+def scores_of(sums: Floats, studies: int | Floats, families: Sequence[Family] = FAMILIES) -> Floats:
+    """The scores in `metric_names`' order, (…, M), of sums of statistics, (…, C).
 
     With `studies` 1 and the statistics themselves these are the scores of each study: BLEU is then sentence BLEU as
     coco-caption gives it (not smoothed: 0 to eight digits where no 4-gram matches).
+
+    Args:
+        sums: of `measure`'s rows.
+        studies: how many were summed; one number, or (…) where the sums differ in it.
+        families: those measured.
     """
-    return np.concatenate([bleu(sums[..., :10]), sums[..., 10:] / studies], axis=-1)
+    counts = np.asarray(studies, dtype=np.float64)[..., None]
+    ends = np.cumsum([family.columns for family in families])
+    parts = np.split(sums, ends[:-1], axis=-1)
+    return np.concatenate([f.scores(part, counts) for f, part in zip(families, parts, strict=True)], axis=-1)

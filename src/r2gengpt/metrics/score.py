@@ -1,83 +1,19 @@
 """From texts to scores with intervals, baselines and a signature. Reads no file and prints nothing."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from r2gengpt.errors import InputError
 from r2gengpt.metrics import baselines
 from r2gengpt.metrics.bootstrap import ci95, resampled_sums
-from r2gengpt.metrics.measure import COLUMNS, METRICS, measure, scores_of
+from r2gengpt.metrics.choice import Choice, choose
+from r2gengpt.metrics.families import Family
+from r2gengpt.metrics.measure import measure, metric_names, scores_of
 from r2gengpt.metrics.ngrams import Floats
 from r2gengpt.metrics.protocols import Edit, Protocol, Rules, bind, join_words
-from r2gengpt.metrics.signature import Signature
-
-NOT_AVAILABLE = {"meteor": "this version does not run the METEOR 1.5 jar"}
-
-
-@dataclass(frozen=True)
-class Score:
-    """A metric's value and its 95 % interval (None: not resampled, or one study)."""
-
-    value: float
-    ci95: tuple[float, float] | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """`{"value": …, "ci95": [low, high]}`, without the interval where there is none."""
-        return {"value": self.value} | ({} if self.ci95 is None else {"ci95": list(self.ci95)})
-
-
-@dataclass(frozen=True)
-class Row:
-    """A baseline: what its texts are, and its scores by metric."""
-
-    text: str
-    metrics: Mapping[str, Score]
-
-
-@dataclass(frozen=True)
-class Scores:
-    """The scores of one set of predictions.
-
-    `per_study` holds for each metric an array in the order of `ids`. `distinct` counts different outputs,
-    `commonest_share` is the share of the commonest one; `verbatim_in_train` the share of studies whose reference is in
-    the train split word for word (None: train split not given).
-    """
-
-    signature: Signature
-    ids: tuple[str, ...]
-    metrics: Mapping[str, Score]
-    per_study: Mapping[str, Floats] = field(repr=False)
-    baselines: Mapping[str, Row]
-    distinct: int
-    commonest_share: float
-    verbatim_in_train: float | None
-    not_available: Mapping[str, str]
-    notes: tuple[str, ...]
-    resamples: int
-    seed: int
-
-    def to_json(self) -> dict[str, Any]:
-        """The content of scores.json."""
-        return {
-            "signature": str(self.signature),
-            "n": len(self.ids),
-            "metrics": _metrics_json(self.metrics),
-            "baselines": {
-                name: {"text": row.text, "metrics": _metrics_json(row.metrics)} for name, row in self.baselines.items()
-            },
-            "outputs": {"distinct": self.distinct, "commonest_share": self.commonest_share},
-            "references_verbatim_in_train": self.verbatim_in_train,
-            "not_available": dict(self.not_available),
-            "notes": list(self.notes),
-            "bootstrap": {"resamples": self.resamples, "seed": self.seed},
-        }
-
-
-def _metrics_json(metrics: Mapping[str, Score]) -> dict[str, Any]:
-    return {name: score.to_json() for name, score in metrics.items()}
+from r2gengpt.metrics.records import Row, Score, Scores
+from r2gengpt.metrics.systems import Reports, System, blind_systems
 
 
 def score(
@@ -89,6 +25,7 @@ def score(
     train: Sequence[str] | None = None,
     truncate: Edit | None = None,
     truncate_name: str = "model-tokens",
+    choice: Choice | None = None,
     resamples: int = 1000,
     seed: int = 0,
     names: tuple[str, str] = ("predictions", "references"),
@@ -105,6 +42,7 @@ def score(
         train: reports of the train split, for two baselines and for the protocol r2gen.
         truncate: see `protocols.bind`.
         truncate_name: see `protocols.bind`.
+        choice: what is measured; None: all that can be measured here.
         resamples: of the bootstrap over studies; 0: no intervals.
         seed: of the bootstrap and of the random baselines.
         names: what error messages call the two sets of texts.
@@ -114,30 +52,33 @@ def score(
     """
     check_ids(hypotheses, references, names)
     rules = bind(protocol, dataset, train=train, truncate=truncate, truncate_name=truncate_name)
+    families, not_available = (found := choose() if choice is None else choice).families, found.not_available
     ids = tuple(references)
     wanted = [_references(study, references[study], rules, names[1]) for study in ids]
-    texts = [rules.hypothesis(hypotheses[study]) for study in ids]
-    reports = [rules.report(report) for report in train or () if report.strip()]
-    systems = {"": texts, **_baseline_texts(texts, rules, reports, seed)}
-    columns = [measure(system, wanted) for system in systems.values()]
-    rows = dict(zip(systems, _rows(columns, resamples, seed), strict=True))
-    per_study = scores_of(columns[0], 1)
-    about = _about(rules, systems, seed)
+    given = [hypotheses[study] for study in ids]
+    texts = [rules.hypothesis(text) for text in given]
+    pool = Reports.of(train or (), rules)
+    beside = blind_systems(texts, given, pool, rules, seed)
+    originals = [references[study] for study in ids]
+    columns = [
+        measure(system.texts, wanted, families, written=system.written, wanted=originals)
+        for system in (System("", texts, given), *beside.values())
+    ]
+    own, *others = _rows(columns, families, resamples, seed)
+    per_study = scores_of(columns[0], 1, families)
     return Scores(
         signature=rules.signature,
         ids=ids,
-        metrics=rows.pop(""),
-        per_study={name: per_study[:, i] for i, name in enumerate(METRICS)},
-        baselines={name: Row(about[name], row) for name, row in rows.items()},
+        metrics=own,
+        per_study={name: per_study[:, i] for i, name in enumerate(own)},
+        families=families,
+        columns=columns[0],
+        baselines={name: Row(beside[name].about, row) for name, row in zip(beside, others, strict=True)},
         distinct=len(set(texts)),
         commonest_share=baselines.commonest_share(texts),
-        verbatim_in_train=(
-            baselines.share_found([[rules.report(text) for text in references[study]] for study in ids], reports)
-            if reports
-            else None
-        ),
-        not_available=NOT_AVAILABLE | _missing(bool(reports), len(ids)),
-        notes=(*_notes(texts), *_not_cleaned(texts, rules)),
+        verbatim_in_train=_verbatim([references[study] for study in ids], pool, rules),
+        not_available={**not_available, **_missing(bool(pool.texts), len(ids))},
+        notes=(*_notes(texts), *_not_cleaned(texts, rules), *(family.note for family in families if family.note)),
         resamples=resamples,
         seed=seed,
     )
@@ -172,39 +113,26 @@ def _references(study: str, texts: Sequence[str], rules: Rules, name: str) -> li
     return edited
 
 
-def _baseline_texts(texts: list[str], rules: Rules, reports: list[str], seed: int) -> dict[str, list[str]]:
-    """Baseline name → its outputs, as the protocol has them."""
-    studies = len(texts)
-    systems = {"constant": [rules.report(baselines.CONSTANT_REPORT)] * studies}
-    if reports:
-        systems["most_frequent"] = [baselines.most_frequent(reports)] * studies
-        systems["random_train"] = baselines.random_reports(reports, studies, seed)
-    if studies > 1:
-        systems["shuffled"] = baselines.shuffled(texts, seed)
-    return systems
-
-
-def _about(rules: Rules, systems: Mapping[str, list[str]], seed: int) -> dict[str, str]:
-    """Baseline name → its text, or how its texts were chosen."""
-    about = {
-        "random_train": f"one report of the train split for each study, drawn with seed {seed}",
-        "shuffled": f"the predictions moved between studies, seed {seed}",
-    }
-    return about | {name: systems[name][0] for name in ("constant", "most_frequent") if name in systems}
-
-
-def _rows(columns: Sequence[Floats], resamples: int, seed: int) -> list[dict[str, Score]]:
+def _rows(columns: Sequence[Floats], families: Sequence[Family], resamples: int, seed: int) -> list[dict[str, Score]]:
     """Each system's scores; all systems are resampled with the same draws."""
     studies = columns[0].shape[0]
-    values = [scores_of(system.sum(axis=0), studies) for system in columns]
+    names, width = metric_names(families), sum(family.columns for family in families)
+    values = [scores_of(system.sum(axis=0), studies, families) for system in columns]
     if resamples == 0 or studies < 2:
-        return [{name: Score(float(value[i])) for i, name in enumerate(METRICS)} for value in values]
+        return [{name: Score(float(value[i])) for i, name in enumerate(names)} for value in values]
     sums = resampled_sums(np.concatenate(columns, axis=1), resamples, seed)
-    limits = [ci95(scores_of(part, studies)) for part in np.split(sums, sums.shape[1] // COLUMNS, axis=1)]
+    limits = [ci95(scores_of(part, studies, families)) for part in np.split(sums, sums.shape[1] // width, axis=1)]
     return [
-        {name: Score(float(value[i]), (float(low[i]), float(high[i]))) for i, name in enumerate(METRICS)}
+        {name: Score(float(value[i]), (float(low[i]), float(high[i]))) for i, name in enumerate(names)}
         for value, (low, high) in zip(values, limits, strict=True)
     ]
+
+
+def _verbatim(references: Sequence[Sequence[str]], pool: Reports, rules: Rules) -> float | None:
+    """The share of studies with a reference that the train split has word for word; None without a train split."""
+    if not pool.texts:
+        return None
+    return baselines.share_found([[rules.report(text) for text in several] for several in references], pool.texts)
 
 
 def _missing(has_train: bool, studies: int) -> dict[str, str]:
@@ -212,7 +140,7 @@ def _missing(has_train: bool, studies: int) -> dict[str, str]:
     if not has_train:
         missing |= dict.fromkeys(("most_frequent", "random_train"), "needs the reports of the train split (--train)")
     if studies == 1:
-        missing["shuffled"] = "needs two studies"
+        missing["texts_shuffled"] = "needs two studies"
     return missing
 
 

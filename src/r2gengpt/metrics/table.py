@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from r2gengpt.metrics.score import Score, Scores
+from r2gengpt.metrics.records import Score, Scores
 
 
 def score_table(scores: Scores) -> str:

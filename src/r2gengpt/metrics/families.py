@@ -1,0 +1,58 @@
+"""What a metric is to the scorer: statistics of each study that add up, and scores of their sums. No metric here.
+
+A metric that keeps to this gets its intervals, baselines, comparisons and its place in every file without more code:
+
+    Family("length", ("words",), 1, lambda texts: ..., lambda sums, studies: sums / studies)
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from r2gengpt.metrics.ngrams import Corpus, Floats, corpus
+
+
+@dataclass(frozen=True)
+class Texts:
+    """S outputs and their references, in the protocol's form and as they were given.
+
+    `hypotheses` (S texts) and `references` (for each study one text or more) are ready to split at white space;
+    `written` and `wanted` are the same before the protocol's cleaning, for metrics with a reading of their own.
+    """
+
+    hypotheses: Sequence[str]
+    references: Sequence[Sequence[str]]
+    written: Sequence[str]
+    wanted: Sequence[Sequence[str]]
+
+    @functools.cached_property
+    def counted(self) -> Corpus:
+        """The n-grams of the protocol's form, counted once for all families that read them."""
+        return corpus(self.hypotheses, self.references)
+
+
+@dataclass(frozen=True)
+class Family:
+    """Metrics that share their statistics.
+
+    Attributes:
+        name: of the family; unique among those scored together.
+        metrics: names of its scores in lower case, as scores.json has them.
+        columns: C, how many statistics it keeps of each study.
+        statistics: the texts of S studies → (S, C), float64, finite. Sums over any studies must be what `scores` needs.
+        scores: sums of statistics (…, C) and the number of studies in each, (…, 1) → (…, len(metrics)). With one
+            study's statistics and 1 these are that study's scores.
+        note: what a reader must know of it, for instance "rule-based, not CheXbert"; empty: nothing.
+    """
+
+    name: str
+    metrics: tuple[str, ...]
+    columns: int
+    statistics: Callable[[Texts], Floats]
+    scores: Callable[[Floats, Floats], Floats]
+    note: str = ""
+
+
+def mean(sums: Floats, studies: Floats) -> Floats:
+    """The scores of a family whose corpus scores are the means of its studies'."""
+    return sums / studies
