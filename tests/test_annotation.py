@@ -51,6 +51,26 @@ def test_studies_are_read_split_by_split(tmp_path: Path) -> None:
     assert studies["test"] == ()
 
 
+@pytest.mark.parametrize(
+    ("fields", "patient"),
+    [
+        ({"patient": "P7"}, "P7"),
+        ({"subject_id": 10000032}, "10000032"),
+        ({"patient": " ", "subject_id": 5}, "5"),
+        ({"patient": None}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_study_knows_its_patient_where_the_file_does(fields: dict[str, Any], patient: str, tmp_path: Path) -> None:
+    studies = read_annotation(save(tmp_path, splits(record(**fields))), tmp_path)
+    assert studies["train"][0].patient == patient
+
+
+@pytest.mark.parametrize("value", [1.5, True, ["P7"]])
+def test_a_patient_that_is_no_text_or_whole_number_is_refused(value: Any, tmp_path: Path) -> None:
+    assert "patient is" in message(tmp_path, splits(record(patient=value)))
+
+
 def test_only_the_splits_asked_for_are_needed_and_returned(tmp_path: Path) -> None:
     path = save(tmp_path, {"test": [record("a", report="")]})
     assert list(read_annotation(path, tmp_path, ("test",))) == ["test"]
@@ -163,7 +183,9 @@ def test_missing_images_are_counted_and_the_first_is_named(tmp_path: Path) -> No
 
 def test_what_is_written_reads_back_equal(tmp_path: Path) -> None:
     base = (tmp_path / "images").resolve()
-    study = Study("a", (base / "a/0.png", base / "a/1.png"), "Clear – é.", "train", "Cough.", "F.", "", ("PA", "LL"))
+    study = Study(
+        "a", (base / "a/0.png", base / "a/1.png"), "Clear – é.", "train", "Cough.", "F.", "", ("PA", "LL"), "P7"
+    )
     path = tmp_path / "deep" / "annotation.json"
     write_annotation(path, {"train": [study], "val": [], "test": []}, base)
     assert read_annotation(path, base)["train"] == (study,)

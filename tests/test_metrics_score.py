@@ -116,7 +116,7 @@ def test_missing_and_extra_ids_are_counted_and_the_first_of_each_named() -> None
     with pytest.raises(InputError) as caught:
         score({"a": "x", "d": "x"}, {"a": ["x"], "b": ["x"], "c": ["x"]}, PROTOCOLS["raw"], names=("P", "R"))
     assert str(caught.value) == (
-        "2 of 3 studies in R have no text in P (first: b); 1 of 2 studies in P have no text in R (first: d)"
+        "2 of 3 studies in R have no text in P (b, c); 1 of 2 studies in P have no text in R (d)"
     )
 
 

@@ -1,5 +1,6 @@
 """Files of predictions and references: each format reads the same, and what is wrong is named with its place."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from r2gengpt.errors import InputError
 from r2gengpt.evaluation.predictions import (
     read_predictions,
+    read_reference_file,
     read_references,
     read_train_reports,
     write_predictions,
@@ -134,6 +136,56 @@ def test_a_wrong_file_is_refused_in_one_line_that_says_where(text: str, message:
     with pytest.raises(InputError, match=message) as caught:
         read_predictions(put(tmp_path, text))
     assert "\n" not in str(caught.value)
+
+
+def test_a_text_of_a_csv_file_may_be_as_long_as_one_of_json(tmp_path: Path) -> None:
+    long = "word " * 200_000
+    limit = csv.field_size_limit()
+    assert read_predictions(put(tmp_path, f'id,report\na,"{long}"\n')) == {"a": long}
+    assert csv.field_size_limit() == limit
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "latin-1"])
+@pytest.mark.parametrize("name", ["lines.jsonl", "table.csv"])
+def test_a_file_in_another_encoding_is_refused(encoding: str, name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(FORMS[name].replace("肺", "é").replace("\\u80ba", "é").encode(encoding))
+    with pytest.raises(InputError, match=r"not UTF-8|not JSON|not CSV|NUL"):
+        read_predictions(path)
+
+
+@pytest.mark.parametrize("name", ["lines.jsonl", "one_list.json", "original.json", "plain.json", "table.csv"])
+def test_a_file_that_was_cut_is_refused_wherever_it_ends_inside_a_text(name: str, tmp_path: Path) -> None:
+    whole = FORMS[name].rstrip()
+    for end in range(whole.index("Small") + 1, whole.index("thorax")):
+        with pytest.raises(InputError):
+            read_predictions(put(tmp_path, whole[:end], name))
+
+
+def test_patients_are_read_with_references(tmp_path: Path) -> None:
+    forms = {
+        "a.csv": "id,report,Subject ID\ns1,x,7\ns2,y,8\n",
+        "a.jsonl": '{"id": "s1", "report": "x", "patient": 7}\n{"id": "s2", "report": "y", "patient": "8"}',
+        "a.json": '{"test": [{"id": "s1", "report": "x", "subject_id": 7}, {"id": "s2", "report": "y", "patient": 8}]}',
+    }
+    for name, text in forms.items():
+        found = read_reference_file(put(tmp_path, text, name))
+        assert (found.patients, list(found.texts)) == ({"s1": "7", "s2": "8"}, ["s1", "s2"])
+    blank = read_reference_file(put(tmp_path, "id,report,patient,subject_id\ns1,x,,\ns2,y, ,3\n"))
+    assert blank.patients == {"s2": "3"}
+
+
+@pytest.mark.parametrize("value", ["NaN", "1.5", "true", "[1]"])
+def test_a_patient_that_is_no_text_is_refused(value: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="study a: patient must be a text"):
+        read_reference_file(put(tmp_path, f'{{"id": "a", "report": "x", "patient": {value}}}'))
+
+
+def test_a_patient_is_written_where_it_is_known(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    write_predictions(path, [Prediction("a", "x", "y", patient="7"), Prediction("b", "x", "y")])
+    assert [json.loads(line).get("patient") for line in path.read_text().splitlines()] == ["7", None]
+    assert read_reference_file(path).patients == {"a": "7"}
 
 
 def test_a_missing_file_a_directory_and_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:

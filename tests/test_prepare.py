@@ -234,11 +234,13 @@ def test_mimic_studies_get_all_views_frontal_first_and_the_official_split(releas
             "indication": "Cough.",
             "findings": "Small effusion.",
             "impression": "Wet.",
+            "patient": "10000001",
             "views": ["PA", "LATERAL", ""],
         }
     ]
     assert [s["id"] for s in splits["val"] + splits["test"]] == ["s601", "s701"]
-    assert read_annotation(tmp_path / "a.json", release)["train"][0].views == ("PA", "LATERAL", "")
+    study = read_annotation(tmp_path / "a.json", release)["train"][0]
+    assert (study.views, study.patient) == (("PA", "LATERAL", ""), "10000001")
 
 
 def test_one_image_each_gives_an_example_an_image_as_in_r2gen(release: Path, tmp_path: Path) -> None:

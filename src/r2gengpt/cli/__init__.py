@@ -13,6 +13,7 @@ COMMANDS = {
     "test": "score a model on a test split: predictions, scores, report page",
     "generate": "write a report for the images of one study",
     "score": "score a file of predictions (no model needed)",
+    "compare": "two files of predictions: differences of scores, with intervals and p",
     "prepare": "raw IU X-ray or MIMIC-CXR release to annotation.json",
     "convert": "original R2GenGPT .pth checkpoint to ours",
     "export": "trained checkpoint to one plain Hugging Face directory",

@@ -1,7 +1,7 @@
 """`r2gengpt score`: two files of texts in, a table or JSON of scores out. No model; imports no torch."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,12 +18,11 @@ PROTOCOL_NAMES = ("clean", "r2gen", "r2gengpt", "ptb", "raw")
 
 
 @dataclass(frozen=True)
-class ScoreConfig:
-    """What is scored, and by which convention."""
+class ConventionConfig:
+    """Against what texts are scored, and by which convention."""
 
-    predictions: str | None = option(None, "JSON lines, the original's {id: [text]} JSON, or CSV")
     references: str | None = option(
-        None, "annotation file, or a format of --predictions; None: the references that --predictions holds"
+        None, "annotation file, or a format of the predictions; None: the references that the predictions' file holds"
     )
     split: str = option("test", "split of an annotation file", choices=("train", "val", "test"))
     protocol: str = option("clean", "scoring convention", choices=PROTOCOL_NAMES)
@@ -31,12 +30,45 @@ class ScoreConfig:
     train: str | None = option(None, "annotation file whose train split gives baselines and the r2gen vocabulary")
     tokenizer: str | None = option(None, "protocol r2gengpt: the model's tokenizer.json, or the directory that has it")
     max_length: int | None = option(None, "protocol r2gengpt: tokens of a reference; None: by --dataset", low=1)
+    patient_of: str | None = option(
+        None,
+        "regular expression that finds the patient in a study's id (its first group, or all of it): patients are "
+        "resampled then; None: the patient or subject_id that the references' file names, if any",
+    )
     bootstrap: int = option(1000, "resamples for the 95 % intervals; 0: none", low=0, high=100_000)
-    seed: int = option(0, "seed of the bootstrap and of the random baselines", low=0)
+    seed: int = option(0, "seed of the resamples and of the random baselines", low=0)
     format: str = option("text", "output", choices=("text", "json"))
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+    def truncation(self) -> "tuple[Edit | None, str]":
+        """How the protocol r2gengpt cuts references, where --tokenizer says with which tokenizer, and its name."""
+        if self.tokenizer is None or self.protocol != "r2gengpt":
+            return None, ""
+        from r2gengpt.metrics.truncation import truncation
+
+        length = self.max_length if self.max_length is not None else LENGTHS[self.dataset][0]
+        return truncation(Path(self.tokenizer), length)
+
+    def train_reports(self) -> list[str] | None:
+        """The reports of --train, where it is given."""
+        from r2gengpt.evaluation.predictions import read_train_reports
+
+        return read_train_reports(Path(self.train)) if self.train is not None else None
+
+    def patients(self, studies: Sequence[str], named: Mapping[str, str]) -> Mapping[str, str]:
+        """Study id → patient: by --patient_of, or those that the file names."""
+        from r2gengpt.evaluation.predictions import patients_by_rule
+
+        return named if self.patient_of is None else patients_by_rule(studies, self.patient_of)
+
+
+@dataclass(frozen=True)
+class ScoreConfig(ConventionConfig):
+    """What is scored, and by which convention."""
+
+    predictions: str | None = option(None, "JSON lines, the original's {id: [text]} JSON, or CSV")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -64,33 +96,25 @@ def run(config: ScoreConfig) -> "Scores":
     Raises:
         InputError: a flag is missing, or a file or its content is wrong.
     """
-    from r2gengpt.evaluation.predictions import read_predictions, read_references, read_train_reports
+    from r2gengpt.evaluation.predictions import read_predictions, read_reference_file
     from r2gengpt.metrics.protocols import PROTOCOLS
     from r2gengpt.metrics.score import score
 
     if config.predictions is None:
         raise InputError("--predictions is missing: the file of generated reports")
-    references = config.references if config.references is not None else config.predictions
-    cut = _truncation(config) if config.protocol == "r2gengpt" else None
+    source = config.references if config.references is not None else config.predictions
+    cut, cut_name = config.truncation()
+    references = read_reference_file(Path(source), config.split)
     return score(
         read_predictions(Path(config.predictions)),
-        read_references(Path(references), config.split),
+        references.texts,
         PROTOCOLS[config.protocol],
         dataset=config.dataset,
-        train=read_train_reports(Path(config.train)) if config.train is not None else None,
-        truncate=cut[0] if cut is not None else None,
-        truncate_name=cut[1] if cut is not None else "",
+        train=config.train_reports(),
+        truncate=cut,
+        truncate_name=cut_name,
+        patients=config.patients(list(references.texts), references.patients),
         resamples=config.bootstrap,
         seed=config.seed,
-        names=(f"--predictions {config.predictions}", f"--references {references}"),
+        names=(f"--predictions {config.predictions}", f"--references {source}"),
     )
-
-
-def _truncation(config: ScoreConfig) -> "tuple[Edit, str] | None":
-    """How the protocol r2gengpt cuts references, where --tokenizer says with which tokenizer."""
-    if config.tokenizer is None:
-        return None
-    from r2gengpt.metrics.truncation import truncation
-
-    length = config.max_length if config.max_length is not None else LENGTHS[config.dataset][0]
-    return truncation(Path(config.tokenizer), length)

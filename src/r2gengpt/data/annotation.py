@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from r2gengpt.data.files import whole_file
-from r2gengpt.data.study import Study
+from r2gengpt.data.study import PATIENT_NAMES, Study
 from r2gengpt.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -83,6 +83,16 @@ def _texts(record: Mapping[str, Any], key: str, where: str) -> list[str]:
     return [_field({item: value}, item, str, where) for value in _field(record, key, list, where)]
 
 
+def _patient(record: Mapping[str, Any], where: str) -> str:
+    """Whose study it is: a text or whole number under the first of the names that is there."""
+    given = (name for name in PATIENT_NAMES if record.get(name) is not None)
+    key = next((name for name in given if str(record[name]).strip()), None)
+    if key is None:
+        return ""
+    number = record[key]
+    return str(number) if type(number) is int else str(_field(record, key, str, where)).strip()
+
+
 def _study(record: Any, split: str, index: int, base: _Base, flag: str) -> Study:
     """One record of the file as a study."""
     where = f"{flag}: {split} study {index}"
@@ -104,6 +114,7 @@ def _study(record: Any, split: str, index: int, base: _Base, flag: str) -> Study
         report=report,
         split=split,
         views=tuple(_texts(record, "views", where)) if "views" in record else (),
+        patient=_patient(record, where),
         **{key: _field(record, key, str, where) for key in _TEXTS if key in record},
     )
 
@@ -189,6 +200,8 @@ def _record(study: Study, split: str, base_dir: Path | None) -> dict[str, Any]:
         "split": split,
     }
     record.update({key: value for key in _TEXTS if (value := getattr(study, key))})
+    if study.patient:
+        record["patient"] = study.patient
     if study.views:
         record["views"] = list(study.views)
     return record

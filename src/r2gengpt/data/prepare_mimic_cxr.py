@@ -178,6 +178,7 @@ def _to_study(images: Sequence[ImageRow], sections: ReportSections, section: Sec
         findings=sections.findings,
         impression=sections.impression,
         views=tuple(image.view for image in ordered),
+        patient=ordered[0].subject_id,
     )
 
 

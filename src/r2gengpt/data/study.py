@@ -3,12 +3,16 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+PATIENT_NAMES = ("patient", "patient_id", "subject_id")
+"""What files call the patient of a study, in the order they are looked for (subject_id: MIMIC-CXR's, and R2Gen's)."""
+
 
 @dataclass(frozen=True)
 class Study:
     """One examination: its views and what was written of them.
 
     `report` is the text as the annotation holds it (cleaning is the reader's choice); empty where none is known.
+    `patient` is whose study it is, empty where the annotation names none.
     `image_paths` are resolved below the base directory, at least one, in the annotation's order.
     """
 
@@ -20,3 +24,4 @@ class Study:
     findings: str = ""
     impression: str = ""
     views: tuple[str, ...] = ()
+    patient: str = ""

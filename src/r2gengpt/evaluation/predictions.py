@@ -4,11 +4,14 @@ import csv
 import functools
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from r2gengpt.data.files import whole_file
+from r2gengpt.data.study import PATIENT_NAMES
 from r2gengpt.errors import InputError
 from r2gengpt.generation.prediction import Prediction
 
@@ -19,8 +22,23 @@ REFERENCE_COLUMNS = ("reference", "ground_truth", "report", "text", "caption", "
 """Column names in the order they are looked for; case, spaces and hyphens don't matter."""
 
 Texts = dict[str, tuple[str, ...]]
-Entry = tuple[str, str, Any]
-"""Where it stands (for messages), study id, text or texts."""
+
+
+class Entry(NamedTuple):
+    """One study of a file: where it stands (for messages), its id, its text or texts, its patient."""
+
+    place: str
+    study: str
+    value: Any
+    patient: Any = None
+
+
+@dataclass(frozen=True)
+class References:
+    """Study id → its reference texts, and study id → patient for those whose patient the file names."""
+
+    texts: Texts
+    patients: dict[str, str]
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
@@ -60,7 +78,12 @@ def read_predictions(path: Path, flag: str = "--predictions") -> dict[str, str]:
 
 
 def read_references(path: Path, split: str = "test", flag: str = "--references") -> Texts:
-    """Study id → its reference texts, of an R2Gen annotation file or the formats of predictions.
+    """Study id → its reference texts, as `read_reference_file` reads them."""
+    return read_reference_file(path, split, flag).texts
+
+
+def read_reference_file(path: Path, split: str = "test", flag: str = "--references") -> References:
+    """Reference texts and patients, of an R2Gen annotation file or the formats of predictions.
 
     Args:
         path: the file.
@@ -73,8 +96,30 @@ def read_references(path: Path, split: str = "test", flag: str = "--references")
     source = f"{flag} {path}"
     content = _content(path, source)
     if isinstance(content, dict) and _is_annotation(content):
-        return _collect(_split(content, split, source), source)
-    return _collect(_entries(content, REFERENCE_COLUMNS, source), source)
+        entries = list(_split(content, split, source))
+    else:
+        entries = list(_entries(content, REFERENCE_COLUMNS, source))
+    return References(_collect(entries, source), _patients(entries))
+
+
+def patients_by_rule(studies: Iterable[str], pattern: str, flag: str = "--patient_of") -> dict[str, str]:
+    """Study id → the part of it that a regular expression finds: its first group, or all that it matches.
+
+    Raises:
+        InputError: not a regular expression, or an id in which it finds nothing.
+    """
+    try:
+        rule = re.compile(pattern)
+    except (re.error, RecursionError) as error:
+        raise InputError(f"{flag} {pattern}: not a regular expression: {error}") from None
+    found = {}
+    for study in studies:
+        match = rule.search(study)
+        patient = match[min(1, rule.groups)] if match is not None else None
+        if not patient:
+            raise InputError(f"{flag} {pattern}: finds nothing in the study id {study}")
+        found[study] = patient
+    return found
 
 
 def read_train_reports(path: Path, flag: str = "--train") -> list[str]:
@@ -141,6 +186,7 @@ def _json_lines(text: str, source: str) -> Iterator[tuple[str, Any]]:
 
 def _csv_rows(text: str, source: str) -> Iterator[tuple[str, Any]]:
     rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    limit = csv.field_size_limit(max(len(text), 1))  # the library's own limit would refuse a long text
     try:
         for row in rows:
             if None in row:
@@ -150,6 +196,8 @@ def _csv_rows(text: str, source: str) -> Iterator[tuple[str, Any]]:
             yield f"{source} line {rows.line_num}", row
     except csv.Error as error:
         raise InputError(f"{source}: not CSV after line {rows.line_num}: {error}") from None
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _is_annotation(content: Mapping[str, Any]) -> bool:
@@ -166,13 +214,13 @@ def _split(content: Mapping[str, Any], split: str, source: str) -> Iterator[Entr
         place = f"{source}: {split}[{number}]"
         if "id" not in record or "report" not in record:
             raise InputError(f"{place} has no {'report' if 'id' in record else 'id'}")
-        yield place, str(record["id"]), record["report"]
+        yield Entry(place, str(record["id"]), record["report"], _patient_of(record))
 
 
 def _entries(content: Any, columns: Sequence[str], source: str) -> Iterator[Entry]:
     """The studies of any format but an annotation."""
     if isinstance(content, dict):
-        yield from ((f"{source}: {study}", study, value) for study, value in content.items())
+        yield from (Entry(f"{source}: {study}", study, value) for study, value in content.items())
         return
     if not isinstance(content, list):
         raise InputError(f"{source}: must hold a JSON object, JSON lines or CSV")
@@ -185,7 +233,7 @@ def _entries(content: Any, columns: Sequence[str], source: str) -> Iterator[Entr
         for value, wanted in ((study, ID_COLUMNS), (column, columns)):
             if value is None:
                 raise InputError(f"{place}: needs one of {', '.join(wanted)}; it has {', '.join(named) or 'nothing'}")
-        yield place, str(study), named[str(column)]
+        yield Entry(place, str(study), named[str(column)], _patient_of(record))
 
 
 def _plain(name: str) -> str:
@@ -202,10 +250,29 @@ def _id_of(record: Mapping[Any, Any]) -> str | None:
     return None
 
 
+def _patient_of(record: Mapping[Any, Any]) -> Any:
+    """The record's patient under one of the names, None where there is none or nothing in it."""
+    named = {_plain(name): value for name, value in record.items() if isinstance(name, str)}
+    given = (named[name] for name in PATIENT_NAMES if named.get(name) is not None)
+    return next((value for value in given if str(value).strip()), None)
+
+
+def _patients(entries: Iterable[Entry]) -> dict[str, str]:
+    """Study id → patient, for studies that name one."""
+    found = {}
+    for place, study, _, patient in entries:
+        if patient is None:
+            continue
+        if not isinstance(patient, str | int) or isinstance(patient, bool):
+            raise InputError(f"{place}: study {study}: patient must be a text, is {json.dumps(patient)[:60]}")
+        found[study] = str(patient).strip()
+    return found
+
+
 def _collect(entries: Iterable[Entry], source: str) -> Texts:
     """Entries by id, each checked to be one text or a list of texts."""
     found: Texts = {}
-    for place, study, value in entries:
+    for place, study, value, _ in entries:
         texts = value if isinstance(value, list) else [value]
         for text in texts:
             if not isinstance(text, str):

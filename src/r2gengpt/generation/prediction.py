@@ -9,7 +9,8 @@ class Prediction:
     """One generated report.
 
     `tokens` counts new tokens, the end token included; `logprob` is the mean natural-log probability of those tokens
-    under the model's own distribution (before penalties); `finish` is "stop" (end token) or "length".
+    under the model's own distribution (before penalties); `finish` is "stop" (end token) or "length"; `patient` is
+    whose study it is, empty where that is not known.
     """
 
     id: str
@@ -18,7 +19,11 @@ class Prediction:
     tokens: int = 0
     logprob: float = 0.0
     finish: str = "stop"
+    patient: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The record as it stands in predictions.jsonl."""
-        return asdict(self)
+        record = asdict(self)
+        if not self.patient:
+            del record["patient"]
+        return record

@@ -6,6 +6,7 @@ from typing import Any
 
 from r2gengpt.metrics.families import Family
 from r2gengpt.metrics.ngrams import Floats
+from r2gengpt.metrics.paired import Difference
 from r2gengpt.metrics.signature import Signature
 
 
@@ -36,7 +37,9 @@ class Scores:
     `per_study` holds for each metric an array in the order of `ids`; `columns` (S, C) are the statistics of `families`,
     which comparing needs. `distinct` counts different outputs,
     `commonest_share` is the share of the commonest one; `verbatim_in_train` the share of studies whose reference is in
-    the train split word for word (None: train split not given).
+    the train split word for word (None: train split not given). `grounding_gap` is each score minus the score with the
+    images shuffled between studies (None: the model did not write for shuffled images); `patients` is how many were
+    resampled (None: studies were).
     """
 
     signature: Signature
@@ -48,11 +51,14 @@ class Scores:
     baselines: Mapping[str, Row]
     distinct: int
     commonest_share: float
+    collapsed: bool
     verbatim_in_train: float | None
     not_available: Mapping[str, str]
+    grounding_gap: Mapping[str, Difference] | None
     notes: tuple[str, ...]
     resamples: int
     seed: int
+    patients: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The content of scores.json."""
@@ -63,11 +69,25 @@ class Scores:
             "baselines": {
                 name: {"text": row.text, "metrics": _metrics_json(row.metrics)} for name, row in self.baselines.items()
             },
-            "outputs": {"distinct": self.distinct, "commonest_share": self.commonest_share},
+            "grounding_gap": (
+                None
+                if self.grounding_gap is None
+                else {name: gap.to_json() for name, gap in self.grounding_gap.items()}
+            ),
+            "outputs": {
+                "distinct": self.distinct,
+                "commonest_share": self.commonest_share,
+                "collapsed": self.collapsed,
+            },
             "references_verbatim_in_train": self.verbatim_in_train,
             "not_available": dict(self.not_available),
             "notes": list(self.notes),
-            "bootstrap": {"resamples": self.resamples, "seed": self.seed},
+            "bootstrap": {
+                "resamples": self.resamples,
+                "seed": self.seed,
+                "by": "study" if self.patients is None else "patient",
+                "patients": self.patients,
+            },
         }
 
 

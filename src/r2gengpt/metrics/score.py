@@ -6,14 +6,24 @@ import numpy as np
 
 from r2gengpt.errors import InputError
 from r2gengpt.metrics import baselines
-from r2gengpt.metrics.bootstrap import ci95, resampled_sums
+from r2gengpt.metrics.bootstrap import ci95, patient_numbers, resampled_sums
 from r2gengpt.metrics.choice import Choice, choose
 from r2gengpt.metrics.families import Family
 from r2gengpt.metrics.measure import measure, metric_names, scores_of
-from r2gengpt.metrics.ngrams import Floats
+from r2gengpt.metrics.ngrams import Floats, Ints
+from r2gengpt.metrics.paired import Difference, differences
 from r2gengpt.metrics.protocols import Edit, Protocol, Rules, bind, join_words
 from r2gengpt.metrics.records import Row, Score, Scores
-from r2gengpt.metrics.systems import Reports, System, blind_systems
+from r2gengpt.metrics.systems import Beside, Reports, System, blind_systems
+
+IMAGES_SHUFFLED = "images_shuffled"
+NEEDS_A_MODEL = {
+    "nearest_image": "needs the images and a model (r2gengpt test)",
+    IMAGES_SHUFFLED: "needs the images and a model (r2gengpt test --shuffle_images True)",
+}
+"""Rows that only the caller can bring, with why they are not there."""
+SHOWN = 5
+"""Ids that a message lists."""
 
 
 def score(
@@ -26,6 +36,9 @@ def score(
     truncate: Edit | None = None,
     truncate_name: str = "model-tokens",
     choice: Choice | None = None,
+    beside: Mapping[str, Beside] | None = None,
+    missing: Mapping[str, str] | None = None,
+    patients: Mapping[str, str] | None = None,
     resamples: int = 1000,
     seed: int = 0,
     names: tuple[str, str] = ("predictions", "references"),
@@ -43,7 +56,10 @@ def score(
         truncate: see `protocols.bind`.
         truncate_name: see `protocols.bind`.
         choice: what is measured; None: all that can be measured here.
-        resamples: of the bootstrap over studies; 0: no intervals.
+        beside: further rows by name; the row `images_shuffled` gives the grounding gap.
+        missing: why a row of `NEEDS_A_MODEL` is not among them, where there is more to say.
+        patients: study id → patient; where all are known, patients are resampled instead of studies.
+        resamples: of the bootstrap; 0: no intervals.
         seed: of the bootstrap and of the random baselines.
         names: what error messages call the two sets of texts.
 
@@ -54,17 +70,20 @@ def score(
     rules = bind(protocol, dataset, train=train, truncate=truncate, truncate_name=truncate_name)
     families, not_available = (found := choose() if choice is None else choice).families, found.not_available
     ids = tuple(references)
-    wanted = [_references(study, references[study], rules, names[1]) for study in ids]
+    wanted = [edited_references(study, references[study], rules, names[1]) for study in ids]
     given = [hypotheses[study] for study in ids]
     texts = [rules.hypothesis(text) for text in given]
     pool = Reports.of(train or (), rules)
-    beside = blind_systems(texts, given, pool, rules, seed)
+    brought = {name: extra.system(ids, rules) for name, extra in (beside or {}).items()}
+    others = {**blind_systems(texts, given, pool, rules, seed), **brought}
     originals = [references[study] for study in ids]
     columns = [
         measure(system.texts, wanted, families, written=system.written, wanted=originals)
-        for system in (System("", texts, given), *beside.values())
+        for system in (System("", texts, given), *others.values())
     ]
-    own, *others = _rows(columns, families, resamples, seed)
+    numbers = patient_numbers(ids, patients or {})
+    own, *rows = _rows(columns, families, resamples, seed, numbers)
+    by_name = dict(zip(others, columns[1:], strict=True))
     per_study = scores_of(columns[0], 1, families)
     return Scores(
         signature=rules.signature,
@@ -73,14 +92,22 @@ def score(
         per_study={name: per_study[:, i] for i, name in enumerate(own)},
         families=families,
         columns=columns[0],
-        baselines={name: Row(beside[name].about, row) for name, row in zip(beside, others, strict=True)},
+        baselines={name: Row(others[name].about, row) for name, row in zip(others, rows, strict=True)},
         distinct=len(set(texts)),
         commonest_share=baselines.commonest_share(texts),
+        collapsed=baselines.is_collapsed(texts),
         verbatim_in_train=_verbatim([references[study] for study in ids], pool, rules),
-        not_available={**not_available, **_missing(bool(pool.texts), len(ids))},
-        notes=(*_notes(texts), *_not_cleaned(texts, rules), *(family.note for family in families if family.note)),
+        not_available={**not_available, **_missing(bool(pool.texts), len(ids)), **_not_brought(others, missing or {})},
+        grounding_gap=_gap(by_name.get(IMAGES_SHUFFLED), columns[0], families, resamples, seed, numbers),
+        notes=(
+            *_notes(texts),
+            *_not_cleaned(texts, rules),
+            *_unknown_patients(ids, patients or {}),
+            *(family.note for family in families if family.note),
+        ),
         resamples=resamples,
         seed=seed,
+        patients=None if numbers is None else int(numbers.max()) + 1,
     )
 
 
@@ -88,7 +115,7 @@ def check_ids(hypotheses: Mapping[str, object], references: Mapping[str, object]
     """Refuse sets of texts that are not of the same studies.
 
     Raises:
-        InputError: counts both differences and names the first id of each, or says that there are no studies.
+        InputError: counts both differences and lists the first ids of each, or says that there are no studies.
     """
     if not references:
         raise InputError(f"{names[1]}: holds no studies")
@@ -96,7 +123,7 @@ def check_ids(hypotheses: Mapping[str, object], references: Mapping[str, object]
     extra = [study for study in hypotheses if study not in references]
     if missing or extra:
         parts = [
-            f"{len(some)} of {len(whole)} studies {lack} (first: {some[0]})"
+            f"{len(some)} of {len(whole)} studies {lack} ({', '.join(some[:SHOWN])}{', …' * (len(some) > SHOWN)})"
             for some, whole, lack in (
                 (missing, references, f"in {names[1]} have no text in {names[0]}"),
                 (extra, hypotheses, f"in {names[0]} have no text in {names[1]}"),
@@ -106,22 +133,31 @@ def check_ids(hypotheses: Mapping[str, object], references: Mapping[str, object]
         raise InputError("; ".join(parts))
 
 
-def _references(study: str, texts: Sequence[str], rules: Rules, name: str) -> list[str]:
+def edited_references(study: str, texts: Sequence[str], rules: Rules, name: str) -> list[str]:
+    """A study's references in the protocol's form.
+
+    Raises:
+        InputError: one is empty, also where only the protocol leaves nothing of it; `name` is the file's.
+    """
     edited = [rules.reference(text) for text in texts]
     if not texts or not all(text.strip() and edit.strip() for text, edit in zip(texts, edited, strict=True)):
         raise InputError(f"{name}: the reference of study {study} is empty")
     return edited
 
 
-def _rows(columns: Sequence[Floats], families: Sequence[Family], resamples: int, seed: int) -> list[dict[str, Score]]:
+def _rows(
+    columns: Sequence[Floats], families: Sequence[Family], resamples: int, seed: int, patients: Ints | None
+) -> list[dict[str, Score]]:
     """Each system's scores; all systems are resampled with the same draws."""
     studies = columns[0].shape[0]
-    names, width = metric_names(families), sum(family.columns for family in families)
+    names = metric_names(families)
     values = [scores_of(system.sum(axis=0), studies, families) for system in columns]
-    if resamples == 0 or studies < 2:
+    units = studies if patients is None else int(patients.max()) + 1
+    if resamples == 0 or units < 2:
         return [{name: Score(float(value[i])) for i, name in enumerate(names)} for value in values]
-    sums = resampled_sums(np.concatenate(columns, axis=1), resamples, seed)
-    limits = [ci95(scores_of(part, studies, families)) for part in np.split(sums, sums.shape[1] // width, axis=1)]
+    sums = resampled_sums(np.concatenate([np.ones((studies, 1)), *columns], axis=1), resamples, seed, patients)
+    counts, parts = sums[:, 0], np.split(sums[:, 1:], len(columns), axis=1)
+    limits = [ci95(scores_of(part, counts, families)) for part in parts]
     return [
         {name: Score(float(value[i]), (float(low[i]), float(high[i]))) for i, name in enumerate(names)}
         for value, (low, high) in zip(values, limits, strict=True)
@@ -142,6 +178,32 @@ def _missing(has_train: bool, studies: int) -> dict[str, str]:
     if studies == 1:
         missing["texts_shuffled"] = "needs two studies"
     return missing
+
+
+def _not_brought(systems: Mapping[str, System], missing: Mapping[str, str]) -> dict[str, str]:
+    return {name: missing.get(name, why) for name, why in NEEDS_A_MODEL.items() if name not in systems}
+
+
+def _gap(
+    shuffled: Floats | None,
+    own: Floats,
+    families: Sequence[Family],
+    resamples: int,
+    seed: int,
+    patients: Ints | None,
+) -> Mapping[str, Difference] | None:
+    """Scores minus those with shuffled images, in pairs; None where the model did not write for shuffled images."""
+    if shuffled is None:
+        return None
+    return differences(shuffled, own, families, resamples=resamples, swaps=resamples, seed=seed, patients=patients)
+
+
+def _unknown_patients(ids: Sequence[str], patients: Mapping[str, str]) -> list[str]:
+    """A note where patients are named, but not of all studies."""
+    known = sum(study in patients for study in ids)
+    if known in (0, len(ids)):
+        return []
+    return [f"{len(ids) - known} of {len(ids)} studies name no patient: resampled by study, not by patient"]
 
 
 def _notes(texts: Sequence[str]) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
-"""Texts that stand beside a model's: those of programs that never look at an image. No metric."""
+"""Texts that stand beside a model's: those of programs that see less than it. No metric."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from r2gengpt.metrics import baselines
@@ -36,6 +36,23 @@ class Reports:
     def system(self, places: Sequence[int], about: str) -> System:
         """The reports at the places."""
         return System(about, [self.texts[i] for i in places], [self.written[i] for i in places])
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A system that only the caller can know: a text for each study id, and how they were chosen.
+
+    `human` texts are reports of people, which a protocol reads as such; others were generated like the predictions.
+    """
+
+    about: str
+    texts: Mapping[str, str]
+    human: bool
+
+    def system(self, ids: Sequence[str], rules: Rules) -> System:
+        """The texts of the studies under a protocol."""
+        edit = rules.report if self.human else rules.hypothesis
+        return System(self.about, [edit(self.texts[study]) for study in ids], [self.texts[study] for study in ids])
 
 
 def blind_systems(

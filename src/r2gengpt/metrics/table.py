@@ -1,7 +1,9 @@
 """Scores as an aligned text table for a terminal. No measuring."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from r2gengpt.metrics.compare import Comparison
+from r2gengpt.metrics.paired import Difference
 from r2gengpt.metrics.records import Score, Scores
 
 
@@ -12,15 +14,69 @@ def score_table(scores: Scores) -> str:
         [name, _number(score), _interval(score), *(_number(row.metrics[name]) for row in scores.baselines.values())]
         for name, score in scores.metrics.items()
     ]
-    lines = [f"signature  {scores.signature}", f"studies    {len(scores.ids)}", f"outputs    {_outputs(scores)}"]
+    lines = [f"signature  {scores.signature}", f"studies    {_studies(scores)}", f"outputs    {_outputs(scores)}"]
     if scores.verbatim_in_train is not None:
         lines.append(f"references {scores.verbatim_in_train:.1%} are in the train split word for word")
     lines += ["", *_align([heads, *rows]), ""]
-    for reason in dict.fromkeys(scores.not_available.values()):
-        names = [name for name, why in scores.not_available.items() if why == reason]
-        lines.append(f"not available: {', '.join(names)}: {reason}")
+    if scores.grounding_gap is not None:
+        lines += ["grounding gap: with the true images, minus with images shuffled between studies", ""]
+        lines += [*_align(difference_rows(scores.grounding_gap)), ""]
+    lines += _reasons(scores.not_available)
     lines += [f"note: {note}" for note in scores.notes]
     return "\n".join(lines).rstrip()
+
+
+def comparison_table(comparison: Comparison, systems: tuple[str, str]) -> str:
+    """A line for each metric: both systems' scores, the difference with its interval, and both p."""
+    unit = "study" if comparison.patients is None else f"patient: {comparison.patients} patients"
+    about = [
+        f"signature  {comparison.signature}",
+        f"studies    {comparison.studies}, resampled and swapped by {unit}",
+        f"first      {systems[0]}",
+        f"second     {systems[1]}",
+    ]
+    heads, *rows = difference_rows(comparison.differences)
+    scores = [[f"{values[name]:.4f}" for values in (comparison.first, comparison.second)] for name, *_ in rows]
+    table = [[name, *pair, *rest] for (name, *rest), pair in zip(rows, scores, strict=True)]
+    lines = [*about, "", *_align([[heads[0], "first", "second", *heads[1:]], *table]), ""]
+    lines.append(f"difference: second minus first; {comparison.resamples} resamples, {comparison.swaps} swaps")
+    lines += [*_reasons(comparison.not_available), *(f"note: {note}" for note in comparison.notes)]
+    return "\n".join(lines)
+
+
+def _reasons(not_available: Mapping[str, str]) -> list[str]:
+    """A line for each reason, with all names that it keeps out."""
+    return [
+        f"not available: {', '.join(name for name, why in not_available.items() if why == reason)}: {reason}"
+        for reason in dict.fromkeys(not_available.values())
+    ]
+
+
+def difference_rows(differences: Mapping[str, Difference]) -> list[list[str]]:
+    """A heading, then a row for each metric: the difference, its interval, and both p."""
+    heads = ["metric", "difference", "95% interval", "p bootstrap", "p randomisation"]
+    rows = [
+        [
+            name,
+            f"{difference.value:+.4f}",
+            "-" if difference.ci95 is None else f"{difference.ci95[0]:+.4f} to {difference.ci95[1]:+.4f}",
+            _p(difference.p_bootstrap),
+            _p(difference.p_randomisation),
+        ]
+        for name, difference in differences.items()
+    ]
+    return [heads, *rows]
+
+
+def _p(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _studies(scores: Scores) -> str:
+    """How many, and what the intervals were resampled by."""
+    if scores.patients is None:
+        return str(len(scores.ids))
+    return f"{len(scores.ids)}, resampled by patient: {scores.patients} patients"
 
 
 def _outputs(scores: Scores) -> str:

@@ -18,6 +18,8 @@ from r2gengpt.generation.gather import gathered, in_batch_order
 from r2gengpt.generation.prediction import Prediction
 from r2gengpt.generation.speculate import Drafter, drafter_for
 from r2gengpt.generation.suffixes import SuffixIndex
+from r2gengpt.metrics.choice import Choice
+from r2gengpt.metrics.measure import FAMILIES
 from r2gengpt.metrics.protocols import PROTOCOLS
 from r2gengpt.metrics.score import score
 from r2gengpt.text.alignment import IGNORE
@@ -260,6 +262,7 @@ def validation_scores(predictions: list[Prediction], dataset: str) -> dict[str, 
         {p.id: [p.reference] for p in predictions},
         PROTOCOLS["clean"],
         dataset=dataset,
+        choice=Choice(FAMILIES, {}),
         resamples=0,
     )
     return {name: value.value for name, value in scores.metrics.items()}
