@@ -302,6 +302,24 @@ class DecodeConfig:
         return replace(self, min_new_tokens=minimum, max_new_tokens=maximum)
 
 
+@dataclass(frozen=True)
+class HonestyConfig:
+    """What a test measures beside the model."""
+
+    shuffle_images: bool = option(
+        False, "write a second time, with images shuffled between studies: the difference is the grounding gap"
+    )
+    nearest_image: str = option(
+        "auto",
+        "baseline: the training report whose images are nearest; auto: with --feature_cache, or where there are at "
+        "most 5,000 training images to read",
+        choices=("auto", "True", "False"),
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
 SCORES = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr", "val_loss")
 
 

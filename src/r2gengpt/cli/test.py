@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from r2gengpt.cli import bridge
-from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
+from r2gengpt.config import DataConfig, DecodeConfig, HonestyConfig, ModelConfig, TrainConfig
 from r2gengpt.errors import InputError
 
 CONFIGS = (ModelConfig, DataConfig, DecodeConfig, TrainConfig)
@@ -40,15 +40,24 @@ def merge_settings(stored: Mapping[str, Any], given: Mapping[str, Any]) -> dict[
 def main(argv: list[str]) -> None:
     """Parse and run; prints the score table and the path of the page."""
     parser = bridge.Parser(prog="r2gengpt test", allow_abbrev=False, description=__doc__)
-    bridge.add_flags(parser, CONFIGS)
+    bridge.add_flags(parser, (*CONFIGS, HonestyConfig))
     parser.add_argument("--model", metavar="DIR", help="trained model: a checkpoint or run directory, or embedded")
     parser.add_argument("--split", default="test", choices=("test", "val", "train"), help="which split to score")
     parser.add_argument("--output", metavar="DIR", help="where the files go (default: results-SPLIT beside the model)")
     space = bridge.parse(parser, argv)
-    evaluate_given(bridge.given_values(space, CONFIGS), space.split, space.model, space.output)
+    given = bridge.given_values(space, (*CONFIGS, HonestyConfig))
+    asked = bridge.make(HonestyConfig, given)
+    given = {name: value for name, value in given.items() if name not in vars(asked)}
+    evaluate_given(given, space.split, space.model, space.output, asked)
 
 
-def evaluate_given(given: dict[str, Any], split: str, model: str | None = None, output: str | None = None) -> None:
+def evaluate_given(
+    given: dict[str, Any],
+    split: str,
+    model: str | None = None,
+    output: str | None = None,
+    asked: HonestyConfig | None = None,
+) -> None:
     """Score a model on a split by flags; `model`, --ckpt_file and --delta_file all name the checkpoint.
 
     Raises:
@@ -62,6 +71,7 @@ def evaluate_given(given: dict[str, Any], split: str, model: str | None = None, 
     from r2gengpt.cli.models import index_for, load_model, locate_model, shares
     from r2gengpt.data.annotation import check_images, read_annotation
     from r2gengpt.data.files import check_writable
+    from r2gengpt.evaluation.honesty import nearest_row, plan_honesty, with_shuffled_row
     from r2gengpt.evaluation.run import Evaluation, check_references, predict_studies, write_evaluation
     from r2gengpt.generation.gather import agreed
     from r2gengpt.metrics.table import score_table
@@ -76,6 +86,7 @@ def evaluate_given(given: dict[str, Any], split: str, model: str | None = None, 
     studies = limited(splits[split], options.limit_test_batches, data.test_batch_size)
     check_images(studies)
     check_references(studies)
+    honesty = plan_honesty(asked or HonestyConfig(), data, studies, split)
     beside = Path() if named == "embedded" else Path(named).parent if Path(named).is_file() else Path(named)
     target = Path(output) if output is not None else beside / f"results-{split}"
     check_writable(target, "--output")
@@ -87,12 +98,14 @@ def evaluate_given(given: dict[str, Any], split: str, model: str | None = None, 
         place(built.model, share.device, settings.get("quantization", "none"))
         decode = bridge.make(DecodeConfig, settings)
         reading = data.num_workers, data.prefetch_factor
-        features = agreed(lambda: stored_features(built, data, studies, share.device))
+        features = agreed(lambda: stored_features(built, data, (*studies, *honesty.train), share.device))
         plan = Evaluation(studies, reports, data.dataset, decode, data.test_batch_size, *reading, features=features)
         if decode.speculate:
             index = agreed(lambda: index_for(built, directory, reports, data.dataset, keep=not share.rank))
             plan = replace(plan, index=index)
+        rows = nearest_row(built, plan, honesty, share)
         predictions = predict_studies(built, plan, share.rank, share.world)
+        others = with_shuffled_row(rows, built, plan, honesty, share)
         if share.rank:  # the first process has all predictions, and writes and speaks for all
             return
         provenance = {
@@ -102,7 +115,7 @@ def evaluate_given(given: dict[str, Any], split: str, model: str | None = None, 
             "data": f"{data.annotation}, split {split}, {len(studies)} studies",
             "decoding": ", ".join(f"{f.name} {getattr(decode, f.name)}" for f in fields(DecodeConfig)),
         }
-        scores = write_evaluation(predictions, plan, target, provenance)
+        scores = write_evaluation(predictions, plan, target, provenance, others, honesty.missing)
     print(score_table(scores))
     print(target / "report.html")
 

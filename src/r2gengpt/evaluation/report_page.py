@@ -32,6 +32,8 @@ LABELS = {
     "most_frequent": "most frequent training report",
     "random_train": "random training report",
     "texts_shuffled": "the model's texts shuffled",
+    "nearest_image": "report of the nearest training image",
+    "images_shuffled": "the model with images shuffled",
 }
 """Name in scores.json → what the page calls it."""
 CARD_METRICS = ("rouge_l", "cider", "bleu_1")
@@ -80,6 +82,7 @@ def write_report_page(
         caption=_caption(scores),
         score_heads=_score_heads(scores),
         score_rows="\n".join(_score_row(name, scores) for name in scores.metrics),
+        gap=_gap(scores),
         notes=_notes(scores),
         baselines=_definitions((LABELS.get(name, name), row.text) for name, row in scores.baselines.items()),
         provenance=_definitions(provenance.items()),
@@ -117,10 +120,12 @@ def _definitions(items: Iterable[tuple[str, str]]) -> str:
 def _caption(scores: Scores) -> str:
     parts = []
     if scores.resamples and any(score.ci95 for score in scores.metrics.values()):
-        parts.append(f"Intervals: 95 %, {scores.resamples} bootstrap resamples of the studies.")
+        unit = "studies" if scores.patients is None else f"{scores.patients} patients"
+        parts.append(f"Intervals: 95 %, {scores.resamples} bootstrap resamples of the {unit}.")
     if scores.baselines:
         parts.append(
-            "▲ marks a baseline that scores at least as high as the model. No baseline sees the study's images."
+            "▲ marks a baseline that scores at least as high as the model. None writes a word for the study's images: "
+            "the nearest training image's report is looked up by them."
         )
     return " ".join(parts)
 
@@ -143,6 +148,29 @@ def _score_row(name: str, scores: Scores) -> str:
 def _baseline(baseline: Score, model: Score) -> str:
     kind = ' class="above"' if baseline.value >= model.value else ""
     return f"<td{kind}>{baseline.value:.3f}</td>"
+
+
+def _gap(scores: Scores) -> str:
+    """The grounding gap as a table, empty where it was not measured."""
+    if scores.grounding_gap is None:
+        return ""
+    names = ("Metric", "Grounding gap", "95 % interval", "p, bootstrap", "p, randomisation")
+    heads = "".join(f'<th scope="col">{name}</th>' for name in names)
+    rows = []
+    for name, gap in scores.grounding_gap.items():
+        interval = "" if gap.ci95 is None else f"{gap.ci95[0]:+.3f} – {gap.ci95[1]:+.3f}"
+        chances = ("" if p is None else f"{p:.3f}" for p in (gap.p_bootstrap, gap.p_randomisation))
+        cells = "".join(f"<td>{chance}</td>" for chance in chances)
+        rows.append(
+            f'<tr><th scope="row">{_text(LABELS.get(name, name))}</th><td class="model">{gap.value:+.3f}</td>'
+            f'<td class="range">{interval}</td>{cells}</tr>'
+        )
+    return (
+        '<h3 id="gap">Grounding gap</h3><p class="caption">Score with the true images minus score with images shuffled '
+        "between studies: what the images give. Near 0, the texts hardly depend on them.</p>"
+        '<div class="scroll" tabindex="0" role="region" aria-labelledby="gap"><table>'
+        f"<thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
 
 
 def _notes(scores: Scores) -> str:

@@ -29,6 +29,7 @@ from r2gengpt.generation.suffixes import SuffixIndex
 from r2gengpt.metrics.protocols import PROTOCOLS
 from r2gengpt.metrics.records import Scores
 from r2gengpt.metrics.score import score
+from r2gengpt.metrics.systems import Beside
 
 log = logging.getLogger("r2gengpt.evaluation")
 
@@ -50,8 +51,21 @@ class Evaluation:
     """Of the training reports, with `decode.speculate`."""
 
 
-def predict_studies(built: Built, plan: Evaluation, rank: int = 0, world: int = 1) -> list[Prediction]:
-    """A prediction for each study, in order, with a bar on stderr.
+@dataclass(frozen=True)
+class BesideRows:
+    """Rows beside the model's scores by name, and what it wrote for shuffled images (empty: not asked for)."""
+
+    rows: Mapping[str, Beside]
+    shuffled: Sequence[Prediction] = ()
+
+
+NO_ROWS = BesideRows({})
+
+
+def predict_studies(
+    built: Built, plan: Evaluation, rank: int = 0, world: int = 1, title: str = "reports"
+) -> list[Prediction]:
+    """A prediction for each study, in order, with a bar of that title on stderr.
 
     Several processes take a batch each, bring the results together, and go on: all end with all predictions, those of
     one process, and none works on for long after another one has ended.
@@ -71,7 +85,7 @@ def predict_studies(built: Built, plan: Evaluation, rank: int = 0, world: int = 
     drafter = drafter_for(built.model.language_model, plan.index)
     batches = iter(loader)
     done: list[Prediction] = []
-    with tqdm(desc="reports", total=count, disable=rank > 0) as bar:
+    with tqdm(desc=title, total=count, disable=rank > 0) as bar:
         for first in range(0, -(-count // plan.batch_size), world):
             seeded = replace(decode, decode_seed=decode.decode_seed + first + rank)  # by the batch's place in the set
             following = itertools.islice(batches, 1)  # nothing where the last round has no batch for this process
@@ -99,24 +113,40 @@ def check_references(studies: Sequence[Study]) -> None:
 
 
 def write_evaluation(
-    predictions: Sequence[Prediction], plan: Evaluation, directory: Path, provenance: Mapping[str, str]
+    predictions: Sequence[Prediction],
+    plan: Evaluation,
+    directory: Path,
+    provenance: Mapping[str, str],
+    others: BesideRows = NO_ROWS,
+    missing: Mapping[str, str] | None = None,
 ) -> Scores:
     """Score, and write predictions.jsonl, scores.json and report.html, each whole.
+
+    What was written for shuffled images goes to predictions-images-shuffled.jsonl, where it was.
 
     Args:
         predictions: one for each study of the plan, in order.
         plan: what was predicted and how.
         directory: where the three files go.
         provenance: names and values to show on the page: model, data, settings.
+        others: further rows of the scores.
+        missing: why such a row is not there.
     """
+    patients = {study.id: study.patient for study in plan.studies if study.patient}
     scores = score(
         {prediction.id: prediction.prediction for prediction in predictions},
         {study.id: [study.report] for study in plan.studies},
         PROTOCOLS[plan.protocol],
         dataset=plan.dataset,
         train=plan.train_reports or None,
+        beside=others.rows,
+        missing=missing,
+        patients=patients,
     )
-    write_predictions(directory / "predictions.jsonl", predictions)
+    for name, several in (("predictions", predictions), ("predictions-images-shuffled", others.shuffled)):
+        if several:
+            named = (replace(prediction, patient=patients.get(prediction.id, "")) for prediction in several)
+            write_predictions(directory / f"{name}.jsonl", named)
     with whole_file(directory / "scores.json") as path:
         path.write_text(json.dumps(scores.to_json(), indent=1) + "\n", encoding="utf-8")
     rows: list[Any] = [

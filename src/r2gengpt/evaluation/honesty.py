@@ -1,0 +1,97 @@
+"""Rows beside a model's scores that need the model itself: nearest training image, images shuffled. Scores nothing."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from r2gengpt.build import Built
+from r2gengpt.config import DataConfig, HonestyConfig
+from r2gengpt.data.study import Study
+from r2gengpt.errors import InputError
+from r2gengpt.evaluation.nearest import NAME, nearest_image, training_studies
+from r2gengpt.evaluation.run import BesideRows, Evaluation, predict_studies
+from r2gengpt.generation.gather import Share, agreed
+from r2gengpt.metrics.baselines import derangement
+from r2gengpt.metrics.score import IMAGES_SHUFFLED
+from r2gengpt.metrics.systems import Beside
+
+SEED = 0
+"""Of the shuffling; that of `score`, so that both shuffled rows move the studies alike."""
+
+
+@dataclass(frozen=True)
+class Honesty:
+    """What is to be made: training studies to look among (none: `missing` says why), studies with shuffled images."""
+
+    train: tuple[Study, ...]
+    shuffled: tuple[Study, ...]
+    missing: dict[str, str]
+
+
+def plan_honesty(config: HonestyConfig, data: DataConfig, studies: Sequence[Study], split: str) -> Honesty:
+    """Settle which rows there will be, before a model is loaded.
+
+    Raises:
+        InputError: what is asked for cannot be, or the train split is wrong.
+    """
+    shuffled = with_shuffled_images(studies, SEED) if config.shuffle_images else ()
+    cached = data.feature_cache is not None
+    try:
+        train = training_studies(data.annotation, data.base_dir, split, config.nearest_image, cached=cached)
+    except LookupError as reason:
+        return Honesty((), shuffled, {NAME: str(reason)})
+    return Honesty(train, shuffled, {})
+
+
+def nearest_row(built: Built, plan: Evaluation, honesty: Honesty, share: Share) -> dict[str, Beside]:
+    """The nearest-image row in the first process, before anything is predicted; none in the others, which wait.
+
+    `plan.features`, where there are any, must hold the training studies' images too.
+
+    Raises:
+        InputError: an image cannot be read; in every process.
+    """
+    if not honesty.train:
+        return {}
+    threads = max(1, plan.num_workers)
+
+    def work() -> dict[str, Beside]:
+        if share.rank:
+            return {}
+        return {NAME: nearest_image(built, honesty.train, plan.studies, features=plan.features, threads=threads)}
+
+    return agreed(work)
+
+
+def with_shuffled_row(
+    rows: Mapping[str, Beside], built: Built, plan: Evaluation, honesty: Honesty, share: Share
+) -> BesideRows:
+    """The rows and, where asked for, that of the second pass, in which every process has a part.
+
+    Raises:
+        InputError: an image cannot be read; in every process.
+    """
+    if not honesty.shuffled:
+        return BesideRows(rows)
+    second = replace(plan, studies=honesty.shuffled)
+    predictions = predict_studies(built, second, share.rank, share.world, title="images shuffled")
+    about = f"the model's texts for images that were shuffled between studies, seed {SEED}"
+    texts = {prediction.id: prediction.prediction for prediction in predictions}
+    return BesideRows({**rows, IMAGES_SHUFFLED: Beside(about, texts, human=False)}, tuple(predictions))
+
+
+def with_shuffled_images(studies: Sequence[Study], seed: int) -> tuple[Study, ...]:
+    """The studies with each other's images: every study gets those of another one, all of its views.
+
+    The places are those by which `score` moves the texts in its row `texts_shuffled` where the seed is the same: a
+    model whose text depends on nothing but the images scores the same in both.
+
+    Raises:
+        InputError: fewer than two studies.
+    """
+    if len(studies) < 2:
+        raise InputError(f"--shuffle_images True: needs two studies, there is {len(studies)}")
+    places = derangement(len(studies), seed)
+    return tuple(
+        replace(study, image_paths=studies[place].image_paths, views=studies[place].views)
+        for study, place in zip(studies, places, strict=True)
+    )

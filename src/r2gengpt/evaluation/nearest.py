@@ -1,0 +1,137 @@
+"""The nearest-image baseline: for each study the report of the training study that looks most like it. Scores nothing.
+
+A model that copies reports of similar films reaches this without writing a word; it needs no training.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from r2gengpt.build import Built
+from r2gengpt.data.ahead import read_ahead
+from r2gengpt.data.annotation import missing_images, read_annotation
+from r2gengpt.data.feature_filling import IMAGES_AT_ONCE, Features, encoding
+from r2gengpt.data.images import load_image
+from r2gengpt.data.study import Study
+from r2gengpt.errors import InputError
+from r2gengpt.metrics.systems import Beside
+from r2gengpt.model.processing import decoded_size
+
+log = logging.getLogger("r2gengpt.evaluation")
+NAME = "nearest_image"
+READ_UNASKED = 5_000
+"""Training images that are read without a feature cache unless asked to: those of IU X-ray, not those of MIMIC-CXR."""
+ROWS = 256
+"""Studies compared with all training studies at once (a float32 table of 270 MB for MIMIC-CXR)."""
+
+
+def training_studies(annotation: str, base_dir: str, split: str, wanted: str, *, cached: bool) -> tuple[Study, ...]:
+    """The training studies to look among.
+
+    Args:
+        annotation: the file.
+        base_dir: of its images.
+        split: what is being scored.
+        wanted: `--nearest_image`: True, False, or auto (with a feature cache, or where the images are few).
+        cached: whether there is a feature cache.
+
+    Raises:
+        LookupError: there are none to look among, or they are not wanted; says why.
+        InputError: the train split is wrong, or there is nothing to look among although it is wanted.
+    """
+    if wanted == "False":
+        raise LookupError("--nearest_image False")
+    try:
+        return _studies(annotation, base_dir, split, unasked=wanted == "auto" and not cached)
+    except LookupError as reason:
+        if wanted == "True":
+            raise InputError(f"--nearest_image True: {reason}") from None
+        raise
+
+
+def _studies(annotation: str, base_dir: str, split: str, *, unasked: bool) -> tuple[Study, ...]:
+    if split == "train":
+        raise LookupError("the train split itself is scored")
+    records = json.loads(Path(annotation).read_text(encoding="utf-8-sig")).get("train")
+    if not records:
+        raise LookupError("the annotation file has no train split")
+    if not all(isinstance(record, dict) and record.get("image_path") for record in records):
+        raise LookupError("studies of the train split name no image")
+    studies = read_annotation(annotation, base_dir, ("train",))["train"]
+    images = sum(len(study.image_paths) for study in studies)
+    if missing := missing_images(studies):
+        raise LookupError(f"{len(missing)} of {images} training images are not there")
+    if unasked and images > READ_UNASKED:
+        raise LookupError(f"{images} training images are to be read for it: --nearest_image True, or --feature_cache")
+    return studies
+
+
+def nearest_image(
+    built: Built,
+    train: Sequence[Study],
+    studies: Sequence[Study],
+    *,
+    features: Features | None = None,
+    threads: int = 1,
+) -> Beside:
+    """For each study the report of the training study whose image features are nearest.
+
+    A study's features are the vision encoder's, averaged over image tokens and views; the training studies' mean is
+    taken off (raw features share a strong common part), and the cosine compares.
+
+    Args:
+        built: the model, in eval mode.
+        train: studies with reports.
+        studies: those being scored.
+        features: of all images of both, from the cache; None: the images are read.
+        threads: that read images.
+
+    Raises:
+        InputError: an image cannot be read.
+    """
+    of = features.of if features is not None else _reader(built, (*train, *studies), threads)
+    places = nearest_places(pooled(train, of), pooled(studies, of))
+    about = (
+        f"the report of the training study, of {len(train)}, whose images are nearest: features of the vision encoder, "
+        "averaged over tokens and views, centred, by cosine"
+    )
+    found = {study.id: train[place].report for study, place in zip(studies, places, strict=True)}
+    return Beside(about, found, human=True)
+
+
+def pooled(studies: Sequence[Study], of: Callable[[Study], Tensor]) -> Tensor:
+    """One vector a study, (S, E), of its features (V, N, E)."""
+    return torch.stack([of(study).mean(dim=(0, 1)) for study in studies])
+
+
+def nearest_places(train: Tensor, studies: Tensor) -> list[int]:
+    """For each row of `studies` (S, E) the row of `train` (T, E) with the largest cosine, both centred on `train`."""
+    centre = train.mean(dim=0)
+    known = torch.nn.functional.normalize(train - centre, dim=1)
+    wanted = torch.nn.functional.normalize(studies - centre, dim=1)
+    return [int(place) for part in torch.split(wanted, ROWS) for place in (part @ known.T).argmax(dim=1)]
+
+
+def _reader(built: Built, studies: Sequence[Study], threads: int) -> Callable[[Study], Tensor]:
+    """A function like `Features.of`, from images that are read here; it keeps their means over tokens, (V, 1, E)."""
+    paths = list(dict.fromkeys(path for study in studies for path in study.image_paths))
+    log.info("nearest image: reading %d images; --nearest_image False leaves it out", len(paths))
+    encode, size = encoding(built.model, built.model.device, None), decoded_size(built.processor)
+
+    def pixels(path: Path) -> Tensor:
+        return built.processor.pixels([load_image(path, size=size)])
+
+    parts = [paths[at : at + IMAGES_AT_ONCE] for at in range(0, len(paths), IMAGES_AT_ONCE)]
+    means: list[Tensor] = []
+    with ThreadPoolExecutor(threads) as pool, tqdm(desc="nearest image", total=len(paths), unit="image") as bar:
+        for batch in read_ahead(torch.cat(list(pool.map(pixels, part))) for part in parts):
+            means += encode(batch).mean(dim=1, keepdim=True)
+            bar.update(len(batch))
+    vectors = dict(zip(paths, means, strict=True))
+    return lambda study: torch.stack([vectors[path] for path in study.image_paths])
