@@ -1,7 +1,8 @@
 """Scoring conventions by name: what happens to both texts before any metric sees them. No metric here.
 
 The same predictions differ by a factor of two in BLEU-4 between conventions, so each one has a name and a version and
-leaves a `Signature`. Texts come out with words joined by single spaces, except under `r2gengpt` (see there).
+leaves a `Signature`. Texts come out with words joined by single spaces, except under `r2gengpt` (see there); under
+`ptb` a word may hold no-break spaces.
 """
 
 import re
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from r2gengpt.errors import InputError
+from r2gengpt.metrics.ptb import ptb
 from r2gengpt.metrics.signature import Signature
 from r2gengpt.text.cleaning import CLEANERS, clean_r2gengpt
 
@@ -103,10 +105,7 @@ def bind(
         return _r2gen(protocol, dataset, train)
     if protocol.name == "r2gengpt":
         return _r2gengpt(protocol, dataset, truncate, truncate_name)
-    raise InputError(
-        f"--protocol {protocol.name}: needs coco-caption's Penn Treebank tokenizer, which this version does not have; "
-        f"choose from {', '.join(name for name in PROTOCOLS if name != 'ptb')}"
-    )
+    return _same(Signature("ptb", "none", "ptb3.4.1", "none", "none", protocol.version), ptb)
 
 
 def _same(signature: Signature, edit: Edit) -> Rules:
