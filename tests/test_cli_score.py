@@ -92,7 +92,6 @@ def test_r2gengpt_cuts_references_by_the_tokenizer_it_is_given(
         (["--protocol", "r2gengpt"], "needs the model's tokenizer (--tokenizer)"),
         (["--protocol", "r2gengpt", "--tokenizer", "/nowhere"], "--tokenizer /nowhere: no such file"),
         (["--protocol", "r2gen", "--dataset", "iu_xray"], "needs --train"),
-        (["--protocol", "ptb"], "Penn Treebank tokenizer, which this version does not have"),
         (["--protocol", "bleu"], "--protocol bleu: choose from clean, r2gen, r2gengpt, ptb, raw"),
         (["--split", "val"], "no studies in split val"),
         (["--refs", "x"], "unknown flag --refs"),

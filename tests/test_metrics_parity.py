@@ -12,7 +12,8 @@ import pytest
 from metrics_corpus import HYPOTHESES, REFERENCES
 from r2gengpt.metrics import baselines
 from r2gengpt.metrics.measure import measure, scores_of
-from r2gengpt.metrics.protocols import PROTOCOLS, bind
+from r2gengpt.metrics.protocols import PROTOCOLS, Rules, bind
+from r2gengpt.metrics.truncation import truncation
 
 GOLDEN = json.loads(Path(__file__).with_name("data").joinpath("metrics_golden.json").read_text(encoding="utf-8"))
 TOLERANCE = 1e-9
@@ -87,37 +88,63 @@ def test_scores_of_random_words_equal_coco_captions(seed: int) -> None:
     np.testing.assert_allclose(scores_of(measured, 1), each, rtol=0, atol=TOLERANCE)
 
 
-@needs_iu_xray
-@pytest.mark.parametrize("protocol", ["clean", "r2gen", "raw"])
-def test_baselines_on_the_iu_xray_test_split_are_those_stored_from_coco_caption(protocol: str) -> None:
+def iu_xray_texts(protocol: str) -> tuple[list[str], list[str], Rules]:
+    """Train reports and test references in a protocol's form, and its rules."""
     train, test = iu_xray()
-    rules = bind(PROTOCOLS[protocol], "iu_xray", train=train)
-    references = [[rules.reference(text)] for text in test]
-    reports = [rules.report(text) for text in train]
+    cut, name = truncation(Path(os.environ["R2GENGPT_SHARED"], "tokenizers", "gpt_neox_20b"), 60)
+    rules = bind(PROTOCOLS[protocol], "iu_xray", train=train, truncate=cut, truncate_name=name)
+    return [rules.report(text) for text in train], [rules.reference(text) for text in test], rules
+
+
+def prediction_sets(reports: Sequence[str], wanted: Sequence[str], rules: Rules) -> dict[str, list[str]]:
+    """What a model may write for the studies of `wanted`, good and bad."""
+    rng = random.Random(1)
+    return {
+        "constant": [rules.report(baselines.CONSTANT_REPORT)] * len(wanted),
+        "random": rng.choices(reports, k=len(wanted)),
+        "shuffled words": [" ".join(rng.sample(text.split(), len(text.split()))) for text in wanted],
+        "empty": [""] * len(wanted),
+        "some empty": [text if i % 3 else "" for i, text in enumerate(wanted)],
+        "unicode": [rules.hypothesis(text.replace("the", "thé ≥ 5\u00a0cm 肺")) for text in wanted],
+        "duplicates": [wanted[i % 5] for i in range(len(wanted))],
+        "twice": [f"{text} {text}" for text in wanted],
+        "identical": list(wanted),
+    }
+
+
+@needs_iu_xray
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_baselines_on_the_iu_xray_test_split_are_those_stored_from_coco_caption(protocol: str) -> None:
+    reports, wanted, rules = iu_xray_texts(protocol)
     systems = {
         "constant": [rules.report(baselines.CONSTANT_REPORT)] * 590,
         "most_frequent": [baselines.most_frequent(reports)] * 590,
         "random_train": [reports[i] for i in baselines.random_places(len(reports), 590, 0)],
     }
     for name, texts in systems.items():
-        np.testing.assert_allclose(
-            corpus_scores(texts, references), GOLDEN["iu_xray"][protocol][name], rtol=0, atol=TOLERANCE, err_msg=name
-        )
+        scores = corpus_scores(texts, [[text] for text in wanted])
+        np.testing.assert_allclose(scores, GOLDEN["iu_xray"][protocol][name][:6], rtol=0, atol=TOLERANCE, err_msg=name)
 
 
 @needs_iu_xray
-@pytest.mark.parametrize("protocol", ["clean", "r2gen", "raw"])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_scores_on_the_iu_xray_test_split_equal_coco_captions(protocol: str) -> None:
-    train, test = iu_xray()
-    rules = bind(PROTOCOLS[protocol], "iu_xray", train=train)
-    references = [[rules.reference(text)] for text in test]
-    rng = random.Random(1)
-    texts = [texts[0] for texts in references]
-    for hypotheses in (
-        [" ".join(rng.sample(text.split(), len(text.split()))) for text in texts],
-        [text if i % 3 else "" for i, text in enumerate(texts)],
-        [text.replace("the", "thé ≥ 5\u00a0cm") for text in texts],
-        [texts[0]] * len(texts),
-    ):
-        whole, _ = coco_caption(hypotheses, references)
-        np.testing.assert_allclose(corpus_scores(hypotheses, references), whole, rtol=0, atol=TOLERANCE)
+    reports, wanted, rules = iu_xray_texts(protocol)
+    references = [[text] for text in wanted]
+    for name, hypotheses in prediction_sets(reports, wanted, rules).items():
+        whole, each = coco_caption(hypotheses, references)
+        measured = measure(hypotheses, references)
+        np.testing.assert_allclose(
+            scores_of(measured.sum(axis=0), len(wanted)), whole, rtol=0, atol=TOLERANCE, err_msg=name
+        )
+        np.testing.assert_allclose(scores_of(measured, 1), each, rtol=0, atol=TOLERANCE, err_msg=name)
+
+
+@needs_iu_xray
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_one_study_of_iu_xray_scores_as_coco_caption_scores_it(protocol: str) -> None:
+    reports, wanted, _ = iu_xray_texts(protocol)
+    for hypothesis in (wanted[0], reports[0], ""):
+        whole, _ = coco_caption([hypothesis], [[wanted[0]]])
+        scores = corpus_scores([hypothesis], [[wanted[0]]])
+        np.testing.assert_allclose(scores, whole, rtol=0, atol=TOLERANCE)
