@@ -1,4 +1,4 @@
-"""Time to score 590 and 3,858 studies, against pycocoevalcap where it is installed. JSON to stdout.
+"""Time to score and compare 590 and 3,858 studies, against pycocoevalcap where it is installed. JSON to stdout.
 
 Texts are made up of a report's usual words in sentences of usual length; no data set is read.
 Run: python benchmarks/metrics.py [--repeats 3]
@@ -17,11 +17,15 @@ from typing import Any
 import numpy as np
 
 from r2gengpt import __version__
-from r2gengpt.metrics.measure import measure, scores_of
-from r2gengpt.metrics.protocols import PROTOCOLS
+from r2gengpt.metrics.choice import Choice
+from r2gengpt.metrics.compare import compare as compare_systems
+from r2gengpt.metrics.measure import FAMILIES, measure, scores_of
+from r2gengpt.metrics.protocols import PROTOCOLS, bind
 from r2gengpt.metrics.score import score
 
 SIZES = (590, 3858)
+CHOICE = Choice(FAMILIES, {})
+"""BLEU, ROUGE-L and CIDEr-D: what pycocoevalcap computes too without Java."""
 TEXT = """
 the heart is normal in size lungs are clear no pleural effusion or pneumothorax focal consolidation mild small left
 right lower lobe opacity mediastinum within limits degenerative changes of spine acute bony abnormality catheter tip
@@ -74,12 +78,19 @@ def compare(studies: int, repeats: int) -> dict[str, Any]:
     )
     texts = {str(i): text for i, text in enumerate(hypotheses)}
     wanted = {str(i): [text] for i, text in enumerate(references)}
-    whole, _ = best(lambda: score(texts, wanted, PROTOCOLS["clean"], dataset="iu_xray", train=train), repeats)
+    whole, _ = best(
+        lambda: score(texts, wanted, PROTOCOLS["clean"], dataset="iu_xray", train=train, choice=CHOICE), repeats
+    )
+    patients = {study: str(int(study) // 2) for study in texts}
+    other = {str(i): text for i, text in enumerate(train)}
+    rules = bind(PROTOCOLS["clean"], "iu_xray")
+    compared, _ = best(lambda: compare_systems(texts, other, wanted, rules, choice=CHOICE, patients=patients), repeats)
     row: dict[str, Any] = {
         "studies": studies,
         "words_a_report": sum(len(text.split()) for text in references) / studies,
         "metrics_s": ours,
         "with_4_baselines_and_1000_resamples_s": whole,
+        "compare_1000_resamples_and_1000_swaps_by_patient_s": compared,
     }
     if (theirs := coco_caption()) is not None:
         seconds, expected = best(lambda: theirs(hypotheses, references), 1)

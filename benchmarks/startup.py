@@ -1,4 +1,4 @@
-"""Wall time of the program's help texts and of the interpreter alone. Prints JSON; asserts nothing.
+"""Wall time of help texts, of scoring and comparing ten studies, and of the interpreter alone. JSON; asserts nothing.
 
 Run: python benchmarks/startup.py > startup.json
 """
@@ -10,7 +10,9 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 from r2gengpt import __version__
 
@@ -20,7 +22,19 @@ COMMANDS = {
     "r2gengpt --help": [*PROGRAM, "--help"],
     "r2gengpt train --help": [*PROGRAM, "train", "--help"],
     "r2gengpt score --help": [*PROGRAM, "score", "--help"],
+    "r2gengpt score, 10 studies": [*PROGRAM, "score", "--predictions", "FILE"],
+    "r2gengpt compare, 10 studies": [*PROGRAM, "compare", "FILE", "FILE"],
 }
+"""Name → command; FILE stands for predictions that are made here."""
+
+
+def predictions(directory: str) -> str:
+    """A file of ten made-up predictions with their references."""
+    path = Path(directory, "predictions.jsonl")
+    texts = [(f"the lungs are clear , level {i} .", f"lungs clear , level {i} of {i + 1} .") for i in range(10)]
+    lines = [{"id": str(i), "prediction": one, "reference": other} for i, (one, other) in enumerate(texts)]
+    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    return str(path)
 
 
 def seconds(command: list[str]) -> float:
@@ -34,11 +48,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=10, help="runs, of which the median counts (10)")
     repeats = parser.parse_args().repeats
     results = {}
-    for name, command in COMMANDS.items():
-        seconds(command)  # the first run fills the file cache
-        times = [seconds(command) for _ in range(repeats)]
-        results[name] = {"median_s": round(statistics.median(times), 4), "fastest_s": round(min(times), 4)}
-        print(name, results[name], file=sys.stderr)
+    with tempfile.TemporaryDirectory() as directory:
+        file = predictions(directory)
+        for name, words in COMMANDS.items():
+            command = [file if word == "FILE" else word for word in words]
+            seconds(command)  # the first run fills the file cache
+            times = [seconds(command) for _ in range(repeats)]
+            results[name] = {"median_s": round(statistics.median(times), 4), "fastest_s": round(min(times), 4)}
+            print(name, results[name], file=sys.stderr)
     versions = {"python": platform.python_version(), "r2gengpt": __version__}
     machine = {"repeats": repeats, "cpus": os.cpu_count(), "machine": platform.machine()}
     print(json.dumps({"benchmark": "startup", "setting": machine, "versions": versions, "results": results}, indent=1))

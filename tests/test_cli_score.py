@@ -123,6 +123,49 @@ def test_ids_that_do_not_match_name_both_files(files: dict[str, str], capsys: py
     assert "(z)" in error
 
 
+BAD = {
+    "empty": (b"", "is empty"),
+    "duplicate": (b'{"a": "x", "a": "y", "b": "x", "c": "x"}', "a is given twice"),
+    "a number": (b'{"a": 5, "b": "x", "c": "x"}', "study a: must be a text, is 5"),
+    "NaN": (b'{"a": NaN, "b": "x", "c": "x"}', "study a: must be a text, is NaN"),
+    "null": (b'{"a": null, "b": "x", "c": "x"}', "study a: must be a text, is null"),
+    "cut JSON": (b'{"a": "x", "b": "x", "c": "', "not JSON"),
+    "cut JSON lines": (b'{"id": "a", "prediction": "x"}\n{"id": "b", "predi', "line 2: not JSON"),
+    "UTF-16": ('{"a": "x", "b": "x", "c": "x"}'.encode("utf-16"), "not UTF-8 text (byte 0)"),
+    "Latin-1": ('{"a": "é", "b": "x", "c": "x"}'.encode("latin-1"), "not UTF-8 text (byte 7)"),
+    "no column": (b"id,words\na,x\nb,x\nc,x\n", "needs one of prediction, hypothesis"),
+    "open quote": (b'id,report\na,"x\nb,x\nc,x\n', "not CSV after line 1"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_file_is_one_line_that_names_it_and_never_a_score(
+    name: str, files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content, message = BAD[name]
+    bad = tmp_path / "bad"
+    bad.write_bytes(content)
+    for argv in (
+        ["score", "--predictions", str(bad), "--references", files["references"]],
+        ["compare", files["predictions"], str(bad), "--references", files["references"]],
+    ):
+        assert run(argv[0], argv[1:]) == 2
+        shown = capsys.readouterr()
+        assert (shown.out, shown.err.count("\n")) == ("", 1)
+        assert str(bad) in shown.err
+        assert message in shown.err
+
+
+def test_a_prediction_of_ten_megabytes_is_scored(
+    files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = tmp_path / "long.csv"
+    long.write_text(f'id,prediction\na,"{"the lungs are clear . " * 480_000}"\nb,x\nc,x\n', encoding="utf-8")
+    argv = ["--predictions", str(long), "--references", files["references"], "--bootstrap", "0", "--format", "json"]
+    assert run("score", argv) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"]["rouge_l"]["value"] > 0
+
+
 def test_predictions_must_be_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("score", []) == 2
     assert "--predictions is missing" in capsys.readouterr().err

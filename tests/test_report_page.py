@@ -17,6 +17,7 @@ from r2gengpt.metrics.measure import METRICS
 from r2gengpt.metrics.protocols import PROTOCOLS
 from r2gengpt.metrics.records import Scores
 from r2gengpt.metrics.score import score
+from r2gengpt.metrics.systems import Beside
 
 HOSTILE = '<script>alert("x")</script> & "quoted" \x00'
 VOID = {"meta", "link", "img", "input", "br"}
@@ -168,6 +169,23 @@ def test_the_banner_scores_intervals_and_baselines_are_shown(tmp_path: Path) -> 
         assert LABELS[name] in text
     assert "Not available: METEOR" in text
     assert "tiny & random" in text
+
+
+def test_the_grounding_gap_stands_in_a_table_of_its_own_where_it_was_measured(tmp_path: Path) -> None:
+    assert "Grounding gap" not in Page(written(tmp_path)).text
+    texts = {p.id: p.prediction for p in PREDICTIONS}
+    moved = Beside("moved", dict(zip(texts, reversed(texts.values()), strict=True)), human=False)
+    references = {p.id: (p.reference or "x",) for p in PREDICTIONS}
+    scores = score(texts, references, PROTOCOLS["clean"], beside={"images_shuffled": moved}, resamples=20)
+    path = tmp_path / "gap.html"
+    write_report_page(path, title="Gap", studies=[], scores=scores, provenance={})
+    text = Page(path.read_text(encoding="utf-8")).text
+    assert scores.grounding_gap is not None
+    gap = scores.grounding_gap["rouge_l"]
+    assert gap.ci95 is not None
+    assert f"ROUGE-L {gap.value:+.3f} {gap.ci95[0]:+.3f} to {gap.ci95[1]:+.3f} {gap.p_bootstrap:.3f}" in text
+    assert gap.value > 0
+    assert LABELS["images_shuffled"] in text
 
 
 def test_a_baseline_that_is_not_below_the_model_is_marked(tmp_path: Path) -> None:

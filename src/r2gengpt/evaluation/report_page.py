@@ -158,7 +158,7 @@ def _gap(scores: Scores) -> str:
     heads = "".join(f'<th scope="col">{name}</th>' for name in names)
     rows = []
     for name, gap in scores.grounding_gap.items():
-        interval = "" if gap.ci95 is None else f"{gap.ci95[0]:+.3f} – {gap.ci95[1]:+.3f}"
+        interval = "" if gap.ci95 is None else f"{gap.ci95[0]:+.3f} to {gap.ci95[1]:+.3f}"
         chances = ("" if p is None else f"{p:.3f}" for p in (gap.p_bootstrap, gap.p_randomisation))
         cells = "".join(f"<td>{chance}</td>" for chance in chances)
         rows.append(
