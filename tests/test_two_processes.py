@@ -42,8 +42,8 @@ KILLED_TEST = """
 import os, signal, sys
 from r2gengpt.evaluation import run
 predict = run.predict
-def ended(model, processor, batches, decode):
-    found = list(predict(model, processor, batches, decode))
+def ended(model, processor, batches, decode, drafter=None):
+    found = list(predict(model, processor, batches, decode, drafter))
     if os.environ.get("LOCAL_RANK") == os.environ["END_PROCESS"]:
         os.kill(os.getpid(), signal.SIGKILL)
     return found
