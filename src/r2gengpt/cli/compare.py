@@ -83,6 +83,7 @@ def run(first: str, second: str, config: CompareConfig, given: dict[str, Any]) -
         theirs,
         references.texts,
         rules,
+        choice=config.choice(),
         patients=config.patients(list(references.texts), references.patients),
         resamples=config.bootstrap,
         swaps=config.swaps,

@@ -1,6 +1,8 @@
 """`r2gengpt score`: two files of texts in, a table or JSON of scores out. No model; imports no torch."""
 
+import importlib.util
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,7 @@ from r2gengpt.config import LENGTHS, check_fields, option
 from r2gengpt.errors import InputError
 
 if TYPE_CHECKING:
+    from r2gengpt.metrics.choice import Choice
     from r2gengpt.metrics.protocols import Edit
     from r2gengpt.metrics.records import Scores
 
@@ -35,6 +38,7 @@ class ConventionConfig:
         "regular expression that finds the patient in a study's id (its first group, or all of it): patients are "
         "resampled then; None: the patient or subject_id that the references' file names, if any",
     )
+    labels: bool = option(False, "clinical labels by rules too (the extra labels): takes seconds, to import spaCy")
     bootstrap: int = option(1000, "resamples for the 95 % intervals; 0: none", low=0, high=100_000)
     seed: int = option(0, "seed of the resamples and of the random baselines", low=0)
     format: str = option("text", "output", choices=("text", "json"))
@@ -56,6 +60,14 @@ class ConventionConfig:
         from r2gengpt.evaluation.predictions import read_train_reports
 
         return read_train_reports(Path(self.train)) if self.train is not None else None
+
+    def choice(self) -> "Choice":
+        """What is measured."""
+        from r2gengpt.metrics.choice import choose
+
+        if self.labels:
+            import_spacy_alone()
+        return choose(labels=self.labels)
 
     def patients(self, studies: Sequence[str], named: Mapping[str, str]) -> Mapping[str, str]:
         """Study id → patient: by --patient_of, or those that the file names."""
@@ -113,8 +125,23 @@ def run(config: ScoreConfig) -> "Scores":
         train=config.train_reports(),
         truncate=cut,
         truncate_name=cut_name,
+        choice=config.choice(),
         patients=config.patients(list(references.texts), references.patients),
         resamples=config.bootstrap,
         seed=config.seed,
         names=(f"--predictions {config.predictions}", f"--references {source}"),
     )
+
+
+def import_spacy_alone() -> None:
+    """Import spaCy, where it is installed, without the PyTorch that it imports where it can and that nothing here uses.
+
+    PyTorch takes most of the seconds and of the memory. Python takes a module that is None as one that is not there.
+    """
+    if "torch" in sys.modules or importlib.util.find_spec("spacy") is None:
+        return
+    sys.modules["torch"] = None  # type: ignore[assignment]  # by design of the import system
+    try:
+        importlib.import_module("spacy")
+    finally:
+        del sys.modules["torch"]

@@ -81,7 +81,7 @@ def write_report_page(
         lead=f"{len(studies)} studies. Scored as <code>{_text(str(scores.signature))}</code>.",
         caption=_caption(scores),
         score_heads=_score_heads(scores),
-        score_rows="\n".join(_score_row(name, scores) for name in scores.metrics),
+        score_rows="\n".join(_score_row(name, scores) for name in scores.shown),
         gap=_gap(scores),
         notes=_notes(scores),
         baselines=_definitions((LABELS.get(name, name), row.text) for name, row in scores.baselines.items()),
@@ -157,7 +157,7 @@ def _gap(scores: Scores) -> str:
     names = ("Metric", "Grounding gap", "95 % interval", "p, bootstrap", "p, randomisation")
     heads = "".join(f'<th scope="col">{name}</th>' for name in names)
     rows = []
-    for name, gap in scores.grounding_gap.items():
+    for name, gap in ((name, scores.grounding_gap[name]) for name in scores.shown):
         interval = "" if gap.ci95 is None else f"{gap.ci95[0]:+.3f} to {gap.ci95[1]:+.3f}"
         chances = ("" if p is None else f"{p:.3f}" for p in (gap.p_bootstrap, gap.p_randomisation))
         cells = "".join(f"<td>{chance}</td>" for chance in chances)

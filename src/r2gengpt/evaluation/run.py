@@ -26,6 +26,7 @@ from r2gengpt.generation.gather import agreed, gathered
 from r2gengpt.generation.prediction import Prediction
 from r2gengpt.generation.speculate import drafter_for
 from r2gengpt.generation.suffixes import SuffixIndex
+from r2gengpt.metrics.choice import choose
 from r2gengpt.metrics.protocols import PROTOCOLS
 from r2gengpt.metrics.records import Scores
 from r2gengpt.metrics.score import score
@@ -142,6 +143,7 @@ def write_evaluation(
         beside=others.rows,
         missing=missing,
         patients=patients,
+        choice=choose(labels=True),
     )
     for name, several in (("predictions", predictions), ("predictions-images-shuffled", others.shuffled)):
         if several:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from r2gengpt.metrics.families import Family
+from r2gengpt.metrics.labels.family import LABELS, NOT_ASKED, NOT_INSTALLED
+from r2gengpt.metrics.labels.reading import is_available
 from r2gengpt.metrics.measure import FAMILIES
 
 
@@ -15,6 +17,15 @@ class Choice:
     not_available: Mapping[str, str]
 
 
-def choose() -> Choice:
-    """All that can be measured here. One that needs something more is added here, or named with why not."""
-    return Choice(FAMILIES, {"meteor": "this version does not run the METEOR 1.5 jar"})
+def choose(*, labels: bool = False) -> Choice:
+    """What can be measured here. One that needs something more is added here, or named with why not.
+
+    Args:
+        labels: clinical labels too; the first text takes seconds, because spaCy is imported.
+    """
+    families, missing = list(FAMILIES), {"meteor": "this version does not run the METEOR 1.5 jar"}
+    if labels and is_available():
+        families.append(LABELS)
+    else:
+        missing["clinical"] = NOT_INSTALLED if labels else NOT_ASKED
+    return Choice(tuple(families), missing)

@@ -6,6 +6,7 @@ from typing import Any
 
 from r2gengpt.metrics.bootstrap import patient_numbers
 from r2gengpt.metrics.choice import Choice, choose
+from r2gengpt.metrics.families import shown_names
 from r2gengpt.metrics.measure import measure, metric_names, scores_of
 from r2gengpt.metrics.ngrams import Floats
 from r2gengpt.metrics.paired import Difference, differences
@@ -18,7 +19,8 @@ from r2gengpt.metrics.signature import Signature
 class Comparison:
     """Scores of two systems by metric, and the second's minus the first's.
 
-    `patients` is how many were drawn and swapped (None: studies were).
+    `shown` are the metrics that tables have room for; `patients` is how many were drawn and swapped (None: studies
+    were).
     """
 
     signature: Signature
@@ -26,6 +28,7 @@ class Comparison:
     first: Mapping[str, float]
     second: Mapping[str, float]
     differences: Mapping[str, Difference]
+    shown: tuple[str, ...]
     patients: int | None
     not_available: Mapping[str, str]
     notes: tuple[str, ...]
@@ -107,6 +110,7 @@ def compare(
         differences=differences(
             ours, theirs, chosen.families, resamples=resamples, swaps=swaps, seed=seed, patients=numbers
         ),
+        shown=shown_names(chosen.families),
         patients=None if numbers is None else int(numbers.max()) + 1,
         not_available=chosen.not_available,
         notes=_notes(first, second, names, len(ids)) + tuple(f.note for f in chosen.families if f.note),

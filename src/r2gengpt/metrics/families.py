@@ -6,8 +6,11 @@ A metric that keeps to this gets its intervals, baselines, comparisons and its p
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from r2gengpt.metrics.ngrams import Corpus, Floats, corpus
 
@@ -42,6 +45,8 @@ class Family:
         statistics: the texts of S studies → (S, C), float64, finite. Sums over any studies must be what `scores` needs.
         scores: sums of statistics (…, C) and the number of studies in each, (…, 1) → (…, len(metrics)). With one
             study's statistics and 1 these are that study's scores.
+        shown: those of its metrics that tables show; None: all.
+        details: sums over all studies (C,) → what scores.json holds of it beside its metrics, under the family's name.
         note: what a reader must know of it, for instance "rule-based, not CheXbert"; empty: nothing.
     """
 
@@ -51,6 +56,19 @@ class Family:
     statistics: Callable[[Texts], Floats]
     scores: Callable[[Floats, Floats], Floats]
     note: str = ""
+    shown: tuple[str, ...] | None = None
+    details: Callable[[Floats], Mapping[str, Any]] | None = None
+
+
+def shown_names(families: Sequence[Family]) -> tuple[str, ...]:
+    """The metrics that tables show."""
+    return tuple(name for f in families for name in (f.metrics if f.shown is None else f.shown))
+
+
+def family_details(families: Sequence[Family], sums: Floats) -> dict[str, Mapping[str, Any]]:
+    """Family → what it says beside its metrics, of sums over all studies (C,)."""
+    parts = np.split(sums, np.cumsum([family.columns for family in families])[:-1])
+    return {f.name: f.details(part) for f, part in zip(families, parts, strict=True) if f.details is not None}
 
 
 def mean(sums: Floats, studies: Floats) -> Floats:

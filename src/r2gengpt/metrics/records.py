@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from r2gengpt.metrics.families import Family
+from r2gengpt.metrics.families import Family, family_details, shown_names
 from r2gengpt.metrics.ngrams import Floats
 from r2gengpt.metrics.paired import Difference
 from r2gengpt.metrics.signature import Signature
@@ -60,6 +60,11 @@ class Scores:
     seed: int
     patients: int | None = None
 
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The metrics that tables show."""
+        return shown_names(self.families)
+
     def to_json(self) -> dict[str, Any]:
         """The content of scores.json."""
         return {
@@ -74,6 +79,7 @@ class Scores:
                 if self.grounding_gap is None
                 else {name: gap.to_json() for name, gap in self.grounding_gap.items()}
             ),
+            **family_details(self.families, self.columns.sum(axis=0)),
             "outputs": {
                 "distinct": self.distinct,
                 "commonest_share": self.commonest_share,

@@ -12,7 +12,7 @@ def score_table(scores: Scores) -> str:
     heads = ["metric", "predictions", "95% interval", *scores.baselines]
     rows = [
         [name, _number(score), _interval(score), *(_number(row.metrics[name]) for row in scores.baselines.values())]
-        for name, score in scores.metrics.items()
+        for name, score in ((name, scores.metrics[name]) for name in scores.shown)
     ]
     lines = [f"signature  {scores.signature}", f"studies    {_studies(scores)}", f"outputs    {_outputs(scores)}"]
     if scores.verbatim_in_train is not None:
@@ -20,7 +20,7 @@ def score_table(scores: Scores) -> str:
     lines += ["", *_align([heads, *rows]), ""]
     if scores.grounding_gap is not None:
         lines += ["grounding gap: with the true images, minus with images shuffled between studies", ""]
-        lines += [*_align(difference_rows(scores.grounding_gap)), ""]
+        lines += [*_align(difference_rows(scores.grounding_gap, scores.shown)), ""]
     lines += _reasons(scores.not_available)
     lines += [f"note: {note}" for note in scores.notes]
     return "\n".join(lines).rstrip()
@@ -35,7 +35,7 @@ def comparison_table(comparison: Comparison, systems: tuple[str, str]) -> str:
         f"first      {systems[0]}",
         f"second     {systems[1]}",
     ]
-    heads, *rows = difference_rows(comparison.differences)
+    heads, *rows = difference_rows(comparison.differences, comparison.shown)
     scores = [[f"{values[name]:.4f}" for values in (comparison.first, comparison.second)] for name, *_ in rows]
     table = [[name, *pair, *rest] for (name, *rest), pair in zip(rows, scores, strict=True)]
     lines = [*about, "", *_align([[heads[0], "first", "second", *heads[1:]], *table]), ""]
@@ -52,8 +52,8 @@ def _reasons(not_available: Mapping[str, str]) -> list[str]:
     ]
 
 
-def difference_rows(differences: Mapping[str, Difference]) -> list[list[str]]:
-    """A heading, then a row for each metric: the difference, its interval, and both p."""
+def difference_rows(differences: Mapping[str, Difference], shown: Sequence[str]) -> list[list[str]]:
+    """A heading, then a row for each shown metric: the difference, its interval, and both p."""
     heads = ["metric", "difference", "95% interval", "p bootstrap", "p randomisation"]
     rows = [
         [
@@ -63,7 +63,7 @@ def difference_rows(differences: Mapping[str, Difference]) -> list[list[str]]:
             _p(difference.p_bootstrap),
             _p(difference.p_randomisation),
         ]
-        for name, difference in differences.items()
+        for name, difference in ((name, differences[name]) for name in shown)
     ]
     return [heads, *rows]
 
