@@ -62,7 +62,7 @@ PRESENT: Mapping[str, Sequence[str]] = {
     ),
     "Atelectasis": (
         r"atelect\w+",
-        r"(?:lobar|lobe|lung|segmental|partial) collapse|collapse (?=of (?:the )?~(?:lungs?|lobe))",
+        r"(?:lobar|lobe|lung|segmental|partial) collapse|collapse(?= of (?:the )?~(?:lungs?|lobe))",
     ),
     "Pneumothorax": (r"(?:hydro|h(?:a)?emo)?pneumothora(?:x|ces)",),
     "Pleural Effusion": (

@@ -1,0 +1,218 @@
+"""What the rules read in a sentence: each observation there, denied, doubted; and how statements become labels.
+
+All sentences were written for these tests.
+"""
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from r2gengpt.metrics.labels import FIVE, NO_FINDING, OBSERVATIONS, Label, label_report
+from r2gengpt.metrics.labels.observations import SUPPORT_DEVICES, combine
+from r2gengpt.metrics.labels.reading import sentences, statements
+
+POSITIVE, UNCERTAIN, NEGATIVE, BLANK = Label
+
+PRESENT = {
+    "Enlarged Cardiomediastinum": ("The upper mediastinum is widened.", "Prominent mediastinal contour."),
+    "Cardiomegaly": (
+        "Moderate cardiomegaly.",
+        "The heart is again enlarged.",
+        "Enlargement of the cardiac silhouette.",
+    ),
+    "Lung Opacity": (
+        "Patchy opacity at the right base.",
+        "Left lower lobe infiltrate.",
+        "Coarse interstitial markings.",
+    ),
+    "Lung Lesion": ("A 9 mm nodule in the left apex.", "Large hilar mass.", "Known pulmonary metastases."),
+    "Edema": ("Mild interstitial edema.", "Pulmonary vascular congestion.", "Findings of congestive heart failure."),
+    "Consolidation": ("Dense consolidation of the lingula.", "The right lower lobe is consolidated."),
+    "Pneumonia": ("Right middle lobe pneumonia.", "This is an infectious process."),
+    "Atelectasis": ("Linear atelectasis at both bases.", "Collapse of the left lower lobe."),
+    "Pneumothorax": ("Small apical pneumothorax.", "Bilateral pneumothoraces are present."),
+    "Pleural Effusion": ("Layering left pleural effusion.", "Fluid in the right minor fissure.", "Loculated empyema."),
+    "Pleural Other": ("Calcified pleural plaques.", "Apical pleural thickening on the left."),
+    "Fracture": ("Displaced fracture of the seventh rib.", "The clavicle is fractured."),
+    SUPPORT_DEVICES: ("Endotracheal tube above the carina.", "Right PICC ends in the SVC.", "Dual chamber pacemaker."),
+}
+WORD = {
+    "Enlarged Cardiomediastinum": "widening of the mediastinum",
+    "Cardiomegaly": "cardiomegaly",
+    "Lung Opacity": "airspace opacity",
+    "Lung Lesion": "nodule",
+    "Edema": "edema",
+    "Consolidation": "consolidation",
+    "Pneumonia": "pneumonia",
+    "Atelectasis": "atelectasis",
+    "Pneumothorax": "pneumothorax",
+    "Pleural Effusion": "effusion",
+    "Pleural Other": "pleural thickening",
+    "Fracture": "fracture",
+    SUPPORT_DEVICES: "chest tube",
+}
+DENIED = (
+    "No {}.",
+    "There is no evidence of {}.",
+    "The lungs are expanded without {}.",
+    "The {} has resolved.",
+    "The {} has cleared.",
+    "Negative for {}.",
+    "The {} is no longer seen.",
+    "Interval resolution of the {}.",
+    "Neither haze nor {} is seen.",
+    "{} is unlikely.",
+)
+DOUBTED = (
+    "Rule out {}.",
+    "{} cannot be excluded.",
+    "{} is not excluded.",
+    "Cannot exclude {}.",
+    "This may represent {}.",
+    "This may be due to {}.",
+    "Questionable {}.",
+    "Possible small {}.",
+    "Findings suspicious for {}.",
+    "{} versus artefact.",
+)
+STILL_THERE = (
+    "No change in the {}.",
+    "No significant interval change in {}.",
+    "Unchanged {}.",
+    "No haemorrhage, but {} is present.",
+    "No haemorrhage; {} is present.",
+    "The {} has improved but has not resolved.",
+    "No haemorrhage, with persistent {}.",
+    "{} without haemorrhage.",
+)
+
+
+def pairs(templates: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Each observation with each sentence made of its word."""
+    return [(name, template.format(word)) for name, word in WORD.items() for template in templates]
+
+
+def test_the_observations_are_chexperts_14_and_its_5_of_them() -> None:
+    assert (len(OBSERVATIONS), len(set(OBSERVATIONS)), len(FIVE)) == (14, 14, 5)
+    assert set(FIVE) < set(OBSERVATIONS) == {*PRESENT, NO_FINDING}
+
+
+@pytest.mark.parametrize(("observation", "text"), [(name, text) for name, texts in PRESENT.items() for text in texts])
+def test_a_mention_is_positive(observation: str, text: str) -> None:
+    assert label_report(text)[observation] == POSITIVE
+
+
+@pytest.mark.parametrize(("observation", "text"), pairs(DENIED))
+def test_a_denied_mention_is_negative(observation: str, text: str) -> None:
+    assert label_report(text)[observation] == NEGATIVE
+
+
+@pytest.mark.parametrize(("observation", "text"), pairs(DOUBTED))
+def test_a_doubted_mention_is_uncertain(observation: str, text: str) -> None:
+    assert label_report(text)[observation] == UNCERTAIN
+
+
+@pytest.mark.parametrize(("observation", "text"), pairs(STILL_THERE))
+def test_what_only_looks_like_a_denial_or_has_ended_leaves_a_mention_positive(observation: str, text: str) -> None:
+    assert label_report(text)[observation] == POSITIVE
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("The heart is not enlarged.", {"Cardiomegaly": NEGATIVE}),
+        ("Heart size is normal.", {"Cardiomegaly": NEGATIVE}),
+        ("Heart size is at the upper limits of normal.", {"Cardiomegaly": NEGATIVE}),
+        ("Borderline heart size.", {"Cardiomegaly": UNCERTAIN}),
+        ("The heart is normal and the aorta is enlarged.", {"Cardiomegaly": NEGATIVE}),
+        ("Possible effusion without pneumothorax.", {"Pleural Effusion": UNCERTAIN, "Pneumothorax": NEGATIVE}),
+        ("No effusion, possible pneumonia.", {"Pleural Effusion": NEGATIVE, "Pneumonia": UNCERTAIN}),
+        ("No consolidation to suggest pneumonia.", {"Consolidation": NEGATIVE, "Pneumonia": NEGATIVE}),
+        ("Opacity may represent pneumonia.", {"Lung Opacity": POSITIVE, "Pneumonia": UNCERTAIN}),
+        ("Effusion versus pleural thickening.", {"Pleural Effusion": UNCERTAIN, "Pleural Other": UNCERTAIN}),
+        ("No effusion, pneumothorax or fracture.", dict.fromkeys(("Pleural Effusion", "Pneumothorax"), NEGATIVE)),
+        ("No effusion and there is mild edema.", {"Pleural Effusion": NEGATIVE, "Edema": POSITIVE}),
+        ("Pericardial effusion.", {"Pleural Effusion": BLANK}),
+        ("Hydropneumothorax.", {"Pleural Effusion": POSITIVE, "Pneumothorax": POSITIVE}),
+        ("The central line has been removed.", {SUPPORT_DEVICES: NEGATIVE}),
+        ("Portable view. Mastectomy.", {SUPPORT_DEVICES: BLANK, "Lung Lesion": BLANK}),
+        ("Aortic valve calcification.", {SUPPORT_DEVICES: BLANK}),
+        ("Prosthetic mitral valve.", {SUPPORT_DEVICES: POSITIVE}),
+        ("Soft tissue edema of the neck.", {"Edema": BLANK}),
+        ("Old granulomatous infection.", {"Pneumonia": BLANK}),
+        ("Lungs clear. Pleural spaces are clear.", {"Lung Opacity": NEGATIVE, "Pleural Effusion": NEGATIVE}),
+    ],
+)
+def test_the_reach_of_a_cue_ends_where_it_should(text: str, expected: dict[str, Label]) -> None:
+    labels = label_report(text)
+    assert {name: labels[name] for name in expected} == expected
+
+
+def test_the_form_of_a_text_that_a_cleaner_leaves_is_read_the_same() -> None:
+    written = "1. No effusion. 2. Mild cardiomegaly.\n3. Possible edema"
+    assert label_report(written) == label_report("no effusion . mild cardiomegaly . possible edema .")
+    assert label_report(written) == label_report(written.upper())
+
+
+def test_positive_goes_over_uncertain_over_negative_over_blank() -> None:
+    said = ["No edema.", "Possible edema.", "Mild edema."]
+    expected = {1: NEGATIVE, 2: UNCERTAIN, 3: POSITIVE}
+    for count, label in expected.items():
+        assert {label_report(" ".join(some))["Edema"] for some in itertools.permutations(said[:count])} == {label}
+    assert label_report("Clear.")["Edema"] == BLANK
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("", POSITIVE),
+        ("No effusion. The heart is normal.", POSITIVE),
+        ("Endotracheal tube in place. No pneumothorax.", POSITIVE),
+        ("Possible tube in the stomach.", POSITIVE),
+        ("Scoliosis.", POSITIVE),
+        ("Possible pneumonia.", BLANK),
+        ("No effusion. Rib fracture.", BLANK),
+        ("Endotracheal tube in place. Small pneumothorax.", BLANK),
+    ],
+)
+def test_no_finding_is_positive_where_nothing_but_devices_is_there_or_in_doubt(text: str, label: Label) -> None:
+    assert label_report(text)[NO_FINDING] == label
+
+
+@given(st.lists(st.sampled_from([text for _, text in pairs((*DENIED, *DOUBTED, *STILL_THERE))]), max_size=5), st.data())
+@settings(max_examples=60, deadline=None)
+def test_the_order_of_sentences_does_not_matter(texts: list[str], data: st.DataObject) -> None:
+    mixed = data.draw(st.permutations(texts))
+    assert label_report(" ".join(texts)) == label_report("\n".join(mixed))
+
+
+@given(st.text(max_size=80))
+@settings(max_examples=60, deadline=None)
+def test_any_text_gets_a_label_for_each_observation(text: str) -> None:
+    labels = label_report(text)
+    assert tuple(labels) == OBSERVATIONS
+    assert all(isinstance(label, Label) for label in labels.values())
+
+
+def test_labels_of_a_report_are_those_of_its_sentences_combined() -> None:
+    text = "Small effusion. No effusion on the right. Possible nodule."
+    parts = [statement for sentence in sentences(text) for statement in statements(sentence)]
+    assert label_report(text) == combine(parts)
+    assert len(list(sentences(text))) == 3
+
+
+def test_a_sentence_that_was_read_before_is_not_read_again() -> None:
+    label_report("A sentence about atelectasis that no other test has.")
+    before = statements.cache_info()
+    label_report(
+        "A  sentence about ATELECTASIS that no other test has. A sentence about atelectasis that no other test has."
+    )
+    assert statements.cache_info().misses == before.misses
+    assert statements.cache_info().hits == before.hits + 2
+
+
+def test_labels_cannot_be_changed_by_who_gets_them() -> None:
+    with pytest.raises(TypeError):
+        label_report("Edema.")["Edema"] = NEGATIVE  # type: ignore[index]
