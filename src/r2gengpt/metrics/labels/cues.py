@@ -21,7 +21,7 @@ def _cues(text: str) -> tuple[str, ...]:
 _DENY_BEFORE = _cues(
     """no | not | without | w/o | absence of | absent | lack of | negative for | free of | clear of | devoid of | denies
     | neither | nor | never | rather than | isn't | aren't | wasn't | weren't | doesn't | don't | fails to | failed to
-    | resolved | resolution of | cleared | clearing of | clearance of | removal of | removed | exclude | excludes"""
+    | resolved | resolution of | cleared | clearing of | clearance of | removal of | exclude | excludes"""
 )
 _DENY_AFTER = _cues(
     """not seen | not identified | not present | not visualized | not visible | not evident | not apparent
@@ -53,12 +53,14 @@ _DOUBT_BEFORE = _cues(
     | presumably | presumed | questionable | question | question of | questioned | suspicious for | suspicion of
     | suspicion for | suspected | suspect | concerning for | concern for | worrisome for | suggest | suggests
     | suggested | suggesting | suggestive of | compatible with | rule out | r/o | evaluate for | evaluation for
-    | evaluation of | versus | vs | vs. | differential | consider | considered | considerations include | either
+    | evaluation of | assess for | assessment for | assessment of | in the appropriate clinical setting
+    | in the proper clinical setting | versus | vs | vs. | differential | consider | considered | considerations include | either
     | borderline | equivocal | less likely | potential | potentially | indeterminate | unclear"""
 )
 _DOUBT_AFTER = _cues(
     """is possible | are possible | is probable | is suspected | are suspected | suspected | is questioned
-    | questioned | is considered | is a consideration | may be present | might be present | could be present
+    | questioned | be considered | in the appropriate clinical setting | in the proper clinical setting
+    | is considered | is a consideration | may be present | might be present | could be present
     | not certain | uncertain | less likely | equivocal | versus | vs | vs. | ?"""
 )
 _DOUBT_PSEUDO = _cues("without question | no question | in question | possible to")

@@ -83,7 +83,8 @@ PRESENT: Mapping[str, Sequence[str]] = {
         r"pacemakers?|pacers?|pacing \w+|aicd|icd|defibrillators?|generator|leads",
         r"port|port-a-cath|porta ?-?cath|mediport",
         r"(?:prosthetic|artificial|mechanical|replacement) (?:\w+ )?valves?|valve (?:replacement|prosthesis)|stents?",
-        r"hardware|prosthes[ie]s|prosthetic|arthroplasty|devices?|drains?|stimulators?|balloon pump",
+        r"hardware|prosthes[ie]s|prosthetic|arthroplasty|devices?|drains?|stimulators?",
+        r"balloon pump|iabp|lvad|swan-? ?ganz|dobb?hoff",
     ),
 }
 """Observation → wordings that say it is there unless a cue denies or doubts it."""
