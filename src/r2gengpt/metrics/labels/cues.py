@@ -54,8 +54,8 @@ _DOUBT_BEFORE = _cues(
     | suspicion for | suspected | suspect | concerning for | concern for | worrisome for | suggest | suggests
     | suggested | suggesting | suggestive of | compatible with | rule out | r/o | evaluate for | evaluation for
     | evaluation of | assess for | assessment for | assessment of | in the appropriate clinical setting
-    | in the proper clinical setting | versus | vs | vs. | differential | consider | considered | considerations include | either
-    | borderline | equivocal | less likely | potential | potentially | indeterminate | unclear"""
+    | in the proper clinical setting | versus | vs | vs. | differential | consider | considered | considerations include
+    | either | borderline | equivocal | less likely | potential | potentially | indeterminate | unclear"""
 )
 _DOUBT_AFTER = _cues(
     """is possible | are possible | is probable | is suspected | are suspected | suspected | is questioned
