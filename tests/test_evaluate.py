@@ -21,7 +21,11 @@ def test_a_split_gives_predictions_scores_and_a_self_contained_page(
     scores = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))
     assert scores["n"] == 3
     assert {"bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider"} <= scores["metrics"].keys()
+    assert scores["clinical"]["labeler"] == "rule-based, not CheXbert"
+    assert scores["clinical"]["uncertain_as_positive"]["Cardiomegaly"]["reference"] == 1
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "labels by rules: micro F1 of 14, uncertain as positive" in page
+    assert "rule-based, not CheXbert" in page
     assert page.count('src="data:image/') >= 3
     assert "http://" not in page.replace("http://www.w3.org", "")
 

@@ -18,6 +18,7 @@ from r2gengpt.data.images import load_image
 from r2gengpt.errors import InputError
 from r2gengpt.evaluation.differences import Span, word_differences
 from r2gengpt.generation.prediction import Prediction
+from r2gengpt.metrics.labels.family import TITLES
 from r2gengpt.metrics.records import Score, Scores
 
 LABELS = {
@@ -34,6 +35,8 @@ LABELS = {
     "texts_shuffled": "the model's texts shuffled",
     "nearest_image": "report of the nearest training image",
     "images_shuffled": "the model with images shuffled",
+    "clinical": "clinical labels",
+    **TITLES,
 }
 """Name in scores.json → what the page calls it."""
 CARD_METRICS = ("rouge_l", "cider", "bleu_1")
