@@ -162,7 +162,7 @@ def test_a_prediction_of_ten_megabytes_is_scored(
     long = tmp_path / "long.csv"
     long.write_text(f'id,prediction\na,"{"the lungs are clear . " * 480_000}"\nb,x\nc,x\n', encoding="utf-8")
     argv = ["--predictions", str(long), "--references", files["references"], "--bootstrap", "0", "--format", "json"]
-    assert run("score", argv) == 0
+    assert run("score", [*argv, "--meteor", "none"]) == 0
     assert json.loads(capsys.readouterr().out)["metrics"]["rouge_l"]["value"] > 0
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from r2gengpt.metrics.records import Scores
 
 PROTOCOL_NAMES = ("clean", "r2gen", "r2gengpt", "ptb", "raw")
+METEOR_NAMES = ("jar", "exact_stem", "none")
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class ConventionConfig:
     train: str | None = option(None, "annotation file whose train split gives baselines and the r2gen vocabulary")
     tokenizer: str | None = option(None, "protocol r2gengpt: the model's tokenizer.json, or the directory that has it")
     max_length: int | None = option(None, "protocol r2gengpt: tokens of a reference; None: by --dataset", low=1)
+    meteor: str = option(
+        "jar",
+        "jar: METEOR 1.5 by Java, which takes seconds to start; exact_stem: without synonyms and paraphrases",
+        choices=METEOR_NAMES,
+    )
     patient_of: str | None = option(
         None,
         "regular expression that finds the patient in a study's id (its first group, or all of it): patients are "
@@ -54,6 +60,12 @@ class ConventionConfig:
 
         length = self.max_length if self.max_length is not None else LENGTHS[self.dataset][0]
         return truncation(Path(self.tokenizer), length)
+
+    def choice(self) -> "Choice":
+        """What is measured."""
+        from r2gengpt.metrics.choice import choose
+
+        return choose(meteor=self.meteor)
 
     def train_reports(self) -> list[str] | None:
         """The reports of --train, where it is given."""
@@ -88,8 +100,8 @@ def main(argv: Sequence[str]) -> None:
     parser = Parser(
         prog="r2gengpt score",
         allow_abbrev=False,
-        description="Score generated reports against references: BLEU-1 to 4, ROUGE-L and CIDEr-D under a named "
-        "convention, with intervals, and beside them what programs reach that never look at an image.",
+        description="Score generated reports against references: BLEU-1 to 4, ROUGE-L, CIDEr-D and METEOR under a "
+        "named convention, with intervals, and beside them what programs reach that never look at an image.",
     )
     add_flags(parser, [ScoreConfig])
     config = make(ScoreConfig, given_values(parse(parser, argv), [ScoreConfig]))

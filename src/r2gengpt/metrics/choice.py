@@ -8,6 +8,8 @@ from r2gengpt.metrics.labels.family import LABELS, NOT_ASKED, NOT_INSTALLED
 from r2gengpt.metrics.labels.reading import is_available
 from r2gengpt.metrics.measure import FAMILIES
 
+METEORS = ("jar", "exact_stem", "none")
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -17,15 +19,30 @@ class Choice:
     not_available: Mapping[str, str]
 
 
-def choose(*, labels: bool = False) -> Choice:
+def choose(*, labels: bool = False, meteor: str = "none") -> Choice:
     """What can be measured here. One that needs something more is added here, or named with why not.
 
     Args:
         labels: clinical labels too; the first text takes seconds, because spaCy is imported.
+        meteor: one of `METEORS`: `jar` is METEOR 1.5 as pycocoevalcap runs it (Java, some seconds to start).
     """
-    families, missing = list(FAMILIES), {"meteor": "this version does not run the METEOR 1.5 jar"}
+    added, missing = _meteor(meteor)
+    families = [*FAMILIES, *added]
     if labels and is_available():
         families.append(LABELS)
     else:
         missing["clinical"] = NOT_INSTALLED if labels else NOT_ASKED
     return Choice(tuple(families), missing)
+
+
+def _meteor(kind: str) -> tuple[tuple[Family, ...], dict[str, str]]:
+    """The family of METEOR, or why there is none."""
+    if kind == "none":
+        return (), {"meteor": "not asked for (r2gengpt score --meteor jar)"}
+    from r2gengpt.metrics import meteor_jar
+    from r2gengpt.metrics.meteor import meteor_family
+
+    place = meteor_jar.find()
+    if isinstance(place, str):
+        return (), {"meteor": place}
+    return (meteor_family("meteor", lambda pairs: meteor_jar.shared(place).rows(pairs)),), {}
