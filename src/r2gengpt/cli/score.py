@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from r2gengpt.metrics.records import Scores
 
 PROTOCOL_NAMES = ("clean", "r2gen", "r2gengpt", "ptb", "raw")
-METEOR_NAMES = ("jar", "exact_stem", "none")
+METEOR_NAMES = ("jar", "none")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ConventionConfig:
     max_length: int | None = option(None, "protocol r2gengpt: tokens of a reference; None: by --dataset", low=1)
     meteor: str = option(
         "jar",
-        "jar: METEOR 1.5 by Java, which takes seconds to start; exact_stem: without synonyms and paraphrases",
+        "jar: METEOR 1.5 by Java (the extra metrics), which takes seconds to start",
         choices=METEOR_NAMES,
     )
     patient_of: str | None = option(
@@ -61,12 +61,6 @@ class ConventionConfig:
         length = self.max_length if self.max_length is not None else LENGTHS[self.dataset][0]
         return truncation(Path(self.tokenizer), length)
 
-    def choice(self) -> "Choice":
-        """What is measured."""
-        from r2gengpt.metrics.choice import choose
-
-        return choose(meteor=self.meteor)
-
     def train_reports(self) -> list[str] | None:
         """The reports of --train, where it is given."""
         from r2gengpt.evaluation.predictions import read_train_reports
@@ -79,7 +73,7 @@ class ConventionConfig:
 
         if self.labels:
             import_spacy_alone()
-        return choose(labels=self.labels)
+        return choose(labels=self.labels, meteor=self.meteor)
 
     def patients(self, studies: Sequence[str], named: Mapping[str, str]) -> Mapping[str, str]:
         """Study id → patient: by --patient_of, or those that the file names."""

@@ -8,7 +8,7 @@ from r2gengpt.metrics.labels.family import LABELS, NOT_ASKED, NOT_INSTALLED
 from r2gengpt.metrics.labels.reading import is_available
 from r2gengpt.metrics.measure import FAMILIES
 
-METEORS = ("jar", "exact_stem", "none")
+METEORS = ("jar", "none")
 
 
 @dataclass(frozen=True)
