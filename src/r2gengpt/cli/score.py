@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from r2gengpt.metrics.records import Scores
 
 PROTOCOL_NAMES = ("clean", "r2gen", "r2gengpt", "ptb", "raw")
-METEOR_NAMES = ("jar", "none")
+METEOR_NAMES = ("jar", "exact_stem", "none")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ConventionConfig:
     max_length: int | None = option(None, "protocol r2gengpt: tokens of a reference; None: by --dataset", low=1)
     meteor: str = option(
         "jar",
-        "jar: METEOR 1.5 by Java (the extra metrics), which takes seconds to start",
+        "jar: METEOR 1.5 by Java, which takes seconds to start; exact_stem: a part of it without Java (extra metrics)",
         choices=METEOR_NAMES,
     )
     patient_of: str | None = option(

@@ -8,7 +8,7 @@ from r2gengpt.metrics.labels.family import LABELS, NOT_ASKED, NOT_INSTALLED
 from r2gengpt.metrics.labels.reading import is_available
 from r2gengpt.metrics.measure import FAMILIES
 
-METEORS = ("jar", "none")
+METEORS = ("jar", "exact_stem", "none")
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ def choose(*, labels: bool = False, meteor: str = "none") -> Choice:
 
     Args:
         labels: clinical labels too; the first text takes seconds, because spaCy is imported.
-        meteor: one of `METEORS`: `jar` is METEOR 1.5 as pycocoevalcap runs it (Java, some seconds to start).
+        meteor: one of `METEORS`: `jar` is METEOR 1.5 as pycocoevalcap runs it (Java, some seconds to start), exact_stem
+            a metric without Java, synonyms and paraphrases under its own name.
     """
     added, missing = _meteor(meteor)
     families = [*FAMILIES, *added]
@@ -39,6 +40,11 @@ def _meteor(kind: str) -> tuple[tuple[Family, ...], dict[str, str]]:
     """The family of METEOR, or why there is none."""
     if kind == "none":
         return (), {"meteor": "not asked for (r2gengpt score --meteor jar)"}
+    if kind == "exact_stem":
+        from r2gengpt.metrics.meteor_python import NAME, exact_stem_family
+
+        family, missing = exact_stem_family(), {"meteor": "not asked for (--meteor jar)"}
+        return ((), {**missing, NAME: family}) if isinstance(family, str) else ((family,), missing)
     from r2gengpt.metrics import meteor_jar
     from r2gengpt.metrics.meteor import meteor_family
 
