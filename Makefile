@@ -30,12 +30,9 @@ check: $(READY)
 drills: $(READY)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m drill
 
-# all but benchmarks/memory.py, which needs 12 GB of disk and most of an hour
+# a table, and build/bench/bench.json; `make bench BENCH=--quick` takes minutes, the whole an hour or more
 bench: $(READY)
-	mkdir -p build/bench
-	for file in $(filter-out benchmarks/memory.py,$(wildcard benchmarks/*.py)); do \
-	  echo "$$file" >&2; HF_HUB_OFFLINE=1 $(BIN)/python "$$file" > "build/bench/$$(basename "$$file" .py).json" || exit 1; \
-	done
+	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/bench.py $(BENCH)
 
 clean:
 	rm -rf $(VENV) build

@@ -11,25 +11,15 @@ Run: python benchmarks/memory.py > memory.json
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
+from checkpoints import FORMS, add_size_flags, prepare, run_python
 from training import versions
-from transformers import (
-    AutoModel,
-    AutoModelForCausalLM,
-    PreTrainedTokenizerFast,
-    StableLmConfig,
-    SwinConfig,
-    ViTImageProcessorPil,
-)
 
 from r2gengpt.build import build_model
 from r2gengpt.build.plan import plan
@@ -37,87 +27,11 @@ from r2gengpt.cli.console import return_large_blocks
 from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
 from r2gengpt.data.loading import Example, prompt_batch, training_batch
 from r2gengpt.generation.decode import predict
-from r2gengpt.testing import noise_image, tiny_tokenizer
+from r2gengpt.testing import noise_image
 from r2gengpt.training.module import checkpoint_layers
 
-FORMS = {
-    "bfloat16": [],
-    "int8": ["--quantization", "int8"],
-    "nf4": ["--quantization", "nf4"],
-    "nf4 double": ["--quantization", "nf4", "--double_quant", "True"],
-}
-"""Kind of weights, as the plan names it → flags of `r2gengpt quantize`; none for the one written first."""
 TASKS = ("report", "step", "step, checkpointing")
 REPORT = "The heart is normal in size. The lungs are clear. No pleural effusion or pneumothorax is seen. " * 8
-
-
-def stablelm_config(options: argparse.Namespace, words: Any) -> StableLmConfig:
-    return StableLmConfig(
-        vocab_size=50304,
-        hidden_size=options.hidden_size,
-        intermediate_size=options.intermediate_size,
-        num_hidden_layers=options.layers,
-        num_attention_heads=options.heads,
-        num_key_value_heads=options.heads,
-        max_position_embeddings=4096,
-        bos_token_id=words.eos_token_id,
-        eos_token_id=words.eos_token_id,
-        rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25},
-    )
-
-
-def tokenizer() -> Any:
-    """The real GPT-NeoX tokenizer where R2GENGPT_SHARED has it, else a tiny one."""
-    file = Path(os.environ.get("R2GENGPT_SHARED", "")) / "tokenizers" / "gpt_neox_20b" / "tokenizer.json"
-    if not file.is_file():
-        return tiny_tokenizer()
-    end = "<|endoftext|>"
-    return PreTrainedTokenizerFast(tokenizer_file=str(file), bos_token=end, eos_token=end)
-
-
-def grouped(shapes: dict[str, torch.Size]) -> Iterator[list[str]]:
-    """Names that belong into one file: a layer's, or a tensor outside the layers."""
-    groups: dict[str, list[str]] = {}
-    for name in shapes:
-        key = ".".join(name.split(".")[:3]) if ".layers." in name else name
-        groups.setdefault(key, []).append(name)
-    yield from groups.values()
-
-
-def write_random(config: Any, words: Any, directory: Path) -> None:
-    """A checkpoint in bfloat16, one layer in memory at a time: matrices normal (0.02), norms one, biases zero."""
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    directory.mkdir(parents=True)
-    weight_map: dict[str, str] = {}
-    for number, names in enumerate(grouped(shapes)):
-        file = f"model-{number:05}.safetensors"
-        tensors = {}
-        for name in names:
-            tensor = torch.empty(shapes[name], dtype=torch.bfloat16)
-            constant = 0.0 if name.endswith("bias") else 1.0
-            tensors[name] = tensor.normal_(std=0.02) if tensor.ndim > 1 else tensor.fill_(constant)
-        safetensors.torch.save_file(tensors, directory / file, metadata={"format": "pt"})
-        weight_map |= dict.fromkeys(names, file)
-    size = sum(2 * shape.numel() for shape in shapes.values())
-    index = {"metadata": {"total_size": size}, "weight_map": weight_map}
-    (directory / "model.safetensors.index.json").write_text(json.dumps(index))
-    model.config.save_pretrained(directory)
-    words.save_pretrained(directory)
-
-
-def write_vision(options: argparse.Namespace, directory: Path) -> None:
-    width = options.vision_width
-    config = SwinConfig(
-        embed_dim=width,
-        depths=[2, 2, options.vision_depth, 2],
-        num_heads=[width // 32 * 2**stage for stage in range(4)],
-        image_size=224,
-        window_size=7,
-    )
-    AutoModel.from_config(config).save_pretrained(directory)
-    ViTImageProcessorPil(size={"height": 224, "width": 224}).save_pretrained(directory)
 
 
 def peak_mb() -> float:
@@ -187,41 +101,14 @@ def planned_mb(options: argparse.Namespace, form: str, task: str) -> float:
     return round((planned.process + (mode.generation if task == "report" else mode.training)) / 1e6, 1)
 
 
-def prepare(options: argparse.Namespace) -> None:
-    """Write what is not there yet below the directory."""
-    words = tokenizer()
-    if not (options.directory / "vision").is_dir():
-        write_vision(options, options.directory / "vision")
-    if not (options.directory / "bfloat16").is_dir():
-        write_random(stablelm_config(options, words), words, options.directory / "bfloat16")
-    for form in options.forms:
-        output = options.directory / form.replace(" ", "-")
-        if not output.is_dir():
-            words = ["--lm_model", str(options.directory / "bfloat16"), *FORMS[form], "--output", str(output)]
-            run_python(["-c", "from r2gengpt.cli import main; main()", "quantize", *words])
-
-
-def run_python(words: list[str]) -> str:
-    return subprocess.run([sys.executable, *words], check=True, stdout=subprocess.PIPE, text=True).stdout
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in (
-        ("hidden_size", 2560),
-        ("intermediate_size", 6912),
-        ("layers", 32),
-        ("heads", 32),
-        ("vision_width", 128),
-        ("vision_depth", 18),
-    ):
-        parser.add_argument(f"--{name}", type=int, default=value, help=f"size of the random model ({value})")
+    add_size_flags(parser)
     parser.add_argument("--tokens", type=int, default=100, help="tokens of the report (100)")
     parser.add_argument("--max_length", type=int, default=60, help="report tokens learnt in a training step (60)")
     parser.add_argument("--forms", nargs="+", default=list(FORMS), choices=list(FORMS), help="kinds of weights (all)")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS, help="what is done (all)")
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"), help="arithmetic (bfloat16)")
-    parser.add_argument("--directory", type=Path, help="where checkpoints are kept (default: a temporary one)")
     parser.add_argument("--form", help=argparse.SUPPRESS)
     parser.add_argument("--task", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -230,7 +117,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as scratch:
         options.directory = options.directory or Path(scratch)
-        prepare(options)
+        prepare(options, options.forms)
         results = {}
         for form, task in ((form, task) for task in options.tasks for form in options.forms):
             words = [*sys.argv[1:], "--directory", str(options.directory), "--form", form, "--task", task]

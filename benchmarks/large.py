@@ -1,0 +1,127 @@
+"""Seconds a report of a language model of real size, by kind of weights: the engine against `generate` and the limit.
+
+The default is StableLM-3B-4E1T's architecture with random weights. Each kind runs in a process of its own, on the
+same prompts; only what is named in --generate is run by transformers' `generate` too. The limit of a token is the time
+to read all weights once, at the rate at which this process sums a gigabyte with the same threads. `w8a8` and `float32`
+are made of the bfloat16 checkpoint. Times of a report are from its prompt to its last token. Prints JSON.
+Run: python benchmarks/large.py > large.json
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from checkpoints import FORMS, add_size_flags, prepare, run_python
+from generation import PROMPT, by_engine, by_generate, prompts_for
+from training import versions
+
+from r2gengpt.build import build_model, place
+from r2gengpt.config import ModelConfig
+from r2gengpt.model.int8 import Int8Linear
+
+KINDS = {**{form: form for form in FORMS}, "float32": "bfloat16", "w8a8": "bfloat16"}
+"""Kind of weights → the checkpoint that it is made of."""
+
+
+def load(options: argparse.Namespace, kind: str) -> Any:
+    """The language model alone, loaded and placed as the program does it."""
+    config = ModelConfig(
+        lm_model=str(options.directory / KINDS[kind].replace(" ", "-")),
+        vision_model=str(options.directory / "vision"),
+        dtype="bfloat16" if kind == "bfloat16" else "float32",
+        quantization=kind if kind == "w8a8" else "auto",
+    )
+    model = build_model(config, precision="32-true").model.eval()
+    place(model, "cpu", config.quantization)
+    return model.language_model
+
+
+def read_rate() -> float:
+    """Bytes a second at which a gigabyte is summed."""
+    block = torch.ones(1 << 28)
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        block.sum()
+        best = min(best, time.perf_counter() - start)
+    return block.nbytes / best
+
+
+def weight_bytes(model: Any) -> int:
+    """Bytes that a token reads: all weights but the embedding table, of which it takes a row."""
+    table = model.get_input_embeddings().weight
+    packed = [module for module in model.modules() if isinstance(module, Int8Linear)]
+    return sum(part.nbytes for part in model.parameters() if part is not table) + sum(
+        layer.in_features * layer.out_features for layer in packed
+    )
+
+
+def seconds(run: Any, *words: Any) -> tuple[float, list[list[int]]]:
+    start = time.perf_counter()
+    wrote = run(*words)
+    return time.perf_counter() - start, wrote
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """One kind of weights in this process."""
+    torch.set_num_threads(options.threads)
+    rate = read_rate()
+    model = load(options, options.kind)
+    limit = rate / weight_bytes(model)
+    results: dict[str, Any] = {
+        "read_gb_per_second": round(rate / 1e9, 1),
+        "weights_gb": round(weight_bytes(model) / 1e9, 2),
+        "limit_passes_per_second": round(limit, 2),
+    }
+    sides = {"fast": by_engine, **({"hf": by_generate} if options.kind in options.generate else {})}
+    for studies, beams in ((studies, beams) for studies in options.studies for beams in options.beams):
+        prompts = prompts_for(model, studies).to(model.dtype)
+        found: dict[str, Any] = {}
+        wrote = {}
+        for side, run in sides.items():
+            seconds(run, model, prompts, beams, 2)
+            first, _ = seconds(run, model, prompts, beams, 1)
+            whole, wrote[side] = seconds(run, model, prompts, beams, options.tokens)
+            passes = (options.tokens - 1) / (whole - first)
+            found[f"{side}_seconds"] = round(whole, 2)
+            found[f"{side}_passes_per_second"] = round(passes, 2)
+            found[f"{side}_share_of_limit"] = round(passes / limit, 3)
+        if "hf" in wrote:
+            found["ratio"] = round(found["hf_seconds"] / found["fast_seconds"], 2)
+            found["identical"] = wrote["hf"] == wrote["fast"]
+        results[f"studies_{studies}_beams_{beams}"] = found
+        print(options.kind, studies, beams, found, file=sys.stderr)
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_size_flags(parser)
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS), help="of weights (all)")
+    parser.add_argument("--generate", nargs="*", default=["bfloat16", "int8"], choices=list(KINDS), help="also by it")
+    parser.add_argument("--tokens", type=int, default=100, help="tokens of a report (100)")
+    parser.add_argument("--studies", type=int, nargs="+", default=[1, 8], help="studies at once (1 8)")
+    parser.add_argument("--beams", type=int, nargs="+", default=[1, 3], help="beams (1 3)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the processor (all)")
+    parser.add_argument("--kind", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.kind:
+        print(json.dumps(measure(options)))
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        options.directory = options.directory or Path(scratch)
+        prepare(options, [form for form in FORMS if form in {KINDS[kind] for kind in options.kinds}])
+        words = [*sys.argv[1:], "--directory", str(options.directory)]
+        results = {kind: json.loads(run_python([__file__, *words, "--kind", kind])) for kind in options.kinds}
+    shown = {**vars(options), "directory": None, "prompt_tokens": PROMPT, "cpus": os.cpu_count()}
+    print(json.dumps({"benchmark": "large", "setting": shown, "versions": versions(), "results": results}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
