@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from r2gengpt.metrics.records import Scores
 
 PROTOCOL_NAMES = ("clean", "r2gen", "r2gengpt", "ptb", "raw")
+CLINICAL_NAMES = ("bertscore", "radeval_bertscore", "radgraph", "green", "ratescore", "f1chexbert")
 METEOR_NAMES = ("jar", "exact_stem", "none")
 
 
@@ -45,12 +46,18 @@ class ConventionConfig:
         "resampled then; None: the patient or subject_id that the references' file names, if any",
     )
     labels: bool = option(False, "clinical labels by rules too (the extra labels): takes seconds, to import spaCy")
+    clinical: tuple[str, ...] = option(
+        (), f"metrics by models through RadEval (the extra clinical), of {', '.join(CLINICAL_NAMES)}"
+    )
     bootstrap: int = option(1000, "resamples for the 95 % intervals; 0: none", low=0, high=100_000)
     seed: int = option(0, "seed of the resamples and of the random baselines", low=0)
     format: str = option("text", "output", choices=("text", "json"))
 
     def __post_init__(self) -> None:
         check_fields(self)
+        for name in self.clinical:
+            if name not in CLINICAL_NAMES:
+                raise InputError(f"--clinical {name}: choose from {', '.join(CLINICAL_NAMES)}")
 
     def truncation(self) -> "tuple[Edit | None, str]":
         """How the protocol r2gengpt cuts references, where --tokenizer says with which tokenizer, and its name."""
@@ -73,7 +80,7 @@ class ConventionConfig:
 
         if self.labels:
             import_spacy_alone()
-        return choose(labels=self.labels, meteor=self.meteor)
+        return choose(labels=self.labels, meteor=self.meteor, clinical=self.clinical)
 
     def patients(self, studies: Sequence[str], named: Mapping[str, str]) -> Mapping[str, str]:
         """Study id → patient: by --patient_of, or those that the file names."""

@@ -1,6 +1,6 @@
 """Which families of metrics a score has, and why others are missing. Measures nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from r2gengpt.metrics.families import Family
@@ -19,16 +19,24 @@ class Choice:
     not_available: Mapping[str, str]
 
 
-def choose(*, labels: bool = False, meteor: str = "none") -> Choice:
+def choose(*, labels: bool = False, meteor: str = "none", clinical: Sequence[str] = ()) -> Choice:
     """What can be measured here. One that needs something more is added here, or named with why not.
 
     Args:
         labels: clinical labels too; the first text takes seconds, because spaCy is imported.
         meteor: one of `METEORS`: `jar` is METEOR 1.5 as pycocoevalcap runs it (Java, some seconds to start), exact_stem
             a metric without Java, synonyms and paraphrases under its own name.
+        clinical: of `clinical_models.NAMES`, each of which loads a model at the first text.
     """
     added, missing = _meteor(meteor)
     families = [*FAMILIES, *added]
+    for name in clinical:
+        from r2gengpt.metrics.clinical_models import clinical_family
+
+        if isinstance(family := clinical_family(name), str):
+            missing[name] = family
+        else:
+            families.append(family)
     if labels and is_available():
         families.append(LABELS)
     else:

@@ -1,0 +1,114 @@
+"""Metrics by models through RadEval: a stand-in of its interface, and words where it is missing."""
+
+import sys
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from r2gengpt.cli import run
+from r2gengpt.cli.score import CLINICAL_NAMES
+from r2gengpt.errors import InputError, RunError
+from r2gengpt.metrics import clinical_models
+from r2gengpt.metrics.choice import choose
+from r2gengpt.metrics.clinical_models import CHEXBERT, NAMES, clinical_family
+from r2gengpt.metrics.measure import measure, metric_names
+from r2gengpt.metrics.protocols import PROTOCOLS
+from r2gengpt.metrics.score import Scores, score
+
+TARGETS = [f"label {i}" for i in range(9)] + ["Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Effusion"]
+CALLS: list[tuple[str, list[str], list[str]]] = []
+
+
+class Labeler:
+    """Finds a label where its name occurs."""
+
+    TOP5, TARGET_NAMES = TARGETS[-5:], TARGETS
+
+    def get_labels(self, reports: list[str]) -> list[list[int]]:
+        return [[int(label in report) for label in TARGETS] for report in reports]
+
+
+class RadEval:
+    """What RadEval 2.2 offers of it: one metric, lists for each study."""
+
+    def __init__(self, metrics: list[str], per_sample: bool, show_progress: bool) -> None:
+        assert per_sample
+        assert not show_progress
+        self.name = metrics[0]
+        if self.name == "green":
+            raise OSError("no weights in the cache\nand a long story")
+        self.f1chexbert_scorer = Labeler()
+
+    def __call__(self, refs: list[str], hyps: list[str]) -> dict[str, Any]:
+        CALLS.append((self.name, refs, hyps))
+        each = [float(one == other) for one, other in zip(refs, hyps, strict=True)]
+        return dict.fromkeys(clinical_models.MEANS[self.name], each)
+
+
+@pytest.fixture
+def radeval(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    module = types.ModuleType("radeval")
+    module.RadEval = RadEval  # type: ignore[attr-defined]
+    module.__spec__ = types.SimpleNamespace(name="radeval")  # type: ignore[assignment]
+    monkeypatch.setitem(sys.modules, "radeval", module)
+    clinical_models._evaluator.cache_clear()
+    CALLS.clear()
+    yield
+    clinical_models._evaluator.cache_clear()
+
+
+def scored(*names: str) -> Scores:
+    written = {"1": "Edema.", "2": "Fracture", "3": "Edema."}
+    wanted = {"1": ["Edema."], "2": ["Edema."], "3": ["Edema."]}
+    return score(written, wanted, PROTOCOLS["clean"], choice=choose(clinical=names), resamples=50)
+
+
+@pytest.mark.usefixtures("radeval")
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("green", CHEXBERT)])
+def test_scores_are_means_of_the_studies_with_intervals_on_texts_as_they_were_written(name: str) -> None:
+    scores = scored(name)
+    for key in clinical_models.MEANS[name]:
+        assert scores.metrics[key].value == pytest.approx(2 / 3)
+        assert scores.metrics[key].ci95 is not None
+    assert CALLS[0] == (name, ["Edema.", "Edema."], ["Edema.", "Fracture"])
+
+
+@pytest.mark.usefixtures("radeval")
+def test_chexbert_f1_is_of_counts_over_all_studies() -> None:
+    texts = ["label 0 Edema", "label 0", "Edema Atelectasis", ""]
+    wanted = [["label 0 Edema"], ["label 1"], ["Edema"], ["Edema"]]
+    family = clinical_family(CHEXBERT)
+    assert not isinstance(family, str)
+    found = family.scores(measure(texts, wanted, (family,)).sum(axis=0), np.array([4.0]))
+    edema, label_0 = 2 * 2 / (2 * 2 + 1), 2 / 3
+    micro_5, micro = 2 * 2 / (2 * 2 + 2), 2 * 3 / (2 * 3 + 4)
+    np.testing.assert_allclose(found, [micro, (edema + label_0) / 14, micro_5, edema / 5])
+
+
+@pytest.mark.usefixtures("radeval")
+def test_weights_that_cannot_be_loaded_are_named_in_one_line() -> None:
+    with pytest.raises(RunError, match=r"--clinical green: RadEval cannot load it: no weights in the cache$"):
+        scored("green")
+
+
+@pytest.mark.usefixtures("radeval")
+def test_several_references_of_a_study_are_refused() -> None:
+    with pytest.raises(InputError, match="--clinical ratescore: takes one reference a study, one has 2"):
+        score({"1": "a"}, {"1": ["a", "b"]}, PROTOCOLS["raw"], choice=choose(clinical=["ratescore"]))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_the_package_each_is_named_as_not_available(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clinical_models.importlib.util, "find_spec", lambda package: None)
+    chosen = choose(clinical=[name])
+    assert "the package RadEval is missing" in chosen.not_available[name]
+    assert name not in metric_names(chosen.families)
+
+
+def test_the_flag_offers_what_there_is_and_refuses_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert CLINICAL_NAMES == NAMES
+    assert run("score", ["--clinical", "bluert"]) == 2
+    assert "--clinical bluert: choose from bertscore, radeval_bertscore" in capsys.readouterr().err
