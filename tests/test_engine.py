@@ -1,6 +1,7 @@
 """The engine writes what transformers' `generate` writes, token for token, whatever the settings."""
 
 import copy
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -243,3 +244,34 @@ def test_another_architecture_goes_to_generate_and_that_is_said_once(
     assert told == ["language models of type gpt2 are decoded by transformers' generate"]
     with pytest.raises(InputError, match="--engine fast: language models of type gpt2 are decoded by hf only"):
         predict_studies(built, Evaluation(studies, (), "plain", decode(engine="fast"), batch_size=3))
+
+
+def test_studies_join_a_run_while_others_are_being_written_and_write_the_same() -> None:
+    model, prompts = random_model("stablelm", seed=3), prompts_of([5, 9, 7], 2)
+    rules = EngineRules(Rules(end=17, repetition_penalty=1.3), 20, beams=2, length_penalty=1.0)
+
+    def arriving() -> Iterator[Prompt | None]:
+        for number, prompt in enumerate(prompts):
+            yield Prompt(number, prompt)
+            yield None
+            yield None
+
+    written = {one.tag: one.ids for one in Engine(model, rules, 3).run(arriving())}
+    assert [written[number] for number in range(3)] == by_engine(model, prompts, rules, slots=1)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_study_that_nobody_waits_for_leaves_and_the_others_write_the_same(beams: int) -> None:
+    model, prompts = random_model("llama", seed=3), prompts_of([5, 9, 7, 4], 2)
+    rules = EngineRules(Rules(end=17, min_new_tokens=8), 20, beams=beams)
+    asked: list[int] = []
+
+    def unwanted(tag: int) -> bool:
+        asked.append(tag)
+        return tag == 1 and asked.count(1) == 4
+
+    run = Engine(model, rules, 3, unwanted=unwanted).run(iter([Prompt(n, p) for n, p in enumerate(prompts)]))
+    written = {one.tag: one.ids for one in run}
+    wanted = by_engine(model, prompts, rules, slots=4)
+    assert written == {number: wanted[number] for number in (0, 2, 3)}
+    assert asked.count(1) == 4

@@ -201,7 +201,7 @@ def use_engine(model: R2GenGPTForConditionalGeneration, decode: DecodeConfig) ->
 
 
 @torch.no_grad()
-def _prompts(
+def prompts_of(
     model: R2GenGPTForConditionalGeneration, batches: Iterable[Batch], decode: DecodeConfig, studies: list[Study]
 ) -> Iterator[Prompt]:
     """The prompts of the batches one by one, each batch's images read by the encoder together; `studies` is filled."""
@@ -216,7 +216,8 @@ def _prompts(
             yield Prompt(number, embeds[row][mask], decode.decode_seed + number)
 
 
-def _prediction(processor: R2GenGPTProcessor, study: Study, written: Written) -> Prediction:
+def prediction_of(processor: R2GenGPTProcessor, study: Study, written: Written) -> Prediction:
+    """A finished report as a record."""
     (text,) = processor.decode_reports(torch.tensor([written.ids]))
     finish = "stop" if written.ids[-1] == processor.end_token_id else "length"
     return Prediction(study[0], text, study[1], len(written.ids), written.logprob, finish)
@@ -238,10 +239,10 @@ def _predict_fast(
     studies: list[Study] = []
     waiting: dict[int, Written] = {}
     given = 0
-    for written in engine.run(_prompts(model, itertools.chain([first], batches), decode, studies)):
+    for written in engine.run(prompts_of(model, itertools.chain([first], batches), decode, studies)):
         waiting[written.tag] = written
         while given in waiting:
-            yield _prediction(processor, studies[given], waiting.pop(given))
+            yield prediction_of(processor, studies[given], waiting.pop(given))
             given += 1
 
 
@@ -292,9 +293,9 @@ def stream(
         show: Callable[[int, int], None] = lambda tag, token: streamer.put(torch.tensor([token]))  # noqa: E731
         engine = Engine(model.language_model, rules, 1, show, drafter)
         studies: list[Study] = []
-        (written,) = engine.run(_prompts(model, [batch], decode, studies))
+        (written,) = engine.run(prompts_of(model, [batch], decode, studies))
         streamer.end()
-        return _prediction(processor, studies[0], written)
+        return prediction_of(processor, studies[0], written)
     if decode.do_sample:
         torch.manual_seed(decode.decode_seed)
     (prediction,) = decode_batch(model, processor, batch.to(model.device), settings, streamer)

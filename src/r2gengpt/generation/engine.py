@@ -79,6 +79,7 @@ class Engine:
         slots: studies at once.
         on_tokens: called with (tag, token) as each is final; only without beams.
         drafter: guesses the next tokens, so that a pass may give several; only greedily and without beams.
+        unwanted: asked with each study's tag before each pass, whether nobody waits for it any more: it leaves then.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Engine:
         slots: int,
         on_tokens: Callable[[Any, int], None] | None = None,
         drafter: Drafter | None = None,
+        unwanted: Callable[[Any], bool] | None = None,
     ) -> None:
         assert drafter is None or (rules.beams == 1 and not rules.scores.do_sample)
         self.drafter = drafter
@@ -95,6 +97,7 @@ class Engine:
         self.rules = rules
         self.slots = slots
         self.on_tokens = on_tokens
+        self.unwanted = unwanted
         self.device = language_model.get_input_embeddings().weight.device
         self.config = language_model.config
         self.cache = TreeCache(slots)
@@ -108,16 +111,26 @@ class Engine:
         self.places = torch.zeros(slots, 0, dtype=torch.long, device=self.device)
 
     @torch.no_grad()
-    def run(self, prompts: Iterator[Prompt]) -> Iterator[Written]:
-        """Reports in the order in which they are finished; a prompt is asked for when a place is free."""
+    def run(self, prompts: Iterator[Prompt | None]) -> Iterator[Written]:
+        """Reports in the order in which they are finished; a prompt is asked for when a place is free.
+
+        None from `prompts` means: nobody just now, ask again after the next pass. It may come only while studies are
+        being written.
+        """
         more = True
         with tree_attention_on(self.language_model):
             while more or self.prompts:
+                self._let_go()
                 joining: list[Prompt] = []
                 while more and len(self.prompts) + len(joining) < self.slots:
-                    prompt = next(prompts, None)
-                    more = prompt is not None
-                    joining += [prompt] if prompt is not None else []
+                    try:
+                        prompt = next(prompts)
+                    except StopIteration:
+                        more = False
+                        break
+                    if prompt is None:
+                        break
+                    joining.append(prompt)
                 if joining:
                     logits = self._join(joining)
                     yield from self._advance(logits, len(self.prompts) - len(joining))
@@ -125,6 +138,12 @@ class Engine:
                     yield from self._hand_out(self._speculate(self.drafter), 0)
                 elif self.prompts:
                     yield from self._advance(self._forward(), 0)
+
+    def _let_go(self) -> None:
+        """Free the places of studies that nobody waits for."""
+        if self.unwanted is not None:
+            for slot in [s for s, prompt in enumerate(self.prompts) if self.unwanted(prompt.tag)][::-1]:
+                self._leave(slot)
 
     def _columns(self) -> Tensor:
         """Where each study's next tokens are kept: (S, K)."""
