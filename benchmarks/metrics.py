@@ -7,11 +7,14 @@ Run: python benchmarks/metrics.py [--repeats 3]
 import argparse
 import importlib.metadata
 import json
+import os
 import platform
 import random
+import shutil
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,7 @@ from r2gengpt.metrics.choice import Choice
 from r2gengpt.metrics.compare import compare as compare_systems
 from r2gengpt.metrics.measure import FAMILIES, measure, scores_of
 from r2gengpt.metrics.protocols import PROTOCOLS, bind
+from r2gengpt.metrics.ptb import ptb
 from r2gengpt.metrics.score import score
 
 SIZES = (590, 3858)
@@ -92,14 +96,42 @@ def compare(studies: int, repeats: int) -> dict[str, Any]:
         "with_4_baselines_and_1000_resamples_s": whole,
         "compare_1000_resamples_and_1000_swaps_by_patient_s": compared,
     }
+    tokenized, _ = best(lambda: [ptb(text) for text in (*hypotheses, *references)], repeats)
+    row |= {"ptb_s": tokenized, "ptb_words_a_second": round(2 * studies * row["words_a_report"] / tokenized)}
     if (theirs := coco_caption()) is not None:
-        seconds, expected = best(lambda: theirs(hypotheses, references), 1)
+        seconds, expected = best(lambda: theirs(hypotheses, references), repeats)
         row |= {
             "pycocoevalcap_s": seconds,
             "times_faster": seconds / ours,
             "largest_difference": float(np.abs(values - expected).max()),
         }
+        if shutil.which("java") is not None:
+            java, words = best(lambda: [coco_words(texts) for texts in (hypotheses, references)], repeats)
+            row |= {
+                "pycocoevalcap_with_its_tokenizer_s": seconds + java,
+                "times_faster_with_tokenizers": (seconds + java) / (ours + tokenized),
+                "texts_tokenized_differently": sum(
+                    ptb(text) != found
+                    for texts, several in zip((hypotheses, references), words, strict=True)
+                    for text, found in zip(texts, several, strict=True)
+                ),
+            }
     return row
+
+
+def coco_words(texts: list[str]) -> list[str]:
+    """Texts as pycocoevalcap's tokenizer makes them; its report on stderr is dropped."""
+    from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
+
+    kept = os.dup(2)
+    with Path(os.devnull).open("w") as nothing:
+        os.dup2(nothing.fileno(), 2)
+        try:
+            found = PTBTokenizer().tokenize({i: [{"caption": text}] for i, text in enumerate(texts)})
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+    return [found[i][0] for i in range(len(texts))]
 
 
 def main() -> None:

@@ -9,13 +9,14 @@ Differs: a line break of any kind is a blank here, where coco-caption loses step
 entered Unicode after version 6 are dropped there. The rules are in `ptb_lists` and `ptb_patterns`.
 """
 
+import functools
 import re
 from collections.abc import Iterator
 
 from r2gengpt.metrics.ptb_lists import ABBREVIATIONS, BEFORE_NUMBERS, CONTRACTIONS, NAMES, PUNCTUATION, SPELLINGS
 from r2gengpt.metrics.ptb_patterns import BLANKS, KEPT, rules
 
-_PLAIN = re.compile("([A-Za-z]{2,})(\\.?)(?=[ \n]|$)|([A-Za-z]{2,}),(?=[ \n]|$)")
+_PLAIN = re.compile("([A-Za-z]{2,})[.,]?")
 _NEVER_PLAIN = {*ABBREVIATIONS, *BEFORE_NUMBERS, *CONTRACTIONS, *(name.lower() for name in NAMES)}
 _BREAKS = re.compile("[\n\r\v\f\u2028\u2029]")
 _DOTS_OR_DASHES = re.compile("-{2,4}|\\.[ \u00a0.]*")
@@ -39,16 +40,27 @@ def words(text: str) -> Iterator[str]:
     text = _BREAKS.sub(" ", text)
     place = 0
     while place < len(text):
-        if text[place] == " ":
-            place += 1
-        elif (plain := _PLAIN.match(text, place)) and (word := (plain[1] or plain[3]).lower()) not in _NEVER_PLAIN:
+        end = text.find(" ", place)
+        end = len(text) if end < 0 else end
+        if (word := _plain(text[place:end])) is not None:
             yield word
-            place = plain.end()
+            place = end + 1
+        elif end == place or (end == place + 1 and text[place] in ".," and text[end + 1 : end + 2].isalpha()):
+            place = end + 1
         elif blanks := BLANKS.match(text, place):
             place = blanks.end()
         else:
             place, found = _next(text, place)
             yield from found
+
+
+@functools.lru_cache(maxsize=1 << 15)
+def _plain(piece: str) -> str | None:
+    """The word of a piece between blanks that no neighbour can change, with at most a full stop or comma; else None."""
+    if (found := _PLAIN.fullmatch(piece)) is None:
+        return None
+    word = found[1].lower()
+    return None if word in _NEVER_PLAIN else word
 
 
 def _next(text: str, place: int) -> tuple[int, list[str]]:
