@@ -22,8 +22,9 @@ COMMANDS = {
     "r2gengpt --help": [*PROGRAM, "--help"],
     "r2gengpt train --help": [*PROGRAM, "train", "--help"],
     "r2gengpt score --help": [*PROGRAM, "score", "--help"],
-    "r2gengpt score, 10 studies": [*PROGRAM, "score", "--predictions", "FILE"],
-    "r2gengpt compare, 10 studies": [*PROGRAM, "compare", "FILE", "FILE"],
+    "r2gengpt score, 10 studies": [*PROGRAM, "score", "--predictions", "FILE", "--meteor", "none"],
+    "r2gengpt score with METEOR, 10 studies": [*PROGRAM, "score", "--predictions", "FILE"],
+    "r2gengpt compare, 10 studies": [*PROGRAM, "compare", "FILE", "FILE", "--meteor", "none"],
 }
 """Name → command; FILE stands for predictions that are made here."""
 
