@@ -1,9 +1,10 @@
 """METEOR's alignment of two word lists by exact words and stems, in pure Python. No synonyms, no paraphrases, no score.
 
-The search is the METEOR 1.5 jar's, as its answers show it: from left to right through the reference, 40 partial
-alignments are kept, ordered by matched words, then chunks, then distance. Only exact matches count as matched words
-there: a weight of 1/2 for a stem is cut off to a whole number. A stem is taken nevertheless where it makes no further
-chunk, and always where neither of its words has another match. Source: Denkowski and Lavie 2014, section 2; the jar.
+The search is the METEOR 1.5 jar's (LGPL), read from its disassembled classes and checked on its answers: from left to
+right through the reference, 40 partial alignments are kept, ordered by matched words, then chunks, then distance.
+Only exact matches count as matched words there: a weight of 1/2 for a stem is cut off to a whole number. A stem is
+taken nevertheless where it makes no further chunk, and always where neither of its words has another match. Source:
+Denkowski and Lavie 2014, section 2; the jar.
 """
 
 from collections.abc import Collection, Iterator, Sequence

@@ -1,9 +1,10 @@
 """Penn Treebank words as coco-caption finds them, without Java. No sentence splitting, no cleaning, no metric.
 
 Equal to CoreNLP 3.4.1's `PTBTokenizer -preserveLines -lowerCase` followed by coco-caption's removal of punctuation
-(`pycocoevalcap/tokenizer/ptbtokenizer.py`). Written from the outputs of that program, not from its source; the tests
-compare both. Two consequences of coco-caption's order of steps are kept: brackets stay as the words "-lrb-", "-rrb-"
-(lowered before they are looked up), and a phone number or fraction with blanks is one word with no-break spaces.
+(`pycocoevalcap/tokenizer/ptbtokenizer.py`). Its source was not open while this was written: patterns come from trying
+that program, some (phone numbers, addresses, elisions) first from memory of its lexer (GPL). The tests compare both.
+Two consequences of coco-caption's order of steps are kept: brackets stay as the words "-lrb-", "-rrb-" (lowered
+before they are looked up), and a phone number or fraction with blanks is one word with no-break spaces.
 
 Differs: a line break of any kind is a blank here, where coco-caption loses step with its lines; scripts whose letters
 entered Unicode after version 6 are dropped there. The rules are in `ptb_lists` and `ptb_patterns`.

@@ -1,4 +1,4 @@
-"""What a token of the Penn Treebank tokenizer can look like: patterns, found by trying. No code that runs them.
+"""What a token of the Penn Treebank tokenizer can look like: patterns (see `ptb` for where from). No code.
 
 A pattern with a group means: the group is the token, the rest must follow it; all of it counts when the longest match
 is chosen. `_LETTER` and the marks follow Unicode 6 in Latin, Greek, Cyrillic, Hebrew and CJK. Repetitions that could
