@@ -22,14 +22,19 @@ KERNELS = [int8._FbgemmKernel, int8._OnednnKernel]
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("bias", [False, True])
-def test_a_layer_is_within_two_percent_of_the_whole_one_in_every_row(kernel: type, bias: bool) -> None:
+def test_only_the_weights_lose_digits(kernel: type, bias: bool) -> None:
     torch.manual_seed(0)
     whole = nn.Linear(96, 64, bias=bias)
     rows = torch.randn(3, 5, 96) * 10.0 ** torch.arange(-2, 3)[:, None]  # rows of very different size
-    wanted, found = whole(rows), Int8Linear(whole.weight, whole.bias, kernel)(rows)
+    rows[:, :, 7] *= 30  # a feature that outgrows the others, as language models have them
+    scale = int8.row_scales(whole.weight.detach())[:, None]
+    wanted = nn.functional.linear(rows, (whole.weight / scale).round() * scale, whole.bias)
+    found = Int8Linear(whole.weight, whole.bias, kernel)(rows)
     assert found.shape == wanted.shape
-    # 7 bits of input and 8 of weight: each product is off by up to 1 part in 127, the sum of 96 by far less
-    assert ((found - wanted).norm(dim=-1) / wanted.norm(dim=-1)).max() < 0.03
+    # two times 7 bits of input: each one is off by up to 1 part in 2 * 126 * 63
+    assert ((found - wanted).norm(dim=-1) / wanted.norm(dim=-1)).max() < 5e-4
+    exact = whole(rows)
+    assert ((found - exact).norm(dim=-1) / exact.norm(dim=-1)).max() < 0.02  # a weight by up to 1 in 254
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
