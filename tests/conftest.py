@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -44,6 +44,11 @@ class TinySet:
 
     annotation: Path
     base_dir: Path
+
+
+def without_logprobs(record: dict[str, Any]) -> dict[str, Any]:
+    """A record of predictions.jsonl without its log-probabilities, which differ in the last digits by the batch."""
+    return {**record, "logprob": 0, "sentences": [{**sentence, "logprob": 0} for sentence in record["sentences"]]}
 
 
 class Outcome(NamedTuple):

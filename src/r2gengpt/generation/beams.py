@@ -22,17 +22,17 @@ def take(tensor: Tensor, beams: Tensor) -> Tensor:
 class Beams:
     """The state of S studies with K beams each; T is the longest report.
 
-    `tokens` (S, K, T) and `total` (S, K) are the running beams and their summed scores, `logprob` (S, K) their summed
-    log-probability under the model alone; `done_*` are the best ended ones so far, scored by length; `ended` (S, K)
-    tells which of those are real; `open` (S,) whether a better one may still come.
+    `tokens` (S, K, T) and `total` (S, K) are the running beams and their summed scores, `logprobs` (S, K, T) the
+    log-probability of each token under the model alone; `done_*` are the best ended ones so far, scored by length;
+    `ended` (S, K) tells which of those are real; `open` (S,) whether a better one may still come.
     """
 
     tokens: Tensor
     total: Tensor
-    logprob: Tensor
+    logprobs: Tensor
     done_tokens: Tensor
     done_total: Tensor
-    done_logprob: Tensor
+    done_logprobs: Tensor
     done_length: Tensor
     ended: Tensor
     open: Tensor
@@ -46,10 +46,10 @@ class Beams:
         return cls(
             tokens=tokens,
             total=total,
-            logprob=torch.zeros(studies, beams, device=device),
+            logprobs=torch.zeros(studies, beams, longest, device=device),
             done_tokens=tokens.clone(),
             done_total=torch.full((studies, beams), LOW, device=device),
-            done_logprob=torch.zeros(studies, beams, device=device),
+            done_logprobs=torch.zeros(studies, beams, longest, device=device),
             done_length=torch.zeros(studies, beams, dtype=torch.long, device=device),
             ended=torch.zeros(studies, beams, dtype=torch.bool, device=device),
             open=torch.ones(studies, dtype=torch.bool, device=device),
@@ -114,16 +114,15 @@ class BeamRules:
         beams, vocabulary = scores.shape[1:]
         sums, places = self.choose((scores + state.total[:, :, None]).flatten(1), generators)
         origin, ids = places // vocabulary, places % vocabulary
-        tokens = take(state.tokens, origin)
-        tokens.scatter_(2, steps[:, None, None].expand(-1, 2 * beams, 1), ids[:, :, None])
-        own = logprobs.flatten(1).gather(1, places)
-        logprob = state.logprob.gather(1, origin) + own
+        here = steps[:, None, None].expand(-1, 2 * beams, 1)
+        tokens = take(state.tokens, origin).scatter_(2, here, ids[:, :, None])
+        own = take(state.logprobs, origin).scatter_(2, here, logprobs.flatten(1).gather(1, places)[:, :, None])
         hits = (ids == self.end) | (steps + 1 >= self.longest)[:, None]
 
         running = sums + hits * LOW
         best = running.topk(beams)[1]
-        after = self._update_ended(state, tokens, sums, logprob, hits, steps)
-        after.tokens, after.total, after.logprob = take(tokens, best), running.gather(1, best), logprob.gather(1, best)
+        after = self._update_ended(state, tokens, sums, own, hits, steps)
+        after.tokens, after.total, after.logprobs = take(tokens, best), running.gather(1, best), take(own, best)
         lengths = (steps + 1).float() if not self._looks_ahead else torch.full_like(after.total[:, 0], self.longest)
         hope = after.total[:, 0] / lengths**self.length_penalty
         worst = torch.where(after.ended, after.done_total.min(1, keepdim=True)[0], LOW)
@@ -138,7 +137,7 @@ class BeamRules:
         return self.early_stopping == "never" and self.length_penalty > 0.0
 
     def _update_ended(
-        self, state: Beams, tokens: Tensor, sums: Tensor, logprob: Tensor, hits: Tensor, steps: Tensor
+        self, state: Beams, tokens: Tensor, sums: Tensor, own: Tensor, hits: Tensor, steps: Tensor
     ) -> Beams:
         """The state with the K best of what had ended before and what ends now (only the first K candidates count)."""
         beams = state.total.shape[1]
@@ -157,10 +156,10 @@ class BeamRules:
         return Beams(
             tokens=state.tokens,
             total=state.total,
-            logprob=state.logprob,
+            logprobs=state.logprobs,
             done_tokens=keep(state.done_tokens, tokens),
             done_total=merged.gather(1, best),
-            done_logprob=keep(state.done_logprob, logprob),
+            done_logprobs=keep(state.done_logprobs, own),
             done_length=keep(state.done_length, lengths),
             ended=keep(state.ended, now),
             open=state.open,

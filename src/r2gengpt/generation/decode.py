@@ -18,6 +18,7 @@ from r2gengpt.errors import InputError
 from r2gengpt.generation.engine import Engine, EngineRules, Prompt, Written, unserved
 from r2gengpt.generation.prediction import Prediction
 from r2gengpt.generation.scores import Rules
+from r2gengpt.generation.sentences import report_sentences, report_text
 from r2gengpt.generation.settings import early_stopping, generation_config
 from r2gengpt.generation.speculate import Drafter
 from r2gengpt.model import R2GenGPTForConditionalGeneration, R2GenGPTProcessor
@@ -113,9 +114,9 @@ def token_logprobs(
 
 
 def counted_tokens(new: Tensor, end: int) -> Tensor:
-    """True up to and including the first end token of each row; (B, T) → (B, T), bool."""
+    """True up to and including the first end token of each row; (…, T) → (…, T), bool."""
     ended = (new == end).int()
-    return (ended.cumsum(1) - ended) == 0
+    return (ended.cumsum(-1) - ended) == 0
 
 
 @torch.no_grad()
@@ -129,32 +130,32 @@ def decode_batch(
     """Reports of one batch of prompts, in the batch's order."""
     check_fits(model, batch.input_ids.shape[1], settings.max_new_tokens)
     features = image_features(model, batch)
-    new = model.generate(
+    beams = settings.num_beams or 1
+    found = model.generate(
         batch.input_ids,
         view_mask=batch.view_mask,
         features=features,
         attention_mask=batch.attention_mask,
         generation_config=settings,
         streamer=streamer,
+        num_return_sequences=beams,
         synced_gpus=False,  # under fsdp the library would wait for processes that have no report left to write
     )
-    end = processor.end_token_id
-    kept = counted_tokens(new, end)
-    counts = kept.sum(1)
-    means = token_logprobs(model, batch, features, new, kept).sum(1) / counts
-    texts = processor.decode_reports(new)
-    stopped = ((new == end) & kept).any(1)
-    return [
-        Prediction(
-            id=batch.ids[row],
-            prediction=text,
-            reference=batch.references[row],
-            tokens=int(counts[row]),
-            logprob=float(means[row]),
-            finish="stop" if bool(stopped[row]) else "length",
+    found = found.view(len(batch.ids), beams, -1)  # a study's reports, best first
+    counted = counted_tokens(found, processor.end_token_id)
+    logprobs = token_logprobs(model, batch, features, found[:, 0], counted[:, 0])
+    lengths = counted.sum(2).tolist()
+    written = [
+        Written(
+            row,
+            rows[0][: lengths[row][0]],
+            logprobs[row, : lengths[row][0]].tolist(),
+            tuple(ids[:length] for ids, length in zip(rows, lengths[row], strict=True)) if beams > 1 else (),
         )
-        for row, text in enumerate(texts)
+        for row, rows in enumerate(found.tolist())
     ]
+    studies = list(zip(batch.ids, batch.references, strict=True))
+    return [prediction_of(processor, study, one) for study, one in zip(studies, written, strict=True)]
 
 
 def engine_rules(decode: DecodeConfig, end: int) -> EngineRules:
@@ -218,9 +219,15 @@ def prompts_of(
 
 def prediction_of(processor: R2GenGPTProcessor, study: Study, written: Written) -> Prediction:
     """A finished report as a record."""
-    (text,) = processor.decode_reports(torch.tensor([written.ids]))
-    finish = "stop" if written.ids[-1] == processor.end_token_id else "length"
-    return Prediction(study[0], text, study[1], len(written.ids), written.logprob, finish)
+    return Prediction(
+        id=study[0],
+        prediction=report_text(processor, written.ids),
+        reference=study[1],
+        tokens=len(written.ids),
+        logprob=sum(written.logprobs) / len(written.logprobs),
+        finish="stop" if written.ids[-1] == processor.end_token_id else "length",
+        sentences=report_sentences(processor, written.ids, written.logprobs, written.beams),
+    )
 
 
 def _predict_fast(

@@ -42,11 +42,15 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Written:
-    """A finished report: new token ids, the end token included if it was written, and their mean log-probability."""
+    """A finished report: new token ids, the end token included if it was written, and their log-probabilities.
+
+    `beams` are the ids of all reports that beam search ended with, this one first; empty without beams.
+    """
 
     tag: Any
     ids: list[int]
-    logprob: float
+    logprobs: list[float]
+    beams: tuple[list[int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -247,10 +251,11 @@ class Engine:
             ids = torch.cat([torch.multinomial(s, 1, generator=g) for s, g in zip(shares, generators, strict=True)])
         else:
             ids = scores.argmax(-1)
-        state.tokens[torch.arange(len(ids)), 0, steps] = ids
-        state.logprob[:, 0] += logits.gather(1, ids[:, None])[:, 0] - logits.logsumexp(-1)
+        rows = torch.arange(len(ids))
+        state.tokens[rows, 0, steps] = ids
+        state.logprobs[rows, 0, steps] = logits.gather(1, ids[:, None])[:, 0] - logits.logsumexp(-1)
         through = (ids == rules.end) | (steps + 1 >= self.rules.longest)
-        state.done_tokens, state.done_logprob, state.done_length = state.tokens, state.logprob, (steps + 1)[:, None]
+        state.done_tokens, state.done_logprobs, state.done_length = state.tokens, state.logprobs, (steps + 1)[:, None]
         self._show(self.prompts[-len(ids) :], ids[:, None].tolist())
         return state, ids[:, None], torch.zeros_like(ids)[:, None], through
 
@@ -276,14 +281,13 @@ class Engine:
         choice = chosen(self.rules.scores, logits, tokens, self.steps)
         gained = accepted_tokens(choice, drafts, end)
         counts = torch.tensor([len(row) for row in gained], device=self.device)
-        kept = torch.arange(queries, device=self.device) < counts[:, None]
         own = logits.gather(2, choice[:, :, None])[:, :, 0] - logits.logsumexp(-1)
-        state.logprob[:, 0] += own.masked_fill(~kept, 0.0).sum(1)
         for slot, (row, step) in enumerate(zip(gained, steps, strict=True)):
             state.tokens[slot, 0, step : step + len(row)] = choice[slot, : len(row)]
+            state.logprobs[slot, 0, step : step + len(row)] = own[slot, : len(row)]
         self.steps = self.steps + counts
         self.last = choice.gather(1, counts[:, None] - 1)
-        state.done_tokens, state.done_logprob, state.done_length = state.tokens, state.logprob, self.steps[:, None]
+        state.done_tokens, state.done_logprobs, state.done_length = state.tokens, state.logprobs, self.steps[:, None]
         drafter.learn(sum(map(len, gained)) - len(gained), len(gained))
         self._show(self.prompts, gained)
         return (self.last[:, 0] == end) | (self.steps >= longest)
@@ -317,9 +321,12 @@ class Engine:
         return after, ids, origin, through
 
     def _written(self, slot: int) -> Written:
-        length = int(self.state.done_length[slot, 0])
-        ids = self.state.done_tokens[slot, 0, :length].tolist()
-        return Written(self.prompts[slot].tag, ids, float(self.state.done_logprob[slot, 0]) / length)
+        state = self.state
+        lengths, real = state.done_length[slot].tolist(), state.ended[slot].tolist()
+        rows = [row[:length] for row, length in zip(state.done_tokens[slot].tolist(), lengths, strict=True)]
+        beams = [row for row, is_real in zip(rows, real, strict=True) if is_real] if self.rules.beams > 1 else []
+        logprobs = state.done_logprobs[slot, 0, : lengths[0]].tolist()
+        return Written(self.prompts[slot].tag, rows[0], logprobs, tuple(beams))
 
     def _leave(self, slot: int) -> None:
         """Free a place; the last study moves into it."""

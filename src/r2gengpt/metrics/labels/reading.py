@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from r2gengpt.metrics.labels import cues, phrases
 from r2gengpt.metrics.labels.observations import Label, Statement, combine
+from r2gengpt.text.sentences import sentence_spans
 
 if TYPE_CHECKING:
     from spacy.language import Language
@@ -21,9 +22,8 @@ if TYPE_CHECKING:
 MENTIONS = "observations"
 DENIED, DOUBTED = "r2gengpt_denied", "r2gengpt_doubted"
 SENTENCES_KEPT = 1 << 16
-VERSION = 1
+VERSION = 2
 """Rises when a phrase, a cue or a rule changes, so that old labels are not mixed with new ones."""
-_SENTENCE_END = re.compile(r"(?<=[.?!])\s+|\s*[\r\n]+\s*")
 _LIST_NUMBER = re.compile(r"^\W*(?:\d{1,2}[.)]\s*)?")
 
 
@@ -46,8 +46,9 @@ def label_report(text: str) -> Mapping[str, Label]:
 
 def sentences(text: str) -> Iterator[str]:
     """The sentences of a report in lower case, white space collapsed, without list numbers; none is empty."""
-    for part in _SENTENCE_END.split(text.lower()):
-        if sentence := _LIST_NUMBER.sub("", " ".join(part.split()), count=1):
+    text = text.lower()
+    for first, last in sentence_spans(text):
+        if sentence := _LIST_NUMBER.sub("", " ".join(text[first:last].split()), count=1):
             yield sentence
 
 

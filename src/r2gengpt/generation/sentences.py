@@ -1,0 +1,78 @@
+"""A finished report's sentences with what decoding knows of each: log-probability, agreement of beams. No model."""
+
+from collections.abc import Sequence
+
+from r2gengpt.generation.prediction import Sentence
+from r2gengpt.model import R2GenGPTProcessor
+from r2gengpt.text.prompt import tidy_report
+from r2gengpt.text.sentences import same_sentence, sentence_spans, tokens_of
+
+
+def report_sentences(
+    processor: R2GenGPTProcessor,
+    ids: Sequence[int],
+    logprobs: Sequence[float],
+    beams: Sequence[Sequence[int]] = (),
+) -> tuple[Sentence, ...]:
+    """The sentences of a report in order.
+
+    Args:
+        processor: knows the tokens.
+        ids: new tokens of the report, with or without its end token, which belongs to no sentence.
+        logprobs: natural-log probability of each.
+        beams: the new tokens of each report that beam search ended with, this one among them; empty without beams.
+    """
+    whole, ends = text_and_ends(processor, ids)
+    text = tidy_report(whole)
+    before = len(whole.rstrip()) - len(text)  # white space and role words
+    spans = sentence_spans(text)
+    tokens_by_sentence = tokens_of([(first + before, last + before) for first, last in spans], ends)
+    others = [_said(text if list(beam) == list(ids) else report_text(processor, beam)) for beam in beams]
+    found = []
+    for (first, last), tokens in zip(spans, tokens_by_sentence, strict=True):
+        said = same_sentence(text[first:last])
+        agreement = sum(said in other for other in others) / len(others) if others else None
+        mean = sum(logprobs[token] for token in tokens) / len(tokens)
+        found.append(Sentence(text[first:last], len(tokens), mean, agreement))
+    return tuple(found)
+
+
+def report_text(processor: R2GenGPTProcessor, ids: Sequence[int]) -> str:
+    """The report of new tokens, as the processor's `decode_reports` gives it."""
+    return tidy_report(processor.tokenizer.decode(_body(processor, ids), skip_special_tokens=True))
+
+
+def text_and_ends(processor: R2GenGPTProcessor, ids: Sequence[int]) -> tuple[str, list[int]]:
+    """The text of new tokens, not yet tidied, and how long it is up to and with each of them (without the end token).
+
+    A token counts as far as what is written by then is the beginning of the whole: half a character, and a blank that
+    a tokenizer takes away again before a full stop, do not.
+    """
+    body = _body(processor, ids)
+    prefixes = [body[: length + 1] for length in range(len(body))]
+    texts: list[str] = processor.tokenizer.batch_decode(prefixes, skip_special_tokens=True) if prefixes else []
+    whole = texts[-1] if texts else ""
+    ends, longest = [], 0
+    for text in texts:
+        longest = max(longest, _shared(text, whole))
+        ends.append(longest)
+    return whole, ends
+
+
+def _shared(first: str, second: str) -> int:
+    """How many characters both begin with."""
+    if second.startswith(first):
+        return len(first)
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), len(second))
+
+
+def _body(processor: R2GenGPTProcessor, ids: Sequence[int]) -> list[int]:
+    """The tokens before the end token."""
+    row, end = list(ids), processor.end_token_id
+    return row[: row.index(end)] if end in row else row
+
+
+def _said(report: str) -> set[str]:
+    """The sentences of a report in the form in which they are compared."""
+    return {same_sentence(report[first:last]) for first, last in sentence_spans(report)}
