@@ -2,12 +2,10 @@
 
 import functools
 import itertools
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -20,7 +18,9 @@ from r2gengpt.data.loading import StudyDataset, StudyLoader, prompt_batch, seque
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 from r2gengpt.evaluation.predictions import write_predictions
+from r2gengpt.evaluation.report_numbers import scores_file
 from r2gengpt.evaluation.report_page import StudyRow, write_report_page
+from r2gengpt.evaluation.report_sentences import read_evidence
 from r2gengpt.generation.decode import predict
 from r2gengpt.generation.gather import agreed, gathered
 from r2gengpt.generation.prediction import Prediction
@@ -149,14 +149,17 @@ def write_evaluation(
         if several:
             named = (replace(prediction, patient=patients.get(prediction.id, "")) for prediction in several)
             write_predictions(directory / f"{name}.jsonl", named)
+    content = scores.to_json()
     with whole_file(directory / "scores.json") as path:
-        path.write_text(json.dumps(scores.to_json(), indent=1) + "\n", encoding="utf-8")
-    rows: list[Any] = [
+        path.write_text(scores_file(content), encoding="utf-8")
+    evidence = read_evidence(directory / "evidence.jsonl")
+    rows = [
         StudyRow(
             study.id,
             tuple(study.image_paths),
             prediction,
             {name: float(values[index]) for name, values in scores.per_study.items()},
+            evidence.get(study.id),
         )
         for index, (study, prediction) in enumerate(zip(plan.studies, predictions, strict=True))
     ]
@@ -164,7 +167,7 @@ def write_evaluation(
         directory / "report.html",
         title="Chest X-ray reports",
         studies=rows,
-        scores=scores,
+        scores=content,
         provenance={**provenance, "r2gengpt": __version__},
     )
     return scores
