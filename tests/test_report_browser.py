@@ -63,7 +63,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
                 "map": noise.normal(size=49).tolist(),
                 "drop_top": 0.5,
                 "drop_random": 0.1,
-                "verdict": "evidence",
+                "verdict": "no evidence" if s["text"] == "Bones are intact." else "evidence",
             }
             for s in prediction.sentences
         ]
@@ -138,6 +138,8 @@ const pixels = () => Array.from(document.querySelectorAll("#list canvas"), c => 
 const sentences = document.querySelectorAll("#list .s[tabindex]");
 sentences[1].focus();
 result.focused = [pixels(), document.querySelector("#list .told").textContent, document.activeElement === sentences[1]];
+sentences[2].focus();
+result.weak = Array.from(document.querySelectorAll("#list canvas"), c => c.className);
 sentences[4].dispatchEvent(new PointerEvent("pointerover", {bubbles: true}));
 result.pointed = [document.querySelectorAll("#list canvas").length, document.querySelectorAll(".now").length];
 document.dispatchEvent(new KeyboardEvent("keydown", {key: "Escape"}));
@@ -204,6 +206,10 @@ def test_a_sentence_reached_by_keyboard_or_pointer_shows_its_map_on_every_film(d
     assert told.endswith("evidence: evidence")
     assert driven["pointed"] == [2, 1]
     assert driven["cleared"] == 0
+
+
+def test_a_map_without_evidence_is_drawn_weakly(driven: dict[str, Any]) -> None:
+    assert driven["weak"] == ["weak", "weak"]
 
 
 def test_shading_can_be_taken_away(driven: dict[str, Any]) -> None:

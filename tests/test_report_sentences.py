@@ -108,10 +108,22 @@ def test_evidence_of_another_run_is_left_out_with_a_note(tmp_path: Path) -> None
 def test_a_fine_map_is_averaged_and_keeps_its_peak() -> None:
     cells = np.zeros((37, 37))
     cells[30, 4] = 2.0
-    levels = drawn_levels(cells.ravel().tolist(), (37, 37))
-    assert levels.shape == (16, 16)
-    assert np.unravel_index(levels.argmax(), levels.shape) == (30 * 16 // 37, 4 * 16 // 37)
-    assert drawn_levels([-1.0, -2.0], (1, 2)).tolist() == [[0, 0]]
+    levels = drawn_levels([cells.ravel().tolist()], (37, 37))
+    assert levels.shape == (1, 16, 16)
+    assert np.unravel_index(levels.argmax(), levels.shape) == (0, 30 * 16 // 37, 4 * 16 // 37)
+    assert drawn_levels([[-1.0, -2.0]], (1, 2)).tolist() == [[[0, 0]]]
+
+
+def test_maps_of_several_views_share_a_scale_and_stand_in_their_order() -> None:
+    sentence = {"text": "clear", "map": [1.5, 0.0], "maps": [[1.0, 0.0], [2.0, 0.0]], "drop_top": 1.0}
+    (found,) = evidence_of({"id": "a", "grid": [1, 2], "sentences": [sentence], "verdict": "evidence"}).sentences
+    assert [list(base64.b64decode(view)) for view in found[1].levels] == [[128, 0], [255, 0]]
+    assert found[1].drop_random is None
+
+
+def test_cells_of_a_coarser_map_are_means() -> None:
+    levels = drawn_levels([[1.0] * 30 + [2.0, 6.0]], (1, 32))
+    assert levels.tolist() == [[[*[round(255 / 4)] * 15, 255]]]
 
 
 def test_evidence_is_read_by_id_and_a_broken_line_is_named(tmp_path: Path) -> None:

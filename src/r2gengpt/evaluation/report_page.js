@@ -82,7 +82,7 @@
 
   function told(data) {
     const parts = known.filter(([key]) => data[key] !== undefined).map(([key, name]) => name + " " + data[key].replace("-", "−"));
-    if (data.top !== undefined) parts.push("log-probability lost without the strongest tenth of the image " + data.top + ", without a random tenth " + (data.random || "not known"));
+    if (data.top !== undefined) parts.push("log-probability lost (nats) without the tenth of the image that it rests on most " + data.top + ", without random tenths " + (data.random || "not known"));
     if (data.verdict) parts.push("evidence: " + data.verdict);
     return parts.join(" · ") || "Nothing more is known of this sentence.";
   }
@@ -94,7 +94,7 @@
     const pen = canvas.getContext("2d"), w = canvas.width / columns, h = canvas.height / rows;
     pen.drawImage(small, 0, 0, canvas.width, canvas.height);
     const peak = levels.indexOf(255);
-    if (peak < 0) return;
+    if (peak < 0 || canvas.className === "weak") return;
     pen.lineWidth = Math.max(1.5, canvas.width / 180);
     for (const [colour, dash] of [["#000", []], ["#fff", [4, 4]]]) {
       pen.strokeStyle = colour;
@@ -115,15 +115,16 @@
     study.querySelector(".told").textContent = told(data);
     if (!data.map) return;
     const [rows, columns] = study.dataset.grid.split(" ").map(Number);
-    const levels = Array.from(atob(data.map), c => c.charCodeAt(0));
-    for (const view of study.querySelectorAll(".view")) {
+    const maps = data.map.split(" ").map(bytes => Array.from(atob(bytes), c => c.charCodeAt(0)));
+    study.querySelectorAll(".view").forEach((view, place) => {
       const film = view.querySelector("img"), canvas = document.createElement("canvas");
       canvas.width = film.width || film.naturalWidth;
       canvas.height = film.height || film.naturalHeight;
       canvas.setAttribute("aria-hidden", "true");
-      heat(canvas, levels, rows, columns);
+      if (data.verdict === "no evidence") canvas.className = "weak";
+      heat(canvas, maps[place] || maps[0], rows, columns);
       view.append(canvas);
-    }
+    });
   }
 
   const sentenceOf = event => event.target instanceof Element ? event.target.closest(".s[tabindex]") : null;
@@ -133,6 +134,7 @@
 
   // ---- begin
   const controls = byId("controls");
+  byId("shading").parentElement.hidden = !studies.some(study => study.querySelector("[data-confidence]"));
   controls.hidden = false;
   controls.addEventListener("submit", event => event.preventDefault());
   for (const field of [search, kind, order]) field.addEventListener("input", choose);

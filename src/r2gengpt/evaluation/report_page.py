@@ -109,6 +109,7 @@ def _scores(scores: Json, cards: Sequence[Card]) -> dict[str, str]:
         "notes": report_scores.notes(scores, _stale(cards)),
         "baselines": report_scores.baseline_texts(scores),
         "clinical": clinical_section(scores),
+        "clinical_link": '<a href="#clinical">Clinical labels</a>' if "clinical" in scores else "",
         "lengths": report_sections.lengths([card.study for card in cards]),
         "bars": label_bars(scores),
         "confidence": report_sections.confidence(scores),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from r2gengpt.errors import InputError
 from r2gengpt.evaluation.differences import Span
@@ -22,9 +23,13 @@ LARGEST_GRID = 16
 
 @dataclass(frozen=True)
 class Map:
-    """One sentence's evidence; `levels`: rows · columns bytes in base64, 255 the largest value, 0 none or against."""
+    """One sentence's evidence.
 
-    levels: str
+    `levels` has rows · columns bytes in base64 for each view, or one for all: 255 is the sentence's largest value, 0
+    none or against it.
+    """
+
+    levels: tuple[str, ...]
     drop_top: float | None
     drop_random: float | None
     verdict: str
@@ -82,29 +87,29 @@ def evidence_of(record: Mapping[str, Any]) -> Evidence:
     rows, columns = (int(side) for side in record["grid"])
     sentences, shape = [], (rows, columns)
     for sentence in record["sentences"]:
-        levels = drawn_levels(sentence["map"], (rows, columns))
-        shape = levels.shape
-        drops = (sentence.get("drop_top"), sentence.get("drop_random"))
-        packed = base64.b64encode(levels.tobytes()).decode("ascii")
+        levels = drawn_levels(sentence.get("maps") or [sentence["map"]], (rows, columns))
+        shape = (levels.shape[1], levels.shape[2])
+        drops = (finite(sentence.get("drop_top")), finite(sentence.get("drop_random")))
+        packed = tuple(base64.b64encode(view.tobytes()).decode("ascii") for view in levels)
         sentences.append((str(sentence["text"]), Map(packed, *drops, str(sentence.get("verdict") or ""))))
     return Evidence(str(record.get("method", "")), shape, tuple(sentences), str(record.get("verdict") or ""))
 
 
-def drawn_levels(values: Sequence[float], grid: tuple[int, int]) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
-    """A map as bytes, at most 16 cells a side: 0 for what is not above 0, 255 for its largest value.
+def drawn_levels(views: Sequence[Sequence[float]], grid: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """A sentence's maps as bytes, (views, rows, columns), at most 16 cells a side, all views on one scale.
+
+    0 is for what is not above 0, 255 for the largest value.
 
     Raises:
         ValueError: as many values are not in the grid, or one is not finite.
     """
-    cells = np.asarray(values, dtype=np.float64).reshape(grid)
+    cells = np.asarray(views, dtype=np.float64).reshape(len(views), *grid)
     if not np.isfinite(cells).all():
         raise ValueError("a map holds a number that is not finite")
     rows, columns = (np.arange(side) * min(side, LARGEST_GRID) // side for side in grid)
-    sums = np.zeros((rows[-1] + 1, columns[-1] + 1))
-    counts = np.zeros_like(sums)
-    np.add.at(sums, np.ix_(rows, columns), cells)
-    np.add.at(counts, np.ix_(rows, columns), 1.0)
-    means = np.maximum(sums / counts, 0.0)
+    sums = np.zeros((len(views), rows[-1] + 1, columns[-1] + 1))
+    np.add.at(sums, np.ix_(np.arange(len(views)), rows, columns), cells)
+    means = np.maximum(sums / np.outer(np.bincount(rows), np.bincount(columns)), 0.0)
     return np.round(means * (255 / top if (top := means.max()) > 0 else 0.0)).astype(np.uint8)
 
 

@@ -129,8 +129,9 @@ def sentence_legend(cards: Iterable[Card]) -> str:
     if any(sentence.map for sentence in sentences):
         parts.append(
             "Pointing at a sentence, or going to it with Tab, draws its evidence map over the films: brightest where "
-            "it depends on the image most, the strongest cell framed. Each sentence has its own scale, and all views "
-            "of a study share one map. Escape takes it away."
+            "it depends on the image most, the strongest cell framed. Each sentence has its own scale. Where the "
+            "verdict is “no evidence” the map is pale and has no frame: it is not better than chance. Escape takes a "
+            "map away."
         )
     return f"<p>{' '.join(parts)}</p>" if parts else ""
 
@@ -182,7 +183,7 @@ def _sentence(sentence: Sentence, told: str) -> str:
     data = {name: f"{value:.4g}" for name, value in known.items() if value is not None}
     if (drawn := sentence.map) is not None:
         drops = {"top": drawn.drop_top, "random": drawn.drop_random}
-        data |= {"map": drawn.levels, "verdict": text(drawn.verdict)}
+        data |= {"map": " ".join(drawn.levels), "verdict": text(drawn.verdict)}
         data |= {name: number(value, signed=True) for name, value in drops.items() if value is not None}
     attributes = "".join(f' data-{name}="{value}"' for name, value in data.items())
     shade = "" if sentence.confidence is None else f" q{min(SHADES - 1, int(max(0.0, sentence.confidence) * SHADES))}"
