@@ -13,9 +13,12 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+
+if TYPE_CHECKING:
+    from r2gengpt.serving.generator import Served
 
 LANGUAGE_KINDS = ("stablelm", "llama", "gpt_neox", "gpt2")
 VISION_KINDS = ("swin", "vit", "dinov2")
@@ -131,6 +134,14 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_parts: Path, 
     settings = flat_settings(model, data, decode)
     save_checkpoint(directory, built, settings, model_card(settings, {}))
     return directory
+
+
+@pytest.fixture(scope="session")
+def served(tiny_checkpoint: Path) -> "Served":
+    """The model of `tiny_checkpoint` as the server uses it, named best: beams, 12 tokens at most."""
+    from r2gengpt.cli.serve import load
+
+    return load(str(tiny_checkpoint), "cpu", {})
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 import r2gengpt
-from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
+from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, ServeConfig, TrainConfig
 from r2gengpt.errors import InputError
 
 SOURCE = Path(r2gengpt.__file__).parent
-CONFIGS = (ModelConfig, DataConfig, DecodeConfig, TrainConfig)
+CONFIGS = (ModelConfig, DataConfig, DecodeConfig, TrainConfig, ServeConfig)
 READ_THROUGH = {
     "max_length": "report_tokens",
     "ckpt_file": "start_from",
@@ -100,6 +100,12 @@ def test_no_setting_stands_in_two_groups() -> None:
         (TrainConfig, {"weights": (0.5, math.nan)}, ("--weights nan", "finite")),
         (TrainConfig, {"scorer_types": (), "weights": ()}, ("--weights", "--scorer_types")),
         (TrainConfig, {"ckpt_file": "a", "delta_file": "b"}, ("--ckpt_file", "--delta_file")),
+        (ServeConfig, {"port": 65536}, ("--port 65536", "at most 65535")),
+        (ServeConfig, {"slots": 0}, ("--slots 0", "at least 1")),
+        (ServeConfig, {"request_timeout": 0.0}, ("--request_timeout 0.0", "above 0")),
+        (ServeConfig, {"max_megapixels": 81}, ("--max_megapixels 81", "at most 80")),
+        (ServeConfig, {"host": " "}, ("--host", "empty")),
+        (ServeConfig, {"cors_origin": ("*",)}, ("--cors_origin *", "https://host")),
         (TrainConfig, {"test": True, "validate": True}, ("--test", "--validate")),
     ],
 )

@@ -320,6 +320,38 @@ class HonestyConfig:
         check_fields(self)
 
 
+@dataclass(frozen=True)
+class ServeConfig:
+    """Who may ask the server, and for how much."""
+
+    host: str = option("127.0.0.1", "address to listen on; 0.0.0.0 is every one that this machine has")
+    port: int = option(8000, "port; 0: a free one, which is printed", low=0, high=65535)
+    slots: int = option(8, "studies written at once", low=1)
+    queue_size: int = option(32, "requests that may wait besides; one more is answered with 429", low=0)
+    request_timeout: float = option(300.0, "seconds for one request, waiting included; then 504", above=0.0)
+    drain_timeout: float = option(25.0, "SIGTERM: seconds that running requests have to finish", above=0.0)
+    max_body_mb: int = option(32, "largest request in MiB", low=1, high=1024)
+    max_megapixels: int = option(40, "largest image in megapixels, looked at before it is decoded", low=1, high=80)
+    max_images: int = option(8, "most images of a study", low=1, high=64)
+    api_key_file: str | None = option(
+        None, "file of API keys, one a line; without it R2GENGPT_API_KEYS; without both no key is asked for"
+    )
+    cors_origin: tuple[str, ...] = option((), "web origins that may read answers, as https://host:port")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not self.host.strip():
+            raise InputError("--host is empty: must be an address, as 127.0.0.1")
+        for origin in self.cors_origin:
+            if not re.fullmatch(r"https?://[A-Za-z0-9.\-\[\]:]+", origin):
+                raise InputError(f"--cors_origin {origin}: must be like https://host or http://host:port")
+
+    @property
+    def places(self) -> int:
+        """Requests that are in work or wait, at most."""
+        return self.slots + self.queue_size
+
+
 SCORES = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr", "val_loss")
 
 

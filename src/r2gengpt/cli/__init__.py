@@ -16,6 +16,7 @@ COMMANDS = {
     "compare": "two files of predictions: differences of scores, with intervals and p",
     "prepare": "raw IU X-ray or MIMIC-CXR release to annotation.json",
     "convert": "original R2GenGPT .pth checkpoint to ours",
+    "serve": "the model behind HTTP: OpenAI's chat completions, reports of uploaded studies",
     "export": "trained checkpoint to one plain Hugging Face directory",
     "quantize": "a language model once into 8 or 4 bits",
     "plan": "parameters and memory of a model, from its configuration alone",

@@ -8,9 +8,9 @@ from typing import Any
 from r2gengpt import __version__
 from r2gengpt.cli import bridge
 from r2gengpt.config import DecodeConfig, ModelConfig
+from r2gengpt.text.notice import NOTICE
 
 CONFIGS = (ModelConfig, DecodeConfig)
-NOTICE = "AI draft, not verified, research only"
 
 
 def main(argv: list[str]) -> None:

@@ -27,7 +27,7 @@ from r2gengpt.text.prompt import ROLE_WORDS, tidy_report
 log = logging.getLogger("r2gengpt.generation")
 
 
-class _CallbackStreamer(TextStreamer):  # type: ignore[misc]  # the library is untyped
+class CallbackStreamer(TextStreamer):  # type: ignore[misc]  # the library is untyped
     """Hands each finished piece of text to a function; the pieces together are what `tidy_report` makes of the whole.
 
     White space at the end and what may become a role word at the start are held back until more text has come.
@@ -292,7 +292,7 @@ def stream(
         raise InputError(f"--beam_size {decode.beam_size}: a stream needs --beam_size 1")
     if len(batch.ids) != 1:
         raise InputError(f"a stream needs one study, got {len(batch.ids)}")
-    streamer = _CallbackStreamer(processor, on_text)
+    streamer = CallbackStreamer(processor, on_text)
     settings = generation_config(decode, processor)
     if use_engine(model, decode):
         rules = engine_rules(decode, processor.end_token_id)

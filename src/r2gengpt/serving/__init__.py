@@ -1,0 +1,1 @@
+"""The HTTP server: requests in, drafts of reports out. No model code."""

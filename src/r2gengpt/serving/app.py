@@ -1,0 +1,90 @@
+"""The application: routes, what stands around them, errors in one shape. Listens nowhere and loads nothing."""
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import JSONResponse, Response
+
+from r2gengpt import __version__
+from r2gengpt.config import ServeConfig
+from r2gengpt.serving.chat import chat_routes
+from r2gengpt.serving.failures import ApiError, ClientGone, unavailable
+from r2gengpt.serving.generator import Generator
+from r2gengpt.serving.guard import Guard, answer, read_keys
+from r2gengpt.serving.metrics import Metrics
+from r2gengpt.serving.reports import report_routes
+from r2gengpt.serving.waiting import Desk
+from r2gengpt.text.notice import NOTICE
+
+CLIENT_GONE = 499
+"""What stands in the log for a request whose client left; nobody reads it."""
+
+
+def create_app(generator: Generator, settings: ServeConfig) -> FastAPI:
+    """The application around a generator, which may still be loading.
+
+    Raises:
+        InputError: API keys that cannot be read.
+    """
+    keys, metrics = read_keys(settings), Metrics(generator)
+    desk = Desk(generator, settings, metrics)
+    app = FastAPI(
+        title="r2gengpt",
+        version=__version__,
+        description=f"Reports of chest X-rays. {NOTICE}.",
+        docs_url=None,  # their pages load scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.desk = desk
+    app.include_router(chat_routes(desk))
+    app.include_router(report_routes(desk))
+    add_state_routes(app, generator, metrics)
+    app.add_exception_handler(ApiError, _refuse)
+    app.add_exception_handler(HTTPException, _refuse_http)
+    app.add_exception_handler(ClientGone, _nobody)
+    if settings.cors_origin:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origin),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type"],
+            expose_headers=["X-Notice"],
+        )
+    app.add_middleware(Guard, settings=settings, keys=keys, metrics=metrics)
+    return app
+
+
+def add_state_routes(app: FastAPI, generator: Generator, metrics: Metrics) -> None:
+    """`/health`, `/ready` and `/metrics`: for machines, without a key, without anything of a request."""
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        """The process answers."""
+        return {"status": "ok"}
+
+    @app.get("/ready")
+    async def ready() -> dict[str, str]:
+        """Whether requests are taken: 503 while the model is being loaded and while the server stops."""
+        if generator.ready:
+            return {"status": "ready"}
+        raise unavailable("the server is shutting down" if generator.draining else "the model is being loaded")
+
+    @app.get("/metrics")
+    async def numbers() -> Response:
+        """Counts and times for Prometheus."""
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def _refuse(request: Request, error: Any) -> JSONResponse:
+    return answer(error)
+
+
+async def _refuse_http(request: Request, error: Any) -> JSONResponse:
+    return answer(ApiError(error.status_code, str(error.detail), None, error.headers))
+
+
+async def _nobody(request: Request, error: Any) -> Response:
+    return Response(status_code=CLIENT_GONE)

@@ -1,0 +1,74 @@
+"""What a report was made with and from, by hashes. No report text, no names of files."""
+
+import hashlib
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+
+from r2gengpt import __version__
+from r2gengpt.checkpoint import DELTA
+from r2gengpt.config import DecodeConfig
+
+
+def model_sha256(model: nn.Module) -> str:
+    """SHA-256 over all tensors as they lie in memory: name, type, shape and bytes, in the order of names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str | None:
+    """SHA-256 of a file; None where there is none (whole models and original files have no delta)."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def part_name(name: str) -> str:
+    """The name of a part as clients may see it: of a directory, only its last component."""
+    return Path(name).name if Path(name).exists() else name
+
+
+def origin_of(model: nn.Module, settings: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """What is the same for all reports of a server: parts, hashes and versions."""
+    return {
+        "vision_model": part_name(settings["vision_model"]),
+        "lm_model": part_name(settings["lm_model"]),
+        "model_sha256": model_sha256(model),
+        "delta_sha256": file_sha256(directory / DELTA),
+        "versions": {
+            "r2gengpt": __version__,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+@dataclass(frozen=True)
+class Source:
+    """An image that a report was made from: hash of the file as it was sent, its format, its size in pixels."""
+
+    sha256: str
+    format: str
+    width: int
+    height: int
+
+
+def provenance(name: str, origin: dict[str, Any], decode: DecodeConfig, sources: list[Source]) -> dict[str, Any]:
+    """What one report was made with and from; `sop_instance_uids` is empty, as PNG and JPEG have none."""
+    return {
+        "model": name,
+        **origin,
+        "decode": asdict(decode),
+        "inputs": [asdict(source) for source in sources],
+        "sop_instance_uids": [],
+    }

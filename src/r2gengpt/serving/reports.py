@@ -1,0 +1,99 @@
+"""`POST /v1/reports`: the images of one study as a form in, its draft with what it was made from out. No OpenAI."""
+
+import time
+import uuid
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from r2gengpt.serving.failures import ApiError
+from r2gengpt.serving.generator import Served
+from r2gengpt.serving.jobs import Answer, Job
+from r2gengpt.serving.provenance import Source, provenance
+from r2gengpt.serving.uploads import IMAGE_FIELD, TEXT_FIELD, read_films, read_form
+from r2gengpt.serving.waiting import Desk
+from r2gengpt.text.notice import NOTICE, with_notice
+
+FORM = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": [IMAGE_FIELD],
+    "properties": {
+        IMAGE_FIELD: {
+            "type": "array",
+            "minItems": 1,
+            "items": {"type": "string", "format": "binary"},
+            "description": "PNG or JPEG files: the views of ONE study",
+        },
+        TEXT_FIELD: {"type": "string", "description": "why the images were taken; becomes part of the prompt"},
+    },
+}
+DOCUMENT = {
+    "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": FORM}}},
+    "responses": {"200": {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+}
+
+
+def instruction_with(indication: str, own: str) -> str | None:
+    """The prompt's instruction for a study with an indication; None, the model's own, where there is none."""
+    return f"{own} Indication: {indication}" if indication else None
+
+
+def wanted_type(accept: str) -> str:
+    """The form of answer that an Accept header asks for: text where it is named and JSON is not.
+
+    Raises:
+        ApiError: 406, neither.
+    """
+    kinds = [kind.split(";")[0].strip().lower() for kind in accept.split(",")] if accept else ["*/*"]
+    if {"application/json", "application/*", "*/*"} & set(kinds):
+        return "text/plain" if kinds[0] == "text/plain" else "application/json"
+    if {"text/plain", "text/*"} & set(kinds):
+        return "text/plain"
+    raise ApiError(406, "Accept: this route gives application/json and text/plain")
+
+
+def report_json(served: Served, job: Job, answer: Answer, sources: list[Source]) -> dict[str, Any]:
+    """The draft with what it was made with and from."""
+    prediction = answer.prediction
+    found: dict[str, Any] = {
+        "id": f"report-{uuid.uuid4().hex}",
+        "created": int(time.time()),
+        "notice": NOTICE,
+        "findings": prediction.prediction,
+        "finish_reason": prediction.finish,
+        "tokens": prediction.tokens,
+        "logprob": prediction.logprob,
+    }
+    sentences = getattr(prediction, "sentences", None)
+    if sentences:
+        found["sentences"] = [asdict(sentence) for sentence in sentences]
+    return {**found, "provenance": provenance(served.name, served.origin, job.decode, sources)}
+
+
+def report_routes(desk: Desk) -> APIRouter:
+    """`POST /v1/reports`."""
+    router = APIRouter()
+
+    @router.post("/v1/reports", openapi_extra=DOCUMENT)
+    async def reports(request: Request) -> Response:
+        """The report of one study."""
+        wanted = wanted_type(request.headers.get("accept", ""))
+        with ExitStack() as stack:
+            visit = stack.enter_context(desk.visit())
+            served = visit.served
+            films, indication = await visit.read(read_form(request, desk.settings))
+            pixels, sources = await visit.prepare(lambda: read_films(films, served.built.processor, desk.settings))
+            job = Job(pixels, instruction_with(indication, served.built.processor.instruction), served.decode)
+            wait = stack.enter_context(visit.wait(job, request))
+            wait.begin(streaming=False)
+            answer = await wait.answer()
+        desk.metrics.tokens.inc(answer.prediction.tokens)
+        if wanted == "text/plain":
+            return PlainTextResponse(with_notice(answer.prediction.prediction))
+        return JSONResponse(report_json(served, job, answer, sources))
+
+    return router

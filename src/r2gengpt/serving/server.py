@@ -1,0 +1,104 @@
+"""The application on a socket, until a signal: running requests are finished, waiting ones refused. No routes."""
+
+import logging
+import math
+import socket
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from r2gengpt.config import ServeConfig
+from r2gengpt.errors import InputError
+from r2gengpt.serving.generator import Generator
+from r2gengpt.serving.guard import KEYS_VARIABLE, is_loopback, read_keys
+
+log = logging.getLogger("r2gengpt.serving")
+BACKLOG = 256
+LAST_PASS = 2.0
+"""Seconds that the writing thread has to notice, after its current pass, that nobody waits any more."""
+
+
+def listen(settings: ServeConfig) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        InputError: the address is not this machine's, or the port is taken or not allowed.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        found = socket.socket(family, kind, protocol)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(address)
+        found.listen(BACKLOG)
+    except OSError as error:
+        raise InputError(f"--host {settings.host} --port {settings.port}: {error.strerror or error}") from None
+    return found
+
+
+def address_of(listening: socket.socket) -> str:
+    """The socket's address as a URL."""
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def warn_if_open(settings: ServeConfig) -> None:
+    """Say in one line that everybody may ask."""
+    if not is_loopback(settings.host) and not read_keys(settings):
+        log.warning(
+            "--host %s without keys: whoever reaches this address may use the model; set --api_key_file or %s",
+            settings.host,
+            KEYS_VARIABLE,
+        )
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn, which after a signal lets running requests finish, and then ends as one that was asked to."""
+
+    def __init__(self, config: uvicorn.Config, generator: Generator) -> None:
+        super().__init__(config)
+        self.generator = generator
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """On SIGTERM and SIGINT; a second one does not wait."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second: whether to end. A model that could not be loaded is a reason."""
+        return await super().on_tick(counter) or self.generator.failure is not None
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Refuse who waits, then wait for who is being written."""
+        self.generator.drain()
+        await super().shutdown(sockets)
+
+
+def server_config(app: FastAPI, settings: ServeConfig) -> uvicorn.Config:
+    """uvicorn's settings: HTTP/1.1 only, no log of its own but faults."""
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,  # its lines hold paths as clients wrote them
+        server_header=False,
+        proxy_headers=False,
+        lifespan="off",
+        ws="none",
+        loop="asyncio",
+        http="h11",
+        timeout_graceful_shutdown=math.ceil(settings.drain_timeout),
+    )
+
+
+def serve(app: FastAPI, generator: Generator, settings: ServeConfig, listening: socket.socket) -> None:
+    """Answer requests until a signal.
+
+    Raises:
+        BaseException: what kept the model from being loaded.
+    """
+    DrainingServer(server_config(app, settings), generator).run([listening])
+    if generator.failure is not None:
+        raise generator.failure
+    generator.stop(LAST_PASS)

@@ -1,0 +1,74 @@
+"""The line of waiting jobs: bounded, fair between settings, and honest to those who wait when it closes."""
+
+import pytest
+import torch
+
+from r2gengpt.config import DecodeConfig
+from r2gengpt.serving.failures import ApiError
+from r2gengpt.serving.jobs import Job, Line
+
+GREEDY, BEAMS = (DecodeConfig(beam_size=size, min_new_tokens=0, max_new_tokens=9) for size in (1, 3))
+
+
+def job(decode: DecodeConfig) -> Job:
+    return Job(torch.zeros(1, 3, 4, 4), None, decode)
+
+
+def line_of(*jobs: Job, share: int = 2) -> Line:
+    line = Line(len(jobs) or 1, share)
+    for one in jobs:
+        line.put(one)
+    return line
+
+
+def status_of(one: Job) -> int:
+    error = one.future.exception(0)
+    assert isinstance(error, ApiError)
+    return error.status
+
+
+def test_jobs_of_the_runs_settings_join_it_in_their_order_and_seeds_do_not_part_them() -> None:
+    first, other, second = job(BEAMS), job(GREEDY), job(DecodeConfig(**{**vars(BEAMS), "decode_seed": 7}))
+    line = line_of(first, other, second)
+    assert line.first() is first
+    assert line.next_of(first.settings, 1) is second
+    assert line.next_of(first.settings, 1) is None
+    assert line.first() is other
+
+
+def test_while_others_wait_a_run_takes_no_more_than_its_share() -> None:
+    """Without the share, jobs of one setting that keep coming would let the others wait for ever."""
+    jobs = [job(GREEDY) for _ in range(4)]
+    line = line_of(*jobs, job(BEAMS), share=3)
+    assert line.first() is jobs[0]
+    assert line.next_of(jobs[0].settings, 1) is jobs[1]
+    assert line.next_of(jobs[0].settings, 2) is jobs[2]
+    assert line.next_of(jobs[0].settings, 3) is None
+
+
+def test_while_nobody_else_waits_a_run_goes_on() -> None:
+    jobs = [job(GREEDY) for _ in range(4)]
+    line = line_of(*jobs, share=1)
+    assert [line.first(), *(line.next_of(jobs[0].settings, taken) for taken in (1, 2, 3))] == jobs
+
+
+def test_a_dropped_job_is_neither_waiting_nor_wanted() -> None:
+    gone, there = job(GREEDY), job(GREEDY)
+    line = line_of(gone, there)
+    line.drop(gone)
+    assert (gone.unwanted, line.waiting) == (True, 1)
+    assert line.first() is there
+    line.drop(there)
+    assert there.unwanted
+
+
+def test_a_closed_line_tells_all_who_wait_and_who_come() -> None:
+    waiting = [job(GREEDY), job(BEAMS)]
+    line = line_of(*waiting)
+    line.close("closed")
+    assert [status_of(one) for one in waiting] == [503, 503]
+    assert line.first() is None
+    for ask in (line.take_place, lambda: line.put(job(GREEDY))):
+        with pytest.raises(ApiError, match="closed") as refusal:
+            ask()
+        assert (refusal.value.status, "Retry-After" in refusal.value.headers) == (503, True)
