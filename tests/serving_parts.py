@@ -18,7 +18,7 @@ from r2gengpt.serving.jobs import Job
 from r2gengpt.serving.server import DrainingServer, address_of, listen, server_config
 from r2gengpt.testing import noise_image
 
-LONG = 60.0
+LONG = 120.0
 """Seconds after which a test that waits for another thread has failed."""
 
 

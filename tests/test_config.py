@@ -17,6 +17,7 @@ READ_THROUGH = {
     "max_length": "report_tokens",
     "ckpt_file": "start_from",
     "delta_file": "start_from",
+    "queue_size": "places",
 }
 """Field → the property of its dataclass that the program reads it through."""
 SETTLED_IN_CONFIG = {

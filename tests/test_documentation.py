@@ -14,13 +14,18 @@ import pytest
 
 from r2gengpt.cli import COMMANDS, bridge
 from r2gengpt.cli.score import ScoreConfig
-from r2gengpt.config import ALIGNMENTS, LENGTHS, DataConfig, DecodeConfig, ModelConfig, TrainConfig
+from r2gengpt.config import ALIGNMENTS, LENGTHS, DataConfig, DecodeConfig, ModelConfig, ServeConfig, TrainConfig
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "runs" / "README.md"]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "SECURITY.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "runs" / "README.md",
+]
 SCRIPTS = sorted((ROOT / "runs").rglob("*.sh"))
 RUN_SCRIPTS = [path for path in SCRIPTS if path.name.startswith(tuple(LENGTHS))]
-SETTINGS = (ModelConfig, DataConfig, DecodeConfig, TrainConfig)
+SETTINGS = (ModelConfig, DataConfig, DecodeConfig, TrainConfig, ServeConfig)
 PREPARATIONS = ("iu_xray", "mimic_cxr", "synthetic")
 OTHER_PROGRAMS_FLAGS = {"--help"}
 
@@ -236,3 +241,11 @@ def test_every_command_that_trains_the_embedded_model_parses(tmp_path: Path, mon
 def test_the_table_of_scripts_names_every_script() -> None:
     text = (ROOT / "runs" / "README.md").read_text(encoding="utf-8")
     assert [path for path in SCRIPTS if f"`{path.relative_to(ROOT / 'runs').as_posix()}`" not in text] == []
+
+
+def test_every_test_that_the_threat_model_names_exists() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "SECURITY.md").read_text(encoding="utf-8")))
+    files = (path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("test_serving_*.py"))
+    there = set(re.findall(r"def (test_\w+)\(", "".join(files)))
+    assert named
+    assert named - there == set()

@@ -20,7 +20,7 @@ from r2gengpt.data.loading import Batch, Example, StudyDataset, prompt_batch
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 from r2gengpt.generation import decode as decode_room
-from r2gengpt.generation.decode import _CallbackStreamer, counted_tokens, decode_batch, predict, stream
+from r2gengpt.generation.decode import CallbackStreamer, counted_tokens, decode_batch, predict, stream
 from r2gengpt.generation.prediction import Prediction
 from r2gengpt.generation.settings import generation_config
 from r2gengpt.testing import noise_image
@@ -230,7 +230,7 @@ def test_a_stream_is_the_report_in_pieces(model: str, seeds: tuple[int, ...], re
 )
 def test_a_stream_shows_what_the_tidied_report_holds(pieces: list[str], shown: list[str], built: Built) -> None:
     found: list[str] = []
-    streamer = _CallbackStreamer(built.processor, found.append)
+    streamer = CallbackStreamer(built.processor, found.append)
     for piece in pieces:
         streamer.on_finalized_text(piece)
     streamer.on_finalized_text("", stream_end=True)

@@ -270,7 +270,7 @@ def test_pages_of_other_origins_may_read_answers_only_where_the_flag_names_them(
 NAMES = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", min_size=12, max_size=20)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=NAMES, good=st.booleans())
 def test_no_name_that_a_client_sends_is_in_logs_or_metrics(
     client: TestClient, caplog: pytest.LogCaptureFixture, name: str, good: bool

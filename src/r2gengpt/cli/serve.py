@@ -53,8 +53,8 @@ def start(model: str, accelerator: str, given: dict[str, Any], settings: ServeCo
     locate_model(model, "--model", given)  # what is wrong with the flags is said before anybody can connect
     generator = Generator(settings.slots, settings.places)
     app = create_app(generator, settings)
-    warn_if_open(settings)
     listening = listen(settings)
+    warn_if_open(settings)
     print(f"r2gengpt serves at {address_of(listening)} ({NOTICE})", flush=True)
     generator.start(lambda: load(model, device, given), lambda: log.info("ready"))
     serve(app, generator, settings, listening)

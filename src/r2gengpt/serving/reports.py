@@ -64,13 +64,11 @@ def report_json(served: Served, job: Job, answer: Answer, sources: list[Source])
         "created": int(time.time()),
         "notice": NOTICE,
         "findings": prediction.prediction,
+        "sentences": [asdict(sentence) for sentence in prediction.sentences],
         "finish_reason": prediction.finish,
         "tokens": prediction.tokens,
         "logprob": prediction.logprob,
     }
-    sentences = getattr(prediction, "sentences", None)
-    if sentences:
-        found["sentences"] = [asdict(sentence) for sentence in sentences]
     return {**found, "provenance": provenance(served.name, served.origin, job.decode, sources)}
 
 

@@ -30,10 +30,14 @@ def listen(settings: ServeConfig) -> socket.socket:
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         found = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise InputError(f"--host {settings.host}: {error.strerror or error}") from None
+    try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind(address)
         found.listen(BACKLOG)
     except OSError as error:
+        found.close()
         raise InputError(f"--host {settings.host} --port {settings.port}: {error.strerror or error}") from None
     return found
 

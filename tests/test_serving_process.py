@@ -1,0 +1,241 @@
+"""The server as a process: the README's examples, OpenAI's client, SIGTERM under load, wrong flags."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+
+from conftest import Outcome
+from r2gengpt.config import ServeConfig
+from r2gengpt.errors import InputError
+from r2gengpt.serving.generator import Served
+from r2gengpt.serving.server import address_of, listen, warn_if_open
+from r2gengpt.text.notice import NOTICE
+from serving_parts import LONG, film, message, running_server, upload
+from test_serving_api import alone, wait_for
+
+ROOT = Path(__file__).parents[1]
+README_ADDRESS = "http://127.0.0.1:8000"
+
+
+def example(language: str, word: str) -> str:
+    """The README's code block of this language that holds the word."""
+    blocks = re.findall(
+        rf"^```{language}\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL | re.MULTILINE
+    )
+    (found,) = [block for block in blocks if word in block]
+    return found
+
+
+@pytest.fixture(scope="module")
+def address(served: Served) -> Iterator[str]:
+    """Of a real server whose model is called embedded, as in the README."""
+    with running_server(replace(served, name="embedded")) as (address, _):
+        yield address
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_the_readmes_curl_examples_work_word_for_word(address: str, served: Served) -> None:
+    """All but the address, which is a free port here."""
+    first, second = example("console", "curl").replace(README_ADDRESS, address).splitlines()
+    pixels = (ROOT / "src/r2gengpt/examples/006f3a8a.png").read_bytes()
+    answers = [
+        subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, check=True, timeout=LONG).stdout
+        for line in (first, second)
+    ]
+    answer = json.loads(answers[0])
+    assert answer["findings"]
+    assert "Cough." not in answers[0]
+    assert answers[1] == f"{NOTICE}\n\n{alone(served, [pixels], served.decode).prediction}\n"
+
+
+def test_the_readmes_python_example_works_word_for_word(address: str, served: Served) -> None:
+    """All but the address, which is a free port here."""
+    code = example("python", "OpenAI(").replace(README_ADDRESS, address)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=LONG)
+    pixels = (ROOT / "src/r2gengpt/examples/006f3a8a.png").read_bytes()
+    wanted = alone(served, [pixels], replace(served.decode, beam_size=1)).prediction
+    assert (done.returncode, done.stdout) == (0, wanted), done.stderr
+
+
+def test_openais_client_reads_answers_streams_models_and_errors(address: str, served: Served) -> None:
+    with openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as client:
+        assert [model.id for model in client.models.list()] == ["embedded"]
+        asked: dict[str, Any] = {"model": "embedded", "messages": message(film(3))}
+        whole = client.chat.completions.create(**asked)
+        wanted = alone(served, [film(3)], served.decode)
+        assert whole.choices[0].message.content == wanted.prediction
+        assert whole.choices[0].finish_reason == wanted.finish
+        assert whole.usage is not None
+        assert whole.usage.completion_tokens == wanted.tokens
+        chunks = list(client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}))
+        text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+        one_beam = alone(served, [film(3)], replace(served.decode, beam_size=1))
+        assert (text, chunks[-1].usage.completion_tokens) == (one_beam.prediction, one_beam.tokens)
+        cut = client.chat.completions.create(**asked, max_tokens=2)
+        assert cut.choices[0].finish_reason == "length"
+        with pytest.raises(openai.NotFoundError, match="embedded only"):
+            client.chat.completions.create(**{**asked, "model": "other"})
+        with pytest.raises(openai.BadRequestError, match="no image"):
+            client.chat.completions.create(model="embedded", messages=[{"role": "user", "content": []}])
+
+
+def test_clients_that_leave_a_real_server_leave_no_place_taken(served: Served) -> None:
+    """Each reads the first events of a stream and closes the connection; `running_server` looks at the places."""
+    long = replace(served.decode, min_new_tokens=300, max_new_tokens=300)
+    with running_server(replace(served, decode=long)) as (address, generator):
+        for seed in range(4):
+            asked = {"model": "best", "messages": message(film(seed)), "stream": True}
+            with httpx2.stream("POST", f"{address}/v1/chat/completions", json=asked, timeout=LONG) as answer:
+                assert next(answer.iter_lines()).startswith("data: ")
+        wait_for(lambda: generator.line.taken == 0 and generator.running == 0)
+        assert httpx2.get(f"{address}/ready").status_code == 200
+
+
+class Process:
+    """`r2gengpt serve` with these flags, from its first line to its end."""
+
+    def __init__(self, *flags: str) -> None:
+        command = [sys.executable, "-c", "from r2gengpt.cli import main; main()", "serve", "--port", "0", *flags]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.stderr: list[str] = []
+        self.ready = threading.Event()
+        self.reader = threading.Thread(target=self._read)
+        self.reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.stderr.append(line)
+            if line == "ready\n":
+                self.ready.set()
+
+    @property
+    def address(self) -> str:
+        assert self.process.stdout is not None
+        return re.findall(r"http://\S+", self.process.stdout.readline())[0]
+
+    def end(self, seconds: float) -> int:
+        code = self.process.wait(seconds)
+        self.reader.join(LONG)
+        return code
+
+    def close(self) -> None:
+        self.process.kill()
+        self.end(LONG)
+        for stream in (self.process.stdout, self.process.stderr):
+            assert stream is not None
+            stream.close()
+
+
+def number(text: str, name: str) -> float:
+    """A gauge of `/metrics`."""
+    return float(re.findall(rf"^{name} (\S+)$", text, re.MULTILINE)[0])
+
+
+def test_sigterm_under_load_finishes_running_requests_refuses_waiting_ones_and_ends_with_0(
+    tiny_checkpoint: Path,
+) -> None:
+    long = ("--min_new_tokens", "400", "--max_new_tokens", "400", "--beam_size", "1")
+    with closing(Process("--model", str(tiny_checkpoint), "--slots", "2", *long)) as server:
+        address = server.address
+        assert address.startswith("http://127.0.0.1:")
+        assert server.ready.wait(LONG)
+        with ThreadPoolExecutor(8) as pool:
+
+            def ask(seed: int) -> httpx2.Response:
+                return httpx2.post(f"{address}/v1/reports", files=upload(film(seed)), timeout=LONG)
+
+            def is_loaded() -> bool:
+                text = httpx2.get(f"{address}/metrics", timeout=LONG).text
+                return number(text, "r2gengpt_running") == 2 and number(text, "r2gengpt_queue_depth") >= 4
+
+            asked = [pool.submit(ask, seed) for seed in range(8)]
+            wait_for(is_loaded)
+            server.process.send_signal(signal.SIGTERM)
+            code = server.end(30)
+            answers = [one.result(LONG) for one in asked]
+        assert (code, [line for line in server.stderr if "rror" in line]) == (0, [])
+        statuses = [one.status_code for one in answers]
+        assert set(statuses) == {200, 503}
+        assert statuses.count(503) >= 3
+        for one in answers:
+            assert one.status_code == 503 or one.json()["tokens"] == 400
+
+
+@pytest.mark.drill
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_server_without_requests_ends_at_once(tiny_checkpoint: Path, name: str) -> None:
+    with closing(Process("--model", str(tiny_checkpoint))) as server:
+        assert server.address.startswith("http://127.0.0.1:")
+        assert server.ready.wait(LONG)
+        server.process.send_signal(getattr(signal, name))
+        assert server.end(30) == 0
+        assert [line for line in server.stderr if "rror" in line] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["--model", "no/such/place"], ("--model no/such/place", "no such directory")),
+        (["--port", "70000"], ("--port 70000", "at most 65535")),
+        (["--speculate", "True", "--beam_size", "1"], ("--speculate True", "not in serve")),
+        (["--api_key_file", "no/such/keys"], ("--api_key_file no/such/keys", "No such file")),
+        (["--host", "no.such.host.invalid"], ("--host no.such.host.invalid",)),
+        (["--slot", "4"], ("--slot", "--slots")),
+    ],
+)
+def test_wrong_flags_are_refused_in_one_line(
+    run_cli: Callable[[list[str]], Outcome], tiny_checkpoint: Path, words: list[str], parts: tuple[str, ...]
+) -> None:
+    model = [] if "--model" in words else ["--model", str(tiny_checkpoint)]
+    code, stdout, stderr = run_cli(["serve", *model, *words])
+    assert (code, stdout, len(stderr.splitlines())) == (2, "", 1)
+    for part in parts:
+        assert part in stderr
+
+
+def test_a_port_that_is_taken_is_refused_by_name() -> None:
+    with closing(listen(ServeConfig(port=0))) as taken:
+        port = int(address_of(taken).rpartition(":")[2])
+        with pytest.raises(InputError, match=rf"--host 127.0.0.1 --port {port}: Address already in use"):
+            listen(ServeConfig(port=port))
+
+
+def test_a_checkpoint_that_turns_out_to_be_damaged_ends_the_server_with_its_name(
+    run_cli: Callable[[list[str]], Outcome], tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "damaged"
+    shutil.copytree(tiny_checkpoint, copy)
+    os.truncate(copy / "delta.safetensors", 100)
+    code, _, stderr = run_cli(["serve", "--model", str(copy), "--port", "0"])
+    assert code == 2
+    assert "delta.safetensors is damaged" in stderr.splitlines()[-1]
+
+
+def test_an_open_address_without_keys_is_warned_of_in_one_line(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with caplog.at_level("WARNING", logger="r2gengpt"):
+        warn_if_open(ServeConfig())
+        assert caplog.messages == []
+        warn_if_open(ServeConfig(host="0.0.0.0"))
+        (line,) = caplog.messages
+        assert "--host 0.0.0.0 without keys" in line
+        monkeypatch.setenv("R2GENGPT_API_KEYS", "a-key-of-this-server")
+        warn_if_open(ServeConfig(host="0.0.0.0"))
+        assert caplog.messages == [line]
