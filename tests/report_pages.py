@@ -86,7 +86,7 @@ class WithSentences(Prediction):
 CONFIDENCE = {
     "n_sentences": 7,
     "ece": 0.0123456,
-    "ece_uncalibrated": 0.2,
+    "ece_uncalibrated": {"value": 0.2, "ci95": [0.1, 0.3]},
     "reliability": [
         {"low": 0.0, "high": 0.5, "count": 0, "confidence": None, "accuracy": None},
         {"low": 0.5, "high": 1.0, "count": 7, "confidence": 0.81234567, "accuracy": 0.714},

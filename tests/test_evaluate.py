@@ -27,7 +27,7 @@ def test_a_split_gives_predictions_scores_and_a_self_contained_page(
     assert "micro F1 of 14" in page
     assert "F1, uncertain as positive" in page
     assert "for other sentences" not in page
-    assert '<span class="s" tabindex="0"' in page
+    assert '<span class="s q' in page
     assert "rule-based, not CheXbert" in page
     assert page.count('src="data:image/') >= 3
     assert "http://" not in page.replace("http://www.w3.org", "")

@@ -203,6 +203,7 @@ def test_reliability_and_risk_are_drawn_with_their_numbers_and_definition(tmp_pa
     assert len(page.every("svg")) == 3
     wanted = "Reliability of 7 sentences. On the diagonal, confidence is accuracy. Expected calibration error 0.012"
     assert wanted in page.text
+    assert "0.012, uncalibrated 0.200 [0.100 to 0.300] (temperature 1.500, bias −0.250)." in page.text
     assert "right where <all> its words are in the reference" in page.text
     empty, full = page.tables["Reliability, bin by bin"][1:]
     assert empty == ["0.00 to 0.50", "0", "not known", "not known"]

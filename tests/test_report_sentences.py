@@ -69,6 +69,15 @@ def test_sentences_are_shaded_by_confidence_and_marked_for_review(tmp_path: Path
     assert "with sentences that need review (1)" in parsed.text
 
 
+def test_without_a_calibration_sentences_are_shaded_by_their_token_probability_and_the_page_says_so(
+    tmp_path: Path,
+) -> None:
+    raw = tuple({**sentence, "confidence": None} for sentence in SENTENCES)
+    parsed = Page(written(tmp_path, of_sentences(raw)))
+    assert [a["class"] for a in parsed.every("span") if "tabindex" in a][-2:] == ["s q3", "s q3"]  # exp(-.25), exp(-.5)
+    assert "Mean token probability of a sentence, not calibrated" in parsed.text
+
+
 def test_sentences_of_another_text_are_left_out_with_a_note(tmp_path: Path) -> None:
     other = ({**SENTENCES[0], "text": "the heart"}, SENTENCES[1])
     text = Page(written(tmp_path, of_sentences(other))).text

@@ -134,7 +134,7 @@
 
   // ---- begin
   const controls = byId("controls");
-  byId("shading").parentElement.hidden = !studies.some(study => study.querySelector("[data-confidence]"));
+  byId("shading").parentElement.hidden = !studies.some(study => study.querySelector(".q0, .q1, .q2, .q3, .q4"));
   controls.hidden = false;
   controls.addEventListener("submit", event => event.preventDefault());
   for (const field of [search, kind, order]) field.addEventListener("input", choose);

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from r2gengpt.evaluation import plots
 from r2gengpt.evaluation.report_images import Thumbnail
-from r2gengpt.evaluation.report_names import head, label, number, scrolling_table, text
+from r2gengpt.evaluation.report_names import head, interval, label, number, percent, scrolling_table, text
 from r2gengpt.evaluation.report_scores import Json
 from r2gengpt.evaluation.report_study import Card, StudyRow, study_card
 
@@ -73,25 +73,40 @@ def lengths(studies: Sequence[StudyRow]) -> str:
 
 
 def confidence(scores: Json) -> str:
-    """Reliability diagram, risk–coverage curve and their numbers; a word where confidence was not measured."""
+    """Reliability diagram, risk–coverage curve and their numbers; why not, where confidence was not measured."""
     if not (found := scores.get("confidence")):
-        return '<p class="plain">Confidence of sentences: not measured for these predictions.</p>'
+        reason = scores["not_available"].get("confidence", "not measured for these predictions")
+        return f'<p class="plain">Confidence of sentences: {text(reason)}.</p>'
+    about = f'<p class="plain wide">{text(str(found["definition"]))}</p>' if found.get("definition") else ""
+    return f"{_reliability(found)}{_risk(found)}{about}{_bins(found)}"
+
+
+def _reliability(found: Json) -> str:
     fitted = (("temperature", found.get("temperature")), ("bias", found.get("bias")))
     scaling = ", ".join(f"{name} {number(value)}" for name, value in fitted if value is not None)
-    reliability = (
+    share = f", {percent(found['supported'])} of them supported" if "supported" in found else ""
+    return (
         f"<figure>{plots.reliability_diagram(found['reliability'])}<figcaption><b>Reliability</b> of "
-        f"{found['n_sentences']} sentences. On the diagonal, confidence is accuracy. Expected calibration error "
-        f"{number(found['ece'])}, "
-        f"uncalibrated {_maybe(found.get('ece_uncalibrated'))}{scaling and f' ({scaling})'}.</figcaption></figure>"
+        f"{found['n_sentences']} sentences{share}. On the diagonal, confidence is accuracy. Expected calibration error "
+        f"{_measured(found['ece'])}, uncalibrated {_measured(found.get('ece_uncalibrated'))}"
+        f"{scaling and f' ({scaling})'}.</figcaption></figure>"
     )
-    risk = (
+
+
+def _risk(found: Json) -> str:
+    return (
         f"<figure>{plots.risk_coverage_curve(found['risk_coverage'])}<figcaption><b>Risk and coverage.</b> The "
-        f"wrong share of the sentences kept when the least confident are left out; "
-        f"area under it {_maybe(found.get('aurc'))}."
-        "</figcaption></figure>"
+        "wrong share of the sentences kept when the least confident are left out; area under the curve "
+        f"{_measured(found.get('aurc'))}.</figcaption></figure>"
     )
-    about = f'<p class="plain wide">{text(str(found["definition"]))}</p>' if found.get("definition") else ""
-    return f"{reliability}{risk}{about}{_bins(found)}"
+
+
+def _measured(value: Json | float | None) -> str:
+    """A number, or one with its interval, as a figure's caption says it."""
+    if isinstance(value, Mapping):
+        spread = f" [{interval(value['ci95'])}]" if "ci95" in value else ""
+        return f"{number(value['value'])}{spread}"
+    return _maybe(value)
 
 
 def _maybe(value: float | None) -> str:

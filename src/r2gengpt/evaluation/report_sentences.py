@@ -57,6 +57,13 @@ class Sentence:
     needs_review: bool = False
     map: Map | None = None
 
+    @property
+    def sureness(self) -> float | None:
+        """What the shading shows: the confidence or, where it is not calibrated, the mean token probability."""
+        if self.confidence is None and self.logprob is not None:
+            return math.exp(min(self.logprob, 0.0))
+        return self.confidence
+
 
 def read_evidence(path: Path) -> dict[str, Evidence]:
     """Study id → its evidence, of a file of JSON lines; empty where there is no such file.

@@ -122,10 +122,12 @@ def sentence_legend(cards: Iterable[Card]) -> str:
     """How to read shading and maps, as far as these studies have them."""
     sentences = [sentence for card in cards for sentence in card.sentences]
     parts = []
-    if any(sentence.confidence is not None for sentence in sentences):
+    if any(sentence.sureness is not None for sentence in sentences):
+        calibrated = any(sentence.confidence is not None for sentence in sentences)
+        what = "Confidence of a sentence" if calibrated else "Mean token probability of a sentence, not calibrated"
         names = ("below .2", ".2 to .4", ".4 to .6", ".6 to .8", "above .8")
         shades = " ".join(f'<span class="s q{step}">{names[step]}</span>' for step in reversed(range(SHADES)))
-        parts.append(f"Confidence of a sentence: {shades}.")
+        parts.append(f"{what}: {shades}.")
     if any(sentence.map for sentence in sentences):
         parts.append(
             "Pointing at a sentence, or going to it with Tab, draws its evidence map over the films: brightest where "
@@ -186,7 +188,8 @@ def _sentence(sentence: Sentence, told: str) -> str:
         data |= {"map": " ".join(drawn.levels), "verdict": text(drawn.verdict)}
         data |= {name: number(value, signed=True) for name, value in drops.items() if value is not None}
     attributes = "".join(f' data-{name}="{value}"' for name, value in data.items())
-    shade = "" if sentence.confidence is None else f" q{min(SHADES - 1, int(max(0.0, sentence.confidence) * SHADES))}"
+    sure = sentence.sureness
+    shade = "" if sure is None else f" q{min(SHADES - 1, int(max(0.0, sure) * SHADES))}"
     mark = ' <span class="flag">needs review</span>' if sentence.needs_review else ""
     words = _marked(sentence.spans, "ins", "")
     return f'<span class="s{shade}" tabindex="0" aria-describedby="{told}"{attributes}>{words}{mark}</span>'
