@@ -32,6 +32,7 @@ class Plan(NamedTuple):
 
 PLANS = {
     "startup": Plan("--repeats 3", ""),
+    "latency": Plan("--repeats 1", ""),
     "metrics": Plan("--repeats 1", ""),
     "images": Plan("", ""),
     "features": Plan("--images 6", "--images 48"),
@@ -55,6 +56,12 @@ class Line(NamedTuple):
 def startup(found: dict[str, Any]) -> Iterator[Line]:
     for name, one in found["results"].items():
         yield Line(name, f"{one['median_s']:.2f} s")
+
+
+def latency(found: dict[str, Any]) -> Iterator[Line]:
+    for name, one in found["results"].items():
+        stages = ", ".join(f"{stage} {value}" for stage, value in one["stages_s"].items())
+        yield Line(f"`r2gengpt generate`, embedded, {name} ({stages})", f"{one['command_s']:.2f} s")
 
 
 def metrics(found: dict[str, Any]) -> Iterator[Line]:
@@ -133,6 +140,7 @@ def memory(found: dict[str, Any]) -> Iterator[Line]:
 
 LINES: dict[str, Callable[[dict[str, Any]], Iterator[Line]]] = {
     "startup": startup,
+    "latency": latency,
     "metrics": metrics,
     "images": images,
     "features": features,

@@ -1,0 +1,107 @@
+"""What kinds of weights cost in quality: the embedded model (real weights) in each of them. Prints JSON; no speeds.
+
+Loss a token of its language model on the val reports of --texts (IU X-ray's, which it was not trained on); the share of
+places at which the most likely next token is float32's; and, with --annotation, BLEU-4, ROUGE-L and CIDEr-D of its
+reports of the test split, as `r2gengpt test --model embedded` writes them, and how many texts are float32's.
+Run: python benchmarks/quality.py --texts iu_xray/annotation.json [--annotation FILE --base_dir DIR] > quality.json
+"""
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from training import versions
+
+from r2gengpt.build import Built, place
+from r2gengpt.checkpoint import EMBEDDED, load_checkpoint
+from r2gengpt.cli import bridge
+from r2gengpt.config import DecodeConfig
+from r2gengpt.data.annotation import read_annotation
+from r2gengpt.evaluation.run import Evaluation, predict_studies
+from r2gengpt.metrics.protocols import PROTOCOLS
+from r2gengpt.metrics.score import score
+
+KINDS = ("float32", "bfloat16", "int8", "nf4", "w8a8")
+LONGEST = 128
+"""Tokens of a report that are read."""
+
+
+def load(kind: str) -> tuple[Built, Mapping[str, Any]]:
+    """The embedded model with weights of a kind, on the CPU, in eval mode."""
+    quantization = "none" if kind in ("float32", "bfloat16") else kind
+    built, settings = load_checkpoint(
+        EMBEDDED, quantization=quantization, dtype="bfloat16" if kind == "bfloat16" else "float32"
+    )
+    place(built.model, "cpu", quantization)
+    built.model.eval()
+    return built, settings
+
+
+@torch.no_grad()
+def read(built: Built, reports: list[str]) -> tuple[float, int, list[Tensor]]:
+    """Loss of all tokens, their number, and the most likely token at each place of each report, (T,)."""
+    loss, count, likely = 0.0, 0, []
+    tokenizer = built.processor.tokenizer
+    for report in reports:
+        ids = torch.tensor([tokenizer.bos_token_id, *built.processor.encode_text(report)])[:LONGEST]
+        logits = built.model.language_model(ids[None]).logits[0].float()
+        loss += torch.nn.functional.cross_entropy(logits[:-1], ids[1:], reduction="sum").item()
+        count += len(ids) - 1
+        likely.append(logits.argmax(-1))
+    return loss, count, likely
+
+
+def write(
+    built: Built, settings: Mapping[str, Any], options: argparse.Namespace
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Scores and texts of the test split."""
+    studies = read_annotation(options.annotation, options.base_dir, ("test",))["test"]
+    plan = Evaluation(studies, (), settings["dataset"], bridge.make(DecodeConfig, settings), 1)
+    texts = {one.id: one.prediction for one in predict_studies(built, plan)}
+    references = {study.id: [study.report] for study in studies}
+    found = score(texts, references, PROTOCOLS["clean"], dataset=settings["dataset"], resamples=0)
+    return {name: round(found.metrics[name].value, 4) for name in ("bleu_4", "rouge_l", "cider")}, texts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--texts", type=Path, required=True, help="annotation file whose val reports are read")
+    parser.add_argument("--reports", type=int, default=100, help="how many of them (100)")
+    parser.add_argument("--annotation", type=Path, help="annotation file of the embedded model's own set")
+    parser.add_argument("--base_dir", type=Path, help="its images")
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS, help="kinds of weights (all)")
+    options = parser.parse_args()
+    reports = [study["report"] for study in json.loads(options.texts.read_text())["val"]][: options.reports]
+    results: dict[str, dict[str, Any]] = {}
+    whole: tuple[list[Tensor], dict[str, str]] = ([], {})
+    for kind in ["float32", *(kind for kind in options.kinds if kind != "float32")]:
+        built, settings = load(kind)
+        loss, count, likely = read(built, reports)
+        found: dict[str, Any] = {
+            "loss": round(loss / count, 4),
+            "perplexity": round(math.exp(loss / count), 2),
+            "tokens": count,
+        }
+        scores, texts = write(built, settings, options) if options.annotation else ({}, {})
+        whole = (likely, texts) if kind == "float32" else whole
+        same = sum(int((a == b).sum()) for a, b in zip(likely, whole[0], strict=True))
+        found["same_next_token"] = round(same / sum(map(len, likely)), 4)
+        if texts:
+            found |= {**scores, "studies": len(texts), "same_texts": sum(texts[key] == whole[1][key] for key in texts)}
+        results[kind] = found
+        print(kind, found, file=sys.stderr)
+    setting = {"reports": len(reports), "cpus": os.cpu_count(), "threads": torch.get_num_threads()}
+    print(
+        json.dumps({"benchmark": "quality", "setting": setting, "versions": versions(), "results": results}, indent=1)
+    )
+
+
+if __name__ == "__main__":
+    main()
