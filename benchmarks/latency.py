@@ -1,9 +1,9 @@
 """Seconds from the start of `r2gengpt generate` to the report of one study, and where they go; prints JSON.
 
-The embedded model and one of the program's own films. `command` is the wall time of the command as a user starts it, the
-median of --repeats after one that fills the file cache. The stages are taken in processes of their own that do the same
-steps: `import` of PyTorch, transformers and the program, `weights` read and placed, `image` decoded and resized, `report`
-from pixels to the last token. `greedy w8a8` is the same without beams and in 8 bits.
+The embedded model and one of the program's own films. `command` is the wall time of the command as a user starts it,
+the median of --repeats after one that fills the file cache. The stages are taken in processes of their own that do the
+same steps: `import` of PyTorch, transformers and the program, `weights` read and placed, `image` decoded and resized,
+`report` from pixels to the last token. `greedy w8a8` is the same without beams and in 8 bits.
 Run: python benchmarks/latency.py > latency.json
 """
 
