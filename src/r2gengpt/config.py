@@ -315,6 +315,26 @@ class HonestyConfig:
         "most 5,000 training images to read",
         choices=("auto", "True", "False"),
     )
+    calibrate: bool = option(
+        False,
+        "fit the confidence of sentences on the val split first, and keep it beside the weights, in calibration.json",
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class ReviewConfig:
+    """Which sentences are marked for review."""
+
+    abstain_below: float | None = option(
+        None,
+        "mark sentences whose confidence is below this as needing review; without a calibration beside the model "
+        "confidence is exp(mean log-probability)",
+        low=0.0,
+        high=1.0,
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)

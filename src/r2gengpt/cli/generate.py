@@ -7,7 +7,8 @@ from typing import Any
 
 from r2gengpt import __version__
 from r2gengpt.cli import bridge
-from r2gengpt.config import DecodeConfig, ModelConfig
+from r2gengpt.config import DecodeConfig, ModelConfig, ReviewConfig
+from r2gengpt.errors import InputError
 from r2gengpt.text.notice import NOTICE
 
 CONFIGS = (ModelConfig, DecodeConfig)
@@ -24,9 +25,13 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--stream", nargs="?", const=True, default=False, type=bridge.parse_bool, metavar="BOOL",
                         help="print words as they are written (one beam)")  # fmt: skip
     parser.add_argument("--accelerator", default="auto", choices=("auto", "cpu", "gpu", "cuda", "mps"), help="device")
-    bridge.add_flags(parser, CONFIGS)
+    bridge.add_flags(parser, (*CONFIGS, ReviewConfig))
     space = bridge.parse(parser, argv)
-    given = bridge.given_values(space, CONFIGS)
+    given = bridge.given_values(space, (*CONFIGS, ReviewConfig))
+    below = bridge.make(ReviewConfig, given).abstain_below
+    given.pop("abstain_below", None)
+    if space.stream and space.format == "text" and below is not None:
+        raise InputError(f"--abstain_below {below}: what needs review is known at the end; leave out --stream")
     if space.stream:
         given.setdefault("beam_size", 1)
 
@@ -43,12 +48,15 @@ def main(argv: list[str]) -> None:
     from r2gengpt.cli.models import device_of, load_model, stored_index
     from r2gengpt.data.loading import StudyDataset, prompt_batch
     from r2gengpt.data.study import Study
+    from r2gengpt.generation.confidence import calibration_beside, marked_text, with_confidence
     from r2gengpt.generation.decode import predict, stream
     from r2gengpt.generation.speculate import drafter_for
 
     built, settings, directory = load_model(space.model, "--model", given)
     dataset = settings.get("dataset", "plain")
-    decode = bridge.make(DecodeConfig, settings).for_dataset(dataset)
+    decode = bridge.make(DecodeConfig, settings)
+    calibration = calibration_beside(directory, decode, below)
+    decode = decode.for_dataset(dataset)
     place(built.model, device_of(space.accelerator), settings.get("quantization", "none"))
     drafter = drafter_for(built.model.language_model, stored_index(built, directory) if decode.speculate else None)
     study = StudyDataset([Study("study", tuple(paths))], built.processor, dataset)  # read as in training and testing
@@ -59,12 +67,13 @@ def main(argv: list[str]) -> None:
         prediction = stream(built.model, built.processor, batch, decode, show, drafter)
     else:
         (prediction,) = predict(built.model, built.processor, [batch], decode, drafter)
+    prediction = with_confidence(prediction, calibration, below)
     if drafter is not None:
         drafter.log()
     if live:
         print()
     elif space.format == "text":
-        print(prediction.prediction)
+        print(marked_text(prediction))
     else:
         print(json.dumps(as_json(prediction, paths, settings, directory), indent=1))
     print(NOTICE, file=sys.stderr)
@@ -78,6 +87,7 @@ def as_json(prediction: Any, paths: list[Path], settings: dict[str, Any], direct
         "tokens": prediction.tokens,
         "logprob": prediction.logprob,
         "finish": prediction.finish,
+        "sentences": prediction.to_json()["sentences"],
         "images": [str(path) for path in paths],
         "model": directory.name,
         "vision_model": settings["vision_model"],

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from r2gengpt.cli import bridge
-from r2gengpt.config import DataConfig, DecodeConfig, HonestyConfig, ModelConfig, TrainConfig
+from r2gengpt.config import DataConfig, DecodeConfig, HonestyConfig, ModelConfig, ReviewConfig, TrainConfig
 from r2gengpt.errors import InputError
 
 CONFIGS = (ModelConfig, DataConfig, DecodeConfig, TrainConfig)
@@ -40,15 +40,15 @@ def merge_settings(stored: Mapping[str, Any], given: Mapping[str, Any]) -> dict[
 def main(argv: list[str]) -> None:
     """Parse and run; prints the score table and the path of the page."""
     parser = bridge.Parser(prog="r2gengpt test", allow_abbrev=False, description=__doc__)
-    bridge.add_flags(parser, (*CONFIGS, HonestyConfig))
+    bridge.add_flags(parser, (*CONFIGS, HonestyConfig, ReviewConfig))
     parser.add_argument("--model", metavar="DIR", help="trained model: a checkpoint or run directory, or embedded")
     parser.add_argument("--split", default="test", choices=("test", "val", "train"), help="which split to score")
     parser.add_argument("--output", metavar="DIR", help="where the files go (default: results-SPLIT beside the model)")
     space = bridge.parse(parser, argv)
-    given = bridge.given_values(space, (*CONFIGS, HonestyConfig))
-    asked = bridge.make(HonestyConfig, given)
-    given = {name: value for name, value in given.items() if name not in vars(asked)}
-    evaluate_given(given, space.split, space.model, space.output, asked)
+    given = bridge.given_values(space, (*CONFIGS, HonestyConfig, ReviewConfig))
+    asked, review = bridge.make(HonestyConfig, given), bridge.make(ReviewConfig, given)
+    given = {name: value for name, value in given.items() if name not in {**vars(asked), **vars(review)}}
+    evaluate_given(given, space.split, space.model, space.output, asked, review)
 
 
 def evaluate_given(
@@ -57,6 +57,7 @@ def evaluate_given(
     model: str | None = None,
     output: str | None = None,
     asked: HonestyConfig | None = None,
+    review: ReviewConfig | None = None,
 ) -> None:
     """Score a model on a split by flags; `model`, --ckpt_file and --delta_file all name the checkpoint.
 
@@ -69,10 +70,11 @@ def evaluate_given(
     return_large_blocks()
     from r2gengpt.build import place
     from r2gengpt.cli.models import index_for, load_model, locate_model, shares
-    from r2gengpt.data.annotation import check_images, read_annotation
     from r2gengpt.data.files import check_writable
+    from r2gengpt.evaluation.calibrate import check_calibratable, settled_calibration
     from r2gengpt.evaluation.honesty import nearest_row, plan_honesty, with_shuffled_row
-    from r2gengpt.evaluation.run import Evaluation, check_references, predict_studies, write_evaluation
+    from r2gengpt.evaluation.run import Evaluation, predict_studies, write_evaluation
+    from r2gengpt.generation.confidence import with_confidence
     from r2gengpt.generation.gather import agreed
     from r2gengpt.metrics.table import score_table
 
@@ -80,13 +82,14 @@ def evaluate_given(
     if given.get("device_map") == "auto":
         options = in_one_process(options)
     named, flag = named_model(options, model)
-    _, settings = locate_model(named, flag, given)
+    asked, below = asked or HonestyConfig(), (review or ReviewConfig()).abstain_below
+    directory, settings = locate_model(named, flag, given)
     data = bridge.make(DataConfig, {**settings, **own_cache(given)})
-    splits = read_annotation(data.annotation, data.base_dir, (split,))
-    studies = limited(splits[split], options.limit_test_batches, data.test_batch_size)
-    check_images(studies)
-    check_references(studies)
-    honesty = plan_honesty(asked or HonestyConfig(), data, studies, split)
+    splits = read_splits(data, options, (split, "val") if asked.calibrate else (split,))
+    studies, fitted = splits[split], splits["val"] if asked.calibrate else ()
+    if asked.calibrate:
+        check_calibratable(directory)
+    honesty = plan_honesty(asked, data, studies, split)
     beside = Path() if named == "embedded" else Path(named).parent if Path(named).is_file() else Path(named)
     target = Path(output) if output is not None else beside / f"results-{split}"
     check_writable(target, "--output")
@@ -98,13 +101,16 @@ def evaluate_given(
         place(built.model, share.device, settings.get("quantization", "none"))
         decode = bridge.make(DecodeConfig, settings)
         reading = data.num_workers, data.prefetch_factor
-        features = agreed(lambda: stored_features(built, data, (*studies, *honesty.train), share.device))
+        needed = tuple(dict.fromkeys((*studies, *fitted, *honesty.train)))
+        features = agreed(lambda: stored_features(built, data, needed, share.device))
         plan = Evaluation(studies, reports, data.dataset, decode, data.test_batch_size, *reading, features=features)
         if decode.speculate:
             index = agreed(lambda: index_for(built, directory, reports, data.dataset, keep=not share.rank))
             plan = replace(plan, index=index)
         rows = nearest_row(built, plan, honesty, share)
         predictions = predict_studies(built, plan, share.rank, share.world)
+        calibration = settled_calibration(built, plan, fitted, predictions, directory, share, below)
+        predictions = [with_confidence(prediction, calibration, below) for prediction in predictions]
         others = with_shuffled_row(rows, built, plan, honesty, share)
         if share.rank:  # the first process has all predictions, and writes and speaks for all
             return
@@ -115,9 +121,28 @@ def evaluate_given(
             "data": f"{data.annotation}, split {split}, {len(studies)} studies",
             "decoding": ", ".join(f"{f.name} {getattr(decode, f.name)}" for f in fields(DecodeConfig)),
         }
-        scores = write_evaluation(predictions, plan, target, provenance, others, honesty.missing)
+        scores = write_evaluation(predictions, plan, target, provenance, others, honesty.missing, calibration)
     print(score_table(scores))
     print(target / "report.html")
+
+
+def read_splits(data: DataConfig, options: TrainConfig, names: tuple[str, ...]) -> dict[str, tuple[Any, ...]]:
+    """The studies of splits as far as --limit_test_batches goes, checked.
+
+    Raises:
+        InputError: a split, an image or a reference is missing.
+    """
+    from r2gengpt.data.annotation import check_images, read_annotation
+    from r2gengpt.evaluation.run import check_references
+
+    splits = {
+        name: limited(studies, options.limit_test_batches, data.test_batch_size)
+        for name, studies in read_annotation(data.annotation, data.base_dir, names).items()
+    }
+    for studies in splits.values():
+        check_images(studies)
+        check_references(studies)
+    return splits
 
 
 def own_cache(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,10 +17,12 @@ from r2gengpt.data.files import whole_file
 from r2gengpt.data.loading import StudyDataset, StudyLoader, prompt_batch, sequential_batches
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
+from r2gengpt.evaluation.confidence import measured_confidence
 from r2gengpt.evaluation.predictions import write_predictions
 from r2gengpt.evaluation.report_numbers import scores_file
 from r2gengpt.evaluation.report_page import StudyRow, write_report_page
 from r2gengpt.evaluation.report_sentences import read_evidence
+from r2gengpt.generation.confidence import Calibration
 from r2gengpt.generation.decode import predict
 from r2gengpt.generation.gather import agreed, gathered
 from r2gengpt.generation.prediction import Prediction
@@ -120,6 +122,7 @@ def write_evaluation(
     provenance: Mapping[str, str],
     others: BesideRows = NO_ROWS,
     missing: Mapping[str, str] | None = None,
+    calibration: Calibration | None = None,
 ) -> Scores:
     """Score, and write predictions.jsonl, scores.json and report.html, each whole.
 
@@ -132,6 +135,7 @@ def write_evaluation(
         provenance: names and values to show on the page: model, data, settings.
         others: further rows of the scores.
         missing: why such a row is not there.
+        calibration: by which the predictions' sentences got their confidence; None: they have none.
     """
     patients = {study.id: study.patient for study in plan.studies if study.patient}
     scores = score(
@@ -145,6 +149,11 @@ def write_evaluation(
         patients=patients,
         choice=choose(labels=True),
     )
+    found = measured_confidence(predictions, plan.studies, calibration)
+    if isinstance(found, str):
+        scores = replace(scores, not_available={**scores.not_available, "confidence": found})
+    else:
+        scores = replace(scores, confidence=found)
     for name, several in (("predictions", predictions), ("predictions-images-shuffled", others.shuffled)):
         if several:
             named = (replace(prediction, patient=patients.get(prediction.id, "")) for prediction in several)

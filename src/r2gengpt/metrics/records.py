@@ -39,7 +39,7 @@ class Scores:
     `commonest_share` is the share of the commonest one; `verbatim_in_train` the share of studies whose reference is in
     the train split word for word (None: train split not given). `grounding_gap` is each score minus the score with the
     images shuffled between studies (None: the model did not write for shuffled images); `patients` is how many were
-    resampled (None: studies were).
+    resampled (None: studies were). `confidence` is what is known of the sentences' confidence, as scores.json has it.
     """
 
     signature: Signature
@@ -59,6 +59,7 @@ class Scores:
     resamples: int
     seed: int
     patients: int | None = None
+    confidence: Mapping[str, Any] | None = None
 
     @property
     def shown(self) -> tuple[str, ...]:
@@ -85,6 +86,7 @@ class Scores:
                 "commonest_share": self.commonest_share,
                 "collapsed": self.collapsed,
             },
+            "confidence": None if self.confidence is None else dict(self.confidence),
             "references_verbatim_in_train": self.verbatim_in_train,
             "not_available": dict(self.not_available),
             "notes": list(self.notes),

@@ -1,6 +1,7 @@
 """Scores as an aligned text table for a terminal. No measuring."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from r2gengpt.metrics.compare import Comparison
 from r2gengpt.metrics.paired import Difference
@@ -21,6 +22,8 @@ def score_table(scores: Scores) -> str:
     if scores.grounding_gap is not None:
         lines += ["grounding gap: with the true images, minus with images shuffled between studies", ""]
         lines += [*_align(difference_rows(scores.grounding_gap, scores.shown)), ""]
+    if scores.confidence is not None:
+        lines += [*_confidence(scores.confidence), ""]
     lines += _reasons(scores.not_available)
     lines += [f"note: {note}" for note in scores.notes]
     return "\n".join(lines).rstrip()
@@ -42,6 +45,19 @@ def comparison_table(comparison: Comparison, systems: tuple[str, str]) -> str:
     lines.append(f"difference: second minus first; {comparison.resamples} resamples, {comparison.swaps} swaps")
     lines += [*_reasons(comparison.not_available), *(f"note: {note}" for note in comparison.notes)]
     return "\n".join(lines)
+
+
+def _confidence(found: Mapping[str, Any]) -> list[str]:
+    """How many sentences were judged, how far their confidence is off, and the area under risk and coverage."""
+    fitted = "not calibrated" if found["temperature"] is None else "calibrated"
+    ece, before = (Score(found[name]["value"], found[name].get("ci95")) for name in ("ece", "ece_uncalibrated"))
+    error = f"calibration error {ece.value:.3f} ({_interval(ece)})"
+    if found["temperature"] is not None:
+        error += f", uncalibrated {before.value:.3f} ({_interval(before)})"
+    judged = (
+        f"{found['n_sentences']} sentences with an observation, {found['supported']:.1%} supported by the reference"
+    )
+    return [f"confidence {fitted}: {judged}", f"           {error}; area under risk and coverage {found['aurc']:.3f}"]
 
 
 def _reasons(not_available: Mapping[str, str]) -> list[str]:

@@ -1,0 +1,73 @@
+"""Confidence of sentences held against the labels of their references. Fits nothing and writes no file."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from r2gengpt.data.study import Study
+from r2gengpt.generation.confidence import Calibration
+from r2gengpt.generation.prediction import Prediction
+from r2gengpt.metrics import calibration as metric
+from r2gengpt.metrics.bootstrap import patient_numbers
+from r2gengpt.metrics.calibration import Judged
+from r2gengpt.metrics.labels import is_available, label_report
+from r2gengpt.metrics.labels.family import NOT_INSTALLED
+from r2gengpt.metrics.labels.support import DEFINITION, is_supported
+
+RESAMPLES, SEED = 1000, 0
+UNCALIBRATED = "Confidence is exp(mean log-probability): not calibrated."
+CALIBRATED = "Confidence is 1 / (1 + exp(-(temperature · mean log-probability + bias)))"
+
+
+def judged_sentences(predictions: Sequence[Prediction], studies: Sequence[Study]) -> Judged:
+    """The sentences that assert something, judged by the labels of their study's reference.
+
+    Args:
+        predictions: one for each study.
+        studies: in the same order; where every patient is known, sentences are grouped by patient, else by study.
+    """
+    ids = [study.id for study in studies]
+    patients = patient_numbers(ids, {study.id: study.patient for study in studies})
+    groups = np.arange(len(ids)) if patients is None else patients
+    rows: list[tuple[float, bool, int]] = []
+    for prediction, study, group in zip(predictions, studies, groups.tolist(), strict=True):
+        reference = label_report(study.report)
+        for sentence in prediction.sentences:
+            supported = is_supported(sentence.text, reference)
+            if supported is not None:
+                rows.append((sentence.logprob, supported, group))
+    logprobs, correct, of = (np.array(column) for column in zip(*rows, strict=True)) if rows else ([], [], [])
+    count = int(groups.max()) + 1
+    return Judged(np.array(logprobs, float), np.array(correct, float), np.array(of, dtype=np.int64), count)
+
+
+def measured_confidence(
+    predictions: Sequence[Prediction], studies: Sequence[Study], calibration: Calibration | None
+) -> Mapping[str, Any] | str:
+    """What scores.json says of confidence, or why it cannot be measured.
+
+    `ece` is that of the confidence that is used: without a calibration the same as `ece_uncalibrated`.
+    """
+    if not is_available():
+        return NOT_INSTALLED
+    judged = judged_sentences(predictions, studies)
+    if not len(judged):
+        return "no sentence asserts one of the 14 observations (or the predictions have no sentences)"
+    plain = np.exp(judged.logprobs)
+    used, about = plain, UNCALIBRATED
+    if calibration is not None:
+        used = metric.probability(judged.logprobs, calibration.temperature, calibration.bias)
+        about = f"{CALIBRATED}, fitted on {calibration.n_sentences} sentences of split {calibration.split}."
+    return {
+        "n_sentences": len(judged),
+        "supported": float(judged.correct.mean()),
+        "ece": metric.calibration_score(used, judged, RESAMPLES, SEED).to_json(),
+        "ece_uncalibrated": metric.calibration_score(plain, judged, RESAMPLES, SEED).to_json(),
+        "reliability": metric.reliability(used, judged.correct),
+        "risk_coverage": metric.risk_coverage(used, judged.correct),
+        "aurc": metric.area_under_risk(used, judged.correct),
+        "temperature": None if calibration is None else calibration.temperature,
+        "bias": None if calibration is None else calibration.bias,
+        "definition": f"{DEFINITION} {about}",
+    }
