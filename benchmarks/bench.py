@@ -38,6 +38,7 @@ PLANS = {
     "features": Plan("--images 6", "--images 48"),
     "training": Plan("--hidden_size 256 --layers 4 --heads 4 --intermediate_size 688 --steps 2", ORIGINAL_SIZE),
     "generation": Plan("--sizes tiny --new_tokens 20 --repeats 1", ""),
+    "serving": Plan("--studies 12 --single 4 --clients 6 --new_tokens 12", ""),
     "large": Plan(f"{SMALL_3B} --kinds bfloat16 nf4 w8a8 --generate bfloat16", ""),
     "memory": Plan("", "--dtype float32"),
 }
@@ -110,6 +111,19 @@ def generation(found: dict[str, Any]) -> Iterator[Line]:
             yield Line(f"the same in w8a8{first}", ours, f"{one['hf_tokens_per_second']}", round(ratio, 2))
 
 
+def serving(found: dict[str, Any]) -> Iterator[Line]:
+    many, single = found["results"]["many"], found["results"]["single"]
+    clients, lost = found["setting"]["clients"], many["lost_or_mixed"]
+    ours, other = (f"{one['studies_per_second']} studies/s" for one in (many, single))
+    what = (
+        f"{many['studies']} studies served to {clients} clients, {lost} lost or mixed up, against one after the other"
+    )
+    yield Line(what, ours, other, found["times_as_many"])
+    yield Line("their time, 95th percentile", f"{many['p95_seconds']} s", f"{single['p95_seconds']} s")
+    memory = many["resident_mb"]
+    yield Line("the server's memory after a tenth, and at the end", f"{memory[0]} MB", f"{memory[-1]} MB")
+
+
 def large(found: dict[str, Any]) -> Iterator[Line]:
     setting = found["setting"]
     size = f"{setting['layers']} layers of width {setting['hidden_size']}, {setting['tokens']} tokens"
@@ -146,6 +160,7 @@ LINES: dict[str, Callable[[dict[str, Any]], Iterator[Line]]] = {
     "features": features,
     "training": training,
     "generation": generation,
+    "serving": serving,
     "large": large,
     "memory": memory,
 }

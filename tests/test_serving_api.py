@@ -6,19 +6,22 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from starlette.testclient import TestClient
 
-from r2gengpt.config import DecodeConfig
+from r2gengpt.build import build_model
+from r2gengpt.config import DecodeConfig, ModelConfig, ServeConfig
 from r2gengpt.data.images import decode_image
 from r2gengpt.data.loading import Example, prompt_batch
 from r2gengpt.errors import InputError
 from r2gengpt.generation.decode import predict
 from r2gengpt.generation.prediction import Prediction
 from r2gengpt.model.processing import decoded_size
+from r2gengpt.serving.app import create_app
 from r2gengpt.serving.generator import Generator, Served
 from r2gengpt.text.notice import NOTICE
 from serving_parts import LONG, busy, client_of, film, message, upload
@@ -125,6 +128,7 @@ def test_the_users_text_is_the_instruction(client: TestClient, served: Served) -
         ({"messages": message(film(), text="x" * 4001)}, 400, "4001 characters: at most 4000"),
         ({"messages": message(film(), text="a <ImageHere> b")}, 400, "<ImageHere>"),
         ({"n": 2}, 400, "n:"),
+        ({"frequency_penalty": 0.5}, 400, "frequency_penalty:"),
         ({"tools": []}, 400, "tools:"),
         ({"temperature": 3}, 400, "temperature:"),
         ({"max_tokens": 0}, 400, "max_tokens:"),
@@ -140,6 +144,22 @@ def test_a_chat_that_cannot_be_served_is_refused_in_openais_shape(
     assert words in error["message"]
     assert "\n" not in error["message"]
     assert error["type"] in ("invalid_request_error", "not_found_error")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_language_model_that_the_engine_cannot_serve_is_served_by_generate(tiny_parts: Path, stream: bool) -> None:
+    names = {"vision_model": str(tiny_parts / "vision-vit"), "lm_model": str(tiny_parts / "lm-gpt2")}
+    built = build_model(ModelConfig(**names, dtype="float32"))
+    built.model.eval()
+    served = Served("best", built, DecodeConfig(beam_size=2, min_new_tokens=0, max_new_tokens=8), {})
+    wanted = alone(served, [film(1)], replace(served.decode, beam_size=1 if stream else 2)).prediction
+    with client_of(served) as (client, _):
+        given = client.post(CHAT, json={"model": "best", "messages": message(film(1)), "stream": stream})
+    if stream:
+        text = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in events(given.text))
+    else:
+        text = given.json()["choices"][0]["message"]["content"]
+    assert text == wanted
 
 
 def test_the_models_are_listed_in_openais_shape(client: TestClient) -> None:
@@ -272,9 +292,6 @@ def test_studies_wait_for_one_pass_together(served: Served, monkeypatch: pytest.
 
 def test_state_is_told_to_machines(served: Served) -> None:
     loading = Generator(1, 1)
-    from r2gengpt.config import ServeConfig
-    from r2gengpt.serving.app import create_app
-
     with TestClient(create_app(loading, ServeConfig()), base_url="http://127.0.0.1") as client:
         assert client.get("/health").status_code == 200
         for path in ("/ready", "/v1/models"):

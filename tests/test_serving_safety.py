@@ -265,6 +265,8 @@ def test_pages_of_other_origins_may_read_answers_only_where_the_flag_names_them(
             assert one.status_code == 200
             assert one.headers["access-control-allow-origin"] == "https://page.example"
         assert open_client.post(REPORTS, headers={"Origin": "https://other.example"}).status_code == 403
+        behind_a_proxy = {"Host": "page.example", "Origin": "https://page.example"}
+        assert open_client.post(REPORTS, files=upload(film()), headers=behind_a_proxy).status_code == 200
 
 
 NAMES = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", min_size=12, max_size=20)

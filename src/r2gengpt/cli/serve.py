@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ def start(model: str, accelerator: str, given: dict[str, Any], settings: ServeCo
     warn_if_open(settings)
     print(f"r2gengpt serves at {address_of(listening)} ({NOTICE})", flush=True)
     generator.start(lambda: load(model, device, given), lambda: log.info("ready"))
-    serve(app, generator, settings, listening)
+    if not serve(app, generator, settings, listening):
+        os._exit(0)  # the thread is within a pass for nobody: taking the interpreter down under it may crash
 
 
 def load(model: str, device: str, given: dict[str, Any]) -> Any:
@@ -76,4 +78,4 @@ def load(model: str, device: str, given: dict[str, Any]) -> Any:
     decode = bridge.make(DecodeConfig, {**settings, "speculate": False}).for_dataset(settings.get("dataset", "plain"))
     place(built.model, device, settings.get("quantization", "none"))
     use_engine(built.model, decode)
-    return Served(Path(model).name, built, decode, origin_of(built.model, settings, directory))
+    return Served(Path(model).absolute().name, built, decode, origin_of(built.model, settings, directory))

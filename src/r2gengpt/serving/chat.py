@@ -12,7 +12,6 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import JSONResponse, Response
-from torch import Tensor
 
 from r2gengpt.config import DecodeConfig, ServeConfig
 from r2gengpt.errors import InputError
@@ -77,6 +76,9 @@ class ChatRequest(_Part):
     top_p: float | None = Field(None, gt=0, le=1, allow_inf_nan=False)
     seed: int | None = Field(None, ge=0, le=2**63 - 1)
     n: Literal[1] | None = None
+    logprobs: Literal[False] | None = None
+    frequency_penalty: float | None = Field(None, ge=0, le=0, description="only 0")
+    presence_penalty: float | None = Field(None, ge=0, le=0, description="only 0")
     user: str | None = Field(None, description="accepted and thrown away")
 
 
@@ -148,7 +150,6 @@ def read_chat(body: bytes, served: Served, settings: ServeConfig) -> tuple[ChatR
         raise ApiError(404, f"model: this server has {served.name} only", "model_not_found")
     decode = chat_decode(chat, served.decode)
     films, text = chat_parts(chat, settings)
-    pixels: Tensor
     pixels, sources = read_films(films, served.built.processor, settings)
     return chat, Job(pixels, text, decode), sources
 

@@ -23,6 +23,8 @@ log = logging.getLogger("r2gengpt.serving")
 KEYS_VARIABLE = "R2GENGPT_API_KEYS"
 SHORTEST_KEY = 16
 METHODS = ("GET", "POST", "HEAD", "OPTIONS")
+PROBES = ("/health", "/ready", "/metrics")
+"""Asked every few seconds by machines: no log line for each."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 HEADERS = {
     "X-Notice": NOTICE,
@@ -80,6 +82,7 @@ class Guard:
         self.settings = settings
         self.keys = keys
         self.metrics = metrics
+        self.names = tuple(urlsplit(origin).hostname for origin in settings.cors_origin)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -111,7 +114,8 @@ class Guard:
         method = scope["method"] if scope["method"] in METHODS else "other"
         seconds = time.monotonic() - start
         self.metrics.count(route, status, seconds)
-        log.info("%s %s %d %.3f s", method, route, status, seconds)
+        level = logging.DEBUG if route in PROBES else logging.INFO
+        log.log(level, "%s %s %d %.3f s", method, route, status, seconds)
 
     def refusal(self, scope: Scope) -> ApiError | None:
         """Why this request may not come in: another name than this machine's, a foreign page, no key."""
@@ -122,8 +126,9 @@ class Guard:
             name = host.hostname or ""
         except ValueError:
             return ApiError(400, "Host: cannot be read", None, close)
-        if is_loopback(self.settings.host) and name not in LOOPBACK:
-            return ApiError(400, "Host: this server is reached as 127.0.0.1 or localhost only", None, close)
+        if is_loopback(self.settings.host) and name not in (*LOOPBACK, *self.names):
+            words = "Host: this server is reached as 127.0.0.1 or localhost, and by the names of --cors_origin"
+            return ApiError(400, words, None, close)
         origin = headers.get("origin")
         if origin is not None and origin not in self.settings.cors_origin and origin.split("://")[-1] != host.netloc:
             return ApiError(403, "Origin: pages of other origins may not ask (--cors_origin)", None, close)

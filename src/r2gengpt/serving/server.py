@@ -96,8 +96,8 @@ def server_config(app: FastAPI, settings: ServeConfig) -> uvicorn.Config:
     )
 
 
-def serve(app: FastAPI, generator: Generator, settings: ServeConfig, listening: socket.socket) -> None:
-    """Answer requests until a signal.
+def serve(app: FastAPI, generator: Generator, settings: ServeConfig, listening: socket.socket) -> bool:
+    """Answer requests until a signal; whether the writing thread has ended.
 
     Raises:
         BaseException: what kept the model from being loaded.
@@ -105,4 +105,4 @@ def serve(app: FastAPI, generator: Generator, settings: ServeConfig, listening: 
     DrainingServer(server_config(app, settings), generator).run([listening])
     if generator.failure is not None:
         raise generator.failure
-    generator.stop(LAST_PASS)
+    return generator.stop(LAST_PASS)
