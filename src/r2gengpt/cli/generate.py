@@ -17,7 +17,7 @@ CONFIGS = (ModelConfig, DecodeConfig)
 def main(argv: list[str]) -> None:
     """Parse and run; prints the report, or JSON with its provenance."""
     parser = bridge.Parser(prog="r2gengpt generate", allow_abbrev=False, description=__doc__)
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="PNG or JPEG files: the views of ONE study")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="PNG, JPEG or DICOM files: the views of ONE study")
     parser.add_argument(
         "--model", default="embedded", metavar="DIR", help="trained model, or an original .pth (default: embedded)"
     )
@@ -25,6 +25,9 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--stream", nargs="?", const=True, default=False, type=bridge.parse_bool, metavar="BOOL",
                         help="print words as they are written (one beam)")  # fmt: skip
     parser.add_argument("--accelerator", default="auto", choices=("auto", "cpu", "gpu", "cuda", "mps"), help="device")
+    parser.add_argument("--frame", type=int, metavar="N", help="DICOM of several frames: this one, from 1")
+    parser.add_argument("--force", nargs="?", const=True, default=False, type=bridge.parse_bool, metavar="BOOL",
+                        help="read DICOM that is not a CR, DX or DR image of the chest")  # fmt: skip
     bridge.add_flags(parser, (*CONFIGS, ReviewConfig))
     space = bridge.parse(parser, argv)
     given = bridge.given_values(space, (*CONFIGS, ReviewConfig))
@@ -35,11 +38,11 @@ def main(argv: list[str]) -> None:
     if space.stream:
         given.setdefault("beam_size", 1)
 
-    from r2gengpt.data.images import MIN_SIDE, load_image
+    from r2gengpt.data.containers import DicomChoice
+    from r2gengpt.data.dicom_study import look_at, with_views
 
-    paths = [Path(name) for name in space.images]
-    for path in paths:  # a bad image is named before minutes of loading
-        load_image(path, size=MIN_SIDE)
+    paths, choice = [Path(name) for name in space.images], DicomChoice(space.frame, space.force)
+    headers = look_at(paths, choice)  # a bad image is named before minutes of loading
     from r2gengpt.cli.console import return_large_blocks, start_logging
 
     start_logging()
@@ -59,8 +62,9 @@ def main(argv: list[str]) -> None:
     decode = decode.for_dataset(dataset)
     place(built.model, device_of(space.accelerator), settings.get("quantization", "none"))
     drafter = drafter_for(built.model.language_model, stored_index(built, directory) if decode.speculate else None)
-    study = StudyDataset([Study("study", tuple(paths))], built.processor, dataset)  # read as in training and testing
-    batch = prompt_batch([study[(0, 0)]], built.processor)
+    study = with_views(Study("study", tuple(paths)), headers)
+    studies = StudyDataset([study], built.processor, dataset, dicom=choice)  # read as in training and testing
+    batch = prompt_batch([studies[(0, 0)]], built.processor)
     live = space.stream and space.format == "text"
     if space.stream:
         show = (lambda text: print(text, end="", flush=True)) if live else (lambda text: None)
@@ -75,11 +79,11 @@ def main(argv: list[str]) -> None:
     elif space.format == "text":
         print(marked_text(prediction))
     else:
-        print(json.dumps(as_json(prediction, paths, settings, directory), indent=1))
+        print(json.dumps(as_json(prediction, study, settings, directory), indent=1))
     print(NOTICE, file=sys.stderr)
 
 
-def as_json(prediction: Any, paths: list[Path], settings: dict[str, Any], directory: Path) -> dict[str, Any]:
+def as_json(prediction: Any, study: Any, settings: dict[str, Any], directory: Path) -> dict[str, Any]:
     """The report with what it was made from."""
     return {
         "notice": NOTICE,
@@ -88,7 +92,8 @@ def as_json(prediction: Any, paths: list[Path], settings: dict[str, Any], direct
         "logprob": prediction.logprob,
         "finish": prediction.finish,
         "sentences": prediction.to_json()["sentences"],
-        "images": [str(path) for path in paths],
+        "images": [str(path) for path in study.image_paths],
+        "views": list(study.views),
         "model": directory.name,
         "vision_model": settings["vision_model"],
         "lm_model": settings["lm_model"],

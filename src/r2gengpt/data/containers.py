@@ -1,5 +1,7 @@
 """PNG and JPEG files taken apart: format, size, orientation, and only the bytes that make pixels. Decodes no pixel.
 
+DICOM is only recognised here; `dicom` reads it.
+
 Reading the size here, before Pillow sees the file, lets decompression bombs be refused without touching Pillow's
 process-wide limit; leaving metadata out keeps its parsers (EXIF, colour profiles, compressed text, animation), their
 warnings and their faults away from files that strangers send.
@@ -39,6 +41,32 @@ class Container:
     data: bytes
 
 
+@dataclass(frozen=True)
+class DicomChoice:
+    """What a caller asks of DICOM files: which frame of several, from 1; with `force`, also what is no chest film."""
+
+    frame: int | None = None
+    force: bool = False
+
+
+def is_dicom(data: bytes) -> bool:
+    """Whether the bytes are those of a DICOM file: by its preamble or, without one, by its first element.
+
+    A file without preamble begins with an element of group 2 or 8, whose length is small or preceded by a type.
+    """
+    if data.startswith((PNG_SIGNATURE, b"\xff\xd8\xff")):
+        return False
+    if data[128:132] == b"DICM":
+        return True
+    if len(data) < 16:
+        return False
+    for order in "<>":
+        group, element, kind, length = struct.unpack_from(f"{order}HH2sH", data)
+        if group in (0x0002, 0x0008) and element <= 0x0018:
+            return bool(kind.isalpha() and kind.isupper()) or (order == "<" and length == 0)
+    return False
+
+
 def open_container(data: bytes) -> Container:
     """Take a PNG or JPEG file apart.
 
@@ -54,7 +82,9 @@ def open_container(data: bytes) -> Container:
             return _open_jpeg(data)
     except (struct.error, IndexError):
         raise ContainerError("is cut off in its header") from None
-    raise ContainerError("is not a PNG or JPEG image")
+    if is_dicom(data):
+        raise ContainerError("is DICOM, which is not read here")
+    raise ContainerError("is not a PNG or JPEG image, nor DICOM")
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:

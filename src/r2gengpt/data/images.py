@@ -1,4 +1,4 @@
-"""PNG and JPEG files to upright 8-bit RGB images. No resizing to a model's input size, no normalisation, no DICOM."""
+"""PNG, JPEG and DICOM files to upright 8-bit RGB images. No resizing to a model's input size, no normalisation."""
 
 import io
 import stat
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from r2gengpt.data.containers import Container, ContainerError, open_container
+from r2gengpt.data.containers import Container, ContainerError, DicomChoice, is_dicom, open_container
 from r2gengpt.errors import InputError
 
 MIN_SIDE = 16
@@ -21,6 +21,7 @@ MAX_BYTES = 256 * 2**20
 """Bytes of the largest file read."""
 DEPTHS = (8, 10, 12, 14, 16)
 """Bits that X-ray detectors store a pixel in; `_grey8` scales by the smallest that holds the brightest pixel."""
+PLAIN = DicomChoice()
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -40,21 +41,23 @@ _BROKEN = (
 """What Pillow's decoders raise on broken files."""
 
 
-def load_image(path: str | Path, *, size: int | None = None) -> Image.Image:
-    """Read a PNG or JPEG file as an upright RGB image.
+def load_image(path: str | Path, *, size: int | None = None, dicom: DicomChoice = PLAIN) -> Image.Image:
+    """Read a PNG, JPEG or DICOM file, told by its bytes, as an upright RGB image.
 
     Args:
         path: the file.
         size: the side in pixels that the image will be resized to by the caller. Given, a larger film is decoded at a
             reduced scale, never below twice this size on its shorter side. None decodes at full scale.
+        dicom: what is asked of a DICOM file.
 
     Returns:
         Mode RGB, 8 bits a channel, EXIF orientation applied, transparency over black.
 
     Raises:
-        InputError: no such file, a directory, empty, not PNG or JPEG, cut off, too small or too large.
+        InputError: no such file, a directory, empty, of another format, cut off, too small or too large; DICOM that is
+            no chest film, or of several frames.
     """
-    return decode_image(read_file(Path(path)), str(path), size)
+    return decode_image(read_file(Path(path)), str(path), size, dicom)
 
 
 def read_file(path: Path) -> bytes:
@@ -66,7 +69,7 @@ def read_file(path: Path) -> bytes:
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise InputError(f"image {path}: is a directory, must be a PNG or JPEG file")
+            raise InputError(f"image {path}: is a directory, must be a PNG, JPEG or DICOM file")
         if not stat.S_ISREG(status.st_mode):
             raise InputError(f"image {path}: is not a regular file")
         if status.st_size > MAX_BYTES:
@@ -76,14 +79,18 @@ def read_file(path: Path) -> bytes:
         raise InputError(f"image {path}: {error.strerror or error}") from None
 
 
-def decode_image(data: bytes, name: str, size: int | None = None) -> Image.Image:
-    """Decode the bytes of a PNG or JPEG file, as `load_image` does; `name` is what errors call it.
+def decode_image(data: bytes, name: str, size: int | None = None, dicom: DicomChoice = PLAIN) -> Image.Image:
+    """Decode the bytes of a PNG, JPEG or DICOM file, as `load_image` does; `name` is what errors call it.
 
     Raises:
-        InputError: the bytes are empty, not PNG or JPEG, cut off, or the image is too small or too large.
+        InputError: as `load_image`, but for the file itself.
     """
     if len(data) > MAX_BYTES:
         raise InputError(f"image {name}: is {len(data)} bytes large: at most {MAX_BYTES}")
+    if is_dicom(data):
+        from r2gengpt.data.dicom import decode_dicom
+
+        return _reduced(decode_dicom(data, name, dicom, (MIN_SIDE, MAX_PIXELS)), size).convert("RGB")
     try:
         container = open_container(data)
     except ContainerError as error:
@@ -107,12 +114,16 @@ def _decode(container: Container, size: int | None) -> Image.Image:
             raise ValueError(f"its headers disagree on the size: {container.size} and {opened.size}")
         if size is not None and container.format == "JPEG":
             opened.draft(None, (2 * size, 2 * size))
-        image = _eight_bits(opened)
-    if size is not None and (factor := min(image.size) // (2 * size)) > 1:
-        image = image.reduce(factor)
+        image = _reduced(_eight_bits(opened), size)
     if container.orientation in _UPRIGHT:
         image = image.transpose(_UPRIGHT[container.orientation])
     return image.convert("RGB")
+
+
+def _reduced(image: Image.Image, size: int | None) -> Image.Image:
+    """The image at a whole fraction of its scale, its shorter side still at least twice `size`."""
+    factor = 1 if size is None else min(image.size) // (2 * size)
+    return image.reduce(factor) if factor > 1 else image
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

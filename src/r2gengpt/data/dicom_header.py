@@ -1,0 +1,193 @@
+"""What a DICOM file says of itself: whose, which study, which view. No pixels are decoded here.
+
+Identities of patients stay in the record, out of its repr, of errors and of logs. Needs pydicom (extra `dicom`), which
+is imported where it is used.
+"""
+
+import io
+import logging
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from r2gengpt.errors import InputError
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+log = logging.getLogger("r2gengpt.data")
+DEFLATED = b"1.2.840.10008.1.2.1.99"
+MODALITIES = ("CR", "DX", "DR")
+CHEST_WORDS = ("CHEST", "THORA", "TORAX", "TÓRAX", "LUNG", "HEART")
+"""Parts of the words for the chest in Body Part Examined, as manufacturers spell them, in capitals."""
+CHEST_CODES = ("51185008", "43799004", "39607008", "T-D3000", "T-28000")
+"""Anatomic regions: thoracic structure, thoracic cavity, lung (SNOMED CT); chest, lung (SNOMED RT)."""
+
+
+@dataclass(frozen=True)
+class DicomHeader:
+    """One image instance: where it belongs and what it shows.
+
+    Texts are empty where the file has none. `view` is the view position (PA, AP, LL, …), `laterality` L or R;
+    `frames` at least 1; dates are YYYYMMDD, times HHMMSS. `name` is a person name in DICOM's form (Family^Given).
+    """
+
+    study_uid: str
+    series_uid: str
+    instance_uid: str
+    class_uid: str
+    modality: str
+    body_part: str = ""
+    view: str = ""
+    laterality: str = ""
+    frames: int = 1
+    burned_in: bool = False
+    for_processing: bool = False
+    series_number: str = ""
+    instance_number: str = ""
+    study_date: str = ""
+    study_time: str = ""
+    patient_id: str = field(default="", repr=False)
+    issuer: str = field(default="", repr=False)
+    name: str = field(default="", repr=False)
+    birth_date: str = field(default="", repr=False)
+    sex: str = field(default="", repr=False)
+    accession: str = field(default="", repr=False)
+    study_id: str = field(default="", repr=False)
+    study_description: str = field(default="", repr=False)
+    referring: str = field(default="", repr=False)
+
+    @property
+    def view_name(self) -> str:
+        """View position and laterality as `Study.views` has them: "PA", "LATERAL L", or ""."""
+        return " ".join(filter(None, (self.view, self.laterality)))
+
+
+def open_dataset(data: bytes, name: str, *, pixels: bool = True) -> "Dataset":
+    """The elements of a DICOM file, with or without preamble; without its pixels on demand.
+
+    Raises:
+        InputError: pydicom is not installed, or the bytes cannot be read. The reason names no value of the file.
+    """
+    try:
+        from pydicom import config, dcmread
+    except ImportError:
+        raise InputError(f"image {name}: is DICOM, which needs pydicom (pip install 'r2gengpt[dicom]')") from None
+    if DEFLATED in data:  # how large it is shows only when all of it is unpacked
+        raise InputError(f"image {name}: is deflated DICOM (transfer syntax {DEFLATED.decode()}), which is not read")
+    silence_pydicom()
+    config.settings.reading_validation_mode = config.IGNORE
+    try:
+        dataset = dcmread(io.BytesIO(data), force=True, stop_before_pixels=not pixels)
+    except Exception as error:  # a parser over bytes of strangers: anything may come
+        raise InputError(f"image {name}: its DICOM header cannot be read ({type(error).__name__})") from None
+    if not len(dataset):  # what pydicom gives of a file that ends within an element
+        raise InputError(f"image {name}: its DICOM elements are cut off")
+    return dataset
+
+
+def silence_pydicom() -> None:
+    """Keep pydicom's warnings off stderr: they quote elements, and so names of patients."""
+    warnings.filterwarnings("ignore", module="pydicom")
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+
+
+def read_header(data: bytes, name: str) -> DicomHeader:
+    """What a DICOM file says of itself; `name` is what errors call it.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    return header_of(open_dataset(data, name, pixels=False), name)
+
+
+def header_of(dataset: "Dataset", name: str) -> DicomHeader:
+    """The header of a dataset that was opened.
+
+    Raises:
+        InputError: an element cannot be read.
+    """
+    try:
+        return _header(dataset)
+    except Exception as error:  # each element is parsed when it is asked for
+        raise InputError(f"image {name}: its DICOM header cannot be read ({type(error).__name__})") from None
+
+
+def _header(dataset: "Dataset") -> DicomHeader:
+    def text(key: str) -> str:
+        value = dataset.get(key)
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            value = value[0] if value else None
+        return "" if value is None else str(value).strip(" \0")
+
+    def fitting(key: str, form: str) -> str:
+        return found[0] if (found := re.match(form, text(key))) else ""
+
+    side = text("ImageLaterality") or text("Laterality")
+    return DicomHeader(
+        study_uid=text("StudyInstanceUID"),
+        series_uid=text("SeriesInstanceUID"),
+        instance_uid=text("SOPInstanceUID"),
+        class_uid=text("SOPClassUID"),
+        modality=text("Modality").upper(),
+        body_part=_body_part(dataset, text("BodyPartExamined")),
+        view=text("ViewPosition").upper() or _meaning(dataset, "ViewCodeSequence"),
+        laterality=side if side in ("L", "R") else "",
+        frames=max(1, int(text("NumberOfFrames") or 1)),
+        burned_in=text("BurnedInAnnotation").upper() == "YES",
+        for_processing=text("PresentationIntentType").upper() == "FOR PROCESSING",
+        series_number=fitting("SeriesNumber", r"-?\d{1,9}$"),
+        instance_number=fitting("InstanceNumber", r"-?\d{1,9}$"),
+        study_date=fitting("StudyDate", r"\d{8}$"),
+        study_time=fitting("StudyTime", r"\d{6}"),
+        patient_id=text("PatientID"),
+        issuer=text("IssuerOfPatientID"),
+        name=text("PatientName"),
+        birth_date=fitting("PatientBirthDate", r"\d{8}$"),
+        sex=fitting("PatientSex", r"[MFO]$"),
+        accession=text("AccessionNumber"),
+        study_id=text("StudyID"),
+        study_description=text("StudyDescription"),
+        referring=text("ReferringPhysicianName"),
+    )
+
+
+def _meaning(dataset: "Dataset", key: str) -> str:
+    """The words of the first code of a sequence, in capitals."""
+    codes = dataset.get(key)
+    return str(codes[0].get("CodeMeaning", "")).strip().upper() if codes else ""
+
+
+def _body_part(dataset: "Dataset", examined: str) -> str:
+    """What was examined: the element's word, or else the anatomic region's ("CHEST" where its code means that)."""
+    regions = dataset.get("AnatomicRegionSequence")
+    if examined or not regions:
+        return examined.upper()
+    known = str(regions[0].get("CodeValue", "")) in CHEST_CODES
+    return "CHEST" if known else _meaning(dataset, "AnatomicRegionSequence") or "ANOTHER REGION"
+
+
+def check_is_chest_film(header: DicomHeader, name: str) -> None:
+    """Refuse what says of itself that it is not a projection radiograph of the chest; a body part may be missing.
+
+    Raises:
+        InputError: another modality than `MODALITIES`, none, or another body part.
+    """
+    if header.modality not in MODALITIES:
+        said = f"modality is {header.modality}" if header.modality else "modality is not named"
+        raise InputError(f"image {name}: its {said}, must be {', '.join(MODALITIES)} (--force reads it all the same)")
+    if header.body_part and not any(word in header.body_part for word in CHEST_WORDS):
+        part = header.body_part[:40]
+        raise InputError(f"image {name}: shows {part}, must be a chest film (--force reads it all the same)")
+
+
+@lru_cache(maxsize=10_000)
+def warn_of(header: DicomHeader, name: str) -> None:
+    """Say once for each file what may mislead in it."""
+    if header.burned_in:
+        log.warning("image %s: says that it has burned-in annotation: it may show the patient's identity", name)
+    if header.for_processing:
+        log.warning("image %s: is raw (FOR PROCESSING), not the picture that is meant for reading", name)

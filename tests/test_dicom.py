@@ -1,0 +1,498 @@
+"""DICOM in: pixels of every encoding, greys as the standard says, views, refusals, damage.
+
+`data/dicom_jpeg_*.dcm` are `ramp()` of `dicom_files.py` as dcmtk 3.6.7 compressed it (dcmcjpeg +ee +q 95; +el +sv 4;
++e1).
+"""
+
+import io
+import json
+import logging
+import math
+import random
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from pydicom import Dataset, dcmread
+from pydicom.encaps import encapsulate
+from pydicom.sequence import Sequence
+from pydicom.uid import (
+    JPEG2000,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
+
+from conftest import Outcome, TinySet
+from dicom_files import ROOT, data_of, film, ramp
+from r2gengpt.checkpoint import load_checkpoint
+from r2gengpt.data.annotation import read_annotation
+from r2gengpt.data.containers import DicomChoice, is_dicom
+from r2gengpt.data.dicom_header import read_header
+from r2gengpt.data.dicom_study import look_at
+from r2gengpt.data.images import MAX_PIXELS, PLAIN, decode_image, load_image
+from r2gengpt.data.loading import StudyDataset
+from r2gengpt.errors import InputError
+
+DATA = Path(__file__).parent / "data"
+
+
+def greys_in(data: bytes, choice: DicomChoice = PLAIN) -> npt.NDArray[np.uint8]:
+    return np.asarray(decode_image(data, "x.dcm", None, choice))[..., 0]
+
+
+def greys(dataset: Any, choice: DicomChoice = PLAIN) -> npt.NDArray[np.uint8]:
+    return greys_in(data_of(dataset), choice)
+
+
+def plain_grey(value: int, black: int, white: int, how: dict[str, Any]) -> int:
+    """One stored value as a grey, by the standard's formulas and nothing else (PS3.3, C.11.2.1.2)."""
+    x = value * how["slope"] + how["intercept"]
+    c, w = how["center"], how["width"]
+    if how["function"] == "LINEAR":
+        y = 0.0 if x <= c - 0.5 - (w - 1) / 2 else 1.0 if x > c - 0.5 + (w - 1) / 2 else (x - (c - 0.5)) / (w - 1) + 0.5
+    elif how["function"] == "LINEAR_EXACT":
+        y = 0.0 if x <= c - w / 2 else 1.0 if x > c + w / 2 else (x - c) / w + 0.5
+    else:
+        y = 1 / (1 + math.exp(-4 * (x - c) / w))
+    return math.floor((1 - y if how["inverted"] else y) * 255 + 0.5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    bits=st.integers(8, 16),
+    signed=st.booleans(),
+    inverted=st.booleans(),
+    function=st.sampled_from(("LINEAR", "LINEAR_EXACT", "SIGMOID")),
+    slope=st.sampled_from((1.0, 0.5, 2.0, -1.0)),
+    intercept=st.sampled_from((0.0, -1024.0, 100.0)),
+    where=st.floats(0.2, 0.8),
+    share=st.floats(0.05, 1.5),
+)
+def test_greys_are_those_of_the_standards_formulas(
+    bits: int, signed: bool, inverted: bool, function: str, slope: float, intercept: float, where: float, share: float
+) -> None:
+    pixels = ramp(20, 16, bits, signed)
+    ends = sorted(float(end) * slope + intercept for end in (pixels.min(), pixels.max()))
+    how = {
+        "slope": slope,
+        "intercept": intercept,
+        "center": float(round(ends[0] + where * (ends[1] - ends[0]))),
+        "width": float(max(2, round(share * (ends[1] - ends[0])))),
+        "function": function,
+        "inverted": inverted,
+    }
+    dataset = film(
+        pixels,
+        bits,
+        PhotometricInterpretation="MONOCHROME1" if inverted else "MONOCHROME2",
+        RescaleSlope=slope,
+        RescaleIntercept=intercept,
+        WindowCenter=how["center"],
+        WindowWidth=how["width"],
+        VOILUTFunction=function,
+    )
+    found = greys(dataset).astype(int)
+    expected = np.array([[plain_grey(int(v), 0, 0, how) for v in row] for row in pixels])
+    # one level: a value whose grey lies exactly between two may be rounded either way by another order of operations
+    assert np.abs(found - expected).max() <= 1
+    assert (found != expected).mean() < 0.02
+
+
+def curve(descriptor: list[int], entries: list[int], **more: Any) -> Sequence:
+    item = Dataset()
+    item.LUTDescriptor = descriptor
+    item["LUTDescriptor"].VR = "US"
+    item.LUTData = entries
+    item["LUTData"].VR = "US"
+    for key, value in more.items():
+        setattr(item, key, value)
+    return Sequence([item])
+
+
+def test_a_voi_table_comes_before_a_window_and_is_held_at_its_ends() -> None:
+    pixels = np.arange(320, dtype=np.uint16).reshape(20, 16)
+    table = curve([4, 100, 8], [0, 51, 102, 255])
+    found = greys(film(pixels, 12, VOILUTSequence=table, WindowCenter=5, WindowWidth=2))
+    assert found.ravel()[[0, 100, 101, 102, 103, 319]].tolist() == [0, 0, 51, 102, 255, 255]
+
+
+def test_a_modality_table_comes_before_the_window() -> None:
+    pixels = np.tile(np.array([0, 1, 2, 3], dtype=np.uint16), (16, 4))
+    table = curve([4, 0, 16], [30, 20, 10, 0], ModalityLUTType="US")
+    found = greys(
+        film(pixels, 12, ModalityLUTSequence=table, WindowCenter=15, WindowWidth=30, VOILUTFunction="LINEAR_EXACT")
+    )
+    assert found[0, :4].tolist() == [255, 170, 85, 0]
+
+
+def test_a_table_that_declares_more_bits_than_it_uses_does_not_come_out_black() -> None:
+    pixels = np.tile(np.arange(16, dtype=np.uint16), (16, 1))
+    found = greys(film(pixels, 12, VOILUTSequence=curve([16, 0, 16], [273 * i for i in range(16)])))
+    assert found.max() == 255
+
+
+@pytest.mark.parametrize("window", [(None, None), (-5000, 10), (60_000, 100), (2000, 0), ("", "")])
+def test_a_window_that_misses_the_pixels_is_replaced_by_percentiles(window: tuple[Any, Any]) -> None:
+    pixels = np.full((100, 100), 1000, dtype=np.uint16)
+    pixels[:, 50:] = 2000
+    pixels[0, 0], pixels[0, 1] = 0, 4095  # a marker and a dead pixel do not count
+    found = greys(film(pixels, 12, WindowCenter=window[0], WindowWidth=window[1]))
+    assert found[50, [0, 99]].tolist() == [0, 255]
+
+
+def test_inversion_is_told_by_the_photometric_word_or_the_presentation_shape_and_never_twice() -> None:
+    upright = greys(film(WindowCenter=2048, WindowWidth=4096))
+    for more in (
+        {"PhotometricInterpretation": "MONOCHROME1"},
+        {"PresentationLUTShape": "INVERSE"},
+        {"PhotometricInterpretation": "MONOCHROME1", "PresentationLUTShape": "INVERSE"},
+    ):
+        assert np.array_equal(greys(film(WindowCenter=2048, WindowWidth=4096, **more)), 255 - upright)
+
+
+def test_padding_is_black_also_where_low_values_are_white_and_does_not_count_for_the_range() -> None:
+    pixels = ramp(bits=12) // 2 + 1000
+    pixels[:5] = 0
+    found = greys(film(pixels, 12, PhotometricInterpretation="MONOCHROME1", PixelPaddingValue=0))
+    assert found[:5].max() == 0
+    assert found[5, 0] > 250
+
+
+def test_overlays_in_the_unused_bits_do_not_show() -> None:
+    pixels = ramp(bits=12)
+    drawn = pixels | np.uint16(0x8000)
+    assert np.array_equal(greys(film(drawn, 12)), greys(film(pixels, 12)))
+    high = film((pixels << 4).astype(np.uint16), 12, HighBit=15)
+    assert np.array_equal(greys(high), greys(film(pixels, 12)))
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless])
+@pytest.mark.parametrize(
+    ("bits", "signed"), [(8, False), (10, False), (12, False), (12, True), (16, False), (16, True)]
+)
+def test_lossless_encodings_give_the_same_picture(syntax: str, bits: int, signed: bool) -> None:
+    pixels = ramp(64, 64, bits, signed)
+    packed = film(pixels, bits)
+    packed.compress(syntax, generate_instance_uid=False)
+    assert np.array_equal(greys(packed), greys(film(pixels, bits)))
+
+
+def test_implicit_types_and_big_endian_files_give_the_same_picture() -> None:
+    implicit, big = film(syntax=ImplicitVRLittleEndian), film(syntax=ExplicitVRBigEndian)
+    big.PixelData = ramp().astype(">u2").tobytes()
+    big["PixelData"].VR = "OW"
+    for dataset in (implicit, big):
+        assert np.array_equal(greys(dataset), greys(film()))
+
+
+@pytest.mark.parametrize(
+    ("name", "bits", "most"), [("extended12", 12, 1), ("lossless16", 16, 0), ("lossless_sv1_16", 16, 0)]
+)
+def test_jpeg_of_twelve_and_sixteen_bits_gives_the_same_picture(name: str, bits: int, most: int) -> None:
+    found = np.asarray(load_image(DATA / f"dicom_jpeg_{name}.dcm"))[..., 0].astype(int)
+    # extended JPEG of quality 95 is one stored level of 4,096 off at most, hence one grey level
+    assert np.abs(found - greys(film(bits=bits))).max() <= most
+
+
+def test_lossy_encodings_are_near() -> None:
+    smooth = (np.add.outer(np.arange(64), np.arange(64)) * 2).astype(np.uint8)
+    plain = greys(film(smooth, 8, WindowCenter=128, WindowWidth=256)).astype(int)
+    baseline = film(smooth, 8, JPEGBaseline8Bit, WindowCenter=128, WindowWidth=256)
+    out = io.BytesIO()
+    Image.fromarray(smooth).save(out, "JPEG", quality=95)
+    baseline.PixelData = encapsulate([out.getvalue()])
+    near = film(smooth, 8, WindowCenter=128, WindowWidth=256)
+    near.compress(JPEGLSNearLossless, jls_error=2, generate_instance_uid=False)
+    wavelets = film(smooth, 8, WindowCenter=128, WindowWidth=256)
+    wavelets.compress(JPEG2000, j2k_cr=[4], generate_instance_uid=False)
+    for packed in (baseline, near, wavelets):  # levels of 255; JPEG-LS was allowed two, the others are near that
+        assert np.abs(greys(packed).astype(int) - plain).max() <= 3
+
+
+@pytest.mark.parametrize("strip", ["preamble", "preamble and meta"])
+def test_files_without_preamble_are_known_by_their_bytes(strip: str) -> None:
+    data = data_of(film())[132:]
+    if strip == "preamble and meta":
+        length = int.from_bytes(data[8:12], "little")
+        data = data[12 + length :]
+    assert is_dicom(data)
+    assert np.array_equal(np.asarray(decode_image(data, "x.png"))[..., 0], greys(film()))
+
+
+def test_no_png_jpeg_or_text_is_taken_for_dicom() -> None:
+    out = io.BytesIO()
+    Image.new("L", (40, 40)).save(out, "PNG")
+    for data in (out.getvalue(), b"\xff\xd8\xff" + bytes(125) + b"DICM", b"The lungs are clear." * 20, b"", bytes(200)):
+        assert not is_dicom(data)
+
+
+def test_a_frame_is_named_where_there_are_several() -> None:
+    frames = np.stack([ramp(), ramp()[::-1]])
+    dataset = film(frames, 12)
+    assert np.array_equal(greys(dataset, DicomChoice(frame=2)), greys(film(frames[1], 12)))
+    with pytest.raises(InputError, match=r"image x\.dcm: has 2 frames: name one with --frame 1 to 2"):
+        greys(dataset)
+    with pytest.raises(InputError, match=r"--frame 3: image x\.dcm has frames 1 to 2"):
+        greys(dataset, DicomChoice(frame=3))
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"Modality": "CT"}, "its modality is CT, must be CR, DX, DR"),
+        ({"Modality": None}, "its modality is not named"),
+        ({"BodyPartExamined": "HAND"}, "shows HAND, must be a chest film"),
+    ],
+)
+def test_what_is_no_chest_film_is_refused_unless_forced(more: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        greys(film(**more))
+    assert greys(film(**more), DicomChoice(force=True)).max() == 255
+
+
+@pytest.mark.parametrize("part", [None, "CHEST PA", "THORAX", "Chest"])
+def test_a_chest_film_is_known_in_several_spellings(part: str | None) -> None:
+    assert greys(film(BodyPartExamined=part)).shape == (40, 32)
+
+
+def test_another_anatomic_region_is_refused_where_no_body_part_is_named() -> None:
+    region = Dataset()
+    region.CodeValue, region.CodingSchemeDesignator, region.CodeMeaning = "85562004", "SCT", "Hand"
+    with pytest.raises(InputError, match="shows HAND"):
+        greys(film(BodyPartExamined=None, AnatomicRegionSequence=Sequence([region])))
+    region.CodeValue, region.CodeMeaning = "51185008", "x"
+    assert greys(film(BodyPartExamined=None, AnatomicRegionSequence=Sequence([region]))).shape == (40, 32)
+
+
+def test_burned_in_annotation_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    data = data_of(film(BurnedInAnnotation="YES", SOPInstanceUID=f"{ROOT}99"))
+    with caplog.at_level(logging.WARNING, "r2gengpt"):
+        logging.getLogger("r2gengpt").propagate = True
+        decode_image(data, "burned.dcm")
+        decode_image(data, "burned.dcm")
+    assert caplog.text.count("burned-in annotation") == 1
+    assert "Muster" not in caplog.text
+
+
+def test_views_and_laterality_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(data_of(film()))
+    (tmp_path / "b").write_bytes(data_of(film(ViewPosition="LATERAL", ImageLaterality="L")))
+    headers = look_at([tmp_path / "a", tmp_path / "b"], DicomChoice())
+    assert [header and header.view_name for header in headers] == ["PA", "LATERAL L"]
+
+
+def test_images_of_two_studies_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(data_of(film()))
+    (tmp_path / "b").write_bytes(data_of(film(StudyInstanceUID=f"{ROOT}7")))
+    with pytest.raises(InputError, match="are of two studies"):
+        look_at([tmp_path / "a", tmp_path / "b"], DicomChoice())
+
+
+def test_names_of_patients_stay_out_of_the_headers_repr() -> None:
+    text = repr(read_header(data_of(film()), "x"))
+    assert not [word for word in ("Muster", "P-1", "A 77", "19500102", "Hay") if word in text]
+
+
+def test_a_large_film_is_reduced_as_png_is() -> None:
+    pixels = (np.add.outer(np.arange(1200), np.arange(1000)) % 4096).astype(np.uint16)
+    image = decode_image(data_of(film(pixels, 12)), "x", size=100)
+    assert min(image.size) == 200
+    assert image.mode == "RGB"
+
+
+def test_colour_pictures_are_read_when_forced() -> None:
+    colours = np.zeros((20, 20, 3), dtype=np.uint8)
+    colours[..., 0] = 200
+    dataset = film(
+        colours[..., 0], 8, Modality="OT", SamplesPerPixel=3, PhotometricInterpretation="RGB", PlanarConfiguration=0
+    )
+    dataset.PixelData = colours.tobytes()
+    image = decode_image(data_of(dataset), "x", None, DicomChoice(force=True))
+    assert image.getpixel((3, 3)) == (200, 0, 0)
+
+
+def with_syntax(syntax: str) -> bytes:
+    """An uncompressed file that names another transfer syntax of as many characters, or three more."""
+    dataset = film()
+    dataset.file_meta.PrivateInformationCreatorUID = "1.2.840.10008.1.2.1"
+    data = data_of(dataset)
+    named, plain = syntax.encode(), b"1.2.840.10008.1.2.1\0"
+    if len(named) <= len(plain):
+        return data.replace(plain, named.ljust(len(plain), b"\0"))
+    return data.replace(b"\x14\0" + plain, b"\x16\0" + named, 1)
+
+
+def j2k_that_claims(side: int) -> bytes:
+    dataset = film(ramp(64, 64))
+    dataset.compress(JPEG2000Lossless, generate_instance_uid=False)
+    data = bytearray(data_of(dataset))
+    at = data.index(b"\xff\x4f\xff\x51") + 8
+    data[at : at + 8] = side.to_bytes(4, "big") * 2
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (data_of(film())[:200], "holds no pixels|cut off"),
+        (data_of(film())[:-700], "cut off|cannot be decoded"),
+        (data_of(film(Rows=41)), "cannot be decoded"),
+        (data_of(film(Rows=9000, Columns=9000)), f"is 81000000 pixels: at most {MAX_PIXELS}"),
+        (data_of(film(ramp(8, 200))), "is 200x8 pixels: must be at least 16"),
+        (data_of(film(Rows=None)), "Rows is missing"),
+        (data_of(film(BitsAllocated=32)), "stores 12 of 32 bits"),
+        (data_of(film(BitsStored=17)), "stores 17 of 16 bits"),
+        (data_of(film(RescaleSlope=0, RescaleIntercept=0)), "are no scale"),
+        (data_of(film(PhotometricInterpretation="PALETTE COLOR")), "is PALETTE COLOR of 1 samples"),
+        (with_syntax("1.2.840.10008.1.2.9"), r"transfer syntax 1\.2\.840\.10008\.1\.2\.9 is not read"),
+        (with_syntax("1.2.840.10008.1.2.1.99"), "deflated DICOM"),
+        (j2k_that_claims(60_000), "its header says 64x64 pixels of 1 samples, its compressed frame 60000x60000"),
+    ],
+)
+def test_a_bad_file_is_refused_in_one_line_that_names_it(data: bytes, words: str) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        decode_image(data, "film.dcm")
+    assert str(caught.value).startswith("image film.dcm: ")
+    assert "\n" not in str(caught.value)
+    assert "Muster" not in str(caught.value)
+
+
+def test_an_rle_frame_that_would_unpack_to_gigabytes_is_not_unpacked() -> None:
+    dataset = film(ramp(64, 64, 8), 8, RLELossless, WindowCenter=128, WindowWidth=256)
+    header = b"".join(number.to_bytes(4, "little") for number in (1, 64, *(0,) * 14))
+    dataset.PixelData = encapsulate([header + b"\x81\xff" * 2_000_000])  # 256 MB of white
+    data = data_of(dataset)
+    tracemalloc.start()
+    assert greys_in(data).min() == 255
+    assert tracemalloc.get_traced_memory()[1] < 6 * len(data)
+    tracemalloc.stop()
+
+
+def damage(data: bytes, rng: random.Random) -> bytes:
+    """The file with some bytes changed, half of the time in its header, or cut off, or with a piece doubled."""
+    changed = bytearray(data)
+    end = min(1200, len(data)) if rng.random() < 0.5 else len(data)
+    for _ in range(rng.choice((1, 2, 8))):
+        changed[rng.randrange(end)] = rng.randrange(256)
+    if rng.random() < 0.15:
+        del changed[rng.randrange(len(changed)) :]
+    if rng.random() < 0.1:
+        at = rng.randrange(len(changed) + 1)
+        changed[at:at] = changed[at : at + rng.randrange(64)]
+    return bytes(changed)
+
+
+def damaged_files_are_decoded_or_refused(count: int) -> None:
+    rng = random.Random(0)
+    files = [
+        data_of(film()),
+        data_of(film())[132:],
+        *(path.read_bytes() for path in sorted(DATA.glob("dicom_jpeg_*.dcm"))),
+    ]
+    for syntax in (RLELossless, JPEGLSLossless, JPEG2000Lossless):
+        packed = film(WindowCenter=2048, WindowWidth=4096, VOILUTSequence=curve([4, 100, 8], [0, 51, 102, 255]))
+        packed.compress(syntax, generate_instance_uid=False)
+        files.append(data_of(packed))
+    outcomes = set()
+    for _ in range(count):
+        try:
+            outcomes.add(decode_image(damage(rng.choice(files), rng), "x", rng.choice((None, 4))).mode)
+        except InputError as error:
+            outcomes.add("leaks" if "Muster" in str(error) else "refused")
+    assert outcomes == {"RGB", "refused"}
+
+
+def test_random_damage_is_decoded_or_refused_but_never_crashes() -> None:
+    damaged_files_are_decoded_or_refused(400)
+
+
+@pytest.mark.drill
+def test_two_thousand_damaged_files_are_decoded_or_refused() -> None:
+    damaged_files_are_decoded_or_refused(2000)
+
+
+def test_the_real_films_encodings_agree() -> None:
+    data_store = pytest.importorskip("data_store", reason="needs pydicom-data")
+    directory = Path(next(iter(data_store.__path__))) / "data"
+    found = {name: np.asarray(load_image(directory / f"RG1_{name}.dcm")) for name in ("UNCR", "J2KR", "UNCI", "J2KI")}
+    assert found["UNCR"].shape == (1955, 1841, 3)
+    assert np.array_equal(found["UNCR"], found["J2KR"])  # reversible JPEG 2000
+    assert np.array_equal(found["UNCI"], found["J2KI"])  # what the irreversible one decodes to, uncompressed
+    # what irreversible JPEG 2000 loses on this film: measured 3 levels of 255 at most
+    assert np.abs(found["UNCR"].astype(int) - found["J2KI"]).max() <= 3
+    header = read_header((directory / "RG1_UNCR.dcm").read_bytes(), "x")
+    assert (header.view_name, header.modality, header.body_part) == ("PA", "CR", "CHEST")
+    corner, spine = found["UNCR"][5, 5, 0], found["UNCR"][900, 900, 0]
+    assert corner < 100 < 200 < spine  # MONOCHROME1 is turned over: air beside the patient is darker than bone
+
+
+def test_datasets_that_were_read_keep_pydicoms_own_settings_quiet_about_names() -> None:
+    odd = film(PatientBirthDate=None)
+    data = data_of(odd).replace(b"20260102", b"notADate")
+    assert decode_image(data, "x").mode == "RGB"  # warnings are errors in tests
+    assert read_header(data, "x").study_date == ""
+    assert dcmread(io.BytesIO(data)).StudyDate == "notADate"
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> list[Path]:
+    """A study of two views; nothing in the names says what they are."""
+    paths = [tmp_path / "front", tmp_path / "side.png"]
+    paths[0].write_bytes(data_of(film()))
+    paths[1].write_bytes(data_of(film(ViewPosition="LL", SOPInstanceUID=f"{ROOT}4")))
+    return paths
+
+
+def test_generate_reads_dicom_by_its_bytes_and_names_the_views(
+    films: list[Path], tiny_checkpoint: Path, run_cli: Callable[[list[str]], Outcome]
+) -> None:
+    done = run_cli(["generate", *map(str, films), "--model", str(tiny_checkpoint), "--format", "json"])
+    assert done.code == 0, done.stderr
+    assert json.loads(done.stdout)["views"] == ["PA", "LL"]
+    assert "Muster" not in done.stdout + done.stderr
+
+
+def test_generate_takes_a_frame_and_what_is_forced(
+    tmp_path: Path, tiny_checkpoint: Path, run_cli: Callable[[list[str]], Outcome]
+) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(data_of(film(np.stack([ramp(), ramp()[::-1]]), 12, Modality="RF")))
+    words = ["generate", str(path), "--model", str(tiny_checkpoint)]
+    refused, unnamed = run_cli(words), run_cli([*words, "--force"])
+    assert (refused.code, unnamed.code) == (2, 2)
+    assert "its modality is RF" in refused.stderr
+    assert "has 2 frames: name one with --frame" in unnamed.stderr
+    assert run_cli([*words, "--force", "--frame", "2"]).code == 0
+    assert "--frame 3: image" in run_cli([*words, "--force", "--frame", "3"]).stderr
+
+
+def test_the_flags_for_dicom_are_refused_where_no_image_is(
+    tiny_set: TinySet, run_cli: Callable[[list[str]], Outcome]
+) -> None:
+    png = str(tiny_set.base_dir / "train0_0.png")
+    assert "--frame 2: belongs to DICOM" in run_cli(["generate", png, "--frame", "2"]).stderr
+    assert "--force: belongs to DICOM" in run_cli(["generate", png, "--force"]).stderr
+
+
+def test_annotations_may_point_at_dicom(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    (tmp_path / "a.dcm").write_bytes(data_of(film()))
+    record = {"id": "a", "report": "The lungs are clear.", "image_path": ["a.dcm"]}
+    (tmp_path / "annotation.json").write_text(json.dumps({"train": [record], "val": [], "test": []}))
+    studies = read_annotation(tmp_path / "annotation.json", tmp_path, ["train"])["train"]
+    processor = load_checkpoint(tiny_checkpoint)[0].processor
+    example = StudyDataset(studies, processor, "plain")[(0, 0)]
+    assert example.pixels is not None
+    assert example.pixels.shape[0] == 1
+    assert example.pixels.std() > 0.1  # a ramp, not one grey
