@@ -18,6 +18,7 @@ from r2gengpt.config import DecodeConfig, ModelConfig, ServeConfig
 from r2gengpt.data.images import decode_image
 from r2gengpt.data.loading import Example, prompt_batch
 from r2gengpt.errors import InputError
+from r2gengpt.generation.confidence import Calibration
 from r2gengpt.generation.decode import predict
 from r2gengpt.generation.prediction import Prediction
 from r2gengpt.model.processing import decoded_size
@@ -196,6 +197,23 @@ def test_plain_text_is_the_notice_and_the_report_alone(client: TestClient, serve
     given = client.post(REPORTS, files=upload(film(6)), headers={"Accept": "text/plain"})
     assert given.headers["content-type"] == "text/plain; charset=utf-8"
     assert given.text == f"{NOTICE}\n\n{alone(served, [film(6)], served.decode).prediction}\n"
+
+
+def test_sentences_carry_their_confidence_and_marks_in_every_form(served: Served) -> None:
+    """A calibration whose confidence is one half everywhere, and a limit above it."""
+    even = Calibration(0.0, 0.0, 9, 3, "val", 0.5, {}, "made up")
+    known = replace(served, calibration=even, abstain_below=0.6)
+    with client_of(known) as (client, _):
+        report = client.post(REPORTS, files=upload(film(6))).json()
+        text = client.post(REPORTS, files=upload(film(6)), headers={"Accept": "text/plain"}).text
+        asked = {"model": "best", "messages": message(film(6))}
+        chat = client.post(CHAT, json=asked).json()
+        streamed = events(client.post(CHAT, json={**asked, "stream": True}).text)[-1]
+    assert chat["sentences"] == report["sentences"] != []
+    assert text.count("[needs review] ") == len(report["sentences"])
+    for sentence in (*report["sentences"], *streamed["sentences"]):
+        assert (sentence["confidence"], sentence["needs_review"]) == (0.5, True)
+    assert streamed["sentences"]
 
 
 def test_an_indication_becomes_part_of_the_prompt(

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from r2gengpt.cli import bridge
-from r2gengpt.config import DecodeConfig, ModelConfig, ServeConfig
+from r2gengpt.config import DecodeConfig, ModelConfig, ReviewConfig, ServeConfig
 from r2gengpt.errors import InputError
 from r2gengpt.text.notice import NOTICE
 
-CONFIGS = (ModelConfig, DecodeConfig, ServeConfig)
+CONFIGS = (ModelConfig, DecodeConfig, ReviewConfig, ServeConfig)
 NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 log = logging.getLogger("r2gengpt.cli")
 
@@ -70,12 +70,18 @@ def load(model: str, device: str, given: dict[str, Any]) -> Any:
     """
     from r2gengpt.build import place
     from r2gengpt.cli.models import load_model
+    from r2gengpt.generation.confidence import calibration_beside
     from r2gengpt.generation.decode import use_engine
     from r2gengpt.serving.generator import Served
     from r2gengpt.serving.provenance import origin_of
 
+    below = bridge.make(ReviewConfig, given).abstain_below
+    given = {name: value for name, value in given.items() if name != "abstain_below"}
     built, settings, directory = load_model(model, "--model", given)
-    decode = bridge.make(DecodeConfig, {**settings, "speculate": False}).for_dataset(settings.get("dataset", "plain"))
+    decode = bridge.make(DecodeConfig, {**settings, "speculate": False})
+    calibration = calibration_beside(directory, decode, below)
+    decode = decode.for_dataset(settings.get("dataset", "plain"))
     place(built.model, device, settings.get("quantization", "none"))
     use_engine(built.model, decode)
-    return Served(Path(model).absolute().name, built, decode, origin_of(built.model, settings, directory))
+    origin = origin_of(built.model, settings, directory)
+    return Served(Path(model).absolute().name, built, decode, origin, calibration, below)

@@ -154,6 +154,11 @@ def read_chat(body: bytes, served: Served, settings: ServeConfig) -> tuple[ChatR
     return chat, Job(pixels, text, decode), sources
 
 
+def sentences_of(answer: Answer) -> Any:
+    """The report's sentences with what is known of each; beside OpenAI's own fields, which have no place for it."""
+    return answer.prediction.to_json()["sentences"]
+
+
 class Completion:
     """The answer to one request, whole or in chunks."""
 
@@ -171,8 +176,8 @@ class Completion:
         """The object `chat.completion`."""
         message = {"role": "assistant", "content": answer.prediction.prediction, "refusal": None}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": answer.prediction.finish}
-        usage = {"usage": self.usage(answer)}
-        return {**self.head, "object": "chat.completion", "choices": [choice], **usage, "notice": NOTICE, **self.tail}
+        more = {"usage": self.usage(answer), "notice": NOTICE, "sentences": sentences_of(answer), **self.tail}
+        return {**self.head, "object": "chat.completion", "choices": [choice], **more}
 
     def chunk(self, delta: dict[str, str], finish: str | None = None, **more: Any) -> dict[str, Any]:
         """An object `chat.completion.chunk`."""
@@ -187,7 +192,7 @@ class Completion:
             yield json.dumps(self.chunk({"content": event}))
             event = await wait.next()
         desk.metrics.tokens.inc(event.prediction.tokens)
-        yield json.dumps(self.chunk({}, event.prediction.finish, **self.tail))
+        yield json.dumps(self.chunk({}, event.prediction.finish, sentences=sentences_of(event), **self.tail))
         if with_usage:
             yield json.dumps({**self.chunk({}), "choices": [], "usage": self.usage(event)})
         yield "[DONE]"

@@ -13,6 +13,7 @@ from r2gengpt.build import Built
 from r2gengpt.config import DecodeConfig
 from r2gengpt.data.loading import Batch
 from r2gengpt.errors import InputError
+from r2gengpt.generation.confidence import Calibration, with_confidence
 from r2gengpt.generation.decode import (
     CallbackStreamer,
     engine_rules,
@@ -23,6 +24,7 @@ from r2gengpt.generation.decode import (
     use_engine,
 )
 from r2gengpt.generation.engine import Engine, Prompt, Written
+from r2gengpt.generation.prediction import Prediction
 from r2gengpt.model.processing import pad_views
 from r2gengpt.serving.jobs import Answer, Job, Line
 
@@ -31,12 +33,19 @@ log = logging.getLogger("r2gengpt.serving")
 
 @dataclass(frozen=True)
 class Served:
-    """The model of a server: its name to clients, how it decodes unless asked otherwise, and what it is made of."""
+    """The model of a server: its name to clients, how it decodes unless asked otherwise, what it is made of, and how
+    far its sentences can be relied on: by a calibration, with marks on those below a limit."""
 
     name: str
     built: Built
     decode: DecodeConfig
     origin: dict[str, Any]
+    calibration: Calibration | None = None
+    abstain_below: float | None = None
+
+    def answer(self, prediction: Prediction, prompt_tokens: int) -> Answer:
+        """A finished report, with confidence in its sentences."""
+        return Answer(with_confidence(prediction, self.calibration, self.abstain_below), prompt_tokens)
 
 
 def job_batch(job: Job, built: Built) -> Batch:
@@ -112,7 +121,7 @@ class Run:
         if job in self.streamers:
             self.streamers.pop(job).end()
         prediction = prediction_of(self.served.built.processor, ("study", ""), written)
-        job.future.set_result(Answer(prediction, self.prompt_tokens.pop(job)))
+        job.future.set_result(self.served.answer(prediction, self.prompt_tokens.pop(job)))
 
     def write(self) -> None:
         """All of it."""
@@ -143,7 +152,7 @@ def write_alone(served: Served, job: Job) -> None:
         if not isinstance(error, InputError):
             raise
         return
-    job.future.set_result(Answer(prediction, batch.input_ids.shape[1]))
+    job.future.set_result(served.answer(prediction, batch.input_ids.shape[1]))
 
 
 class Generator:

@@ -13,6 +13,7 @@ from torch import nn
 from r2gengpt import __version__
 from r2gengpt.checkpoint import DELTA
 from r2gengpt.config import DecodeConfig
+from r2gengpt.generation.confidence import CALIBRATION
 
 
 def model_sha256(model: nn.Module) -> str:
@@ -44,6 +45,7 @@ def origin_of(model: nn.Module, settings: dict[str, Any], directory: Path) -> di
         "lm_model": part_name(settings["lm_model"]),
         "model_sha256": model_sha256(model),
         "delta_sha256": file_sha256(directory / DELTA),
+        "calibration_sha256": file_sha256(directory / CALIBRATION),
         "versions": {
             "r2gengpt": __version__,
             "torch": torch.__version__,

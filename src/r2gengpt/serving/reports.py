@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from r2gengpt.generation.confidence import marked_text
 from r2gengpt.serving.failures import ApiError
 from r2gengpt.serving.generator import Served
 from r2gengpt.serving.jobs import Answer, Job
@@ -91,7 +92,7 @@ def report_routes(desk: Desk) -> APIRouter:
             answer = await wait.answer()
         desk.metrics.tokens.inc(answer.prediction.tokens)
         if wanted == "text/plain":
-            return PlainTextResponse(with_notice(answer.prediction.prediction))
+            return PlainTextResponse(with_notice(marked_text(answer.prediction)))
         return JSONResponse(report_json(served, job, answer, sources))
 
     return router
