@@ -14,7 +14,8 @@ from transformers import AutoModel, AutoModelForCausalLM
 from conftest import LANGUAGE_KINDS, VISION_KINDS
 from r2gengpt.build import Built, build_model, load_directory
 from r2gengpt.build.lora import add_lora, find_targets, merge_lora
-from r2gengpt.build.model import device_has_bfloat16, frozen_dtype, processor_image_size
+from r2gengpt.build.model import device_has_bfloat16, frozen_dtype
+from r2gengpt.build.parts import processor_image_size
 from r2gengpt.config import ModelConfig
 from r2gengpt.errors import InputError
 from r2gengpt.testing import noise_image, tiny_tokenizer

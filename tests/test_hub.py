@@ -12,7 +12,7 @@ from huggingface_hub import constants
 from transformers import AutoConfig, AutoImageProcessor
 
 from r2gengpt.build import hub
-from r2gengpt.build.model import load_part
+from r2gengpt.build.parts import load_part
 from r2gengpt.errors import InputError
 
 NAME = "meta-llama/Llama-2-7b-hf"

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from conftest import Outcome, TinySet
 from r2gengpt.build import build_model
-from r2gengpt.build import model as build_room
+from r2gengpt.build import parts as build_room
 from r2gengpt.config import ModelConfig
 from r2gengpt.generation.gather import in_batch_order
 from r2gengpt.training.processes import gets_no_gradient
@@ -238,7 +238,7 @@ def test_a_quantized_model_is_loaded_whole_onto_the_device_of_its_own_process(
     monkeypatch.setenv(variable, str(rank))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(build_room, "quantization_config", lambda *_: None)
-    monkeypatch.setattr(build_room, "_load_weights", loader)
+    monkeypatch.setattr(build_room, "load_weights", loader)
     with pytest.raises(AskedFor) as asked:
         build_room.load_language(ModelConfig(lm_model=str(tiny_parts / "lm-llama"), quantization="nf4"), torch.float32)
     assert asked.value.args == ({"": rank},)

@@ -1,43 +1,25 @@
 """Load the parts, check that they fit, join them. The parts' code is Hugging Face's; no file is written."""
 
-import importlib.util
-import logging
 import math
-import os
-import textwrap
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from transformers import (
-    AutoConfig,
-    AutoImageProcessor,
-    AutoModel,
-    AutoModelForCausalLM,
     AutoModelForImageTextToText,
     AutoProcessor,
-    AutoTokenizer,
-    BitsAndBytesConfig,
 )
 
-from r2gengpt.build.chatglm import is_chatglm, load_chatglm
-from r2gengpt.build.embedded import resolve
 from r2gengpt.build.families import choose_prompt, family_of
-from r2gengpt.build.hub import hub_reason
 from r2gengpt.build.lora import add_lora
-from r2gengpt.build.placement import check_placed, place_adapters, placement
-from r2gengpt.build.quantization import cast_whole_weights, pack_only_what_fits, settle_quantization, with_compute_type
+from r2gengpt.build.parts import load_language, load_part, load_vision, load_weights, processor_image_size
+from r2gengpt.build.placement import place_adapters
 from r2gengpt.config import ModelConfig
 from r2gengpt.errors import InputError
 from r2gengpt.model import R2GenGPTConfig, R2GenGPTForConditionalGeneration, R2GenGPTProcessor
 from r2gengpt.model.configuration import patch_grid
-
-UNREADABLE = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError, StrictDataclassError)
-"""What the library raises on directories that it cannot read."""
 
 
 @dataclass(frozen=True)
@@ -89,172 +71,6 @@ def frozen_dtype(dtype: str, precision: str | None) -> torch.dtype:
         return named
     half = precision.startswith("bf16") if precision is not None else device_has_bfloat16()
     return torch.bfloat16 if half else torch.float32
-
-
-def load_part(loader: Any, name: str, flag: str, **kwargs: Any) -> Any:
-    """`from_pretrained` whose failure is one line that names the flag.
-
-    Raises:
-        InputError: no such directory or hub name, or files that the library cannot read.
-    """
-    path = Path(name)
-    if not path.exists() and (path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1):
-        raise InputError(f"{flag} {name}: no such directory")
-    if path.exists() and not (path / "config.json").is_file():
-        raise InputError(f"{flag} {name}: no config.json there, so no Hugging Face model directory")
-    try:
-        return loader.from_pretrained(name, **kwargs)
-    except UNREADABLE as error:
-        reason = None if path.exists() else hub_reason(error, name)
-        if reason is not None:
-            raise InputError(f"{flag} {name}: {reason}") from error
-        reason = textwrap.shorten(str(error), 250, placeholder=" …") or type(error).__name__
-        raise InputError(f"{flag} {name}: cannot be loaded: {reason}") from error
-
-
-def _load_weights(loader: Any, name: str, flag: str, optional: tuple[str, ...] = (), **kwargs: Any) -> Any:
-    """`load_part` of a model all of whose weights are there and fit; those with an `optional` word may be missing.
-
-    Raises:
-        InputError: as `load_part`; weights are missing or have another shape (how many, and the first by name).
-    """
-    model, info = load_part(loader, name, flag, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs)
-    missing = sorted(key for key in info["missing_keys"] if not any(word in key for word in optional))
-    if missing:
-        raise InputError(f"{flag} {name}: {len(missing)} weights are missing, first {missing[0]}")
-    misshapen = sorted(info["mismatched_keys"])
-    if misshapen:
-        key, found, wanted = misshapen[0]
-        raise InputError(
-            f"{flag} {name}: {len(misshapen)} weights have another shape than config.json says, first {key}: "
-            f"{tuple(found)}, must be {tuple(wanted)}"
-        )
-    return model
-
-
-def processor_image_size(image_processor: Any, name: str) -> int:
-    """The side of the square image that the processor makes, in pixels.
-
-    Raises:
-        InputError: it makes no square image.
-    """
-    size = image_processor.crop_size if getattr(image_processor, "do_center_crop", False) else image_processor.size
-    sides = {size.get("height"), size.get("width")} - {None} or {size.get("shortest_edge")}
-    if len(sides) != 1 or not isinstance(side := sides.pop(), int):
-        raise InputError(f"--vision_model {name}: its image processor makes {dict(size)}, must be a square")
-    return side
-
-
-def load_vision(config: ModelConfig) -> tuple[Any, Any]:
-    """The vision encoder in float32 and its image processor.
-
-    Raises:
-        InputError: it cannot be loaded, or weights that are needed are missing.
-    """
-    name, flag = resolve(config.vision_model), "--vision_model"
-    remote = config.trust_remote_code
-    vision_config = load_part(AutoConfig, name, flag, trust_remote_code=remote)
-    vision_config = getattr(vision_config, "vision_config", None) or vision_config
-    unused = ("mask_token",) if config.global_only else ("mask_token", "pooler")
-    tower = _load_weights(
-        AutoModel, name, flag, unused, config=vision_config, dtype=torch.float32, trust_remote_code=remote
-    )
-    return tower, load_part(AutoImageProcessor, name, flag, trust_remote_code=remote)
-
-
-def quantization_config(config: ModelConfig, compute: torch.dtype) -> BitsAndBytesConfig:
-    """The library's settings for ours. Embedding, norms and head stay as they are; products are taken in `compute`.
-
-    Source: LLM.int8(), arXiv 2208.07339; NF4 and double quantization, QLoRA, arXiv 2305.14314.
-
-    Raises:
-        InputError: bitsandbytes is not installed.
-    """
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise InputError(
-            f"--quantization {config.quantization}: needs bitsandbytes (pip install 'r2gengpt[quantization]')"
-        )
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it logs every cast of every layer
-    if config.quantization == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type=config.quantization,
-        bnb_4bit_use_double_quant=config.double_quant,
-        bnb_4bit_compute_dtype=compute,
-    )
-
-
-def text_part(lm_config: Any) -> dict[str, Any]:
-    """What `from_pretrained` needs to load only the language model of a checkpoint that sees too (Gemma 3 from 4B on).
-
-    Empty where the checkpoint is nothing but a language model.
-    """
-    text_config = lm_config.get_text_config()
-    if text_config is lm_config:
-        return {}
-    names = {r"^language_model\.(?=model\.|lm_head\.)": "", r"^model\.language_model\.": "model."}
-    return {"config": text_config, "key_mapping": names}
-
-
-def language_config(config: ModelConfig) -> Any:
-    """The library's configuration of the language model; None for ChatGLM, for which it has no class of its own."""
-    name = resolve(config.lm_model)
-    if is_chatglm(Path(name)):
-        return None
-    return load_part(AutoConfig, name, "--lm_model", trust_remote_code=config.trust_remote_code)
-
-
-def settled(config: ModelConfig) -> ModelConfig:
-    """The settings as they are written down: `quantization` is what the weights will be, never auto.
-
-    Raises:
-        InputError: no such language model, or its checkpoint holds weights of another form than the flag says.
-    """
-    return settle_quantization(config, language_config(config))
-
-
-def own_device() -> int:
-    """Number of this process's GPU: its place among those that Lightning, torchrun or SLURM started on this machine."""
-    return int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0)
-
-
-def load_language(config: ModelConfig, dtype: Any) -> tuple[Any, Any]:
-    """The language model and its tokenizer.
-
-    Raises:
-        InputError: it cannot be loaded, weights are missing, or the tokenizer has more tokens than the embedding.
-    """
-    name, flag, lm_config = resolve(config.lm_model), "--lm_model", language_config(config)
-    config = settle_quantization(config, lm_config)
-    options = placement(config)
-    lies_quantized = getattr(lm_config, "quantization_config", None) is not None
-    if config.quantization == "w8a8":  # made of whole weights by `place`; as they lie in the file they are only mapped
-        dtype = dtype if is_chatglm(Path(name)) else "auto"
-    elif config.quantization != "none":
-        wanted = quantization_config(config, dtype)
-        own = {"config": with_compute_type(lm_config, dtype)} if lies_quantized else {}
-        options |= own or {"quantization_config": wanted}
-        if torch.cuda.is_available() and "device_map" not in options:  # quantized weights cannot be moved later
-            options["device_map"] = {"": own_device()}
-    if is_chatglm(Path(name)):  # the Auto classes would ask for the checkpoint's own code
-        language_model, tokenizer = load_chatglm(Path(name), flag, dtype, **options)
-    else:
-        remote = config.trust_remote_code
-        options |= text_part(lm_config)
-        language_model = _load_weights(
-            AutoModelForCausalLM, name, flag, dtype=dtype, trust_remote_code=remote, **options
-        )
-        if lies_quantized:
-            cast_whole_weights(language_model, dtype)
-        tokenizer = load_part(AutoTokenizer, name, flag, trust_remote_code=remote)
-    pack_only_what_fits(language_model)
-    check_placed(language_model, config)
-    rows = language_model.get_input_embeddings().weight.shape[0]
-    words = max(tokenizer.get_vocab().values()) + 1
-    if words > rows:
-        raise InputError(f"{flag} {config.lm_model}: its tokenizer has {words} tokens, its embedding only {rows} rows")
-    return language_model, tokenizer
 
 
 def _freeze(part: Any, frozen: bool) -> None:
@@ -350,6 +166,6 @@ def load_directory(directory: Path, *, dtype: str = "auto") -> Built:
     Raises:
         InputError: the library cannot read it.
     """
-    model = _load_weights(AutoModelForImageTextToText, str(directory), "--model", dtype=frozen_dtype(dtype, None))
+    model = load_weights(AutoModelForImageTextToText, str(directory), "--model", dtype=frozen_dtype(dtype, None))
     processor = load_part(AutoProcessor, str(directory), "--model")
     return Built(model.eval(), processor)

@@ -22,27 +22,18 @@ four characters; sliding windows as full.
 Against measured peaks: docs/guide.md, section 5.
 """
 
-import json
 import math
 import resource
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForCausalLM, GlmForCausalLM
-from transformers.pytorch_utils import Conv1D
+from torch import nn
 
-from r2gengpt.build.chatglm import glm_config, is_chatglm
-from r2gengpt.build.embedded import resolve
-from r2gengpt.build.model import UNREADABLE, load_part, mark_trained, pooled_side, processor_image_size
+from r2gengpt.build.meta import hold_in, kept_bytes, linear_shape, meta_model
 from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
-from r2gengpt.errors import InputError
-from r2gengpt.model import R2GenGPTConfig, R2GenGPTForConditionalGeneration
 from r2gengpt.model.modeling import patch_features
 from r2gengpt.text.prompt import fill_template
 
@@ -91,88 +82,6 @@ class Plan:
     modes: tuple[ModePlan, ...]
 
 
-class _Attention(torch.autograd.Function):
-    """Stands for a fused attention kernel: keeps what it keeps, computes nothing."""
-
-    @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        output = query.new_empty(*query.shape[:-1], value.shape[-1])
-        ctx.save_for_backward(query, key, value, output, query.new_empty(query.shape[:-1], dtype=torch.float32))
-        return output
-
-
-class _FusedAttention(TorchFunctionMode):
-    """On the meta device attention would fall back on its plain form, which keeps all (T, T) weights."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is functional.scaled_dot_product_attention:
-            return _Attention.apply(*args[:3])  # type: ignore[no-untyped-call]  # torch's apply has no types
-        return func(*args, **(kwargs or {}))
-
-
-def kept_bytes(model: nn.Module, forward: Callable[[], Any], inputs_of: Sequence[nn.Module] = ()) -> int:
-    """Bytes that autograd keeps for the backward pass of `forward`, the model's own tensors left out.
-
-    The inputs of the modules in `inputs_of` are kept too.
-    """
-    own = {tensor.untyped_storage()._cdata for tensor in (*model.parameters(), *model.buffers())}
-    kept: dict[int, Any] = {}
-
-    def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in own:
-            kept[storage._cdata] = storage  # held, so that its identity is not given to another
-        return tensor
-
-    hooks = [module.register_forward_pre_hook(lambda _, inputs: (note(inputs[0]), None)[1]) for module in inputs_of]
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor), _FusedAttention():
-        forward()
-    for hook in hooks:
-        hook.remove()
-    return sum(storage.nbytes() for storage in kept.values())
-
-
-def _from_config(loader: Any, part: Any, name: str, flag: str, **options: Any) -> Any:
-    """`from_config` on the meta device whose failure is one line that names the flag.
-
-    Raises:
-        InputError: no such architecture, or sizes that it refuses.
-    """
-    try:
-        with torch.device("meta"):
-            return loader.from_config(part, dtype=torch.float32, **options)
-    except UNREADABLE as error:
-        reason = " ".join(str(error).split())[:250]
-        raise InputError(f"{flag} {name}: cannot be built from its configuration: {reason}") from error
-
-
-def meta_language(config: ModelConfig) -> Any:
-    """The language model in float32 on the meta device.
-
-    Raises:
-        InputError: no configuration there, or not of a causal language model.
-    """
-    name, flag, remote = resolve(config.lm_model), "--lm_model", config.trust_remote_code
-    if is_chatglm(Path(name)):
-        raw = json.loads((Path(name) / "config.json").read_text(encoding="utf-8"))
-        with torch.device("meta"):
-            return GlmForCausalLM(glm_config(raw, f"{flag} {name}"))
-    part = load_part(AutoConfig, name, flag, trust_remote_code=remote)
-    return _from_config(AutoModelForCausalLM, part, name, flag, trust_remote_code=remote)
-
-
-def meta_vision(config: ModelConfig) -> tuple[Any, int]:
-    """The vision encoder on the meta device, and the side of its images (without an image processor, its own)."""
-    name, flag, remote = resolve(config.vision_model), "--vision_model", config.trust_remote_code
-    part = load_part(AutoConfig, name, flag, trust_remote_code=remote)
-    part = getattr(part, "vision_config", None) or part
-    tower = _from_config(AutoModel, part, name, flag, trust_remote_code=remote)
-    if Path(name).is_dir() and not (Path(name) / "preprocessor_config.json").is_file():
-        size = getattr(part, "image_size", 224)
-        return tower, int(size if isinstance(size, int) else size[0])
-    return tower, processor_image_size(load_part(AutoImageProcessor, name, flag, trust_remote_code=remote), name)
-
-
 def quantized_bytes(rows: int, columns: int, form: str) -> int:
     """Bytes of a linear layer's weights in 8 or 4 bits with their constants.
 
@@ -185,18 +94,6 @@ def quantized_bytes(rows: int, columns: int, form: str) -> int:
     blocks = math.ceil(count / 64)
     constants = 4 * blocks if form == "nf4" else blocks + 4 * math.ceil(blocks / 256)
     return math.ceil(count / 2) + constants
-
-
-def linear_layers(language_model: Any) -> list[nn.Module]:
-    """The layers that quantization takes: all linear ones but the head."""
-    head = language_model.get_output_embeddings()
-    return [m for m in language_model.modules() if isinstance(m, nn.Linear | Conv1D) and m is not head]
-
-
-def linear_shape(layer: Any) -> tuple[int, int]:
-    """(out, in)."""
-    rows, columns = int(layer.weight.shape[0]), int(layer.weight.shape[1])
-    return (columns, rows) if isinstance(layer, Conv1D) else (rows, columns)
 
 
 def process_bytes() -> int:
@@ -246,39 +143,6 @@ def cache_bytes(language_model: Any) -> int:
     return sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
 
 
-def meta_model(config: ModelConfig) -> tuple[Any, list[nn.Module]]:
-    """The joined model on the meta device, trained parameters marked, and its language model's `linear_layers`.
-
-    Raises:
-        InputError: a part has no configuration, or the parts do not fit.
-    """
-    language_model, (tower, size) = meta_language(config), meta_vision(config)
-    model_config = R2GenGPTConfig(
-        vision_config=tower.config,
-        text_config=language_model.config,
-        image_size=size,
-        global_only=config.global_only,
-        fusion=config.fusion,
-        pooled_side=pooled_side(config, tower.config, size),
-        feature_norm=config.feature_norm,
-    )
-    linears = linear_layers(language_model)
-    with torch.device("meta"):
-        mark_trained(config, tower, language_model)
-        model = R2GenGPTForConditionalGeneration(model_config, tower, language_model)
-    tower.train(not config.vision_is_frozen)
-    language_model.train(config.llm_use_lora)
-    return model, linears
-
-
-def _hold_in(language_model: Any, dtype: torch.dtype) -> None:
-    """The language model's own weights in a type; LoRA stays float32, as `add_lora` makes it."""
-    language_model.to(dtype)
-    for name, parameter in language_model.named_parameters():
-        if "lora_" in name:
-            parameter.data = parameter.data.float()
-
-
 def plan(config: ModelConfig, data: DataConfig, decode: DecodeConfig, train: TrainConfig, *, views: int = 1) -> Plan:
     """Parameters and bytes of training (`batch_size`) and generation (`test_batch_size`, `beam_size`), by mode.
 
@@ -310,7 +174,7 @@ def plan(config: ModelConfig, data: DataConfig, decode: DecodeConfig, train: Tra
     beside = QUANTIZED if config.dtype == "float32" else ()  # arithmetic in float32: so are embedding and head
     halves = ("bfloat16", *(() if beside else QUANTIZED))
     for dtype, forms in ((torch.float32, ("float32", *beside)), (torch.bfloat16, halves)):
-        _hold_in(language_model, dtype)
+        hold_in(language_model, dtype)
         cache = cache_bytes(language_model) * (prompt + new) * decode.beam_size * data.test_batch_size
         new_logits = (dtype.itemsize + 8) * data.test_batch_size * (new + 1) * words  # as given, in float32, exponents
         for form in forms:

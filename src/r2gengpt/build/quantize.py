@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from r2gengpt.build.model import language_config, load_language
+from r2gengpt.build.parts import language_config, load_language
 from r2gengpt.build.quantization import stored_quantization
 from r2gengpt.config import ModelConfig
 from r2gengpt.data.files import check_writable, whole_directory
