@@ -144,6 +144,13 @@ def served(tiny_checkpoint: Path) -> "Served":
     return load(str(tiny_checkpoint), "cpu", {})
 
 
+@pytest.fixture(autouse=True)
+def without_java(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """METEOR takes seconds to start: in this process only the tests of scores run it."""
+    if request.node.path.stem not in ("test_metrics_meteor", "test_metrics_score", "test_cli_score"):
+        monkeypatch.setattr("r2gengpt.metrics.meteor_jar.find", lambda: "left out where it is not tested")
+
+
 @pytest.fixture
 def run_cli(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[list[str]], Outcome]]:
     """Run `r2gengpt ARGV…` in this process; gives (code, stdout, stderr). Logging is put back afterwards."""

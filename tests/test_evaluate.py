@@ -33,6 +33,18 @@ def test_a_split_gives_predictions_scores_and_a_self_contained_page(
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 
+def test_meteor_is_measured_or_named_with_what_is_missing(
+    run_cli: Callable[[list[str]], Outcome], tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("r2gengpt.metrics.meteor_jar.find", lambda: "Java is missing")
+    found = {}
+    for kind in ("jar", "none"):
+        argv = ["test", "--ckpt_file", str(tiny_checkpoint), "--output", str(tmp_path / kind), "--meteor", kind]
+        assert run_cli(argv).code == 0
+        found[kind] = json.loads((tmp_path / kind / "scores.json").read_text())["not_available"]["meteor"]
+    assert found == {"jar": "Java is missing", "none": "not asked for (--meteor jar)"}
+
+
 def test_data_that_are_missing_are_named_before_the_model_is_loaded(
     run_cli: Callable[[list[str]], Outcome], tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

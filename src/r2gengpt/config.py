@@ -302,6 +302,9 @@ class DecodeConfig:
         return replace(self, min_new_tokens=minimum, max_new_tokens=maximum)
 
 
+METEOR_NAMES = ("jar", "exact_stem", "none")
+
+
 @dataclass(frozen=True)
 class HonestyConfig:
     """What a test measures beside the model."""
@@ -314,6 +317,11 @@ class HonestyConfig:
         "baseline: the training report whose images are nearest; auto: with --feature_cache, or where there are at "
         "most 5,000 training images to read",
         choices=("auto", "True", "False"),
+    )
+    meteor: str = option(
+        "jar",
+        "jar: METEOR 1.5 by Java, which takes seconds to start; exact_stem: a part of it without Java (extra metrics)",
+        choices=METEOR_NAMES,
     )
     calibrate: bool = option(
         False,

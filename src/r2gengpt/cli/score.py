@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from r2gengpt.cli.bridge import Parser, add_flags, given_values, make, parse
-from r2gengpt.config import LENGTHS, check_fields, option
+from r2gengpt.config import LENGTHS, METEOR_NAMES, check_fields, option
 from r2gengpt.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 PROTOCOL_NAMES = ("clean", "r2gen", "r2gengpt", "ptb", "raw")
 CLINICAL_NAMES = ("bertscore", "radeval_bertscore", "radgraph", "green", "ratescore", "f1chexbert")
-METEOR_NAMES = ("jar", "exact_stem", "none")
 
 
 @dataclass(frozen=True)

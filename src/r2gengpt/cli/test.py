@@ -103,7 +103,8 @@ def evaluate_given(
         reading = data.num_workers, data.prefetch_factor
         needed = tuple(dict.fromkeys((*studies, *fitted, *honesty.train)))
         features = agreed(lambda: stored_features(built, data, needed, share.device))
-        plan = Evaluation(studies, reports, data.dataset, decode, data.test_batch_size, *reading, features=features)
+        how = {"features": features, "meteor": asked.meteor}
+        plan = Evaluation(studies, reports, data.dataset, decode, data.test_batch_size, *reading, **how)
         if decode.speculate:
             index = agreed(lambda: index_for(built, directory, reports, data.dataset, keep=not share.rank))
             plan = replace(plan, index=index)

@@ -52,6 +52,8 @@ class Evaluation:
     features: Features | None = None
     index: SuffixIndex | None = None
     """Of the training reports, with `decode.speculate`."""
+    meteor: str = "none"
+    """Which METEOR is measured too: see `metrics.choice.choose`."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def write_evaluation(
         beside=others.rows,
         missing=missing,
         patients=patients,
-        choice=choose(labels=True),
+        choice=choose(labels=True, meteor=plan.meteor),
     )
     found = measured_confidence(predictions, plan.studies, calibration)
     if isinstance(found, str):

@@ -8,8 +8,6 @@ from r2gengpt.metrics.labels.family import LABELS, NOT_ASKED, NOT_INSTALLED
 from r2gengpt.metrics.labels.reading import is_available
 from r2gengpt.metrics.measure import FAMILIES
 
-METEORS = ("jar", "exact_stem", "none")
-
 
 @dataclass(frozen=True)
 class Choice:
@@ -24,8 +22,8 @@ def choose(*, labels: bool = False, meteor: str = "none", clinical: Sequence[str
 
     Args:
         labels: clinical labels too; the first text takes seconds, because spaCy is imported.
-        meteor: one of `METEORS`: `jar` is METEOR 1.5 as pycocoevalcap runs it (Java, some seconds to start), exact_stem
-            a metric without Java, synonyms and paraphrases under its own name.
+        meteor: one of `config.METEOR_NAMES`: `jar` is METEOR 1.5 as pycocoevalcap runs it (Java, some seconds to
+            start), exact_stem a metric without Java, synonyms and paraphrases under its own name.
         clinical: of `clinical_models.NAMES`, each of which loads a model at the first text.
     """
     added, missing = _meteor(meteor)
@@ -47,7 +45,7 @@ def choose(*, labels: bool = False, meteor: str = "none", clinical: Sequence[str
 def _meteor(kind: str) -> tuple[tuple[Family, ...], dict[str, str]]:
     """The family of METEOR, or why there is none."""
     if kind == "none":
-        return (), {"meteor": "not asked for (r2gengpt score --meteor jar)"}
+        return (), {"meteor": "not asked for (--meteor jar)"}
     if kind == "exact_stem":
         from r2gengpt.metrics.meteor_python import NAME, exact_stem_family
 
