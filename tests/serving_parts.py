@@ -87,10 +87,12 @@ def busy(generator: Generator) -> Iterator[threading.Event]:
 
 
 @contextmanager
-def running_server(served: Served, **changes: Any) -> Iterator[tuple[str, Generator]]:
-    """A real server on a free port of this machine; its address and its generator."""
+def running_server(
+    served: Served, generator: Generator | None = None, **changes: Any
+) -> Iterator[tuple[str, Generator]]:
+    """A real server on a free port of this machine; its address and its generator, the model's own if none is given."""
     settings = ServeConfig(port=0, **changes)
-    generator = generator_of(served, settings)
+    generator = generator or generator_of(served, settings)
     listening = listen(settings)
     server = DrainingServer(server_config(create_app(generator, settings), settings), generator)
     thread = threading.Thread(target=server.run, args=([listening],))

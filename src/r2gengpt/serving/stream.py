@@ -47,5 +47,5 @@ class EventStream(Response):
                     except ApiError as error:
                         await put(f"data: {json.dumps(error_body(error.status, error.message, error.code))}\n\n")
                     await put("", more=False)
-            except TimeoutError:
-                raise ClientGone from None
+            except (TimeoutError, ClientGone):
+                return  # nobody reads, and the status has been sent

@@ -1,0 +1,113 @@
+"""Parts that the tests of the web page share: a browser, a generator of a given report. No test stands here."""
+
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, Page, Playwright, expect
+
+from r2gengpt.config import ServeConfig
+from r2gengpt.generation.prediction import Prediction, Sentence
+from r2gengpt.serving.generator import Generator, Served
+from r2gengpt.serving.jobs import Answer, Job
+from serving_parts import LONG, film, running_server
+
+CHROMIUM = Path("/usr/bin/chromium")
+SENTENCES = (
+    Sentence("The heart is normal in size.", 7, math.log(0.93)),
+    Sentence("There is a small opacity in the left lower lobe.", 11, math.log(0.61)),
+    Sentence("No pleural effusion or pneumothorax is seen.", 9, math.log(0.42), needs_review=True),
+)
+REPORT = " ".join(sentence.text for sentence in SENTENCES)
+
+
+class Scripted(Generator):
+    """Writes REPORT, word by word; before the word `held_at` it waits for `go`, or until nobody wants the report."""
+
+    def __init__(self, slots: int, places: int) -> None:
+        super().__init__(slots, places)
+        self.held_at = len(REPORT)
+        self.go = threading.Event()
+        self.jobs: list[Job] = []
+
+    def hold(self, at: int) -> None:
+        """Stand still before this word of the next report."""
+        self.held_at = at
+        self.go.clear()
+
+    def _write(self, served: Served, job: Job) -> None:
+        self.jobs.append(job)
+        held_at, self.held_at = self.held_at, len(REPORT)
+        for at, word in enumerate(REPORT.split(" ")):
+            if at == held_at:
+                while not job.unwanted and not self.go.wait(0.01):
+                    pass
+            if job.unwanted:
+                return
+            assert job.on_text is not None
+            job.on_text(f" {word}" if at else word)
+        prediction = Prediction("study", REPORT, tokens=28, logprob=-0.4, sentences=SENTENCES)
+        job.future.set_result(Answer(prediction, 60))
+
+
+@contextmanager
+def page_server(served: Served, **changes: Any) -> Iterator[tuple[str, Scripted]]:
+    """A real server whose reports are REPORT; its address and its generator."""
+    settings = ServeConfig(port=0, **changes)
+    generator = Scripted(settings.slots, settings.places)
+    ready = threading.Event()
+    generator.start(lambda: served, ready.set)
+    assert ready.wait(LONG)
+    with running_server(served, generator, **changes) as (address, _):
+        yield address, generator
+        generator.go.set()
+
+
+def start_browser(playwright: Playwright) -> Browser:
+    return playwright.chromium.launch(executable_path=CHROMIUM)
+
+
+@contextmanager
+def open_page(browser: Browser, address: str, *, refused: bool = False, **options: Any) -> Iterator[Page]:
+    """The page in a window of its own; at the end: nothing was asked of another machine, no error in the console.
+
+    Args:
+        browser: which.
+        address: of the server.
+        refused: the browser may say in its console that a request was refused.
+        options: of the window.
+    """
+    context = browser.new_context(accept_downloads=True, reduced_motion="reduce", **options)
+    faults: list[str] = []
+    asked: list[str] = []
+    page = context.new_page()
+    context.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda line: faults.append(line.text) if line.type in ("error", "warning") else None)
+    page.goto(address)
+    yield page
+    context.close()
+    if refused:
+        faults = [fault for fault in faults if not fault.startswith("Failed to load resource")]
+    assert faults == []
+    assert asked
+    assert {url.split("/")[2] if "//" in url else url for url in asked if not url.startswith(("data:", "blob:"))} == {
+        address.removeprefix("http://")
+    }
+
+
+def choose(page: Page, *films: bytes) -> None:
+    """Choose these images."""
+    files = [{"name": f"film{at}.png", "mimeType": "image/png", "buffer": one} for at, one in enumerate(films)]
+    page.get_by_label("Choose images").set_input_files(files)  # type: ignore[arg-type]  # its type has no list of these
+    expect(page.get_by_role("application")).to_be_visible()
+
+
+def draft(page: Page, *films: bytes) -> None:
+    """Choose images, write the draft, and wait for its end."""
+    choose(page, *(films or (film(1),)))
+    page.get_by_role("button", name="Write draft").click()
+    expect(page.locator("#status")).to_contain_text("The draft is finished")

@@ -1,0 +1,506 @@
+"""The web page, in a real headless Chromium against a real server whose generator writes a given report."""
+
+import io
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+pytest.importorskip("playwright")
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from pypdf import PdfReader
+
+from page_parts import CHROMIUM, REPORT, SENTENCES, Scripted, choose, draft, open_page, page_server, start_browser
+from r2gengpt.serving.generator import Served
+from r2gengpt.text.notice import NOTICE
+from serving_parts import LONG, client_of, film, running_server
+
+KEY = "a-key-of-this-test-only"
+needs_browser = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}")
+SIDES = [("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390)]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = start_browser(playwright)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def server(served: Served) -> Iterator[tuple[str, Scripted]]:
+    with page_server(served) as (address, generator):
+        yield address, generator
+
+
+@pytest.fixture
+def page(browser: Browser, server: tuple[str, Scripted]) -> Iterator[Page]:
+    with open_page(browser, server[0]) as page:
+        yield page
+
+
+def saved(page: Page, button: str) -> bytes:
+    """The bytes of the file that a button saves."""
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name=button).click()
+    return Path(waiting.value.path()).read_bytes()
+
+
+def pdf_pages(data: bytes) -> list[str]:
+    """The text of each page of a PDF; the reader is strict about the file's structure."""
+    return [page.extract_text() for page in PdfReader(io.BytesIO(data), strict=True).pages]
+
+
+def middle(page: Page) -> list[int]:
+    """The colour in the middle of the film as it is shown, after the next frame."""
+    script = """() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => {
+      const film = document.getElementById("film");
+      const context = film.getContext("2d");
+      done([...context.getImageData(film.width / 2, film.height / 2, 1, 1).data.slice(0, 3)]);
+    })))"""
+    colour: list[int] = page.evaluate(script)
+    return colour
+
+
+def answered(page: Page, record: dict[str, Any]) -> None:
+    """The server's answer is this record."""
+    body = f"data: {json.dumps(record)}\n\ndata: [DONE]\n\n"
+    page.route("**/v1/reports", lambda route: route.fulfill(content_type="text/event-stream", body=body))
+
+
+# ------------------------------------------------------------------ without a browser
+
+
+def test_the_page_and_its_files_come_with_a_strict_policy_and_nothing_inline(served: Served) -> None:
+    with client_of(served) as (client, _):
+        given = client.get("/")
+        assert given.headers["content-type"] == "text/html; charset=utf-8"
+        for part in ("default-src 'none'", "script-src 'self'", "style-src 'self'", "frame-ancestors 'none'"):
+            assert part in given.headers["content-security-policy"]
+        assert "unsafe" not in given.headers["content-security-policy"]
+        assert NOTICE in given.text
+        for forbidden in ("<style", " style=", "onclick", "onload", "http://", "https://", "//"):
+            assert forbidden not in given.text.replace("<!DOCTYPE html>", "")
+        for name in ("page.css", "page.js", "client.js", "draft.js", "pdf.js", "save.js", "viewer.js"):
+            file = client.get(f"/page/{name}")
+            assert file.status_code == 200, name
+            assert file.headers["x-content-type-options"] == "nosniff"
+            assert "://" not in file.text
+
+
+@pytest.mark.parametrize("path", ["/page/", "/page/index.html", "/page/../app.py", "/page/%2e%2e/app.py", "/page.py"])
+def test_no_other_file_can_be_asked_for(served: Served, path: str) -> None:
+    with client_of(served) as (client, _):
+        assert client.get(path).status_code == 404
+
+
+def test_the_page_needs_no_key_but_its_reports_do(served: Served, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(KEY, encoding="utf-8")
+    with client_of(served, api_key_file=str(keys)) as (client, _):
+        assert client.get("/").status_code == 200
+        assert client.get("/page/page.js").status_code == 200
+        assert client.post("/v1/reports").status_code == 401
+
+
+def events_of(client: TestClient, **changes: Any) -> list[str]:
+    files = [("images", ("film.png", film(2), "image/png"))]
+    given = client.post("/v1/reports", files=files, headers={"Accept": "text/event-stream"}, **changes)
+    assert given.status_code == 200
+    assert given.headers["content-type"].startswith("text/event-stream")
+    return [block.removeprefix("data: ") for block in given.text.strip().split("\n\n")]
+
+
+def test_a_report_as_events_is_its_pieces_then_the_record_of_the_same_text(served: Served) -> None:
+    with client_of(served) as (client, _):
+        *pieces, record, end = events_of(client, data={"indication": "Cough."})
+    whole = json.loads(record)
+    assert end == "[DONE]"
+    assert len(pieces) > 1
+    assert "".join(json.loads(piece)["delta"] for piece in pieces) == whole["findings"]
+    assert (whole["notice"], whole["provenance"]["decode"]["beam_size"]) == (NOTICE, 1)
+    assert " ".join(sentence["text"] for sentence in whole["sentences"]) == whole["findings"].strip()
+
+
+# ------------------------------------------------------------------ with one
+
+
+@needs_browser
+def test_a_study_is_chosen_streamed_edited_and_saved_as_text_and_pdf(page: Page, server: tuple[str, Scripted]) -> None:
+    _, generator = server
+    generator.hold(9)
+    choose(page, film(1), film(2))
+    page.get_by_label("Indication").fill("Cough and fever.")
+    before = len(generator.jobs)
+    page.get_by_role("button", name="Write draft").click()
+    expect(page.locator("#written")).to_have_text("The heart is normal in size. There is a")
+    expect(page.get_by_label("Your text")).to_be_hidden()
+    generator.go.set()
+    expect(page.locator("#status")).to_contain_text("The draft is finished")
+    (job,) = generator.jobs[before:]
+    assert len(job.pixels) == 2
+    assert (job.instruction or "").endswith("Indication: Cough and fever.")
+
+    text = page.get_by_label("Your text")
+    expect(text).to_have_value(REPORT)
+    text.fill(f"Edited – by “me”. {REPORT}")
+    plain = saved(page, "Save as text").decode()
+    assert plain.startswith(f"{NOTICE}\n\nEdited – by “me”. {REPORT}\n\nr2gengpt, model best, ")
+    assert plain.endswith(" UTC, edited by its reader\n")
+    (only,) = pdf_pages(saved(page, "Save as PDF"))
+    assert only.startswith(NOTICE)
+    words = " ".join(only.split())
+    assert f"Edited – by “me”. {REPORT}" in words
+    assert words.endswith("edited by its reader Page 1 of 1")
+    page.get_by_role("button", name="Undo all edits").click()
+    expect(text).to_have_value(REPORT)
+    assert b"edited" not in saved(page, "Save as text")
+
+
+@needs_browser
+def test_a_long_text_has_pages_that_each_carry_the_notice_and_loses_no_word(page: Page) -> None:
+    draft(page)
+    words = [f"word{number}" for number in range(1500)]
+    long = "x" * 300
+    page.get_by_label("Your text").fill(f"{' '.join(words)}\n\n(a \\ backslash) é € {long}")
+    pages = pdf_pages(saved(page, "Save as PDF"))
+    assert len(pages) > 2
+    for number, text in enumerate(pages, 1):
+        assert text.startswith(NOTICE)
+        assert f"Page {number} of {len(pages)}" in text
+    together = " ".join(" ".join(pages).split())
+    assert [word for word in together.split(" ") if word.startswith("word")] == words
+    assert "(a \\ backslash) é €" in together
+    assert together.count("x") - together.count("expl") >= 300
+
+
+@needs_browser
+def test_letters_that_the_pdf_cannot_have_are_named(page: Page) -> None:
+    draft(page)
+    page.get_by_label("Your text").fill("Grösse ≥ 3 cm → 心")
+    (only,) = pdf_pages(saved(page, "Save as PDF"))
+    assert "Grösse ? 3 cm ? ?" in only
+    expect(page.locator("#saved")).to_contain_text('became "?": ≥ → 心')
+
+
+@needs_browser
+def test_what_is_copied_carries_the_notice(page: Page, server: tuple[str, Scripted]) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=server[0])
+    draft(page)
+    page.get_by_role("button", name="Copy").click()
+    expect(page.locator("#saved")).to_have_text("Copied.")
+    assert page.evaluate("navigator.clipboard.readText()").startswith(f"{NOTICE}\n\n{REPORT}\n\nr2gengpt, model best")
+
+
+@needs_browser
+def test_sentences_are_shaded_by_how_sure_the_model_is_in_words_too(page: Page) -> None:
+    draft(page)
+    shown = page.locator(".sentence")
+    expect(shown).to_have_count(len(SENTENCES))
+    for at, (name, words) in enumerate((("sure", "93 %"), ("doubt", "61 %"), ("unsure", "42 %, check this"))):
+        expect(shown.nth(at)).to_have_text(f"{SENTENCES[at].text} {words}")
+        expect(shown.nth(at)).to_have_class(f"sentence {name}")
+    expect(page.locator("#legend")).to_contain_text("Not calibrated")
+
+
+@needs_browser
+def test_cancel_frees_the_servers_place_and_keeps_nothing(
+    page: Page, server: tuple[str, Scripted], caplog: pytest.LogCaptureFixture
+) -> None:
+    _, generator = server
+    generator.hold(4)
+    choose(page, film(3))
+    page.get_by_role("button", name="Write draft").click()
+    expect(page.locator("#written")).to_have_text("The heart is normal")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#status")).to_have_text("Cancelled. Nothing was kept.")
+    expect(page.locator("#written")).to_be_hidden()
+    expect(page.get_by_role("button", name="Write draft")).to_be_focused()
+    pause = threading.Event()
+    for _ in range(int(LONG * 100)):
+        if generator.jobs[-1].unwanted and generator.line.taken == 0:
+            break
+        pause.wait(0.01)
+    assert (generator.jobs[-1].unwanted, generator.line.taken) == (True, 0)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"], "leaving is no fault of the server"
+
+
+@needs_browser
+def test_a_busy_server_is_told_with_the_time_to_wait(browser: Browser, served: Served) -> None:
+    with page_server(served, slots=1, queue_size=0) as (address, generator):
+        generator.hold(4)
+        with open_page(browser, address) as first, open_page(browser, address, refused=True) as second:
+            for page in (first, second):
+                choose(page, film(4))
+            first.get_by_role("button", name="Write draft").click()
+            expect(first.locator("#written")).to_have_text("The heart is normal")
+            second.get_by_role("button", name="Write draft").click()
+            alert = second.get_by_role("alert")
+            expect(alert).to_have_text("The server is busy: all its places are taken. Try again in 1 second.")
+            generator.go.set()
+            expect(first.locator("#status")).to_contain_text("finished")
+            second.get_by_role("button", name="Write draft").click()
+            expect(second.locator("#status")).to_contain_text("finished")
+            expect(alert).to_be_empty()
+
+
+@needs_browser
+def test_a_key_is_asked_for_where_it_is_needed_and_stored_nowhere(
+    browser: Browser, served: Served, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(KEY, encoding="utf-8")
+    with (
+        page_server(served, api_key_file=str(keys)) as (address, _),
+        open_page(browser, address, refused=True) as page,
+    ):
+        choose(page, film(5))
+        expect(page.get_by_label("API key")).to_be_hidden()
+        page.get_by_role("button", name="Write draft").click()
+        expect(page.get_by_role("alert")).to_contain_text("needs an API key")
+        expect(page.get_by_label("API key")).to_be_focused()
+        page.keyboard.type(KEY)
+        page.keyboard.press("Enter")
+        expect(page.locator("#status")).to_contain_text("finished")
+        assert page.evaluate("localStorage.length + sessionStorage.length + document.cookie.length") == 0
+
+
+@needs_browser
+@pytest.mark.parametrize(
+    ("changes", "held_at", "words"),
+    [
+        ({"request_timeout": 1.0}, 0, "The draft took too long and was given up."),
+        ({"request_timeout": 1.0}, 3, "The draft broke off: no report within 1 seconds. Nothing of it was kept."),
+        ({"max_megapixels": 1}, 99, "The images are too large for this server: image images[0]: 1100x1100"),
+        ({"max_images": 1}, 99, "The server refused this study: 2 images: at most 1."),
+    ],
+)
+def test_refusals_and_failures_are_told_in_words(
+    browser: Browser, served: Served, changes: dict[str, Any], held_at: int, words: str
+) -> None:
+    with page_server(served, **changes) as (address, generator), open_page(browser, address, refused=True) as page:
+        generator.hold(held_at)
+        films = [film(6, size=1100)] if "max_megapixels" in changes else [film(6)] * (1 + ("max_images" in changes))
+        choose(page, *films)
+        page.get_by_role("button", name="Write draft").click()
+        expect(page.get_by_role("alert")).to_contain_text(words)
+        expect(page.locator("#status")).to_have_text("No draft was written.")
+        expect(page.locator("#written")).to_be_hidden()
+
+
+@needs_browser
+def test_a_server_that_cannot_be_reached_is_told(browser: Browser, server: tuple[str, Scripted]) -> None:
+    with open_page(browser, server[0], refused=True) as page:
+        choose(page, film(7))
+        page.context.set_offline(True)
+        page.get_by_role("button", name="Write draft").click()
+        expect(page.get_by_role("alert")).to_contain_text("No connection to the server.")
+
+
+@needs_browser
+def test_files_that_are_no_images_are_named_and_left_out(page: Page) -> None:
+    files: Any = [
+        {"name": "good.png", "mimeType": "image/png", "buffer": film(8)},
+        {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"text"},
+        {"name": "broken.png", "mimeType": "image/png", "buffer": film(8)[:40]},
+    ]
+    page.get_by_label("Choose images").set_input_files(files)
+    expect(page.get_by_role("alert")).to_contain_text("left out: notes.txt, broken.png.")
+    expect(page.get_by_role("list", name="Images of the study").get_by_role("listitem")).to_have_count(1)
+
+
+@needs_browser
+def test_files_may_be_dropped_anywhere_on_the_page(page: Page) -> None:
+    drop = """(bytes) => {
+      const data = new DataTransfer();
+      data.items.add(new File([new Uint8Array(bytes)], "film.png", { type: "image/png" }));
+      document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
+    }"""
+    page.evaluate(drop, list(film(9)))
+    expect(page.get_by_role("application")).to_have_accessible_name("View 1 of 1, 48 by 48 pixels")
+    expect(page.get_by_role("button", name="Write draft")).to_be_enabled()
+
+
+@needs_browser
+def test_window_level_zoom_and_inversion_change_what_is_seen(page: Page) -> None:
+    flat = io.BytesIO()
+    from PIL import Image
+
+    Image.new("L", (64, 64), 100).save(flat, "PNG")
+    choose(page, flat.getvalue())
+    assert middle(page) == [100] * 3
+    page.get_by_role("button", name="Invert").click()
+    assert middle(page) == [155] * 3
+    page.get_by_role("application").focus()
+    page.keyboard.press("i")
+    assert middle(page) == [100] * 3
+    page.get_by_label("Window").fill("50")
+    assert middle(page) == [round(((100 / 255 - 0.5) / 0.5 + 0.5) * 255)] * 3
+    page.get_by_label("Level").fill("20")
+    assert middle(page) == [round(min(1, (100 / 255 - 0.2) / 0.5 + 0.5) * 255)] * 3
+    page.get_by_role("application").focus()
+    page.keyboard.press("+")
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#zoom-value")).to_have_text("1.3×")
+    page.get_by_role("application").hover()
+    page.mouse.wheel(0, -500)
+    expect(page.locator("#zoom-value")).to_have_text("3.4×")
+    page.get_by_role("button", name="Reset view").click()
+    expect(page.locator("#zoom-value")).to_have_text("1.0×")
+    assert middle(page) == [100] * 3
+
+
+@needs_browser
+def test_a_sentences_evidence_is_laid_over_the_view_while_it_is_pointed_at_or_focused(page: Page) -> None:
+    """Two views, whose maps follow each other: the first has its value in the middle, the second none."""
+    first = [0.0] * 4 + [2.5] + [0.0] * 4
+    sentence = {"text": "An opacity.", "tokens": 3, "logprob": -0.1, "confidence": 0.8, "needs_review": False}
+    evidence = {"grid": [3, 3], "sentences": [{"map": first + [0.0] * 9}]}
+    answered(page, {"created": 1.0, "findings": "An opacity.", "sentences": [sentence], "evidence": evidence})
+    draft(page, film(10, size=64), film(11, size=64))
+    plain = middle(page)
+    shown = page.get_by_role("button", name="An opacity. 80 %")
+    shown.hover()
+    red, _, blue = middle(page)
+    assert red - blue > 60, "the map's middle should be orange"
+    page.get_by_role("heading", name="Study").hover()
+    assert middle(page) == plain
+    shown.focus()
+    assert middle(page) == [red, _, blue]
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="View 2", exact=True).click()
+    second = middle(page)
+    assert second[0] - second[2] < 60
+    page.get_by_role("button", name="View 1", exact=True).click()
+    assert middle(page) == [red, _, blue]
+
+
+@needs_browser
+def test_a_draft_of_another_study_than_the_one_seen_says_so(page: Page) -> None:
+    draft(page)
+    expect(page.locator("#stale")).to_be_empty()
+    page.get_by_label("Indication").fill("Another reason.")
+    expect(page.locator("#stale")).to_contain_text("changed after this draft was written")
+    page.get_by_role("button", name="Write draft").click()
+    expect(page.locator("#status")).to_contain_text("finished")
+    expect(page.locator("#stale")).to_be_empty()
+
+
+@needs_browser
+def test_edits_are_not_lost_without_a_question_and_a_new_study_starts_empty(page: Page) -> None:
+    draft(page)
+    page.get_by_label("Your text").fill("My own words.")
+    page.once("dialog", lambda dialog: dialog.dismiss())
+    page.get_by_role("button", name="New study").click()
+    expect(page.get_by_label("Your text")).to_have_value("My own words.")
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="New study").click()
+    expect(page.get_by_label("Your text")).to_be_hidden()
+    expect(page.get_by_role("application")).to_be_hidden()
+    expect(page.get_by_role("button", name="Write draft")).to_be_disabled()
+
+
+@needs_browser
+def test_all_of_it_works_with_the_keyboard_alone_and_the_focus_is_always_seen(page: Page) -> None:
+    def go(name: str) -> None:
+        """Press Tab until the element of this id has the focus; each on the way shows that it has it."""
+        for _ in range(30):
+            page.keyboard.press("Tab")
+            at, seen = page.evaluate("""() => {
+              const at = document.activeElement;
+              const shown = at.id === "files" ? at.nextElementSibling : at;
+              return [at.id, getComputedStyle(shown).outlineStyle !== "none"];
+            }""")
+            assert seen, f"the focus on {at} is not seen"
+            if at == name:
+                return
+        raise AssertionError(f"{name} is not reached")
+
+    page.on("filechooser", lambda chooser: None)  # from now on, not from a moment before the key is pressed
+    go("files")
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files([{"name": "film.png", "mimeType": "image/png", "buffer": film(12)}])
+    expect(page.get_by_role("application")).to_be_visible()
+    go("film")
+    page.keyboard.press("i")
+    expect(page.get_by_role("button", name="Invert")).to_have_attribute("aria-pressed", "true")
+    go("level")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#level-value")).to_have_text("51 %")
+    go("indication")
+    page.keyboard.type("Cough.")
+    go("write")
+    page.keyboard.press("Enter")
+    expect(page.locator("#status")).to_contain_text("finished")
+    expect(page.locator("#draft")).to_be_focused()
+    go("text")
+    page.keyboard.type(" Seen.")
+    go("save-text")
+    with page.expect_download() as waiting:
+        page.keyboard.press("Enter")
+    assert f"{REPORT} Seen.\n" in Path(waiting.value.path()).read_text(encoding="utf-8")
+
+
+@needs_browser
+@pytest.mark.parametrize(("theme", "width"), SIDES)
+def test_no_state_of_the_page_breaks_a_rule_of_axe_or_is_wider_than_the_window(
+    browser: Browser, server: tuple[str, Scripted], theme: Any, width: int
+) -> None:
+    address, generator = server
+    look: Any = {"width": width, "height": 844}
+    with open_page(browser, address, refused=True, color_scheme=theme, viewport=look, bypass_csp=True) as page:
+
+        def check(state: str) -> None:
+            found = Axe().run(page)
+            assert found.violations_count == 0, f"{state}: {found.generate_report()}"
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, state
+            expect(page.get_by_text(NOTICE)).to_be_in_viewport()
+
+        check("empty")
+        generator.hold(9)
+        choose(page, film(1), film(2))
+        page.get_by_role("button", name="Write draft").click()
+        expect(page.locator("#written")).to_contain_text("There is a")
+        check("streaming")
+        generator.go.set()
+        expect(page.locator("#status")).to_contain_text("finished")
+        page.get_by_text("How this draft was made").click()
+        page.get_by_label("Indication").fill("Changed.")
+        check("done, and changed since")
+        page.route("**/v1/reports", lambda route: route.fulfill(status=401, json={"error": {"message": "no key"}}))
+        page.get_by_role("button", name="Write draft").click()
+        expect(page.get_by_label("API key")).to_be_visible()
+        check("refused")
+
+
+@needs_browser
+def test_the_colours_can_be_switched(browser: Browser, server: tuple[str, Scripted]) -> None:
+    def background(page: Page) -> str:
+        return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+
+    with open_page(browser, server[0], color_scheme="light") as page:
+        light = background(page)
+        page.get_by_role("button", name="Dark colours").click()
+        dark = background(page)
+        page.get_by_role("button", name="Light colours").click()
+        assert background(page) == light != dark
+    with open_page(browser, server[0], color_scheme="dark") as page:
+        assert background(page) == dark
+        expect(page.get_by_role("button", name="Light colours")).to_be_visible()
+
+
+@needs_browser
+def test_the_tiny_model_itself_writes_into_the_page(browser: Browser, served: Served) -> None:
+    with running_server(served) as (address, _), open_page(browser, address) as page:
+        draft(page, film(13), film(14))
+        assert page.get_by_label("Your text").input_value()
+        page.get_by_text("How this draft was made").click()
+        expect(page.locator("#made-list")).to_contain_text("vision-swin")
+        expect(page.locator("#made-list")).to_contain_text("48 × 48 PNG, SHA-256")
