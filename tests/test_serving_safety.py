@@ -227,9 +227,9 @@ def test_uploads_stay_in_memory(served: Served, monkeypatch: pytest.MonkeyPatch)
         raise AssertionError("an upload went to the disk")
 
     noise = random.Random(0).randbytes(3 * 2**20)
-    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
-    monkeypatch.setattr("tempfile._io.open", refuse)
-    with client_of(served) as (client, _):
+    with client_of(served) as (client, _), monkeypatch.context() as patch:  # the application has read its own files
+        patch.setattr("tempfile.TemporaryFile", refuse)
+        patch.setattr("tempfile._io.open", refuse)
         refused = client.post(REPORTS, files=upload(film() + noise, noise))
     assert (refused.status_code, "images[1]" in refused.text) == (400, True)
 
