@@ -151,6 +151,17 @@ def without_java(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr("r2gengpt.metrics.meteor_jar.find", lambda: "left out where it is not tested")
 
 
+@pytest.fixture(scope="session")
+def trained_squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model that has learnt drawn squares: its run in `run`, the set in `set` (see test_looks_at_the_image)."""
+    from test_looks_at_the_image import draw_squares, trained_on
+
+    directory = tmp_path_factory.mktemp("squares")
+    data = draw_squares(directory / "set", {"train": 256, "val": 4, "test": 80})
+    trained_on(data, directory, epochs=12, rate=4e-3)
+    return directory
+
+
 @pytest.fixture
 def run_cli(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[list[str]], Outcome]]:
     """Run `r2gengpt ARGV…` in this process; gives (code, stdout, stderr). Logging is put back afterwards."""

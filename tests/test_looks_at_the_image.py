@@ -87,13 +87,15 @@ def with_shuffled_images(studies: tuple[Study, ...]) -> tuple[Study, ...]:
     return tuple(replace(study, image_paths=paths) for study, paths in zip(studies, images, strict=True))
 
 
-def test_words_follow_the_image_on_unseen_studies_and_not_when_images_are_shuffled(tmp_path: Path) -> None:
-    data = draw_squares(tmp_path / "set", {"train": 256, "val": 4, "test": 80})
-    trained_on(data, tmp_path, epochs=12, rate=4e-3)
-    studies = read_annotation(data.annotation, data.base_dir, ("test",))["test"]
-    assert all(read_label(study.report) for study in studies)
-    assert share_right(tmp_path, studies) > 0.95
-    assert share_right(tmp_path, with_shuffled_images(studies)) < 0.45  # four classes: chance is .25, deviation .05
+def test_words_follow_the_image_on_unseen_studies_and_not_when_images_are_shuffled(trained_squares: Path) -> None:
+    studies = read_annotation(
+        trained_squares / "set" / "annotation.json", trained_squares / "set" / "images", ("test",)
+    )
+    assert all(read_label(study.report) for study in studies["test"])
+    assert share_right(trained_squares, studies["test"]) > 0.95
+    assert (
+        share_right(trained_squares, with_shuffled_images(studies["test"])) < 0.45
+    )  # four classes: chance is .25, deviation .05
 
 
 @pytest.mark.drill

@@ -349,6 +349,25 @@ class ReviewConfig:
 
 
 @dataclass(frozen=True)
+class EvidenceConfig:
+    """Which parts of the images a test's texts rest on."""
+
+    evidence: bool = option(
+        False, "maps of the image tokens that each sentence rests on, with a faithfulness number: evidence.jsonl"
+    )
+    evidence_studies: int = option(20, "how many studies get maps: the best, median and worst by CIDEr", low=1)
+    evidence_method: str = option(
+        "occlusion",
+        "occlusion: the drop of a sentence's log-probability when image tokens are masked; gradient: faster, less "
+        "faithful",
+        choices=("occlusion", "gradient"),
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
 class ServeConfig:
     """Who may ask the server, and for how much."""
 

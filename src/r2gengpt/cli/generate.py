@@ -7,7 +7,7 @@ from typing import Any
 
 from r2gengpt import __version__
 from r2gengpt.cli import bridge
-from r2gengpt.config import DecodeConfig, ModelConfig, ReviewConfig
+from r2gengpt.config import DecodeConfig, EvidenceConfig, ModelConfig, ReviewConfig
 from r2gengpt.errors import InputError
 from r2gengpt.text.notice import NOTICE
 
@@ -28,8 +28,14 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--frame", type=int, metavar="N", help="DICOM of several frames: this one, from 1")
     parser.add_argument("--force", nargs="?", const=True, default=False, type=bridge.parse_bool, metavar="BOOL",
                         help="read DICOM that is not a CR, DX or DR image of the chest")  # fmt: skip
+    parser.add_argument("--evidence", metavar="DIR", help="draw what of the images each sentence rests on: a picture "
+                        "for each sentence and view, and evidence.json")  # fmt: skip
+    parser.add_argument("--evidence_method", "--evidence-method", choices=("occlusion", "gradient"),
+                        help=EvidenceConfig.__dataclass_fields__["evidence_method"].metadata["help"])  # fmt: skip
     bridge.add_flags(parser, (*CONFIGS, ReviewConfig))
     space = bridge.parse(parser, argv)
+    if space.evidence_method and space.evidence is None:
+        raise InputError(f"--evidence_method {space.evidence_method} belongs to --evidence DIR: name that")
     given = bridge.given_values(space, (*CONFIGS, ReviewConfig))
     below = bridge.make(ReviewConfig, given).abstain_below
     given.pop("abstain_below", None)
@@ -40,9 +46,12 @@ def main(argv: list[str]) -> None:
 
     from r2gengpt.data.containers import DicomChoice
     from r2gengpt.data.dicom_study import look_at, with_views
+    from r2gengpt.data.files import check_writable
 
     paths, choice = [Path(name) for name in space.images], DicomChoice(space.frame, space.force)
     headers = look_at(paths, choice)  # a bad image is named before minutes of loading
+    if space.evidence is not None:
+        check_writable(Path(space.evidence), "--evidence")
     from r2gengpt.cli.console import return_large_blocks, start_logging
 
     start_logging()
@@ -51,8 +60,10 @@ def main(argv: list[str]) -> None:
     from r2gengpt.cli.models import device_of, load_model, stored_index
     from r2gengpt.data.loading import StudyDataset, prompt_batch
     from r2gengpt.data.study import Study
+    from r2gengpt.evaluation.evidence import read_films, write_pictures
     from r2gengpt.generation.confidence import calibration_beside, marked_text, with_confidence
     from r2gengpt.generation.decode import predict, stream
+    from r2gengpt.generation.evidence import check_method, report_evidence
     from r2gengpt.generation.speculate import drafter_for
 
     built, settings, directory = load_model(space.model, "--model", given)
@@ -61,6 +72,9 @@ def main(argv: list[str]) -> None:
     calibration = calibration_beside(directory, decode, below)
     decode = decode.for_dataset(dataset)
     place(built.model, device_of(space.accelerator), settings.get("quantization", "none"))
+    method = space.evidence_method or "occlusion"
+    if space.evidence is not None:
+        check_method(built.model, method)
     drafter = drafter_for(built.model.language_model, stored_index(built, directory) if decode.speculate else None)
     study = with_views(Study("study", tuple(paths)), headers)
     studies = StudyDataset([study], built.processor, dataset, dicom=choice)  # read as in training and testing
@@ -74,6 +88,11 @@ def main(argv: list[str]) -> None:
     prediction = with_confidence(prediction, calibration, below)
     if drafter is not None:
         drafter.log()
+    if space.evidence is not None:
+        evidence = report_evidence(built.model, built.processor, batch, prediction.prediction, method)
+        made_from = {"notice": NOTICE, "report": prediction.prediction, "images": [str(path) for path in paths]}
+        films = read_films(paths, choice)
+        write_pictures(Path(space.evidence), evidence, films, built.processor, made_from)
     if live:
         print()
     elif space.format == "text":

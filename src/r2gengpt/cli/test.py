@@ -6,10 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from r2gengpt.cli import bridge
-from r2gengpt.config import DataConfig, DecodeConfig, HonestyConfig, ModelConfig, ReviewConfig, TrainConfig
+from r2gengpt.config import (
+    DataConfig,
+    DecodeConfig,
+    EvidenceConfig,
+    HonestyConfig,
+    ModelConfig,
+    ReviewConfig,
+    TrainConfig,
+)
 from r2gengpt.errors import InputError
 
 CONFIGS = (ModelConfig, DataConfig, DecodeConfig, TrainConfig)
+BESIDE = (HonestyConfig, ReviewConfig, EvidenceConfig)
+"""What is measured beside the model: no setting of it, and not stored with it."""
 MOVABLE = (
     "vision_model",
     "lm_model",
@@ -40,15 +50,19 @@ def merge_settings(stored: Mapping[str, Any], given: Mapping[str, Any]) -> dict[
 def main(argv: list[str]) -> None:
     """Parse and run; prints the score table and the path of the page."""
     parser = bridge.Parser(prog="r2gengpt test", allow_abbrev=False, description=__doc__)
-    bridge.add_flags(parser, (*CONFIGS, HonestyConfig, ReviewConfig))
+    bridge.add_flags(parser, (*CONFIGS, *BESIDE))
     parser.add_argument("--model", metavar="DIR", help="trained model: a checkpoint or run directory, or embedded")
     parser.add_argument("--split", default="test", choices=("test", "val", "train"), help="which split to score")
     parser.add_argument("--output", metavar="DIR", help="where the files go (default: results-SPLIT beside the model)")
     space = bridge.parse(parser, argv)
-    given = bridge.given_values(space, (*CONFIGS, HonestyConfig, ReviewConfig))
+    given = bridge.given_values(space, (*CONFIGS, *BESIDE))
     asked, review = bridge.make(HonestyConfig, given), bridge.make(ReviewConfig, given)
-    given = {name: value for name, value in given.items() if name not in {**vars(asked), **vars(review)}}
-    evaluate_given(given, space.split, space.model, space.output, asked, review)
+    maps = bridge.make(EvidenceConfig, given)
+    for name in ("evidence_studies", "evidence_method"):
+        if name in given and not maps.evidence:
+            raise InputError(f"--{name} {given[name]} belongs to --evidence True: give that")
+    given = {name: value for name, value in given.items() if name not in {**vars(asked), **vars(review), **vars(maps)}}
+    evaluate_given(given, space.split, space.model, space.output, asked, review, maps)
 
 
 def evaluate_given(
@@ -58,6 +72,7 @@ def evaluate_given(
     output: str | None = None,
     asked: HonestyConfig | None = None,
     review: ReviewConfig | None = None,
+    maps: EvidenceConfig | None = None,
 ) -> None:
     """Score a model on a split by flags; `model`, --ckpt_file and --delta_file all name the checkpoint.
 
@@ -75,6 +90,7 @@ def evaluate_given(
     from r2gengpt.evaluation.honesty import nearest_row, plan_honesty, with_shuffled_row
     from r2gengpt.evaluation.run import Evaluation, predict_studies, write_evaluation
     from r2gengpt.generation.confidence import with_confidence
+    from r2gengpt.generation.evidence import check_method
     from r2gengpt.generation.gather import agreed
     from r2gengpt.metrics.table import score_table
 
@@ -99,6 +115,8 @@ def evaluate_given(
     with shares(options) as share:
         built, settings, directory = agreed(lambda: load_model(named, flag, given))  # last: it may take minutes
         place(built.model, share.device, settings.get("quantization", "none"))
+        if maps is not None and maps.evidence:
+            agreed(lambda: check_method(built.model, maps.evidence_method))
         decode = bridge.make(DecodeConfig, settings)
         reading = data.num_workers, data.prefetch_factor
         needed = tuple(dict.fromkeys((*studies, *fitted, *honesty.train)))
@@ -122,9 +140,26 @@ def evaluate_given(
             "data": f"{data.annotation}, split {split}, {len(studies)} studies",
             "decoding": ", ".join(f"{f.name} {getattr(decode, f.name)}" for f in fields(DecodeConfig)),
         }
-        scores = write_evaluation(predictions, plan, target, provenance, others, honesty.missing, calibration)
+        drawn = map_maker(maps, built, plan, predictions)
+        scores = write_evaluation(predictions, plan, target, provenance, others, honesty.missing, calibration, drawn)
     print(score_table(scores))
     print(target / "report.html")
+
+
+def map_maker(maps: EvidenceConfig | None, built: Any, plan: Any, predictions: Any) -> Any:
+    """What makes the evidence maps of some studies once they are scored, or None where none are asked for."""
+    if maps is None or not maps.evidence:
+        return None
+    from r2gengpt.data.loading import StudyDataset
+    from r2gengpt.evaluation.evidence import chosen_places, evidence_of_studies
+
+    def make(scores: Any) -> Any:
+        places = chosen_places(scores.per_study["cider"], maps.evidence_studies)
+        dataset = StudyDataset(plan.studies, built.processor, plan.dataset, features=plan.features)
+        reports = [prediction.prediction for prediction in predictions]
+        return evidence_of_studies(built, dataset, reports, places, maps.evidence_method)
+
+    return make
 
 
 def read_splits(data: DataConfig, options: TrainConfig, names: tuple[str, ...]) -> dict[str, tuple[Any, ...]]:

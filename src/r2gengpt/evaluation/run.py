@@ -3,7 +3,7 @@
 import functools
 import itertools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,12 +18,14 @@ from r2gengpt.data.loading import StudyDataset, StudyLoader, prompt_batch, seque
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 from r2gengpt.evaluation.confidence import measured_confidence
+from r2gengpt.evaluation.evidence import write_evidence
 from r2gengpt.evaluation.predictions import write_predictions
 from r2gengpt.evaluation.report_numbers import scores_file
 from r2gengpt.evaluation.report_page import StudyRow, write_report_page
 from r2gengpt.evaluation.report_sentences import read_evidence
 from r2gengpt.generation.confidence import Calibration
 from r2gengpt.generation.decode import predict
+from r2gengpt.generation.evidence_record import Evidence
 from r2gengpt.generation.gather import agreed, gathered
 from r2gengpt.generation.prediction import Prediction
 from r2gengpt.generation.speculate import drafter_for
@@ -125,10 +127,12 @@ def write_evaluation(
     others: BesideRows = NO_ROWS,
     missing: Mapping[str, str] | None = None,
     calibration: Calibration | None = None,
+    maps: Callable[[Scores], Iterable[Evidence]] | None = None,
 ) -> Scores:
     """Score, and write predictions.jsonl, scores.json and report.html, each whole.
 
-    What was written for shuffled images goes to predictions-images-shuffled.jsonl, where it was.
+    What was written for shuffled images goes to predictions-images-shuffled.jsonl, where it was; evidence maps to
+    evidence.jsonl, and where there are none, those of an earlier test are removed.
 
     Args:
         predictions: one for each study of the plan, in order.
@@ -138,6 +142,7 @@ def write_evaluation(
         others: further rows of the scores.
         missing: why such a row is not there.
         calibration: by which the predictions' sentences got their confidence; None: they have none.
+        maps: makes evidence maps of some studies, which may depend on the scores.
     """
     patients = {study.id: study.patient for study in plan.studies if study.patient}
     scores = score(
@@ -160,6 +165,10 @@ def write_evaluation(
         if several:
             named = (replace(prediction, patient=patients.get(prediction.id, "")) for prediction in several)
             write_predictions(directory / f"{name}.jsonl", named)
+    if maps is None:
+        (directory / "evidence.jsonl").unlink(missing_ok=True)
+    else:
+        write_evidence(directory / "evidence.jsonl", maps(scores))
     content = scores.to_json()
     with whole_file(directory / "scores.json") as path:
         path.write_text(scores_file(content), encoding="utf-8")

@@ -22,19 +22,25 @@ def report_sentences(
         logprobs: natural-log probability of each.
         beams: the new tokens of each report that beam search ended with, this one among them; empty without beams.
     """
+    cut = sentence_tokens(processor, ids)
+    others = [_said(report_text(processor, beam)) for beam in beams]
+    found = []
+    for text, tokens in cut:
+        said = same_sentence(text)
+        agreement = sum(said in other for other in others) / len(others) if others else None
+        mean = sum(logprobs[token] for token in tokens) / len(tokens)
+        found.append(Sentence(text, len(tokens), mean, agreement))
+    return tuple(found)
+
+
+def sentence_tokens(processor: R2GenGPTProcessor, ids: Sequence[int]) -> list[tuple[str, list[int]]]:
+    """The sentences of a report's tokens in order, each with the numbers of its tokens."""
     whole, ends = text_and_ends(processor, ids)
     text = tidy_report(whole)
     before = len(whole.rstrip()) - len(text)  # white space and role words
     spans = sentence_spans(text)
     tokens_by_sentence = tokens_of([(first + before, last + before) for first, last in spans], ends)
-    others = [_said(text if list(beam) == list(ids) else report_text(processor, beam)) for beam in beams]
-    found = []
-    for (first, last), tokens in zip(spans, tokens_by_sentence, strict=True):
-        said = same_sentence(text[first:last])
-        agreement = sum(said in other for other in others) / len(others) if others else None
-        mean = sum(logprobs[token] for token in tokens) / len(tokens)
-        found.append(Sentence(text[first:last], len(tokens), mean, agreement))
-    return tuple(found)
+    return [(text[first:last], tokens) for (first, last), tokens in zip(spans, tokens_by_sentence, strict=True)]
 
 
 def report_text(processor: R2GenGPTProcessor, ids: Sequence[int]) -> str:

@@ -190,6 +190,29 @@ def decoded_size(processor: R2GenGPTProcessor) -> int:
     return int(max(value for value in dict(processor.image_processor.size).values() if value))
 
 
+def kept_box(image_processor: Any, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The part of a film that the encoder sees: left, top, right, bottom in the film's pixels.
+
+    All of it, but where the image processor crops the centre out of what it has resized.
+
+    Args:
+        image_processor: of the model.
+        size: width and height of the film.
+    """
+    width, height = size
+    if not getattr(image_processor, "do_center_crop", False):
+        return 0, 0, width, height
+    sides, crop = dict(image_processor.size), dict(image_processor.crop_size)
+    edge = sides.get("shortest_edge")
+    scales = [edge / min(size)] * 2 if edge else [sides["width"] / width, sides["height"] / height]
+    kept = [
+        min(whole, round(crop[name] / scale))
+        for whole, name, scale in zip(size, ("width", "height"), scales, strict=True)
+    ]
+    left, top = (width - kept[0]) // 2, (height - kept[1]) // 2
+    return left, top, left + kept[0], top + kept[1]
+
+
 def pair_inputs(images: Any, text: str | Sequence[str] | None) -> tuple[list[list[Any]], list[str | None]]:
     """Studies (lists of views) and their texts, from the forms that `R2GenGPTProcessor.__call__` takes.
 

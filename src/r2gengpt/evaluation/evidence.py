@@ -1,0 +1,139 @@
+"""Evidence maps of a test's studies, and maps as files: JSON lines, and a picture for each sentence and view.
+
+The maps are made in `generation.evidence`; the report page is not drawn here.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from tqdm import tqdm
+
+from r2gengpt.build import Built
+from r2gengpt.data.containers import DicomChoice
+from r2gengpt.data.files import whole_file
+from r2gengpt.data.images import load_image
+from r2gengpt.data.loading import StudyDataset, prompt_batch
+from r2gengpt.errors import InputError
+from r2gengpt.generation.evidence import SMALLEST_GAIN, report_evidence
+from r2gengpt.generation.evidence_record import Evidence
+from r2gengpt.generation.heat_map import draw_heat_map
+from r2gengpt.model.processing import R2GenGPTProcessor, kept_box
+
+LARGEST_PICTURE = 1024
+"""Pixels: the longer side of a picture. A larger film is reduced."""
+
+
+def chosen_places(values: Sequence[float], count: int) -> list[int]:
+    """The places of the best, the median and the worst values, a third each of `count`, in order of place.
+
+    With three, those that the report page shows.
+
+    >>> chosen_places([0.5, 0.1, 0.9, 0.3, 0.7], 3)
+    [0, 1, 2]
+    """
+    order = sorted(range(len(values)), key=lambda place: -values[place])
+    if count >= len(order):
+        return sorted(order)
+    best, worst, middle = (count + 2) // 3, (count + 1) // 3, count // 3
+    start = (len(order) - 1) // 2 - max(middle - 1, 0) // 2
+    start = max(best, min(start, len(order) - worst - middle))
+    return sorted([*order[:best], *order[start : start + middle], *order[len(order) - worst :]])
+
+
+def evidence_of_studies(
+    built: Built, dataset: StudyDataset, reports: Sequence[str], places: Sequence[int], method: str
+) -> Iterator[Evidence]:
+    """The maps of the reports at some places of a data set, with a bar on stderr.
+
+    Raises:
+        InputError: an image cannot be read, or the model has no such maps.
+    """
+    for place in tqdm(places, desc="evidence"):
+        batch = prompt_batch([dataset[(0, place)]], built.processor)
+        yield report_evidence(built.model, built.processor, batch, reports[place], method)
+
+
+def write_evidence(path: Path, found: Iterable[Evidence]) -> None:
+    """Write one JSON object a study and line, whole or not at all.
+
+    Raises:
+        InputError: the file can't be written.
+    """
+    lines = [json.dumps(evidence.to_json(), ensure_ascii=False, allow_nan=False) + "\n" for evidence in found]
+    try:
+        with whole_file(path) as temporary:
+            temporary.write_text("".join(lines), encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise InputError(f"output {path}: {error.strerror or error}") from None
+
+
+def picture(
+    evidence: Evidence, sentence: int, view: int, film: Image.Image, processor: R2GenGPTProcessor
+) -> Image.Image:
+    """A view under the map of a sentence; a map without evidence stays faint: `SMALLEST_GAIN` is the least full scale.
+
+    Args:
+        evidence: of the study.
+        sentence: its number, from 0.
+        view: its number, from 0.
+        film: the view, upright.
+        processor: knows what of a film the encoder sees.
+    """
+    maps = evidence.view_maps(evidence.sentences[sentence])
+    values = maps[view if len(maps) > 1 else 0]
+    box = kept_box(processor.image_processor, film.size)
+    return draw_heat_map(values, evidence.grid, film, largest=max(SMALLEST_GAIN, *values), box=box)
+
+
+def read_films(paths: Sequence[Path], choice: DicomChoice) -> list[Image.Image]:
+    """The views to draw on, at most `LARGEST_PICTURE` pixels a side.
+
+    Raises:
+        InputError: an image can't be read.
+    """
+    films = [load_image(path, size=LARGEST_PICTURE // 2, dicom=choice) for path in paths]
+    for film in films:
+        film.thumbnail((LARGEST_PICTURE, LARGEST_PICTURE), Image.Resampling.LANCZOS)
+    return films
+
+
+def write_pictures(
+    directory: Path,
+    evidence: Evidence,
+    films: Sequence[Image.Image],
+    processor: R2GenGPTProcessor,
+    made_from: Mapping[str, Any],
+) -> None:
+    """Write `sentence-S-view-V.png` for each sentence and view, then `evidence.json`; earlier pictures are removed.
+
+    Args:
+        directory: where to; made if it is not there.
+        evidence: of the study.
+        films: its views, upright.
+        processor: of the model.
+        made_from: what else evidence.json says, before the maps.
+
+    Raises:
+        InputError: a file can't be written.
+    """
+    record = {**made_from, **evidence.to_json()}
+    written: set[str] = set()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for number, sentence in enumerate(record["sentences"]):
+            names = [f"sentence-{number + 1}-view-{view + 1}.png" for view in range(len(films))]
+            for view, (name, film) in enumerate(zip(names, films, strict=True)):
+                with whole_file(directory / name) as temporary:
+                    picture(evidence, number, view, film, processor).save(temporary, "PNG")
+            sentence["pictures"] = names
+            written |= set(names)
+        for old in directory.glob("sentence-*-view-*.png"):
+            if old.name not in written:
+                old.unlink()
+        with whole_file(directory / "evidence.json") as temporary:
+            temporary.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"--evidence {directory}: {error.strerror or error}") from None
