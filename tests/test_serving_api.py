@@ -24,6 +24,7 @@ from r2gengpt.generation.prediction import Prediction
 from r2gengpt.model.processing import decoded_size
 from r2gengpt.serving.app import create_app
 from r2gengpt.serving.generator import Generator, Served
+from r2gengpt.serving.provenance import model_sha256
 from r2gengpt.text.notice import NOTICE
 from serving_parts import LONG, busy, client_of, film, message, upload
 
@@ -228,6 +229,16 @@ def test_an_indication_becomes_part_of_the_prompt(
     for indication in ("Cough.", ""):
         assert client.post(REPORTS, files=upload(film(6)), data={"indication": indication}).status_code == 200
     assert rows == [f"{processor.instruction} Indication: Cough.", None]
+
+
+def test_the_models_hash_is_of_its_numbers_and_their_names() -> None:
+    def hashed(value: float, name: str = "one", **changes: Any) -> str | None:
+        return model_sha256(torch.nn.ParameterDict({name: torch.full((2, 3), value, **changes)}))
+
+    assert hashed(1.0) == hashed(1.0)
+    others = (hashed(2.0), hashed(1.0, "two"), hashed(1.0, dtype=torch.bfloat16))
+    assert len({hashed(1.0), *others}) == 4
+    assert hashed(1.0, device="meta") is None
 
 
 def test_another_form_of_answer_than_json_and_text_is_refused(client: TestClient) -> None:

@@ -107,10 +107,11 @@ def test_clients_that_leave_a_real_server_leave_no_place_taken(served: Served) -
 
 
 class Process:
-    """`r2gengpt serve` with these flags, from its first line to its end."""
+    """`r2gengpt serve` with these flags, after some code of the test, from its first line to its end."""
 
-    def __init__(self, *flags: str) -> None:
-        command = [sys.executable, "-c", "from r2gengpt.cli import main; main()", "serve", "--port", "0", *flags]
+    def __init__(self, *flags: str, before: str = "") -> None:
+        code = f"{before}\nfrom r2gengpt.cli import main; main()"
+        command = [sys.executable, "-c", code, "serve", "--port", "0", *flags]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.stderr: list[str] = []
         self.ready = threading.Event()
@@ -175,6 +176,24 @@ def test_sigterm_under_load_finishes_running_requests_refuses_waiting_ones_and_e
         assert statuses.count(503) >= 3
         for one in answers:
             assert one.status_code == 503 or one.json()["tokens"] == 400
+
+
+@pytest.mark.drill
+def test_a_report_that_does_not_end_keeps_no_server_from_ending(tiny_checkpoint: Path) -> None:
+    """Its pass takes for ever: after --drain_timeout its request hears 503, and the code is 0."""
+    stuck = (
+        "import threading\nfrom r2gengpt.generation.engine import Engine\n"
+        "Engine._forward = lambda self: threading.Event().wait()"
+    )
+    with closing(Process("--model", str(tiny_checkpoint), "--drain_timeout", "1", before=stuck)) as server:
+        address = server.address
+        assert server.ready.wait(LONG)
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(httpx2.post, f"{address}/v1/reports", files=upload(film()), timeout=LONG)
+            wait_for(lambda: number(httpx2.get(f"{address}/metrics").text, "r2gengpt_running") == 1)
+            server.process.send_signal(signal.SIGTERM)
+            assert server.end(30) == 0
+            assert asked.result(LONG).status_code == 503
 
 
 @pytest.mark.drill

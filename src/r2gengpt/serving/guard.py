@@ -1,5 +1,6 @@
 """Around every request: who may ask, headers of every answer, one log line, every error answered. No route's work."""
 
+import asyncio
 import hmac
 import logging
 import os
@@ -14,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from r2gengpt.config import ServeConfig
 from r2gengpt.errors import InputError
-from r2gengpt.serving.failures import ApiError, error_body
+from r2gengpt.serving.failures import ApiError, error_body, unavailable
 from r2gengpt.serving.generator import place_of
 from r2gengpt.serving.metrics import Metrics
 from r2gengpt.text.notice import NOTICE
@@ -106,6 +107,9 @@ class Guard:
                 await self.app(scope, receive, sending)
             else:
                 await answer(refusal)(scope, receive, sending)
+        except asyncio.CancelledError:  # the server ends, and this request has had its --drain_timeout
+            if not status:
+                await answer(unavailable("the server is shutting down"))(scope, receive, sending)
         except Exception as error:  # no server may tell a client, or its log, what was in a request
             log.error("500: %s", place_of(error))
             if not status:

@@ -16,9 +16,14 @@ from r2gengpt.config import DecodeConfig
 from r2gengpt.generation.confidence import CALIBRATION
 
 
-def model_sha256(model: nn.Module) -> str:
-    """SHA-256 over all tensors as they lie in memory: name, type, shape and bytes, in the order of names."""
+def model_sha256(model: nn.Module) -> str | None:
+    """SHA-256 over all tensors as they lie in memory: name, type, shape and bytes, in the order of names.
+
+    None where layers are read from disk when they are needed (`--offload_folder`).
+    """
     digest = hashlib.sha256()
+    if any(tensor.is_meta for tensor in model.state_dict().values()):
+        return None
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
