@@ -20,6 +20,7 @@ from r2gengpt.data.loading import Example, prompt_batch
 from r2gengpt.errors import InputError
 from r2gengpt.generation.confidence import Calibration
 from r2gengpt.generation.decode import predict
+from r2gengpt.generation.evidence import report_evidence
 from r2gengpt.generation.prediction import Prediction
 from r2gengpt.model.processing import decoded_size
 from r2gengpt.serving.app import create_app
@@ -229,6 +230,23 @@ def test_an_indication_becomes_part_of_the_prompt(
     for indication in ("Cough.", ""):
         assert client.post(REPORTS, files=upload(film(6)), data={"indication": indication}).status_code == 200
     assert rows == [f"{processor.instruction} Indication: Cough.", None]
+
+
+def test_evidence_maps_come_where_they_are_asked_for_and_the_next_report_is_the_same(
+    client: TestClient, served: Served
+) -> None:
+    plain = client.post(REPORTS, files=upload(film(6))).json()
+    mapped = client.post(f"{REPORTS}?evidence=true", files=upload(film(6))).json()
+    again = client.post(REPORTS, files=upload(film(6))).json()
+    built = served.built
+    pixels = built.processor.pixels([decode_image(film(6), "film", decoded_size(built.processor))])
+    batch = prompt_batch([Example("study", pixels, "", "")], built.processor)
+    wanted = report_evidence(built.model, built.processor, batch, plain["findings"], "gradient").to_json()
+    assert mapped["evidence"] == wanted
+    assert [one["text"] for one in wanted["sentences"]] == [one["text"] for one in mapped["sentences"]] != []
+    assert plain["findings"] == mapped["findings"] == again["findings"]
+    assert "evidence" not in plain
+    assert client.post(f"{REPORTS}?evidence=yes", files=upload(film(6))).status_code == 400
 
 
 def test_the_models_hash_is_of_its_numbers_and_their_names() -> None:

@@ -31,8 +31,8 @@ def test_jobs_of_the_runs_settings_join_it_in_their_order_and_seeds_do_not_part_
     first, other, second = job(BEAMS), job(GREEDY), job(DecodeConfig(**{**vars(BEAMS), "decode_seed": 7}))
     line = line_of(first, other, second)
     assert line.first() is first
-    assert line.next_of(first.settings, 1) is second
-    assert line.next_of(first.settings, 1) is None
+    assert line.next_of(first, 1) is second
+    assert line.next_of(first, 1) is None
     assert line.first() is other
 
 
@@ -41,15 +41,15 @@ def test_while_others_wait_a_run_takes_no_more_than_its_share() -> None:
     jobs = [job(GREEDY) for _ in range(4)]
     line = line_of(*jobs, job(BEAMS), share=3)
     assert line.first() is jobs[0]
-    assert line.next_of(jobs[0].settings, 1) is jobs[1]
-    assert line.next_of(jobs[0].settings, 2) is jobs[2]
-    assert line.next_of(jobs[0].settings, 3) is None
+    assert line.next_of(jobs[0], 1) is jobs[1]
+    assert line.next_of(jobs[0], 2) is jobs[2]
+    assert line.next_of(jobs[0], 3) is None
 
 
 def test_while_nobody_else_waits_a_run_goes_on() -> None:
     jobs = [job(GREEDY) for _ in range(4)]
     line = line_of(*jobs, share=1)
-    assert [line.first(), *(line.next_of(jobs[0].settings, taken) for taken in (1, 2, 3))] == jobs
+    assert [line.first(), *(line.next_of(jobs[0], taken) for taken in (1, 2, 3))] == jobs
 
 
 def test_a_dropped_job_is_neither_waiting_nor_wanted() -> None:

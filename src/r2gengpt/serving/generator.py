@@ -24,11 +24,14 @@ from r2gengpt.generation.decode import (
     use_engine,
 )
 from r2gengpt.generation.engine import Engine, Prompt, Written
+from r2gengpt.generation.evidence import report_evidence
 from r2gengpt.generation.prediction import Prediction
 from r2gengpt.model.processing import pad_views
 from r2gengpt.serving.jobs import Answer, Job, Line
 
 log = logging.getLogger("r2gengpt.serving")
+EVIDENCE_METHOD = "gradient"
+"""Others wait for maps: one pass and a backward pass a sentence, not a pass a token."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,9 @@ class Run:
         self.served = served
         self.line = line
         self.settings = first.settings
+        self.began = first
         self.first: Job | None = first
+        self.unexplained: list[tuple[Job, Answer]] = []
         self.so_far = 0
         self.prompt_tokens: dict[Job, int] = {}
         self.streamers: dict[Job, CallbackStreamer] = {}
@@ -74,7 +79,7 @@ class Run:
     def prompts(self) -> Iterator[Prompt | None]:
         """For the engine: the next study, None while nobody waits; it ends when all are through and nobody waits."""
         while True:
-            job = self.first or self.line.next_of(self.settings, self.so_far)
+            job = self.first or self.line.next_of(self.began, self.so_far)
             self.first = None
             if job is None:
                 if not self.prompt_tokens:
@@ -121,7 +126,11 @@ class Run:
         if job in self.streamers:
             self.streamers.pop(job).end()
         prediction = prediction_of(self.served.built.processor, ("study", ""), written)
-        job.future.set_result(self.served.answer(prediction, self.prompt_tokens.pop(job)))
+        answer = self.served.answer(prediction, self.prompt_tokens.pop(job))
+        if job.evidence:  # when all are written: the engine has put its own attention into the model
+            self.unexplained.append((job, answer))
+        else:
+            job.future.set_result(answer)
 
     def write(self) -> None:
         """All of it."""
@@ -132,10 +141,27 @@ class Run:
         try:
             for written in engine.run(self.prompts()):
                 self.finish(written)
+            for job, answer in self.unexplained:
+                if not job.unwanted:
+                    explain(self.served, job, answer)
         except Exception as error:
-            for job in list(self.prompt_tokens):
+            for job in (*self.prompt_tokens, *(job for job, _ in self.unexplained)):
                 job.fail(error)
             raise
+
+
+def explain(served: Served, job: Job, answer: Answer) -> None:
+    """Hand out a report with maps of what its sentences rest on."""
+    model, processor = served.built.model, served.built.processor
+    try:
+        batch = job_batch(job, served.built).to(model.device)
+        evidence = report_evidence(model, processor, batch, answer.prediction.prediction, EVIDENCE_METHOD)
+    except Exception as error:
+        job.fail(error)
+        if not isinstance(error, InputError):
+            raise
+        return
+    job.future.set_result(replace(answer, evidence=evidence))
 
 
 def write_alone(served: Served, job: Job) -> None:
@@ -152,7 +178,11 @@ def write_alone(served: Served, job: Job) -> None:
         if not isinstance(error, InputError):
             raise
         return
-    job.future.set_result(served.answer(prediction, batch.input_ids.shape[1]))
+    answer = served.answer(prediction, batch.input_ids.shape[1])
+    if job.evidence:
+        explain(served, job, answer)
+    else:
+        job.future.set_result(answer)
 
 
 class Generator:

@@ -9,16 +9,18 @@ from functools import cached_property
 from torch import Tensor
 
 from r2gengpt.config import DecodeConfig
+from r2gengpt.generation.evidence_record import Evidence
 from r2gengpt.generation.prediction import Prediction
 from r2gengpt.serving.failures import full, unavailable
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A finished report and how many tokens its prompt had."""
+    """A finished report, how many tokens its prompt had, and its evidence maps where they were asked for."""
 
     prediction: Prediction
     prompt_tokens: int
+    evidence: Evidence | None = None
 
 
 def _new_future() -> Future[Answer]:
@@ -32,13 +34,15 @@ def _new_future() -> Future[Answer]:
 class Job:
     """One study: its pixels (V, 3, H, W), float32, on the CPU; what is asked; how to decode.
 
-    `on_text` gets the text as it is written (one beam). `future` gets the `Answer`, or why there is none.
+    `on_text` gets the text as it is written (one beam); `evidence` asks for maps of the report.
+    `future` gets the `Answer`, or why there is none.
     """
 
     pixels: Tensor
     instruction: str | None
     decode: DecodeConfig
     on_text: Callable[[str], None] | None = None
+    evidence: bool = False
     future: Future[Answer] = field(default_factory=_new_future)
     unwanted: bool = False
 
@@ -136,10 +140,10 @@ class Line:
                 self._changed.wait()
             return self._jobs.pop(0) if self._jobs else None
 
-    def next_of(self, settings: DecodeConfig, so_far: int) -> Job | None:
-        """The next job of these settings that may join a run of `so_far` jobs now; None where there is none."""
+    def next_of(self, first: Job, so_far: int) -> Job | None:
+        """The next job that may join the run of `so_far` jobs that `first` began; None where there is none now."""
         with self._changed:
-            same = [job for job in self._jobs if job.settings == settings]
+            same = [job for job in self._jobs if (job.settings, job.evidence) == (first.settings, first.evidence)]
             if not same or (so_far >= self.share and len(same) < len(self._jobs)):
                 return None
             self._jobs.remove(same[0])

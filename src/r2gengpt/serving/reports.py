@@ -37,6 +37,7 @@ FORM = {
 }
 EVENTS = "text/event-stream"
 DOCUMENT = {
+    "parameters": [{"name": "evidence", "in": "query", "schema": {"type": "boolean", "default": False}}],
     "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": FORM}}},
     "responses": {"200": {"content": {kind: {"schema": {"type": "string"}} for kind in ("text/plain", EVENTS)}}},
 }
@@ -63,6 +64,17 @@ def wanted_type(accept: str) -> str:
     raise ApiError(406, "Accept: this route gives application/json, text/plain and text/event-stream")
 
 
+def truth_of(text: str, name: str) -> bool:
+    """A truth value of the query.
+
+    Raises:
+        ApiError: another word than true and false.
+    """
+    if text.lower() not in ("true", "false"):
+        raise ApiError(400, f"{name}: must be true or false")
+    return text.lower() == "true"
+
+
 def report_json(served: Served, job: Job, answer: Answer, sources: list[Source]) -> dict[str, Any]:
     """The draft with what it was made with and from."""
     prediction = answer.prediction
@@ -76,6 +88,8 @@ def report_json(served: Served, job: Job, answer: Answer, sources: list[Source])
         "tokens": prediction.tokens,
         "logprob": prediction.logprob,
     }
+    if answer.evidence is not None:
+        found["evidence"] = answer.evidence.to_json()
     return {**found, "provenance": provenance(served.name, served.origin, job.decode, sources)}
 
 
@@ -100,6 +114,7 @@ def report_routes(desk: Desk) -> APIRouter:
     async def reports(request: Request) -> Response:
         """The report of one study. As server-sent events it comes while it is written, and has one beam."""
         wanted = wanted_type(request.headers.get("accept", ""))
+        evidence = truth_of(request.query_params.get("evidence", "false"), "evidence")
         with ExitStack() as stack:
             visit = stack.enter_context(desk.visit())
             served = visit.served
@@ -107,6 +122,7 @@ def report_routes(desk: Desk) -> APIRouter:
             pixels, sources = await visit.prepare(lambda: read_films(films, served.built.processor, desk.settings))
             decode = replace(served.decode, beam_size=1) if wanted == EVENTS else served.decode
             job = Job(pixels, instruction_with(indication, served.built.processor.instruction), decode)
+            job.evidence = evidence
             wait = stack.enter_context(visit.wait(job, request))
             wait.begin(streaming=wanted == EVENTS)
             if wanted == EVENTS:
