@@ -9,7 +9,8 @@ from r2gengpt import __version__
 from r2gengpt.cli import bridge
 from r2gengpt.config import DecodeConfig, EvidenceConfig, ModelConfig, ReviewConfig
 from r2gengpt.errors import InputError
-from r2gengpt.text.notice import NOTICE
+from r2gengpt.serving.forms import FORMS
+from r2gengpt.text.notice import NOTICE, with_notice
 
 CONFIGS = (ModelConfig, DecodeConfig)
 
@@ -21,7 +22,9 @@ def main(argv: list[str]) -> None:
     parser.add_argument(
         "--model", default="embedded", metavar="DIR", help="trained model, or an original .pth (default: embedded)"
     )
-    parser.add_argument("--format", default="text", choices=("text", "json"), help="what is printed")
+    parser.add_argument("--format", default="text", choices=("text", "json", *FORMS),
+                        help="from DICOM: sr, pdf (DICOM objects), fhir (a bundle), hl7 (a message)")  # fmt: skip
+    parser.add_argument("--output", metavar="FILE", help="write there instead of printing")
     parser.add_argument("--stream", nargs="?", const=True, default=False, type=bridge.parse_bool, metavar="BOOL",
                         help="print words as they are written (one beam)")  # fmt: skip
     parser.add_argument("--accelerator", default="auto", choices=("auto", "cpu", "gpu", "cuda", "mps"), help="device")
@@ -44,6 +47,7 @@ def main(argv: list[str]) -> None:
     if space.stream:
         given.setdefault("beam_size", 1)
 
+    from r2gengpt.cli.delivery import check_delivery, deliver, formed
     from r2gengpt.data.containers import DicomChoice
     from r2gengpt.data.dicom_study import look_at, with_views
     from r2gengpt.data.files import check_writable
@@ -52,6 +56,7 @@ def main(argv: list[str]) -> None:
     headers = look_at(paths, choice)  # a bad image is named before minutes of loading
     if space.evidence is not None:
         check_writable(Path(space.evidence), "--evidence")
+    check_delivery(space, paths, headers)
     from r2gengpt.cli.console import return_large_blocks, start_logging
 
     start_logging()
@@ -79,7 +84,7 @@ def main(argv: list[str]) -> None:
     study = with_views(Study("study", tuple(paths)), headers)
     studies = StudyDataset([study], built.processor, dataset, dicom=choice)  # read as in training and testing
     batch = prompt_batch([studies[(0, 0)]], built.processor)
-    live = space.stream and space.format == "text"
+    live = space.stream and space.format == "text" and space.output is None
     if space.stream:
         show = (lambda text: print(text, end="", flush=True)) if live else (lambda text: None)
         prediction = stream(built.model, built.processor, batch, decode, show, drafter)
@@ -93,12 +98,15 @@ def main(argv: list[str]) -> None:
         made_from = {"notice": NOTICE, "report": prediction.prediction, "images": [str(path) for path in paths]}
         films = read_films(paths, choice)
         write_pictures(Path(space.evidence), evidence, films, built.processor, made_from)
+    text = marked_text(prediction)
     if live:
         print()
     elif space.format == "text":
-        print(marked_text(prediction))
+        deliver(f"{text}\n" if space.output is None else with_notice(text), space.output)
+    elif space.format == "json":
+        deliver(json.dumps(as_json(prediction, study, settings, directory), indent=1) + "\n", space.output)
     else:
-        print(json.dumps(as_json(prediction, study, settings, directory), indent=1))
+        deliver(formed(space.format, text, prediction.prediction, headers, built, directory), space.output)
     print(NOTICE, file=sys.stderr)
 
 

@@ -1,0 +1,76 @@
+"""Where a report goes and in which form, for `r2gengpt generate`. Makes no report, and no form of its own."""
+
+import logging
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from r2gengpt.data.dicom_header import DicomHeader
+from r2gengpt.data.files import check_writable, whole_file
+from r2gengpt.errors import InputError
+from r2gengpt.serving.draft import draft_of, images_to_send
+from r2gengpt.serving.forms import BINARY, FORMS, bytes_of, check_form, check_patient
+
+log = logging.getLogger("r2gengpt.cli")
+
+
+def check_delivery(space: Namespace, paths: Sequence[Path], headers: Sequence[DicomHeader | None]) -> None:
+    """Refuse, before minutes of work, what could not be delivered.
+
+    Raises:
+        InputError: no file for a binary form, a file that cannot be written, a form whose package is missing, or images
+            that it cannot refer to.
+    """
+    if space.output is not None:
+        if Path(space.output).is_dir():
+            raise InputError(f"--output {space.output}: is a directory, must be a file")
+        check_writable(Path(space.output).parent, "--output")
+    if space.format not in FORMS:
+        return
+    if space.format in BINARY and space.output is None:
+        raise InputError(f"--format {space.format}: is no text, name a file with --output")
+    check_form(space.format, "--format")
+    check_patient(space.format, images_to_send(paths, headers, f"--format {space.format}"), "--format")
+
+
+def formed(
+    form: str, report: str, labelled: str, headers: Sequence[DicomHeader | None], built: Any, directory: Path
+) -> bytes:
+    """The report in one of `FORMS`; labels are read from `labelled`, its text without marks."""
+    from r2gengpt.serving.provenance import model_sha256
+
+    images = [header for header in headers if header is not None]
+    labels = labels_of(labelled) if form == "fhir" else {}
+    name = directory.name or str(directory)
+    draft = draft_of(report, images, name, model_sha256(built.model), datetime.now().astimezone(), labels)
+    return bytes_of(draft, form)
+
+
+def labels_of(report: str) -> dict[str, str]:
+    """What the text says of CheXpert's observations, without those it does not mention."""
+    from r2gengpt.metrics.labels import Label, is_available, label_report
+
+    if not is_available():
+        log.info("no Observations: labels are not installed (pip install 'r2gengpt[labels]')")
+        return {}
+    return {name: label.value for name, label in label_report(report).items() if label != Label.BLANK}
+
+
+def deliver(content: str | bytes, output: str | None) -> None:
+    """Print a report, or write it whole to a file.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    if output is None:
+        sys.stdout.write(data.decode())
+        return
+    try:
+        with whole_file(Path(output)) as temporary:
+            temporary.write_bytes(data)
+    except OSError as error:
+        raise InputError(f"--output {output}: {error.strerror or error}") from None

@@ -1,0 +1,114 @@
+"""A draft on its way to an archive: its text, the images that it is of, who wrote it. Not its forms (see `forms`).
+
+Everything is decided by images, model and text: a draft that is sent twice has the same identifiers both times.
+"""
+
+import hashlib
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from r2gengpt import __version__
+from r2gengpt.data.dicom_header import DicomHeader
+from r2gengpt.errors import InputError
+from r2gengpt.text.notice import NOTICE
+from r2gengpt.text.sections import parse_sections
+
+MANUFACTURER = "r2gengpt"
+NO_TEXT = "No text was generated."
+_UID = re.compile(r"(?=.{1,64}$)(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
+
+
+@dataclass(frozen=True)
+class Draft:
+    """One drafted report.
+
+    Attributes:
+        images: the headers of its images, all of one study.
+        findings: text, or "".
+        impression: text, or ""; not both are empty.
+        model: its name.
+        digest: of its weights, hexadecimal.
+        created: when, with its time zone.
+        labels: observation → positive, uncertain or negative; empty where none were read.
+        version: of this program.
+    """
+
+    images: tuple[DicomHeader, ...] = field(repr=False)
+    findings: str
+    impression: str
+    model: str
+    digest: str
+    created: datetime
+    labels: Mapping[str, str] = field(default_factory=dict)
+    version: str = __version__
+
+    @property
+    def patient(self) -> DicomHeader:
+        """The header that patient and study are taken from."""
+        return self.images[0]
+
+    @property
+    def sections(self) -> tuple[tuple[str, str], ...]:
+        """Name and text of each section that has one."""
+        return tuple(
+            (name, text) for name, text in (("Findings", self.findings), ("Impression", self.impression)) if text
+        )
+
+    @property
+    def origin(self) -> str:
+        """Who wrote it and what it is worth, in one sentence or two."""
+        many = "1 image" if len(self.images) == 1 else f"{len(self.images)} images"
+        return f"{NOTICE}. Drafted from {many} by {MANUFACTURER} {self.version}, model {self.model}."
+
+    def uuid(self, kind: str, *, study_only: bool = False) -> uuid.UUID:
+        """The identifier of a part of the draft; with `study_only` one that all drafts of a model and study share."""
+        words = [kind, self.version, self.digest, self.patient.study_uid]
+        if not study_only:
+            words += sorted(image.instance_uid for image in self.images)
+            words += [f"{name}: {text}" for name, text in self.sections]
+        return uuid_of(*words)
+
+    def uid(self, kind: str, *, study_only: bool = False) -> str:
+        """`uuid` as a DICOM UID. Source: PS3.5, B.2."""
+        return f"2.25.{self.uuid(kind, study_only=study_only).int}"
+
+
+def uuid_of(*words: str) -> uuid.UUID:
+    """A UUID that depends on the words alone (of the form of version 5, by SHA-256)."""
+    digest = hashlib.sha256("\0".join(words).encode()).digest()
+    return uuid.UUID(bytes=digest[:16], version=5)
+
+
+def draft_of(
+    report: str,
+    images: Sequence[DicomHeader],
+    model: str,
+    digest: str,
+    created: datetime,
+    labels: Mapping[str, str] | None = None,
+) -> Draft:
+    """A draft from a report's text, cut into findings and impression where it names them."""
+    parts = parse_sections(report)
+    findings = parts.findings or ("" if parts.impression else " ".join(report.split()))
+    if not findings and not parts.impression:
+        findings = NO_TEXT
+    return Draft(tuple(images), findings, parts.impression, model, digest, created, labels or {})
+
+
+def images_to_send(paths: Sequence[Path], headers: Sequence[DicomHeader | None], flag: str) -> tuple[DicomHeader, ...]:
+    """The headers, if a draft can refer to each image and to the study.
+
+    Raises:
+        InputError: an image is not DICOM, or lacks an identifier.
+    """
+    for path, header in zip(paths, headers, strict=True):
+        if header is None:
+            raise InputError(f"{flag}: needs DICOM images, {path} is none")
+        for name in ("study_uid", "series_uid", "instance_uid", "class_uid"):
+            if not _UID.fullmatch(getattr(header, name)):
+                raise InputError(f"{flag}: image {path} has no valid {name.replace('_uid', '')} UID to refer to")
+    return tuple(header for header in headers if header is not None)

@@ -1,0 +1,199 @@
+"""A draft as a FHIR R4 transaction bundle, whose resources are put under fixed ids. Always preliminary.
+
+A server that takes the bundle twice holds each resource once. The patient is referred to by the identifier in the
+images; no Patient is written. Checked by the classes of fhir.resources (extra `fhir`), which are imported here.
+"""
+
+import base64
+from datetime import datetime
+from html import escape
+from typing import Any
+
+from r2gengpt.data.dicom_header import DicomHeader
+from r2gengpt.serving.draft import MANUFACTURER, Draft, uuid_of
+from r2gengpt.text.notice import NOTICE, with_notice
+
+Resource = dict[str, Any]
+LOINC, DCM = "http://loinc.org", "http://dicom.nema.org/resources/ontology/DCM"
+TERMS = "http://terminology.hl7.org/CodeSystem/"
+UID_SYSTEM, URI_SYSTEM = "urn:dicom:uid", "urn:ietf:rfc:3986"
+
+
+def fhir_bundle(draft: Draft) -> bytes:
+    """The draft as JSON: DiagnosticReport, ImagingStudy, Device, Provenance and an Observation for each label.
+
+    Raises:
+        ModuleNotFoundError: fhir.resources is not installed.
+    """
+    from fhir.resources.R4B.bundle import Bundle
+
+    study, device = _imaging_study(draft), _device(draft)
+    observations = [_observation(draft, name, label, study, device) for name, label in draft.labels.items()]
+    report = _report(draft, study, observations)
+    provenance = _provenance(draft, [report, *observations], study, device)
+    resources = [device, study, *observations, report, provenance]
+    bundle = Bundle.model_validate(
+        {
+            "resourceType": "Bundle",
+            "id": str(draft.uuid("fhir bundle")),
+            "type": "transaction",
+            "timestamp": _instant(draft.created),
+            "entry": [
+                {
+                    "fullUrl": f"urn:uuid:{resource['id']}",
+                    "resource": resource,
+                    "request": {"method": "PUT", "url": f"{resource['resourceType']}/{resource['id']}"},
+                }
+                for resource in resources
+            ],
+        }
+    )
+    text: str = bundle.model_dump_json(indent=1)
+    return text.encode() + b"\n"
+
+
+def _instant(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")
+
+
+def _concept(code: str, system: str, display: str) -> Resource:
+    return {"coding": [{"system": system, "code": code, "display": display}]}
+
+
+def _to(resource: Resource) -> Resource:
+    """A reference to a resource of the bundle."""
+    return {"reference": f"urn:uuid:{resource['id']}", "type": resource["resourceType"]}
+
+
+def _subject(draft: Draft) -> Resource:
+    """The patient, by the identifier that the images have; without one, only that it is a patient."""
+    number, issuer = draft.patient.patient_id, draft.patient.issuer
+    if not number:
+        return {"type": "Patient", "display": "patient of the images, without identifier"}
+    return {"type": "Patient", "identifier": {"value": number, **({"assigner": {"display": issuer}} if issuer else {})}}
+
+
+def _oid(uid: str) -> Resource:
+    return {"system": UID_SYSTEM, "value": f"urn:oid:{uid}"}
+
+
+def _study_date(draft: Draft) -> str | None:
+    """The study's day: its hour has no time zone and is left out."""
+    day = draft.patient.study_date
+    return f"{day[:4]}-{day[4:6]}-{day[6:]}" if day else None
+
+
+def _with(resource: Resource, **maybe: Any) -> Resource:
+    """The resource with those of the elements that have a value."""
+    return {**resource, **{key: value for key, value in maybe.items() if value}}
+
+
+def _device(draft: Draft) -> Resource:
+    return {
+        "resourceType": "Device",
+        "id": str(uuid_of("fhir device", draft.version, draft.digest)),
+        "identifier": [{"value": f"sha256:{draft.digest}"}],
+        "status": "active",
+        "manufacturer": MANUFACTURER,
+        "deviceName": [{"name": f"{MANUFACTURER}, model {draft.model}", "type": "user-friendly-name"}],
+        "version": [{"value": draft.version}],
+        "note": [{"text": NOTICE}],
+    }
+
+
+def _imaging_study(draft: Draft) -> Resource:
+    """The images, as far as they are known here."""
+    series: dict[str, dict[str, DicomHeader]] = {}
+    for image in draft.images:
+        series.setdefault(image.series_uid, {})[image.instance_uid] = image
+    study = {
+        "resourceType": "ImagingStudy",
+        "id": str(uuid_of("fhir study", draft.patient.study_uid)),
+        "identifier": [_oid(draft.patient.study_uid)],
+        "status": "available",
+        "subject": _subject(draft),
+        "numberOfSeries": len(series),
+        "numberOfInstances": sum(map(len, series.values())),
+        "series": [
+            {
+                "uid": uid,
+                "modality": {"system": DCM, "code": next(iter(members.values())).modality or "OT"},
+                "numberOfInstances": len(members),
+                "instance": [
+                    _with(
+                        {
+                            "uid": image.instance_uid,
+                            "sopClass": {"system": URI_SYSTEM, "code": f"urn:oid:{image.class_uid}"},
+                        },
+                        title=image.view_name,
+                    )
+                    for image in members.values()
+                ],
+            }
+            for uid, members in series.items()
+        ],
+    }
+    return _with(study, started=_study_date(draft))
+
+
+def _observation(draft: Draft, name: str, label: str, study: Resource, device: Resource) -> Resource:
+    """What the text says of one of CheXpert's observations."""
+    observation = {
+        "resourceType": "Observation",
+        "id": str(draft.uuid(f"fhir observation {name}")),
+        "status": "preliminary",
+        "category": [_concept("imaging", f"{TERMS}observation-category", "Imaging")],
+        "code": {"text": name},
+        "subject": _subject(draft),
+        "valueString": label,
+        "note": [{"text": f"{NOTICE}. Read from the drafted text by rules."}],
+        "derivedFrom": [_to(study)],
+        "device": _to(device),
+    }
+    return _with(observation, effectiveDateTime=_study_date(draft))
+
+
+def _report(draft: Draft, study: Resource, observations: list[Resource]) -> Resource:
+    text = "\n\n".join(f"{name}: {words}" for name, words in draft.sections)
+    shown = "".join(f"<p><b>{name}</b><br/>{escape(words)}</p>" for name, words in draft.sections)
+    report = {
+        "resourceType": "DiagnosticReport",
+        "id": str(draft.uuid("fhir report")),
+        "text": {
+            "status": "generated",
+            "div": f'<div xmlns="http://www.w3.org/1999/xhtml"><p>{escape(draft.origin)}</p>{shown}</div>',
+        },
+        "identifier": [_oid(draft.uid("SR"))],
+        "status": "preliminary",
+        "category": [_concept("RAD", f"{TERMS}v2-0074", "Radiology")],
+        "code": _concept("18748-4", LOINC, "Diagnostic imaging study"),
+        "subject": _subject(draft),
+        "issued": _instant(draft.created),
+        "imagingStudy": [_to(study)],
+        "conclusion": f"{NOTICE}. {draft.impression or draft.findings}",
+        "presentedForm": [
+            {
+                "contentType": "text/plain; charset=utf-8",
+                "data": base64.b64encode(with_notice(text).encode()).decode(),
+                "title": NOTICE,
+            }
+        ],
+    }
+    return _with(report, effectiveDateTime=_study_date(draft), result=[_to(one) for one in observations])
+
+
+def _provenance(draft: Draft, targets: list[Resource], study: Resource, device: Resource) -> Resource:
+    return {
+        "resourceType": "Provenance",
+        "id": str(draft.uuid("fhir provenance")),
+        "target": [_to(target) for target in targets],
+        "recorded": _instant(draft.created),
+        "agent": [
+            {"type": _concept("author", f"{TERMS}provenance-participant-type", "Author"), "who": _to(device)},
+        ],
+        "entity": [{"role": "source", "what": _to(study)}],
+        "text": {
+            "status": "generated",
+            "div": f'<div xmlns="http://www.w3.org/1999/xhtml">{escape(draft.origin)}</div>',
+        },
+    }

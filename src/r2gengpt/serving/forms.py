@@ -1,0 +1,60 @@
+"""The forms that a draft can leave in: which there are, what they need, their bytes. Nothing is written or sent."""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+from r2gengpt.data.dicom_header import DicomHeader
+from r2gengpt.errors import InputError
+from r2gengpt.serving.draft import Draft
+
+NEEDS = {"sr": ("pydicom", "dicom"), "pdf": ("pydicom", "dicom"), "fhir": ("fhir", "fhir"), "hl7": ("hl7apy", "fhir")}
+"""Form → the package that makes it, and the extra that installs that."""
+FORMS = tuple(NEEDS)
+BINARY = ("sr", "pdf")
+
+
+def check_form(form: str, flag: str) -> None:
+    """Refuse a form whose package is missing.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    package, extra = NEEDS[form]
+    if find_spec(package) is None:
+        raise InputError(f"{flag} {form}: needs {package} (pip install 'r2gengpt[{extra}]')")
+
+
+def check_patient(form: str, images: Sequence[DicomHeader], flag: str) -> None:
+    """Refuse a form that must name a patient where the images name none.
+
+    Raises:
+        InputError: so it is.
+    """
+    if form == "hl7" and not images[0].patient_id:
+        raise InputError(f"{flag} hl7: a message needs a patient, and the images have no Patient ID")
+
+
+def bytes_of(draft: Draft, form: str) -> bytes:
+    """The draft in one of `FORMS`: sr and pdf are DICOM files, fhir JSON, hl7 a message."""
+    if form in BINARY:
+        from pydicom.config import disable_value_validation
+
+        with disable_value_validation():  # identifiers are passed on as they came, also those that are too long
+            return _object_of(draft, form)
+    if form == "fhir":
+        from r2gengpt.serving.fhir import fhir_bundle
+
+        return fhir_bundle(draft)
+    from r2gengpt.serving.hl7 import hl7_message
+
+    return hl7_message(draft)
+
+
+def _object_of(draft: Draft, form: str) -> bytes:
+    if form == "sr":
+        from r2gengpt.serving.structured_report import structured_report
+
+        return structured_report(draft)
+    from r2gengpt.serving.encapsulated_pdf import encapsulated_pdf
+
+    return encapsulated_pdf(draft)

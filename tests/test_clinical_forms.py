@@ -1,0 +1,335 @@
+"""Drafts on their way out: structured report, encapsulated PDF, FHIR bundle, HL7 message; what each must say."""
+
+import dataclasses
+import io
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fhir.resources.R4B.bundle import Bundle
+from hl7apy.parser import parse_message
+from pydicom import Dataset, dcmread
+
+from conftest import Outcome, TinySet
+from dicom_files import ROOT, data_of, film
+from r2gengpt.cli import delivery
+from r2gengpt.data.dicom_header import DicomHeader, read_header
+from r2gengpt.errors import InputError
+from r2gengpt.serving.draft import NO_TEXT, Draft, draft_of, images_to_send
+from r2gengpt.serving.forms import FORMS, bytes_of
+from r2gengpt.serving.hl7 import escaped
+from r2gengpt.serving.plain_pdf import COLUMNS, pdf_of
+from r2gengpt.text.notice import NOTICE
+
+NOW = datetime(2026, 1, 3, 4, 5, 6, tzinfo=UTC)
+REPORT = "FINDINGS: The heart is large (2025: normal). Größe \\ <16 cm & stable.\nIMPRESSION: Cardiomegaly."
+
+
+def header(**more: Any) -> DicomHeader:
+    return read_header(data_of(film(**more)), "x")
+
+
+SIDE = {"SOPInstanceUID": f"{ROOT}4", "SeriesInstanceUID": f"{ROOT}22", "ViewPosition": "LL"}
+
+
+def draft(report: str = REPORT, digest: str = "ab" * 32, **more: Any) -> Draft:
+    labels = {"Cardiomegaly": "positive", "Pleural Effusion": "negative"}
+    return draft_of(report, [header(**more), header(**{**more, **SIDE})], "tiny", digest, NOW, labels)
+
+
+def read(one: Draft, form: str) -> Dataset:
+    return dcmread(io.BytesIO(bytes_of(one, form)))
+
+
+def bundle(one: Draft) -> dict[str, list[Any]]:
+    """The resources of a draft's bundle by type, after a validating load."""
+    found: dict[str, list[Any]] = {}
+    for entry in Bundle.model_validate_json(bytes_of(one, "fhir")).entry:
+        found.setdefault(entry.resource.get_resource_type(), []).append(entry.resource)
+    return found
+
+
+def items(dataset: Dataset) -> list[Dataset]:
+    """The content tree, depth first."""
+    return [one for child in dataset.get("ContentSequence", []) for one in (child, *items(child))]
+
+
+def test_a_structured_report_is_preliminary_unverified_and_by_a_device() -> None:
+    sr = read(draft(), "sr")
+    assert (sr.VerificationFlag, sr.PreliminaryFlag, sr.CompletionFlag) == ("UNVERIFIED", "PRELIMINARY", "PARTIAL")
+    assert sr.CompletionFlagDescription == NOTICE
+    assert sr.AuthorObserverSequence[0].ObserverType == "DEV"
+    assert sr.ContentTemplateSequence[0].TemplateIdentifier == "2000"
+    assert (sr.PatientID, sr.PatientName, sr.AccessionNumber) == ("P-1", "Muster^Erika", "A 77")
+
+
+def test_a_structured_report_has_its_sections_and_refers_to_every_image() -> None:
+    sr = read(draft(), "sr")
+    texts = {one.ConceptNameCodeSequence[0].CodeMeaning: one.TextValue for one in items(sr) if one.ValueType == "TEXT"}
+    assert texts["Finding"] == "The heart is large (2025: normal). Größe \\ <16 cm & stable."
+    assert texts["Impression"] == "Cardiomegaly."
+    series = sr.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+    evidence = {one.ReferencedSOPInstanceUID for each in series for one in each.ReferencedSOPSequence}
+    shown = {one.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for one in items(sr) if one.ValueType == "IMAGE"}
+    assert evidence == shown == {f"{ROOT}3", f"{ROOT}4"}
+    assert len(series) == 2
+
+
+@pytest.mark.parametrize(("text", "charset"), [("Clear.", None), ("Größe", "ISO_IR 100"), ("≥ 3 cm", "ISO_IR 192")])
+def test_texts_survive_in_the_smallest_character_set(text: str, charset: str | None) -> None:
+    sr = read(draft(text), "sr")
+    assert sr.get("SpecificCharacterSet") == charset
+    assert text in [one.get("TextValue") for one in items(sr)]
+
+
+def test_an_encapsulated_pdf_refers_to_its_sources_and_holds_the_text() -> None:
+    pdf = read(draft(), "pdf")
+    assert pdf.VerificationFlag == "UNVERIFIED"
+    assert {one.ReferencedSOPInstanceUID for one in pdf.SourceInstanceSequence} == {f"{ROOT}3", f"{ROOT}4"}
+    page = pdf.EncapsulatedDocument[: pdf.EncapsulatedDocumentLength]
+    assert page.startswith(b"%PDF-1.4")
+    assert rb"\(2025: normal\)" in page
+    assert b"Muster" not in page
+
+
+def test_every_object_of_the_pdf_stands_where_its_table_says_and_long_texts_take_more_pages() -> None:
+    data = pdf_of(["word " * 3000, "", "last (line) \\ ♥ é"], "title", "header")
+    start = int(re.findall(rb"startxref\n(\d+)", data)[0])
+    places = [int(place) for place in re.findall(rb"^(\d{10}) 00000 n", data[start:], re.MULTILINE)]
+    assert all(data[place:].startswith(f"{number} 0 obj".encode()) for number, place in enumerate(places, 1))
+    assert data.count(b"/Type /Page ") == 4
+    assert b"(last \\(line\\) \\\\ ? \xe9) Tj" in data
+    assert max(map(len, re.findall(rb"\((.*)\) Tj", data))) <= COLUMNS
+
+
+@pytest.mark.skipif(shutil.which("pdftotext") is None, reason="needs poppler-utils")
+def test_poppler_reads_the_pdf(tmp_path: Path) -> None:
+    (tmp_path / "x.pdf").write_bytes(pdf_of(["The heart is large."], "t", "h"))
+    done = subprocess.run(["pdftotext", str(tmp_path / "x.pdf"), "-"], capture_output=True, text=True, check=True)
+    assert "The heart is large." in done.stdout
+    assert done.stderr == ""
+
+
+@pytest.mark.skipif(shutil.which("dsrdump") is None, reason="needs dcmtk")
+@pytest.mark.parametrize("report", [REPORT, "Clear lungs. The heart is large."])
+def test_dcmtk_reads_the_structured_report_without_a_warning(report: str, tmp_path: Path) -> None:
+    path = tmp_path / "sr.dcm"
+    path.write_bytes(bytes_of(draft(report), "sr"))
+    for command in (["dsrdump", "+Pl", str(path)], ["dsr2html", str(path)]):
+        done = subprocess.run(command, capture_output=True, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert b"he heart is large" in done.stdout
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dicom3tools")
+@pytest.mark.parametrize("bare", [False, True], ids=["whole", "bare"])
+@pytest.mark.parametrize(("form", "kind"), [("sr", "BasicTextSR"), ("pdf", "EncapsulatedPDF")])
+def test_no_module_or_value_that_the_standard_requires_is_missing(
+    form: str, kind: str, bare: bool, tmp_path: Path
+) -> None:
+    names = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyID", "AccessionNumber", "StudyDate")
+    gone = dict.fromkeys((*names, "StudyTime", "ReferringPhysicianName")) if bare else {}
+    path = tmp_path / "x.dcm"
+    path.write_bytes(bytes_of(draft(**gone), form))
+    done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
+    lines = (done.stdout + done.stderr).splitlines()
+    if bare:  # what may be empty in the images is empty here, and said to be of no use to a DICOMDIR
+        lines = [line for line in lines if "would be needed to build DICOMDIR" not in line]
+    assert lines == [kind]
+
+
+def test_the_same_images_model_and_text_have_the_same_identifiers_and_others_have_others() -> None:
+    later = dataclasses.replace(draft(), created=datetime(2027, 1, 1, tzinfo=UTC))
+    others = [draft(digest="cd" * 32), draft("Clear lungs."), draft(StudyInstanceUID=f"{ROOT}77")]
+    for form in ("sr", "pdf"):
+        first = read(draft(), form).SOPInstanceUID
+        assert read(later, form).SOPInstanceUID == first
+        assert len({first, *(read(one, form).SOPInstanceUID for one in others)}) == 4
+    assert read(draft(), "sr").SOPInstanceUID != read(draft(), "pdf").SOPInstanceUID
+    assert read(draft(), "sr").SeriesInstanceUID == read(draft("Clear lungs."), "sr").SeriesInstanceUID
+    ids = [{one.id for kind in bundle(each).values() for one in kind} for each in (draft(), later)]
+    assert ids[0] == ids[1]
+
+
+def test_the_order_of_the_images_does_not_matter_to_the_identifiers() -> None:
+    turned = dataclasses.replace(draft(), images=draft().images[::-1])
+    assert turned.uid("SR") == draft().uid("SR")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_same_draft_gives_the_same_bytes(form: str) -> None:
+    assert bytes_of(draft(), form) == bytes_of(draft(), form)
+
+
+def test_a_bundle_is_preliminary_and_its_references_lead_to_its_resources() -> None:
+    found = bundle(draft())
+    assert {kind: len(them) for kind, them in found.items()} == {
+        "Device": 1, "ImagingStudy": 1, "Observation": 2, "DiagnosticReport": 1, "Provenance": 1,
+    }  # fmt: skip
+    (report,) = found["DiagnosticReport"]
+    assert report.status == "preliminary"
+    assert {one.status for one in found["Observation"]} == {"preliminary"}
+    assert {(one.code.text, one.valueString) for one in found["Observation"]} == set(draft().labels.items())
+    data = json.loads(bytes_of(draft(), "fhir"))
+    assert data["type"] == "transaction"
+    urls = {entry["fullUrl"] for entry in data["entry"]}
+    assert set(re.findall(r'"reference": "([^"]+)"', json.dumps(data))) <= urls
+    assert all(entry["request"]["method"] == "PUT" for entry in data["entry"])
+    assert found["ImagingStudy"][0].numberOfInstances == 2
+    assert "&lt;16 cm &amp; stable" in report.text.div
+
+
+def test_a_bundle_without_labels_or_patient_is_valid_too() -> None:
+    found = bundle(dataclasses.replace(draft(PatientID=None, StudyDate=None), labels={}))
+    assert "Observation" not in found
+    assert found["DiagnosticReport"][0].result is None
+
+
+def segments(one: Draft) -> list[list[str]]:
+    text = bytes_of(one, "hl7").decode()
+    assert "\n" not in text
+    assert text.endswith("\r")
+    return [line.split("|") for line in text.rstrip("\r").split("\r")]
+
+
+def test_a_message_is_preliminary_and_parses_again() -> None:
+    found = segments(draft())
+    assert [one[0] for one in found] == ["MSH", "PID", "OBR", "NTE", "OBX", "OBX", "OBX", "OBX"]
+    assert found[0][8] == "ORU^R01^ORU_R01"
+    assert (found[0][10], found[0][11]) == ("T", "2.5.1")
+    assert found[2][25] == "P"
+    assert {one[11] for one in found if one[0] == "OBX"} == {"P"}
+    assert found[1][3:9] == ["P-1", "", "Muster^Erika", "", "19500102", "F"]
+    parsed = parse_message(bytes_of(draft(), "hl7").decode(), find_groups=True)
+    assert parsed.validate()
+
+
+def test_separators_in_texts_and_names_are_escaped_once() -> None:
+    one = draft("Shift ~2 | 3 cm ^ R&D \\ x", PatientName="A|B^C&D", PatientID="7^8", IssuerOfPatientID="H~1")
+    found = segments(one)
+    assert found[6][5] == "Shift \\R\\2 \\F\\ 3 cm \\S\\ R\\T\\D \\E\\ x"
+    assert found[1][5] == "A\\F\\B^C\\T\\D"
+    assert found[1][3] == "7\\S\\8^^^H\\R\\1"
+
+
+def test_line_breaks_become_escape_sequences_and_no_new_segment() -> None:
+    one = dataclasses.replace(draft(), findings="a\r\nOBX|1|forged\nb\x0bc\x00d", impression="")
+    found = segments(one)
+    assert len(found) == 7
+    assert found[6][5] == "a\\.br\\OBX\\F\\1\\F\\forged\\.br\\b\\.br\\c d"
+    assert escaped("plain") == "plain"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_says_that_it_is_a_draft(form: str) -> None:
+    data = bytes_of(draft(), form)
+    assert NOTICE.encode() in data
+    if form == "fhir":
+        resources = [entry["resource"] for entry in json.loads(data)["entry"]]
+        silent = [one["resourceType"] for one in resources if NOTICE not in json.dumps(one)]
+        assert silent == ["ImagingStudy"]  # which says nothing but what images there are
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_report_without_text_says_so(form: str) -> None:
+    one = dataclasses.replace(draft("  "), labels={})
+    assert one.findings == NO_TEXT
+    assert NO_TEXT.encode() in bytes_of(one, form)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("study_uid", ""), ("instance_uid", "1.02"), ("series_uid", "1." * 40 + "1")]
+)
+def test_images_without_valid_identifiers_are_refused(name: str, value: str) -> None:
+    words = f"image x has no valid {name.replace('_uid', '')} UID"
+    with pytest.raises(InputError, match=words):
+        images_to_send([Path("x")], [dataclasses.replace(header(), **{name: value})], "--format sr")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_identifiers_that_break_the_standards_limits_are_passed_on_as_they_came(form: str) -> None:
+    odd = header()
+    odd = dataclasses.replace(odd, study_id="x" * 40, patient_id="P" * 80, name="Ü" * 70, accession="a\tb" * 9, sex="")
+    data = bytes_of(draft_of("Clear.", [odd], "tiny", "ab", NOW), form)
+    assert b"P" * 80 in data
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> list[str]:
+    paths = [tmp_path / "front.dcm", tmp_path / "side.dcm"]
+    paths[0].write_bytes(data_of(film()))
+    paths[1].write_bytes(data_of(film(**SIDE)))
+    return [str(path) for path in paths]
+
+
+Run = Callable[[list[str]], Outcome]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_generate_writes_each_form_whole_and_names_no_patient_in_its_log(
+    form: str, films: list[str], tiny_checkpoint: Path, tmp_path: Path, run_cli: Run
+) -> None:
+    out = tmp_path / "out" / "report"
+    done = run_cli(["generate", *films, "--model", str(tiny_checkpoint), "--format", form, "--output", str(out)])
+    assert (done.code, done.stdout) == (0, ""), done.stderr
+    assert NOTICE in done.stderr
+    assert not [word for word in ("Muster", "P-1", "19500102", "A 77") if word in done.stderr]
+    assert NOTICE.encode() in out.read_bytes()
+    assert [path.name for path in out.parent.iterdir()] == ["report"]
+
+
+def test_generate_twice_gives_the_same_uid_and_the_text_that_it_prints(
+    films: list[str], tiny_checkpoint: Path, tmp_path: Path, run_cli: Run
+) -> None:
+    words = ["generate", *films, "--model", str(tiny_checkpoint)]
+    for name in ("a", "b"):
+        assert run_cli([*words, "--format", "sr", "--output", str(tmp_path / name)]).code == 0
+    first, second = (dcmread(tmp_path / name) for name in ("a", "b"))
+    assert first.SOPInstanceUID == second.SOPInstanceUID
+    printed = run_cli(words).stdout
+    (text,) = [one.TextValue for one in items(first) if one.ValueType == "TEXT" and "121071" in str(one)]
+    assert text == (" ".join(printed.split()) or NO_TEXT)
+
+
+def test_generate_prints_text_forms_and_writes_text_and_json_to_a_file(
+    films: list[str], tiny_checkpoint: Path, tmp_path: Path, run_cli: Run
+) -> None:
+    words = ["generate", *films, "--model", str(tiny_checkpoint)]
+    assert json.loads(run_cli([*words, "--format", "fhir"]).stdout)["type"] == "transaction"
+    assert run_cli([*words, "--format", "hl7"]).stdout.startswith("MSH|")
+    assert run_cli([*words, "--output", str(tmp_path / "t.txt")]).stdout == ""
+    assert (tmp_path / "t.txt").read_text().startswith(NOTICE)
+    assert run_cli([*words, "--format", "json", "--output", str(tmp_path / "t.json")]).code == 0
+    assert json.loads((tmp_path / "t.json").read_text())["notice"] == NOTICE
+
+
+def test_what_cannot_be_delivered_is_refused_before_a_model_is_loaded(
+    films: list[str], tiny_set: TinySet, tmp_path: Path, run_cli: Run
+) -> None:
+    png = str(tiny_set.base_dir / "train0_0.png")
+    (tmp_path / "nobody").write_bytes(data_of(film(PatientID=None)))
+    cases = {
+        "--format sr: is no text, name a file with --output": [*films, "--format", "sr"],
+        "--format fhir: needs DICOM images": [png, "--format", "fhir"],
+        "is a directory, must be a file": [*films, "--output", str(tmp_path)],
+        "--output": [*films, "--output", f"{films[0]}/x"],
+        "a message needs a patient": [str(tmp_path / "nobody"), "--format", "hl7"],
+    }
+    for said, words in cases.items():
+        done = run_cli(["generate", *words, "--model", "no-such-model"])
+        assert done.code == 2
+        assert said in done.stderr
+        assert "no-such-model" not in done.stderr
+
+
+def test_labels_are_read_from_the_text_and_unmentioned_ones_left_out() -> None:
+    pytest.importorskip("negspacy")
+    assert delivery.labels_of("Cardiomegaly. No pneumothorax.") == {
+        "Cardiomegaly": "positive", "Pneumothorax": "negative",
+    }  # fmt: skip
