@@ -21,7 +21,7 @@ from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 from r2gengpt.generation import decode as decode_room
 from r2gengpt.generation.decode import CallbackStreamer, counted_tokens, decode_batch, predict, stream
-from r2gengpt.generation.prediction import Prediction
+from r2gengpt.generation.prediction import Prediction, Sentence
 from r2gengpt.generation.settings import generation_config
 from r2gengpt.testing import noise_image
 from r2gengpt.text.prompt import tidy_report
@@ -356,7 +356,7 @@ def test_generate_reads_an_image_as_training_and_testing_do(
 
     def remember(model: object, processor: object, batches: list[Batch], *settings: object) -> list[Prediction]:
         seen.extend(batches)
-        return [Prediction("study", "text")]
+        return [Prediction("study", "text", sentences=(Sentence("text", 1, 0.0),))]
 
     monkeypatch.setattr(decode_room, "predict", remember)
     outcome = run_cli(["generate", str(film), "--model", str(tiny_checkpoint)])

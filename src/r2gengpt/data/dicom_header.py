@@ -69,6 +69,8 @@ class DicomHeader:
 def open_dataset(data: bytes, name: str, *, pixels: bool = True) -> "Dataset":
     """The elements of a DICOM file, with or without preamble; without its pixels on demand.
 
+    For the whole process, pydicom then takes values as they come (real files break its limits) and keeps silent.
+
     Raises:
         InputError: pydicom is not installed, or the bytes cannot be read. The reason names no value of the file.
     """
