@@ -319,6 +319,7 @@ def test_what_cannot_be_delivered_is_refused_before_a_model_is_loaded(
         "--format fhir: needs DICOM images": [png, "--format", "fhir"],
         "is a directory, must be a file": [*films, "--output", str(tmp_path)],
         "--output": [*films, "--output", f"{films[0]}/x"],
+        "leave out --offload_folder": [*films, "--format", "hl7", "--device_map", "auto", "--offload_folder", "x"],
         "a message needs a patient": [str(tmp_path / "nobody"), "--format", "hl7"],
     }
     for said, words in cases.items():

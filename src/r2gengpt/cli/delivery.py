@@ -14,6 +14,7 @@ from r2gengpt.errors import InputError
 from r2gengpt.serving.draft import draft_of, images_to_send
 from r2gengpt.serving.forms import BINARY, FORMS, bytes_of, check_form, check_patient
 
+NO_HASH = "needs all weights in memory, as identifiers are made from them: leave out --offload_folder"
 log = logging.getLogger("r2gengpt.cli")
 
 
@@ -32,6 +33,8 @@ def check_delivery(space: Namespace, paths: Sequence[Path], headers: Sequence[Di
         return
     if space.format in BINARY and space.output is None:
         raise InputError(f"--format {space.format}: is no text, name a file with --output")
+    if getattr(space, "offload_folder", None) is not None:
+        raise InputError(f"--format {space.format}: {NO_HASH}")
     check_form(space.format, "--format")
     check_patient(space.format, images_to_send(paths, headers, f"--format {space.format}"), "--format")
 
@@ -39,13 +42,20 @@ def check_delivery(space: Namespace, paths: Sequence[Path], headers: Sequence[Di
 def formed(
     form: str, report: str, labelled: str, headers: Sequence[DicomHeader | None], built: Any, directory: Path
 ) -> bytes:
-    """The report in one of `FORMS`; labels are read from `labelled`, its text without marks."""
+    """The report in one of `FORMS`; labels are read from `labelled`, its text without marks.
+
+    Raises:
+        InputError: parts of the weights are on disk, so that the model has no hash.
+    """
     from r2gengpt.serving.provenance import model_sha256
 
     images = [header for header in headers if header is not None]
     labels = labels_of(labelled) if form == "fhir" else {}
     name = directory.name or str(directory)
-    draft = draft_of(report, images, name, model_sha256(built.model), datetime.now().astimezone(), labels)
+    digest = model_sha256(built.model)
+    if digest is None:  # without it, drafts of two models would have the same identifiers
+        raise InputError(f"--format {form}: {NO_HASH}")
+    draft = draft_of(report, images, name, digest, datetime.now().astimezone(), labels)
     return bytes_of(draft, form)
 
 
