@@ -279,7 +279,8 @@ def test_shards_of_unequal_length_come_back_in_the_order_of_one_process() -> Non
 
 def scoring(checkpoint: Path, output: Path, **given: object) -> list[str]:
     """A test command whose last round has a batch for one process only: batches of 2 and 1 studies of split test."""
-    settings = {"ckpt_file": checkpoint, "output": output, "accelerator": "cpu", "test_batch_size": 2, **given}
+    fixed = {"ckpt_file": checkpoint, "output": output, "accelerator": "cpu", "meteor": "none"}
+    settings = {**fixed, "test_batch_size": 2, **given}
     return [word for name, value in settings.items() for word in (f"--{name}", str(value))]
 
 
