@@ -27,7 +27,7 @@ SCRIPTS = sorted((ROOT / "runs").rglob("*.sh"))
 RUN_SCRIPTS = [path for path in SCRIPTS if path.name.startswith(tuple(LENGTHS))]
 SETTINGS = (ModelConfig, DataConfig, DecodeConfig, TrainConfig, ServeConfig)
 PREPARATIONS = ("iu_xray", "mimic_cxr", "synthetic")
-OTHER_PROGRAMS_FLAGS = {"--help"}
+OTHER_PROGRAMS_FLAGS = {"--quick", "--help"}
 
 
 class Stopped(Exception):
@@ -101,9 +101,17 @@ def test_the_guide_and_the_readme_show_every_command() -> None:
     assert {words_of(line)[0] for _, line in COMMAND_LINES} == set(COMMANDS)
 
 
+FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]*")
+BENCHMARK = re.compile(r"`python benchmarks/(\w+\.py)([^`]*)`")
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_flag_that_a_document_names_exists(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    named = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", path.read_text(encoding="utf-8")))
+    text = path.read_text(encoding="utf-8")
+    for name, words in BENCHMARK.findall(text):
+        source = (ROOT / "benchmarks" / name).read_text(encoding="utf-8")
+        assert [flag for flag in FLAG.findall(words) if f'"{flag}"' not in source] == [], name
+    named = set(FLAG.findall(BENCHMARK.sub("", text)))
     assert named - known_flags(monkeypatch) - OTHER_PROGRAMS_FLAGS == set()
 
 
