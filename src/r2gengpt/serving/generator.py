@@ -237,7 +237,7 @@ class Generator:
     def _work(self, load: Callable[[], Served], on_loaded: Callable[[], None]) -> None:
         try:
             self._served = load()
-        except BaseException as error:
+        except BaseException as error:  # of a thread, kept for the one that started it; an exit is a failure too
             self.failure = error
             self.line.close("the model could not be loaded")
             return
