@@ -14,11 +14,11 @@ from transformers.pytorch_utils import Conv1D
 
 from r2gengpt.build.chatglm import glm_config, is_chatglm
 from r2gengpt.build.embedded import resolve
-from r2gengpt.build.model import mark_trained, pooled_side
+from r2gengpt.build.model import joined_config, mark_trained
 from r2gengpt.build.parts import UNREADABLE, load_part, processor_image_size
 from r2gengpt.config import ModelConfig
 from r2gengpt.errors import InputError
-from r2gengpt.model import R2GenGPTConfig, R2GenGPTForConditionalGeneration
+from r2gengpt.model import R2GenGPTForConditionalGeneration
 
 
 class _Attention(torch.autograd.Function):
@@ -122,15 +122,7 @@ def meta_model(config: ModelConfig) -> tuple[Any, list[nn.Module]]:
         InputError: a part has no configuration, or the parts do not fit.
     """
     language_model, (tower, size) = meta_language(config), meta_vision(config)
-    model_config = R2GenGPTConfig(
-        vision_config=tower.config,
-        text_config=language_model.config,
-        image_size=size,
-        global_only=config.global_only,
-        fusion=config.fusion,
-        pooled_side=pooled_side(config, tower.config, size),
-        feature_norm=config.feature_norm,
-    )
+    model_config = joined_config(config, tower, language_model, size)
     linears = linear_layers(language_model)
     with torch.device("meta"):
         mark_trained(config, tower, language_model)

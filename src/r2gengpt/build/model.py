@@ -107,6 +107,19 @@ def mark_trained(config: ModelConfig, tower: Any, language_model: Any) -> None:
         )
 
 
+def joined_config(config: ModelConfig, tower: Any, language_model: Any, image_size: int) -> R2GenGPTConfig:
+    """The configuration of the model that joins both parts."""
+    return R2GenGPTConfig(
+        vision_config=tower.config,
+        text_config=language_model.config,
+        image_size=image_size,
+        global_only=config.global_only,
+        fusion=config.fusion,
+        pooled_side=pooled_side(config, tower.config, image_size),
+        feature_norm=config.feature_norm,
+    )
+
+
 def build_model(config: ModelConfig, *, precision: str | None = None) -> Built:
     """The whole model, parts pretrained, projector and LoRA new (seeded by the caller), frozen as the settings say.
 
@@ -117,15 +130,7 @@ def build_model(config: ModelConfig, *, precision: str | None = None) -> Built:
     language_model, tokenizer = load_language(config, frozen_dtype(config.dtype, precision))
     image_size = processor_image_size(image_processor, config.vision_model)
     prompt = choose_prompt(config, family_of(language_model), tokenizer)
-    model_config = R2GenGPTConfig(
-        vision_config=tower.config,
-        text_config=language_model.config,
-        image_size=image_size,
-        global_only=config.global_only,
-        fusion=config.fusion,
-        pooled_side=pooled_side(config, tower.config, image_size),
-        feature_norm=config.feature_norm,
-    )
+    model_config = joined_config(config, tower, language_model, image_size)
     processor = R2GenGPTProcessor(
         image_processor,
         tokenizer,
