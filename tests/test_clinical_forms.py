@@ -18,11 +18,10 @@ from pydicom import Dataset, dcmread
 
 from conftest import Outcome, TinySet
 from dicom_files import ROOT, data_of, film
-from r2gengpt.cli import delivery
 from r2gengpt.data.dicom_header import DicomHeader, read_header
 from r2gengpt.errors import InputError
 from r2gengpt.serving.draft import NO_TEXT, Draft, draft_of, images_to_send
-from r2gengpt.serving.forms import FORMS, bytes_of
+from r2gengpt.serving.forms import FORMS, bytes_of, labels_of
 from r2gengpt.serving.hl7 import escaped
 from r2gengpt.serving.plain_pdf import COLUMNS, pdf_of
 from r2gengpt.text.notice import NOTICE
@@ -331,6 +330,6 @@ def test_what_cannot_be_delivered_is_refused_before_a_model_is_loaded(
 
 def test_labels_are_read_from_the_text_and_unmentioned_ones_left_out() -> None:
     pytest.importorskip("negspacy")
-    assert delivery.labels_of("Cardiomegaly. No pneumothorax.") == {
+    assert labels_of("Cardiomegaly. No pneumothorax.") == {
         "Cardiomegaly": "positive", "Pneumothorax": "negative",
     }  # fmt: skip

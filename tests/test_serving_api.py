@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,14 +23,16 @@ from r2gengpt.generation.confidence import Calibration
 from r2gengpt.generation.decode import predict
 from r2gengpt.generation.evidence import report_evidence
 from r2gengpt.generation.prediction import Prediction
+from r2gengpt.model.int8 import Int8Linear
 from r2gengpt.model.processing import decoded_size
 from r2gengpt.serving.app import create_app
-from r2gengpt.serving.generator import Generator, Served
+from r2gengpt.serving.generator import Generator, Served, map_method
 from r2gengpt.serving.provenance import model_sha256
+from r2gengpt.serving.reports import JSON, wanted_type
 from r2gengpt.text.notice import NOTICE
 from serving_parts import LONG, busy, client_of, film, message, upload
 
-CHAT, REPORTS = "/v1/chat/completions", "/v1/reports"
+CHAT, REPORTS, EVIDENCE = "/v1/chat/completions", "/v1/reports", "/v1/evidence"
 
 
 @pytest.fixture
@@ -242,11 +245,55 @@ def test_evidence_maps_come_where_they_are_asked_for_and_the_next_report_is_the_
     pixels = built.processor.pixels([decode_image(film(6), "film", decoded_size(built.processor))])
     batch = prompt_batch([Example("study", pixels, "", "")], built.processor)
     wanted = report_evidence(built.model, built.processor, batch, plain["findings"], "gradient").to_json()
-    assert mapped["evidence"] == wanted
+    boxes = mapped["evidence"].pop("boxes")
+    assert (mapped["evidence"], boxes) == (wanted, [[0.0, 0.0, 1.0, 1.0]])
     assert [one["text"] for one in wanted["sentences"]] == [one["text"] for one in mapped["sentences"]] != []
     assert plain["findings"] == mapped["findings"] == again["findings"]
     assert "evidence" not in plain
     assert client.post(f"{REPORTS}?evidence=yes", files=upload(film(6))).status_code == 400
+
+
+def test_maps_of_a_text_are_those_that_come_with_its_report(client: TestClient, served: Served) -> None:
+    films = upload(film(6), film(7))
+    whole = client.post(f"{REPORTS}?evidence=true", files=films, data={"indication": "Cough."}).json()
+    told = {"indication": "Cough.", "report": whole["findings"]}
+    given = client.post(EVIDENCE, files=films, data=told)
+    assert (given.status_code, given.json()) == (200, {"notice": NOTICE, **whole["evidence"]})
+    others = client.post(EVIDENCE, files=films, data={"report": "The heart. The lungs."}).json()
+    assert [one["text"] for one in others["sentences"]] == ["The heart.", "The lungs."]
+    assert {one["verdict"] for one in others["sentences"]} <= {"evidence", "no evidence"}
+    assert len(others["boxes"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [({}, "has 0 tokens"), ({"report": "the " * 900}, "report: has"), ({"text": "x"}, "another field")],
+)
+def test_maps_of_no_text_or_a_long_one_are_refused(client: TestClient, told: dict[str, str], words: str) -> None:
+    given = client.post(EVIDENCE, files=upload(film(6)), data=told)
+    assert (given.status_code, words in given.json()["error"]["message"]) == (400, True)
+
+
+def test_maps_and_reports_that_wait_together_each_get_their_own_answer(served: Served) -> None:
+    with client_of(served, queue_size=8) as (client, generator), ThreadPoolExecutor(8) as pool:
+        with busy(generator):
+            reports = [pool.submit(client.post, REPORTS, files=upload(film(seed))) for seed in range(4)]
+            told = {"report": "The heart is large."}
+            maps = [pool.submit(client.post, EVIDENCE, files=upload(film(seed)), data=told) for seed in range(4)]
+            wait_for(lambda: generator.line.waiting == 8)
+        texts = [one.result(LONG).json()["findings"] for one in reports]
+        found = [one.result(LONG).json()["sentences"][0]["map"] for one in maps]
+        assert texts == [alone(served, [film(seed)], served.decode).prediction for seed in range(4)]
+        again = [client.post(EVIDENCE, files=upload(film(seed)), data=told).json() for seed in range(4)]
+        assert found == [one["sentences"][0]["map"] for one in again]
+        assert len({tuple(one) for one in found}) == 4
+
+
+def test_models_without_gradients_are_mapped_by_occlusion() -> None:
+    model: Any = torch.nn.Sequential(torch.nn.Linear(4, 4))
+    assert map_method(model) == "gradient"
+    model.append(Int8Linear(torch.ones(4, 4), None))
+    assert map_method(model) == "occlusion"
 
 
 def test_the_models_hash_is_of_its_numbers_and_their_names() -> None:
@@ -259,8 +306,44 @@ def test_the_models_hash_is_of_its_numbers_and_their_names() -> None:
     assert hashed(1.0, device="meta") is None
 
 
-def test_another_form_of_answer_than_json_and_text_is_refused(client: TestClient) -> None:
-    assert client.post(REPORTS, files=upload(film()), headers={"Accept": "image/png"}).status_code == 406
+def test_a_form_of_answer_that_is_not_given_is_refused_with_those_that_are(client: TestClient) -> None:
+    given = client.post(REPORTS, files=upload(film()), headers={"Accept": "image/png"})
+    assert given.status_code == 406
+    for kind in ("application/json", "text/plain", "application/fhir+json", "application/dicom", "application/pdf"):
+        assert kind in given.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("accept", "wanted"),
+    [
+        ("", JSON),
+        ("*/*", JSON),
+        ("text/html, application/json", JSON),
+        ("text/plain, */*", "text/plain"),
+        ("image/png, text/*", "text/plain"),
+        ("application/fhir+json; fhirVersion=4.0", "application/fhir+json"),
+        ("image/png, application/pdf;q=0.5", "application/pdf"),
+        ("text/html, text/event-stream, */*", JSON),
+    ],
+)
+def test_the_form_of_answer_is_the_first_that_is_asked_for_and_given(accept: str, wanted: str) -> None:
+    assert wanted_type(accept) == wanted
+
+
+def test_a_report_as_pdf_names_its_origin_and_says_what_the_text_says(client: TestClient, served: Served) -> None:
+    given = client.post(REPORTS, files=upload(film(6), film(7)), headers={"Accept": "application/pdf"})
+    wanted = alone(served, [film(6), film(7)], served.decode).prediction
+    assert (given.status_code, given.headers["content-type"]) == (200, "application/pdf")
+    assert given.content.startswith(b"%PDF-1.4")
+    assert b"Drafted from 2 images by r2gengpt" in given.content
+    pieces = b" ".join(re.findall(rb"\((.*)\) Tj", given.content)).decode("cp1252")
+    assert " ".join(wanted.encode("cp1252", "replace").decode("cp1252").split()) in " ".join(pieces.split())
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/pdf"])
+def test_maps_are_refused_in_forms_that_have_no_place_for_them(client: TestClient, kind: str) -> None:
+    given = client.post(f"{REPORTS}?evidence=true", files=upload(film()), headers={"Accept": kind})
+    assert (given.status_code, f"no place in {kind}" in given.json()["error"]["message"]) == (400, True)
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/v2", 404), ("GET", REPORTS, 405), ("PUT", CHAT, 405)])

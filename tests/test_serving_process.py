@@ -20,6 +20,9 @@ import openai
 import pytest
 
 from conftest import Outcome
+from dicom_files import ROOT as UID
+from dicom_files import data_of
+from dicom_files import film as dicom
 from r2gengpt.config import ServeConfig
 from r2gengpt.errors import InputError
 from r2gengpt.serving.generator import Served
@@ -49,18 +52,25 @@ def address(served: Served) -> Iterator[str]:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
-def test_the_readmes_curl_examples_work_word_for_word(address: str, served: Served) -> None:
+def test_the_readmes_curl_examples_work_word_for_word(address: str, served: Served, tmp_path: Path) -> None:
     """All but the address, which is a free port here."""
-    first, second = example("console", "curl").replace(README_ADDRESS, address).splitlines()
+    (tmp_path / "src").symlink_to(ROOT / "src")
+    for name, view in (("front", "PA"), ("lateral", "LL")):
+        (tmp_path / f"{name}.dcm").write_bytes(data_of(dicom(ViewPosition=view, SOPInstanceUID=f"{UID}{len(name)}")))
+    lines = example("console", "curl").replace(README_ADDRESS, address).splitlines()
     pixels = (ROOT / "src/r2gengpt/examples/006f3a8a.png").read_bytes()
     answers = [
-        subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, check=True, timeout=LONG).stdout
-        for line in (first, second)
+        subprocess.run(
+            ["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=LONG
+        ).stdout
+        for line in lines
     ]
     answer = json.loads(answers[0])
     assert answer["findings"]
     assert "Cough." not in answers[0]
     assert answers[1] == f"{NOTICE}\n\n{alone(served, [pixels], served.decode).prediction}\n"
+    (report,) = [entry["resource"] for entry in json.loads(answers[2])["entry"] if "conclusion" in str(entry)]
+    assert (report["resourceType"], report["status"]) == ("DiagnosticReport", "preliminary")
 
 
 def test_the_readmes_python_example_works_word_for_word(address: str, served: Served) -> None:

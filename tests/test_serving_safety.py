@@ -178,7 +178,7 @@ def test_pixels_are_counted_before_any_image_is_decoded(client: TestClient, monk
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("an image was decoded")
 
-    monkeypatch.setattr("r2gengpt.serving.uploads.decode_image", refuse)
+    monkeypatch.setattr("r2gengpt.serving.films.decode_image", refuse)
     assert client.post(REPORTS, files=upload(film(), png(2000, 2000))).status_code == 413
 
 

@@ -1,21 +1,19 @@
 """Where a report goes and in which form, for `r2gengpt generate`. Makes no report, and no form of its own."""
 
-import logging
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from r2gengpt.data.dicom_header import DicomHeader
 from r2gengpt.data.files import check_writable, whole_file
 from r2gengpt.errors import InputError
-from r2gengpt.serving.draft import draft_of, images_to_send
-from r2gengpt.serving.forms import BINARY, FORMS, bytes_of, check_form, check_patient
+from r2gengpt.serving import forms
+from r2gengpt.serving.draft import images_to_send
+from r2gengpt.serving.forms import BINARY, FORMS, check_form, check_patient
 
 NO_HASH = "needs all weights in memory, as identifiers are made from them: leave out --offload_folder"
-log = logging.getLogger("r2gengpt.cli")
 
 
 def check_delivery(space: Namespace, paths: Sequence[Path], headers: Sequence[DicomHeader | None]) -> None:
@@ -42,31 +40,17 @@ def check_delivery(space: Namespace, paths: Sequence[Path], headers: Sequence[Di
 def formed(
     form: str, report: str, labelled: str, headers: Sequence[DicomHeader | None], built: Any, directory: Path
 ) -> bytes:
-    """The report in one of `FORMS`; labels are read from `labelled`, its text without marks.
+    """The report in one of `FORMS`, by the model's name and hash; see `serving.forms.formed`.
 
     Raises:
         InputError: parts of the weights are on disk, so that the model has no hash.
     """
     from r2gengpt.serving.provenance import model_sha256
 
-    images = [header for header in headers if header is not None]
-    labels = labels_of(labelled) if form == "fhir" else {}
-    name = directory.name or str(directory)
     digest = model_sha256(built.model)
     if digest is None:  # without it, drafts of two models would have the same identifiers
         raise InputError(f"--format {form}: {NO_HASH}")
-    draft = draft_of(report, images, name, digest, datetime.now().astimezone(), labels)
-    return bytes_of(draft, form)
-
-
-def labels_of(report: str) -> dict[str, str]:
-    """What the text says of CheXpert's observations, without those it does not mention."""
-    from r2gengpt.metrics.labels import Label, is_available, label_report
-
-    if not is_available():
-        log.info("no Observations: labels are not installed (pip install 'r2gengpt[labels]')")
-        return {}
-    return {name: label.value for name, label in label_report(report).items() if label != Label.BLANK}
+    return forms.formed(form, report, labelled, headers, directory.name or str(directory), digest)
 
 
 def deliver(content: str | bytes, output: str | None) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from r2gengpt.data.containers import ContainerError, DicomChoice
 from r2gengpt.data.dicom_grey import Curve, Greys, Window, grey_pixels
-from r2gengpt.data.dicom_header import DicomHeader, check_is_chest_film, header_of, open_dataset, warn_of
+from r2gengpt.data.dicom_header import DicomHeader, check_is_chest_film, header_of, open_dataset, warn_of, warnings_of
 from r2gengpt.data.dicom_rle import decode_rle
 from r2gengpt.data.dicom_streams import JPEG, JPEG_2000, stream_size
 from r2gengpt.errors import InputError
@@ -54,7 +54,7 @@ def decode_dicom(data: bytes, name: str, choice: DicomChoice, limits: tuple[int,
     except Exception as error:  # decoders over bytes of strangers: anything may come
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"image {name}: its DICOM pixels cannot be decoded: {reason}") from None
-    warn_of(header, name)
+    warn_of(warnings_of(header), name)
     return picture
 
 

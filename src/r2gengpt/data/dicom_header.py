@@ -17,12 +17,18 @@ from r2gengpt.errors import InputError
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+    from pydicom.tag import BaseTag
 
 log = logging.getLogger("r2gengpt.data")
 DEFLATED = b"1.2.840.10008.1.2.1.99"
 MODALITIES = ("CR", "DX", "DR")
 CHEST_WORDS = ("CHEST", "THORA", "TORAX", "TÓRAX", "LUNG", "HEART")
 """Parts of the words for the chest in Body Part Examined, as manufacturers spell them, in capitals."""
+MOST_READS = 100_000
+"""Elements of a file at most, but for a few reads beside: each takes memory for an object, however short it is."""
+LARGEST_ELEMENT = 2**19
+"""Bytes of the largest element that is kept besides the pixels: sequences in it are taken apart when asked for."""
+_PIXELS = 0x7FE00010
 CHEST_CODES = ("51185008", "43799004", "39607008", "T-D3000", "T-28000")
 """Anatomic regions: thoracic structure, thoracic cavity, lung (SNOMED CT); chest, lung (SNOMED RT)."""
 
@@ -83,12 +89,40 @@ def open_dataset(data: bytes, name: str, *, pixels: bool = True) -> "Dataset":
     silence_pydicom()
     config.settings.reading_validation_mode = config.IGNORE
     try:
-        dataset = dcmread(io.BytesIO(data), force=True, stop_before_pixels=not pixels)
+        dataset = dcmread(_Counted(data), force=True, stop_before_pixels=not pixels)
+    except _TooMany:
+        raise InputError(f"image {name}: has more than {MOST_READS} DICOM elements") from None
     except Exception as error:  # a parser over bytes of strangers: anything may come
         raise InputError(f"image {name}: its DICOM header cannot be read ({type(error).__name__})") from None
     if not len(dataset):  # what pydicom gives of a file that ends within an element
         raise InputError(f"image {name}: its DICOM elements are cut off")
+    for tag in list(dataset.keys()):  # of the dataset itself an iterator takes each element apart
+        if tag != _PIXELS and _size(dataset, tag) > LARGEST_ELEMENT:
+            del dataset[tag]
     return dataset
+
+
+class _TooMany(Exception):
+    """The file has more elements than are read."""
+
+
+class _Counted(io.BytesIO):
+    """A file whose reader takes it apart in at most `MOST_READS` pieces."""
+
+    reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As any file's, counted."""
+        self.reads += 1
+        if self.reads > MOST_READS:
+            raise _TooMany
+        return super().read(size)
+
+
+def _size(dataset: "Dataset", tag: "BaseTag") -> int:
+    """Bytes of an element that was not asked for yet; 0 of others, which were taken apart within the count."""
+    value = getattr(dataset.get_item(tag), "value", None)
+    return len(value) if isinstance(value, bytes) else 0
 
 
 def silence_pydicom() -> None:
@@ -186,10 +220,17 @@ def check_is_chest_film(header: DicomHeader, name: str) -> None:
         raise InputError(f"image {name}: shows {part}, must be a chest film (--force reads it all the same)")
 
 
+def warnings_of(header: DicomHeader) -> tuple[str, ...]:
+    """What may mislead in a file, in words that follow its name."""
+    found = {
+        "says that it has burned-in annotation: it may show the patient's identity": header.burned_in,
+        "is raw (FOR PROCESSING), not the picture that is meant for reading": header.for_processing,
+    }
+    return tuple(words for words, there in found.items() if there)
+
+
 @lru_cache(maxsize=10_000)
-def warn_of(header: DicomHeader, name: str) -> None:
-    """Say once for each file what may mislead in it."""
-    if header.burned_in:
-        log.warning("image %s: says that it has burned-in annotation: it may show the patient's identity", name)
-    if header.for_processing:
-        log.warning("image %s: is raw (FOR PROCESSING), not the picture that is meant for reading", name)
+def warn_of(words: tuple[str, ...], name: str) -> None:
+    """Say once for each file what `warnings_of` found; nothing of the file itself is kept."""
+    for said in words:
+        log.warning("image %s: %s", name, said)

@@ -18,15 +18,24 @@ def look_at(paths: Sequence[Path], choice: DicomChoice) -> tuple[DicomHeader | N
         InputError: an image cannot be read, DICOM files are of two studies, or the choice is for DICOM and none is.
     """
     headers = tuple(_look(path, choice) for path in paths)
-    dicom = [(path, header) for path, header in zip(paths, headers, strict=True) if header is not None]
+    check_study([str(path) for path in paths], headers, choice)
+    return headers
+
+
+def check_study(names: Sequence[str], headers: Sequence[DicomHeader | None], choice: DicomChoice) -> None:
+    """Refuse images that are not of one study, by their headers, and a choice that none of them is meant by.
+
+    Raises:
+        InputError: DICOM files are of two studies, or the choice is for DICOM and none is.
+    """
+    dicom = [(name, header) for name, header in zip(names, headers, strict=True) if header is not None]
     if not dicom and choice != DicomChoice():
         flag = "--force" if choice.force else f"--frame {choice.frame}"
         raise InputError(f"{flag}: belongs to DICOM, and none of the images is")
-    for path, header in dicom[1:]:
-        first_path, first = dicom[0]
+    for name, header in dicom[1:]:
+        first_name, first = dicom[0]
         if (header.study_uid, header.patient_id) != (first.study_uid, first.patient_id):
-            raise InputError(f"images {first_path} and {path} are of two studies: give the views of ONE study")
-    return headers
+            raise InputError(f"images {first_name} and {name} are of two studies: give the views of ONE study")
 
 
 def _look(path: Path, choice: DicomChoice) -> DicomHeader | None:

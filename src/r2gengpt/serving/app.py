@@ -10,11 +10,13 @@ from starlette.responses import JSONResponse, Response
 from r2gengpt import __version__
 from r2gengpt.config import ServeConfig
 from r2gengpt.serving.chat import chat_routes
+from r2gengpt.serving.evidence import evidence_routes
 from r2gengpt.serving.failures import ApiError, ClientGone, unavailable
 from r2gengpt.serving.generator import Generator
 from r2gengpt.serving.guard import Guard, answer, read_keys
 from r2gengpt.serving.metrics import Metrics
 from r2gengpt.serving.page import page_routes
+from r2gengpt.serving.preview import preview_routes
 from r2gengpt.serving.reports import report_routes
 from r2gengpt.serving.waiting import Desk
 from r2gengpt.text.notice import NOTICE
@@ -42,6 +44,8 @@ def create_app(generator: Generator, settings: ServeConfig) -> FastAPI:
     app.state.desk = desk
     app.include_router(chat_routes(desk))
     app.include_router(report_routes(desk))
+    app.include_router(evidence_routes(desk))
+    app.include_router(preview_routes(desk))
     app.include_router(page_routes())
     add_state_routes(app, generator, metrics)
     app.add_exception_handler(ApiError, _refuse)

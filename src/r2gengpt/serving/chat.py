@@ -14,13 +14,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import JSONResponse, Response
 
 from r2gengpt.config import DecodeConfig, ServeConfig
+from r2gengpt.data.containers import DicomChoice
 from r2gengpt.errors import InputError
 from r2gengpt.serving.failures import ApiError
+from r2gengpt.serving.films import Film, read_films
 from r2gengpt.serving.generator import Served
 from r2gengpt.serving.jobs import Answer, Job
 from r2gengpt.serving.provenance import Source, provenance
 from r2gengpt.serving.stream import EventStream
-from r2gengpt.serving.uploads import Film, check_count, check_text, film_of_url, read_body, read_films
+from r2gengpt.serving.uploads import MOST_FRAMES, check_count, check_text, film_of_url, read_body
 from r2gengpt.serving.waiting import Desk, Event, Wait
 from r2gengpt.text.notice import NOTICE
 
@@ -80,6 +82,8 @@ class ChatRequest(_Part):
     frequency_penalty: float | None = Field(None, ge=0, le=0, description="only 0")
     presence_penalty: float | None = Field(None, ge=0, le=0, description="only 0")
     user: str | None = Field(None, description="accepted and thrown away")
+    frame: int | None = Field(None, ge=1, le=MOST_FRAMES, description="of DICOM of several frames (not OpenAI's)")
+    force: bool = Field(False, strict=True, description="read DICOM that is no chest film too (not OpenAI's)")
 
 
 def parse_chat(body: bytes) -> ChatRequest:
@@ -150,7 +154,8 @@ def read_chat(body: bytes, served: Served, settings: ServeConfig) -> tuple[ChatR
         raise ApiError(404, f"model: this server has {served.name} only", "model_not_found")
     decode = chat_decode(chat, served.decode)
     films, text = chat_parts(chat, settings)
-    pixels, sources = read_films(films, served.built.processor, settings)
+    choice = DicomChoice(chat.frame, chat.force)
+    pixels, sources = read_films(films, choice, served.built.processor, settings)
     return chat, Job(pixels, text, decode), sources
 
 

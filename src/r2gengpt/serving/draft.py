@@ -61,8 +61,7 @@ class Draft:
     @property
     def origin(self) -> str:
         """Who wrote it and what it is worth, in one sentence or two."""
-        many = "1 image" if len(self.images) == 1 else f"{len(self.images)} images"
-        return f"{NOTICE}. Drafted from {many} by {MANUFACTURER} {self.version}, model {self.model}."
+        return origin_of(len(self.images), self.model, self.version)
 
     def uuid(self, kind: str, *, study_only: bool = False) -> uuid.UUID:
         """The identifier of a part of the draft; with `study_only` one that all drafts of a model and study share."""
@@ -75,6 +74,12 @@ class Draft:
     def uid(self, kind: str, *, study_only: bool = False) -> str:
         """`uuid` as a DICOM UID. Source: PS3.5, B.2."""
         return f"2.25.{self.uuid(kind, study_only=study_only).int}"
+
+
+def origin_of(count: int, model: str, version: str = __version__) -> str:
+    """Who wrote a draft of so many images and what it is worth, in one sentence or two."""
+    many = "1 image" if count == 1 else f"{count} images"
+    return f"{NOTICE}. Drafted from {many} by {MANUFACTURER} {version}, model {model}."
 
 
 def uuid_of(*words: str) -> uuid.UUID:
@@ -99,16 +104,18 @@ def draft_of(
     return Draft(tuple(images), findings, parts.impression, model, digest, created, labels or {})
 
 
-def images_to_send(paths: Sequence[Path], headers: Sequence[DicomHeader | None], flag: str) -> tuple[DicomHeader, ...]:
+def images_to_send(
+    names: Sequence[Path | str], headers: Sequence[DicomHeader | None], flag: str
+) -> tuple[DicomHeader, ...]:
     """The headers, if a draft can refer to each image and to the study.
 
     Raises:
         InputError: an image is not DICOM, or lacks an identifier.
     """
-    for path, header in zip(paths, headers, strict=True):
+    for name, header in zip(names, headers, strict=True):
         if header is None:
-            raise InputError(f"{flag}: needs DICOM images, {path} is none")
-        for name in ("study_uid", "series_uid", "instance_uid", "class_uid"):
-            if not _UID.fullmatch(getattr(header, name)):
-                raise InputError(f"{flag}: image {path} has no valid {name.replace('_uid', '')} UID to refer to")
+            raise InputError(f"{flag}: needs DICOM images, {name} is none")
+        for kind in ("study_uid", "series_uid", "instance_uid", "class_uid"):
+            if not _UID.fullmatch(getattr(header, kind)):
+                raise InputError(f"{flag}: image {name} has no valid {kind.replace('_uid', '')} UID to refer to")
     return tuple(header for header in headers if header is not None)

@@ -8,7 +8,7 @@ from pydicom.sequence import Sequence as Items
 
 from r2gengpt.serving.dicom_objects import code, file_of, new_object, reference
 from r2gengpt.serving.draft import Draft
-from r2gengpt.serving.plain_pdf import pdf_of
+from r2gengpt.serving.plain_pdf import report_pdf
 from r2gengpt.serving.structured_report import TITLE
 from r2gengpt.text.notice import NOTICE
 
@@ -17,10 +17,7 @@ ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
 
 def encapsulated_pdf(draft: Draft) -> bytes:
     """The draft as a DICOM file."""
-    lines = [draft.origin]
-    for name, text in draft.sections:
-        lines += ["", name.upper(), "", text]
-    page = pdf_of(lines, NOTICE, f"{NOTICE.upper()}")
+    page = report_pdf(draft.origin, draft.sections)
     dataset = new_object(draft, ENCAPSULATED_PDF, "PDF", "DOC", 9102)
     dataset.ConversionType = "WSD"
     dataset.AcquisitionDateTime = ""

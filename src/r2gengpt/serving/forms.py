@@ -1,16 +1,19 @@
 """The forms that a draft can leave in: which there are, what they need, their bytes. Nothing is written or sent."""
 
+import logging
 from collections.abc import Sequence
+from datetime import datetime
 from importlib.util import find_spec
 
 from r2gengpt.data.dicom_header import DicomHeader
 from r2gengpt.errors import InputError
-from r2gengpt.serving.draft import Draft
+from r2gengpt.serving.draft import Draft, draft_of
 
 NEEDS = {"sr": ("pydicom", "dicom"), "pdf": ("pydicom", "dicom"), "fhir": ("fhir", "fhir"), "hl7": ("hl7apy", "fhir")}
 """Form → the package that makes it, and the extra that installs that."""
 FORMS = tuple(NEEDS)
 BINARY = ("sr", "pdf")
+log = logging.getLogger("r2gengpt.serving")
 
 
 def check_form(form: str, flag: str) -> None:
@@ -32,6 +35,34 @@ def check_patient(form: str, images: Sequence[DicomHeader], flag: str) -> None:
     """
     if form == "hl7" and not images[0].patient_id:
         raise InputError(f"{flag} hl7: a message needs a patient, and the images have no Patient ID")
+
+
+def formed(
+    form: str, report: str, labelled: str, headers: Sequence[DicomHeader | None], model: str, digest: str
+) -> bytes:
+    """A report of DICOM images in one of `FORMS`, as of now.
+
+    Args:
+        form: which.
+        report: its text.
+        labelled: its text without marks, which labels are read from.
+        headers: of its images.
+        model: the model's name.
+        digest: of its weights.
+    """
+    images = [header for header in headers if header is not None]
+    labels = labels_of(labelled) if form == "fhir" else {}
+    return bytes_of(draft_of(report, images, model, digest, datetime.now().astimezone(), labels), form)
+
+
+def labels_of(report: str) -> dict[str, str]:
+    """What the text says of CheXpert's observations, without those it does not mention."""
+    from r2gengpt.metrics.labels import Label, is_available, label_report
+
+    if not is_available():
+        log.info("no Observations: labels are not installed (pip install 'r2gengpt[labels]')")
+        return {}
+    return {name: label.value for name, label in label_report(report).items() if label != Label.BLANK}
 
 
 def bytes_of(draft: Draft, form: str) -> bytes:

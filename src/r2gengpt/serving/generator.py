@@ -26,12 +26,12 @@ from r2gengpt.generation.decode import (
 from r2gengpt.generation.engine import Engine, Prompt, Written
 from r2gengpt.generation.evidence import report_evidence
 from r2gengpt.generation.prediction import Prediction
+from r2gengpt.model import R2GenGPTForConditionalGeneration
+from r2gengpt.model.int8 import Int8Linear
 from r2gengpt.model.processing import pad_views
 from r2gengpt.serving.jobs import Answer, Job, Line
 
 log = logging.getLogger("r2gengpt.serving")
-EVIDENCE_METHOD = "gradient"
-"""Others wait for maps: one pass and a backward pass a sentence, not a pass a token."""
 
 
 @dataclass(frozen=True)
@@ -150,12 +150,17 @@ class Run:
             raise
 
 
+def map_method(model: R2GenGPTForConditionalGeneration) -> str:
+    """How maps are made while others wait: by a backward pass a sentence, or by a pass a token where there is none."""
+    return "occlusion" if any(isinstance(module, Int8Linear) for module in model.modules()) else "gradient"
+
+
 def explain(served: Served, job: Job, answer: Answer) -> None:
     """Hand out a report with maps of what its sentences rest on."""
     model, processor = served.built.model, served.built.processor
     try:
         batch = job_batch(job, served.built).to(model.device)
-        evidence = report_evidence(model, processor, batch, answer.prediction.prediction, EVIDENCE_METHOD)
+        evidence = report_evidence(model, processor, batch, answer.prediction.prediction, map_method(model))
     except Exception as error:
         job.fail(error)
         if not isinstance(error, InputError):
@@ -249,6 +254,9 @@ class Generator:
                 log.error("a run ended with %s", place_of(error))
 
     def _write(self, served: Served, job: Job) -> None:
+        if job.told is not None:
+            explain(served, job, Answer(Prediction("study", job.told), 0))
+            return
         if not use_engine(served.built.model, job.decode):
             write_alone(served, job)
             return

@@ -34,8 +34,8 @@ def _new_future() -> Future[Answer]:
 class Job:
     """One study: its pixels (V, 3, H, W), float32, on the CPU; what is asked; how to decode.
 
-    `on_text` gets the text as it is written (one beam); `evidence` asks for maps of the report.
-    `future` gets the `Answer`, or why there is none.
+    `on_text` gets the text as it is written (one beam); `evidence` asks for maps of the report, or of the text `told`,
+    and then nothing is written. `future` gets the `Answer`, or why there is none.
     """
 
     pixels: Tensor
@@ -43,6 +43,7 @@ class Job:
     decode: DecodeConfig
     on_text: Callable[[str], None] | None = None
     evidence: bool = False
+    told: str | None = None
     future: Future[Answer] = field(default_factory=_new_future)
     unwanted: bool = False
 
@@ -50,6 +51,11 @@ class Job:
     def settings(self) -> DecodeConfig:
         """What studies of one run of the engine share: all but the seed."""
         return replace(self.decode, decode_seed=0)
+
+    @property
+    def kind(self) -> tuple[DecodeConfig, bool, bool]:
+        """What studies that are written together share."""
+        return self.settings, self.evidence, self.told is not None
 
     def fail(self, error: BaseException) -> None:
         """Tell who waits that there is no report."""
@@ -143,7 +149,7 @@ class Line:
     def next_of(self, first: Job, so_far: int) -> Job | None:
         """The next job that may join the run of `so_far` jobs that `first` began; None where there is none now."""
         with self._changed:
-            same = [job for job in self._jobs if (job.settings, job.evidence) == (first.settings, first.evidence)]
+            same = [job for job in self._jobs if job.kind == first.kind]
             if not same or (so_far >= self.share and len(same) < len(self._jobs)):
                 return None
             self._jobs.remove(same[0])

@@ -1,4 +1,4 @@
-"""Text as a plain PDF of A4 pages in Courier. No pictures, no styles, no compression.
+"""A report as a plain PDF of A4 pages in Courier. No pictures, no styles, no compression.
 
 Small enough to need no library. The base font has the characters of Windows-1252; others are printed as "?".
 """
@@ -6,8 +6,18 @@ Small enough to need no library. The base font has the characters of Windows-125
 import textwrap
 from collections.abc import Sequence
 
+from r2gengpt.text.notice import NOTICE
+
 COLUMNS, LINES = 80, 58
 """Characters of a line and lines of a page: Courier of 10 points is 6 wide, on 595x842 points with margins of 57."""
+
+
+def report_pdf(origin: str, sections: Sequence[tuple[str, str]]) -> bytes:
+    """The page of a draft: who wrote it, and its sections (name, text). It names no patient."""
+    lines = [origin]
+    for name, text in sections:
+        lines += ["", name.upper(), "", text]
+    return pdf_of(lines, NOTICE, NOTICE.upper())
 
 
 def pdf_of(lines: Sequence[str], title: str, header: str) -> bytes:

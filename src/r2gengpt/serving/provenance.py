@@ -2,7 +2,7 @@
 
 import hashlib
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import nn
 from r2gengpt import __version__
 from r2gengpt.checkpoint import DELTA
 from r2gengpt.config import DecodeConfig
+from r2gengpt.data.dicom_header import DicomHeader, warnings_of
 from r2gengpt.generation.confidence import CALIBRATION
 
 
@@ -62,20 +63,37 @@ def origin_of(model: nn.Module, settings: dict[str, Any], directory: Path) -> di
 
 @dataclass(frozen=True)
 class Source:
-    """An image that a report was made from: hash of the file as it was sent, its format, its size in pixels."""
+    """An image that a report was made from.
+
+    Attributes:
+        sha256: of the file as it was sent.
+        format: PNG, JPEG or DICOM.
+        size: width and height in pixels, as stored.
+        upright: the same as it is seen.
+        header: of DICOM. It names the patient: it goes into objects for archives, not into records and logs.
+    """
 
     sha256: str
     format: str
-    width: int
-    height: int
+    size: tuple[int, int]
+    upright: tuple[int, int]
+    header: DicomHeader | None = field(default=None, repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """The record, without the patient."""
+        width, height = self.size
+        record = {"sha256": self.sha256, "format": self.format, "width": width, "height": height}
+        if self.header is None:
+            return record
+        return {**record, "view": self.header.view_name, "warnings": list(warnings_of(self.header))}
 
 
 def provenance(name: str, origin: dict[str, Any], decode: DecodeConfig, sources: list[Source]) -> dict[str, Any]:
-    """What one report was made with and from; `sop_instance_uids` is empty, as PNG and JPEG have none."""
+    """What one report was made with and from; only DICOM images have `sop_instance_uids`."""
     return {
         "model": name,
         **origin,
         "decode": asdict(decode),
-        "inputs": [asdict(source) for source in sources],
-        "sop_instance_uids": [],
+        "inputs": [source.to_json() for source in sources],
+        "sop_instance_uids": [source.header.instance_uid for source in sources if source.header is not None],
     }

@@ -1,40 +1,40 @@
-"""What clients send, to pixels: body, multipart form, data URLs, images; all in memory and within limits. No model.
+"""What clients send: body, multipart form, data URLs; all in memory and within limits. Images are not looked into.
 
 Nothing here opens a path or an address: a file's name is not even read.
 """
 
 import base64
 import binascii
-import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from python_multipart.exceptions import FormParserError
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
-from torch import Tensor
 
 from r2gengpt.config import ServeConfig
-from r2gengpt.data.containers import ContainerError, open_container
-from r2gengpt.data.images import decode_image
-from r2gengpt.errors import InputError
-from r2gengpt.model.processing import R2GenGPTProcessor, decoded_size
+from r2gengpt.data.containers import DicomChoice
+from r2gengpt.data.images import PLAIN
 from r2gengpt.serving.failures import ApiError, ClientGone
-from r2gengpt.serving.provenance import Source
+from r2gengpt.serving.films import Film
 
 MAX_TEXT = 4000
 """Characters of an instruction or an indication."""
-DATA_URL = ("data:image/png;base64,", "data:image/jpeg;base64,", "data:image/jpg;base64,")
-IMAGE_FIELD, TEXT_FIELD = "images", "indication"
+DATA_URL = tuple(f"data:{kind};base64," for kind in ("image/png", "image/jpeg", "image/jpg", "application/dicom"))
+IMAGE_FIELD, TEXT_FIELD, REPORT_FIELD, FRAME_FIELD, FORCE_FIELD = "images", "indication", "report", "frame", "force"
+STUDY_FIELDS = (IMAGE_FIELD, TEXT_FIELD, FRAME_FIELD, FORCE_FIELD)
+MOST_FRAMES = 99_999
 
 
 @dataclass(frozen=True)
-class Film:
-    """An image as it was sent: what errors call it, and its bytes."""
+class Form:
+    """A form that was read: its films, its texts, what it asks of DICOM files."""
 
-    name: str
-    data: bytes
+    films: list[Film]
+    indication: str = ""
+    report: str = ""
+    choice: DicomChoice = PLAIN
 
 
 async def limited_body(request: Request, limit: int) -> AsyncIterator[bytes]:
@@ -86,17 +86,18 @@ def check_text(text: str, name: str) -> str:
     return text
 
 
-async def read_form(request: Request, settings: ServeConfig) -> tuple[list[Film], str]:
-    """The films and the indication of a multipart form.
+async def read_form(request: Request, settings: ServeConfig, fields: Sequence[str] = STUDY_FIELDS) -> Form:
+    """A multipart form of these fields.
 
     Raises:
-        ApiError: not a form, broken, with fields that are not known, too many films or none, or too large.
+        ApiError: not a form, broken, with other fields, too many films or none, or too large.
         ClientGone: the client went before the end.
     """
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise ApiError(415, "Content-Type: must be multipart/form-data")
     body = limited_body(request, settings.max_body_mb * 2**20)
-    parser = _MemoryParser(request.headers, body, max_files=settings.max_images + 1, max_fields=4)  # type: ignore[arg-type]  # it only iterates
+    files = settings.max_images + 1
+    parser = _MemoryParser(request.headers, body, max_files=files, max_fields=len(fields))  # type: ignore[arg-type]  # it only iterates
     try:
         form = await parser.parse()
     except (MultiPartException, FormParserError) as error:
@@ -104,29 +105,53 @@ async def read_form(request: Request, settings: ServeConfig) -> tuple[list[Film]
     except (ValueError, LookupError):  # headers of parts that are no text
         raise ApiError(400, "the form cannot be read: it is broken") from None
     try:
-        films, indication = await form_parts(form)
+        found = await form_parts(form, fields)
     finally:
         await form.close()
-    check_count(len(films), settings)
-    return films, indication
+    check_count(len(found.films), settings)
+    return found
 
 
-async def form_parts(form: FormData) -> tuple[list[Film], str]:
-    """The films and the indication of a form that was read.
+async def form_parts(form: FormData, fields: Sequence[str]) -> Form:
+    """What a form holds; of a field that comes twice the last counts.
 
     Raises:
-        ApiError: fields that are not known.
+        ApiError: fields that are not known, or values that these cannot have.
     """
     films: list[Film] = []
-    indication = ""
+    texts: dict[str, str] = {}
     for name, value in form.multi_items():
         if name == IMAGE_FIELD and isinstance(value, UploadFile):
             films.append(Film(f"{IMAGE_FIELD}[{len(films)}]", await value.read()))
-        elif name == TEXT_FIELD and isinstance(value, str):
-            indication = check_text(value, TEXT_FIELD).strip()
+        elif name in fields and name != IMAGE_FIELD and isinstance(value, str):
+            texts[name] = value
         else:
-            raise ApiError(400, f"the form has another field than {IMAGE_FIELD} (files) and {TEXT_FIELD} (text)")
-    return films, indication
+            others = " and ".join(field for field in fields if field != IMAGE_FIELD)
+            raise ApiError(400, f"the form has another field than {IMAGE_FIELD} (files) and {others} (text)")
+    indication, report = (check_text(texts.get(name, ""), name).strip() for name in (TEXT_FIELD, REPORT_FIELD))
+    return Form(films, indication, report, choice_of(texts.get(FRAME_FIELD, ""), texts.get(FORCE_FIELD, "")))
+
+
+def truth_of(text: str, name: str) -> bool:
+    """A truth value of a form or a query.
+
+    Raises:
+        ApiError: another word than true and false.
+    """
+    if text.lower() not in ("true", "false"):
+        raise ApiError(400, f"{name}: must be true or false")
+    return text.lower() == "true"
+
+
+def choice_of(frame: str, force: str) -> DicomChoice:
+    """What a form's texts ask of DICOM files; empty ones ask for nothing.
+
+    Raises:
+        ApiError: no number, or no truth value.
+    """
+    if frame and not (frame.isascii() and frame.isdecimal() and 1 <= int(frame[:9]) <= MOST_FRAMES):
+        raise ApiError(400, f"{FRAME_FIELD}: must be a number from 1 to {MOST_FRAMES}")
+    return DicomChoice(int(frame) if frame else None, truth_of(force or "false", FORCE_FIELD))
 
 
 def check_count(images: int, settings: ServeConfig) -> None:
@@ -149,41 +174,8 @@ def film_of_url(url: str, name: str) -> Film:
     """
     prefix = next((start for start in DATA_URL if url[: len(start)].lower() == start), None)
     if prefix is None:
-        raise ApiError(400, f"{name}: must be a data URL of a PNG or JPEG in base64: this server fetches nothing")
+        raise ApiError(400, f"{name}: must be a data URL of PNG, JPEG or DICOM in base64: this server fetches nothing")
     try:
         return Film(name, base64.b64decode(url[len(prefix) :].encode(), validate=True))
     except (binascii.Error, ValueError):
         raise ApiError(400, f"{name}: its data URL is not base64") from None
-
-
-def source_of(film: Film, settings: ServeConfig) -> Source:
-    """What a film is, from its headers alone.
-
-    Raises:
-        ApiError: not an image, more than one frame, or more pixels than allowed.
-    """
-    try:
-        container = open_container(film.data)
-    except ContainerError as error:
-        raise ApiError(400, f"image {film.name}: {error}") from None
-    width, height = container.size
-    if width * height > settings.max_megapixels * 1_000_000:
-        limit = f"at most {settings.max_megapixels} million"
-        raise ApiError(413, f"image {film.name}: {width}x{height} is {width * height} pixels: {limit}")
-    if container.format == "PNG" and b"acTL" in film.data[: film.data.find(b"IDAT")]:
-        raise ApiError(400, f"image {film.name}: has more than one frame: send one image a view")
-    return Source(hashlib.sha256(film.data).hexdigest(), container.format, width, height)
-
-
-def read_films(films: list[Film], processor: R2GenGPTProcessor, settings: ServeConfig) -> tuple[Tensor, list[Source]]:
-    """The pixels of a study's films (V, 3, H, W), float32, and what they were; headers of all before pixels of any.
-
-    Raises:
-        ApiError: a film that is refused.
-    """
-    sources = [source_of(film, settings) for film in films]
-    try:
-        images = [decode_image(film.data, film.name, decoded_size(processor)) for film in films]
-    except InputError as error:
-        raise ApiError(400, str(error)) from None
-    return processor.pixels(images), sources

@@ -128,15 +128,15 @@ class Visit:
                 408, f"the body took more than {self.limit:g} seconds", None, {"Connection": "close"}
             ) from None
 
-    async def prepare(self, work: Callable[[], T]) -> T:
-        """Work that would hold up the event loop, in one of the decoding threads.
+    async def prepare(self, work: Callable[[], T], pool: ThreadPoolExecutor | None = None) -> T:
+        """Work that would hold up the event loop, in one of the decoding threads, or of another pool's.
 
         Raises:
             ApiError: 504 at the deadline, and what the work raises.
         """
         try:
             async with asyncio.timeout_at(self.deadline):
-                return await asyncio.get_running_loop().run_in_executor(self.desk.pool, work)
+                return await asyncio.get_running_loop().run_in_executor(pool or self.desk.pool, work)
         except TimeoutError:
             raise timed_out(self.limit) from None
 
@@ -158,6 +158,7 @@ class Desk:
         self.settings = settings
         self.metrics = metrics
         self.pool = ThreadPoolExecutor(DECODING_THREADS, "decoder")
+        self.archive = ThreadPoolExecutor(1, "archive")  # forms for archives: what reads labels is one thread's own
 
     def served(self) -> Served:
         """The model.

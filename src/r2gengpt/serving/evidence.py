@@ -1,0 +1,75 @@
+"""`POST /v1/evidence`: a study and a report's text in, maps of what its sentences rest on out. Writes no report."""
+
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
+
+from r2gengpt.config import ServeConfig
+from r2gengpt.generation.evidence_record import Evidence
+from r2gengpt.model.processing import R2GenGPTProcessor, kept_box
+from r2gengpt.serving.documents import form_document
+from r2gengpt.serving.failures import ApiError
+from r2gengpt.serving.films import read_films
+from r2gengpt.serving.generator import Served
+from r2gengpt.serving.jobs import Job
+from r2gengpt.serving.provenance import Source
+from r2gengpt.serving.uploads import IMAGE_FIELD, REPORT_FIELD, STUDY_FIELDS, Form, read_form
+from r2gengpt.serving.waiting import Desk
+from r2gengpt.text.notice import NOTICE
+
+FIELDS = (*STUDY_FIELDS, REPORT_FIELD)
+DOCUMENT = form_document(FIELDS, "application/json", required=(IMAGE_FIELD, REPORT_FIELD))
+LONGER = 2
+"""Times `--max_new_tokens` that a text may be long: each sentence costs a pass, and an edited draft may grow."""
+
+
+def instruction_with(indication: str, own: str) -> str | None:
+    """The prompt's instruction for a study with an indication; None, the model's own, where there is none."""
+    return f"{own} Indication: {indication}" if indication else None
+
+
+def evidence_json(evidence: Evidence, sources: list[Source], processor: R2GenGPTProcessor) -> dict[str, Any]:
+    """The maps, and for each view the box that its map lies over: left, top, right, bottom in shares of the film."""
+    boxes = []
+    for width, height in (source.upright for source in sources):
+        box = kept_box(processor.image_processor, (width, height))
+        boxes.append([round(edge / side, 4) for edge, side in zip(box, (width, height) * 2, strict=True)])
+    return {**evidence.to_json(), "boxes": boxes}
+
+
+def told_job(form: Form, served: Served, settings: ServeConfig) -> tuple[Job, list[Source]]:
+    """A form to its job; for a decoding thread.
+
+    Raises:
+        ApiError: the study or the text is refused.
+    """
+    processor = served.built.processor
+    tokens, most = len(processor.encode_text(form.report)), LONGER * (served.decode.max_new_tokens or 0)
+    if not form.report or tokens > most:
+        raise ApiError(400, f"{REPORT_FIELD}: has {tokens} tokens: 1 to {most}")
+    pixels, sources = read_films(form.films, form.choice, processor, settings)
+    instruction = instruction_with(form.indication, processor.instruction)
+    return Job(pixels, instruction, served.decode, evidence=True, told=form.report), sources
+
+
+def evidence_routes(desk: Desk) -> APIRouter:
+    """`POST /v1/evidence`."""
+    router = APIRouter()
+
+    @router.post("/v1/evidence", openapi_extra=DOCUMENT)
+    async def evidence(request: Request) -> Response:
+        """What of the images each sentence of a text rests on, by the model; the text may be anybody's."""
+        with ExitStack() as stack:
+            visit = stack.enter_context(desk.visit())
+            form = await visit.read(read_form(request, desk.settings, FIELDS))
+            job, sources = await visit.prepare(partial(told_job, form, visit.served, desk.settings))
+            wait = stack.enter_context(visit.wait(job, request))
+            wait.begin(streaming=False)
+            found = (await wait.answer()).evidence
+        assert found is not None
+        return JSONResponse({"notice": NOTICE, **evidence_json(found, sources, visit.served.built.processor)})
+
+    return router

@@ -1,0 +1,132 @@
+"""A study's images as they were sent, to pixels: PNG, JPEG and DICOM, within limits. No request is read here."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from PIL import Image
+from torch import Tensor
+
+from r2gengpt.config import ServeConfig
+from r2gengpt.data.containers import ContainerError, DicomChoice, is_dicom, open_container
+from r2gengpt.data.dicom_header import check_is_chest_film, header_of, open_dataset
+from r2gengpt.data.dicom_study import check_study
+from r2gengpt.data.images import decode_image
+from r2gengpt.errors import InputError
+from r2gengpt.model.processing import R2GenGPTProcessor, decoded_size
+from r2gengpt.serving.failures import ApiError
+from r2gengpt.serving.provenance import Source
+
+FRAME, FORCE = "frame_needed", "force_needed"
+"""Codes of refusals that another `frame` or `force` would undo."""
+SIDEWAYS = range(5, 9)
+"""EXIF orientations that exchange width and height."""
+
+
+@dataclass(frozen=True)
+class Film:
+    """An image as it was sent: what errors call it, and its bytes."""
+
+    name: str
+    data: bytes
+
+
+def in_fields(error: InputError) -> str:
+    """An error's words with the request's fields in place of the program's flags."""
+    return str(error).replace("--frame", "frame").replace("--force", "force")
+
+
+def source_of(film: Film, choice: DicomChoice, settings: ServeConfig) -> Source:
+    """What a film is, from its headers alone.
+
+    Raises:
+        ApiError: not an image, more than one frame, or more pixels than allowed.
+    """
+    if is_dicom(film.data):
+        return dicom_source(film, choice, settings)
+    try:
+        container = open_container(film.data)
+    except ContainerError as error:
+        raise ApiError(400, f"image {film.name}: {error}") from None
+    check_size(film, container.size, settings)
+    if container.format == "PNG" and b"acTL" in film.data[: film.data.find(b"IDAT")]:
+        raise ApiError(400, f"image {film.name}: has more than one frame: send one image a view")
+    upright = container.size[::-1] if container.orientation in SIDEWAYS else container.size
+    return Source(hashlib.sha256(film.data).hexdigest(), container.format, container.size, upright)
+
+
+def check_size(film: Film, size: tuple[int, int], settings: ServeConfig) -> None:
+    """Refuse a film that is larger than the server takes.
+
+    Raises:
+        ApiError: 413.
+    """
+    width, height = size
+    if width * height > settings.max_megapixels * 1_000_000:
+        limit = f"at most {settings.max_megapixels} million"
+        raise ApiError(413, f"image {film.name}: {width}x{height} is {width * height} pixels: {limit}")
+
+
+def dicom_source(film: Film, choice: DicomChoice, settings: ServeConfig) -> Source:
+    """What a DICOM film is.
+
+    Raises:
+        ApiError: 415 where this server reads no DICOM; too large, damaged, no chest film, or of several frames.
+    """
+    if find_spec("pydicom") is None:
+        raise ApiError(415, f"image {film.name}: is DICOM, which this server cannot read (it lacks the extra dicom)")
+    try:
+        dataset = open_dataset(film.data, film.name, pixels=False)
+        header = header_of(dataset, film.name)
+        width, height = (value if isinstance(value := dataset.get(key), int) else 0 for key in ("Columns", "Rows"))
+    except InputError as error:
+        raise ApiError(400, in_fields(error)) from None
+    check_size(film, (width, height), settings)
+    if not choice.force:
+        try:
+            check_is_chest_film(header, film.name)
+        except InputError as error:
+            raise ApiError(400, in_fields(error), FORCE) from None
+    if header.frames > 1 and choice.frame is None:
+        words = f"image {film.name}: has {header.frames} frames: name one with frame, 1 to {header.frames}"
+        raise ApiError(400, words, FRAME, {"X-Frames": str(header.frames)})
+    return Source(hashlib.sha256(film.data).hexdigest(), "DICOM", (width, height), (width, height), header)
+
+
+def sources_of(films: Sequence[Film], choice: DicomChoice, settings: ServeConfig) -> list[Source]:
+    """What the films of one study are; headers of all before pixels of any.
+
+    Raises:
+        ApiError: a film is refused, or they are not of one study.
+    """
+    sources = [source_of(film, choice, settings) for film in films]
+    try:
+        check_study([film.name for film in films], [source.header for source in sources], choice)
+    except InputError as error:
+        raise ApiError(400, in_fields(error)) from None
+    return sources
+
+
+def picture_of(film: Film, choice: DicomChoice, size: int | None = None) -> Image.Image:
+    """A film whose source was looked at, decoded.
+
+    Raises:
+        ApiError: its pixels cannot be decoded.
+    """
+    try:
+        return decode_image(film.data, film.name, size, choice if is_dicom(film.data) else DicomChoice())
+    except InputError as error:
+        raise ApiError(400, in_fields(error)) from None
+
+
+def read_films(
+    films: Sequence[Film], choice: DicomChoice, processor: R2GenGPTProcessor, settings: ServeConfig
+) -> tuple[Tensor, list[Source]]:
+    """The pixels of a study's films (V, 3, H, W), float32, and what they were.
+
+    Raises:
+        ApiError: a film that is refused.
+    """
+    sources = sources_of(films, choice, settings)
+    return processor.pixels([picture_of(film, choice, decoded_size(processor)) for film in films]), sources
