@@ -45,6 +45,18 @@ def test_meteor_is_measured_or_named_with_what_is_missing(
     assert found == {"jar": "Java is missing", "none": "not asked for (--meteor jar)"}
 
 
+def test_patients_that_a_rule_finds_in_the_ids_are_resampled(
+    run_cli: Callable[[list[str]], Outcome], tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    argv = ["test", "--ckpt_file", str(tiny_checkpoint), "--output", str(tmp_path / "out"), "--patient_of"]
+    assert run_cli([*argv, "[0-9]$"]).code == 0
+    bootstrap = json.loads((tmp_path / "out" / "scores.json").read_text())["bootstrap"]
+    assert (bootstrap["by"], bootstrap["patients"]) == ("patient", 3)
+    refused = run_cli([*argv, "[02]$"])
+    assert (refused.code, refused.stdout) == (2, "")
+    assert "--patient_of [02]$: finds nothing in the study id test1" in refused.stderr
+
+
 def test_data_that_are_missing_are_named_before_the_model_is_loaded(
     run_cli: Callable[[list[str]], Outcome], tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -327,6 +327,11 @@ class HonestyConfig:
         False,
         "fit the confidence of sentences on the val split first, and keep it beside the weights, in calibration.json",
     )
+    patient_of: str | None = option(
+        None,
+        "regular expression that finds the patient in a study's id (its first group, or all of it): patients are "
+        "resampled then; None: the patient or subject_id that the annotation names, if any",
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)

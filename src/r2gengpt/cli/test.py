@@ -102,7 +102,7 @@ def evaluate_given(
     directory, settings = locate_model(named, flag, given)
     data = bridge.make(DataConfig, {**settings, **own_cache(given)})
     splits = read_splits(data, options, (split, "val") if asked.calibrate else (split,))
-    studies, fitted = splits[split], splits["val"] if asked.calibrate else ()
+    studies, fitted = with_patients(splits[split], asked.patient_of), splits["val"] if asked.calibrate else ()
     if asked.calibrate:
         check_calibratable(directory)
     honesty = plan_honesty(asked, data, studies, split)
@@ -133,17 +133,37 @@ def evaluate_given(
         others = with_shuffled_row(rows, built, plan, honesty, share)
         if share.rank:  # the first process has all predictions, and writes and speaks for all
             return
-        provenance = {
-            "model": directory.name if named == "embedded" else named,
-            "vision encoder": settings["vision_model"],
-            "language model": settings["lm_model"],
-            "data": f"{data.annotation}, split {split}, {len(studies)} studies",
-            "decoding": ", ".join(f"{f.name} {getattr(decode, f.name)}" for f in fields(DecodeConfig)),
-        }
+        data_name = f"{data.annotation}, split {split}, {len(studies)} studies"
+        provenance = provenance_of(directory.name if named == "embedded" else named, settings, data_name, decode)
         drawn = map_maker(maps, built, plan, predictions)
         scores = write_evaluation(predictions, plan, target, provenance, others, honesty.missing, calibration, drawn)
     print(score_table(scores))
     print(target / "report.html")
+
+
+def provenance_of(name: str, settings: Mapping[str, Any], data: str, decode: DecodeConfig) -> dict[str, str]:
+    """What the report page says of how its scores came about."""
+    return {
+        "model": name,
+        "vision encoder": settings["vision_model"],
+        "language model": settings["lm_model"],
+        "data": data,
+        "decoding": ", ".join(f"{f.name} {getattr(decode, f.name)}" for f in fields(DecodeConfig)),
+    }
+
+
+def with_patients(studies: tuple[Any, ...], pattern: str | None) -> tuple[Any, ...]:
+    """The studies with the patients that --patient_of finds in their ids, or as they are without it.
+
+    Raises:
+        InputError: it is no regular expression, or finds nothing in an id.
+    """
+    from r2gengpt.evaluation.predictions import patients_by_rule
+
+    if pattern is None:
+        return studies
+    patients = patients_by_rule([study.id for study in studies], pattern)
+    return tuple(replace(study, patient=patients[study.id]) for study in studies)
 
 
 def map_maker(maps: EvidenceConfig | None, built: Any, plan: Any, predictions: Any) -> Any:
