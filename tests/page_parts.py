@@ -4,12 +4,14 @@ import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, Page, Playwright, expect
 
 from r2gengpt.config import ServeConfig
+from r2gengpt.generation.evidence_record import Evidence, SentenceEvidence
 from r2gengpt.generation.prediction import Prediction, Sentence
 from r2gengpt.serving.generator import Generator, Served
 from r2gengpt.serving.jobs import Answer, Job
@@ -21,16 +23,34 @@ SENTENCES = (
     Sentence("There is a small opacity in the left lower lobe.", 11, math.log(0.61)),
     Sentence("No pleural effusion or pneumothorax is seen.", 9, math.log(0.42), needs_review=True),
 )
+EVIDENCE = Evidence(
+    "study",
+    "gradient",
+    (3, 3),
+    tuple(
+        SentenceEvidence(sentence.text, (0.0,) * 4 + (2.5,) + (0.0,) * 4, drop, 0.1, verdict)
+        for sentence, drop, verdict in zip(
+            SENTENCES, (2.0, 1.5, 0.1), ("evidence", "evidence", "no evidence"), strict=True
+        )
+    ),
+)
+"""A value in the middle of the image for each sentence."""
 REPORT = " ".join(sentence.text for sentence in SENTENCES)
 
 
 class Scripted(Generator):
-    """Writes REPORT, word by word; before the word `held_at` it waits for `go`, or until nobody wants the report."""
+    """Writes REPORT, word by word; before the word `held_at` it waits for `go`, or until nobody wants the report.
+
+    Where maps of a text are asked for it waits too, if `maps_wait`, and gives `evidence`, or the error that this is.
+    """
 
     def __init__(self, slots: int, places: int) -> None:
         super().__init__(slots, places)
         self.held_at = len(REPORT)
         self.go = threading.Event()
+        self.maps_wait = False
+        self.evidence: Evidence | Exception = EVIDENCE
+        self.told: list[Job] = []
         self.jobs: list[Job] = []
 
     def hold(self, at: int) -> None:
@@ -39,6 +59,9 @@ class Scripted(Generator):
         self.go.clear()
 
     def _write(self, served: Served, job: Job) -> None:
+        if job.told is not None:
+            self._map(job)
+            return
         self.jobs.append(job)
         held_at, self.held_at = self.held_at, len(REPORT)
         for at, word in enumerate(REPORT.split(" ")):
@@ -52,10 +75,20 @@ class Scripted(Generator):
         prediction = Prediction("study", REPORT, tokens=28, logprob=-0.4, sentences=SENTENCES)
         job.future.set_result(Answer(prediction, 60))
 
+    def _map(self, job: Job) -> None:
+        self.told.append(job)
+        while self.maps_wait and not job.unwanted and not self.go.wait(0.01):
+            pass
+        if isinstance(self.evidence, Exception):
+            job.fail(self.evidence)
+        elif not job.unwanted:
+            job.future.set_result(Answer(Prediction("study", job.told or ""), 0, self.evidence))
+
 
 @contextmanager
 def page_server(served: Served, **changes: Any) -> Iterator[tuple[str, Scripted]]:
     """A real server whose reports are REPORT; its address and its generator."""
+    served = replace(served, decode=replace(served.decode, max_new_tokens=200))  # REPORT is longer than its own
     settings = ServeConfig(port=0, **changes)
     generator = Scripted(settings.slots, settings.places)
     ready = threading.Event()
@@ -92,7 +125,7 @@ def open_page(browser: Browser, address: str, *, refused: bool = False, **option
     context.close()
     if refused:
         faults = [fault for fault in faults if not fault.startswith("Failed to load resource")]
-    assert faults == []
+    assert faults == [], faults
     assert asked
     assert {url.split("/")[2] if "//" in url else url for url in asked if not url.startswith(("data:", "blob:"))} == {
         address.removeprefix("http://")
@@ -111,3 +144,4 @@ def draft(page: Page, *films: bytes) -> None:
     choose(page, *(films or (film(1),)))
     page.get_by_role("button", name="Write draft").click()
     expect(page.locator("#status")).to_contain_text("The draft is finished")
+    expect(page.locator("#evidence")).not_to_be_empty()

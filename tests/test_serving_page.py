@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
@@ -15,13 +16,29 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from pypdf import PdfReader
 
-from page_parts import CHROMIUM, REPORT, SENTENCES, Scripted, choose, draft, open_page, page_server, start_browser
+from dicom_files import ROOT, data_of
+from dicom_files import film as dicom
+from page_parts import (
+    CHROMIUM,
+    EVIDENCE,
+    REPORT,
+    SENTENCES,
+    Scripted,
+    choose,
+    draft,
+    open_page,
+    page_server,
+    start_browser,
+)
+from r2gengpt.errors import InputError
 from r2gengpt.serving.generator import Served
 from r2gengpt.text.notice import NOTICE
 from serving_parts import LONG, client_of, film, running_server
 
+SCRIPTS = ("ask", "client", "draft", "films", "page", "pdf", "save", "theme", "viewer")
 KEY = "a-key-of-this-test-only"
 needs_browser = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}")
+SHOWN = (("sure", "93 %, has evidence"), ("doubt", "61 %, has evidence"), ("unsure", "42 %, check this, no evidence"))
 SIDES = [("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390)]
 
 
@@ -68,10 +85,9 @@ def middle(page: Page) -> list[int]:
     return colour
 
 
-def answered(page: Page, record: dict[str, Any]) -> None:
-    """The server's answer is this record."""
-    body = f"data: {json.dumps(record)}\n\ndata: [DONE]\n\n"
-    page.route("**/v1/reports", lambda route: route.fulfill(content_type="text/event-stream", body=body))
+def mapped(page: Page, evidence: dict[str, Any]) -> None:
+    """The server's maps are these."""
+    page.route("**/v1/evidence", lambda route: route.fulfill(json=evidence))
 
 
 # ------------------------------------------------------------------ without a browser
@@ -87,7 +103,7 @@ def test_the_page_and_its_files_come_with_a_strict_policy_and_nothing_inline(ser
         assert NOTICE in given.text
         for forbidden in ("<style", " style=", "onclick", "onload", "http://", "https://", "//"):
             assert forbidden not in given.text.replace("<!DOCTYPE html>", "")
-        for name in ("page.css", "page.js", "client.js", "draft.js", "pdf.js", "save.js", "viewer.js"):
+        for name in ("page.css", *(f"{name}.js" for name in SCRIPTS)):
             file = client.get(f"/page/{name}")
             assert file.status_code == 200, name
             assert file.headers["x-content-type-options"] == "nosniff"
@@ -203,7 +219,7 @@ def test_sentences_are_shaded_by_how_sure_the_model_is_in_words_too(page: Page) 
     draft(page)
     shown = page.locator(".sentence")
     expect(shown).to_have_count(len(SENTENCES))
-    for at, (name, words) in enumerate((("sure", "93 %"), ("doubt", "61 %"), ("unsure", "42 %, check this"))):
+    for at, (name, words) in enumerate(SHOWN):
         expect(shown.nth(at)).to_have_text(f"{SENTENCES[at].text} {words}")
         expect(shown.nth(at)).to_have_class(f"sentence {name}")
     expect(page.locator("#legend")).to_contain_text("Not calibrated")
@@ -358,14 +374,10 @@ def test_window_level_zoom_and_inversion_change_what_is_seen(page: Page) -> None
 
 @needs_browser
 def test_a_sentences_evidence_is_laid_over_the_view_while_it_is_pointed_at_or_focused(page: Page) -> None:
-    """Two views, whose maps follow each other: the first has its value in the middle, the second none."""
-    first = [0.0] * 4 + [2.5] + [0.0] * 4
-    sentence = {"text": "An opacity.", "tokens": 3, "logprob": -0.1, "confidence": 0.8, "needs_review": False}
-    evidence = {"grid": [3, 3], "sentences": [{"map": first + [0.0] * 9}]}
-    answered(page, {"created": 1.0, "findings": "An opacity.", "sentences": [sentence], "evidence": evidence})
-    draft(page, film(10, size=64), film(11, size=64))
+    draft(page, film(10, size=64))
+    expect(page.locator("#evidence")).to_contain_text("2 of 3 sentences have evidence in the image.")
     plain = middle(page)
-    shown = page.get_by_role("button", name="An opacity. 80 %")
+    shown = page.get_by_role("button", name=f"{SENTENCES[0].text} 93 %, has evidence")
     shown.hover()
     red, _, blue = middle(page)
     assert red - blue > 60, "the map's middle should be orange"
@@ -373,12 +385,209 @@ def test_a_sentences_evidence_is_laid_over_the_view_while_it_is_pointed_at_or_fo
     assert middle(page) == plain
     shown.focus()
     assert middle(page) == [red, _, blue]
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name=SENTENCES[1].text)).to_be_focused()
+    page.keyboard.press("Tab")
+    faint = middle(page)
+    expect(page.get_by_role("button", name=f"{SENTENCES[2].text} 42 %, check this, no evidence")).to_be_focused()
+    assert 0 < faint[0] - faint[2] < red - blue, "a map without evidence is faint"
+    page.get_by_role("application").focus()
+    assert middle(page) == plain
+
+
+@needs_browser
+def test_maps_of_views_that_were_not_fused_are_shown_each_over_its_own_view_and_box(
+    page: Page, server: tuple[str, Scripted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first view's map has its value in the middle, and lies over all of it; the second's none."""
+    maps = [[0.0] * 4 + [2.5] + [0.0] * 4, [0.0] * 9]
+    told = [{"text": one.text, "map": maps[0], "maps": maps, "verdict": "evidence"} for one in SENTENCES]
+    mapped(page, {"grid": [3, 3], "sentences": told, "boxes": [[0, 0, 1, 1], [0, 0, 1, 1]]})
+    draft(page, film(10, size=64), film(11, size=64))
+    first, shown = page.get_by_role("button", name="View 1", exact=True), page.locator(".sentence").first
+    first.click()
+    shown.focus()
     page.keyboard.press("Enter")
+    red, _, blue = middle(page)
+    assert red - blue > 60
     page.get_by_role("button", name="View 2", exact=True).click()
     second = middle(page)
     assert second[0] - second[2] < 60
-    page.get_by_role("button", name="View 1", exact=True).click()
+    first.click()
     assert middle(page) == [red, _, blue]
+
+
+@needs_browser
+def test_a_map_lies_over_what_the_encoder_sees_of_the_film(page: Page) -> None:
+    """A map that is full everywhere, of a model that crops: the film's left half, and so not its middle."""
+    told = [{"text": one.text, "map": [1.0] * 4, "verdict": "evidence"} for one in SENTENCES]
+    mapped(page, {"grid": [2, 2], "sentences": told, "boxes": [[0.6, 0, 1, 1]]})
+    draft(page, film(10, size=64))
+    plain = middle(page)
+    page.locator(".sentence").first.focus()
+    assert middle(page) == plain
+
+
+@needs_browser
+def test_a_map_that_is_kept_brings_the_image_into_sight_on_a_small_screen(
+    browser: Browser, server: tuple[str, Scripted]
+) -> None:
+    with open_page(browser, server[0], viewport={"width": 390, "height": 700}) as page:
+        draft(page)
+        shown = page.locator(".sentence").first
+        page.get_by_role("button", name="Save as text").scroll_into_view_if_needed()
+        expect(page.get_by_role("application")).not_to_be_in_viewport()
+        shown.click()
+        expect(page.get_by_role("application")).to_be_in_viewport(ratio=0.9)
+        expect(shown).to_have_attribute("aria-pressed", "true")
+
+
+@needs_browser
+def test_maps_come_after_the_draft_and_only_where_they_are_wanted(page: Page, server: tuple[str, Scripted]) -> None:
+    _, generator = server
+    asked = len(generator.told)
+    wish = page.get_by_label("Then map each sentence on the image")
+    wish.uncheck()
+    choose(page, film(1))
+    page.get_by_role("button", name="Write draft").click()
+    expect(page.locator("#status")).to_contain_text("The draft is finished")
+    expect(page.locator("#evidence")).to_be_empty()
+    assert len(generator.told) == asked
+    generator.go.clear()
+    generator.maps_wait = True
+    wish.check()
+    expect(page.locator("#evidence")).to_have_text("Mapping the sentences on the image …")
+    page.get_by_label("Your text").fill("Edited meanwhile.")
+    generator.go.set()
+    expect(page.locator("#evidence")).to_contain_text("Mapped in")
+    expect(page.get_by_label("Your text")).to_have_value("Edited meanwhile.")
+    generator.maps_wait = False
+    assert generator.told[-1].told == REPORT
+
+
+@needs_browser
+def test_a_changed_study_gives_up_its_maps_and_shows_none(page: Page, server: tuple[str, Scripted]) -> None:
+    _, generator = server
+    generator.go.clear()
+    generator.maps_wait = True
+    draft(page)
+    page.get_by_label("Indication").fill("Another reason.")
+    expect(page.locator("#evidence")).to_be_empty()
+    assert generator.told[-1].unwanted
+    generator.go.set()
+    generator.maps_wait = False
+    page.get_by_role("button", name="Write draft").click()
+    expect(page.locator("#evidence")).to_contain_text("Mapped in")
+    page.get_by_label("Indication").fill("A third reason.")
+    plain = middle(page)
+    page.locator(".sentence").first.focus()
+    assert middle(page) == plain
+
+
+@needs_browser
+def test_a_model_that_has_no_maps_is_told_and_the_draft_stays(browser: Browser, server: tuple[str, Scripted]) -> None:
+    address, generator = server
+    generator.evidence = InputError("--evidence: a view of this model is one image token: there is nothing to map")
+    with open_page(browser, address, refused=True) as page:
+        draft(page)
+        expect(page.locator("#evidence")).to_contain_text(
+            "No maps. The server refused this study: --evidence: a view of"
+        )
+        expect(page.get_by_label("Your text")).to_have_value(REPORT)
+    generator.evidence = EVIDENCE
+
+
+# ------------------------------------------------------------------ DICOM
+
+
+def put(page: Page, *files: tuple[str, bytes]) -> None:
+    """Choose files by these names, without a type, as browsers see DICOM."""
+    given = [{"name": name, "mimeType": "", "buffer": data} for name, data in files]
+    page.get_by_label("Choose images").set_input_files(given)  # type: ignore[arg-type]  # its type has no list of these
+
+
+FLAT = np.full((40, 32), 1000, dtype=np.uint16)
+
+
+@needs_browser
+def test_dicom_is_shown_with_its_own_window_and_can_be_windowed_and_inverted(
+    page: Page, server: tuple[str, Scripted]
+) -> None:
+    """MONOCHROME1, in the lower half of its window; by its name, and by its bytes alone."""
+    data = data_of(dicom(FLAT, PhotometricInterpretation="MONOCHROME1", WindowCenter=1500, WindowWidth=2000))
+    put(page, ("film.dcm", data))
+    expect(page.get_by_role("application")).to_have_accessible_name("View 1 of 1, 32 by 40 pixels")
+    expect(page.get_by_role("button", name="View 1 (PA)", exact=True)).to_be_visible()
+    grey = round((1 - (1000 - 1499.5) / 1999 - 0.5) * 255)
+    assert middle(page) == [grey] * 3
+    page.get_by_role("button", name="Invert").click()
+    assert middle(page) == [255 - grey] * 3
+    page.get_by_label("Window").fill("50")
+    assert middle(page) != [255 - grey] * 3
+    put(page, ("side", data_of(dicom(FLAT, SOPInstanceUID=f"{ROOT}4", BurnedInAnnotation="YES"))))
+    expect(page.get_by_role("application")).to_have_accessible_name("View 2 of 2, 32 by 40 pixels")
+    expect(page.locator("#film-warning")).to_contain_text("burned-in annotation")
+    page.get_by_role("button", name="Write draft").click()
+    expect(page.locator("#status")).to_contain_text("finished")
+    page.get_by_text("How this draft was made").click()
+    expect(page.locator("#made-list")).to_contain_text("32 × 40 DICOM, PA, SHA-256")
+    assert len(server[1].jobs[-1].pixels) == 2
+
+
+@needs_browser
+def test_a_file_of_several_frames_asks_which(browser: Browser, server: tuple[str, Scripted]) -> None:
+    frames = np.stack([FLAT, FLAT // 2, FLAT * 2])
+    data = data_of(dicom(frames, WindowCenter=1024, WindowWidth=2048))
+    with open_page(browser, server[0], refused=True) as page:
+        put(page, ("loop.dcm", data))
+        expect(page.locator("#ask-words")).to_have_text("loop.dcm has 3 frames. Which one shall be opened?")
+        frame = page.get_by_label("Frame", exact=True)
+        expect(frame).to_be_focused()
+        frame.fill("9")
+        page.get_by_role("button", name="Open it").click()
+        expect(page.get_by_role("application")).to_be_hidden()
+        frame.fill("2")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("application")).to_be_visible()
+        assert middle(page) == [round((500 - 1023.5) / 2047 * 255 + 127.5)] * 3
+        page.get_by_role("button", name="Write draft").click()
+        expect(page.locator("#status")).to_contain_text("finished")
+
+
+@needs_browser
+def test_what_may_be_no_chest_film_is_opened_or_left_out_as_the_reader_says(
+    browser: Browser, server: tuple[str, Scripted]
+) -> None:
+    data = data_of(dicom(FLAT, Modality="CT"))
+    with open_page(browser, server[0], refused=True) as page:
+        put(page, ("scan.dcm", data))
+        expect(page.locator("#ask-words")).to_have_text(
+            "scan.dcm may be no chest film: its modality is CT, must be CR, DX, DR. Open it all the same?"
+        )
+        page.get_by_role("button", name="Leave it out").click()
+        expect(page.get_by_role("group", name="scan.dcm")).to_be_hidden()
+        expect(page.get_by_role("application")).to_be_hidden()
+        put(page, ("scan.dcm", data))
+        page.get_by_role("button", name="Open it").click()
+        expect(page.get_by_role("application")).to_be_visible()
+        page.get_by_role("button", name="Write draft").click()
+        expect(page.locator("#status")).to_contain_text("finished")
+
+
+@needs_browser
+def test_dicom_that_cannot_be_opened_is_told_by_its_name(
+    browser: Browser, server: tuple[str, Scripted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_page(browser, server[0], refused=True) as page:
+        put(page, ("cut.dcm", data_of(dicom(FLAT))[:-900]), ("notes.txt", b"text"))
+        alert = page.get_by_role("alert")
+        expect(alert).to_contain_text(
+            "cut.dcm: The server refused this study: image images[0]: its DICOM pixels cannot"
+        )
+        expect(alert).to_contain_text("left out: notes.txt.")
+        monkeypatch.setattr("r2gengpt.serving.films.find_spec", lambda name: None)
+        put(page, ("film.dcm", data_of(dicom(FLAT))))
+        expect(alert).to_contain_text("film.dcm: The server refused this study: image images[0]: is DICOM, which this")
 
 
 @needs_browser
@@ -472,12 +681,20 @@ def test_no_state_of_the_page_breaks_a_rule_of_axe_or_is_wider_than_the_window(
         generator.go.set()
         expect(page.locator("#status")).to_contain_text("finished")
         page.get_by_text("How this draft was made").click()
+        expect(page.locator("#evidence")).to_contain_text("Mapped in")
+        check("done")
+        page.locator(".sentence").first.focus()
+        check("evidence shown")
         page.get_by_label("Indication").fill("Changed.")
         check("done, and changed since")
         page.route("**/v1/reports", lambda route: route.fulfill(status=401, json={"error": {"message": "no key"}}))
         page.get_by_role("button", name="Write draft").click()
         expect(page.get_by_label("API key")).to_be_visible()
         check("refused")
+        page.unroute("**/v1/reports")
+        put(page, ("scan.dcm", data_of(dicom(FLAT, Modality="CT"))))
+        expect(page.locator("#ask")).to_be_visible()
+        check("asked about a file")
 
 
 @needs_browser

@@ -38,7 +38,8 @@ class DicomHeader:
     """One image instance: where it belongs and what it shows.
 
     Texts are empty where the file has none. `view` is the view position (PA, AP, LL, …), `laterality` L or R;
-    `frames` at least 1; dates are YYYYMMDD, times HHMMSS. `name` is a person name in DICOM's form (Family^Given).
+    `frames` at least 1; `size` width and height in pixels, 0 where the file has no such number; dates are YYYYMMDD,
+    times HHMMSS. `name` is a person name in DICOM's form (Family^Given).
     """
 
     study_uid: str
@@ -50,6 +51,7 @@ class DicomHeader:
     view: str = ""
     laterality: str = ""
     frames: int = 1
+    size: tuple[int, int] = (0, 0)
     burned_in: bool = False
     for_processing: bool = False
     series_number: str = ""
@@ -162,6 +164,10 @@ def _header(dataset: "Dataset") -> DicomHeader:
     def fitting(key: str, form: str) -> str:
         return found[0] if (found := re.match(form, text(key))) else ""
 
+    def number(key: str) -> int:
+        value = dataset.get(key)
+        return int(value) if isinstance(value, int) else 0
+
     side = text("ImageLaterality") or text("Laterality")
     return DicomHeader(
         study_uid=text("StudyInstanceUID"),
@@ -173,6 +179,7 @@ def _header(dataset: "Dataset") -> DicomHeader:
         view=text("ViewPosition").upper() or _meaning(dataset, "ViewCodeSequence"),
         laterality=side if side in ("L", "R") else "",
         frames=max(1, int(text("NumberOfFrames") or 1)),
+        size=(number("Columns"), number("Rows")),
         burned_in=text("BurnedInAnnotation").upper() == "YES",
         for_processing=text("PresentationIntentType").upper() == "FOR PROCESSING",
         series_number=fitting("SeriesNumber", r"-?\d{1,9}$"),

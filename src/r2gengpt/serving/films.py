@@ -10,7 +10,7 @@ from torch import Tensor
 
 from r2gengpt.config import ServeConfig
 from r2gengpt.data.containers import ContainerError, DicomChoice, is_dicom, open_container
-from r2gengpt.data.dicom_header import check_is_chest_film, header_of, open_dataset
+from r2gengpt.data.dicom_header import check_is_chest_film, read_header
 from r2gengpt.data.dicom_study import check_study
 from r2gengpt.data.images import decode_image
 from r2gengpt.errors import InputError
@@ -77,12 +77,10 @@ def dicom_source(film: Film, choice: DicomChoice, settings: ServeConfig) -> Sour
     if find_spec("pydicom") is None:
         raise ApiError(415, f"image {film.name}: is DICOM, which this server cannot read (it lacks the extra dicom)")
     try:
-        dataset = open_dataset(film.data, film.name, pixels=False)
-        header = header_of(dataset, film.name)
-        width, height = (value if isinstance(value := dataset.get(key), int) else 0 for key in ("Columns", "Rows"))
+        header = read_header(film.data, film.name)
     except InputError as error:
         raise ApiError(400, in_fields(error)) from None
-    check_size(film, (width, height), settings)
+    check_size(film, header.size, settings)
     if not choice.force:
         try:
             check_is_chest_film(header, film.name)
@@ -91,7 +89,7 @@ def dicom_source(film: Film, choice: DicomChoice, settings: ServeConfig) -> Sour
     if header.frames > 1 and choice.frame is None:
         words = f"image {film.name}: has {header.frames} frames: name one with frame, 1 to {header.frames}"
         raise ApiError(400, words, FRAME, {"X-Frames": str(header.frames)})
-    return Source(hashlib.sha256(film.data).hexdigest(), "DICOM", (width, height), (width, height), header)
+    return Source(hashlib.sha256(film.data).hexdigest(), "DICOM", header.size, header.size, header)
 
 
 def sources_of(films: Sequence[Film], choice: DicomChoice, settings: ServeConfig) -> list[Source]:

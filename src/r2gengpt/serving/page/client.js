@@ -1,9 +1,10 @@
-/* One study to the server, its report back as it is written. Knows HTTP, and nothing of the page. */
+/* One study to the server; its report back as it is written, maps of it, previews. Knows HTTP, not the page. */
 
 export class Refused extends Error {
-  constructor(status, words) {
+  /* `code` and `frames`: what the server says of a DICOM file that it would read if it were asked otherwise. */
+  constructor(status, words, { code = null, frames = 0, detail = "" } = {}) {
     super(words);
-    this.status = status;
+    Object.assign(this, { status, code, frames, detail });
   }
 }
 
@@ -16,7 +17,7 @@ function wait(header) {
 /* What a refusal means to who reads the page. */
 function explained(status, detail, retry) {
   const words = {
-    401: "This server needs an API key, or does not know this one. Enter the key and write the draft again.",
+    401: "This server needs an API key, or does not know this one. Enter the key and try again.",
     408: "Sending the images took too long. Check the connection and try again.",
     413: `The images are too large for this server: ${detail}.`,
     429: `The server is busy: all its places are taken. Try again ${wait(retry)}.`,
@@ -28,13 +29,14 @@ function explained(status, detail, retry) {
 }
 
 async function refusal(response) {
-  let detail = response.statusText || "no reason was given";
+  let [detail, code] = [response.statusText || "no reason was given", null];
   try {
-    detail = (await response.json()).error.message;
+    ({ message: detail, code } = (await response.json()).error);
   } catch {
     /* not our server's answer: a proxy's, say */
   }
-  return new Refused(response.status, explained(response.status, detail, response.headers.get("Retry-After")));
+  const words = explained(response.status, detail, response.headers.get("Retry-After"));
+  return new Refused(response.status, words, { code, detail, frames: Number(response.headers.get("X-Frames")) });
 }
 
 /* The data of server-sent events, one after the other. */
@@ -57,16 +59,37 @@ export async function* events(body) {
   }
 }
 
-/* Ask for the report of `files`, which are sent without their names. `onText` gets each new piece; the answer is the
-   whole record, as `/v1/reports` gives it. Throws `Refused`, and what `fetch` throws. */
-export async function writeReport({ files, indication, key, signal, onText }) {
+/* Post a form to a route: `files`, which are sent without their names, and texts, of which empty ones are left out.
+   Throws `Refused`, and what `fetch` throws. */
+async function post(route, { files, texts, key, signal, accept }) {
   const form = new FormData();
   files.forEach((file, at) => form.append("images", file, `view${at + 1}`));
-  if (indication) form.append("indication", indication);
-  const headers = { Accept: "text/event-stream" };
+  for (const [name, value] of Object.entries(texts)) if (value) form.append(name, String(value));
+  const headers = { Accept: accept };
   if (key) headers.Authorization = `Bearer ${key}`;
-  const response = await fetch("/v1/reports", { method: "POST", body: form, headers, signal, credentials: "omit" });
+  const response = await fetch(route, { method: "POST", body: form, headers, signal, credentials: "omit" });
   if (!response.ok) throw await refusal(response);
+  return response;
+}
+
+/* A DICOM film as the server shows it, the name of its view, and what may mislead in it. Throws as `post`. */
+export async function previewOf({ file, choice, key }) {
+  const response = await post("/v1/preview", { files: [file], texts: choice, key, accept: "image/png" });
+  const [name, warning] = ["X-View", "X-Warning"].map((header) => response.headers.get(header) ?? "");
+  return { picture: await response.blob(), name, warning };
+}
+
+/* Maps of what each sentence of `report` rests on. A study is {files, indication, choice, key}. Throws as `post`. */
+export async function mapsOf({ files, indication, choice, key }, report, signal) {
+  const texts = { indication, report, ...choice };
+  return (await post("/v1/evidence", { files, texts, key, signal, accept: "application/json" })).json();
+}
+
+/* Ask for the report of a study. `onText` gets each new piece; the answer is the whole record, as `/v1/reports` gives
+   it. Throws as `post`. */
+export async function writeReport({ files, indication, choice, key }, signal, onText) {
+  const texts = { indication, ...choice };
+  const response = await post("/v1/reports", { files, texts, key, signal, accept: "text/event-stream" });
   let record = null;
   for await (const data of events(response.body)) {
     if (data === "[DONE]") break;

@@ -16,7 +16,9 @@ export function certainty(sentence) {
   return typeof sentence.logprob === "number" ? { kind: "logprob", value: Math.exp(sentence.logprob) } : null;
 }
 
-const MAP_MEANS = "which parts of the image its words rest on. That does not make it true.";
+const MAP_MEANS = "Point at a sentence, or move to it with Tab, to see what of the image its words rest on; a click or " +
+  "Enter keeps it. That does not make it true. “No evidence”: they rest on the marked places no more than on others.";
+const VERDICTS = { evidence: "has evidence", "no evidence": "no evidence" };
 
 function element(name, text, className = "") {
   const made = document.createElement(name);
@@ -25,13 +27,14 @@ function element(name, text, className = "") {
   return made;
 }
 
-/* A sentence, with its percent. */
-function sentenceElement(sentence) {
+/* A sentence, with its percent, and the verdict on its map where there is one. */
+function sentenceElement(sentence, verdict) {
   const sure = certainty(sentence);
   const shown = element("span", sentence.text, "sentence");
   if (sure) shown.classList.add(sure.value >= SURE ? "sure" : sure.value >= DOUBT ? "doubt" : "unsure");
   if (sentence.needs_review) shown.classList.replace("sure", "unsure");
-  const words = [sure ? `${Math.round(100 * sure.value)} %` : "", sentence.needs_review ? "check this" : ""];
+  const review = sentence.needs_review ? "check this" : "";
+  const words = [sure ? `${Math.round(100 * sure.value)} %` : "", review, VERDICTS[verdict] ?? ""];
   if (words.join("")) shown.append(" ", element("span", words.filter(Boolean).join(", "), "share"));
   return shown;
 }
@@ -41,9 +44,9 @@ function showsEvidence(shown, show) {
   shown.tabIndex = 0;
   shown.setAttribute("role", "button");
   shown.setAttribute("aria-pressed", "false");
-  const mark = (on) => {
+  const mark = (on, kept = false) => {
     shown.classList.toggle("shown", on);
-    show(on);
+    show(on, kept);
   };
   const pinned = () => shown.getAttribute("aria-pressed") === "true";
   const pin = (on) => {
@@ -52,7 +55,7 @@ function showsEvidence(shown, show) {
       other.classList.remove("shown");
     }
     shown.setAttribute("aria-pressed", String(on));
-    mark(on);
+    mark(on, on);
   };
   shown.addEventListener("pointerenter", () => mark(true));
   shown.addEventListener("focus", () => mark(true));
@@ -65,34 +68,40 @@ function showsEvidence(shown, show) {
   });
 }
 
-/* The maps of a record, one a sentence, of all views or of one view after the other; null where they do not fit. */
-function mapsOf(record) {
-  const { grid, sentences } = record.evidence ?? {};
-  if (!grid || sentences?.length !== record.sentences?.length) return null;
-  const maps = sentences.map((sentence) => sentence.map);
-  return maps.every((map) => map?.length && map.length % (grid[0] * grid[1]) === 0) ? maps : null;
+/* The sentences of `evidence`, where they are the record's; else null. */
+export function mapped(record, evidence) {
+  const [told, known] = [evidence?.sentences ?? [], record.sentences ?? []];
+  return known.length && told.length === known.length ? told : null;
 }
 
-/* Fill `place` with the record's sentences, `legend` with what their shades mean. `overlay(grid, map)` shows a map. */
-export function showRecord(record, place, legend, overlay) {
+/* Of how many sentences the verdict is that they rest on the image. */
+export function verdictWords({ sentences }) {
+  const count = sentences.filter(({ verdict }) => verdict === "evidence").length;
+  const of = `${count} of ${sentences.length} sentences`;
+  return count ? `${of} have evidence in the image.` : "No evidence: no sentence rests on the image.";
+}
+
+/* Fill `place` with the record's sentences, `legend` with what their shades mean. With `evidence`, a sentence that is
+   pointed at calls `overlay` with its number, and whether it is to stay; with null when it is left. */
+export function showRecord(record, place, legend, evidence = null, overlay = null) {
   const sentences = record.sentences ?? [];
-  const maps = mapsOf(record);
+  const maps = mapped(record, evidence);
   place.replaceChildren();
   if (!sentences.length) place.append(record.findings);
   sentences.forEach((sentence, at) => {
-    const shown = sentenceElement(sentence);
-    if (maps) showsEvidence(shown, (on) => overlay(record.evidence.grid, on ? maps[at] : null));
+    const shown = sentenceElement(sentence, maps?.[at].verdict);
+    if (maps) showsEvidence(shown, (on, kept) => overlay(on ? at : null, kept));
     place.append(at ? " " : "", shown);
   });
   const kinds = new Set(sentences.map((sentence) => certainty(sentence)?.kind).filter(Boolean));
-  legend.hidden = kinds.size === 0;
+  legend.hidden = kinds.size === 0 && !maps;
   const words = [...kinds].map((kind) => LEGENDS[kind]);
-  if (maps) words.push(`Point at a sentence, or move to it with Tab, to see ${MAP_MEANS}`);
+  if (maps) words.push(MAP_MEANS);
   legend.querySelector("#legend-text").textContent = words.join(" ");
 }
 
-const inputRow = ({ width, height, format, sha256 }, at) => [
-  `Image ${at + 1}`, `${width} × ${height} ${format}, SHA-256 ${sha256}`,
+const inputRow = ({ width, height, format, view, sha256 }, at) => [
+  `Image ${at + 1}`, `${width} × ${height} ${format}${view ? `, ${view}` : ""}, SHA-256 ${sha256}`,
 ];
 
 /* What a draft was made with and from, as rows of a list. */

@@ -1,17 +1,21 @@
 /* The page: one study in, its draft out, edited and saved. It keeps everything in memory and stores nothing. */
 
-import { Refused, writeReport } from "./client.js";
-import { showOrigin, showRecord } from "./draft.js";
+import { ask, listenToAnswers, stopAsking } from "./ask.js";
+import { Refused, mapsOf, writeReport } from "./client.js";
+import { mapped, showOrigin, showRecord, verdictWords } from "./draft.js";
+import { openFilm } from "./films.js";
 import { copyText, savePdf, saveText } from "./save.js";
+import { listenToTheme } from "./theme.js";
 import { Viewer } from "./viewer.js";
 
-const KINDS = ["image/png", "image/jpeg"];
 const $ = (id) => document.getElementById(id);
 
-/* views: {file, image}; version grows with each change of what the draft depends on; map: the one that is shown. */
-const study = { views: [], at: 0, version: 0, map: {} };
-/* record: the finished draft, and of which version of the study; request: the one that is running. */
-const draft = { record: null, version: 0, request: null };
+/* views: as `openFilm` gives them; choice: what is asked of DICOM; version grows with each change of what the draft
+   depends on; opening: the files that are being opened. */
+const study = { views: [], at: 0, choice: {}, version: 0, opening: Promise.resolve() };
+/* record: the finished draft, of which version of the study, and as it was sent; evidence: its maps, and the number of
+   the sentence that is pointed at; request and mapping: what is running. */
+const draft = { record: null, version: 0, sent: null, evidence: null, at: null, request: null, mapping: null };
 
 const viewer = new Viewer($("film"), ({ level, width, zoom, invert }) => {
   const shown = { level: 100 * level, width: 100 * width, zoom: (100 * Math.log(zoom)) / Math.log(8) };
@@ -49,7 +53,8 @@ function tellStale() {
   const stale = draft.record && draft.version !== study.version;
   const words = "The study was changed after this draft was written: it may not fit any more.";
   if (!stale || !$("stale").textContent) $("stale").textContent = stale ? words : "";
-  if (stale) overlay(null, null);
+  if (stale) draft.mapping?.abort();
+  overlay(draft.at);
 }
 
 function showViews() {
@@ -58,7 +63,7 @@ function showViews() {
   $("drop").classList.toggle("empty", views.length === 0);
   $("views").replaceChildren(...views.map((_, at) => {
     const item = document.createElement("li");
-    const show = button("show", `View ${at + 1}`, () => select(at));
+    const show = button("show", `View ${at + 1}${views[at].name && ` (${views[at].name})`}`, () => select(at));
     const remove = button("remove", "×", () => removeView(at));
     show.setAttribute("aria-pressed", String(at === study.at));
     remove.setAttribute("aria-label", `Remove view ${at + 1}`);
@@ -71,12 +76,20 @@ function button(className, textContent, onclick) {
   return Object.assign(document.createElement("button"), { type: "button", className, textContent, onclick });
 }
 
-/* The map of a sentence over the view that is seen; maps may have one part a view. */
-function overlay(grid, map) {
-  study.map = { grid, map };
-  const size = map ? grid[0] * grid[1] : 0;
-  const from = map && map.length > size ? study.at * size : 0;
-  viewer.overlay(grid, map?.slice(from, from + size));
+/* The map of a sentence, by its number, over the view that is seen; maps may differ between views. With `kept` the image
+   is brought into sight. */
+function overlay(at, kept = false) {
+  draft.at = at;
+  const { evidence } = draft;
+  const sentence = draft.version === study.version ? evidence?.sentences[at] : null;
+  if (!sentence) {
+    viewer.overlay(null);
+    return;
+  }
+  const values = sentence.maps?.[study.at] ?? sentence.map;
+  const faint = sentence.verdict === "no evidence";
+  if (kept) $("film").scrollIntoView({ block: "nearest" });
+  viewer.overlay({ grid: evidence.grid, values, box: evidence.boxes?.[study.at], faint });
 }
 
 function select(at) {
@@ -85,7 +98,8 @@ function select(at) {
   const view = study.views[at];
   if (!view) return;
   viewer.show(view.image);
-  overlay(study.map.grid, study.map.map);
+  $("film-warning").textContent = view.warning && `This file ${view.warning}.`;
+  overlay(draft.at);
   const size = `${view.image.width} by ${view.image.height} pixels`;
   $("film").setAttribute("aria-label", `View ${at + 1} of ${study.views.length}, ${size}`);
   if (document.activeElement === document.body) $("views").querySelectorAll(".show")[at].focus();
@@ -93,27 +107,56 @@ function select(at) {
 
 function removeView(at) {
   study.views.splice(at, 1)[0].image.close();
+  if (!study.views.some(({ dicom }) => dicom)) study.choice = {};
   studyChanged();
   select(Math.min(study.at, study.views.length - 1));
   if (!study.views.length) $("files").focus();
 }
 
-async function addFiles(files) {
-  complain("");
-  const [refused, first] = [[], study.views.length];
-  for (const file of files) {
+/* A file as a view; where the server would read it if it were asked otherwise, the reader is asked. */
+async function viewOf(file) {
+  for (;;) {
     try {
-      if (!KINDS.includes(file.type)) throw new TypeError(file.type);
-      study.views.push({ file, image: await createImageBitmap(file) });
-    } catch {
-      refused.push(file.name);
+      return await openFilm(file, study.choice, $("key").value.trim());
+    } catch (error) {
+      if (!["frame_needed", "force_needed"].includes(error.code)) throw error;
+      say("Waiting for an answer about a file.");
+      const wanted = await ask(file.name, error);
+      if (!wanted) return null;
+      Object.assign(study.choice, wanted);
     }
   }
-  if (refused.length) complain(`No PNG or JPEG image, left out: ${refused.join(", ")}.`);
-  if (refused.length === files.length) return;
-  studyChanged();
-  select(first);
-  if (!draft.record && !draft.request) say("Ready. Write the draft when all images of the study are here.");
+}
+
+async function openFiles(files) {
+  complain("");
+  const [none, told, first, { views }] = [[], [], study.views.length, study];
+  if (!draft.record && !draft.request) say("Opening …", { busy: true });
+  for (const file of files) {
+    try {
+      const view = await viewOf(file);
+      if (views !== study.views) return; // a new study was begun meanwhile
+      if (view) views.push(view);
+    } catch (error) {
+      if (error instanceof Refused) told.push(`${file.name}: ${error.message}`);
+      else none.push(file.name);
+      if (error.status === 401) askForKey();
+    }
+  }
+  if (none.length) told.push(`No PNG, JPEG or DICOM image, left out: ${none.join(", ")}.`);
+  complain(told.join(" "));
+  if (views.length > first) {
+    studyChanged();
+    select(first);
+  }
+  if (draft.record || draft.request) return;
+  if (views.length) say("Ready. Write the draft when all images of the study are here.");
+  else say("Choose the images of one study to begin.");
+}
+
+/* One after the other: a file may need an answer first. */
+function addFiles(files) {
+  study.opening = study.opening.then(() => openFiles(files));
 }
 
 function mayDiscard() {
@@ -123,8 +166,9 @@ function mayDiscard() {
 function newStudy() {
   if (!mayDiscard()) return;
   draft.request?.abort();
+  stopAsking();
   for (const { image } of study.views) image.close();
-  Object.assign(study, { views: [], at: 0 });
+  Object.assign(study, { views: [], at: 0, choice: {} });
   viewer.image = null;
   $("indication").value = "";
   clearDraft();
@@ -138,12 +182,12 @@ function newStudy() {
 /* ---------------------------------------------------------------- the draft */
 
 function clearDraft() {
-  draft.record = null;
+  draft.mapping?.abort();
+  Object.assign(draft, { record: null, evidence: null, at: null });
   for (const id of ["written", "legend", "edit", "made"]) $(id).hidden = true;
   $("written").replaceChildren();
   $("text").value = "";
-  $("saved").textContent = "";
-  overlay(null, null);
+  for (const id of ["saved", "evidence"]) $(id).textContent = "";
   tellStale();
 }
 
@@ -165,7 +209,7 @@ function onText(piece) {
 
 function finish(record) {
   draft.record = record;
-  showRecord(record, $("written"), $("legend"), overlay);
+  showRecord(record, $("written"), $("legend"));
   showOrigin(record, $("made-list"));
   for (const id of ["written", "edit", "made"]) $(id).hidden = false;
   $("text").value = record.findings;
@@ -175,6 +219,34 @@ function finish(record) {
   const focused = document.activeElement === $("cancel");
   say(`The draft is finished. Read it against the images: it is not verified.${cut}`);
   if (focused) $("draft").focus();
+  mapSentences();
+}
+
+/* Ask for the maps of a finished draft, while it can be read and edited; the draft stays whatever comes of it. */
+async function mapSentences() {
+  const { record, sent } = draft;
+  if (!record?.sentences?.length || draft.evidence || draft.mapping || !$("maps").checked) return;
+  if (draft.version !== study.version) return;
+  const [request, begun, tell] = [new AbortController(), performance.now(), (words) => ($("evidence").textContent = words)];
+  draft.mapping = request;
+  tell("Mapping the sentences on the image …");
+  try {
+    const evidence = await mapsOf(sent, record.findings, request.signal);
+    if (!mapped(record, evidence)) throw new Refused(0, "The maps do not fit the sentences.");
+    draft.evidence = evidence;
+    showRecord(record, $("written"), $("legend"), evidence, overlay);
+    tell(`${verdictWords(evidence)} Mapped in ${((performance.now() - begun) / 1000).toFixed(1)} s.`);
+  } catch (error) {
+    if (error.name === "AbortError") tell("");
+    else tell(`No maps. ${error instanceof Refused ? error.message : "No connection to the server."}`);
+  } finally {
+    draft.mapping = null;
+  }
+}
+
+function askForKey() {
+  $("key-box").hidden = false;
+  $("key").focus();
 }
 
 function failed(error) {
@@ -186,10 +258,7 @@ function failed(error) {
   say("No draft was written.");
   if (error instanceof Refused) complain(error.message);
   else complain("No connection to the server. Check that it is running, and try again.");
-  if (error.status === 401) {
-    $("key-box").hidden = false;
-    $("key").focus();
-  }
+  if (error.status === 401) askForKey();
 }
 
 async function write() {
@@ -203,8 +272,9 @@ async function write() {
   say("Waiting for the server …", { busy: true });
   const files = study.views.map((view) => view.file);
   const [indication, key] = [$("indication").value.trim(), $("key").value.trim()];
+  draft.sent = { files, indication, key, choice: { ...study.choice } };
   try {
-    finish(await writeReport({ files, indication, key, signal: request.signal, onText }));
+    finish(await writeReport(draft.sent, request.signal, onText));
   } catch (error) {
     failed(error);
   } finally {
@@ -232,15 +302,6 @@ async function copy() {
 
 /* ---------------------------------------------------------------- wiring */
 
-function dark() {
-  const chosen = document.documentElement.dataset.theme;
-  return chosen ? chosen === "dark" : window.matchMedia("(prefers-color-scheme: dark)").matches;
-}
-
-function nameTheme() {
-  $("theme").textContent = dark() ? "Light colours" : "Dark colours";
-}
-
 function listen() {
   $("files").addEventListener("change", () => {
     addFiles([...$("files").files]);
@@ -261,6 +322,7 @@ function listen() {
   $("reset").addEventListener("click", () => viewer.reset());
   $("indication").addEventListener("input", studyChanged);
   $("write").addEventListener("click", write);
+  $("maps").addEventListener("change", mapSentences);
   $("cancel").addEventListener("click", () => draft.request?.abort());
   $("key").addEventListener("keydown", (event) => event.key === "Enter" && write());
   $("new-study").addEventListener("click", newStudy);
@@ -273,14 +335,10 @@ function listen() {
   $("copy").addEventListener("click", copy);
   $("save-text").addEventListener("click", () => ($("saved").textContent = saveText(result())));
   $("save-pdf").addEventListener("click", () => ($("saved").textContent = savePdf(result())));
-  $("theme").addEventListener("click", () => {
-    document.documentElement.dataset.theme = dark() ? "light" : "dark";
-    nameTheme();
-  });
-  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", nameTheme);
   window.addEventListener("beforeunload", (event) => edited() && event.preventDefault());
 }
 
 listen();
-nameTheme();
+listenToAnswers();
+listenToTheme();
 showViews();

@@ -12,13 +12,17 @@ export function windowTable({ level, width, invert }) {
   });
 }
 
+const [MAP_COLOUR, MAP_OPACITY, FAINT] = [[255, 140, 0], 190, 0.45];
+/* Nats that are drawn full at least: a map of less stays faint, as in the pictures of `generate --evidence`. */
+const LEAST_SCALE = 0.1;
+
 /* A map's numbers (rows × cols, row by row) as a small picture: the larger, the less transparent. */
-function mapPicture([rows, cols], values) {
+function mapPicture([rows, cols], values, faint) {
   const picture = new OffscreenCanvas(cols, rows);
   const context = picture.getContext("2d");
   const pixels = context.createImageData(cols, rows);
-  const most = Math.max(...values, Number.MIN_VALUE);
-  values.forEach((value, at) => pixels.data.set([255, 140, 0, 190 * Math.max(0, value / most)], 4 * at));
+  const scale = (MAP_OPACITY * (faint ? FAINT : 1)) / Math.max(LEAST_SCALE, ...values);
+  values.forEach((value, at) => pixels.data.set([...MAP_COLOUR, scale * Math.max(0, value)], 4 * at));
   context.putImageData(pixels, 0, 0);
   return picture;
 }
@@ -44,9 +48,10 @@ export class Viewer {
     this.set({ zoom: 1, x: 0, y: 0 });
   }
 
-  /* Lay a map over the image; null takes it away. */
-  overlay(grid, values) {
-    this.map = values?.length ? mapPicture(grid, values) : null;
+  /* Lay a map over the image, {grid, values, box, faint}; null takes it away. `box`: left, top, right, bottom of what
+     it lies over, in shares of the image. */
+  overlay(map) {
+    this.map = map && { picture: mapPicture(map.grid, map.values, map.faint), box: map.box ?? [0, 0, 1, 1] };
     this.draw();
   }
 
@@ -113,7 +118,9 @@ export class Viewer {
     const [left, top] = [Math.max(0, Math.floor(x)), Math.max(0, Math.floor(y))];
     const [right, bottom] = [Math.min(canvas.width, Math.ceil(x + w)), Math.min(canvas.height, Math.ceil(y + h))];
     if (right > left && bottom > top) this.apply(left, top, right - left, bottom - top);
-    if (this.map) context.drawImage(this.map, x, y, w, h);
+    if (!this.map) return;
+    const [west, north, east, south] = this.map.box;
+    context.drawImage(this.map.picture, x + west * w, y + north * h, (east - west) * w, (south - north) * h);
   }
 
   /* Window and level on what was drawn. */

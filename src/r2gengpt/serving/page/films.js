@@ -1,0 +1,20 @@
+/* Files to pictures that can be shown: PNG and JPEG by the browser, DICOM by the server. Knows nothing of the page. */
+
+import { previewOf } from "./client.js";
+
+const KINDS = ["image/png", "image/jpeg"];
+
+/* By its type, its name, or the mark behind its preamble. */
+async function isDicom(file) {
+  if (file.type === "application/dicom" || /\.(dcm|dicom)$/i.test(file.name)) return true;
+  return (await file.slice(128, 132).text()) === "DICM";
+}
+
+/* A view of the study. `choice` is what is asked of DICOM: {frame, force}. Throws `TypeError` where the file is none
+   that is read here, and `Refused`. */
+export async function openFilm(file, choice, key) {
+  if (KINDS.includes(file.type)) return { file, image: await createImageBitmap(file), name: "", warning: "" };
+  if (!(await isDicom(file))) throw new TypeError(file.type);
+  const { picture, name, warning } = await previewOf({ file, choice, key });
+  return { file, image: await createImageBitmap(picture), name, warning, dicom: true };
+}
