@@ -30,9 +30,10 @@ ALLOWED: dict[str, set[str]] = {
     "training": {*HIGH, "original"},
     "evaluation": HIGH,
     "serving": HIGH,
+    "archive": {*HIGH, "serving"},
     "batch": {*HIGH, "evaluation"},
     "testing": LOW,
-    "cli": {*HIGH, "original", "training", "evaluation", "serving", "batch", "testing"},
+    "cli": {*HIGH, "original", "training", "evaluation", "serving", "archive", "batch", "testing"},
 }
 """Room → the rooms it may import from, besides itself. Every file of the program stands in one of these rooms."""
 

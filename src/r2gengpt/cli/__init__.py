@@ -17,6 +17,8 @@ COMMANDS = {
     "prepare": "raw IU X-ray or MIMIC-CXR release to annotation.json",
     "convert": "original R2GenGPT .pth checkpoint to ours",
     "serve": "the model behind HTTP: OpenAI's chat completions, reports of uploaded studies",
+    "listen": "films in by DICOM C-STORE, a report of each study back to the archive",
+    "dicomweb": "one study from a DICOMweb server, its report back to it",
     "export": "trained checkpoint to one plain Hugging Face directory",
     "quantize": "a language model once into 8 or 4 bits",
     "plan": "parameters and memory of a model, from its configuration alone",

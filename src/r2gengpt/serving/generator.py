@@ -4,7 +4,6 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ import torch
 from r2gengpt.build import Built
 from r2gengpt.config import DecodeConfig
 from r2gengpt.data.loading import Batch
-from r2gengpt.errors import InputError
+from r2gengpt.errors import InputError, place_of
 from r2gengpt.generation.confidence import Calibration, with_confidence
 from r2gengpt.generation.decode import (
     CallbackStreamer,
@@ -265,12 +264,3 @@ class Generator:
             self._running.write()
         finally:
             self._running = None
-
-
-def place_of(error: BaseException) -> str:
-    """An error's kind and where it was raised; not its text, which may hold what a client sent."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    where = "" if trace is None else f" at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
-    return f"{type(error).__name__}{where}"

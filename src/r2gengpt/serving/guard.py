@@ -14,9 +14,8 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from r2gengpt.config import ServeConfig
-from r2gengpt.errors import InputError
+from r2gengpt.errors import InputError, place_of
 from r2gengpt.serving.failures import ApiError, error_body, unavailable
-from r2gengpt.serving.generator import place_of
 from r2gengpt.serving.metrics import Metrics
 from r2gengpt.text.notice import NOTICE
 

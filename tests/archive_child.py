@@ -1,0 +1,55 @@
+"""`listen` as a process without a model, for tests that kill it. Run as a program; no test stands here.
+
+Usage: archive_child.py SETTINGS.json [N]: with N it kills itself just before its N-th durable operation (a file brought
+to the disk, renamed or removed, a transaction of the ledger) or, from the last on, never.
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from archive_parts import stand_in
+from r2gengpt.archive.ledger import Ledger
+from r2gengpt.archive.run import listen, peer_of
+from r2gengpt.archive.settings import ListenConfig
+from r2gengpt.archive.web import connect, stow
+
+
+def kill_before(last: int) -> None:
+    """Make every durable operation of this process count, and the last one not happen."""
+    counted = [0]
+
+    def counting(operation: Callable[..., Any]) -> Callable[..., Any]:
+        def counted_operation(*args: Any, **kwargs: Any) -> Any:
+            counted[0] += 1
+            if counted[0] == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return operation(*args, **kwargs)
+
+        return counted_operation
+
+    os.fsync = counting(os.fsync)  # type: ignore[assignment]
+    for name in ("replace", "unlink"):
+        setattr(Path, name, counting(getattr(Path, name)))
+    for name in ("add", "add_aside", "set_film_aside", "begin", "set_reported", "set_sent", "set_study_aside"):
+        setattr(Ledger, name, counting(getattr(Ledger, name)))
+
+
+def main() -> None:
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
+    logging.getLogger("r2gengpt").setLevel(logging.INFO)
+    raw = json.loads(Path(sys.argv[1]).read_text("utf-8"))
+    settings = ListenConfig(**{key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()})
+    if len(sys.argv) > 2:
+        kill_before(int(sys.argv[2]))
+    send = peer_of(settings, lambda url: stow(connect(url)))
+    listen(settings, send, lambda: stand_in, lambda port: print(port, flush=True))
+
+
+if __name__ == "__main__":
+    main()

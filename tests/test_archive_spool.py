@@ -1,0 +1,357 @@
+"""The spool and the loop: what is kept, grouped, reported once and put aside. Without a network, without a model."""
+
+import errno
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from archive_parts import Clock, Kept, files, film_data, run_all, spool_in, stand_in, states, uid
+from r2gengpt.archive.ledger import LATE, NO_FILM, key_of
+from r2gengpt.archive.loop import FIRST_WAIT, MOST_ATTEMPTS, Loop, NotNow, Refused, Report
+from r2gengpt.archive.spool import NoSpace, Spool, Unreadable
+from r2gengpt.data.dicom_header import DicomHeader
+from r2gengpt.errors import InputError
+
+QUIET = 30.0
+
+
+def loop_of(spool: Spool, peer: Kept, write: Any = stand_in, most: int = 8) -> Loop:
+    return Loop(spool, write, peer, QUIET, most)
+
+
+def later(spool: Spool, seconds: float = QUIET) -> None:
+    assert isinstance(spool.clock, Clock)
+    spool.clock.now += seconds
+
+
+def test_a_study_is_reported_once_quiet_with_all_its_films_and_leaves_no_file(tmp_path: Path) -> None:
+    with spool_in(tmp_path) as spool:
+        peer = Kept()
+        loop = loop_of(spool, peer)
+        spool.add(film_data(1, 1))
+        later(spool, QUIET - 1)
+        spool.add(film_data(1, 2))
+        later(spool, QUIET - 1)
+        assert not loop.step()
+        later(spool, 1)
+        run_all(loop)
+        (report,) = peer.reports
+        series = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+        named = {one.ReferencedSOPInstanceUID for each in series for one in each.ReferencedSOPSequence}
+        assert named == {uid(1, 1), uid(1, 2)}
+        assert states(spool) == {key_of(uid(1)): "sent"}
+        assert files(spool.incoming) == files(spool.reports) == files(spool.aside) == []
+        assert spool.used == 0
+
+
+def test_studies_are_told_apart_by_their_uid(tmp_path: Path) -> None:
+    with spool_in(tmp_path) as spool:
+        peer = Kept()
+        for study in (1, 2, 3):
+            spool.add(film_data(study))
+        later(spool)
+        run_all(loop_of(spool, peer))
+        assert peer.studies == [uid(1), uid(2), uid(3)]
+
+
+def test_a_study_sent_again_before_or_after_its_report_gives_no_second_one(tmp_path: Path) -> None:
+    with spool_in(tmp_path) as spool:
+        peer = Kept()
+        loop = loop_of(spool, peer)
+        for _ in range(2):
+            spool.add(film_data(1))
+            assert files(spool.incoming) == [f"{key_of(f'{uid(1)} {uid(1, 1)}')}.dcm"]
+        later(spool)
+        run_all(loop)
+        spool.add(film_data(1))
+        later(spool)
+        run_all(loop)
+        assert len(peer.reports) == 1
+        assert files(spool.incoming) == files(spool.aside) == []
+
+
+def test_a_film_that_comes_after_the_report_is_kept_aside_with_the_reason(tmp_path: Path) -> None:
+    with spool_in(tmp_path) as spool:
+        peer = Kept()
+        loop = loop_of(spool, peer)
+        spool.add(film_data(1))
+        later(spool)
+        run_all(loop)
+        spool.add(film_data(1, 2))
+        later(spool)
+        run_all(loop)
+        assert len(peer.reports) == 1
+        assert [film.reason for film in spool.ledger.films() if film.state == "aside"] == [LATE]
+        assert len(files(spool.aside)) == 2
+
+
+def test_a_film_that_comes_while_the_report_is_written_makes_it_written_again(tmp_path: Path) -> None:
+    with spool_in(tmp_path) as spool:
+        peer = Kept()
+
+        def interrupted(paths: Sequence[Path], headers: Sequence[DicomHeader]) -> Report:
+            spool.add(film_data(1, 2))
+            return stand_in(paths, headers)
+
+        spool.add(film_data(1))
+        later(spool)
+        loop = loop_of(spool, peer, interrupted)
+        run_all(loop)
+        assert (peer.reports, files(spool.reports)) == ([], [])
+        later(spool)
+        run_all(loop)
+        assert [len(one.ContentSequence) > 0 for one in peer.reports] == [True]
+        assert len(peer.reports[0].CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence) == 2
+
+
+BAD = [
+    ({"BodyPartExamined": "HAND"}, "shows HAND, must be a chest film"),
+    ({"Modality": "CT"}, "its modality is CT, must be CR, DX, DR"),
+    ({"PixelData": b"\0" * 10}, "its DICOM pixels cannot be decoded"),
+    ({"PhotometricInterpretation": "PALETTE COLOR"}, "is PALETTE COLOR of 1 samples"),
+]
+
+
+@pytest.mark.parametrize(("change", "reason"), BAD)
+def test_a_film_of_no_use_is_kept_aside_with_its_reason_and_the_others_go_on(
+    change: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    with spool_in(tmp_path) as spool:
+        peer = Kept()
+        spool.add(film_data(1))
+        bad = spool.add(film_data(1, 2, **change))
+        later(spool)
+        run_all(loop_of(spool, peer))
+        assert len(peer.reports) == 1
+        assert files(spool.aside) == [f"{bad}.dcm", f"{bad}.txt"]
+        assert reason in (spool.aside / f"{bad}.txt").read_text()
+
+
+def test_a_study_without_a_usable_film_is_put_aside_until_one_comes(tmp_path: Path) -> None:
+    with spool_in(tmp_path) as spool:
+        peer = Kept()
+        loop = loop_of(spool, peer)
+        spool.add(film_data(1, BodyPartExamined="HAND"))
+        later(spool)
+        run_all(loop)
+        assert [(study.state, study.reason) for study in spool.ledger.studies()] == [("aside", NO_FILM)]
+        spool.add(film_data(1, 2))
+        later(spool)
+        run_all(loop)
+        assert len(peer.reports) == 1
+
+
+def test_a_better_copy_takes_the_place_of_a_film_that_is_aside(tmp_path: Path) -> None:
+    with spool_in(tmp_path) as spool:
+        peer = Kept()
+        loop = loop_of(spool, peer)
+        spool.add(film_data(1, PixelData=b"\0" * 10))
+        later(spool)
+        run_all(loop)
+        spool.add(film_data(1))
+        later(spool)
+        run_all(loop)
+        assert len(peer.reports) == 1
+        assert files(spool.aside) == []
+
+
+@pytest.mark.parametrize("data", [b"", b"no dicom at all" * 9, film_data(1)[:200], film_data(1, StudyInstanceUID=None)])
+def test_what_names_no_study_is_kept_aside_once_with_its_reason(data: bytes, tmp_path: Path) -> None:
+    with spool_in(tmp_path) as spool:
+        for _ in range(2):
+            with pytest.raises(Unreadable):
+                spool.add(data)
+        assert [name.rpartition(".")[2] for name in files(spool.aside)] == ["dcm", "txt"]
+        assert files(spool.incoming) == []
+        assert spool.ledger.studies() == []
+
+
+def test_films_of_two_patients_in_one_study_are_not_mixed(tmp_path: Path) -> None:
+    with spool_in(tmp_path) as spool:
+        peer = Kept()
+        spool.add(film_data(1))
+        spool.add(film_data(1, 2, PatientID="P-OTHER"))
+        later(spool)
+        run_all(loop_of(spool, peer))
+        (study,) = spool.ledger.studies()
+        assert (study.state, peer.reports) == ("aside", [])
+        assert study.reason == "its films name different patients"
+        assert len(files(spool.aside)) == 4
+        spool.add(film_data(1, 3))  # nothing more is made of such a study
+        assert {film.reason for film in spool.ledger.films()} == {study.reason}
+
+
+def test_a_study_of_too_many_films_is_put_aside(tmp_path: Path) -> None:
+    with spool_in(tmp_path) as spool:
+        for number in (1, 2, 3):
+            spool.add(film_data(1, number))
+        later(spool)
+        run_all(loop_of(spool, Kept(), most=2))
+        assert spool.ledger.studies()[0].reason == "has 3 films: at most 2 (--max_images)"
+
+
+def test_a_report_that_cannot_be_written_puts_its_study_aside_and_the_next_one_is_written(tmp_path: Path) -> None:
+    with spool_in(tmp_path) as spool:
+        peer = Kept()
+
+        def some(paths: Sequence[Path], headers: Sequence[DicomHeader]) -> Report:
+            if headers[0].study_uid == uid(1):
+                raise RuntimeError("Muster^Erika")
+            return stand_in(paths, headers)
+
+        spool.add(film_data(1))
+        spool.add(film_data(2))
+        later(spool)
+        run_all(loop_of(spool, peer, some))
+        assert peer.studies == [uid(2)]
+        (study,) = spool.ledger.studies("aside")
+        assert study.reason.startswith("its report could not be written: RuntimeError at ")
+        assert "Muster" not in study.reason
+
+
+def test_a_study_that_ends_the_program_again_and_again_is_put_aside(tmp_path: Path) -> None:
+    with spool_in(tmp_path) as spool:
+        spool.add(film_data(1))
+        for _ in range(MOST_ATTEMPTS):
+            spool.ledger.begin(key_of(uid(1)))
+        later(spool)
+        run_all(loop_of(spool, Kept()))
+        assert f"begun {MOST_ATTEMPTS} times" in spool.ledger.studies("aside")[0].reason
+
+
+def test_a_peer_that_is_away_is_tried_less_and_less_often_while_reports_are_written(tmp_path: Path) -> None:
+    with spool_in(tmp_path) as spool:
+        peer = Kept()
+        loop = loop_of(spool, peer)
+        peer.raising = [NotNow("away")] * 3
+        spool.add(film_data(1))
+        spool.add(film_data(2))
+        later(spool)
+        run_all(loop)
+        loop.step()
+        assert sorted(states(spool).values()) == ["reported", "reported"]
+        assert len(peer.raising) == 2
+        for wait, left in ((FIRST_WAIT, 1), (2 * FIRST_WAIT, 0)):
+            later(spool, wait - 0.01)
+            assert not loop.step()
+            assert len(peer.raising) == left + 1
+            later(spool, 0.01)
+            loop.step()
+            assert len(peer.raising) == left
+        later(spool, 4 * FIRST_WAIT)
+        run_all(loop)
+        assert peer.studies == [uid(1), uid(2)]
+
+
+def test_a_report_that_the_peer_refuses_puts_its_study_aside_and_the_next_one_is_sent(tmp_path: Path) -> None:
+    with spool_in(tmp_path) as spool:
+        peer = Kept()
+        peer.raising = [Refused("status 0xC000")]
+        spool.add(film_data(1))
+        spool.clock.now += 1  # type: ignore[attr-defined]  # the test's own clock
+        spool.add(film_data(2))
+        later(spool)
+        run_all(loop_of(spool, peer))
+        assert peer.studies == [uid(2)]
+        assert spool.ledger.studies("aside")[0].reason == "the peer refused its report: status 0xC000"
+        assert len(files(spool.aside)) == 2
+
+
+def test_a_full_spool_refuses_films_and_keeps_nothing_of_them(tmp_path: Path) -> None:
+    size = len(film_data(1))
+    with spool_in(tmp_path, most=2 * size + 100) as spool:
+        spool.add(film_data(1))
+        spool.add(film_data(2))
+        with pytest.raises(NoSpace, match="--max_spool_bytes"):
+            spool.add(film_data(3))
+        assert len(files(spool.incoming)) == len(spool.ledger.films()) == 2
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_refuses_films_and_leaves_nothing_half_written(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with spool_in(tmp_path) as spool:
+        spool.add(film_data(1))
+
+        def full(handle: int) -> None:
+            raise OSError(number, "full")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(NoSpace, match="the disk is full"):
+                spool.add(film_data(2))
+        assert len(files(spool.incoming)) == len(spool.ledger.films()) == 1
+        spool.add(film_data(2))
+        assert len(files(spool.incoming)) == 2
+
+
+def test_a_report_that_finds_no_room_is_written_later(tmp_path: Path) -> None:
+    with spool_in(tmp_path) as spool:
+        peer = Kept()
+        spool.add(film_data(1))
+        later(spool)
+        spool.most_bytes = spool.used
+        loop = loop_of(spool, peer)
+        assert not loop.step()
+        assert list(states(spool).values()) == ["received"]
+        spool.most_bytes = 2**30
+        run_all(loop)
+        assert len(peer.reports) == 1
+
+
+def test_two_processes_do_not_share_a_spool(tmp_path: Path) -> None:
+    with spool_in(tmp_path), pytest.raises(InputError, match="another process uses it"):
+        Spool(tmp_path / "spool", 2**30)
+
+
+def test_a_spool_that_cannot_be_made_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match=r"--spool .*file"):
+        Spool(tmp_path / "file", 2**30)
+
+
+def test_a_spool_is_its_owners_alone_and_names_no_uid_outside_the_films(tmp_path: Path) -> None:
+    with spool_in(tmp_path) as spool:
+        spool.add(film_data(1))
+        assert spool.directory.stat().st_mode & 0o077 == 0
+        names = " ".join(str(path) for path in spool.directory.rglob("*"))
+        ledger = b"".join(path.read_bytes() for path in spool.directory.glob("ledger*"))
+        assert uid(1) not in names
+        assert uid(1).encode() not in ledger
+        assert b"Muster" not in ledger
+
+
+def test_what_killed_writers_leave_is_put_right_at_the_next_start(tmp_path: Path) -> None:
+    with spool_in(tmp_path) as spool:
+        key = spool.add(film_data(1))
+        other = spool.add(film_data(2))
+        spool.ledger.set_film_aside(other, "why")  # killed before its file was moved
+        for place in (spool.incoming, spool.reports, spool.aside):
+            (place / "half.dcm.part").write_bytes(b"x")
+            (place / "unknown.dcm").write_bytes(b"x")
+    with spool_in(tmp_path) as spool:
+        assert files(spool.incoming) == [f"{key}.dcm"]
+        assert files(spool.aside) == [f"{other}.dcm", f"{other}.txt"]
+        assert files(spool.reports) == []
+
+
+def test_the_loop_ends_after_the_study_that_it_was_reporting(tmp_path: Path) -> None:
+    with spool_in(tmp_path) as spool:
+        stop, peer = threading.Event(), Kept()
+
+        def stopping(paths: Sequence[Path], headers: Sequence[DicomHeader]) -> Report:
+            stop.set()
+            return stand_in(paths, headers)
+
+        spool.add(film_data(1))
+        spool.add(film_data(2))
+        later(spool)
+        loop_of(spool, peer, stopping).run(stop)
+        assert len(peer.reports) == 1
+        assert sorted(states(spool).values()) == ["received", "sent"]
+        assert "Cardiomegaly." in str(peer.reports[0])
