@@ -41,7 +41,7 @@ def run_killed(directory: Path, number: int) -> bool:
         left = try_to_store(first.port, films)
         if first.process.poll() is None and not left:
             wait_until(lambda: first.process.poll() is not None or is_done(first))
-        survived = first.process.poll() is None
+        survived = not left and first.process.poll() is None
         assert first.end(signal.SIGKILL) == -signal.SIGKILL
         with listening(directory, **settings_for(port)) as second:
             assert try_to_store(second.port, left) == []

@@ -270,6 +270,39 @@ def test_settings_that_cannot_be_meant_are_refused(changes: dict[str, Any], word
         ListenConfig(**changes).check_peer()
 
 
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ([], ("who gets the reports", "--stow")),
+        (["--stow", "http://h/d", "--port", "70000"], ("--port 70000", "at most 65535")),
+        (["--stow", "http://h/d", "--to_ae", "PACS"], ("two peers",)),
+        (["--stow", "http://h/d", "--speculate", "True", "--beam_size", "1"], ("--speculate True", "not in listen")),
+        (["--stow", "http://h/d", "--quite_seconds", "4"], ("--quite_seconds", "--quiet_seconds")),
+        (["--stow", "no address"], ("--stow no address", "must be like http://")),
+        (["--stow", "http://h/d", "--password_file", "no/such"], ("--password_file no/such",)),
+        (["--stow", "http://h/d", "--bind", "192.0.2.1"], ("--bind 192.0.2.1",)),
+        (["--stow", "http://h/d", "--model", "no/such/place"], ("--model no/such/place",)),
+    ],
+)
+def test_wrong_flags_of_listen_are_refused_in_one_line(
+    words: list[str], parts: tuple[str, ...], run_cli: Any, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    model = [] if "--model" in words else ["--model", str(tiny_checkpoint)]
+    code, stdout, stderr = run_cli(["listen", *model, "--spool", str(tmp_path / "spool"), *words])
+    assert (code, stdout) == (2, "")
+    assert "Traceback" not in stderr
+    for part in parts:
+        assert part in stderr.splitlines()[-1]
+
+
+def test_an_open_address_is_warned_of(run_cli: Any, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "spool").write_text("a file, so that nothing is received")
+    words = ["--stow", "http://h/d", "--bind", "0.0.0.0", "--spool", str(tmp_path / "spool")]
+    code, _, stderr = run_cli(["listen", "--model", str(tiny_checkpoint), *words])
+    assert code == 2
+    assert "--bind 0.0.0.0: whoever reaches this port may send films" in stderr
+
+
 def test_the_names_of_patients_and_uids_stay_out_of_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with receiver_in(tmp_path) as (spool, receiver), peer() as (port, stored):

@@ -33,7 +33,12 @@ class TooLarge(Exception):
 
 
 def connect(
-    url: str, user: str | None = None, password: str | None = None, ca_file: str | None = None, most_bytes: int = 2**30
+    url: str,
+    user: str | None = None,
+    password: str | None = None,
+    ca_file: str | None = None,
+    most_bytes: int = 2**30,
+    flag: str = "--url",
 ) -> DICOMwebClient:
     """A client; nothing is asked yet.
 
@@ -43,6 +48,7 @@ def connect(
         password: with it.
         ca_file: certificates that the server's must come from; None: those that requests knows.
         most_bytes: of one answer.
+        flag: what errors call the address.
 
     Raises:
         InputError: no such file, or no address.
@@ -65,7 +71,7 @@ def connect(
     try:
         client = DICOMwebClient(url.rstrip("/"), session=session, callback=counted, timeout=SECONDS)
     except (ValueError, TypeError) as error:
-        raise InputError(f"--url {url}: must be like http://host:8042/dicom-web ({error})") from None
+        raise InputError(f"{flag} {url}: must be like http://host:8042/dicom-web ({error})") from None
     client.set_http_retry_params(retry=False)
     return client
 

@@ -72,7 +72,7 @@ def check_installed(command: str) -> None:
         raise InputError(f"{command} needs {', '.join(missing)}: pip install 'r2gengpt[pacs]'")
 
 
-def client_of(url: str, space: Any, most_bytes: int = 2**30) -> Any:
+def client_of(url: str, space: Any, most_bytes: int = 2**30, flag: str = "--url") -> Any:
     """A DICOMweb client with the user's login.
 
     Raises:
@@ -93,11 +93,11 @@ def client_of(url: str, space: Any, most_bytes: int = 2**30) -> Any:
             ) from None
     if (space.user is None and space.password_file is not None) or (space.user is not None and password is None):
         raise InputError("--user and a password (--password_file or R2GENGPT_DICOMWEB_PASSWORD) belong together")
-    return connect(url, space.user, password, space.ca_file, most_bytes)
+    return connect(url, space.user, password, space.ca_file, most_bytes, flag)
 
 
 def stow_peer(url: str, space: Any) -> Any:
     """The DICOMweb server as who gets reports."""
     from r2gengpt.archive.web import stow
 
-    return stow(client_of(url, space))
+    return stow(client_of(url, space, flag="--stow"))

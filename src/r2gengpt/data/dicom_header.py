@@ -92,15 +92,15 @@ def open_dataset(data: bytes, name: str, *, pixels: bool = True) -> "Dataset":
     config.settings.reading_validation_mode = config.IGNORE
     try:
         dataset = dcmread(_Counted(data), force=True, stop_before_pixels=not pixels)
+        for tag in list(dataset.keys()):  # of the dataset itself an iterator takes each element apart
+            if tag != _PIXELS and _size(dataset, tag) > LARGEST_ELEMENT:
+                del dataset[tag]
     except _TooMany:
         raise InputError(f"image {name}: has more than {MOST_READS} DICOM elements") from None
     except Exception as error:  # a parser over bytes of strangers: anything may come
         raise InputError(f"image {name}: its DICOM header cannot be read ({type(error).__name__})") from None
     if not len(dataset):  # what pydicom gives of a file that ends within an element
         raise InputError(f"image {name}: its DICOM elements are cut off")
-    for tag in list(dataset.keys()):  # of the dataset itself an iterator takes each element apart
-        if tag != _PIXELS and _size(dataset, tag) > LARGEST_ELEMENT:
-            del dataset[tag]
     return dataset
 
 
