@@ -12,7 +12,8 @@ import pytest
 from pydicom import dcmread
 from pynetdicom.dimse_primitives import C_STORE
 
-from archive_parts import Kept, association, film_data, receiver_in, run_all, stand_in, study_film
+from archive_parts import Kept, association, film_data, receiver_in, run_all, stand_in, study_film, uid
+from dicom_files import data_of
 from r2gengpt.archive.films import checked_film, reason_of
 from r2gengpt.archive.loop import Loop
 from r2gengpt.archive.receive import FAULT, NO_ROOM, NOT_UNDERSTOOD
@@ -97,6 +98,12 @@ def send_raw(assoc: Any, kind: str, instance: str, data: bytes) -> int | None:
     return None if answer is None else int(answer.Status)
 
 
+def elements_of(dataset: Any) -> bytes:
+    """The dataset as it goes over the network: without preamble and file meta."""
+    data = data_of(dataset)
+    return data[144 + dataset.file_meta.FileMetaInformationGroupLength :]
+
+
 def store_many(directory: Path, count: int) -> Counter[str]:
     """Mutated films by C-STORE into one listener, and through its loop; what became of them."""
     chance, statuses = random.Random(12), Counter[int | None]()
@@ -106,11 +113,12 @@ def store_many(directory: Path, count: int) -> Counter[str]:
         for number, data in enumerate(whole):
             one = dcmread(io.BytesIO(data))
             one.SOPClassUID = one.file_meta.MediaStorageSOPClassUID = study_film(1).SOPClassUID
-            start = 144 + one.file_meta.FileMetaInformationGroupLength
             with association(receiver.port, one) as assoc:
                 for turn in range(number, count, len(whole)):
-                    instance = f"{one.SOPInstanceUID}.{turn}"
-                    statuses[send_raw(assoc, one.SOPClassUID, instance, mutated(data[start:], chance))] += 1
+                    one.StudyInstanceUID, one.SOPInstanceUID = uid(turn), uid(turn, 1)
+                    one.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID
+                    body = elements_of(one)
+                    statuses[send_raw(assoc, one.SOPClassUID, one.SOPInstanceUID, mutated(body, chance))] += 1
         assert set(statuses) <= {0, NOT_UNDERSTOOD}, statuses
         assert not {FAULT, NO_ROOM, None} & set(statuses)
         kept = Kept()
@@ -130,7 +138,7 @@ def store_many(directory: Path, count: int) -> Counter[str]:
 
 
 def store_again(port: int) -> int | None:
-    one = study_film(77)
+    one = study_film(77_777)
     with association(port, one) as assoc:
         return assoc.send_c_store(one).get("Status")  # type: ignore[no-any-return]
 
