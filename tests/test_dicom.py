@@ -41,6 +41,7 @@ from r2gengpt.data.annotation import read_annotation
 from r2gengpt.data.containers import DicomChoice, is_dicom
 from r2gengpt.data.dicom_header import read_header
 from r2gengpt.data.dicom_study import look_at
+from r2gengpt.data.feature_filling import image_digest
 from r2gengpt.data.images import MAX_PIXELS, PLAIN, decode_image, load_image
 from r2gengpt.data.loading import StudyDataset
 from r2gengpt.errors import InputError
@@ -497,3 +498,50 @@ def test_annotations_may_point_at_dicom(tmp_path: Path, tiny_checkpoint: Path) -
     assert example.pixels is not None
     assert example.pixels.shape[0] == 1
     assert example.pixels.std() > 0.1  # a ramp, not one grey
+
+
+def other_kinds(directory: Path) -> list[str]:
+    """Flags of a set whose films are no chest films of one frame, two for each split."""
+    splits: dict[str, list[dict[str, Any]]] = {}
+    for number, split in enumerate(("train", "val", "test")):
+        splits[split] = []
+        for index in range(2):
+            name = f"{split}{index}.dcm"
+            frames = np.stack([ramp(), np.roll(ramp(), 97 * (2 * number + index + 1))])
+            (directory / name).write_bytes(data_of(film(frames, Modality="RF")))
+            splits[split].append({"id": name, "report": "The lungs are clear.", "image_path": [name]})
+    (directory / "annotation.json").write_text(json.dumps(splits))
+    return ["--annotation", str(directory / "annotation.json"), "--base_dir", str(directory), "--dataset", "plain"]
+
+
+def test_train_and_test_take_a_frame_and_what_is_forced_with_and_without_a_feature_cache(
+    tmp_path: Path, tiny_parts: Path, run_cli: Callable[[list[str]], Outcome]
+) -> None:
+    (tmp_path / "set").mkdir()
+    data = [*other_kinds(tmp_path / "set"), "--max_length", "8"]
+    parts = ["--vision_model", str(tiny_parts / "vision-swin"), "--lm_model", str(tiny_parts / "lm-stablelm")]
+    run = [*parts, *data, "--max_epochs", "1", "--accelerator", "cpu", "--max_new_tokens", "4", "--min_new_tokens", "0"]
+    run += ["--scorer_types", "val_loss", "--weights", "1", "--num_sanity_val_steps", "0", "--precision", "32-true"]
+    refused = run_cli(["train", *run, "--savedmodel_path", str(tmp_path / "no"), "--frame", "2"])
+    assert (refused.code, "its modality is RF" in refused.stderr) == (2, True)
+    losses = []
+    for name, flags in (("plain", []), ("cached", ["--feature_cache", str(tmp_path / "cache")])):
+        asked = ["--force", "True", "--frame", "2", *flags, "--savedmodel_path", str(tmp_path / name)]
+        done = run_cli(["train", *run, *asked])
+        assert done.code == 0, done.stderr
+        losses.append(json.loads((tmp_path / name / "summary.json").read_text())["best"])
+    assert losses[0] == losses[1] != {}
+    tested = run_cli(
+        ["test", "--ckpt_file", str(tmp_path / "plain"), "--nearest_image", "True", "--accelerator", "cpu"]
+    )
+    assert tested.code == 0, tested.stderr
+    assert "data:image/jpeg;base64," in Path(tested.stdout.splitlines()[-1]).read_text(encoding="utf-8")
+    other = run_cli(["test", "--ckpt_file", str(tmp_path / "plain"), "--frame", "3", "--accelerator", "cpu"])
+    assert (other.code, "--frame 3: image" in other.stderr) == (2, True)
+
+
+def test_frames_of_one_file_have_features_of_their_own(tmp_path: Path) -> None:
+    data = data_of(film(np.stack([ramp(), ramp()[::-1]])))
+    first, second, plain = (image_digest(data, DicomChoice(frame)) for frame in (1, 2, None))
+    assert len({first, second, plain}) == 3
+    assert image_digest(b"\x89PNG\r\n\x1a\n", DicomChoice(2)) == image_digest(b"\x89PNG\r\n\x1a\n", DicomChoice())

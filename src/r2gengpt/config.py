@@ -216,6 +216,8 @@ class DataConfig:
         False, "training batches of studies whose reports are about as long: less padding, but less mixed batches"
     )
     augment: bool = option(False, "training images: small random shifts, turns and contrast changes (never a mirror)")
+    frame: int | None = option(None, "DICOM of several frames: this one of each file, from 1", low=1)
+    force: bool = option(False, "read DICOM that is not a CR, DX or DR image of the chest")
     feature_cache: str | None = option(
         None, "directory that keeps a frozen encoder's features: each image is read once, in this run and later ones"
     )

@@ -81,8 +81,8 @@ def main(argv: list[str]) -> None:
     if space.evidence is not None:
         check_method(built.model, method)
     drafter = drafter_for(built.model.language_model, stored_index(built, directory) if decode.speculate else None)
-    study = with_views(Study("study", tuple(paths)), headers)
-    studies = StudyDataset([study], built.processor, dataset, dicom=choice)  # read as in training and testing
+    study = with_views(Study("study", tuple(paths), dicom=choice), headers)
+    studies = StudyDataset([study], built.processor, dataset)  # read as in training and testing
     batch = prompt_batch([studies[(0, 0)]], built.processor)
     live = space.stream and space.format == "text" and space.output is None
     if space.stream:

@@ -189,11 +189,13 @@ def read_splits(data: DataConfig, options: TrainConfig, names: tuple[str, ...]) 
         InputError: a split, an image or a reference is missing.
     """
     from r2gengpt.data.annotation import check_images, read_annotation
+    from r2gengpt.data.containers import DicomChoice
     from r2gengpt.evaluation.run import check_references
 
+    dicom = DicomChoice(data.frame, data.force)
     splits = {
         name: limited(studies, options.limit_test_batches, data.test_batch_size)
-        for name, studies in read_annotation(data.annotation, data.base_dir, names).items()
+        for name, studies in read_annotation(data.annotation, data.base_dir, names, dicom=dicom).items()
     }
     for studies in splits.values():
         check_images(studies)

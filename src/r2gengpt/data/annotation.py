@@ -3,11 +3,13 @@
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from r2gengpt.data.containers import DicomChoice
 from r2gengpt.data.files import whole_file
+from r2gengpt.data.images import PLAIN
 from r2gengpt.data.study import PATIENT_NAMES, Study
 from r2gengpt.errors import InputError
 
@@ -133,7 +135,12 @@ def _read_object(path: Path, flag: str) -> dict[str, Any]:
 
 
 def read_annotation(
-    path: str | Path, base_dir: str | Path, splits: Sequence[str] = SPLITS, *, flag: str = "--annotation"
+    path: str | Path,
+    base_dir: str | Path,
+    splits: Sequence[str] = SPLITS,
+    *,
+    flag: str = "--annotation",
+    dicom: DicomChoice = PLAIN,
 ) -> dict[str, tuple[Study, ...]]:
     """Read an annotation file in R2Gen's format: `{"train": [{"id", "report", "image_path": [..]}, ..], ..}`.
 
@@ -146,6 +153,7 @@ def read_annotation(
         base_dir: the directory that image paths are relative to and may not leave.
         splits: the splits to return, all of which the file must have.
         flag: the flag that errors name.
+        dicom: what is asked of DICOM files.
 
     Raises:
         InputError: anything wrong, by file, split, index and id.
@@ -156,7 +164,9 @@ def read_annotation(
             raise InputError(f"{where}: has no split {split}, only {', '.join(map(str, content)) or 'nothing'}")
         _field(content, split, list, where)
     studies = {
-        split: tuple(_study(record, split, i, base, where) for i, record in enumerate(content[split]))
+        split: tuple(
+            replace(_study(record, split, i, base, where), dicom=dicom) for i, record in enumerate(content[split])
+        )
         for split in splits
     }
     seen: dict[str, str] = {}

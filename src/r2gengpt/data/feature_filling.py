@@ -21,6 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from r2gengpt.data.ahead import read_ahead
+from r2gengpt.data.containers import DicomChoice, is_dicom
 from r2gengpt.data.feature_cache import FeatureStore, digest, pack, record_type
 from r2gengpt.data.files import check_writable, whole_file
 from r2gengpt.data.images import decode_image, read_file
@@ -89,15 +90,27 @@ def describe_space(
     }
 
 
-def hash_images(studies: Iterable[Study]) -> dict[Path, bytes]:
-    """Path → digest of the file's bytes, for every image of the studies.
+def choices_of(studies: Iterable[Study]) -> dict[Path, DicomChoice]:
+    """Path → what is asked of it as DICOM, for every image of the studies, in order."""
+    return {path: study.dicom for study in studies for path in study.image_paths}
+
+
+def image_digest(data: bytes, choice: DicomChoice) -> bytes:
+    """What names the features of a file: its bytes, and of several frames which."""
+    return (
+        digest(data) if choice.frame is None or not is_dicom(data) else digest(data, f"frame {choice.frame}".encode())
+    )
+
+
+def hash_images(choices: Mapping[Path, DicomChoice]) -> dict[Path, bytes]:
+    """Path → `image_digest`, for every image.
 
     Raises:
         InputError: a file cannot be read.
     """
-    paths = list(dict.fromkeys(path for study in studies for path in study.image_paths))
     with ThreadPoolExecutor(4) as pool:  # hashing and reading let go of the interpreter
-        return dict(zip(paths, pool.map(lambda path: digest(read_file(path)), paths), strict=True))
+        found = pool.map(lambda path: image_digest(read_file(path), choices[path]), choices)
+        return dict(zip(choices, found, strict=True))
 
 
 def check_space(directory: Path, missing: int, record_bytes: int) -> None:
@@ -148,6 +161,7 @@ def fill(
     encode: Callable[[Tensor], Tensor],
     processor: R2GenGPTProcessor,
     storage: str,
+    choices: Mapping[Path, DicomChoice],
     threads: int = 1,
 ) -> tuple[int, int]:
     """Build what is missing, shard by shard; gives the number of images and of bytes that this process wrote.
@@ -164,9 +178,10 @@ def fill(
 
     def pixels(image: bytes) -> Tensor:
         data = read_file(missing[image])
-        if digest(data) != image:
-            raise InputError(f"image {missing[image]}: is being changed while the feature cache reads it")
-        return processor.pixels([decode_image(data, str(missing[image]), size)])
+        path, choice = missing[image], choices[missing[image]]
+        if image_digest(data, choice) != image:
+            raise InputError(f"image {path}: is being changed while the feature cache reads it")
+        return processor.pixels([decode_image(data, str(path), size, choice)])
 
     built = written = 0
     with ThreadPoolExecutor(threads) as pool, tqdm(desc="features", total=len(keys), unit="image") as bar:
@@ -216,7 +231,8 @@ def cached_features(
     _, tokens, width = encode(processor.pixels([Image.new("RGB", (side, side))])).shape
     space = json.dumps(describe_space(model, processor, storage, arithmetic), sort_keys=True, indent=1, default=str)
     store = FeatureStore(root / digest(space.encode()).hex(), record_type(tokens, width, storage))
-    images = hash_images(studies)
+    choices = choices_of(studies)
+    images = hash_images(choices)
     wanted = set(images.values())
     store.sweep()
     store.scan(wanted)
@@ -226,7 +242,7 @@ def cached_features(
         check_space(root, len(missing), store.record.itemsize)
         with whole_file(store.directory / "space.json") as path:
             path.write_text(space + "\n", encoding="utf-8")
-        built, written = fill(store, missing, encode, processor, storage, threads)
+        built, written = fill(store, missing, encode, processor, storage, choices, threads)
     seconds = time.perf_counter() - begin
     log.info(
         "feature cache %s: %d of %d images found, %d built (%.1f MiB written, %.1f images/s)",

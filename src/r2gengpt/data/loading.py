@@ -11,9 +11,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from r2gengpt.data.ahead import read_ahead
 from r2gengpt.data.augment import augment
-from r2gengpt.data.containers import DicomChoice
 from r2gengpt.data.feature_filling import Features
-from r2gengpt.data.images import PLAIN, load_image
+from r2gengpt.data.images import load_image
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError, RunError
 from r2gengpt.model.processing import R2GenGPTProcessor, decoded_size, pad_views
@@ -85,7 +84,6 @@ class StudyDataset(Dataset[Example]):
         dataset: whose report cleaner to use.
         seed: of the augmentation; None for none.
         features: of all the studies' images, from the feature cache; no image is opened then.
-        dicom: what is asked of DICOM files.
     """
 
     def __init__(
@@ -96,9 +94,7 @@ class StudyDataset(Dataset[Example]):
         *,
         seed: int | None = None,
         features: Features | None = None,
-        dicom: DicomChoice = PLAIN,
     ) -> None:
-        self.dicom = dicom
         self.studies = studies
         self.processor = processor
         self.clean = CLEANERS[dataset]
@@ -114,7 +110,7 @@ class StudyDataset(Dataset[Example]):
         study = self.studies[index]
         if self.features is not None:
             return Example(study.id, None, self.clean(study.report), study.report, self.features.of(study))
-        images = [load_image(path, size=self.size, dicom=self.dicom) for path in study.image_paths]
+        images = [load_image(path, size=self.size, dicom=study.dicom) for path in study.image_paths]
         if self.seed is not None:
             rng = np.random.default_rng((self.seed, epoch, index))
             images = [augment(image, rng) for image in images]

@@ -1,7 +1,9 @@
 """A study and its parts as records. No files are opened here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from r2gengpt.data.containers import DicomChoice
 
 PATIENT_NAMES = ("patient", "patient_id", "subject_id")
 """What files call the patient of a study, in the order they are looked for (subject_id: MIMIC-CXR's, and R2Gen's)."""
@@ -13,6 +15,7 @@ class Study:
 
     `report` is the text as the annotation holds it (cleaning is the reader's choice); empty where none is known.
     `patient` is whose study it is, empty where the annotation names none.
+    `dicom` is what is asked of its DICOM files.
     `image_paths` are resolved below the base directory, at least one, in the annotation's order.
     """
 
@@ -25,3 +28,4 @@ class Study:
     impression: str = ""
     views: tuple[str, ...] = ()
     patient: str = ""
+    dicom: DicomChoice = field(default_factory=DicomChoice)

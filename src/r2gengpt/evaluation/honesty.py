@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from r2gengpt.build import Built
 from r2gengpt.config import DataConfig, HonestyConfig
+from r2gengpt.data.containers import DicomChoice
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 from r2gengpt.evaluation.nearest import NAME, nearest_image, training_studies
@@ -36,7 +37,10 @@ def plan_honesty(config: HonestyConfig, data: DataConfig, studies: Sequence[Stud
     shuffled = with_shuffled_images(studies, SEED) if config.shuffle_images else ()
     cached = data.feature_cache is not None
     try:
-        train = training_studies(data.annotation, data.base_dir, split, config.nearest_image, cached=cached)
+        dicom = DicomChoice(data.frame, data.force)
+        train = training_studies(
+            data.annotation, data.base_dir, split, config.nearest_image, cached=cached, dicom=dicom
+        )
     except LookupError as reason:
         return Honesty((), shuffled, {NAME: str(reason)})
     return Honesty(train, shuffled, {})

@@ -16,8 +16,9 @@ from tqdm import tqdm
 from r2gengpt.build import Built
 from r2gengpt.data.ahead import read_ahead
 from r2gengpt.data.annotation import missing_images, read_annotation
-from r2gengpt.data.feature_filling import IMAGES_AT_ONCE, Features, encoding
-from r2gengpt.data.images import load_image
+from r2gengpt.data.containers import DicomChoice
+from r2gengpt.data.feature_filling import IMAGES_AT_ONCE, Features, choices_of, encoding
+from r2gengpt.data.images import PLAIN, load_image
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 from r2gengpt.metrics.systems import Beside
@@ -31,7 +32,9 @@ ROWS = 256
 """Studies compared with all training studies at once (a float32 table of 270 MB for MIMIC-CXR)."""
 
 
-def training_studies(annotation: str, base_dir: str, split: str, wanted: str, *, cached: bool) -> tuple[Study, ...]:
+def training_studies(
+    annotation: str, base_dir: str, split: str, wanted: str, *, cached: bool, dicom: DicomChoice = PLAIN
+) -> tuple[Study, ...]:
     """The training studies to look among.
 
     Args:
@@ -40,6 +43,7 @@ def training_studies(annotation: str, base_dir: str, split: str, wanted: str, *,
         split: what is being scored.
         wanted: `--nearest_image`: True, False, or auto (with a feature cache, or where the images are few).
         cached: whether there is a feature cache.
+        dicom: what is asked of DICOM files.
 
     Raises:
         LookupError: there are none to look among, or they are not wanted; says why.
@@ -48,14 +52,14 @@ def training_studies(annotation: str, base_dir: str, split: str, wanted: str, *,
     if wanted == "False":
         raise LookupError("--nearest_image False")
     try:
-        return _studies(annotation, base_dir, split, unasked=wanted == "auto" and not cached)
+        return _studies(annotation, base_dir, split, dicom, unasked=wanted == "auto" and not cached)
     except LookupError as reason:
         if wanted == "True":
             raise InputError(f"--nearest_image True: {reason}") from None
         raise
 
 
-def _studies(annotation: str, base_dir: str, split: str, *, unasked: bool) -> tuple[Study, ...]:
+def _studies(annotation: str, base_dir: str, split: str, dicom: DicomChoice, *, unasked: bool) -> tuple[Study, ...]:
     if split == "train":
         raise LookupError("the train split itself is scored")
     records = json.loads(Path(annotation).read_text(encoding="utf-8-sig")).get("train")
@@ -63,7 +67,7 @@ def _studies(annotation: str, base_dir: str, split: str, *, unasked: bool) -> tu
         raise LookupError("the annotation file has no train split")
     if not all(isinstance(record, dict) and record.get("image_path") for record in records):
         raise LookupError("studies of the train split name no image")
-    studies = read_annotation(annotation, base_dir, ("train",))["train"]
+    studies = read_annotation(annotation, base_dir, ("train",), dicom=dicom)["train"]
     images = sum(len(study.image_paths) for study in studies)
     if missing := missing_images(studies):
         raise LookupError(f"{len(missing)} of {images} training images are not there")
@@ -120,12 +124,13 @@ def nearest_places(train: Tensor, studies: Tensor) -> list[int]:
 
 def _reader(built: Built, studies: Sequence[Study], threads: int) -> Callable[[Study], Tensor]:
     """A function like `Features.of`, from images that are read here; it keeps their means over tokens, (V, 1, E)."""
-    paths = list(dict.fromkeys(path for study in studies for path in study.image_paths))
+    choices = choices_of(studies)
+    paths = list(choices)
     log.info("nearest image: reading %d images; --nearest_image False leaves it out", len(paths))
     encode, size = encoding(built.model, built.model.device, None), decoded_size(built.processor)
 
     def pixels(path: Path) -> Tensor:
-        return built.processor.pixels([load_image(path, size=size)])
+        return built.processor.pixels([load_image(path, size=size, dicom=choices[path])])
 
     parts = [paths[at : at + IMAGES_AT_ONCE] for at in range(0, len(paths), IMAGES_AT_ONCE)]
     means: list[Tensor] = []

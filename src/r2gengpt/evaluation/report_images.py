@@ -9,7 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from r2gengpt.data.images import load_image
+from r2gengpt.data.containers import DicomChoice
+from r2gengpt.data.images import PLAIN, load_image
 
 LARGEST_SIDE = 512
 SMALLEST_SIDE = 64
@@ -26,19 +27,20 @@ class Thumbnail:
     height: int
 
 
-def thumbnails(paths: Sequence[Path], budget: int) -> dict[Path, Thumbnail]:
+def thumbnails(paths: Sequence[Path], budget: int, dicom: DicomChoice = PLAIN) -> dict[Path, Thumbnail]:
     """A thumbnail of each file, made smaller until those of all paths (repeated ones count again) fit the budget.
 
     Args:
         paths: image files, in the order in which they are used.
         budget: characters of base64.
+        dicom: what is asked of DICOM files.
 
     Raises:
         InputError: an image can't be read.
     """
     side = thumbnail_side(len(paths), budget)
     while True:
-        made = {path: thumbnail(path, side) for path in dict.fromkeys(paths)}
+        made = {path: thumbnail(path, side, dicom) for path in dict.fromkeys(paths)}
         total = sum(len(made[path].data) for path in paths)
         if total <= budget or side == SMALLEST_SIDE:
             return made
@@ -51,9 +53,9 @@ def thumbnail_side(images: int, budget: int) -> int:
     return max(SMALLEST_SIDE, min(LARGEST_SIDE, math.isqrt(max(0, int(pixels)))))
 
 
-def thumbnail(path: Path, side: int) -> Thumbnail:
+def thumbnail(path: Path, side: int, dicom: DicomChoice = PLAIN) -> Thumbnail:
     """A grey JPEG of the file whose longer side is at most `side`; a small film is not enlarged."""
-    image = load_image(path, size=side).convert("L")
+    image = load_image(path, size=side, dicom=dicom).convert("L")
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=80, optimize=True)

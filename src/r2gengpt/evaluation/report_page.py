@@ -9,6 +9,7 @@ from pathlib import Path
 from string import Template
 
 from r2gengpt.data.files import whole_file
+from r2gengpt.data.images import PLAIN
 from r2gengpt.errors import InputError
 from r2gengpt.evaluation import report_scores, report_sections
 from r2gengpt.evaluation.report_clinical import clinical_section, label_bars
@@ -70,7 +71,8 @@ def report_page(title: str, studies: Sequence[StudyRow], scores: Json, provenanc
     taken = sum(len(part.encode()) for part in (parts | _studies(cards, nothing)).values())
     again = [studies[place] for place in report_sections.example_places(studies).values()]
     paths = [file for study in (*studies, *again) for file in study.image_paths]
-    films = thumbnails(paths, PAGE_BYTES - taken - len(_part("report_page.html")))
+    dicom = studies[0].dicom if studies else PLAIN  # of one command, and so of all
+    films = thumbnails(paths, PAGE_BYTES - taken - len(_part("report_page.html")), dicom)
     return Template(_part("report_page.html")).substitute(parts | _studies(cards, films))
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from r2gengpt.data.containers import DicomChoice
+from r2gengpt.data.images import PLAIN
 from r2gengpt.evaluation.differences import Span, word_differences
 from r2gengpt.evaluation.report_images import Thumbnail
 from r2gengpt.evaluation.report_names import number, text
@@ -31,6 +33,7 @@ class StudyRow:
     prediction: Prediction
     scores: Mapping[str, float]
     evidence: Evidence | None = None
+    dicom: DicomChoice = PLAIN
 
 
 @dataclass(frozen=True)

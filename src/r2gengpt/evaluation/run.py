@@ -180,6 +180,7 @@ def write_evaluation(
             prediction,
             {name: float(values[index]) for name, values in scores.per_study.items()},
             evidence.get(study.id),
+            study.dicom,
         )
         for index, (study, prediction) in enumerate(zip(plan.studies, predictions, strict=True))
     ]

@@ -25,6 +25,7 @@ from r2gengpt.checkpoint import find_checkpoint, flat_settings, load_delta, save
 from r2gengpt.config import TrainConfig
 from r2gengpt.data.annotation import check_images, read_annotation
 from r2gengpt.data.bucketing import bucketed_batches, row_lengths
+from r2gengpt.data.containers import DicomChoice
 from r2gengpt.data.feature_filling import Features, cached_features
 from r2gengpt.data.files import whole_file
 from r2gengpt.data.loading import (
@@ -257,7 +258,8 @@ def train(settings: Settings) -> Summary:
     model_settings = settled(model_settings)
     check_sharded(options, model_settings)
     settings = (model_settings, data, decode.for_dataset(data.dataset), options)
-    splits = read_annotation(data.annotation, data.base_dir, ("train", "val"))
+    dicom = DicomChoice(data.frame, data.force)
+    splits = read_annotation(data.annotation, data.base_dir, ("train", "val"), dicom=dicom)
     for split, studies in splits.items():
         if not studies:
             raise InputError(f"--annotation {data.annotation}: split {split} has no studies")
