@@ -406,6 +406,46 @@ class ServeConfig:
         return self.slots + self.queue_size
 
 
+BATCH_FORMATS = ("jsonl", "parquet")
+
+
+@dataclass(frozen=True)
+class BatchConfig:
+    """What a bulk run reads, how it is cut, and who works on it."""
+
+    input: str = option("", "annotation.json, CSV (id, image_path; views by ;), a folder of images, or a DICOM tree")
+    output: str = option("", "directory of the run: shards, manifest.json, summary.html; started again, it goes on")
+    base_dir: str | None = option(None, "what paths in a file are relative to; None: images beside it, or its folder")
+    split: str = option("all", "annotation file: which split", choices=("all", "train", "val", "test"))
+    format: str = option("jsonl", "of the shards", choices=BATCH_FORMATS)
+    batch_size: int = option(8, "studies that a model writes at once", low=1, high=1024)
+    shard_size: int | None = option(
+        None, "studies of a shard, which is written whole; None: four times --batch_size", low=1, high=100_000
+    )
+    force: bool = option(False, "read DICOM that is not a CR, DX or DR image of the chest")
+    address: str | None = option(None, "HOST:PORT of a Ray cluster's head; None: a Ray of this program's own, here")
+    actors: int = option(1, "models loaded, each in a process", low=1)
+    threads: int | None = option(
+        None, "CPU threads of each; None: this machine's shared out, or 1 with GPUs and on a cluster", low=1
+    )
+    decode_workers: int | None = option(
+        None, "without --address: processes that read and decode; None: as many as CPUs are left, at least 1", low=1
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for name in ("input", "output"):
+            if not getattr(self, name).strip():
+                raise InputError(f"--{name} is missing: name {'what to read' if name == 'input' else 'a directory'}")
+        if self.address is not None and self.decode_workers is not None:
+            raise InputError(f"--decode_workers {self.decode_workers}: on a cluster (--address) Ray settles that")
+
+    @property
+    def studies_a_shard(self) -> int:
+        """`shard_size`, or its default."""
+        return self.shard_size if self.shard_size is not None else 4 * self.batch_size
+
+
 SCORES = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr", "val_loss")
 
 

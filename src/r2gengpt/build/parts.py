@@ -15,6 +15,7 @@ from transformers import (
     AutoImageProcessor,
     AutoModel,
     AutoModelForCausalLM,
+    AutoProcessor,
     AutoTokenizer,
     BitsAndBytesConfig,
 )
@@ -100,6 +101,23 @@ def load_vision(config: ModelConfig) -> tuple[Any, Any]:
         AutoModel, name, flag, unused, config=vision_config, dtype=torch.float32, trust_remote_code=remote
     )
     return tower, load_part(AutoImageProcessor, name, flag, trust_remote_code=remote)
+
+
+def load_image_processor(vision_model: str, *, trust_remote_code: bool = False, whole: bool = False) -> Any:
+    """What makes pixels of films, without any weights.
+
+    Args:
+        vision_model: the encoder's name or directory, or a whole model's.
+        trust_remote_code: as `ModelConfig` has it.
+        whole: the directory is a whole model of ours, whose processor holds it.
+
+    Raises:
+        InputError: it cannot be loaded.
+    """
+    if whole:
+        return load_part(AutoProcessor, vision_model, "--delta").image_processor
+    name = resolve(vision_model)
+    return load_part(AutoImageProcessor, name, "--vision_model", trust_remote_code=trust_remote_code)
 
 
 def quantization_config(config: ModelConfig, compute: torch.dtype) -> BitsAndBytesConfig:

@@ -12,6 +12,7 @@ COMMANDS = {
     "train": "train a model on an annotation file",
     "test": "score a model on a test split: predictions, scores, report page",
     "generate": "write a report for the images of one study",
+    "batch": "reports of a whole archive, on this machine or a Ray cluster; goes on where it was ended",
     "score": "score a file of predictions (no model needed)",
     "compare": "two files of predictions: differences of scores, with intervals and p",
     "prepare": "raw IU X-ray or MIMIC-CXR release to annotation.json",

@@ -28,7 +28,7 @@ class Preparation:
     notes: tuple[str, ...] = ()
 
 
-class _Base:
+class BaseDirectory:
     """A base directory that image paths may not leave, by `..`, as absolute paths, or through symbolic links."""
 
     def __init__(self, directory: Path) -> None:
@@ -95,7 +95,7 @@ def _patient(record: Mapping[str, Any], where: str) -> str:
     return str(number) if type(number) is int else str(_field(record, key, str, where)).strip()
 
 
-def _study(record: Any, split: str, index: int, base: _Base, flag: str) -> Study:
+def _study(record: Any, split: str, index: int, base: BaseDirectory, flag: str) -> Study:
     """One record of the file as a study."""
     where = f"{flag}: {split} study {index}"
     if not isinstance(record, dict):
@@ -158,7 +158,7 @@ def read_annotation(
     Raises:
         InputError: anything wrong, by file, split, index and id.
     """
-    content, base, where = _read_object(Path(path), flag), _Base(Path(base_dir)), f"{flag} {path}"
+    content, base, where = _read_object(Path(path), flag), BaseDirectory(Path(base_dir)), f"{flag} {path}"
     for split in splits:
         if split not in content:
             raise InputError(f"{where}: has no split {split}, only {', '.join(map(str, content)) or 'nothing'}")

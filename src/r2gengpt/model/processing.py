@@ -131,9 +131,7 @@ class R2GenGPTProcessor(ProcessorMixin):  # type: ignore[misc]  # the library is
 
     def pixels(self, views: Sequence[Any]) -> Tensor:
         """The views of one study, (V, 3, H, W), float32."""
-        images = [view.convert("RGB") if isinstance(view, Image.Image) else view for view in views]
-        values: Tensor = self.image_processor(images, return_tensors="pt").pixel_values
-        return values
+        return pixels_of(self.image_processor, views)
 
     def __call__(
         self,
@@ -185,9 +183,21 @@ class R2GenGPTProcessor(ProcessorMixin):  # type: ignore[misc]  # the library is
         return ["input_ids", "attention_mask", "pixel_values", "view_mask"]
 
 
-def decoded_size(processor: R2GenGPTProcessor) -> int:
+def pixels_of(image_processor: Any, views: Sequence[Any]) -> Tensor:
+    """The views of one study, (V, 3, H, W), float32, by the image processor alone."""
+    images = [view.convert("RGB") if isinstance(view, Image.Image) else view for view in views]
+    values: Tensor = image_processor(images, return_tensors="pt").pixel_values
+    return values
+
+
+def film_side(image_processor: Any) -> int:
     """The side in pixels that images are resized to, the larger one where they differ: what films are reduced for."""
-    return int(max(value for value in dict(processor.image_processor.size).values() if value))
+    return int(max(value for value in dict(image_processor.size).values() if value))
+
+
+def decoded_size(processor: R2GenGPTProcessor) -> int:
+    """`film_side` of a model's processor."""
+    return film_side(processor.image_processor)
 
 
 def kept_box(image_processor: Any, size: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -1,0 +1,337 @@
+"""What a bulk run reads and how it is fixed in advance: listings, shards, what has changed since. No Ray."""
+
+import csv
+import errno
+import json
+import os
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from batch_parts import ORIGIN, BytePixels, StandIn, archive, make_stand_in
+from conftest import Outcome, TinySet
+from dicom_files import film
+from r2gengpt.batch import driver as driver_room
+from r2gengpt.batch import listing as listing_room
+from r2gengpt.batch.cluster import Workers
+from r2gengpt.batch.decode import Decoded, decode_study
+from r2gengpt.batch.driver import Work, run_batch
+from r2gengpt.batch.listing import Listing, StudyFiles, read_listing
+from r2gengpt.batch.plan import Plan, locked, settled_plan
+from r2gengpt.batch.progress import Progress
+from r2gengpt.batch.rows import Told, json_lines
+from r2gengpt.batch.shards import Totals, missing_shards, read_shard, shard_path, write_whole
+from r2gengpt.batch.writer import by_views, shard_rows
+from r2gengpt.errors import InputError, RunError
+
+pytestmark = pytest.mark.filterwarnings(r"ignore::DeprecationWarning:ray\.")
+SETTINGS = {"format": "jsonl", "shard_size": 4, "beam_size": 3}
+
+
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make shards one after the other in this process, as the workers would."""
+
+    def results(plan: Plan, missing: list[int], root: Path, work: Work) -> Any:
+        writer = work.make_writer()
+        for number in missing:
+            shard = plan.shard(number)
+            studies = [decode_study(root, study, work.make_pixels) for study in shard.studies]
+            lines = json_lines(shard_rows(writer, studies, shard.first))
+            yield number, {"lines": lines, "origin": json.dumps(dict(writer.origin)), "stop": ""}
+
+    monkeypatch.setattr(driver_room, "results", results)
+
+
+def run(source: Path, output: Path, **changed: Any) -> Path:
+    work = Work(BytePixels(), make_stand_in, Workers(1, 1, False, 1))
+    return run_batch(output, lambda: read_listing(source, None, "all"), {**SETTINGS, **changed}, lambda: work)
+
+
+def ids(listing: Listing) -> list[str]:
+    return [study.id for study in listing.studies]
+
+
+def test_a_folder_is_a_study_for_each_subfolder_and_each_film_beside_them(tmp_path: Path) -> None:
+    archive(tmp_path / "in", 2)
+    for name in ("alone.png", "b.jpeg", "notes.txt", ".hidden.png"):
+        (tmp_path / "in" / name).write_bytes(b"x")
+    found = read_listing(tmp_path / "in", None, "all")
+    assert ids(found) == ["alone", "b", "study00000", "study00001"]
+    assert [image.path for image in found.studies[3].images] == ["study00001/0.png", "study00001/1.png"]
+    assert [image.size for image in found.studies[3].images] == [3, 3]
+
+
+def test_a_dicom_tree_is_grouped_by_study_and_what_is_no_image_is_left_out_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("pydicom")
+    for name, study, instance in (("a/1", "1.2", "1.2.1"), ("z/2", "1.2", "1.2.2"), ("b", "1.3", "1.3.1")):
+        write_dicom(tmp_path / name, StudyInstanceUID=study, SOPInstanceUID=instance)
+    write_dicom(tmp_path / "copy", StudyInstanceUID="1.3", SOPInstanceUID="1.3.1")
+    write_dicom(tmp_path / "report", pixels=False, StudyInstanceUID="1.4", SOPInstanceUID="1.4.1", Modality="SR")
+    (tmp_path / "DICOMDIR.txt").write_bytes(b"none")
+    with caplog.at_level("INFO", logger="r2gengpt.batch"):
+        found = read_listing(tmp_path, None, "all")
+    assert {study.id: [image.path for image in study.images] for study in found.studies} == {
+        "1.3": ["b"],
+        "1.2": ["a/1", "z/2"],
+    }
+    for words in ("no image 1", "DICOM without pixels 1", "repeated DICOM instance 1"):
+        assert words in caplog.text
+
+
+def write_dicom(path: Path, *, pixels: bool = True, **elements: str) -> None:
+    path.parent.mkdir(exist_ok=True, parents=True)
+    dataset = film(**elements)
+    if not pixels:
+        del dataset.PixelData
+    dataset.save_as(path, enforce_file_format=True)
+
+
+def test_an_annotation_file_gives_the_studies_of_all_splits_or_of_one(tiny_set: TinySet) -> None:
+    every = read_listing(tiny_set.annotation, str(tiny_set.base_dir), "all")
+    assert len(every.studies) == 14
+    assert ids(read_listing(tiny_set.annotation, None, "test")) == ["test0", "test1", "test2"]
+    assert every.root == tiny_set.base_dir.resolve()
+
+
+def test_a_csv_names_studies_and_their_views(tmp_path: Path) -> None:
+    archive(tmp_path, 2)
+    with (tmp_path / "list.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["study_id", "image_path", "other"])
+        rows.writerow(["x", "study00001/2.png; study00001/1.png", ""])
+        rows.writerow(["y", "gone.png", ""])
+    found = read_listing(tmp_path / "list.csv", None, "all")
+    assert [[image.path for image in study.images] for study in found.studies] == [
+        ["study00001/2.png", "study00001/1.png"],
+        ["gone.png"],
+    ]
+    assert found.studies[1].images[0].size == -1
+
+
+@pytest.mark.parametrize(
+    ("files", "source", "message"),
+    [
+        ({}, ".", "--input {0}: holds no study"),
+        ({"a.txt": "x"}, ".", "--input {0}: holds no study"),
+        ({}, "no", "--input {0}/no: no such file or folder"),
+        ({"a.png": "x", "a.jpg": "x"}, ".", "--input {0}: id a occurs twice (a.jpg and a.png): must be unique"),
+        ({"a.png": "x", "a/0.png": "x"}, ".", "--input {0}: id a occurs twice (a.png and a/0.png): must be unique"),
+        ({"l.csv": "id,image\na,b\na,c\n"}, "l.csv", "--input {0}/l.csv: id a occurs twice (b and c): must be unique"),
+        ({"l.csv": "id,image\na,../b\n"}, "l.csv", "--input {0}/l.csv: line 2: image path ../b holds '..'"),
+        ({"l.csv": "id,image\n,b\n"}, "l.csv", "--input {0}/l.csv: line 2: needs an id and at least one image"),
+        ({"l.csv": "name\n"}, "l.csv", "--input {0}/l.csv: its columns are ['name'], must hold id or study_id, and"),
+        ({"l.json": "{"}, "l.json", "--input {0}/l.json: not JSON"),
+        ({"l.json": "{}"}, "l.json", "--input {0}/l.json: holds no study"),
+    ],
+)
+def test_an_input_that_cannot_be_used_is_refused_in_one_line(
+    tmp_path: Path, files: dict[str, str], source: str, message: str
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    with pytest.raises(InputError) as refusal:
+        read_listing(tmp_path / source, None, "all")
+    assert str(refusal.value).startswith(message.format(tmp_path))
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_folder_that_cannot_be_read_is_refused_and_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may read all, so the refusal of the system is put in its place."""
+    archive(tmp_path / "in", 2)
+    scan = os.scandir
+
+    def refused(path: Any) -> Any:
+        if str(path).endswith("study00001"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(InputError, match=f"^--input {tmp_path}/in/study00001: Permission denied$"):
+        read_listing(tmp_path / "in", None, "all")
+
+
+def test_a_run_is_the_same_whether_its_shards_were_made_at_once_or_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_ray(monkeypatch)
+    source = archive(tmp_path / "in", 10, bad=(2,))
+    run(source, tmp_path / "whole")
+    run(source, tmp_path / "out")
+    shard = shard_path(tmp_path / "out", 1, "jsonl")
+    whole = shard.read_bytes()
+    for damage in (None, whole[:-5], whole.replace(b"study00005", b"study00009")):
+        shard.unlink() if damage is None else shard.write_bytes(damage)
+        run(source, tmp_path / "out")
+        assert shard.read_bytes() == whole
+    manifests = [(tmp_path / name / "manifest.json").read_text() for name in ("whole", "out")]
+    assert manifests[0] == manifests[1]
+    told = json.loads(manifests[0])
+    assert (told["rows"], told["failed"], len(told["shards"])) == (10, {"image": 1}, 3)
+    page = (tmp_path / "out" / "summary.html").read_text()
+    assert "10 studies, 1 failed" in page
+    assert "study00002/0.png: is no film" in page
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: (d / "study00004" / "1.png").write_bytes(b"longer"), "another file (3 bytes then, 6 now)"),
+        (
+            lambda d: os.utime(d / "study00004" / "1.png", ns=(5, 5)),
+            "1.png of study study00004 is another file",
+        ),
+        (lambda d: (d / "study00004" / "3.png").write_bytes(b"x"), "study study00004 has images study00004/0.png, "),
+        (lambda d: (d / "study00004").rename(d / "away"), "study away is new"),
+        (lambda d: (d / "zz.png").write_bytes(b"x"), "study zz is new"),
+        (lambda d: [path.unlink() for path in (d / "study00009").iterdir()], "study study00009 is gone"),
+    ],
+)
+def test_an_input_that_changed_since_the_start_is_refused_naming_what_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object], message: str
+) -> None:
+    without_ray(monkeypatch)
+    source = archive(tmp_path / "in", 10)
+    run(source, tmp_path / "out")
+    change(source)
+    with pytest.raises(InputError) as refusal:
+        run(source, tmp_path / "out")
+    assert message in str(refusal.value)
+    assert str(refusal.value).startswith("--input has changed since the run began: ")
+
+
+def test_other_settings_than_at_the_start_are_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_ray(monkeypatch)
+    source = archive(tmp_path / "in", 3)
+    run(source, tmp_path / "out")
+    with pytest.raises(InputError, match=r"^--beam_size 1: the run in --output .* began with 3"):
+        run(source, tmp_path / "out", beam_size=1)
+    archive(tmp_path / "other", 3)
+    with pytest.raises(InputError, match=r"^--root .*other: the run in"):
+        run(tmp_path / "other", tmp_path / "out")
+
+
+def test_two_runs_on_one_output_are_refused_and_an_ended_one_is_no_hindrance(tmp_path: Path) -> None:
+    with locked(tmp_path / "out"):
+        code = "import sys; from pathlib import Path; from r2gengpt.batch.plan import locked\n"
+        again = f"{code}with locked(Path(sys.argv[1])): pass"
+        other = subprocess.run(
+            [sys.executable, "-c", again, str(tmp_path / "out")], capture_output=True, text=True, check=False
+        )
+    assert other.returncode == 1
+    assert other.stderr.endswith(f"InputError: --output {tmp_path / 'out'}: another run is writing there\n")
+    with locked(tmp_path / "out"):
+        pass
+
+
+def test_a_directory_with_other_things_is_not_written_into(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(InputError, match=r"holds thesis\.tex and no bulk run"), locked(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("at", ["listing.jsonl", "plan.json", "part-000001.jsonl", "manifest.json", "summary.html"])
+def test_a_full_disk_ends_the_run_in_one_line_and_nothing_half_written_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    without_ray(monkeypatch)
+    source = archive(tmp_path / "in", 10)
+    run(source, tmp_path / "whole")
+    sync = os.fsync
+
+    def full(handle: int) -> None:
+        if at in os.readlink(f"/proc/self/fd/{handle}"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(RunError, match=f"{at}: No space left on device: free some space, then start the same"):
+            run(source, tmp_path / "out")
+    assert not [path for path in (tmp_path / "out").rglob("*") if at in path.name]
+    run(source, tmp_path / "out")
+    assert (tmp_path / "out" / "manifest.json").read_bytes() == (tmp_path / "whole" / "manifest.json").read_bytes()
+
+
+@pytest.mark.drill
+@pytest.mark.skipif(os.getuid() != 0, reason="mounts a file system")
+def test_a_disk_that_is_really_full_ends_the_run_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_ray(monkeypatch)
+    source, small = archive(tmp_path / "in", 200), tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("may not mount")
+    try:
+        with pytest.raises(RunError, match="No space left on device"):
+            run(source, small / "out")
+        assert not list((small / "out").rglob("*.part"))
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_a_plan_keeps_no_studies_in_memory(tmp_path: Path) -> None:
+    """20,000 studies of 100 bytes and more: 2 MB as lines; where 5,000 shards begin is 40 kB."""
+    made = [StudyFiles(f"{number:0100}", (listing_room.ImageFile("a", 1, 1),)) for number in range(20_000)]
+    settled_plan(tmp_path, Listing(tmp_path, made), SETTINGS)
+    tracemalloc.start()
+    plan = Plan(tmp_path, 4)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 200_000
+    assert (len(plan), plan.studies) == (5_000, 20_000)
+    assert list(plan.shard(4_999).studies) == made[-4:]
+
+
+def test_shards_that_are_there_are_counted_and_those_missing_named(tmp_path: Path) -> None:
+    writer = StandIn()
+    rows = shard_rows(writer, [decode_study(tmp_path, StudyFiles("a", ()), lambda *_: None)], 0)  # type: ignore[arg-type, return-value]
+    write_whole(shard_path(tmp_path, 1, "jsonl"), [json_lines(rows)])
+    told, record = read_shard(shard_path(tmp_path, 1, "jsonl"), "jsonl")
+    totals = Totals()
+    assert list(missing_shards(tmp_path, "jsonl", [["x"], ["a"], ["y"]], totals)) == [0, 2]
+    assert (totals.rows, told.ids, record.rows) == (1, ("a",), 1)
+    assert json.loads(shard_path(tmp_path, 1, "jsonl").read_text())["provenance"]["model"] == ORIGIN["model"]
+
+
+def test_batches_are_of_studies_with_as_many_views() -> None:
+    studies = [Decoded(str(views), (), np.zeros((views, 3, 2, 2), np.float32)) for views in (2, 1, 3, 1, 2)]
+    assert by_views(studies) == [1, 3, 0, 4, 2]
+
+
+def test_progress_tells_rate_time_left_and_failures_by_kind() -> None:
+    time = iter([0.0, 10.0, 20.0])
+    progress = Progress(100, Totals(rows=10), lambda: next(time))
+    progress.begin()
+    progress.add(Told(("a",) * 20, ("image",), ()))
+    progress.add(Told(("b",) * 40, ("file", "image"), ()))
+    assert progress.line() == "70 of 100 studies, 4.0 a second, 0:00:08 left, failed: image 2, file 1"
+
+
+def test_the_command_refuses_what_it_cannot_do(run_cli: Callable[[list[str]], Outcome], tmp_path: Path) -> None:
+    for flags, message in (
+        ([], "--input is missing"),
+        (["--input", "x"], "--output is missing"),
+        (["--input", "x", "--output", "y", "--speculate", "True", "--beam_size", "1"], "--speculate True: a bulk run"),
+        (
+            ["--input", "x", "--output", "y", "--address", "a:1", "--decode_workers", "2"],
+            "--decode_workers 2: on a",
+        ),
+        (["--input", "x", "--output", "y", "--format", "xml"], "--format xml: choose from jsonl, parquet"),
+        (["--input", str(tmp_path / "x"), "--output", str(tmp_path / "y")], "x: no such file or folder"),
+    ):
+        done = run_cli(["batch", *flags])
+        assert (done.code, done.stdout) == (2, "")
+        assert message in done.stderr.splitlines()[-1]
