@@ -8,13 +8,14 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from batch_parts import ORIGIN, BytePixels, StandIn, archive, make_stand_in
+from batch_parts import ORIGIN, BytePixels, StandIn, archive, contents, make_stand_in
 from conftest import Outcome, TinySet
 from dicom_files import film
 from r2gengpt.batch import driver as driver_room
@@ -48,9 +49,15 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver_room, "results", results)
 
 
-def run(source: Path, output: Path, **changed: Any) -> Path:
-    work = Work(BytePixels(), make_stand_in, Workers(1, 1, False, 1))
+def run(source: Path, output: Path, make: Any = make_stand_in, **changed: Any) -> Path:
+    work = Work(BytePixels(), make, Workers(1, 1, False, 1))
     return run_batch(output, lambda: read_listing(source, None, "all"), {**SETTINGS, **changed}, lambda: work)
+
+
+def records(output: Path) -> list[dict[str, Any]]:
+    """All rows of a JSON-lines run in the plan's order."""
+    lines = [line for path in sorted((output / "shards").iterdir()) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in lines]
 
 
 def ids(listing: Listing) -> list[str]:
@@ -335,3 +342,57 @@ def test_the_command_refuses_what_it_cannot_do(run_cli: Callable[[list[str]], Ou
         done = run_cli(["batch", *flags])
         assert (done.code, done.stdout) == (2, "")
         assert message in done.stderr.splitlines()[-1]
+
+
+def test_a_study_that_cannot_be_written_is_a_row_and_its_neighbours_are_as_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_ray(monkeypatch)
+    source = archive(tmp_path / "in", 12)
+    run(source, tmp_path / "whole")
+    run(source, tmp_path / "out", make=partial(make_stand_in, broken=("study00003",)))
+    whole, rows = records(tmp_path / "whole"), records(tmp_path / "out")
+    assert rows[3]["error"] == {"kind": "report", "message": "ValueError: cannot write study00003"}
+    assert [row for row in rows if row["id"] != "study00003"] == [row for row in whole if row["id"] != "study00003"]
+
+
+def test_a_model_that_writes_nothing_ends_the_run_and_leaves_no_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_ray(monkeypatch)
+    source = archive(tmp_path / "in", 4)
+    every = tuple(f"study{number:05d}" for number in range(4))
+    with pytest.raises(RunError, match="no report of any of 4 studies, first: ValueError: cannot write study00000"):
+        run(source, tmp_path / "out", make=partial(make_stand_in, broken=every))
+    assert not list((tmp_path / "out").rglob("part-*"))
+
+
+def test_a_batch_of_parquet_holds_the_rows_of_json_lines_and_its_bytes_repeat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow.parquet
+
+    without_ray(monkeypatch)
+    source = archive(tmp_path / "in", 25, bad=(1,))
+    run(source, tmp_path / "lines")
+    for name in ("one", "two"):
+        run(source, tmp_path / name, format="parquet")
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    files = sorted((tmp_path / "one" / "shards").iterdir())
+    rows = [row for path in files for row in pyarrow.parquet.read_table(path).to_pylist()]
+    for row, line in zip(rows, records(tmp_path / "lines"), strict=True):
+        assert {name: row[name] for name in ("id", "report", "confidence", "error")} == {
+            name: line[name] for name in ("id", "report", "confidence", "error")
+        }
+        assert json.loads(row["provenance"]["decode"]) == {"beam_size": 1}
+
+
+def test_a_shard_of_another_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_ray(monkeypatch)
+    source = archive(tmp_path / "in", 3)
+    run(source, tmp_path / "out", shard_size=2)
+    origin = tmp_path / "out" / "origin.json"
+    origin.write_text(origin.read_text().replace("0" * 64, "1" * 64))
+    (tmp_path / "out" / "shards" / "part-000001.jsonl").unlink()
+    with pytest.raises(RunError, match="model_sha256 is 0000"):
+        run(source, tmp_path / "out", shard_size=2)

@@ -16,7 +16,7 @@ import pytest
 from batch_parts import archive, contents, make_stand_in, refuse, run_stand_in, seeded_kill, session_ray
 from conftest import Outcome
 from r2gengpt.batch import cluster as cluster_room
-from r2gengpt.errors import InputError, RunError
+from r2gengpt.errors import InputError
 from r2gengpt.testing import noise_image
 
 pytest.importorskip("ray")
@@ -130,44 +130,10 @@ def test_twenty_seeded_kills_over_three_hundred_studies(address: str, tmp_path: 
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
-def test_a_study_that_cannot_be_written_is_a_row_and_its_neighbours_are_as_ever(address: str, tmp_path: Path) -> None:
-    source = archive(tmp_path / "in", 12)
-    run_stand_in(source, tmp_path / "whole")
-    run_stand_in(source, tmp_path / "out", make=partial(make_stand_in, broken=("study00003",)))
-    whole, rows = records(tmp_path / "whole"), records(tmp_path / "out")
-    assert rows[3]["error"] == {"kind": "report", "message": "ValueError: cannot write study00003"}
-    assert [row for row in rows if row["id"] != "study00003"] == [row for row in whole if row["id"] != "study00003"]
-
-
-def test_a_model_that_writes_nothing_ends_the_run_and_leaves_no_rows(address: str, tmp_path: Path) -> None:
-    source = archive(tmp_path / "in", 4)
-    every = tuple(f"study{number:05d}" for number in range(4))
-    with pytest.raises(RunError, match="no report of any of 4 studies, first: ValueError: cannot write study00000"):
-        run_stand_in(source, tmp_path / "out", make=partial(make_stand_in, broken=every))
-    assert not list((tmp_path / "out").rglob("part-*"))
-
-
 def test_what_a_worker_refuses_is_refused_in_its_own_words(address: str, tmp_path: Path) -> None:
     source = archive(tmp_path / "in", 2)
     with pytest.raises(InputError, match=r"^--delta x: no such directory$"):
         run_stand_in(source, tmp_path / "out", make=partial(refuse, "--delta x: no such directory"))
-
-
-def test_a_batch_of_parquet_holds_the_rows_of_json_lines_and_its_bytes_repeat(address: str, tmp_path: Path) -> None:
-    import pyarrow.parquet
-
-    source = archive(tmp_path / "in", 25, bad=(1,))
-    run_stand_in(source, tmp_path / "lines")
-    for name in ("one", "two"):
-        run_stand_in(source, tmp_path / name, form="parquet", actors=1 if name == "one" else 2)
-    assert contents(tmp_path / "one") == contents(tmp_path / "two")
-    files = sorted((tmp_path / "one" / "shards").iterdir())
-    rows = [row for path in files for row in pyarrow.parquet.read_table(path).to_pylist()]
-    for row, line in zip(rows, records(tmp_path / "lines"), strict=True):
-        assert {name: row[name] for name in ("id", "report", "confidence", "error")} == {
-            name: line[name] for name in ("id", "report", "confidence", "error")
-        }
-        assert json.loads(row["provenance"]["decode"]) == {"beam_size": 1}
 
 
 def test_films_are_decoded_outside_the_process_of_the_model(address: str, tmp_path: Path) -> None:
@@ -186,16 +152,6 @@ def test_films_are_decoded_outside_the_process_of_the_model(address: str, tmp_pa
     work = Work(BytePixels(), make_stand_in, Workers(1, 1, False, 1))
     made = stages(ray, plan, [0, 1, 2], listing.root, work).materialize()
     assert "decode_shard)->" not in made.stats()
-
-
-def test_a_shard_of_another_model_is_refused(address: str, tmp_path: Path) -> None:
-    source = archive(tmp_path / "in", 3)
-    run_stand_in(source, tmp_path / "out", shard_size=2)
-    origin = tmp_path / "out" / "origin.json"
-    origin.write_text(origin.read_text().replace("0" * 64, "1" * 64))
-    (tmp_path / "out" / "shards" / "part-000001.jsonl").unlink()
-    with pytest.raises(RunError, match="model_sha256 is 0000"):
-        run_stand_in(source, tmp_path / "out", shard_size=2)
 
 
 @pytest.mark.parametrize(

@@ -93,20 +93,22 @@ def local_ray(ray: Any, workers: Workers) -> Iterator[None]:
     sweep_dead()
     folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
     try:
-        with on_loopback(), hushed():
-            ray.init(
-                num_cpus=workers.cpus,
-                include_dashboard=False,
-                log_to_driver=False,
-                configure_logging=False,
-                logging_level=logging.CRITICAL,
-                object_store_memory=store_size(),
-                _node_ip_address="127.0.0.1",
-                _temp_dir=str(folder),
-            )
+        try:
+            with on_loopback(), hushed():
+                ray.init(
+                    num_cpus=workers.cpus,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    configure_logging=False,
+                    logging_level=logging.CRITICAL,
+                    object_store_memory=store_size(),
+                    _node_ip_address="127.0.0.1",
+                    _temp_dir=str(folder),
+                )
+        except Exception as error:  # Ray raises no class of its own here
+            why = " ".join(str(error).split())[:200]
+            raise RunError(f"Ray does not start here ({type(error).__name__}: {why})") from error
         yield
-    except (OSError, TimeoutError) as error:
-        raise RunError(f"the local Ray in {folder} failed: {error}") from error
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)

@@ -15,7 +15,8 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto
 h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: .35rem .6rem .35rem 0;
 border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; } th { font-weight: 600; }
-td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.n { text-align: right; font-variant-numeric: tabular-nums; }
+table + table, .bar + table { margin-top: 1rem; } .given td:first-child { width: 14rem; }
 .bar { display: flex; height: .8rem; border-radius: .4rem; overflow: hidden; background: #c0392b; }
 .bar > span { background: #2e7d5b; }
 .note { border-left: .25rem solid #b7791f; padding-left: .8rem; }
@@ -25,7 +26,7 @@ td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowra
 def table(rows: list[tuple[str, str]], heads: tuple[str, str]) -> str:
     """A table of two columns, the second one of numbers."""
     body = "".join(f"<tr><td>{escape(name)}</td><td class=n>{escape(value)}</td></tr>" for name, value in rows)
-    return f"<table><thead><tr><th>{heads[0]}</th><th>{heads[1]}</th></tr></thead><tbody>{body}</tbody></table>"
+    return f"<table><thead><tr><th>{heads[0]}</th><th class=n>{heads[1]}</th></tr></thead><tbody>{body}</tbody></table>"
 
 
 def failures(totals: Totals) -> str:
@@ -59,12 +60,13 @@ def summary_page(totals: Totals, progress: Progress, manifest: dict[str, object]
     settings = manifest["settings"]
     assert isinstance(settings, dict)
     given = [(name, json.dumps(value, ensure_ascii=False)) for name, value in settings.items()]
+    settled = table(given, ("setting", "value")).replace(" class=n", "")
     return f"""<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width">
 <title>r2gengpt batch: {totals.rows} studies</title><style>{STYLE}</style>
 <h1>{totals.rows} studies, {failed} failed</h1><p class=note>{escape(NOTICE)}</p>
 <div class=bar role=img aria-label="{share:.1f} % with a report"><span style="width:{share:.2f}%"></span></div>
 {table(counts, ("what", "number"))}<h2>Failures</h2>{failures(totals)}
-<h2>Throughput</h2>{table(speed, ("what", "value"))}<h2>Settings</h2>{table(given, ("setting", "value"))}
+<h2>Throughput</h2>{table(speed, ("what", "value"))}<h2>Settings</h2><div class=given>{settled}</div>
 </html>
 """
 
