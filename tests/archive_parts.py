@@ -4,12 +4,13 @@ import gc
 import io
 import shutil
 import socket
+import sqlite3
 import subprocess
 import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -137,12 +138,17 @@ def receiver_in(directory: Path, **changes: Any) -> Iterator[tuple[Spool, Receiv
 
 
 @contextmanager
-def association(port: int, *datasets: Dataset, calling: str = "TESTER", called: str = "R2GENGPT") -> Iterator[Any]:
-    """An association of ours for the classes and syntaxes of these datasets."""
+def association(
+    port: int, *datasets: Dataset, calling: str = "TESTER", called: str = "R2GENGPT", patience: float = 30.0
+) -> Iterator[Any]:
+    """An association of ours for the classes and syntaxes of these datasets.
+
+    `patience` is how many seconds an answer may take; pynetdicom waits as long for who has closed the connection.
+    """
     silence_pynetdicom()
     ae = AE(ae_title=calling)
     ae.acse_timeout = ae.network_timeout = LONG
-    ae.dimse_timeout = 3.0  # it also is how long pynetdicom waits for who has closed the connection
+    ae.dimse_timeout = patience
     wanted = {(one.SOPClassUID, one.file_meta.TransferSyntaxUID) for one in datasets}
     for kind, syntax in sorted(wanted) or [("1.2.840.10008.1.1", "1.2.840.10008.1.2")]:
         ae.add_requested_context(kind, syntax)
@@ -301,6 +307,12 @@ def to_peer(port: int) -> Send:
     return c_store("127.0.0.1", port, "PEER", "R2GENGPT")
 
 
+def states_in(spool: Path) -> list[str]:
+    """The states of the studies in a spool's ledger, read from outside."""
+    with closing(sqlite3.connect(f"file:{spool / 'ledger.sqlite'}?mode=ro", uri=True, timeout=30)) as base:
+        return [state for (state,) in base.execute("SELECT state FROM studies")]
+
+
 class Listening:
     """`archive_child.py` with these settings, and a port of its own, from its first line to its end."""
 
@@ -335,13 +347,8 @@ class Listening:
         return code
 
     def studies(self, state: str) -> int:
-        """How many studies its ledger has in a state, read from outside."""
-        import sqlite3
-        from contextlib import closing
-
-        path = self.log.parent / "spool" / "ledger.sqlite"
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as base:
-            return int(base.execute("SELECT COUNT(*) FROM studies WHERE state = ?", (state,)).fetchone()[0])
+        """How many studies its ledger has in a state."""
+        return states_in(self.log.parent / "spool").count(state)
 
 
 @contextmanager
@@ -360,7 +367,7 @@ def try_to_store(port: int | None, datasets: Sequence[Dataset]) -> list[Dataset]
     if port is None:
         return list(datasets)
     try:
-        with association(port, *datasets) as assoc:
+        with association(port, *datasets, patience=1.0) as assoc:
             if not assoc.is_established:
                 return list(datasets)
             left = []

@@ -3,6 +3,7 @@
 import gc
 import io
 import random
+import struct
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from pydicom import dcmread
 from pynetdicom.dimse_primitives import C_STORE
 
-from archive_parts import Kept, association, film_data, receiver_in, run_all, stand_in, study_film, uid
+from archive_parts import Kept, association, film_data, receiver_in, run_all, stand_in, study_film, uid, wait_until
 from dicom_files import data_of
 from r2gengpt.archive.films import checked_film, reason_of
 from r2gengpt.archive.loop import Loop
@@ -91,7 +92,8 @@ def send_raw(assoc: Any, kind: str, instance: str, data: bytes) -> int | None:
     request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = kind, instance
     request.DataSet = io.BytesIO(data)
     context = assoc.accepted_contexts[0].context_id
-    assoc._reactor_checkpoint.clear()
+    assoc._reactor_checkpoint.clear()  # as in pynetdicom's own send_c_store: else its thread may take the answer
+    wait_until(lambda: assoc._is_paused, every=0.0005)
     assoc.dimse.send_msg(request, context)
     _, answer = assoc.dimse.get_msg(block=True)
     assoc._reactor_checkpoint.set()
@@ -101,7 +103,8 @@ def send_raw(assoc: Any, kind: str, instance: str, data: bytes) -> int | None:
 def elements_of(dataset: Any) -> bytes:
     """The dataset as it goes over the network: without preamble and file meta."""
     data = data_of(dataset)
-    return data[144 + dataset.file_meta.FileMetaInformationGroupLength :]
+    (length,) = struct.unpack_from("<L", data, 140)  # of the file meta's elements, behind this number
+    return data[144 + length :]
 
 
 def store_many(directory: Path, count: int) -> Counter[str]:
@@ -150,7 +153,7 @@ def test_mutated_files_are_read_or_refused_in_one_line() -> None:
 
 def test_mutated_films_are_answered_and_kept_aside_with_a_reason(tmp_path: Path) -> None:
     found = store_many(tmp_path, SHORT)
-    assert found["failed"] > 0 < found["aside"]
+    assert min(found["failed"], found["aside"] - found["failed"], found["reports"]) > 0
 
 
 @pytest.mark.drill

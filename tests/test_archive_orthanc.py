@@ -25,6 +25,7 @@ from archive_parts import (
     free_port,
     listening,
     orthanc,
+    states_in,
     store,
     study_film,
     uid,
@@ -109,14 +110,14 @@ def test_a_study_sent_by_dcmtk_comes_back_to_orthanc_as_one_report_that_readers_
         wait_until(lambda: archive.reports()[uid(900)] == 1)
         wait_until(lambda: any("report sent" in line for line in one.lines))
         assert storescu(one.port, *paths).returncode == 0
-        pause = threading.Event()
-        pause.wait(1.5)  # three times the quiet time: a second report would be there
-        assert archive.reports()[uid(900)] == 1
+        assert states_in(tmp_path / "spool") == ["sent"]  # so there is nothing to report
+        assert list((tmp_path / "spool" / "incoming").iterdir()) == []
         code = one.close(signal.SIGTERM)
     finally:
         if one.process.poll() is None:
             one.close()
     assert code == 0, one.lines
+    assert archive.reports()[uid(900)] == 1
     assert not [line for line in one.lines if "Muster" in line or uid(900) in line or "rror" in line]
     (instance,) = archive.get_reports(uid(900))
     sr = dcmread(io.BytesIO(instance))

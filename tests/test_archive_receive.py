@@ -132,7 +132,7 @@ def test_a_film_larger_than_allowed_ends_its_association_only(tmp_path: Path, ca
         receiver_in(tmp_path, max_instance_bytes=2**20) as (spool, receiver),
         caplog.at_level(logging.WARNING, "r2gengpt"),
     ):
-        with association(receiver.port, large) as assoc:
+        with association(receiver.port, large, patience=1.0) as assoc:
             assert "Status" not in assoc.send_c_store(large)
         assert store(receiver.port, study_film(2)) == [0]
         assert len(files(spool.incoming)) == 1
@@ -159,7 +159,7 @@ def test_requests_that_do_not_wait_for_their_answers_do_not_pile_up(tmp_path: Pa
         monkeypatch.setattr(spool, "add", slow)
         one = study_film(1)
         one.PixelData = bytes(600_000)
-        with association(receiver.port, one) as assoc:
+        with association(receiver.port, one, patience=1.0) as assoc:
             sent = []
 
             def many() -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sqlite3
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from archive_parts import Clock, Kept, files, film_data, run_all, spool_in, stand_in, states, uid
 from r2gengpt.archive.ledger import LATE, NO_FILM, key_of
-from r2gengpt.archive.loop import FIRST_WAIT, MOST_ATTEMPTS, Loop, NotNow, Refused, Report
+from r2gengpt.archive.loop import FIRST_WAIT, MOST_ATTEMPTS, SPOOL_WAIT, Loop, NotNow, Refused, Report
 from r2gengpt.archive.spool import NoSpace, Spool, Unreadable
 from r2gengpt.data.dicom_header import DicomHeader
 from r2gengpt.errors import InputError
@@ -297,11 +298,52 @@ def test_a_report_that_finds_no_room_is_written_later(tmp_path: Path) -> None:
         later(spool)
         spool.most_bytes = spool.used
         loop = loop_of(spool, peer)
-        assert not loop.step()
+        for _ in range(2 * MOST_ATTEMPTS):
+            assert not loop.step()
+            later(spool, SPOOL_WAIT)
         assert list(states(spool).values()) == ["received"]
         spool.most_bytes = 2**30
         run_all(loop)
         assert len(peer.reports) == 1
+
+
+def test_a_report_is_not_written_over_and_over_while_there_is_no_room(tmp_path: Path) -> None:
+    with spool_in(tmp_path) as spool:
+        written: list[int] = []
+
+        def counted(paths: Sequence[Path], headers: Sequence[DicomHeader]) -> Report:
+            written.append(1)
+            return stand_in(paths, headers)
+
+        spool.add(film_data(1))
+        later(spool)
+        spool.most_bytes = spool.used
+        loop = loop_of(spool, Kept(), counted)
+        for _ in range(5):
+            loop.step()
+        assert len(written) == 1
+
+
+def test_a_ledger_that_cannot_be_written_after_sending_makes_the_same_report_go_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with spool_in(tmp_path) as spool:
+        peer = Kept()
+        spool.add(film_data(1))
+        later(spool)
+        loop = loop_of(spool, peer)
+
+        def full(study: str) -> None:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(spool.ledger, "set_sent", full)
+            run_all(loop)
+        assert list(states(spool).values()) == ["reported"]
+        later(spool, SPOOL_WAIT)
+        run_all(loop)
+        assert len({one.SOPInstanceUID for one in peer.reports}) == 1 < len(peer.reports)
+        assert list(states(spool).values()) == ["sent"]
 
 
 def test_two_processes_do_not_share_a_spool(tmp_path: Path) -> None:
@@ -331,12 +373,16 @@ def test_what_killed_writers_leave_is_put_right_at_the_next_start(tmp_path: Path
         key = spool.add(film_data(1))
         other = spool.add(film_data(2))
         spool.ledger.set_film_aside(other, "why")  # killed before its file was moved
+        third = spool.add(film_data(3))
+        spool.set_film_aside(third, "because")
+        (spool.aside / f"{third}.txt").unlink()  # killed before its reason was noted
         for place in (spool.incoming, spool.reports, spool.aside):
             (place / "half.dcm.part").write_bytes(b"x")
             (place / "unknown.dcm").write_bytes(b"x")
     with spool_in(tmp_path) as spool:
         assert files(spool.incoming) == [f"{key}.dcm"]
-        assert files(spool.aside) == [f"{other}.dcm", f"{other}.txt"]
+        assert files(spool.aside) == sorted(f"{one}.{kind}" for one in (other, third) for kind in ("dcm", "txt"))
+        assert (spool.aside / f"{third}.txt").read_text() == "because\n"
         assert files(spool.reports) == []
 
 

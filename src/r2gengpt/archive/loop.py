@@ -23,6 +23,8 @@ MOST_ATTEMPTS = 5
 """Begun and never ended, each time with the process: then the study is put aside, as it may be what ended it."""
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
 """Seconds until the peer is tried again; doubled each time."""
+SPOOL_WAIT = 10.0
+"""Seconds until a spool without room is tried again: a report is written anew then."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ class Loop:
         self.spool, self.write, self.send = spool, write, send
         self.quiet_seconds, self.most_films = quiet_seconds, most_films
         self._send_after, self._wait = 0.0, FIRST_WAIT
+        self._work_after = 0.0
+        self._begun: set[str] = set()
 
     def run(self, stop: threading.Event, pause: float = 0.1) -> None:
         """Work until `stop` is set; what was begun is finished."""
@@ -83,26 +87,31 @@ class Loop:
     def step(self) -> bool:
         """One study further, if there is one to work on."""
         now = self.spool.clock()
-        if now >= self._send_after:
-            waiting = self.spool.ledger.studies("reported")
-            if waiting:
-                return self._send(waiting[0])
-        study = self.spool.ledger.next_quiet(now - self.quiet_seconds)
-        if study is None:
+        if now < self._work_after:
             return False
         try:
+            if now >= self._send_after:
+                waiting = self.spool.ledger.studies("reported")
+                if waiting:
+                    return self._send(waiting[0])
+            study = self.spool.ledger.next_quiet(now - self.quiet_seconds)
+            if study is None:
+                return False
             self._report(study)
         except (NoSpace, sqlite3.OperationalError, OSError) as error:
-            log.error("study %s: its report cannot be kept: %s", study[:12], str(error) or place_of(error))
+            words = str(error) if isinstance(error, NoSpace) else place_of(error)
+            log.error("the spool cannot be written (%s): again in %.0f s", words, SPOOL_WAIT)
+            self._work_after = self.spool.clock() + SPOOL_WAIT
             return False
         return True
 
     def _report(self, study: str) -> None:
         """Write a study's report and keep it, or put the study aside."""
-        attempt = self.spool.ledger.begin(study)
-        if attempt > MOST_ATTEMPTS:
-            self._put_aside(study, f"its report was begun {MOST_ATTEMPTS} times, and the program ended each time")
-            return
+        if study not in self._begun:  # by this process: what it begins again it has ended
+            if self.spool.ledger.begin(study) > MOST_ATTEMPTS:
+                self._put_aside(study, f"its report was begun {MOST_ATTEMPTS} times, and the program ended each time")
+                return
+            self._begun.add(study)
         usable = self._usable(study)
         if not usable.keys:
             self._put_aside(study, NO_FILM)

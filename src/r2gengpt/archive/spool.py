@@ -100,6 +100,9 @@ class Spool:
         for path in self.aside.glob("*.txt"):
             if not path.with_suffix(".dcm").exists():
                 path.unlink()
+        for path in self.aside.glob("*.dcm"):
+            if not path.with_suffix(".txt").exists():
+                self._note(path.stem, films[path.stem].reason)
 
     def add(self, data: bytes | Sequence[bytes]) -> str:
         """Keep a film, on the disk when this returns; gives its key. A film that is here already is not kept twice.
