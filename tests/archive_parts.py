@@ -30,7 +30,7 @@ from r2gengpt.data.dicom_header import DicomHeader
 SR, PDF = "1.2.840.10008.5.1.4.1.1.88.11", "1.2.840.10008.5.1.4.1.1.104.1"
 UID_ROOT = "1.2.826.0.1.3680043.8.498.77"
 TEXT = "FINDINGS: The heart is large.\nIMPRESSION: Cardiomegaly."
-LONG = 60.0
+LONG = 120.0
 
 
 def uid(study: int, number: int = 0) -> str:
