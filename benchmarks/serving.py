@@ -67,11 +67,11 @@ class Load(NamedTuple):
 
 
 async def ask_all(address: str, process: psutil.Process, films: list[bytes], clients: int) -> Load:
-    """Every film once, from so many clients; memory is noted at each tenth."""
+    """Every film once, from so many clients; memory is noted before, and at each tenth."""
     waiting = iter(range(len(films)))
     latencies: list[float] = []
     answers: dict[int, str] = {}
-    resident: list[int] = []
+    resident = [process.memory_info().rss // 2**20]
     wrong = 0
     step = max(1, len(films) // 10)
 
