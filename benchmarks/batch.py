@@ -149,6 +149,7 @@ def apart(folder: Path, *words: object) -> dict[str, Any]:
     command = [sys.executable, __file__, "--one", str(folder), *map(str, words)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    print(json.dumps(found), file=sys.stderr)  # so that a long series shows where it is
     return found
 
 
