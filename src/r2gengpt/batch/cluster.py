@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import secrets
 import shutil
 import socket
 import sys
@@ -94,7 +95,7 @@ def local_ray(ray: Any, workers: Workers) -> Iterator[None]:
     folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
     try:
         try:
-            with on_loopback(), hushed():
+            with on_loopback(), hushed(), own_token():
                 ray.init(
                     num_cpus=workers.cpus,
                     include_dashboard=False,
@@ -125,6 +126,18 @@ def on_loopback() -> Iterator[None]:
         yield
     finally:
         services.resolve_ip_for_localhost = kept
+
+
+@contextlib.contextmanager
+def own_token() -> Iterator[None]:
+    """Let the Ray that starts within ask for a token that this process and its workers alone know.
+
+    Ray would make one of its own in the home directory, for all Rays of the user, and leave it there. Who has set
+    RAY_AUTH_MODE has chosen already. The token stays set: Ray reads it later too.
+    """
+    if "RAY_AUTH_MODE" not in os.environ:
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    yield
 
 
 @contextlib.contextmanager
@@ -187,7 +200,10 @@ def join(ray: Any, address: str) -> None:
         try:
             ray.init(address=address, log_to_driver=False, configure_logging=False, logging_level=logging.CRITICAL)
         except Exception as error:  # Ray raises ConnectionError, RuntimeError, ValueError, RpcError
-            raise InputError(f"--address {address}: no Ray cluster there that this program's Ray can join") from error
+            raise InputError(
+                f"--address {address}: no Ray cluster there that this program's Ray can join (of its version; "
+                "with token authentication, set RAY_AUTH_MODE and RAY_AUTH_TOKEN)"
+            ) from error
         finally:
             stop.cancel()
 
