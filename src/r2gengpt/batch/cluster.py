@@ -135,8 +135,8 @@ def own_token() -> Iterator[None]:
     Ray would make one of its own in the home directory, for all Rays of the user, and leave it there. Who has set
     RAY_AUTH_MODE has chosen already. The token stays set: Ray reads it later too.
     """
-    if "RAY_AUTH_MODE" not in os.environ:
-        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    if "RAY_AUTH_MODE" not in os.environ:  # Ray then sets it by itself
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     yield
 
 
