@@ -32,8 +32,9 @@ ALLOWED: dict[str, set[str]] = {
     "serving": HIGH,
     "archive": {*HIGH, "serving"},
     "batch": {*HIGH, "evaluation"},
+    "edge": {*MIDDLE, "build", "generation"},
     "testing": LOW,
-    "cli": {*HIGH, "original", "training", "evaluation", "serving", "archive", "batch", "testing"},
+    "cli": {*HIGH, "original", "training", "evaluation", "serving", "archive", "batch", "edge", "testing"},
 }
 """Room → the rooms it may import from, besides itself. Every file of the program stands in one of these rooms."""
 
@@ -108,6 +109,16 @@ def test_metrics_text_and_settings_never_import_torch_or_transformers(path: Path
     assert not {name.split(".")[0] for name in imports(path)} & {"torch", "transformers", "peft", "safetensors"}
 
 
+EXPORT_HALF = {"export", "trace"}
+"""Files of the edge room that make graphs of PyTorch models; the others run them."""
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if room_of(p) == "edge" and p.stem not in EXPORT_HALF], ids=ids)
+def test_the_half_of_the_edge_that_runs_never_imports_torch(path: Path) -> None:
+    assert not {name.split(".")[0] for name in imports(path)} & {"torch", "transformers", "peft", "safetensors"}
+    assert not {name for name in imports(path) for half in EXPORT_HALF if name.startswith(f"r2gengpt.edge.{half}")}
+
+
 @pytest.mark.parametrize("path", [p for p in FILES if room_of(p) == "cli" and p.stem != "models"], ids=ids)
 def test_commands_import_nothing_heavy_before_they_have_parsed_their_flags(path: Path) -> None:
     assert not imports_at_top(path) & {"torch", "transformers", "lightning", "peft", "fastapi", "ray", "pydicom"}
@@ -133,6 +144,7 @@ def test_only_commands_print_to_stdout(path: Path) -> None:
         "from r2gengpt.cli import main; main(['generate', '--help'])",
         "from r2gengpt.cli import main; main(['score', '--help'])",
         "from r2gengpt.cli import main; main(['train', '--lm_modle', 'x'])",
+        "import r2gengpt.edge.runtime, r2gengpt.edge.record, r2gengpt.cli.edge",
         "import r2gengpt.metrics.score, r2gengpt.text.prompt, r2gengpt.text.alignment, r2gengpt.config",
     ],
 )

@@ -27,7 +27,7 @@ SCRIPTS = sorted((ROOT / "runs").rglob("*.sh"))
 RUN_SCRIPTS = [path for path in SCRIPTS if path.name.startswith(tuple(LENGTHS))]
 SETTINGS = (ModelConfig, DataConfig, DecodeConfig, TrainConfig, ServeConfig)
 PREPARATIONS = ("iu_xray", "mimic_cxr", "synthetic")
-OTHER_PROGRAMS_FLAGS = {"--quick", "--help", "--head"}
+OTHER_PROGRAMS_FLAGS = {"--quick", "--help", "--head", "--no-deps", "--constraint"}
 
 
 class Stopped(Exception):

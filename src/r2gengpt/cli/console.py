@@ -7,8 +7,8 @@ import sys
 import warnings
 
 
-def start_logging() -> None:
-    """Our log lines on stderr; libraries only say what is wrong."""
+def start_logging(*, libraries: bool = True) -> None:
+    """Our log lines on stderr; `libraries` only say what is wrong (False: they are not used, and not loaded)."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     ours = logging.getLogger("r2gengpt")
@@ -17,6 +17,8 @@ def start_logging() -> None:
     ours.propagate = False
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not libraries:
+        return
     import transformers
 
     transformers.logging.set_verbosity_error()

@@ -1,5 +1,6 @@
-"""`r2gengpt export`: a trained model as one plain Hugging Face directory, parts and LoRA included. No training."""
+"""`r2gengpt export`: a trained model as one directory, Hugging Face's or OpenVINO's, LoRA included. No training."""
 
+import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ from r2gengpt.errors import InputError
 if TYPE_CHECKING:
     from r2gengpt.build import Built
 
+WEIGHTS = ("nf4", "int4", "int8", "float32")
+"""`edge.weights.FORMS`, which need numpy; a test holds both equal."""
 NOTE = (
     "\nExported by `r2gengpt export`: this directory holds the whole model; trained tensors are merged into it.\n"
     "`AutoModelForImageTextToText` and `AutoProcessor` load it once `r2gengpt.model` is imported.\n"
@@ -22,9 +25,15 @@ def main(argv: list[str]) -> None:
     parser = bridge.Parser(prog="r2gengpt export", allow_abbrev=False, description=__doc__)
     parser.add_argument("--model", required=True, metavar="DIR", help="trained model (a checkpoint or embedded)")
     parser.add_argument("--output", required=True, metavar="DIR", help="directory to write; must not exist")
-    parser.add_argument("--merge", nargs="?", const=True, default=True, type=bridge.parse_bool, metavar="BOOL",
-                        help="fold LoRA into the layers it stands beside (default: True; a plain directory has no "
-                        "other place for it)")  # fmt: skip
+    parser.add_argument("--target", default="huggingface", choices=("huggingface", "openvino"),
+                        help="a plain Hugging Face directory, or OpenVINO graphs that `r2gengpt generate` runs without "
+                        "PyTorch (default: huggingface)")  # fmt: skip
+    parser.add_argument("--weights", choices=WEIGHTS, default=argparse.SUPPRESS,
+                        help="--target openvino: form of the language model's linear layers (nf4)")  # fmt: skip
+    parser.add_argument("--merge", nargs="?", const=True, type=bridge.parse_bool, metavar="BOOL",
+                        help="fold LoRA into the layers it stands beside (default: True, but False where --weights has "
+                        "4 bits: there it stays whole beside them, as it was trained; a plain Hugging Face directory "
+                        "has no other place for it)")  # fmt: skip
     bridge.add_flags(parser, (ModelConfig, DecodeConfig))
     space = bridge.parse(parser, argv)
     given = bridge.given_values(space, (ModelConfig, DecodeConfig))
@@ -33,6 +42,12 @@ def main(argv: list[str]) -> None:
         raise InputError(f"{flag}: quantized weights cannot be exported; leave the flag out")
     if given.get("device_map", "none") != "none":
         raise InputError(f"--device_map {given['device_map']}: an export needs all weights in memory; leave it out")
+    edge = space.target == "openvino"
+    weights = getattr(space, "weights", None)
+    if weights is not None and not edge:
+        raise InputError(f"--weights {weights} belongs to --target openvino: name that")
+    if edge and given.setdefault("dtype", "float32") != "float32":
+        raise InputError(f"--dtype {given['dtype']}: --target openvino is made of float32 weights; leave it out")
     output = Path(space.output)
     if output.exists():
         raise InputError(f"--output {output}: exists already")
@@ -44,6 +59,10 @@ def main(argv: list[str]) -> None:
     from r2gengpt.data.files import check_writable
 
     check_writable(output, "--output")
+    if edge:
+        from r2gengpt.edge.library import openvino
+
+        openvino("--target openvino")
     directory = EMBEDDED if space.model == "embedded" else find_checkpoint(space.model, "--model")
     stored = read_settings(directory, "--model")
     if "quantization" in stored:
@@ -54,7 +73,10 @@ def main(argv: list[str]) -> None:
         }  # perhaps trained quantized, always written in full
         check_whole_weights({**stored, **given})
     built, settings, source = load_model(space.model, "--model", given)
-    export(built, settings, source, output, merge=space.merge)
+    if edge:
+        export_edge(built, settings, source, output, weights or "nf4", space.merge)
+    else:
+        export(built, settings, source, output, merge=space.merge is not False)
     print(output)
 
 
@@ -97,3 +119,23 @@ def export(built: "Built", settings: Mapping[str, Any], source: Path, output: Pa
         card = source / "README.md"
         if card.is_file():
             (target / card.name).write_text(card.read_text(encoding="utf-8") + NOTE, encoding="utf-8")
+
+
+def export_edge(
+    built: "Built", settings: Mapping[str, Any], source: Path, output: Path, weights: str, merge: bool | None
+) -> None:
+    """Write an edge directory; see `edge.export`.
+
+    Raises:
+        InputError: the model has no edge form, or LoRA that cannot stand beside packed weights.
+    """
+    from r2gengpt.edge.export import check_exportable, write_edge
+    from r2gengpt.serving.provenance import origin_of
+
+    if settings.get("use_dora") and merge is False:
+        raise InputError("--merge False: DoRA cannot stand beside packed weights; leave it out")
+    folded = merge if merge is not None else weights not in ("nf4", "int4") or bool(settings.get("use_dora"))
+    check_exportable(built, f"--model {source.name}")
+    decode = bridge.make(DecodeConfig, settings).for_dataset(settings.get("dataset", "plain"))
+    origin = {"model": source.name, **origin_of(built.model, dict(settings), source)}
+    write_edge(built, output, weights=weights, merge=folded, decode=decode, source=origin, beside=source)

@@ -22,6 +22,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument(
         "--model", default="embedded", metavar="DIR", help="trained model, or an original .pth (default: embedded)"
     )
+    parser.add_argument("--runtime", default="auto", choices=("auto", "torch", "openvino"),
+                        help="what runs the model; auto: what its directory was made for")  # fmt: skip
     parser.add_argument("--format", default="text", choices=("text", "json", *FORMS),
                         help="from DICOM: sr, pdf (DICOM objects), fhir (a bundle), hl7 (a message)")  # fmt: skip
     parser.add_argument("--output", metavar="FILE", help="write there instead of printing")
@@ -51,12 +53,21 @@ def main(argv: list[str]) -> None:
     from r2gengpt.data.containers import DicomChoice
     from r2gengpt.data.dicom_study import look_at, with_views
     from r2gengpt.data.files import check_writable
+    from r2gengpt.data.study import Study
+    from r2gengpt.edge.record import runs_on_edge
 
     paths, choice = [Path(name) for name in space.images], DicomChoice(space.frame, space.force)
     headers = look_at(paths, choice)  # a bad image is named before minutes of loading
     if space.evidence is not None:
         check_writable(Path(space.evidence), "--evidence")
     check_delivery(space, paths, headers)
+    study = with_views(Study("study", tuple(paths), dicom=choice), headers)
+    if runs_on_edge(space.model, space.runtime):
+        from r2gengpt.cli.edge import write_report
+
+        write_report(space, given, study, headers, below)
+        print(NOTICE, file=sys.stderr)
+        return
     from r2gengpt.cli.console import return_large_blocks, start_logging
 
     start_logging()
@@ -64,7 +75,6 @@ def main(argv: list[str]) -> None:
     from r2gengpt.build import place
     from r2gengpt.cli.models import device_of, load_model, stored_index
     from r2gengpt.data.loading import StudyDataset, prompt_batch
-    from r2gengpt.data.study import Study
     from r2gengpt.evaluation.evidence import read_films, write_pictures
     from r2gengpt.generation.confidence import calibration_beside, marked_text, with_confidence
     from r2gengpt.generation.decode import predict, stream
@@ -81,7 +91,6 @@ def main(argv: list[str]) -> None:
     if space.evidence is not None:
         check_method(built.model, method)
     drafter = drafter_for(built.model.language_model, stored_index(built, directory) if decode.speculate else None)
-    study = with_views(Study("study", tuple(paths), dicom=choice), headers)
     studies = StudyDataset([study], built.processor, dataset)  # read as in training and testing
     batch = prompt_batch([studies[(0, 0)]], built.processor)
     live = space.stream and space.format == "text" and space.output is None

@@ -1,15 +1,27 @@
 """A finished report's sentences with what decoding knows of each: log-probability, agreement of beams. No model."""
 
 from collections.abc import Sequence
+from typing import Any, Protocol
 
 from r2gengpt.generation.prediction import Sentence
-from r2gengpt.model import R2GenGPTProcessor
 from r2gengpt.text.prompt import tidy_report
 from r2gengpt.text.sentences import same_sentence, sentence_spans, tokens_of
 
 
+class Words(Protocol):
+    """What a processor knows of tokens; `R2GenGPTProcessor` is one, and so is the edge runtime's, without PyTorch."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """Has `decode` and `batch_decode` of token ids."""
+
+    @property
+    def end_token_id(self) -> int:
+        """The token that ends a report."""
+
+
 def report_sentences(
-    processor: R2GenGPTProcessor,
+    processor: Words,
     ids: Sequence[int],
     logprobs: Sequence[float],
     beams: Sequence[Sequence[int]] = (),
@@ -33,7 +45,7 @@ def report_sentences(
     return tuple(found)
 
 
-def sentence_tokens(processor: R2GenGPTProcessor, ids: Sequence[int]) -> list[tuple[str, list[int]]]:
+def sentence_tokens(processor: Words, ids: Sequence[int]) -> list[tuple[str, list[int]]]:
     """The sentences of a report's tokens in order, each with the numbers of its tokens."""
     whole, ends = text_and_ends(processor, ids)
     text = tidy_report(whole)
@@ -43,12 +55,12 @@ def sentence_tokens(processor: R2GenGPTProcessor, ids: Sequence[int]) -> list[tu
     return [(text[first:last], tokens) for (first, last), tokens in zip(spans, tokens_by_sentence, strict=True)]
 
 
-def report_text(processor: R2GenGPTProcessor, ids: Sequence[int]) -> str:
+def report_text(processor: Words, ids: Sequence[int]) -> str:
     """The report of new tokens, as the processor's `decode_reports` gives it."""
     return tidy_report(processor.tokenizer.decode(_body(processor, ids), skip_special_tokens=True))
 
 
-def text_and_ends(processor: R2GenGPTProcessor, ids: Sequence[int]) -> tuple[str, list[int]]:
+def text_and_ends(processor: Words, ids: Sequence[int]) -> tuple[str, list[int]]:
     """The text of new tokens, not yet tidied, and how long it is up to and with each of them (without the end token).
 
     A token counts as far as what is written by then is the beginning of the whole: half a character, and a blank that
@@ -73,7 +85,7 @@ def _shared(first: str, second: str) -> int:
     return next((place for place, (a, b) in pairs if a != b), len(second))
 
 
-def _body(processor: R2GenGPTProcessor, ids: Sequence[int]) -> list[int]:
+def _body(processor: Words, ids: Sequence[int]) -> list[int]:
     """The tokens before the end token."""
     row, end = list(ids), processor.end_token_id
     return row[: row.index(end)] if end in row else row

@@ -1,0 +1,172 @@
+"""A trained model as an edge directory: graphs, embedding table, tokenizer, record. Writes no report."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from r2gengpt.build import Built
+from r2gengpt.build.lora import merge_lora
+from r2gengpt.config import DecodeConfig
+from r2gengpt.data.files import whole_directory
+from r2gengpt.edge.graphs import keep_cache
+from r2gengpt.edge.library import openvino
+from r2gengpt.edge.pixels import FilmSettings, view_pixels
+from r2gengpt.edge.record import (
+    LANGUAGE,
+    RECORD,
+    TABLE,
+    TOKENIZER,
+    VISION,
+    EdgeRecord,
+    files_of,
+    write_record,
+)
+from r2gengpt.edge.trace import cache_sizes, language_graph, packable_names, vision_graph
+from r2gengpt.edge.weights import halve_weights, pack_weights
+from r2gengpt.errors import InputError
+from r2gengpt.generation.confidence import CALIBRATION
+from r2gengpt.generation.engine import unserved
+from r2gengpt.model import R2GenGPTProcessor
+from r2gengpt.model.processing import decoded_size
+from r2gengpt.text.notice import NOTICE
+
+FLAG = "--target openvino"
+SAMPLE = "The heart is normal in size. No effusion, it's clear ."
+READ_ME = f"""# An edge model of r2gengpt
+
+**{NOTICE}.** Not a medical device.
+
+Written by `r2gengpt export {FLAG}`; `r2gengpt generate --model DIR IMAGE` runs it without PyTorch.
+`{RECORD}` says what it was made from and what each file must be.
+"""
+
+
+def check_exportable(built: Built, source: str) -> None:
+    """Refuse, before minutes of work, a model that has no edge form.
+
+    Raises:
+        InputError: its language model, tokenizer or image processor is none that the edge runtime can stand for.
+    """
+    if (reason := unserved(built.model.language_model)) is not None:
+        raise InputError(f"{FLAG}: {source}: {reason} cannot be exported")
+    tokenizer = built.processor.tokenizer
+    own = getattr(tokenizer, "backend_tokenizer", None)
+    ids = built.processor.encode_text(SAMPLE)
+    if own is None or own.decode(ids) != tokenizer.decode(ids, skip_special_tokens=True):
+        raise InputError(
+            f"{FLAG}: {source}: its tokenizer {type(tokenizer).__name__} is not that of tokenizer.json alone"
+        )
+    settings = film_settings(built.processor)
+    shapes = ((300, 260), (70, 90), (64, 64))
+    films = [Image.effect_noise(shape, 80).convert("RGB") for shape in shapes]
+    wanted = built.processor.pixels(films).numpy()
+    if not np.array_equal(view_pixels(films, settings), wanted):
+        kind = type(built.processor.image_processor).__name__
+        raise InputError(f"{FLAG}: {source}: its image processor {kind} makes pixels that the edge runtime does not")
+
+
+def film_settings(processor: R2GenGPTProcessor) -> FilmSettings:
+    """The image processor's steps in the edge runtime's words."""
+    own = processor.image_processor
+    size, crop = dict(own.size), dict(getattr(own, "crop_size", None) or {})
+    square = (size["height"], size["width"]) if size.get("height") else None
+    return FilmSettings(
+        decoded=decoded_size(processor),
+        size=square if own.do_resize else None,
+        shortest=size.get("shortest_edge") if own.do_resize and square is None else None,
+        resample=int(own.resample),
+        crop=(crop["height"], crop["width"]) if getattr(own, "do_center_crop", False) else None,
+        factor=float(own.rescale_factor) if own.do_rescale else None,
+        mean=tuple(map(float, own.image_mean)) if own.do_normalize else None,
+        std=tuple(map(float, own.image_std)) if own.do_normalize else None,
+    )
+
+
+def positions_of(language_model: Any) -> int | None:
+    """How many positions a report may reach: those that the rotary embedding keeps one form for."""
+    config = language_model.config
+    rope = getattr(config, "rope_parameters", None) or {}
+    known = [getattr(config, "max_position_embeddings", None)]
+    if rope.get("rope_type") in ("dynamic", "longrope"):
+        known.append(rope.get("original_max_position_embeddings"))
+        known.append(getattr(config, "original_max_position_embeddings", None))
+    return min((int(limit) for limit in known if limit is not None), default=None)
+
+
+def write_edge(
+    built: Built,
+    output: Path,
+    *,
+    weights: str,
+    merge: bool,
+    decode: DecodeConfig,
+    source: Mapping[str, Any],
+    beside: Path,
+) -> None:
+    """Write an edge directory, whole or not at all. LoRA is folded in place, the encoder's in any case.
+
+    Args:
+        built: a model in float32, `check_exportable`.
+        output: must not exist.
+        weights: form of the language model's linear layers, of `edge.weights.FORMS`.
+        merge: fold the language model's LoRA into them first; else it stays beside them, whole, as it was trained.
+        decode: with resolved lengths.
+        source: what the model was made from, for the record.
+        beside: directory of the checkpoint, whose calibration goes along.
+    """
+    ov = openvino(FLAG)
+    model, processor = built.model, built.processor
+    merge_lora(model if merge else model.vision_tower)
+    half = weights != "float32"
+    prompt = processor.prompt_ids()
+    with whole_directory(output) as target:
+        write_language(model.language_model, target / LANGUAGE, weights)
+        ov.save_model(vision_graph(model), target / VISION, compress_to_fp16=half)
+        np.save(target / TABLE, embedding_table(model.language_model, half))
+        processor.tokenizer.backend_tokenizer.save(str(target / TOKENIZER))
+        if (beside / CALIBRATION).is_file():
+            (target / CALIBRATION).write_bytes((beside / CALIBRATION).read_bytes())
+        (target / "README.md").write_text(READ_ME, encoding="utf-8")
+        record = EdgeRecord(
+            source={**source, "openvino": ov.__version__},
+            weights=weights,
+            merged=merge,
+            before=(*prompt.bos, *prompt.before),
+            after=prompt.after,
+            image_tokens=processor.tokens_per_view,
+            fusion=processor.fusion,
+            end=processor.end_token_id,
+            limit=positions_of(model.language_model),
+            film=film_settings(processor),
+            decode=replace(decode, engine="auto", speculate=False),
+            files=files_of(target),
+        )
+        write_record(target, record)
+
+
+def write_language(language_model: Any, path: Path, weights: str) -> None:
+    """Write the language model's graph with its weights in their form; the head in 16 bits where they have fewer."""
+    sizes = cache_sizes(language_model)
+    graph = language_graph(language_model, sizes)
+    names = packable_names(language_model)
+    packed = pack_weights(graph, names, weights)
+    if weights != "float32" and packed != len(names):
+        raise RuntimeError(f"{len(names)} linear layers, but {packed} weights of the graph were packed")
+    if weights != "float32":
+        halve_weights(graph, tuple(language_model.get_output_embeddings().weight.shape))
+    keep_cache(graph, sizes)
+    openvino(FLAG).save_model(graph, path, compress_to_fp16=False)
+
+
+@torch.no_grad()
+def embedding_table(language_model: Any, half: bool) -> npt.NDArray[Any]:
+    """What each token id becomes, (vocabulary, D); float16 where `half`."""
+    embed = language_model.get_input_embeddings()
+    table: npt.NDArray[Any] = embed(torch.arange(embed.weight.shape[0])).float().numpy()
+    return table.astype(np.float16) if half else table

@@ -1,0 +1,120 @@
+"""What an edge directory holds and how it was made: `edge.json`, read, checked and written. No graph, no tensor."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from r2gengpt.config import DecodeConfig
+from r2gengpt.edge.pixels import FilmSettings
+from r2gengpt.errors import InputError
+from r2gengpt.text.notice import NOTICE
+
+RECORD = "edge.json"
+FORMAT = "r2gengpt-edge-1"
+LANGUAGE, VISION, TABLE, TOKENIZER = "language.xml", "vision.xml", "embeddings.npy", "tokenizer.json"
+NEEDED = (LANGUAGE, VISION, TABLE, TOKENIZER)
+AGAIN = "export it anew with `r2gengpt export --target openvino`"
+
+
+@dataclass(frozen=True)
+class EdgeRecord:
+    """The settings of an edge directory.
+
+    `source` is what it was made from (names of the parts, hashes of weights and delta, versions). `weights` is the form
+    of the language model's linear layers, `merged` whether LoRA is folded into them. `before` and `after` are the
+    prompt's token ids around the image, `image_tokens` how many of those there are (a view, where `fusion` is concat).
+    `limit` is the language model's number of positions. `files` has bytes and SHA-256 of every other file.
+    """
+
+    source: Mapping[str, Any]
+    weights: str
+    merged: bool
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    image_tokens: int
+    fusion: str
+    end: int
+    limit: int | None
+    film: FilmSettings
+    decode: DecodeConfig
+    files: Mapping[str, Mapping[str, Any]]
+
+
+def is_edge(directory: Path) -> bool:
+    """Whether a directory was made by `r2gengpt export --target openvino`."""
+    return (directory / RECORD).is_file()
+
+
+def runs_on_edge(model: str, runtime: str) -> bool:
+    """Whether a `--runtime` of auto, torch or openvino means the edge runtime for a `--model`.
+
+    Raises:
+        InputError: an edge directory for PyTorch.
+    """
+    if runtime == "torch" and is_edge(Path(model)):
+        raise InputError(f"--runtime torch: --model {model} is an edge directory, which only openvino runs")
+    return runtime == "openvino" or is_edge(Path(model))
+
+
+def files_of(directory: Path) -> dict[str, dict[str, Any]]:
+    """Bytes and SHA-256 of each file but the record itself, by name."""
+    found = {}
+    for path in sorted(directory.iterdir()):
+        if path.name != RECORD:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            found[path.name] = {"bytes": path.stat().st_size, "sha256": digest}
+    return found
+
+
+def write_record(directory: Path, record: EdgeRecord) -> None:
+    """Write `edge.json` into a directory whose other files are there already."""
+    content = {"format": FORMAT, "notice": NOTICE, **asdict(record)}
+    (directory / RECORD).write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_record(directory: Path, flag: str) -> EdgeRecord:
+    """The record of an edge directory whose files are all as they were written.
+
+    Raises:
+        InputError: no edge directory, or a file is missing or has changed.
+    """
+    path, where = directory / RECORD, f"{flag} {directory}"
+    if not path.is_file():
+        raise InputError(f"{where}: no {RECORD} there, so no model for --runtime openvino; {AGAIN}")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']}, must be {FORMAT}")
+        values = {f.name: content[f.name] for f in fields(EdgeRecord)}
+        values["film"] = FilmSettings.of(values["film"])
+        values["decode"] = DecodeConfig(**values["decode"])
+        for name in ("before", "after"):
+            values[name] = tuple(int(token) for token in values[name])
+        record = EdgeRecord(**values)
+        fault = _fault(directory, record.files)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{where}: {RECORD} is damaged ({type(error).__name__}: {error}); {AGAIN}") from None
+    if fault:
+        raise InputError(f"{where}: {fault}; {AGAIN}")
+    return record
+
+
+def _fault(directory: Path, files: Mapping[str, Mapping[str, Any]]) -> str:
+    """What is wrong with the files against their record, or "" where nothing is."""
+    for name in NEEDED:
+        if name not in files:
+            raise ValueError(f"it lists no {name}")
+    for name, known in files.items():
+        path = directory / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != known["bytes"]:
+            return f"{name} has {path.stat().st_size} bytes, must be {known['bytes']}"
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != known["sha256"]:
+                return f"{name} has changed since it was written"
+    return ""

@@ -1,0 +1,63 @@
+"""Tiny checkpoints of every family, and what PyTorch writes with them. No test stands here."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from r2gengpt.build import Built, build_model
+from r2gengpt.checkpoint import flat_settings, load_checkpoint, save_checkpoint
+from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig
+from r2gengpt.data.loading import StudyDataset, prompt_batch
+from r2gengpt.data.study import Study
+from r2gengpt.generation.decode import predict
+from r2gengpt.generation.prediction import Prediction
+from r2gengpt.testing import noise_image, tiny_vision_model
+from tiny_families import write_family
+
+DECODE = DecodeConfig(beam_size=1, min_new_tokens=6, max_new_tokens=20, repetition_penalty=1.3, no_repeat_ngram_size=2)
+BEAMS = DecodeConfig(beam_size=3, min_new_tokens=2, max_new_tokens=14, repetition_penalty=1.0, length_penalty=1.0)
+
+
+def write_films(directory: Path, count: int = 2) -> list[Path]:
+    """Views of one study, of different sizes."""
+    paths = [directory / f"view{number}.png" for number in range(count)]
+    for number, path in enumerate(paths):
+        noise_image(number, 48 + 40 * number).save(path)
+    return paths
+
+
+def trained_checkpoint(directory: Path, family: str, vision: str = "swin", **changes: Any) -> Path:
+    """A checkpoint whose trained tensors are random, with LoRA on the language model unless changed."""
+    torch.manual_seed(0)
+    settings: dict[str, Any] = {"llm_use_lora": True, "dtype": "float32", **changes}
+    lm_model, vision_model = write_family(directory, family), tiny_vision_model(directory, vision)
+    config = ModelConfig(lm_model=str(lm_model), vision_model=str(vision_model), **settings)
+    built = build_model(config)
+    with torch.no_grad():
+        for parameter in built.model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+    save_checkpoint(directory / "ours", built, flat_settings(config, DataConfig(dataset="plain"), DECODE), "# Card\n")
+    return directory / "ours"
+
+
+def written_by_torch(checkpoint: Path, films: list[Path], decode: DecodeConfig) -> Prediction:
+    """The report of the program's own decoder in float32."""
+    built, _ = load_checkpoint(checkpoint, dtype="float32", quantization="none")
+    return predicted(built, films, decode)
+
+
+def predicted(built: Built, films: list[Path], decode: DecodeConfig) -> Prediction:
+    """The report that a loaded model writes."""
+    example = StudyDataset([Study("study", tuple(films))], built.processor, "plain")[(0, 0)]
+    batch = prompt_batch([example], built.processor)
+    (prediction,) = predict(built.model, built.processor, [batch], decode)
+    return prediction
+
+
+def rounded(prediction: Prediction) -> Prediction:
+    """Log-probabilities without their last digits, which another order of sums changes."""
+    sentences = tuple(replace(sentence, logprob=round(sentence.logprob, 3)) for sentence in prediction.sentences)
+    return replace(prediction, logprob=round(prediction.logprob, 3), sentences=sentences)

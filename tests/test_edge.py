@@ -1,0 +1,394 @@
+"""An edge directory writes what PyTorch writes, without PyTorch."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_parts import BEAMS, DECODE, predicted, rounded, trained_checkpoint, write_films, written_by_torch
+
+if find_spec("openvino") is None:
+    pytest.skip("openvino is not installed", allow_module_level=True)
+
+from r2gengpt.checkpoint import load_checkpoint
+from r2gengpt.cli import run
+from r2gengpt.cli.export import WEIGHTS
+from r2gengpt.edge.library import openvino
+from r2gengpt.edge.record import read_record
+from r2gengpt.edge.runtime import Edge
+from r2gengpt.edge.weights import FORMS
+from r2gengpt.text.notice import NOTICE
+
+CASES: list[tuple[str, str, dict[str, Any]]] = [
+    ("StableLM-3B-4E1T", "swin", {"vis_use_lora": True}),
+    ("Llama-2", "vit", {"fusion": "concat"}),
+    ("Qwen2.5-Instruct", "dinov2", {"feature_norm": "standardize", "image_tokens": 4}),
+    ("Gemma-3-it", "swin", {"global_only": True}),
+    ("ChatGLM3", "vit", {}),
+]
+"""Family, vision encoder and settings; between them every kind of language graph and every step of the projector."""
+
+
+def exported(checkpoint: Path, output: Path, *words: str) -> Path:
+    arguments = ["--target", "openvino", "--model", str(checkpoint), "--output", str(output), *words]
+    assert run("export", arguments) == 0
+    return output
+
+
+def films_of(edge: Edge, paths: list[Path]) -> list[Any]:
+    from r2gengpt.data.images import load_image
+
+    return [load_image(path, size=edge.record.film.decoded) for path in paths]
+
+
+@pytest.fixture(scope="module")
+def llama_in_torch(llama: tuple[Path, Path, list[Path]]) -> Any:
+    """The same checkpoint, loaded by PyTorch in float32."""
+    return load_checkpoint(llama[0], dtype="float32", quantization="none")[0]
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[Path]]:
+    """A checkpoint, its float32 edge directory, and the films of a study."""
+    directory = tmp_path_factory.mktemp("edge")
+    checkpoint = trained_checkpoint(directory, "Llama-2")
+    return checkpoint, exported(checkpoint, directory / "edge", "--weights", "float32"), write_films(directory)
+
+
+@pytest.mark.parametrize(("family", "vision", "changes"), CASES, ids=[case[0] for case in CASES])
+def test_whole_weights_write_what_pytorch_writes(
+    family: str, vision: str, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    checkpoint, films = trained_checkpoint(tmp_path, family, vision, **changes), write_films(tmp_path)
+    edge = Edge(exported(checkpoint, tmp_path / "edge", "--weights", "float32"))
+    for decode in (DECODE, BEAMS):
+        wanted = written_by_torch(checkpoint, films, decode)
+        assert wanted.tokens > 2
+        assert rounded(edge.report("study", films_of(edge, films), decode)) == rounded(wanted)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"early_stopping": "True"},
+        {"early_stopping": "never", "length_penalty": 2.0},
+        {"length_penalty": -1.0, "no_repeat_ngram_size": 3},
+        {"beam_size": 5, "repetition_penalty": 2.0, "min_new_tokens": 8},
+        {"max_new_tokens": 1, "min_new_tokens": 0},
+    ],
+    ids=str,
+)
+def test_beam_search_follows_every_setting(
+    changes: dict[str, Any], llama: tuple[Path, Path, list[Path]], llama_in_torch: Any
+) -> None:
+    _, directory, films = llama
+    edge, decode = Edge(directory), replace(BEAMS, **changes)
+    wanted = predicted(llama_in_torch, films, decode)
+    assert rounded(edge.report("study", films_of(edge, films), decode)) == rounded(wanted)
+
+
+def test_one_model_writes_study_after_study(llama: tuple[Path, Path, list[Path]], llama_in_torch: Any) -> None:
+    _, directory, films = llama
+    edge = Edge(directory)
+    for views in (films, films[:1], films[1:]):
+        wanted = predicted(llama_in_torch, views, DECODE)
+        assert rounded(edge.report("study", films_of(edge, views), DECODE)) == rounded(wanted)
+
+
+def test_lora_may_stay_beside_the_weights_or_be_folded_in(llama: tuple[Path, Path, list[Path]], tmp_path: Path) -> None:
+    checkpoint, folded, films = llama
+    beside = exported(checkpoint, tmp_path / "beside", "--weights", "float32", "--merge", "False")
+    assert (read_record(folded, "x").merged, read_record(beside, "x").merged) == (True, False)
+    texts = [Edge(path).report("study", films_of(Edge(path), films), DECODE) for path in (folded, beside)]
+    assert rounded(texts[0]) == rounded(texts[1])
+
+
+NOTHING_ELSE = """
+import sys
+
+class Only:
+    def find_spec(self, name, path=None, target=None):
+        top = name.split(".")[0]
+        if top not in sys.stdlib_module_names and top not in ("r2gengpt", "openvino", "tokenizers", "numpy", "PIL"):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Only())
+"""
+"""No package can be imported but the four that the guide installs on an edge machine."""
+
+
+def test_generate_takes_the_directory_and_needs_four_packages_only(
+    llama: tuple[Path, Path, list[Path]], llama_in_torch: Any
+) -> None:
+    _, directory, films = llama
+    code = NOTHING_ELSE + (
+        "from r2gengpt.cli import run\n"
+        f"code = run('generate', {[*map(str, films), '--model', str(directory), '--format', 'json']})\n"
+        "heavy = {'torch', 'transformers', 'openvino_telemetry'}\n"
+        "sys.exit(code or 9 * any(sys.modules.get(name) is not None for name in heavy))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert NOTICE in done.stderr
+    record = json.loads(done.stdout)
+    wanted = predicted(llama_in_torch, films, DECODE)
+    assert (record["notice"], record["runtime"], record["weights"]) == (NOTICE, "openvino", "float32")
+    assert (record["report"], record["tokens"], record["finish"]) == (wanted.prediction, wanted.tokens, wanted.finish)
+    assert [sentence["text"] for sentence in record["sentences"]] == [one.text for one in wanted.sentences]
+
+
+def test_the_record_says_what_it_was_made_from(llama: tuple[Path, Path, list[Path]]) -> None:
+    import hashlib
+
+    checkpoint, directory, _ = llama
+    source = read_record(directory, "--model").source
+    delta = hashlib.sha256((checkpoint / "delta.safetensors").read_bytes()).hexdigest()
+    assert source["delta_sha256"] == delta
+    assert len(source["model_sha256"]) == 64
+    assert "torch" in source["versions"]
+    assert NOTICE in (directory / "README.md").read_text()
+    assert json.loads((directory / "edge.json").read_text())["notice"] == NOTICE
+
+
+@pytest.mark.parametrize("form", ["nf4", "int4", "int8"])
+def test_packed_weights_are_multiplied_as_they_lie(
+    form: str, llama: tuple[Path, Path, list[Path]], tmp_path: Path
+) -> None:
+    checkpoint, _, films = llama
+    edge = Edge(exported(checkpoint, tmp_path / form, "--weights", form))
+    assert edge.report("study", films_of(edge, films), DECODE).tokens >= DECODE.min_new_tokens
+    graph = edge._language.get_compiled_model().get_runtime_model()
+    kinds = [node.get_rt_info() for node in graph.get_ops()]
+    kept = [kind["runtimePrecision"].astype(str) for kind in kinds if kind["layerType"].astype(str) == "FullyConnected"]
+    packed = {"nf4": "nf4", "int4": "u4", "int8": "i8"}[form]
+    assert kept.count(packed) == 14  # 2 layers of q, k, v, o, gate, up, down; the rest is the head, and LoRA
+
+
+def test_the_words_of_the_flag_are_the_forms() -> None:
+    assert WEIGHTS == FORMS
+
+
+def refused(command: str, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line of a refused command."""
+    capsys.readouterr()
+    assert run(command, arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.strip().splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (lambda path: (path / "vision.bin").unlink(), "vision.bin is missing"),
+        (lambda path: (path / "tokenizer.json").write_text("{}"), "tokenizer.json has 2 bytes"),
+        (lambda path: flip(path / "language.bin"), "language.bin has changed"),
+        (lambda path: (path / "edge.json").write_text("[]"), "edge.json is damaged"),
+        (lambda path: (path / "edge.json").write_text("{"), "edge.json is damaged"),
+        (lambda path: edit(path, format="2"), "must be r2gengpt-edge-1"),
+        (lambda path: edit(path, files={}), "lists no language.xml"),
+        (lambda path: edit(path, film={"decoded": 3, "colour": 1}), "unknown colour"),
+        (lambda path: edit(path, end=None, files=3), "edge.json is damaged"),
+        (lambda path: (path / "edge.json").unlink(), "no edge.json there"),
+    ],
+)
+def test_a_damaged_directory_is_refused_in_one_line(
+    harm: Any, words: str, llama: tuple[Path, Path, list[Path]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, directory, films = llama
+    shutil.copytree(directory, tmp_path / "edge")
+    harm(tmp_path / "edge")
+    flags = ["--runtime", "openvino", "--model", str(tmp_path / "edge")]
+    line = refused("generate", [str(films[0]), *flags], capsys)
+    assert words in line
+    assert "export it anew" in line
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def edit(directory: Path, **changes: Any) -> None:
+    content = json.loads((directory / "edge.json").read_text())
+    (directory / "edge.json").write_text(json.dumps({**content, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--do_sample", "True"], "--do_sample True"),
+        (["--engine", "hf"], "--engine hf"),
+        (["--speculate", "True"], "--speculate True"),
+        (["--stream"], "--stream True"),
+        (["--accelerator", "gpu"], "--accelerator gpu"),
+        (["--evidence", "maps"], "--evidence maps"),
+        (["--dtype", "float32"], "--dtype float32"),
+        (["--runtime", "torch"], "--runtime torch"),
+        (["--runtime", "onnx"], "--runtime"),
+        (["--max_new_tokens", "600"], "--max_new_tokens 600"),
+    ],
+)
+def test_what_the_edge_has_not_is_refused_by_name(
+    flags: list[str], words: str, llama: tuple[Path, Path, list[Path]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, directory, films = llama
+    assert words in refused("generate", [str(films[0]), "--model", str(directory), *flags], capsys)
+
+
+def test_a_checkpoint_is_no_edge_directory(
+    llama: tuple[Path, Path, list[Path]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint, _, films = llama
+    line = refused("generate", [str(films[0]), "--model", str(checkpoint), "--runtime", "openvino"], capsys)
+    assert "no edge.json there" in line
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--dtype", "bfloat16"], "--dtype bfloat16"),
+        (["--weights", "int3"], "--weights"),
+        (["--target", "onnx"], "--target"),
+        (["--quantization", "nf4"], "--quantization nf4"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused_by_name(
+    flags: list[str],
+    words: str,
+    llama: tuple[Path, Path, list[Path]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = ["--target", "openvino", "--model", str(llama[0]), "--output", str(tmp_path / "edge"), *flags]
+    assert words in refused("export", arguments, capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_output_is_refused_and_untouched(
+    llama: tuple[Path, Path, list[Path]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "kept.txt").write_text("mine")
+    arguments = ["--target", "openvino", "--model", str(llama[0]), "--output", str(tmp_path)]
+    assert "exists already" in refused("export", arguments, capsys)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
+
+
+def test_forms_of_weights_belong_to_openvino(
+    llama: tuple[Path, Path, list[Path]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--model", str(llama[0]), "--output", str(tmp_path / "plain"), "--weights", "nf4"]
+    assert "--weights nf4 belongs to --target openvino" in refused("export", arguments, capsys)
+
+
+def test_a_family_without_an_edge_form_is_refused_by_name(
+    tiny_parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from r2gengpt.build import build_model
+    from r2gengpt.checkpoint import flat_settings, save_checkpoint
+    from r2gengpt.config import DataConfig, ModelConfig
+
+    parts = {"lm_model": str(tiny_parts / "lm-gpt2"), "vision_model": str(tiny_parts / "vision-vit")}
+    config = ModelConfig(**parts, dtype="float32")
+    save_checkpoint(tmp_path / "ours", build_model(config), flat_settings(config, DataConfig(), DECODE), "# Card\n")
+    arguments = ["--target", "openvino", "--model", str(tmp_path / "ours"), "--output", str(tmp_path / "edge")]
+    assert "language models of type gpt2" in refused("export", arguments, capsys)
+    assert [path.name for path in tmp_path.iterdir()] == ["ours"]
+
+
+def test_without_openvino_both_halves_say_what_to_install(
+    llama: tuple[Path, Path, list[Path]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import importlib.util
+
+    checkpoint, directory, films = llama
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "openvino" else real(name, *rest)
+    )
+    monkeypatch.delitem(sys.modules, "openvino", raising=False)
+    arguments = ["--target", "openvino", "--model", str(checkpoint), "--output", str(tmp_path / "edge")]
+    for line in (
+        refused("export", arguments, capsys),
+        refused("generate", [str(films[0]), "--model", str(directory)], capsys),
+    ):
+        assert "pip install 'r2gengpt[openvino]'" in line
+
+
+def test_an_export_that_fails_midway_leaves_nothing(
+    llama: tuple[Path, Path, list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from r2gengpt.edge import export as half
+
+    def full(*_: Any) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(half, "embedding_table", full)
+    with pytest.raises(OSError, match="No space"):
+        run("export", ["--target", "openvino", "--model", str(llama[0]), "--output", str(tmp_path / "edge")])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_librarys_usage_reports_are_switched_off() -> None:
+    openvino("--runtime openvino")
+    assert sys.modules["openvino_telemetry"] is None
+
+
+@pytest.mark.parametrize("width", [64, 576])
+def test_nf4_is_bitsandbytes_own_where_its_blocks_end_with_the_rows(width: int) -> None:
+    functional = pytest.importorskip("bitsandbytes.functional")
+    import torch
+
+    from r2gengpt.edge.weights import pack_nf4
+
+    weight = torch.randn(48, width, generator=torch.Generator().manual_seed(width))
+    weight[0] = 0.0
+    packed, state = functional.quantize_4bit(weight, blocksize=64, quant_type="nf4")
+    wanted = functional.dequantize_4bit(packed, state).numpy()
+    np.testing.assert_array_equal(pack_nf4(weight.numpy()).whole(), wanted)
+
+
+@pytest.mark.parametrize("form", ["nf4", "int4", "int8"])
+@pytest.mark.parametrize("width", [128, 40, 7])
+def test_packed_weights_are_near_the_whole_ones(form: str, width: int) -> None:
+    from r2gengpt.edge.weights import PACKERS
+
+    weight = np.random.default_rng(0).standard_normal((6, width)).astype(np.float32)
+    weight[1] = 0.0
+    weight[2] = 3.0
+    found = PACKERS[form](weight).whole()
+    steps = {"nf4": 0.16, "int4": 1 / 15, "int8": 1 / 254}[form]  # half the widest step, of the largest weight
+    reach = np.abs(weight).max(1, keepdims=True) * (2 if form == "int4" else 1)
+    assert (np.abs(found - weight) <= steps * reach + 1e-6).all()
+    np.testing.assert_array_equal(found[1], 0.0)
+
+
+@pytest.mark.parametrize("crop", [False, True])
+def test_pixels_are_the_image_processors_own(crop: bool, tmp_path: Path) -> None:
+    from transformers import CLIPImageProcessorPil, ViTImageProcessorPil
+
+    from r2gengpt.edge.export import film_settings
+    from r2gengpt.edge.pixels import view_pixels
+    from r2gengpt.model import R2GenGPTProcessor
+    from r2gengpt.testing import noise_image, tiny_tokenizer
+
+    own = (
+        CLIPImageProcessorPil(size={"shortest_edge": 40}, crop_size={"height": 32, "width": 32})
+        if crop
+        else ViTImageProcessorPil(size={"height": 32, "width": 32})
+    )
+    processor = R2GenGPTProcessor(own, tiny_tokenizer())
+    films = [noise_image(1, 90).resize(size) for size in ((90, 60), (61, 200), (40, 40))]
+    np.testing.assert_array_equal(view_pixels(films, film_settings(processor)), processor.pixels(films).numpy())
