@@ -37,13 +37,13 @@ Texts = dict[str, Any]
 """What a system wrote: `ids` and `beams` by study, `text` by study, seconds, tokens, peak memory."""
 
 
-def held_out(data: Path, splits: Sequence[str]) -> dict[str, list[Path]]:
-    """Films of each study of the splits."""
+def held_out(data: Path, splits: Sequence[str], most: int | None) -> dict[str, list[Path]]:
+    """Films of each study of the splits, of the first `most` of each."""
     annotation = json.loads((data / "annotation.json").read_text(encoding="utf-8"))
     return {
         study["id"]: [data / "images" / name for name in study["image_path"]]
         for split in splits
-        for study in annotation[split]
+        for study in annotation[split][:most]
     }
 
 
@@ -165,6 +165,7 @@ def child(system: str, options: argparse.Namespace) -> Texts:
     """What a system wrote, from a process of its own."""
     command = [sys.executable, __file__, "--system", system, "--data", str(options.data), "--splits", *options.splits]
     command += ["--beams"] if options.beams else []
+    command += ["--studies", str(options.studies)] if options.studies else []
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found: Texts = json.loads(done.stdout)
     return found
@@ -242,6 +243,7 @@ def main() -> None:
     shared = os.environ.get("R2GENGPT_SHARED", "")
     parser.add_argument("--data", type=Path, default=Path(shared, "covid_cxr"), help="annotation.json and images/")
     parser.add_argument("--splits", nargs="+", default=["test", "val"], help="held-out splits (test val)")
+    parser.add_argument("--studies", type=int, help="only so many of each split (all)")
     parser.add_argument(
         "--weights", nargs="+", default=["nf4", "nf4:True", "int4", "int8", "float32"],
         help="forms to export; FORM:True folds LoRA in, FORM:False does not (nf4 nf4:True int4 int8 float32)",
@@ -255,7 +257,7 @@ def main() -> None:
         parser.error(f"--data {options.data}: no annotation.json there")
     if options.system:
         kind, _, which = options.system.partition(":")
-        studies = held_out(options.data, options.splits)
+        studies = held_out(options.data, options.splits, options.studies)
         write = by_torch if kind == "torch" else by_edge
         print(json.dumps(write(which, studies, options.beams)))
         return

@@ -1,5 +1,6 @@
 """Tiny checkpoints of every family, and what PyTorch writes with them. No test stands here."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,21 @@ def write_films(directory: Path, count: int = 2) -> list[Path]:
     return paths
 
 
-def trained_checkpoint(directory: Path, family: str, vision: str = "swin", **changes: Any) -> Path:
-    """A checkpoint whose trained tensors are random, with LoRA on the language model unless changed."""
+def trained_checkpoint(
+    directory: Path, family: str, vision: str = "swin", *, window: int | None = None, **changes: Any
+) -> Path:
+    """A checkpoint whose trained tensors are random, with LoRA on the language model unless changed.
+
+    `window` is how many positions back sliding layers see; None as the family has it.
+    """
     torch.manual_seed(0)
     settings: dict[str, Any] = {"llm_use_lora": True, "dtype": "float32", **changes}
     lm_model, vision_model = write_family(directory, family), tiny_vision_model(directory, vision)
+    if window is not None:
+        file = lm_model / "config.json"
+        stored = json.loads(file.read_text())
+        stored.get("text_config", stored)["sliding_window"] = window
+        file.write_text(json.dumps(stored))
     config = ModelConfig(lm_model=str(lm_model), vision_model=str(vision_model), **settings)
     built = build_model(config)
     with torch.no_grad():

@@ -30,7 +30,8 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("StableLM-3B-4E1T", "swin", {"vis_use_lora": True}),
     ("Llama-2", "vit", {"fusion": "concat"}),
     ("Qwen2.5-Instruct", "dinov2", {"feature_norm": "standardize", "image_tokens": 4}),
-    ("Gemma-3-it", "swin", {"global_only": True}),
+    ("Gemma-3-it", "swin", {"global_only": True, "window": 8}),
+    ("Mistral-Instruct", "swin", {"window": 8}),
     ("ChatGLM3", "vit", {}),
 ]
 """Family, vision encoder and settings; between them every kind of language graph and every step of the projector."""
@@ -122,6 +123,25 @@ class Only:
 sys.meta_path.insert(0, Only())
 """
 """No package can be imported but the four that the guide installs on an edge machine."""
+
+
+def test_dora_is_folded_in_or_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint, films = trained_checkpoint(tmp_path, "Llama-2", use_dora=True), write_films(tmp_path)
+    arguments = ["--target", "openvino", "--model", str(checkpoint), "--output", str(tmp_path / "edge")]
+    assert "--merge False: DoRA" in refused("export", [*arguments, "--merge", "False"], capsys)
+    assert read_record(exported(checkpoint, tmp_path / "edge", "--weights", "nf4"), "--model").merged
+    edge = Edge(exported(checkpoint, tmp_path / "whole", "--weights", "float32"))
+    wanted = written_by_torch(checkpoint, films, DECODE)
+    assert rounded(edge.report("study", films_of(edge, films), DECODE)) == rounded(wanted)
+
+
+def test_a_plain_directory_can_be_exported_too(llama: tuple[Path, Path, list[Path]], tmp_path: Path) -> None:
+    checkpoint, directory, films = llama
+    plain = ["--model", str(checkpoint), "--output", str(tmp_path / "plain"), "--dtype", "float32"]
+    assert run("export", plain) == 0
+    again = Edge(exported(tmp_path / "plain", tmp_path / "edge", "--weights", "float32"))
+    first = Edge(directory).report("study", films_of(again, films), DECODE)
+    assert rounded(again.report("study", films_of(again, films), DECODE)) == rounded(first)
 
 
 def test_generate_takes_the_directory_and_needs_four_packages_only(

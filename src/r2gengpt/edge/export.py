@@ -139,8 +139,6 @@ def write_edge(
             merged=merge,
             before=(*prompt.bos, *prompt.before),
             after=prompt.after,
-            image_tokens=processor.tokens_per_view,
-            fusion=processor.fusion,
             end=processor.end_token_id,
             limit=positions_of(model.language_model),
             film=film_settings(processor),

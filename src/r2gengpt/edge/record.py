@@ -25,8 +25,8 @@ class EdgeRecord:
 
     `source` is what it was made from (names of the parts, hashes of weights and delta, versions). `weights` is the form
     of the language model's linear layers, `merged` whether LoRA is folded into them. `before` and `after` are the
-    prompt's token ids around the image, `image_tokens` how many of those there are (a view, where `fusion` is concat).
-    `limit` is the language model's number of positions. `files` has bytes and SHA-256 of every other file.
+    prompt's token ids around the image, `end` the token that ends a report, `limit` the language
+    model's number of positions. `files` has bytes and SHA-256 of every other file.
     """
 
     source: Mapping[str, Any]
@@ -34,8 +34,6 @@ class EdgeRecord:
     merged: bool
     before: tuple[int, ...]
     after: tuple[int, ...]
-    image_tokens: int
-    fusion: str
     end: int
     limit: int | None
     film: FilmSettings
