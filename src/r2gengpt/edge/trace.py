@@ -96,9 +96,11 @@ class ImageTokens(nn.Module):
 def to_graph(module: nn.Module, example: tuple[Tensor, ...]) -> Any:
     """A module's computation on an example as an OpenVINO model; sizes that the module reads off its inputs stay open.
 
-    The frontend is asked itself: `openvino.convert_model` would report the use to OpenVINO's makers.
+    The frontend is asked itself: `openvino.convert_model` would report the use to OpenVINO's makers. What need not be
+    worked out at each start is worked out now.
     """
     openvino(FLAG)
+    from openvino._offline_transformations import apply_moc_transformations
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
@@ -107,7 +109,9 @@ def to_graph(module: nn.Module, example: tuple[Tensor, ...]) -> Any:
         traced = torch.jit.trace(module.eval(), example, strict=False, check_trace=False)  # type: ignore[no-untyped-call]
         decoder = TorchScriptPythonDecoder(traced, example_input=example)
     frontend = FrontEndManager().load_by_framework("pytorch")
-    return frontend.convert(frontend.load(decoder))
+    graph = frontend.convert(frontend.load(decoder))
+    apply_moc_transformations(graph, cf=True)
+    return graph
 
 
 @torch.no_grad()
