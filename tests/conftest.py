@@ -145,6 +145,17 @@ def served(tiny_checkpoint: Path) -> "Served":
 
 
 @pytest.fixture(autouse=True)
+def own_log_lines() -> Iterator[None]:
+    """A command that ran in this process leaves no handler on a stderr that is closed by then."""
+    ours = logging.getLogger("r2gengpt")
+    handlers, level, propagate = ours.handlers[:], ours.level, ours.propagate
+    yield
+    ours.handlers[:] = handlers
+    ours.setLevel(level)
+    ours.propagate = propagate
+
+
+@pytest.fixture(autouse=True)
 def without_java(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """METEOR takes seconds to start: in this process only the tests of scores run it."""
     if request.node.path.stem not in ("test_metrics_meteor", "test_metrics_score", "test_cli_score"):

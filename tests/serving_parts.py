@@ -106,3 +106,13 @@ def running_server(
         assert generator.stop(LONG)
     assert not thread.is_alive()
     assert generator.line.taken == 0, "a request has kept its place"
+
+
+def wait_for(truth: Any) -> None:
+    """Look until it is so; the other threads work meanwhile."""
+    pause = threading.Event()
+    for _ in range(int(LONG * 200)):
+        if truth():
+            return
+        pause.wait(0.005)
+    raise AssertionError("it did not come to this")

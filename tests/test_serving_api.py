@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -30,7 +29,7 @@ from r2gengpt.serving.generator import Generator, Served, map_method
 from r2gengpt.serving.provenance import model_sha256
 from r2gengpt.serving.reports import JSON, wanted_type
 from r2gengpt.text.notice import NOTICE
-from serving_parts import LONG, busy, client_of, film, message, upload
+from serving_parts import LONG, busy, client_of, film, message, upload, wait_for
 
 CHAT, REPORTS, EVIDENCE = "/v1/chat/completions", "/v1/reports", "/v1/evidence"
 
@@ -390,16 +389,6 @@ def test_requests_that_wait_together_are_written_together_and_each_gets_its_own_
         assert digest == hashlib.sha256(film(seed)).hexdigest()
         assert text == alone(served, [film(seed)], decode).prediction, seed
     assert len({text for text, _ in answers}) > count // 2, "this model should tell these films apart"
-
-
-def wait_for(truth: Any) -> None:
-    """Look until it is so; the other threads work meanwhile."""
-    pause = threading.Event()
-    for _ in range(int(LONG * 200)):
-        if truth():
-            return
-        pause.wait(0.005)
-    raise AssertionError("it did not come to this")
 
 
 def test_studies_wait_for_one_pass_together(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,9 +33,10 @@ from page_parts import (
 from r2gengpt.errors import InputError
 from r2gengpt.serving.generator import Served
 from r2gengpt.text.notice import NOTICE
-from serving_parts import LONG, client_of, film, running_server
+from serving_parts import LONG, client_of, film, running_server, wait_for
 
 SCRIPTS = ("ask", "client", "draft", "films", "page", "pdf", "save", "theme", "viewer")
+expect.set_options(timeout=30_000)  # a busy machine
 KEY = "a-key-of-this-test-only"
 needs_browser = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}")
 SHOWN = (("sure", "93 %, has evidence"), ("doubt", "61 %, has evidence"), ("unsure", "42 %, check this, no evidence"))
@@ -54,6 +55,16 @@ def browser() -> Iterator[Browser]:
 def server(served: Served) -> Iterator[tuple[str, Scripted]]:
     with page_server(served) as (address, generator):
         yield address, generator
+
+
+@pytest.fixture(autouse=True)
+def released(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that fails half-way leaves nothing waiting, and no error to give, for the tests after it."""
+    yield
+    if "server" in request.fixturenames:
+        generator = request.getfixturevalue("server")[1]
+        generator.maps_wait, generator.evidence = False, EVIDENCE
+        generator.go.set()
 
 
 @pytest.fixture
@@ -470,10 +481,12 @@ def test_a_changed_study_gives_up_its_maps_and_shows_none(page: Page, server: tu
     _, generator = server
     generator.go.clear()
     generator.maps_wait = True
+    before = len(generator.told)
     draft(page)
+    wait_for(lambda: len(generator.told) > before)
     page.get_by_label("Indication").fill("Another reason.")
     expect(page.locator("#evidence")).to_be_empty()
-    assert generator.told[-1].unwanted
+    wait_for(lambda: generator.told[-1].unwanted)
     generator.go.set()
     generator.maps_wait = False
     page.get_by_role("button", name="Write draft").click()
