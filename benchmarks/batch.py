@@ -71,7 +71,11 @@ def listed(folder: Path, studies: int) -> Path:
 
 
 class Watch(threading.Thread):
-    """Peak resident memory of Ray's workers, by what they are, in MiB; read while they live."""
+    """Peak resident memory of Ray's workers, by what they are, in MiB; read while they live.
+
+    `all` is the most that all processes, Ray's own among them, had together at one of the readings, each shared page
+    once (PSS): the object store counts in it.
+    """
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -80,15 +84,18 @@ class Watch(threading.Thread):
 
     def run(self) -> None:
         while not self.ended.wait(0.5):
-            for process in psutil.Process().children(recursive=True):
+            together = 0.0
+            for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
                 try:
                     name, status = process.name(), Path(f"/proc/{process.pid}/status").read_text()
+                    together += process.memory_full_info().pss / 2**20
                 except (psutil.Error, OSError):
                     continue
                 kind = "actor" if "ShardActor" in name or "MapWorker" in name else "decoder" if "decode" in name else ""
                 if kind and "VmHWM" in status:
                     peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
                     self.peaks[kind] = max(self.peaks.get(kind, 0.0), peak)
+            self.peaks["all"] = max(self.peaks.get("all", 0.0), together)
 
 
 def one(folder: Path, studies: int, actors: int, tokens: int, beams: int) -> dict[str, Any]:
@@ -115,6 +122,7 @@ def one(folder: Path, studies: int, actors: int, tokens: int, beams: int) -> dic
     watch.start()
     listing_seconds = timed(partial(read_listing, source, batch.base_dir, "all"))
     driver.run_batch(output, lambda: read_listing(source, batch.base_dir, "all"), located.settings, located.work)
+    ended = time.monotonic()
     watch.ended.set()
     (first, early, spent), (last, late, spent_at_end) = shards[0], shards[-1]
     middle, half, _ = shards[len(shards) // 2]
@@ -128,9 +136,11 @@ def one(folder: Path, studies: int, actors: int, tokens: int, beams: int) -> dic
         "first_half_rate": (half - early) / (middle - first) if middle > first else None,
         "second_half_rate": (late - half) / (last - middle) if last > middle else None,
         "until_first_shard_s": first - start,
+        "after_last_shard_s": ended - last,
         "driver_peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "actor_peak_mib": watch.peaks.get("actor"),
         "decoder_peak_mib": watch.peaks.get("decoder"),
+        "all_peak_mib": watch.peaks.get("all"),
         "driver_cpu_ms_a_study": 1000 * (spent_at_end - spent) / max(1, late - early),
         "listing_ms_a_study": 1000 * listing_seconds / studies,
         "bytes_a_row": size / studies,
@@ -199,19 +209,22 @@ def main() -> None:
 
 def show(found: dict[str, Any]) -> None:
     """The rows of docs/scaling.md."""
-    print("| studies | seconds | studies/s | first half, second half | driver MiB | actor MiB | decoder MiB |")
-    print("|---|---|---|---|---|---|---|")
+    print("| studies | seconds | studies/s | first half, second half | MiB: driver | actor | decoder | all |")
+    print("|---|---|---|---|---|---|---|---|")
     for run in found["runs"]:
         halves = ", ".join(f"{run[name] or 0:.1f}" for name in ("first_half_rate", "second_half_rate"))
         peaks = " | ".join(
-            f"{run[name] or 0:.0f}" for name in ("driver_peak_mib", "actor_peak_mib", "decoder_peak_mib")
+            f"{run[name] or 0:.0f}"
+            for name in ("driver_peak_mib", "actor_peak_mib", "decoder_peak_mib", "all_peak_mib")
         )
         print(f"| {run['studies']} | {run['seconds']:.1f} | {run['rate'] or 0:.1f} | {halves} | {peaks} |")
     if found["r_squared"] is not None:
         print(f"\nlinear fit: {1000 * found['seconds_a_study']:.2f} ms a study, R² {found['r_squared']:.5f}")
     last = found["runs"][-1]
-    for name in ("driver_cpu_ms_a_study", "listing_ms_a_study", "bytes_a_row", "until_first_shard_s"):
+    for name in ("driver_cpu_ms_a_study", "listing_ms_a_study", "bytes_a_row"):
         print(f"{name} (largest run): {last[name]:.3f}")
+    for name in ("until_first_shard_s", "after_last_shard_s"):
+        print(f"{name}: " + ", ".join(f"{run[name]:.2f}" for run in found["runs"]))
     if found["speedup"]:
         rates = " and ".join(f"{run['rate']:.2f}" for run in found["two_actors"])
         print(f"1 and 2 actors, one thread each: {rates} studies/s, {found['speedup']:.2f}x")

@@ -61,7 +61,6 @@ def test_two_processes_of_parts_end_with_the_weights_and_scores_of_one_whole_wit
         ({"strategy": "fsdp", "quantization": "int8"}, ("--strategy fsdp: not with --quantization int8", "choose ddp")),
         ({"strategy": "fsdp", "precision": "16-mixed"}, ("--strategy fsdp: not with --precision 16-mixed",)),
         ({"strategy": "fsdp_cpu_offload"}, ("--strategy fsdp_cpu_offload: ", "choose fsdp")),
-        ({"strategy": "deepspeed_stage_3"}, ("--strategy deepspeed_stage_3: ", "choose fsdp")),
     ],
     ids=str,
 )

@@ -22,8 +22,10 @@ bitsandbytes = pytest.importorskip("bitsandbytes")
 KINDS = ("int8", "nf4", "fp4")
 
 
-def quantized(parts: Path, data: TinySet, directory: Path, kind: str, lm: str = "stablelm") -> tuple[object, ...]:
-    model = {"quantization": kind, "double_quant": kind == "nf4", "lm_model": str(parts / f"lm-{lm}")}
+def quantized(
+    parts: Path, data: TinySet, directory: Path, kind: str, lm: str = "stablelm", dtype: str = "auto"
+) -> tuple[object, ...]:
+    model = {"quantization": kind, "double_quant": kind == "nf4", "lm_model": str(parts / f"lm-{lm}"), "dtype": dtype}
     return small_run(parts, data, directory, model=model)
 
 
@@ -132,7 +134,8 @@ def test_weights_that_cannot_be_packed_are_evaluated_as_they_lie(
     packing_processor: None, tiny_parts: Path, tiny_set: TinySet, tmp_path: Path
 ) -> None:
     """A width of 32 holds no block of 64: bitsandbytes' packing ends in an error about shapes."""
-    model = build_model(quantized(tiny_parts, tiny_set, tmp_path, "nf4")[0], precision="32-true").model.eval()
+    settings = quantized(tiny_parts, tiny_set, tmp_path, "nf4", dtype="bfloat16")[0]
+    model = build_model(settings).model.eval()
     with torch.no_grad():
         logits = model.language_model(input_ids=torch.arange(8)[None]).logits
     assert torch.isfinite(logits).all()
@@ -141,6 +144,16 @@ def test_weights_that_cannot_be_packed_are_evaluated_as_they_lie(
     ]
     assert packed_layers(model) == fits
     assert True in fits  # the feed-forward layers' down, 64 wide: packing is simulated
+
+
+def test_products_asked_for_in_float32_are_never_packed_to_bfloat16(
+    packing_processor: None, tiny_parts: Path, tiny_set: TinySet, tmp_path: Path
+) -> None:
+    settings = quantized(tiny_parts, tiny_set, tmp_path, "nf4", dtype="float32")[0]
+    model = build_model(settings).model.eval()
+    with torch.no_grad():
+        model.language_model(input_ids=torch.arange(8)[None])
+    assert not any(packed_layers(model))
 
 
 def test_low_resource_is_int8_and_contradictions_are_refused() -> None:

@@ -34,12 +34,17 @@ def trained_names(model: nn.Module) -> list[str]:
 def whole_tensor(tensor: Tensor) -> Tensor:
     """Detached, contiguous, on the CPU; where processes hold a part each, all must call this, and get the whole."""
     gather = getattr(tensor, "full_tensor", None)
+    if tensor.numel() != getattr(tensor, "ds_numel", tensor.numel()):  # a part, by DeepSpeed's ZeRO-3
+        from deepspeed.runtime.zero import GatheredParameters
+
+        with GatheredParameters([tensor]):
+            return tensor.detach().cpu().clone()
     return (tensor if gather is None else gather()).detach().cpu().contiguous()
 
 
 def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
     """The tensors of `trained_names` as `whole_tensor` gives them."""
-    state = model.state_dict()
+    state = model.state_dict(keep_vars=True)
     return {name: whole_tensor(state[name]) for name in trained_names(model)}
 
 

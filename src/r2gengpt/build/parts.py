@@ -206,7 +206,7 @@ def load_language(config: ModelConfig, dtype: Any) -> tuple[Any, Any]:
         if lies_quantized:
             cast_whole_weights(language_model, dtype)
         tokenizer = load_part(AutoTokenizer, name, flag, trust_remote_code=remote)
-    pack_only_what_fits(language_model)
+    pack_only_what_fits(language_model, dtype)
     check_placed(language_model, config)
     rows = language_model.get_input_embeddings().weight.shape[0]
     words = max(tokenizer.get_vocab().values()) + 1

@@ -92,10 +92,15 @@ def keep_layout(model: nn.Module) -> None:
         layer.support_avx512bf16_for_cpu = False
 
 
-def pack_only_what_fits(model: nn.Module) -> None:
-    """Keep the layout of those 4-bit layers whose packing would fail in the first evaluation, in place."""
+def pack_only_what_fits(model: nn.Module, compute: torch.dtype) -> None:
+    """Keep the layout of those 4-bit layers whose packing would fail or be less exact than asked for, in place.
+
+    Args:
+        compute: the type that products are asked for in. bitsandbytes' packed product rounds inputs, constants and
+            results to bfloat16, whatever their type is.
+    """
     for layer in _four_bit_layers(model):
         state = layer.weight.quant_state
         rows, columns = layer.out_features, layer.in_features
-        if state is None or rows % PACKED_ROWS or columns % state.blocksize:
+        if compute != torch.bfloat16 or state is None or rows % PACKED_ROWS or columns % state.blocksize:
             layer.support_avx512bf16_for_cpu = False

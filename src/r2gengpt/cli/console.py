@@ -22,6 +22,7 @@ def start_logging(*, libraries: bool = True) -> None:
     import transformers
 
     transformers.logging.set_verbosity_error()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of kernels that it would fetch from a hub
     if not sys.stderr.isatty():
         transformers.logging.disable_progress_bar()
 

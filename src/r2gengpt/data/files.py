@@ -43,19 +43,32 @@ def whole_directory(path: Path) -> Iterator[Path]:
     """A temporary directory beside `path`, put in its place when the block ends well, removed when it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    old = path.with_name(f".{path.name}.old")
     try:
         yield temporary
         temporary.chmod(0o755)
         for file in temporary.rglob("*"):
             file.chmod(0o755 if file.is_dir() else 0o644)
-        if path.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            path.rename(old)
-        temporary.rename(path)
-        shutil.rmtree(old, ignore_errors=True)
+        put_in_place(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Rename a file or directory onto another one; what a kill leaves of a directory `recover_directory` mends."""
+    old = path.with_name(f".{path.name}.old")
+    if path.is_dir():
+        shutil.rmtree(old, ignore_errors=True)
+        path.rename(old)
+    temporary.replace(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or directory, if there is one."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def recover_directory(path: Path) -> None:

@@ -1,7 +1,6 @@
 """What is looked at before a run, and its directory: refused, resumed or begun anew. Builds and trains nothing."""
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from r2gengpt.checkpoint import flat_settings
 from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
-from r2gengpt.data.files import check_writable, recover_directory, whole_file
+from r2gengpt.data.files import check_writable, recover_directory, remove, whole_file
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 
@@ -30,8 +29,8 @@ def open_run(settings: Settings) -> Path | None:
     wanted = json.loads(json.dumps(flat_settings(*settings)))
     check_writable(directory, "--savedmodel_path")
     if rank_zero_only.rank == 0:
-        recover_directory(directory / "best")
-        recover_directory(directory / "last")
+        for name in ("best", "last", RESUME):
+            recover_directory(directory / name)
     if (directory / SUMMARY).exists() and not train.overwrite:
         raise InputError(
             f"--savedmodel_path {directory}: holds a finished run; name another directory or --overwrite True"
@@ -55,10 +54,8 @@ def open_run(settings: Settings) -> Path | None:
 def start_run(settings: Settings) -> None:
     """Clear what an earlier run left in the directory and write down the settings of the new one."""
     directory = Path(settings[3].savedmodel_path)
-    for name in (SUMMARY, RESUME):
-        (directory / name).unlink(missing_ok=True)
-    for name in ("best", "last"):
-        shutil.rmtree(directory / name, ignore_errors=True)
+    for name in (SUMMARY, RESUME, "best", "last"):
+        remove(directory / name)
     with whole_file(directory / RUN) as path:
         path.write_text(json.dumps(flat_settings(*settings), indent=1) + "\n", encoding="utf-8")
 

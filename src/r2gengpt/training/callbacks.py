@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 from r2gengpt.build.families import family_of
 from r2gengpt.checkpoint import save_checkpoint, trained_tensors
+from r2gengpt.data.files import put_in_place
 from r2gengpt.text.alignment import IGNORE
 from r2gengpt.training.card import model_card
 from r2gengpt.training.module import R2GenGPTModule
@@ -77,7 +78,7 @@ class ResumeState(Callback):  # type: ignore[misc]  # the library is untyped
         temporary = self.path.with_name(f".{self.path.name}.writing")
         trainer.save_checkpoint(temporary)
         if trainer.is_global_zero:
-            temporary.replace(self.path)
+            put_in_place(temporary, self.path)  # DeepSpeed's is a directory
         self.saved = trainer.global_step
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:

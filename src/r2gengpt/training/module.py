@@ -126,7 +126,7 @@ class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is
         self.validated: list[Validated] = []
         self.latest: dict[str, float] = {}
         self.rounds = 0
-        self.last_batch: Batch | None = None
+        self.last_batch: ValidationBatch | None = None
 
     @property
     def needs_text(self) -> bool:
@@ -190,13 +190,13 @@ class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is
         self.drafter = self.drafter or drafter_for(self.model.language_model, self.index)
         predictions = list(predict(self.model, self.built.processor, prompts, self.decode_settings, self.drafter))
         self.validated.append(Validated(loss, tokens, predictions))
-        self.last_batch = batch.learn
+        self.last_batch = batch
 
     @property
     def in_step(self) -> bool:
         """True where processes must do each pass of a validation together: weights are in parts, and no text is needed.
 
-        Where reports are written, `ShardedStrategy` keeps whole weights, and each process goes its own way.
+        Where reports are written, the strategy keeps whole weights, and each process goes its own way.
         """
         return is_sharded(self.train_settings) and not self.needs_text
 
@@ -208,10 +208,9 @@ class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is
     def _idle_passes(self) -> None:
         """A process with fewer batches than another repeats its last one, uncounted, so that none waits for it."""
         last, self.last_batch = self.last_batch, None
-        with self.trainer.precision_plugin.val_step_context():
-            for _ in range(self.rounds - len(self.validated)):
-                assert last is not None
-                self.model.loss(**last.inputs(), use_cache=False)
+        for _ in range(self.rounds - len(self.validated)):
+            self.trainer.strategy.validation_step(last, 0)
+            self.validated.pop()
 
     def on_validation_epoch_end(self) -> None:
         """Scores over all ranks, each study once, and the sum that chooses the best checkpoint."""

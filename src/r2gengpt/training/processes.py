@@ -18,8 +18,10 @@ from r2gengpt.config import ModelConfig, TrainConfig
 from r2gengpt.errors import InputError, RunError
 from r2gengpt.generation.gather import Share
 
-SHARDED = ("fsdp_", "deepspeed_stage_3")
-"""Strategies, by the start of their names, that leave each process a part of every weight and that are refused."""
+ZERO = ("deepspeed_stage_1", "deepspeed_stage_2", "deepspeed_stage_3")
+"""DeepSpeed's ZeRO: each process keeps a part of the optimizer's state, of gradients too (2), of weights too (3)."""
+OTHER_PARTS = ("fsdp_", "deepspeed")
+"""Further strategies of these kinds, by the start of their names: refused, since nobody has tried them here."""
 ONE_START = ("ddp_spawn", "ddp_fork", "ddp_notebook")
 """Strategies that copy a process which has made its loaders already: each copy would train on the first one's share."""
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo", "NCCL")
@@ -40,41 +42,45 @@ def check_strategy(options: TrainConfig) -> None:
     name = options.strategy
     if name == "auto":
         return
-    if name.startswith(SHARDED):
+    if name.startswith(OTHER_PARTS) and name not in ZERO:
         raise InputError(
-            f"--strategy {name}: leaves every process a part of each weight in a way that cannot be gathered for "
-            "checkpoints and reports here: choose fsdp, or ddp with --quantization nf4 where memory is short"
+            f"--strategy {name}: not tried here: choose fsdp, {', '.join(ZERO)}, or ddp with --quantization nf4 where "
+            "memory is short"
         )
     if name.startswith(ONE_START):
         raise InputError(f"--strategy {name}: processes must start with the command itself: choose ddp")
     known = StrategyRegistry.available_strategies()
     if name not in known:
-        usable = [word for word in known if not word.startswith((*SHARDED, *ONE_START))]
+        usable = [word for word in known if not word.startswith((*OTHER_PARTS, *ONE_START)) or word in ZERO]
         raise InputError(f"--strategy {name}: choose from auto, {', '.join(usable)}")
-    if name.startswith("deepspeed") and importlib.util.find_spec("deepspeed") is None:
-        raise InputError(f"--strategy {name}: needs DeepSpeed (pip install deepspeed), or choose ddp")
+    if name in ZERO and importlib.util.find_spec("deepspeed") is None:
+        raise InputError(f"--strategy {name}: needs DeepSpeed: pip install 'r2gengpt[deepspeed]', or choose fsdp")
 
 
 def is_sharded(options: TrainConfig) -> bool:
     """Whether each process keeps a part of every weight."""
-    return options.strategy == "fsdp"
+    return options.strategy in ("fsdp", "deepspeed_stage_3")
 
 
 def check_sharded(options: TrainConfig, model: ModelConfig) -> None:
-    """Refuse what cannot be trained in parts (packed weights) or was not tried (scaling float16 gradients).
+    """Refuse what cannot be trained in parts (packed weights) or was not tried (other arithmetic).
+
+    Args:
+        options: with the precision that `native_precision` gives.
+        model: the model's settings.
 
     Raises:
         InputError: with what to choose.
     """
-    if not is_sharded(options):
-        return
-    if model.quantization != "none":
+    name = options.strategy
+    if is_sharded(options) and model.quantization != "none":
         raise InputError(
-            f"--strategy fsdp: not with --quantization {model.quantization}, whose weights are packed: choose ddp"
+            f"--strategy {name}: not with --quantization {model.quantization}, whose weights are packed: choose ddp"
         )
-    if options.precision in ("16-mixed", "16"):
+    untried = {"fsdp": ("16-mixed", "16")}.get(name, ("16-mixed", "16", "bf16-true") if name in ZERO else ())
+    if options.precision in untried:
         raise InputError(
-            f"--strategy fsdp: not with --precision {options.precision} (not tried): choose bf16-mixed or 32-true"
+            f"--strategy {name}: not with --precision {options.precision} (not tried): choose bf16-mixed or 32-true"
         )
 
 

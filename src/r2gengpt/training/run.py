@@ -27,7 +27,7 @@ from r2gengpt.data.annotation import check_images, read_annotation
 from r2gengpt.data.bucketing import bucketed_batches, row_lengths
 from r2gengpt.data.containers import DicomChoice
 from r2gengpt.data.feature_filling import Features, cached_features
-from r2gengpt.data.files import whole_file
+from r2gengpt.data.files import remove, whole_file
 from r2gengpt.data.loading import (
     Example,
     StudyDataset,
@@ -55,6 +55,7 @@ from r2gengpt.training.callbacks import BestCheckpoint, Progress, ResumeState
 from r2gengpt.training.card import model_card
 from r2gengpt.training.module import R2GenGPTModule, ValidationBatch
 from r2gengpt.training.processes import (
+    ZERO,
     check_launch,
     check_sharded,
     check_strategy,
@@ -71,6 +72,8 @@ log = logging.getLogger("r2gengpt.training")
 STATISTICS_IMAGES = 2048
 """Most training images that feature statistics are taken from; more change the mean by less than noise."""
 EXPECTED_WARNINGS = (
+    ".*torch.distributed.* is deprecated",  # by DeepSpeed
+    ".*each worker will save a shard of the checkpoint.*",
     ".*does not have many workers.*",  # reading is not the bottleneck where the user asks for none
     ".*module.* in eval mode at the start of training.*",  # frozen parts are meant to be
     ".*The number of training batches.*is smaller than the logging interval.*",
@@ -179,6 +182,17 @@ def set_feature_statistics(built: Built, dataset: StudyDataset) -> None:
     norm.set_statistics(mean.float(), (squares / count - mean.square()).clamp_min(0).sqrt().float())
 
 
+def make_strategy(train: TrainConfig) -> Any:
+    """The run's strategy: our own, or Lightning's by its name."""
+    if train.strategy == "fsdp":
+        return ShardedStrategy()
+    if train.strategy in ZERO:
+        from r2gengpt.training.zero import ZeroStrategy
+
+        return ZeroStrategy(train)
+    return train.strategy
+
+
 def make_trainer(settings: Settings, built: Built, callbacks: list[Any]) -> L.Trainer:
     """Lightning's trainer by the run's settings.
 
@@ -191,7 +205,7 @@ def make_trainer(settings: Settings, built: Built, callbacks: list[Any]) -> L.Tr
     make = functools.partial(
         L.Trainer,
         accelerator=train.accelerator,
-        strategy=ShardedStrategy() if is_sharded(train) else train.strategy,
+        strategy=make_strategy(train),
         inference_mode=not is_sharded(train),  # what validation gathers is used again in training
         devices=device_count(train),
         num_nodes=train.num_nodes,
@@ -307,5 +321,5 @@ def train(settings: Settings) -> Summary:
         save_checkpoint(directory / "last", built, stored, card, index, tensors)
         with whole_file(directory / SUMMARY) as path:
             path.write_text(json.dumps(summary.to_json(), indent=1) + "\n", encoding="utf-8")
-        (directory / RESUME).unlink(missing_ok=True)
+        remove(directory / RESUME)
     return summary
