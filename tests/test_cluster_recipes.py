@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from conftest import TinySet
+from processes import flags
 from r2gengpt.cli import bridge
 from r2gengpt.config import TrainConfig
 from r2gengpt.errors import InputError
 from r2gengpt.training.processes import check_strategy
 from test_documentation import ROOT, parse_with, run_script
-from test_two_processes import flags
 
 CLUSTER = ROOT / "runs" / "cluster"
 STRATEGIES = ("ddp", "fsdp", "deepspeed_stage_2", "deepspeed_stage_3")

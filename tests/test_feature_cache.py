@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from conftest import Outcome, TinySet
+from processes import ENTRY, flags, largest_difference, run
 from r2gengpt.build import Built, build_model
 from r2gengpt.config import DataConfig, ModelConfig
 from r2gengpt.data import feature_filling, images
@@ -34,7 +35,6 @@ from r2gengpt.testing import noise_image
 from r2gengpt.training.module import R2GenGPTModule
 from r2gengpt.training.run import train
 from test_resume import Killed, assert_same_end, run_until
-from test_two_processes import ENTRY, flags, largest_difference, run
 from training_settings import Settings, small_run
 
 CPU = torch.device("cpu")

@@ -1,7 +1,6 @@
 """Training in two processes that hold a part of every weight each (FSDP2, gloo, CPU) against one process."""
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,9 +8,20 @@ import pytest
 from safetensors.torch import load_file
 
 from conftest import Outcome, TinySet
+from processes import (
+    ENTRY,
+    check_refused,
+    check_same_after_a_kill,
+    check_that_the_other_ends,
+    check_two_are_one,
+    complaints,
+    flags,
+    largest_difference,
+    logged,
+    run,
+)
 from r2gengpt.checkpoint import load_checkpoint
 from r2gengpt.testing import tiny_language_model
-from test_two_processes import ENTRY, KILLING, complaints, flags, largest_difference, logged, run
 
 DELTAS = ("best/delta.safetensors", "last/delta.safetensors", "best/language_adapter/adapter_model.safetensors")
 
@@ -37,18 +47,9 @@ def test_two_processes_of_parts_end_with_the_weights_and_scores_of_one_whole_wit
     one, two = tmp_path / "one", tmp_path / "two"
     script = tmp_path / "telling.py"
     script.write_text(TELLING, encoding="utf-8")
-    single = run(ENTRY, flags(tiny_parts, tiny_set, one, 1))
-    double = run(script, flags(tiny_parts, tiny_set, two, 2, strategy="fsdp"))
-    assert (single.code, double.code) == (0, 0), single.stderr + double.stderr
-    assert double.stdout.splitlines() == [str(two / "best")]
-    assert complaints(double) == []
+    double = check_two_are_one(tiny_parts, tiny_set, one, two, script=script, strategy="fsdp")
     for rank in (0, 1):
         assert f"process {rank} holds 0.50" in double.stderr
-    assert largest_difference(one, two) < 1e-6  # float32 sums in another order
-    for name in ("bleu_4", "rouge_l", "cider"):
-        assert logged(two, name) == logged(one, name)
-    assert logged(two, "val_loss") == pytest.approx(logged(one, "val_loss"), rel=1e-6)
-    assert logged(two, "loss") == pytest.approx(logged(one, "loss"), rel=1e-6)
     for name in DELTAS:
         mine, theirs = load_file(two / name), load_file(one / name)
         assert {key: value.shape for key, value in mine.items()} == {key: value.shape for key, value in theirs.items()}
@@ -73,11 +74,7 @@ def test_what_cannot_be_trained_in_parts_is_refused_in_one_line(
     parts: tuple[str, ...],
 ) -> None:
     done = run_cli(["train", *flags(tiny_parts, tiny_set, tmp_path / "run", 2, **given)])
-    assert (done.code, done.stdout) == (2, "")
-    for part in parts:
-        assert part in done.stderr.splitlines()[-1]
-    assert done.stderr.count("r2gengpt train: ") == 1
-    assert not (tmp_path / "run" / "run.json").exists()
+    check_refused(done, tmp_path / "run", *parts)
 
 
 @pytest.mark.drill
@@ -139,23 +136,8 @@ def test_weights_in_parts_are_those_of_ddp_and_gradients_are_cut_by_the_norm_of_
 def test_two_killed_processes_of_parts_started_again_end_with_the_same_weights(
     tiny_parts: Path, tiny_set: TinySet, tmp_path: Path, scorer: str
 ) -> None:
-    script = tmp_path / "killing.py"
-    script.write_text(KILLING, encoding="utf-8")
-    given = {
-        "strategy": "fsdp", "lora_dropout": 0.3, "every_n_train_steps": 1, "alignment": "deep", "weights": 1.0,
-        "scorer_types": scorer,
-    }  # fmt: skip
-    whole = run(ENTRY, flags(tiny_parts, tiny_set, tmp_path / "whole", 2, **given))
-    assert whole.code == 0, whole.stderr
-    argv = flags(tiny_parts, tiny_set, tmp_path / "run", 2, **given)
-    assert run(script, argv, END_PROCESS="-1:3").code != 0
-    assert (tmp_path / "run" / "resume.ckpt").exists()
-    again = run(ENTRY, argv)
-    assert again.code == 0, again.stderr
-    assert again.stderr.count("resuming from") == 1
-    assert largest_difference(tmp_path / "whole", tmp_path / "run") == 0.0
-    summaries = [json.loads((tmp_path / name / "summary.json").read_text()) for name in ("whole", "run")]
-    assert summaries[0] == summaries[1]
+    given = {"alignment": "deep", "weights": 1.0, "scorer_types": scorer}
+    check_same_after_a_kill(tiny_parts, tiny_set, tmp_path, strategy="fsdp", **given)
 
 
 @pytest.mark.drill
@@ -163,11 +145,4 @@ def test_two_killed_processes_of_parts_started_again_end_with_the_same_weights(
 def test_when_one_process_of_parts_is_killed_the_other_ends_within_a_minute_and_says_why(
     tiny_parts: Path, tiny_set: TinySet, tmp_path: Path, victim: int
 ) -> None:
-    script = tmp_path / "killing.py"
-    script.write_text(KILLING, encoding="utf-8")
-    begun = time.monotonic()
-    done = run(script, flags(tiny_parts, tiny_set, tmp_path / "run", 2, strategy="fsdp"), END_PROCESS=f"{victim}:1")
-    assert time.monotonic() - begun < 60  # start of both processes included
-    assert done.code != 0
-    assert f"r2gengpt train: process {1 - victim} of 2 lost another one" in done.stderr
-    assert not (tmp_path / "run" / "summary.json").exists()
+    check_that_the_other_ends(tiny_parts, tiny_set, tmp_path, victim, strategy="fsdp")

@@ -1,43 +1,33 @@
 """Training and testing in two processes on this machine (gloo, CPU) against one; real processes throughout."""
 
-import csv
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from conftest import Outcome, TinySet
+from processes import (
+    ENTRY,
+    check_same_after_a_kill,
+    check_that_the_other_ends,
+    check_two_are_one,
+    complaints,
+    flags,
+    largest_difference,
+    logged,
+    run,
+)
 from r2gengpt.build import build_model
 from r2gengpt.build import parts as build_room
 from r2gengpt.config import ModelConfig
 from r2gengpt.generation.gather import in_batch_order
 from r2gengpt.training.processes import gets_no_gradient
 
-ENTRY = Path(__file__).parents[1] / "train.py"
 TEST_ENTRY = ENTRY.with_name("test.py")
-KILLING = """
-import os, signal, sys
-from r2gengpt.training.module import R2GenGPTModule
-step = R2GenGPTModule.training_step
-def ended(self, batch, index):
-    victim, at = (int(word) for word in os.environ["END_PROCESS"].split(":"))
-    if self.current_epoch * 2 + index == at and victim in (self.global_rank, -1):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return step(self, batch, index)
-R2GenGPTModule.training_step = ended
-from r2gengpt.cli import main
-main(["train", *sys.argv[1:]])
-"""
-"""The program, whose process END_PROCESS=RANK:STEP (-1: each) kills itself before that step."""
 KILLED_TEST = """
 import os, signal, sys
 from r2gengpt.evaluation import run
@@ -67,69 +57,12 @@ main(["train", *sys.argv[1:]])
 """The program, whose second process reads broken pixels in its second batch."""
 
 
-def flags(parts: Path, data: TinySet, run: Path, processes: int, **given: object) -> list[str]:
-    """Two epochs of two steps of four studies, over one or two processes."""
-    settings = {
-        "lm_model": parts / "lm-stablelm", "vision_model": parts / "vision-vit", "annotation": data.annotation,
-        "base_dir": data.base_dir, "savedmodel_path": run, "dataset": "plain", "batch_size": 4 // processes,
-        "val_batch_size": 1, "accelerator": "cpu", "devices": processes, "precision": "32-true", "max_epochs": 2,
-        "strategy": "ddp" if processes > 1 else "auto", "lora_dropout": 0.0, "llm_use_lora": True, "llm_r": 4,
-        "vis_r": 4, "alignment": "delta", "learning_rate": 5e-4, "beam_size": 1, "min_new_tokens": 0,
-        "max_new_tokens": 8, "repetition_penalty": 1.0, "num_sanity_val_steps": 0, "scorer_types": "CIDEr val_loss",
-        "weights": "1.0 1.0", **given,
-    }  # fmt: skip
-    return [word for name, value in settings.items() for word in (f"--{name}", *str(value).split(" "))]
-
-
-def run(script: Path, argv: list[str], **environment: str) -> Outcome:
-    """Run a script as a process, in a group of its own; it ends when all processes that it starts have ended."""
-    process = subprocess.Popen(
-        [sys.executable, str(script), *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, **environment}, start_new_session=True,
-    )  # fmt: skip
-    try:
-        out, err = process.communicate(timeout=120)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        raise
-    return Outcome(process.returncode, out, err)
-
-
-def complaints(outcome: Outcome) -> list[str]:
-    """Lines of stderr that warn of something; bars and what the run says of itself are none."""
-    lines = outcome.stderr.replace("\r", "\n").splitlines()
-    return [
-        line for line in lines if any(word in line.lower() for word in ("warn", "deprecat", "recommended", "error"))
-    ]
-
-
-def logged(directory: Path, name: str) -> list[float]:
-    (metrics,) = (directory / "logs" / "csv").glob("*/metrics.csv")
-    rows = csv.DictReader(metrics.read_text().splitlines())
-    return [float(row[name]) for row in rows if row.get(name)]
-
-
-def largest_difference(one: Path, two: Path) -> float:
-    a, b = (load_file(path / "last" / "delta.safetensors") for path in (one, two))
-    assert a.keys() == b.keys()
-    return max(float((a[name] - b[name]).abs().max()) for name in a)
-
-
 def test_two_processes_end_with_the_weights_and_scores_of_one_with_twice_the_batch(
     tiny_parts: Path, tiny_set: TinySet, tmp_path: Path
 ) -> None:
     """Three validation studies over two processes: one has two, the other one, none is counted twice."""
     one, two = tmp_path / "one", tmp_path / "two"
-    single = run(ENTRY, flags(tiny_parts, tiny_set, one, 1))
-    double = run(ENTRY, flags(tiny_parts, tiny_set, two, 2))
-    assert (single.code, double.code) == (0, 0), single.stderr + double.stderr
-    assert double.stdout.splitlines() == [str(two / "best")]  # said once
-    assert complaints(double) == complaints(single) == []
-    assert largest_difference(one, two) < 1e-6  # float32 sums in another order
-    for name in ("bleu_1", "bleu_4", "rouge_l", "cider"):
-        assert logged(two, name) == logged(one, name)
-    assert logged(two, "val_loss") == pytest.approx(logged(one, "val_loss"), abs=1e-6)
-    assert logged(two, "loss") == pytest.approx(logged(one, "loss"), rel=1e-6)  # sums over tokens, float32
+    check_two_are_one(tiny_parts, tiny_set, one, two)
     names = [sorted(str(p.relative_to(d)) for p in d.rglob("*") if "events" not in p.name) for d in (one, two)]
     assert names[0] == names[1]
     assert len(list((two / "logs" / "tensorboard").glob("*/events*"))) == 1
@@ -182,20 +115,7 @@ def test_every_alignment_trains_the_same_in_two_processes(
 def test_two_killed_processes_started_again_end_with_the_same_weights(
     tiny_parts: Path, tiny_set: TinySet, tmp_path: Path
 ) -> None:
-    script = tmp_path / "killing.py"
-    script.write_text(KILLING, encoding="utf-8")
-    given = {"lora_dropout": 0.3, "every_n_train_steps": 1}
-    whole = run(ENTRY, flags(tiny_parts, tiny_set, tmp_path / "whole", 2, **given))
-    assert whole.code == 0, whole.stderr
-    argv = flags(tiny_parts, tiny_set, tmp_path / "run", 2, **given)
-    assert run(script, argv, END_PROCESS="-1:3").code != 0  # the slower one may hear of the other's end before its own
-    assert (tmp_path / "run" / "resume.ckpt").exists()
-    again = run(ENTRY, argv)
-    assert again.code == 0, again.stderr
-    assert again.stderr.count("resuming from") == 1
-    assert largest_difference(tmp_path / "whole", tmp_path / "run") == 0.0
-    summaries = [json.loads((tmp_path / name / "summary.json").read_text()) for name in ("whole", "run")]
-    assert summaries[0] == summaries[1]
+    check_same_after_a_kill(tiny_parts, tiny_set, tmp_path)
 
 
 @pytest.mark.drill
@@ -203,14 +123,7 @@ def test_two_killed_processes_started_again_end_with_the_same_weights(
 def test_when_one_process_is_killed_the_other_ends_within_a_minute_and_says_why(
     tiny_parts: Path, tiny_set: TinySet, tmp_path: Path, victim: int
 ) -> None:
-    script = tmp_path / "killing.py"
-    script.write_text(KILLING, encoding="utf-8")
-    begun = time.monotonic()
-    done = run(script, flags(tiny_parts, tiny_set, tmp_path / "run", 2), END_PROCESS=f"{victim}:1")
-    assert time.monotonic() - begun < 60  # start of both processes included; `run` waits for both to end
-    assert done.code != 0
-    assert f"r2gengpt train: process {1 - victim} of 2 lost another one" in done.stderr
-    assert not (tmp_path / "run" / "summary.json").exists()
+    check_that_the_other_ends(tiny_parts, tiny_set, tmp_path, victim)
 
 
 def test_more_processes_than_studies_are_refused_before_any_is_started(

@@ -1,16 +1,25 @@
 """Training in two processes under DeepSpeed's ZeRO (gloo, CPU) against one process, and against ddp."""
 
-import json
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from conftest import Outcome, TinySet
+from processes import (
+    ENTRY,
+    check_refused,
+    check_same_after_a_kill,
+    check_that_the_other_ends,
+    check_two_are_one,
+    complaints,
+    flags,
+    largest_difference,
+    logged,
+    run,
+)
 from r2gengpt.checkpoint import load_checkpoint
-from test_two_processes import ENTRY, KILLING, complaints, flags, largest_difference, logged, run
 
 pytest.importorskip("deepspeed")
 if shutil.which("g++") is None:
@@ -23,19 +32,8 @@ STAGES = ("deepspeed_stage_2", "deepspeed_stage_3")
 def test_two_processes_end_with_the_weights_and_scores_of_one_with_twice_the_batch(
     tiny_parts: Path, tiny_set: TinySet, tmp_path: Path, strategy: str
 ) -> None:
-    """Three validation studies: one process writes two reports, the other one."""
-    one, two = tmp_path / "one", tmp_path / "two"
-    single = run(ENTRY, flags(tiny_parts, tiny_set, one, 1))
-    double = run(ENTRY, flags(tiny_parts, tiny_set, two, 2, strategy=strategy))
-    assert (single.code, double.code) == (0, 0), single.stderr + double.stderr
-    assert double.stdout.splitlines() == [str(two / "best")]
-    assert complaints(double) == []
-    assert largest_difference(one, two) < 1e-6  # float32 sums in another order
-    for name in ("bleu_4", "rouge_l", "cider"):
-        assert logged(two, name) == logged(one, name)
-    assert logged(two, "val_loss") == pytest.approx(logged(one, "val_loss"), rel=1e-6)
-    assert logged(two, "loss") == pytest.approx(logged(one, "loss"), rel=1e-6)
-    assert not (two / "resume.ckpt").exists()
+    two = tmp_path / "two"
+    check_two_are_one(tiny_parts, tiny_set, tmp_path / "one", two, strategy=strategy)
     load_checkpoint(two / "best")
 
 
@@ -57,11 +55,7 @@ def test_what_was_not_tried_is_refused_in_one_line(
     parts: tuple[str, ...],
 ) -> None:
     done = run_cli(["train", *flags(tiny_parts, tiny_set, tmp_path / "run", 2, **given)])
-    assert (done.code, done.stdout) == (2, "")
-    for part in parts:
-        assert part in done.stderr.splitlines()[-1]
-    assert done.stderr.count("r2gengpt train: ") == 1
-    assert not (tmp_path / "run" / "run.json").exists()
+    check_refused(done, tmp_path / "run", *parts)
 
 
 @pytest.mark.drill
@@ -112,23 +106,8 @@ def test_zero_2_trains_beside_packed_weights(tiny_parts: Path, tiny_set: TinySet
 def test_killed_processes_started_again_end_with_the_same_weights(
     tiny_parts: Path, tiny_set: TinySet, tmp_path: Path, strategy: str, scorer: str
 ) -> None:
-    script = tmp_path / "killing.py"
-    script.write_text(KILLING, encoding="utf-8")
-    given = {
-        "strategy": strategy, "lora_dropout": 0.3, "every_n_train_steps": 1, "alignment": "deep", "weights": 1.0,
-        "scorer_types": scorer,
-    }  # fmt: skip
-    whole = run(ENTRY, flags(tiny_parts, tiny_set, tmp_path / "whole", 2, **given))
-    assert whole.code == 0, whole.stderr
-    argv = flags(tiny_parts, tiny_set, tmp_path / "run", 2, **given)
-    assert run(script, argv, END_PROCESS="-1:3").code != 0
-    assert (tmp_path / "run" / "resume.ckpt").is_dir()
-    again = run(ENTRY, argv)
-    assert again.code == 0, again.stderr
-    assert again.stderr.count("resuming from") == 1
-    assert largest_difference(tmp_path / "whole", tmp_path / "run") == 0.0
-    summaries = [json.loads((tmp_path / name / "summary.json").read_text()) for name in ("whole", "run")]
-    assert summaries[0] == summaries[1]
+    given = {"strategy": strategy, "alignment": "deep", "weights": 1.0, "scorer_types": scorer}
+    check_same_after_a_kill(tiny_parts, tiny_set, tmp_path, **given)
 
 
 @pytest.mark.drill
@@ -136,11 +115,4 @@ def test_killed_processes_started_again_end_with_the_same_weights(
 def test_when_one_process_is_killed_the_other_ends_within_a_minute_and_says_why(
     tiny_parts: Path, tiny_set: TinySet, tmp_path: Path, strategy: str
 ) -> None:
-    script = tmp_path / "killing.py"
-    script.write_text(KILLING, encoding="utf-8")
-    begun = time.monotonic()
-    done = run(script, flags(tiny_parts, tiny_set, tmp_path / "run", 2, strategy=strategy), END_PROCESS="1:1")
-    assert time.monotonic() - begun < 60  # start of both processes included
-    assert done.code != 0
-    assert "r2gengpt train: process 0 of 2 lost another one" in done.stderr
-    assert not (tmp_path / "run" / "summary.json").exists()
+    check_that_the_other_ends(tiny_parts, tiny_set, tmp_path, 1, strategy)
