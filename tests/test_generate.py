@@ -266,7 +266,7 @@ def generate(
 
 
 def test_generate_prints_the_report_and_nothing_else_on_stdout(generate: Callable[..., Outcome], built: Built) -> None:
-    found = generate(["train1_0.png", "train1_1.png"])
+    found = generate(["train1_0.png", "train1_1.png"], "--dtype", "float32")
     views = batch(built, study=(10, 11))
     decode = DecodeConfig(min_new_tokens=0, max_new_tokens=12)
     (prediction,) = predict(built.model, built.processor, [views], decode)

@@ -93,9 +93,11 @@ def test_it_is_refused_for_training_and_away_from_the_cpu(tiny_parts: Path, tiny
         place(nn.Module(), "cuda", "w8a8")
 
 
-def test_gpt2s_transposed_layers_become_bytes_too() -> None:
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_gpt2s_transposed_layers_become_bytes_too(monkeypatch: pytest.MonkeyPatch, kernel: type) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
+    monkeypatch.setattr(int8, "choose_kernel", lambda: kernel)
     torch.manual_seed(0)
     model = GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=50, n_positions=32)).eval()
     ids = torch.arange(20)[None]

@@ -93,7 +93,7 @@ class Int8Linear(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor | None, kernel: type[Any] | None = None) -> None:
         super().__init__()
         self.out_features, self.in_features = weight.shape
-        self.multiply = (kernel or choose_kernel())(weight.detach().float())
+        self.multiply = (kernel or choose_kernel())(weight.detach().float().contiguous())  # oneDNN overlooks strides
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
 
     def forward(self, inputs: Tensor) -> Tensor:
