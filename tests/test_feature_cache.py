@@ -402,7 +402,7 @@ def cached_rows(cache: Path) -> dict[bytes, Tensor]:
 
 
 def matched(found: dict[bytes, Tensor], built: Built, studies: list[Study]) -> tuple[list[Tensor], list[Tensor]]:
-    digests = feature_filling.hash_images(studies)
+    digests = feature_filling.hash_images(feature_filling.choices_of(studies))
     wanted = {digests[s.image_paths[0]]: row for s, row in zip(studies, plain(built, studies), strict=True)}
     return list(found.values()), [wanted[image] for image in found]
 
