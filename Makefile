@@ -26,6 +26,7 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file tests/mypy.ini
 
 drills: $(READY)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m drill

@@ -106,7 +106,7 @@ def one(folder: Path, studies: int, actors: int, tokens: int, beams: int) -> dic
     from r2gengpt.config import BatchConfig
 
     source, output = listed(folder, studies), folder / f"out-{studies}-{actors}-{tokens}"
-    here = {"input": str(source), "output": str(output), "base_dir": str(folder / "films")}
+    here: dict[str, Any] = {"input": str(source), "output": str(output), "base_dir": str(folder / "films")}
     batch = BatchConfig(**here, actors=actors, threads=1, decode_workers=1)
     given = {"beam_size": beams, "min_new_tokens": tokens, "max_new_tokens": tokens}
     located = Located(str(folder / "checkpoint"), given, batch, None, "cpu")

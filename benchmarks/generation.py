@@ -13,6 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -88,7 +89,7 @@ def compare(model: Any, studies: int, beams: int, tokens: int, repeats: int) -> 
     runs = {"hf": by_generate, "fast": by_engine}
     for run in runs.values():
         run(model, prompts[:1], beams, 2)  # warms up
-    best, wrote = alternate({n: lambda r=r: r(model, prompts, beams, tokens) for n, r in runs.items()}, repeats)
+    best, wrote = alternate({n: partial(r, model, prompts, beams, tokens) for n, r in runs.items()}, repeats)
     return {
         **{f"{name}_tokens_per_second": round(studies * tokens / seconds, 1) for name, seconds in best.items()},
         "ratio": round(best["hf"] / best["fast"], 2),

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -229,7 +230,7 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
 
 
-def setting(options: argparse.Namespace) -> dict[str, object]:
+def setting(options: argparse.Namespace) -> dict[str, Any]:
     """The flags and the machine."""
     device = torch.cuda.get_device_name() if options.device == "cuda" else platform.machine()
     return {**vars(options), "hardware": device, "cpus": os.cpu_count(), "threads": torch.get_num_threads()}

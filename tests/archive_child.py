@@ -43,8 +43,9 @@ def kill_before(last: int) -> None:
 def main() -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
     logging.getLogger("r2gengpt").setLevel(logging.INFO)
-    raw = json.loads(Path(sys.argv[1]).read_text("utf-8"))
-    settings = ListenConfig(**{key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()})
+    raw: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text("utf-8"))
+    raw = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
+    settings = ListenConfig(**raw)
     if len(sys.argv) > 2:
         kill_before(int(sys.argv[2]))
     send = peer_of(settings, lambda url: stow(connect(url)))

@@ -87,7 +87,7 @@ def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> TinySet:
     directory = tmp_path_factory.mktemp("set")
     images = directory / "images"
     images.mkdir()
-    splits: dict[str, list[dict[str, object]]] = {}
+    splits: dict[str, list[dict[str, Any]]] = {}
     number = 0
     for split, size in SPLIT_SIZES.items():
         splits[split] = []

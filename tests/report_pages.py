@@ -80,7 +80,7 @@ PREDICTIONS = [
 class WithSentences(Prediction):
     """A prediction whose record has sentences."""
 
-    sentences: tuple[Mapping[str, Any], ...] = ()
+    sentences: tuple[Any, ...] = ()
 
 
 CONFIDENCE = {

@@ -83,7 +83,7 @@ def kills(directory: Path, studies: int, listen_kills: int, peer_kills: int, see
         + [(chance.randrange(studies), "orthanc") for _ in range(peer_kills)]
     )
     with orthanc(directory / "orthanc") as archive:
-        more = {"to_host": "127.0.0.1", "to_port": archive.dicom_port, "to_ae": "ORTHANC", "port": port}
+        more: dict[str, Any] = {"to_host": "127.0.0.1", "to_port": archive.dicom_port, "to_ae": "ORTHANC", "port": port}
         one = Listening(directory, **more)
         try:
             for study in range(studies):

@@ -93,7 +93,7 @@ def test_a_dicom_tree_is_grouped_by_study_and_what_is_no_image_is_left_out_and_c
         assert words in caplog.text
 
 
-def write_dicom(path: Path, *, pixels: bool = True, **elements: str) -> None:
+def write_dicom(path: Path, *, pixels: bool = True, **elements: Any) -> None:
     path.parent.mkdir(exist_ok=True, parents=True)
     dataset = film(**elements)
     if not pixels:

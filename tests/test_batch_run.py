@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,7 +53,7 @@ def start(source: Path, output: Path, address: str, kill: str = "") -> subproces
     )  # fmt: skip
 
 
-def records(output: Path) -> list[dict[str, object]]:
+def records(output: Path) -> list[dict[str, Any]]:
     """All rows of a JSON-lines run in the plan's order."""
     lines = [line for path in sorted((output / "shards").iterdir()) for line in path.read_text().splitlines()]
     return [json.loads(line) for line in lines]
@@ -62,7 +63,18 @@ def test_of_twenty_studies_every_third_is_compared_with_generate_and_a_bad_one_i
     address: str, films: Path, tiny_checkpoint: Path, tmp_path: Path, run_cli: Callable[[list[str]], Outcome]
 ) -> None:
     output = tmp_path / "out"
-    flags = ["--input", films, "--output", output, "--delta", tiny_checkpoint, "--batch_size", 3, "--threads", 1]
+    flags = [
+        "--input",
+        str(films),
+        "--output",
+        str(output),
+        "--delta",
+        str(tiny_checkpoint),
+        "--batch_size",
+        "3",
+        "--threads",
+        "1",
+    ]
     done = run_cli(["batch", *flags])
     assert (done.code, done.stdout) == (0, f"{output / 'manifest.json'}\n"), done.stderr
     rows = records(output)
@@ -79,7 +91,7 @@ def test_of_twenty_studies_every_third_is_compared_with_generate_and_a_bad_one_i
         if int(str(row["id"])[1:]) % 3:
             continue
         views = sorted((films / str(row["id"])).iterdir())
-        one = run_cli(["generate", *views, "--model", tiny_checkpoint, "--format", "json"])
+        one = run_cli(["generate", *map(str, views), "--model", str(tiny_checkpoint), "--format", "json"])
         expected = json.loads(one.stdout)
         assert row["report"] == expected["report"]
         assert row["tokens"] == expected["tokens"]

@@ -48,7 +48,7 @@ def sample(default: Any) -> tuple[list[str], Any]:
 
 @pytest.mark.parametrize("dashes", [False, True], ids=["under_scores", "dashes"])
 @pytest.mark.parametrize(("config", "name"), FIELDS)
-def test_every_setting_is_a_flag_in_both_spellings(config: type, name: str, dashes: bool) -> None:
+def test_every_setting_is_a_flag_in_both_spellings(config: Any, name: str, dashes: bool) -> None:
     is_switch = config.__dataclass_fields__[name].type == bool | None  # whose default says neither
     words, value = (["True"], True) if is_switch else sample(config.__dataclass_fields__[name].default)
     found = given(f"--{name.replace('_', '-') if dashes else name}", *words)
@@ -125,7 +125,12 @@ def test_the_config_file_gives_the_same_keys_and_flags_win_over_it(tmp_path: Pat
 def test_all_settings_of_a_run_go_through_json_and_come_back_equal(tmp_path: Path) -> None:
     from dataclasses import asdict
 
-    made = [ModelConfig(alignment="delta"), DataConfig(max_length=9), DecodeConfig(top_p=0.5), TrainConfig(patience=2)]
+    made: list[Any] = [
+        ModelConfig(alignment="delta"),
+        DataConfig(max_length=9),
+        DecodeConfig(top_p=0.5),
+        TrainConfig(patience=2),
+    ]
     file = tmp_path / "run.json"
     file.write_text(json.dumps({name: value for config in made for name, value in asdict(config).items()}))
     values = given("--config", str(file))

@@ -217,7 +217,7 @@ def test_an_error_from_a_reading_process_is_the_line_it_is_without_one(
 
     studies = [Study("a", (tmp_path / "gone.png",), "Clear.")]
     dataset = StudyDataset(studies, build(tiny_parts).processor, "plain")
-    loader = StudyLoader(dataset, lambda _: [[(0, 0)]], lambda examples: examples, num_workers=workers)
+    loader = StudyLoader(dataset, lambda _: [[(0, 0)]], list, num_workers=workers)
     with pytest.raises(InputError) as error:
         list(loader)
     assert str(error.value) == f"image {tmp_path / 'gone.png'}: No such file or directory"

@@ -34,7 +34,7 @@ def header(**more: Any) -> DicomHeader:
     return read_header(data_of(film(**more)), "x")
 
 
-SIDE = {"SOPInstanceUID": f"{ROOT}4", "SeriesInstanceUID": f"{ROOT}22", "ViewPosition": "LL"}
+SIDE: dict[str, Any] = {"SOPInstanceUID": f"{ROOT}4", "SeriesInstanceUID": f"{ROOT}22", "ViewPosition": "LL"}
 
 
 def draft(report: str = REPORT, digest: str = "ab" * 32, **more: Any) -> Draft:
@@ -242,13 +242,12 @@ def test_a_report_without_text_says_so(form: str) -> None:
     assert NO_TEXT.encode() in bytes_of(one, form)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("study_uid", ""), ("instance_uid", "1.02"), ("series_uid", "1." * 40 + "1")]
-)
-def test_images_without_valid_identifiers_are_refused(name: str, value: str) -> None:
+@pytest.mark.parametrize("given", [{"study_uid": ""}, {"instance_uid": "1.02"}, {"series_uid": "1." * 40 + "1"}])
+def test_images_without_valid_identifiers_are_refused(given: dict[str, Any]) -> None:
+    (name,) = given
     words = f"image x has no valid {name.replace('_uid', '')} UID"
     with pytest.raises(InputError, match=words):
-        images_to_send([Path("x")], [dataclasses.replace(header(), **{name: value})], "--format sr")
+        images_to_send([Path("x")], [dataclasses.replace(header(), **given)], "--format sr")
 
 
 @pytest.mark.parametrize("form", FORMS)

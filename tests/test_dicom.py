@@ -155,11 +155,12 @@ def test_a_window_that_misses_the_pixels_is_replaced_by_percentiles(window: tupl
 
 def test_inversion_is_told_by_the_photometric_word_or_the_presentation_shape_and_never_twice() -> None:
     upright = greys(film(WindowCenter=2048, WindowWidth=4096))
-    for more in (
+    inverted: list[dict[str, Any]] = [
         {"PhotometricInterpretation": "MONOCHROME1"},
         {"PresentationLUTShape": "INVERSE"},
         {"PhotometricInterpretation": "MONOCHROME1", "PresentationLUTShape": "INVERSE"},
-    ):
+    ]
+    for more in inverted:
         assert np.array_equal(greys(film(WindowCenter=2048, WindowWidth=4096, **more)), 255 - upright)
 
 

@@ -162,7 +162,7 @@ def test_the_original_document_tells_the_defaults_that_are() -> None:
     assert "100, 80, 120" in text
     assert LENGTHS["mimic_cxr"] == (100, 80, 120)
     names = ("accelerator", "devices", "strategy")
-    assert f"| gpu, 2, ddp | {', '.join(defaults[name] for name in names)} |" in text
+    assert f"| gpu, 2, ddp | {', '.join(str(defaults[name]) for name in names)} |" in text
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)

@@ -317,7 +317,7 @@ def test_a_family_without_an_edge_form_is_refused_by_name(
     from r2gengpt.checkpoint import flat_settings, save_checkpoint
     from r2gengpt.config import DataConfig, ModelConfig
 
-    parts = {"lm_model": str(tiny_parts / "lm-gpt2"), "vision_model": str(tiny_parts / "vision-vit")}
+    parts: dict[str, Any] = {"lm_model": str(tiny_parts / "lm-gpt2"), "vision_model": str(tiny_parts / "vision-vit")}
     config = ModelConfig(**parts, dtype="float32")
     save_checkpoint(tmp_path / "ours", build_model(config), flat_settings(config, DataConfig(), DECODE), "# Card\n")
     arguments = ["--target", "openvino", "--model", str(tmp_path / "ours"), "--output", str(tmp_path / "edge")]

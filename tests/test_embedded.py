@@ -350,7 +350,7 @@ def write_gguf(path: Path) -> None:
     writer.add_eos_token_id(2)
     writer.add_pad_token_id(2)
     writer.add_unk_token_id(0)
-    shapes = {"token_embd": (len(tokens), 32), "output_norm": (32,)}
+    shapes: dict[str, tuple[int, ...]] = {"token_embd": (len(tokens), 32), "output_norm": (32,)}
     for layer in range(2):
         for name, shape in {
             "attn_q": (32, 32),
@@ -363,8 +363,8 @@ def write_gguf(path: Path) -> None:
             shapes[f"blk.{layer}.{name}"] = shape
         shapes |= {f"blk.{layer}.attn_norm": (32,), f"blk.{layer}.ffn_norm": (32,)}
     random = np.random.default_rng(0)
-    for name, shape in shapes.items():
-        writer.add_tensor(f"{name}.weight", random.normal(0.0, 0.3, shape).astype(np.float32))
+    for name, size in shapes.items():
+        writer.add_tensor(f"{name}.weight", random.normal(0.0, 0.3, size).astype(np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

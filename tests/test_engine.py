@@ -214,7 +214,10 @@ def decode(**changes: Any) -> DecodeConfig:
 def test_both_decoders_give_the_same_predictions_of_a_split(tiny_parts: Path, tiny_set: TinySet, beams: int) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        names = {"vision_model": str(tiny_parts / "vision-vit"), "lm_model": str(tiny_parts / "lm-llama")}
+        names: dict[str, Any] = {
+            "vision_model": str(tiny_parts / "vision-vit"),
+            "lm_model": str(tiny_parts / "lm-llama"),
+        }
         built = build_model(ModelConfig(**names, dtype="float32"))
     built.model.eval()
     studies = read_annotation(tiny_set.annotation, tiny_set.base_dir, ("train",))["train"]
@@ -232,8 +235,10 @@ def test_both_decoders_give_the_same_predictions_of_a_split(tiny_parts: Path, ti
 def test_another_architecture_goes_to_generate_and_that_is_said_once(
     tiny_parts: Path, tiny_set: TinySet, caplog: pytest.LogCaptureFixture
 ) -> None:
-    names = {"vision_model": str(tiny_parts / "vision-vit"), "lm_model": str(tiny_parts / "lm-gpt2")}
-    built = build_model(ModelConfig(**names, dtype="float32"))
+    config = ModelConfig(
+        vision_model=str(tiny_parts / "vision-vit"), lm_model=str(tiny_parts / "lm-gpt2"), dtype="float32"
+    )
+    built = build_model(config)
     built.model.eval()
     assert unserved(built.model.language_model)
     studies = read_annotation(tiny_set.annotation, tiny_set.base_dir, ("test",))["test"]

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -210,7 +211,7 @@ def test_the_gradient_is_the_slope_of_the_log_probability_towards_the_mean_token
     [({}, (4, 4), 1), ({"image_tokens": 4}, (2, 2), 1), ({"fusion": "concat"}, (4, 4), 2)],
 )
 def test_a_map_has_a_value_for_each_image_token(
-    method: str, options: dict[str, object], grid: tuple[int, int], maps: int, tiny_parts: Path, tiny_set: TinySet
+    method: str, options: dict[str, Any], grid: tuple[int, int], maps: int, tiny_parts: Path, tiny_set: TinySet
 ) -> None:
     built = build(tiny_parts, "dinov2", **options)
     batch = batch_of(built, two_views(tiny_set))

@@ -140,7 +140,7 @@ def test_a_plain_directory_can_be_exported_again(exported: tuple[Path, Path], tm
 
 @pytest.mark.parametrize("stored", [{"quantization": "int8"}, {"low_resource": True}], ids=str)
 def test_a_checkpoint_trained_in_eight_bits_is_written_in_full(
-    stored: dict[str, object], exported: tuple[Path, Path], tmp_path: Path
+    stored: dict[str, Any], exported: tuple[Path, Path], tmp_path: Path
 ) -> None:
     shutil.copytree(exported[0], tmp_path / "ours")
     settings = json.loads((tmp_path / "ours" / "config.json").read_text())

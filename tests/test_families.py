@@ -23,8 +23,9 @@ from r2gengpt.model import R2GenGPTProcessor
 from r2gengpt.testing import noise_image, tiny_tokenizer
 from r2gengpt.text.prompt import IMAGE_PLACEHOLDER
 from r2gengpt.training import run
+from r2gengpt.training.begin import Settings
 from tiny_families import PLAIN, TINY_FAMILIES, write_family
-from training_settings import Settings, small_run
+from training_settings import small_run
 
 pytest.importorskip("bitsandbytes")
 NAMES = list(TINY_FAMILIES)

@@ -32,10 +32,11 @@ from r2gengpt.data.loading import StudyDataset, StudyLoader, prompt_batch, seque
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError, RunError
 from r2gengpt.testing import noise_image
+from r2gengpt.training.begin import Settings
 from r2gengpt.training.module import R2GenGPTModule
 from r2gengpt.training.run import train
 from test_resume import Killed, assert_same_end, run_until
-from training_settings import Settings, small_run
+from training_settings import small_run
 
 CPU = torch.device("cpu")
 COUNT = 12
@@ -147,7 +148,7 @@ def test_features_of_a_study_do_not_depend_on_those_read_with_it(tiny_parts: Pat
 def test_the_first_call_builds_each_image_once_and_the_second_none(
     built: Built, studies: list[Study], tmp_path: Path
 ) -> None:
-    again = [*studies, Study("twin", (shutil.copy(studies[0].image_paths[0], tmp_path / "twin.png"),))]
+    again = [*studies, Study("twin", (Path(shutil.copy(studies[0].image_paths[0], tmp_path / "twin.png")),))]
     first = cached(built, again, tmp_path / "cache")
     assert first.images == COUNT
     assert torch.equal(stored(first.features, studies), plain(built, studies))
@@ -167,7 +168,7 @@ def test_a_changed_image_rebuilds_that_one_only(built: Built, studies: list[Stud
 
 def test_a_moved_or_renamed_image_is_found_by_its_content(built: Built, studies: list[Study], tmp_path: Path) -> None:
     cached(built, studies, tmp_path / "cache")
-    moved = [Study(s.id, (shutil.move(s.image_paths[0], tmp_path / f"moved-{s.id}"),)) for s in studies]
+    moved = [Study(s.id, (Path(shutil.move(s.image_paths[0], tmp_path / f"moved-{s.id}")),)) for s in studies]
     assert cached(built, moved, tmp_path / "cache").images == 0
 
 
@@ -453,7 +454,7 @@ def test_no_image_is_opened_after_the_first_pass(
 ) -> None:
     folder = shutil.copytree(tiny_set.base_dir, tmp_path / "images")
     data = TinySet(tiny_set.annotation, folder)
-    scores = {"scorer_types": ("CIDEr", "val_loss"), "weights": (1.0, 1.0)}
+    scores: dict[str, Any] = {"scorer_types": ("CIDEr", "val_loss"), "weights": (1.0, 1.0)}
     settings = small_run(tiny_parts, data, tmp_path / "plain", **scores)
     train(settings)
     step = R2GenGPTModule.training_step

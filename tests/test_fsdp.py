@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
@@ -70,7 +71,7 @@ def test_what_cannot_be_trained_in_parts_is_refused_in_one_line(
     tiny_set: TinySet,
     tmp_path: Path,
     run_cli: Callable[[list[str]], Outcome],
-    given: dict[str, object],
+    given: dict[str, Any],
     parts: tuple[str, ...],
 ) -> None:
     done = run_cli(["train", *flags(tiny_parts, tiny_set, tmp_path / "run", 2, **given)])
@@ -93,7 +94,7 @@ def test_what_cannot_be_trained_in_parts_is_refused_in_one_line(
     ids=str,
 )
 def test_every_kind_of_run_is_the_same_in_parts(
-    tiny_parts: Path, tiny_set: TinySet, tmp_path: Path, given: dict[str, object]
+    tiny_parts: Path, tiny_set: TinySet, tmp_path: Path, given: dict[str, Any]
 ) -> None:
     """With val_loss alone weights stay in parts while processes have unequal numbers of validation batches."""
     if given.get("lm_model") == "lm-gemma3_text":  # its loss is taken by `forward`, since it bounds its logits

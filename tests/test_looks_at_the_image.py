@@ -4,6 +4,7 @@ import json
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +18,9 @@ from r2gengpt.data.study import Study
 from r2gengpt.data.synthetic import read_label, write_synthetic
 from r2gengpt.evaluation.run import Evaluation, predict_studies
 from r2gengpt.testing import tiny_language_model, tiny_vision_model
+from r2gengpt.training.begin import Settings
 from r2gengpt.training.run import train
-from training_settings import Settings, small_run
+from training_settings import small_run
 
 REPORTS = {
     (False, False): "The lungs are clear.",
@@ -34,7 +36,7 @@ def draw_squares(directory: Path, sizes: dict[str, int]) -> TinySet:
     rng = np.random.default_rng(0)
     images = directory / "images"
     images.mkdir(parents=True)
-    splits: dict[str, list[dict[str, object]]] = {}
+    splits: dict[str, list[dict[str, Any]]] = {}
     for split, size in sizes.items():
         splits[split] = []
         for index in range(size):

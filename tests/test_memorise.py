@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,7 @@ def test_eight_studies_are_memorised_word_for_word_and_end_by_the_end_token(tiny
 def test_eight_real_studies_are_memorised(tmp_path: Path) -> None:
     assert SHARED is not None
     source = Path(SHARED) / "covid_cxr"
-    chosen: dict[str, dict[str, object]] = {}
+    chosen: dict[str, dict[str, Any]] = {}
     for study in json.loads((source / "annotation.json").read_text(encoding="utf-8"))["train"]:
         if 40 < len(study["report"]) < 220:
             chosen.setdefault(study["report"], study)

@@ -23,7 +23,7 @@ from r2gengpt.model.projector import FeatureNorm, mean_over_views, pool_grid
 from r2gengpt.testing import noise_image
 from r2gengpt.text.alignment import IGNORE
 
-CLOSE = {"rtol": 0.0, "atol": 1e-5}
+CLOSE: dict[str, Any] = {"rtol": 0.0, "atol": 1e-5}
 """float32 sums in another order (batched or not) differ by about 1e-6 at these widths."""
 
 

@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ def pickled(tiny_parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def settings(parts: Path, **values: object) -> ModelConfig:
+def settings(parts: Path, **values: Any) -> ModelConfig:
     return ModelConfig(
         **{
             "lm_model": str(parts / "lm-stablelm"),
@@ -125,7 +126,7 @@ def test_image_tokens_go_to_the_embeddings_device(tiny_parts: Path) -> None:
         ),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(values: dict[str, object], part: str) -> None:
+def test_settings_that_make_no_sense_are_refused(values: dict[str, Any], part: str) -> None:
     with pytest.raises(InputError) as error:
         ModelConfig(**values)
     assert part in str(error.value)

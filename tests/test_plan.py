@@ -56,7 +56,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> ModelConfig:
 def test_trained_parameters_of_the_known_models_are_the_known_counts(
     kind: str, values: dict[str, Any], counts: tuple[int, ...], tmp_path: Path
 ) -> None:
-    parts = {
+    parts: dict[str, Any] = {
         "vision_model": config_only(tmp_path, "swin", SWIN_B),
         "lm_model": config_only(tmp_path, kind, values),
     }

@@ -14,6 +14,7 @@ from r2gengpt.data.annotation import read_annotation
 from r2gengpt.errors import InputError
 from r2gengpt.evaluation.run import Evaluation, predict_studies
 from r2gengpt.testing import tiny_language_model
+from r2gengpt.training.begin import Settings
 from r2gengpt.training.module import R2GenGPTModule
 from r2gengpt.training.run import make_loaders, train
 from training_settings import small_run
@@ -24,7 +25,7 @@ KINDS = ("int8", "nf4", "fp4")
 
 def quantized(
     parts: Path, data: TinySet, directory: Path, kind: str, lm: str = "stablelm", dtype: str = "auto"
-) -> tuple[object, ...]:
+) -> Settings:
     model = {"quantization": kind, "double_quant": kind == "nf4", "lm_model": str(parts / f"lm-{lm}"), "dtype": dtype}
     return small_run(parts, data, directory, model=model)
 

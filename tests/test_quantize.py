@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from r2gengpt.errors import InputError
 from r2gengpt.generation.decode import predict
 from r2gengpt.model import R2GenGPTForConditionalGeneration
 from r2gengpt.testing import noise_image
+from r2gengpt.training.begin import Settings
 from r2gengpt.training.run import train
 from tiny_families import write_chatglm
 from training_settings import small_run
@@ -41,7 +43,7 @@ def forms(tmp_path_factory: pytest.TempPathFactory, tiny_parts: Path) -> Path:
     return directory
 
 
-def config_of(parts: Path, lm: Path, **values: object) -> ModelConfig:
+def config_of(parts: Path, lm: Path, **values: Any) -> ModelConfig:
     return ModelConfig(
         **{"lm_model": str(lm), "vision_model": str(parts / "vision-swin"), "dtype": "float32", **values}
     )
@@ -52,7 +54,7 @@ def seeded(config: ModelConfig) -> Built:
     return build_model(config)
 
 
-def text_of(built: Built, config: tuple[object, ...]) -> str:
+def text_of(built: Built, config: Settings) -> str:
     batch = prompt_batch([Example("a", built.processor.pixels([noise_image(1)]), "", "")], built.processor)
     (prediction,) = predict(built.model.eval(), built.processor, [batch], replace(config[2], max_new_tokens=16))
     return prediction.prediction
@@ -120,7 +122,7 @@ def test_norms_head_and_products_take_the_type_asked_for_when_loading(
     ],
 )
 def test_a_contradicting_flag_is_refused_with_both_values(
-    values: dict[str, object], parts: tuple[str, ...], forms: Path, tiny_parts: Path
+    values: dict[str, Any], parts: tuple[str, ...], forms: Path, tiny_parts: Path
 ) -> None:
     with pytest.raises(InputError) as error:
         build_model(config_of(tiny_parts, forms / "nf4-False", **values))

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from r2gengpt.config import ModelConfig
 from r2gengpt.data import loading
 from r2gengpt.data.ahead import read_ahead
 from r2gengpt.data.annotation import read_annotation
-from r2gengpt.data.loading import StudyDataset, StudyLoader, prompt_batch, shuffled_batches
+from r2gengpt.data.loading import Batch, StudyDataset, StudyLoader, prompt_batch, shuffled_batches
 from r2gengpt.errors import InputError
 
 SECONDS = 30
@@ -68,7 +69,7 @@ def built(tiny_parts: Path) -> Built:
     )
 
 
-def loader(built: Built, data: TinySet, workers: int = 0) -> StudyLoader:
+def loader(built: Built, data: TinySet, workers: int = 0) -> StudyLoader[Batch]:
     (studies,) = read_annotation(str(data.annotation), str(data.base_dir), ("train",)).values()
     return StudyLoader(
         StudyDataset(studies, built.processor, "plain", seed=3),
@@ -110,7 +111,7 @@ def test_images_are_read_in_the_thread_and_text_is_encoded_here(
         where["image"].add(threading.current_thread().name)
         return load(*args, **kwargs)  # type: ignore[arg-type]
 
-    def rows_noted(*args: object) -> object:
+    def rows_noted(*args: Any) -> object:
         where["text"].add(threading.current_thread().name)
         return rows(*args)
 

@@ -30,7 +30,7 @@ HOSTILE = "</p></article><script>document.title='run'</script><img src=x onerror
 class WithSentences(Prediction):
     """A prediction whose record has sentences."""
 
-    sentences: tuple[dict[str, Any], ...] = ()
+    sentences: tuple[Any, ...] = ()
 
 
 def predicted(place: int) -> WithSentences:

@@ -14,9 +14,10 @@ from safetensors.torch import load_file
 
 from conftest import TinySet
 from r2gengpt.errors import InputError
+from r2gengpt.training.begin import Settings
 from r2gengpt.training.module import R2GenGPTModule
 from r2gengpt.training.run import train
-from training_settings import Settings, small_run
+from training_settings import small_run
 
 
 class Killed(BaseException):

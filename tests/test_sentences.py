@@ -172,7 +172,7 @@ def test_each_tokens_log_probability_is_kept_with_drafts() -> None:
 
 
 def test_the_beams_that_a_study_ends_with_are_the_librarys() -> None:
-    case = {
+    case: dict[str, Any] = {
         "kind": "qwen2", "lengths": [5, 12, 9], "slots": 2, "seed": 1, "end": 17, "beams": 3, "longest": 14,
         "shortest": 2, "repetition_penalty": 1.3, "no_repeat_ngram_size": 0, "length_penalty": 1.0,
         "early_stopping": False, "sample": False,
@@ -198,7 +198,10 @@ def test_the_beams_that_a_study_ends_with_are_the_librarys() -> None:
 def test_both_decoders_give_the_same_sentences(tiny_parts: Path, tiny_set: TinySet, decode: dict[str, Any]) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        names = {"vision_model": str(tiny_parts / "vision-vit"), "lm_model": str(tiny_parts / "lm-llama")}
+        names: dict[str, Any] = {
+            "vision_model": str(tiny_parts / "vision-vit"),
+            "lm_model": str(tiny_parts / "lm-llama"),
+        }
         built = build_model(ModelConfig(**names, dtype="float32"))
     built.model.eval()
     studies = read_annotation(tiny_set.annotation, tiny_set.base_dir, ("train",))["train"]

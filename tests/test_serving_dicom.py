@@ -33,7 +33,7 @@ from test_serving_api import CHAT, EVIDENCE, REPORTS, alone
 from test_serving_safety import NAMES
 
 PREVIEW = "/v1/preview"
-SIDE = {"SOPInstanceUID": f"{ROOT}4", "ViewPosition": "LL", "ImageLaterality": "L"}
+SIDE: dict[str, Any] = {"SOPInstanceUID": f"{ROOT}4", "ViewPosition": "LL", "ImageLaterality": "L"}
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +233,7 @@ def test_no_patient_or_study_of_a_dicom_file_is_in_logs_or_metrics(
 ) -> None:
     """Names and numbers in every element that may tell a person, of wrong form too, in warnings, in refusals."""
     caplog.clear()
-    planted = {
+    planted: dict[str, Any] = {
         "PatientName": f"{name}^Erika", "PatientID": number, "AccessionNumber": number, "StudyID": name,
         "StudyInstanceUID": f"{ROOT}{number}", "SOPInstanceUID": f"{ROOT}1{number}", "StudyDate": "notADate",
         "PatientBirthDate": name, "ReferringPhysicianName": name, "StudyDescription": name, "BurnedInAnnotation": "YES",

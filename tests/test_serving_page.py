@@ -648,7 +648,7 @@ def test_all_of_it_works_with_the_keyboard_alone_and_the_focus_is_always_seen(pa
     go("files")
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Enter")
-    chooser.value.set_files([{"name": "film.png", "mimeType": "image/png", "buffer": film(12)}])
+    chooser.value.set_files({"name": "film.png", "mimeType": "image/png", "buffer": film(12)})
     expect(page.get_by_role("application")).to_be_visible()
     go("film")
     page.keyboard.press("i")

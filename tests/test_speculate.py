@@ -313,8 +313,10 @@ def test_drafts_are_refused_where_text_is_not_greedy_or_not_ours(flags: dict[str
 
 
 def test_a_language_model_of_generate_takes_no_drafts(tiny_parts: Path, tiny_set: TinySet) -> None:
-    names = {"vision_model": str(tiny_parts / "vision-vit"), "lm_model": str(tiny_parts / "lm-gpt2")}
-    built = build_model(ModelConfig(**names, dtype="float32"))
+    config = ModelConfig(
+        vision_model=str(tiny_parts / "vision-vit"), lm_model=str(tiny_parts / "lm-gpt2"), dtype="float32"
+    )
+    built = build_model(config)
     decode = DecodeConfig(beam_size=1, speculate=True)
     with pytest.raises(InputError, match="--speculate True: language models of type gpt2 are decoded by hf only"):
         use_engine(built.model, decode)

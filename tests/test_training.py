@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -49,7 +50,7 @@ def built_parts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, dict[str,
     ids=["shallow", "delta", "deep", "language-model LoRA"],
 )
 def test_training_moves_what_the_alignment_trains_and_leaves_the_rest_bit_equal(
-    tiny_parts: Path, tiny_set: TinySet, tmp_path: Path, model: dict[str, object], moved: tuple[str, ...],
+    tiny_parts: Path, tiny_set: TinySet, tmp_path: Path, model: dict[str, Any], moved: tuple[str, ...],
     built_parts: list[tuple[object, dict[str, torch.Tensor]]],
 ) -> None:  # fmt: skip
     train(small_run(tiny_parts, tiny_set, tmp_path / "run", model=model))
@@ -152,7 +153,7 @@ def test_training_can_start_from_the_weights_of_a_checkpoint(
     tiny_parts: Path, tiny_set: TinySet, tmp_path: Path
 ) -> None:
     train(small_run(tiny_parts, tiny_set, tmp_path / "first", max_epochs=1))
-    run = {"max_epochs": 1, "learning_rate": 1e-12, "min_learning_rate": 0.0, "weight_decay": 0.0}
+    run: dict[str, Any] = {"max_epochs": 1, "learning_rate": 1e-12, "min_learning_rate": 0.0, "weight_decay": 0.0}
     train(small_run(tiny_parts, tiny_set, tmp_path / "second", ckpt_file=str(tmp_path / "first"), **run))
     first = load_file(tmp_path / "first" / "best" / "delta.safetensors")
     second = load_file(tmp_path / "second" / "last" / "delta.safetensors")

@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -90,7 +91,7 @@ def without_drop_path(encoder: Path, target: Path) -> Path:
     ids=str,
 )
 def test_every_alignment_trains_the_same_in_two_processes(
-    tiny_parts: Path, tiny_set: TinySet, tmp_path: Path, given: dict[str, object]
+    tiny_parts: Path, tiny_set: TinySet, tmp_path: Path, given: dict[str, Any]
 ) -> None:
     """Deep alignment of a ViT has a pooler and a mask token that get no gradient."""
     accumulated = "accumulate_grad_batches" in given
@@ -322,7 +323,7 @@ def test_what_cannot_start_is_refused_in_one_line(
     tmp_path: Path,
     run_cli: Callable[[list[str]], Outcome],
     monkeypatch: pytest.MonkeyPatch,
-    given: dict[str, object],
+    given: dict[str, Any],
     parts: tuple[str, ...],
 ) -> None:
     for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK"):

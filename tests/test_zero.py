@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,7 +52,7 @@ def test_what_was_not_tried_is_refused_in_one_line(
     tiny_set: TinySet,
     tmp_path: Path,
     run_cli: Callable[[list[str]], Outcome],
-    given: dict[str, object],
+    given: dict[str, Any],
     parts: tuple[str, ...],
 ) -> None:
     done = run_cli(["train", *flags(tiny_parts, tiny_set, tmp_path / "run", 2, **given)])
@@ -73,7 +74,7 @@ def test_what_was_not_tried_is_refused_in_one_line(
     ids=str,
 )
 def test_every_kind_of_run_is_that_of_ddp(
-    tiny_parts: Path, tiny_set: TinySet, tmp_path: Path, strategy: str, given: dict[str, object]
+    tiny_parts: Path, tiny_set: TinySet, tmp_path: Path, strategy: str, given: dict[str, Any]
 ) -> None:
     """With val_loss alone ZeRO-3's weights stay in parts while processes have unequal numbers of validation batches."""
     given = given | {name: tiny_parts / str(given[name]) for name in ("lm_model",) if name in given}

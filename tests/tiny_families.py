@@ -188,7 +188,7 @@ def chatglm_weights() -> dict[str, Tensor]:
 def train_sentencepiece(**options: Any) -> bytes:
     """A SentencePiece model file as ChatGLM3's, small."""
     model = io.BytesIO()
-    settings = {
+    settings: dict[str, Any] = {
         "model_type": "bpe",
         "vocab_size": 420,
         "byte_fallback": True,

@@ -5,8 +5,7 @@ from typing import Any
 
 from conftest import TinySet
 from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
-
-Settings = tuple[ModelConfig, DataConfig, DecodeConfig, TrainConfig]
+from r2gengpt.training.begin import Settings
 
 
 def small_run(parts: Path, data: TinySet, directory: Path, *, model: dict[str, Any] | None = None,

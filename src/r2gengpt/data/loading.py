@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from r2gengpt.text.cleaning import CLEANERS
 
 Key = tuple[int, int]
 """Which sample: (epoch, index). The epoch seeds the augmentation, so a sample depends on its key alone."""
+Collated = TypeVar("Collated")
+"""What a loader makes of the examples of a batch."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +193,7 @@ def sequential_batches(count: int, batch_size: int, *, rank: int = 0, world: int
     return [[(0, index) for index in range(at, min(at + batch_size, count))] for at in starts]
 
 
-class StudyLoader:
+class StudyLoader(Generic[Collated]):
     """Batches of a dataset that can start in the middle of an epoch.
 
     Lightning sees a sized, stateful iterable: it sets the epoch before each pass and keeps `state_dict` with its own
@@ -209,7 +211,7 @@ class StudyLoader:
         self,
         dataset: StudyDataset,
         batches: Callable[[int], list[list[Key]]],
-        collate: Callable[[list[Example]], Batch],
+        collate: Callable[[list[Example]], Collated],
         *,
         num_workers: int = 0,
         prefetch_factor: int = 4,
@@ -242,19 +244,19 @@ class StudyLoader:
         self.epoch, position = state["epoch"], state["position"]
         self.start = position if position < len(self) else 0
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Collated]:
         self.position, self.start = self.start, 0
         keys = self.batches(self.epoch)[self.position :]
         for batch in self._in_processes(keys) if self.num_workers else self._in_a_thread(keys):
             self.position += 1
             yield batch
 
-    def _in_a_thread(self, batches: list[list[Key]]) -> Iterator[Batch]:
+    def _in_a_thread(self, batches: list[list[Key]]) -> Iterator[Collated]:
         """Images are read while the caller works; text is encoded here: a tokenizer's modes are no thread's own."""
         for examples in read_ahead([self.dataset[key] for key in keys] for keys in batches):
             yield self.collate(examples)
 
-    def _in_processes(self, batches: list[list[Key]]) -> Iterator[Batch]:
+    def _in_processes(self, batches: list[list[Key]]) -> Iterator[Collated]:
         loader = DataLoader(
             self.dataset,
             batch_sampler=batches,

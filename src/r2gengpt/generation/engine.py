@@ -4,7 +4,7 @@ It gives what `generate` gives, token for token in float32 (tests/test_engine.py
 Text, files and images are other rooms'.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,7 +115,7 @@ class Engine:
         self.places = torch.zeros(slots, 0, dtype=torch.long, device=self.device)
 
     @torch.no_grad()
-    def run(self, prompts: Iterator[Prompt | None]) -> Iterator[Written]:
+    def run(self, prompts: Iterator[Prompt | None]) -> Generator[Written, None, None]:
         """Reports in the order in which they are finished; a prompt is asked for when a place is free.
 
         None from `prompts` means: nobody just now, ask again after the next pass. It may come only while studies are

@@ -29,6 +29,7 @@ from r2gengpt.data.containers import DicomChoice
 from r2gengpt.data.feature_filling import Features, cached_features
 from r2gengpt.data.files import remove, whole_file
 from r2gengpt.data.loading import (
+    Batch,
     Example,
     StudyDataset,
     StudyLoader,
@@ -124,14 +125,14 @@ def make_loaders(
     rank: int,
     world: int,
     features: Features | None = None,
-) -> tuple[StudyLoader, StudyLoader]:
+) -> tuple[StudyLoader[Batch], StudyLoader[ValidationBatch]]:
     """The training loader and the validation loader of one rank."""
     _, data, _, train = settings
     processor, studies = built.processor, splits["train"]
     learn = functools.partial(training_batch, processor=processor, max_length=data.report_tokens)
     reading: dict[str, int] = {"num_workers": data.num_workers, "prefetch_factor": data.prefetch_factor}
 
-    def both(examples: list[Example]) -> Any:
+    def both(examples: list[Example]) -> ValidationBatch:
         return ValidationBatch(learn(examples), prompt_batch(examples, processor))
 
     share = {"seed": train.seed, "rank": rank, "world": world}
