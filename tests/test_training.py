@@ -161,9 +161,11 @@ def test_training_can_start_from_the_weights_of_a_checkpoint(
         assert torch.allclose(tensor, second[name], atol=1e-9), name
 
 
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_clipping_and_accumulation_act(
-    tiny_parts: Path, tiny_set: TinySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_parts: Path, tiny_set: TinySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
+    monkeypatch.setattr("r2gengpt.build.model.device_has_bfloat16", lambda: True)
     norms: list[float] = []
 
     def measure(self: R2GenGPTModule, optimizer: torch.optim.Optimizer) -> None:
@@ -171,7 +173,9 @@ def test_clipping_and_accumulation_act(
         norms.append(float(torch.nn.utils.get_total_norm(grads)))
 
     monkeypatch.setattr(R2GenGPTModule, "on_before_zero_grad", measure, raising=False)
-    settings = small_run(tiny_parts, tiny_set, tmp_path, gradient_clip_val=0.01, accumulate_grad_batches=2)
+    settings = small_run(
+        tiny_parts, tiny_set, tmp_path, gradient_clip_val=0.01, accumulate_grad_batches=2, precision=precision
+    )
     assert train(settings).steps == 4  # two epochs of four batches, two batches a step
     norms = [norm for norm in norms if norm]
     assert norms

@@ -240,6 +240,7 @@ class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is
             lr=settings.learning_rate,
             fused=has_fused_adamw(self.model, settings.precision),
         )
+        optimizer._step_supports_amp_scaling = False  # where fused, nothing is scaled; Lightning refuses to clip else
         total = self.steps
         warmup = round(settings.warmup_ratio * total)
         floor = settings.min_learning_rate / settings.learning_rate
