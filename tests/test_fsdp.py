@@ -22,7 +22,10 @@ from processes import (
     run,
 )
 from r2gengpt.checkpoint import load_checkpoint
+from r2gengpt.config import ModelConfig, TrainConfig
+from r2gengpt.errors import InputError
 from r2gengpt.testing import tiny_language_model
+from r2gengpt.training.processes import check_sharded
 
 DELTAS = ("best/delta.safetensors", "last/delta.safetensors", "best/language_adapter/adapter_model.safetensors")
 
@@ -61,7 +64,7 @@ def test_two_processes_of_parts_end_with_the_weights_and_scores_of_one_whole_wit
     ("given", "parts"),
     [
         ({"strategy": "fsdp", "quantization": "int8"}, ("--strategy fsdp: not with --quantization int8", "choose ddp")),
-        ({"strategy": "fsdp", "precision": "16-mixed"}, ("--strategy fsdp: not with --precision 16-mixed",)),
+        ({"strategy": "fsdp", "precision": "16-mixed"}, ("--precision 16-mixed needs a GPU",)),
         ({"strategy": "fsdp_cpu_offload"}, ("--strategy fsdp_cpu_offload: ", "choose fsdp")),
     ],
     ids=str,
@@ -78,6 +81,11 @@ def test_what_cannot_be_trained_in_parts_is_refused_in_one_line(
     check_refused(done, tmp_path / "run", *parts)
 
 
+def test_float16_in_parts_was_not_tried_and_is_refused() -> None:
+    with pytest.raises(InputError, match=r"--strategy fsdp: not with --precision 16-mixed \(not tried\)"):
+        check_sharded(TrainConfig(strategy="fsdp", precision="16-mixed"), ModelConfig(quantization="none"))
+
+
 @pytest.mark.drill
 @pytest.mark.parametrize(
     "given",
@@ -90,6 +98,7 @@ def test_what_cannot_be_trained_in_parts_is_refused_in_one_line(
         {"use_dora": True, "batch_size": None, "accumulate_grad_batches": 2},
         {"lm_model": "lm-gemma3_text"},
         {"dtype": "bfloat16", "lm_model": "lm-llama", "llm_r": 1},
+        {"precision": "bf16-mixed", "gradient_clip_val": 1.0, "dtype": "bfloat16"},
     ],
     ids=str,
 )

@@ -9,10 +9,12 @@ from torch.nn import functional
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from conftest import TinySet
+from processes import logged
 from r2gengpt.build import Built, build_model, native_precision
 from r2gengpt.config import ModelConfig, TrainConfig
 from r2gengpt.data.annotation import read_annotation
 from r2gengpt.data.loading import Batch
+from r2gengpt.errors import InputError
 from r2gengpt.model.loss import chunked_loss, head_is_last, learnt_rows
 from r2gengpt.testing import LANGUAGE_MODELS, tiny_language_model
 from r2gengpt.text.alignment import IGNORE
@@ -189,6 +191,50 @@ def test_training_is_in_bfloat16_by_default_where_the_hardware_has_it(
 ) -> None:
     monkeypatch.setattr("r2gengpt.build.model.device_has_bfloat16", lambda: native)
     assert native_precision(TrainConfig().precision) == chosen
+
+
+@pytest.mark.filterwarnings("ignore:--precision bf16")  # where it is emulated
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+@pytest.mark.parametrize(
+    ("model", "run"),
+    [
+        ({}, {"gradient_clip_val": 0.5, "gradient_checkpointing": True}),
+        ({"alignment": "shallow", "llm_use_lora": False, "feature_norm": "standardize"}, {}),
+        ({"alignment": "delta", "lm_model": "lm-llama", "vision_model": "vision-vit"}, {"accumulate_grad_batches": 2}),
+        ({"quantization": "int8"}, {}),
+        ({"quantization": "nf4", "double_quant": True}, {"gradient_clip_val": 1.0}),
+        ({"use_dora": True, "lm_model": "lm-gpt2"}, {"scorer_types": ("CIDEr",)}),
+    ],
+    ids=str,
+)
+def test_a_run_in_bfloat16_is_the_one_in_float32_but_for_its_rounding(
+    tiny_parts: Path, tiny_set: TinySet, tmp_path: Path, precision: str, model: dict[str, Any], run: dict[str, Any]
+) -> None:
+    model = model | {
+        name: str(tiny_parts / part) for name, part in model.items() if name in ("lm_model", "vision_model")
+    }
+    for name in ("32-true", precision):
+        settings = small_run(tiny_parts, tiny_set, tmp_path / name, model=model, precision=name, **run)
+        train(settings)
+    wanted, found = (logged(tmp_path / name, "loss") for name in ("32-true", precision))
+    assert found == pytest.approx(wanted, rel=0.02)
+    assert found != wanted
+    assert (tmp_path / precision / "last" / "delta.safetensors").exists()
+
+
+@pytest.mark.parametrize(("given", "taken"), [("bf16", "bf16-mixed"), ("32", "32-true")])
+def test_the_old_names_of_a_precision_are_the_new_ones(monkeypatch: pytest.MonkeyPatch, given: str, taken: str) -> None:
+    monkeypatch.setattr("r2gengpt.build.model.device_has_bfloat16", lambda: True)
+    assert native_precision(given) == taken
+
+
+@pytest.mark.parametrize("given", ["16", "16-mixed"])
+def test_float16_on_a_cpu_is_refused(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="--precision 16-mixed needs a GPU: on a CPU use bf16-mixed or 32-true"):
+        native_precision(given)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert native_precision(given) == "16-mixed"
 
 
 def test_training_never_makes_logits_of_the_prompt(

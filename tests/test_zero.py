@@ -42,7 +42,7 @@ def test_two_processes_end_with_the_weights_and_scores_of_one_with_twice_the_bat
     ("given", "parts"),
     [
         ({"strategy": "deepspeed_stage_3", "quantization": "int8"}, ("_3: not with --quantization int8", "choose ddp")),
-        ({"strategy": "deepspeed_stage_2", "precision": "16-mixed"}, ("_2: not with --precision 16-mixed",)),
+        ({"strategy": "deepspeed_stage_2", "precision": "bf16-true"}, ("_2: not with --precision bf16-true",)),
         ({"strategy": "deepspeed_stage_3_offload"}, ("--strategy deepspeed_stage_3_offload: not tried", "choose fsdp")),
     ],
     ids=str,
@@ -69,7 +69,7 @@ def test_what_was_not_tried_is_refused_in_one_line(
         {"alignment": "deep", "gradient_checkpointing": True, "gradient_clip_val": 0.5},
         {"alignment": "shallow", "llm_use_lora": False, "feature_norm": "standardize"},
         {"use_dora": True, "batch_size": 1, "accumulate_grad_batches": 2},
-        {"precision": "bf16-mixed", "dtype": "bfloat16", "lm_model": "lm-llama"},
+        {"precision": "bf16-mixed", "dtype": "bfloat16", "lm_model": "lm-llama", "gradient_clip_val": 1.0},
     ],
     ids=str,
 )

@@ -42,9 +42,15 @@ def native_precision(precision: str) -> str:
     """The trainer's arithmetic for `TrainConfig.precision`; bfloat16 that is only emulated is taken with a warning.
 
     Emulated bfloat16 products run tens of times slower than float32 (docs/log.md).
+
+    Raises:
+        InputError: float16 on a CPU.
     """
     if precision == "auto":
         return "bf16-mixed" if device_has_bfloat16() else "32-true"
+    precision = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true"}.get(precision, precision)
+    if precision == "16-mixed" and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+        raise InputError("--precision 16-mixed needs a GPU: on a CPU use bf16-mixed or 32-true")
     if precision.startswith("bf16") and not device_has_bfloat16():
         warnings.warn(
             f"--precision {precision}: this processor has no bfloat16 arithmetic and emulates it very slowly; "

@@ -37,7 +37,7 @@ SHARD_BYTES = 32 * 2**20
 """Most bytes of a shard: what a killed process loses, and what a flipped bit costs."""
 IMAGES_AT_ONCE = 8
 """Images that the encoder reads together; on a CPU in float32 the features do not depend on it (tested)."""
-AUTOCAST = {"bf16-mixed": torch.bfloat16, "bf16": torch.bfloat16, "16-mixed": torch.float16, "16": torch.float16}
+AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 """`--precision` → the arithmetic that autocast gives the encoder; float32 for all others."""
 
 

@@ -46,7 +46,7 @@ class Example:
         return len(images)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Batch:
     """Studies as the model takes them.
 

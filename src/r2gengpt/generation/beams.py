@@ -40,16 +40,16 @@ class Beams:
     @classmethod
     def start(cls, studies: int, beams: int, longest: int, device: torch.device) -> "Beams":
         """Studies without a token; only the first beam counts, so that all beams do not begin alike."""
-        total = torch.full((studies, beams), LOW, device=device)
+        total = torch.full((studies, beams), LOW, dtype=torch.float32, device=device)
         total[:, 0] = 0.0
         tokens = torch.zeros(studies, beams, longest, dtype=torch.long, device=device)
         return cls(
             tokens=tokens,
             total=total,
-            logprobs=torch.zeros(studies, beams, longest, device=device),
+            logprobs=torch.zeros(studies, beams, longest, dtype=torch.float32, device=device),
             done_tokens=tokens.clone(),
-            done_total=torch.full((studies, beams), LOW, device=device),
-            done_logprobs=torch.zeros(studies, beams, longest, device=device),
+            done_total=torch.full((studies, beams), LOW, dtype=torch.float32, device=device),
+            done_logprobs=torch.zeros(studies, beams, longest, dtype=torch.float32, device=device),
             done_length=torch.zeros(studies, beams, dtype=torch.long, device=device),
             ended=torch.zeros(studies, beams, dtype=torch.bool, device=device),
             open=torch.ones(studies, dtype=torch.bool, device=device),

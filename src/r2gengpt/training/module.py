@@ -73,7 +73,7 @@ def has_fused_adamw(model: nn.Module, precision: str) -> bool:
     Not with scaled float16 gradients: the kernel would undo the scale by itself, which Lightning's clipping forbids.
     """
     devices = {parameter.device.type for parameter in model.parameters() if parameter.requires_grad}
-    return devices <= {"cpu", "cuda", "mps"} and precision not in ("16", "16-mixed")
+    return devices <= {"cpu", "cuda", "mps"} and precision != "16-mixed"
 
 
 def checkpoint_layers(language_model: Any) -> list[nn.Module]:

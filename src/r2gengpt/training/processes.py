@@ -77,7 +77,7 @@ def check_sharded(options: TrainConfig, model: ModelConfig) -> None:
         raise InputError(
             f"--strategy {name}: not with --quantization {model.quantization}, whose weights are packed: choose ddp"
         )
-    untried = {"fsdp": ("16-mixed", "16")}.get(name, ("16-mixed", "16", "bf16-true") if name in ZERO else ())
+    untried = {"fsdp": ("16-mixed",)}.get(name, ("16-mixed", "bf16-true") if name in ZERO else ())
     if options.precision in untried:
         raise InputError(
             f"--strategy {name}: not with --precision {options.precision} (not tried): choose bf16-mixed or 32-true"

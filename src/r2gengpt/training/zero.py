@@ -24,7 +24,7 @@ class ZeroPrecision(DeepSpeedPrecision):  # type: ignore[misc]  # the library is
 
     def __init__(self, precision: str, device: str) -> None:
         super().__init__("32-true")
-        self.mixed, self.device = precision in ("bf16-mixed", "bf16"), device
+        self.mixed, self.device = precision == "bf16-mixed", device
 
     def convert_module(self, module: nn.Module) -> nn.Module:
         """Frozen weights stay in the type that `--dtype` gave them."""
