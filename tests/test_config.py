@@ -96,7 +96,7 @@ def test_no_setting_stands_in_two_groups() -> None:
         (TrainConfig, {"devices": "0"}, ("--devices 0", "at least 1")),
         (TrainConfig, {"devices": "two"}, ("--devices two", "auto or a number")),
         (TrainConfig, {"precision": "8"}, ("--precision 8", "bf16-mixed")),
-        (TrainConfig, {"accelerator": "ipu"}, ("--accelerator ipu", "cpu")),
+        (TrainConfig, {"accelerator": "tpu"}, ("--accelerator tpu", "cpu")),
         (TrainConfig, {"scorer_types": ("Bleu_4",)}, ("--weights has 2 numbers", "1 --scorer_types")),
         (TrainConfig, {"scorer_types": ("bleu", "CIDEr")}, ("--scorer_types bleu", "Bleu_4")),
         (TrainConfig, {"weights": (0.5, math.nan)}, ("--weights nan", "finite")),

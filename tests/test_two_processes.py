@@ -312,7 +312,8 @@ def test_two_processes_train_lora_on_eight_bit_weights_as_one_does(
     [
         ({"strategy": "fsdp_cpu_offload"}, ("--strategy fsdp_cpu_offload: not tried here", "choose fsdp")),
         ({"strategy": "ddp_spawn"}, ("--strategy ddp_spawn: ", "choose ddp")),
-        ({"strategy": "nonsense"}, ("--strategy nonsense: choose from auto, ddp, ",)),
+        ({"strategy": "nonsense"}, ("--strategy nonsense: choose from auto, single_device, ddp, ",)),
+        ({"strategy": "single_tpu"}, ("--strategy single_tpu: choose from auto, ",)),
         ({"num_nodes": 2}, ("--num_nodes 2: MASTER_ADDR, MASTER_PORT, NODE_RANK not set",)),
     ],
     ids=str,

@@ -477,7 +477,7 @@ class TrainConfig:
     seed: int = option(42, "seed of order, dropout and new weights", low=0)
     devices: str = option("auto", "how many devices (the original's 2 needs two GPUs)")
     num_nodes: int = option(1, "machines", low=1)
-    accelerator: str = option("auto", "device kind", choices=("auto", "cpu", "gpu", "cuda", "mps", "tpu", "hpu"))
+    accelerator: str = option("auto", "device kind", choices=("auto", "cpu", "gpu", "cuda", "mps"))
     strategy: str = option("auto", "Lightning strategy, as ddp")
     precision: str = option(
         "auto",

@@ -10,7 +10,6 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
-from lightning.pytorch.strategies import StrategyRegistry
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from r2gengpt.build import Built
@@ -20,6 +19,9 @@ from r2gengpt.generation.gather import Share
 
 ZERO = ("deepspeed_stage_1", "deepspeed_stage_2", "deepspeed_stage_3")
 """DeepSpeed's ZeRO: each process keeps a part of the optimizer's state, of gradients too (2), of weights too (3)."""
+UNUSED = ("ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true")
+STRATEGIES = ("auto", "single_device", "ddp", *UNUSED, "fsdp", *ZERO)
+"""What `--strategy` takes, by Lightning's names."""
 OTHER_PARTS = ("fsdp_", "deepspeed")
 """Further strategies of these kinds, by the start of their names: refused, since nobody has tried them here."""
 ONE_START = ("ddp_spawn", "ddp_fork", "ddp_notebook")
@@ -40,19 +42,15 @@ def check_strategy(options: TrainConfig) -> None:
         InputError: with what to install or to choose.
     """
     name = options.strategy
-    if name == "auto":
-        return
-    if name.startswith(OTHER_PARTS) and name not in ZERO:
+    if name.startswith(OTHER_PARTS) and name not in STRATEGIES:
         raise InputError(
             f"--strategy {name}: not tried here: choose fsdp, {', '.join(ZERO)}, or ddp with --quantization nf4 where "
             "memory is short"
         )
     if name.startswith(ONE_START):
         raise InputError(f"--strategy {name}: processes must start with the command itself: choose ddp")
-    known = StrategyRegistry.available_strategies()
-    if name not in known:
-        usable = [word for word in known if not word.startswith((*OTHER_PARTS, *ONE_START)) or word in ZERO]
-        raise InputError(f"--strategy {name}: choose from auto, {', '.join(usable)}")
+    if name not in STRATEGIES:
+        raise InputError(f"--strategy {name}: choose from {', '.join(STRATEGIES)}")
     if name in ZERO and importlib.util.find_spec("deepspeed") is None:
         raise InputError(f"--strategy {name}: needs DeepSpeed: pip install 'r2gengpt[deepspeed]', or choose fsdp")
 
