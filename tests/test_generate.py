@@ -364,3 +364,19 @@ def test_generate_reads_an_image_as_training_and_testing_do(
     built, settings = load_checkpoint(tiny_checkpoint)
     tested = StudyDataset([Study("study", (film,))], built.processor, settings["dataset"])[(0, 0)]
     assert torch.equal(seen[0].pixel_values[0], tested.pixels)
+
+
+@pytest.mark.parametrize(("accelerator", "name"), [("gpu", "CUDA"), ("cuda", "CUDA"), ("mps", "MPS")])
+def test_a_device_that_is_not_there_is_refused_before_the_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+    run_cli: Callable[[list[str]], Outcome],
+    tiny_set: TinySet,
+    accelerator: str,
+    name: str,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    image = str(tiny_set.base_dir / "test0_0.png")
+    done = run_cli(["generate", image, "--model", "no/such/model", "--accelerator", accelerator])
+    assert (done.code, done.stdout) == (2, "")
+    assert done.stderr == f"r2gengpt generate: --accelerator {accelerator}: no {name} device here\n"

@@ -81,12 +81,13 @@ def main(argv: list[str]) -> None:
     from r2gengpt.generation.evidence import check_method, report_evidence
     from r2gengpt.generation.speculate import drafter_for
 
+    device = device_of(space.accelerator)
     built, settings, directory = load_model(space.model, "--model", given)
     dataset = settings.get("dataset", "plain")
     decode = bridge.make(DecodeConfig, settings)
     calibration = calibration_beside(directory, decode, below)
     decode = decode.for_dataset(dataset)
-    place(built.model, device_of(space.accelerator), settings.get("quantization", "none"))
+    place(built.model, device, settings.get("quantization", "none"))
     method = space.evidence_method or "occlusion"
     if space.evidence is not None:
         check_method(built.model, method)

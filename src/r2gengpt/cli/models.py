@@ -34,8 +34,9 @@ def device_of(accelerator: str) -> str:
     if accelerator == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     device = {"gpu": "cuda"}.get(accelerator, accelerator)
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"--accelerator {accelerator}: no CUDA device here")
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there[device]:
+        raise InputError(f"--accelerator {accelerator}: no {device.upper()} device here")
     return device
 
 
