@@ -19,8 +19,8 @@ from r2gengpt.generation.gather import Share
 
 ZERO = ("deepspeed_stage_1", "deepspeed_stage_2", "deepspeed_stage_3")
 """DeepSpeed's ZeRO: each process keeps a part of the optimizer's state, of gradients too (2), of weights too (3)."""
-UNUSED = ("ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true")
-STRATEGIES = ("auto", "single_device", "ddp", *UNUSED, "fsdp", *ZERO)
+DDP = ("ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true")
+STRATEGIES = ("auto", "single_device", *DDP, "fsdp", *ZERO)
 """What `--strategy` takes, by Lightning's names."""
 OTHER_PARTS = ("fsdp_", "deepspeed")
 """Further strategies of these kinds, by the start of their names: refused, since nobody has tried them here."""
