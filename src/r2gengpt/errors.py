@@ -1,4 +1,4 @@
-"""The one error a user causes, and how logs name faults of ours. Not for handling: those keep their tracebacks."""
+"""The errors that end a command in one line, and how logs name faults of ours, which keep their tracebacks."""
 
 from pathlib import Path
 
@@ -9,6 +9,10 @@ class InputError(ValueError):
 
 class RunError(RuntimeError):
     """The run cannot go on, and it is not the input's form that is wrong: one line, exit code 1."""
+
+
+class Stopped(Exception):
+    """A signal ended the command: one line that says what is saved, exit code 130."""
 
 
 def place_of(error: BaseException) -> str:

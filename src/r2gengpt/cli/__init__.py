@@ -2,11 +2,12 @@
 
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
 from r2gengpt import __version__
-from r2gengpt.errors import InputError, RunError
+from r2gengpt.errors import InputError, RunError, Stopped
 
 COMMANDS = {
     "train": "train a model on an annotation file",
@@ -68,6 +69,9 @@ def run(command: str, argv: Sequence[str]) -> int:
             raise
         say(command, f"out of memory; try in this order: {what_to_try(command, argv)}")
         return 1
+    except Stopped as stopped:
+        say(command, str(stopped))
+        return 130
     except KeyboardInterrupt:
         say(command, "stopped")
         return 130
@@ -92,4 +96,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         print(f"r2gengpt: unknown command {command}{nearest(command, COMMANDS)}", file=sys.stderr)
         raise SystemExit(2)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: whole files only, exit code 130
     raise SystemExit(run(command, rest))

@@ -78,4 +78,4 @@ def recover_directory(path: Path) -> None:
         old.rename(path)
     if path.parent.is_dir():
         for left in path.parent.glob(f".{path.name}.*"):
-            shutil.rmtree(left, ignore_errors=True)
+            remove(left)

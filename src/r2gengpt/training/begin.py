@@ -11,9 +11,11 @@ from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
 from r2gengpt.data.files import check_writable, recover_directory, remove, whole_file
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
+from r2gengpt.training.fingerprint import Fingerprint, write_fingerprint
+from r2gengpt.training.states import find_state, recover_states, remove_states
 
 Settings = tuple[ModelConfig, DataConfig, DecodeConfig, TrainConfig]
-RESUME, SUMMARY, RUN = "resume.ckpt", "summary.json", "run.json"
+SUMMARY, RUN = "summary.json", "run.json"
 SAME_RUN = ("resume", "overwrite", "num_workers", "prefetch_factor", "gradient_checkpointing", "feature_cache")
 """Settings that may change between the start of a run and its continuation."""
 
@@ -22,21 +24,23 @@ def open_run(settings: Settings) -> Path | None:
     """Look at the run's directory; gives the state to resume from, or None where a run starts anew.
 
     Raises:
-        InputError: the directory holds a finished run, or an unfinished one of other settings.
+        InputError: the directory holds a finished run, or an unfinished one of other settings, or of which no state
+            is whole.
     """
     train = settings[3]
     directory = Path(train.savedmodel_path)
     wanted = json.loads(json.dumps(flat_settings(*settings)))
     check_writable(directory, "--savedmodel_path")
     if rank_zero_only.rank == 0:
-        for name in ("best", "last", RESUME):
+        for name in ("best", "last"):
             recover_directory(directory / name)
+        recover_states(directory)
     if (directory / SUMMARY).exists() and not train.overwrite:
         raise InputError(
             f"--savedmodel_path {directory}: holds a finished run; name another directory or --overwrite True"
         )
-    resume = directory / RESUME
-    if train.overwrite or not resume.exists():
+    resume = None if train.overwrite else find_state(directory)
+    if resume is None:
         return None
     if not train.resume:
         raise InputError(f"--resume False: {directory} holds an unfinished run; add --overwrite True to lose it")
@@ -51,11 +55,13 @@ def open_run(settings: Settings) -> Path | None:
 
 
 @rank_zero_only  # type: ignore[untyped-decorator]
-def start_run(settings: Settings) -> None:
-    """Clear what an earlier run left in the directory and write down the settings of the new one."""
+def start_run(settings: Settings, data: Fingerprint) -> None:
+    """Clear what an earlier run left in the directory and write down the settings and the data of the new one."""
     directory = Path(settings[3].savedmodel_path)
-    for name in (SUMMARY, RESUME, "best", "last"):
+    remove_states(directory)
+    for name in (SUMMARY, "best", "last"):
         remove(directory / name)
+    write_fingerprint(directory, data)
     with whole_file(directory / RUN) as path:
         path.write_text(json.dumps(flat_settings(*settings), indent=1) + "\n", encoding="utf-8")
 

@@ -13,10 +13,10 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 from r2gengpt.build.families import family_of
 from r2gengpt.checkpoint import save_checkpoint, trained_tensors
-from r2gengpt.data.files import put_in_place
 from r2gengpt.text.alignment import IGNORE
 from r2gengpt.training.card import model_card
 from r2gengpt.training.module import R2GenGPTModule
+from r2gengpt.training.states import NEWEST, keep_state
 
 
 class BestCheckpoint(Callback):  # type: ignore[misc]  # the library is untyped
@@ -69,16 +69,17 @@ class ResumeState(Callback):  # type: ignore[misc]  # the library is untyped
     Listed last, so that what the other callbacks have just learnt is in it.
     """
 
-    def __init__(self, path: Path, every: int) -> None:
-        self.path = path
+    def __init__(self, directory: Path, every: int) -> None:
+        self.directory = directory
         self.every = every
         self.saved = 0
+        """The optimizer step of the last state that this process has saved."""
 
     def _save(self, trainer: L.Trainer) -> None:
-        temporary = self.path.with_name(f".{self.path.name}.writing")
+        temporary = self.directory / f".{NEWEST}.writing"
         trainer.save_checkpoint(temporary)
         if trainer.is_global_zero:
-            put_in_place(temporary, self.path)  # DeepSpeed's is a directory
+            keep_state(temporary, self.directory)
         self.saved = trainer.global_step
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:

@@ -1,5 +1,6 @@
 """A whole training run: data, model, trainer, files. Each of them lives elsewhere; this joins them."""
 
+import contextlib
 import functools
 import json
 import logging
@@ -27,7 +28,7 @@ from r2gengpt.data.annotation import check_images, read_annotation
 from r2gengpt.data.bucketing import bucketed_batches, row_lengths
 from r2gengpt.data.containers import DicomChoice
 from r2gengpt.data.feature_filling import Features, cached_features
-from r2gengpt.data.files import remove, whole_file
+from r2gengpt.data.files import check_writable, whole_file
 from r2gengpt.data.loading import (
     Batch,
     Example,
@@ -39,11 +40,10 @@ from r2gengpt.data.loading import (
     training_batch,
 )
 from r2gengpt.data.study import Study
-from r2gengpt.errors import InputError
+from r2gengpt.errors import InputError, Stopped
 from r2gengpt.generation.speculate import reports_index
 from r2gengpt.original.convert import is_original, put_original
 from r2gengpt.training.begin import (
-    RESUME,
     SUMMARY,
     Settings,
     check_cacheable,
@@ -54,6 +54,8 @@ from r2gengpt.training.begin import (
 )
 from r2gengpt.training.callbacks import BestCheckpoint, Progress, ResumeState
 from r2gengpt.training.card import model_card
+from r2gengpt.training.fingerprint import check_same_data, fingerprint
+from r2gengpt.training.interrupt import Ended, EndedBySignals, ended_by_signals
 from r2gengpt.training.module import R2GenGPTModule, ValidationBatch
 from r2gengpt.training.processes import (
     ZERO,
@@ -68,6 +70,7 @@ from r2gengpt.training.processes import (
     told_if_another_process_ends,
 )
 from r2gengpt.training.sharding import ShardedStrategy
+from r2gengpt.training.states import BEFORE, NEWEST, locked, remove_states
 
 log = logging.getLogger("r2gengpt.training")
 STATISTICS_IMAGES = 2048
@@ -258,9 +261,34 @@ def train(settings: Settings) -> Summary:
     """Run training to its end, going on where an unfinished run in the same directory stopped.
 
     Raises:
-        InputError: settings, annotation, images or parts do not fit.
+        InputError: settings, annotation, images or parts do not fit; or another run is at work in the directory.
         RunError: the loss is not finite.
+        Stopped: by SIGINT or SIGTERM.
     """
+    directory, options = Path(settings[3].savedmodel_path), settings[3]
+    state = ResumeState(directory, options.every_n_train_steps)
+    check_writable(directory, "--savedmodel_path")
+    alone = locked(directory) if rank_zero_only.rank == 0 else contextlib.nullcontext()
+    try:
+        with ended_by_signals(), alone:
+            return _train(settings, state)
+    except Ended:
+        if rank_zero_only.rank:
+            raise SystemExit(0) from None  # the first process says it; another code would have it killed before
+        raise Stopped(what_is_saved(directory, state)) from None
+
+
+def what_is_saved(directory: Path, state: ResumeState) -> str:
+    """The one line of a run that a signal ended."""
+    if state.saved:
+        return f"stopped: {directory} holds the state after step {state.saved}; the same command goes on from there"
+    if any((directory / name).exists() for name in (NEWEST, BEFORE)):
+        return f"stopped: {directory} holds the state that this run went on from; the same command does so again"
+    return "stopped before a state was saved (--every_n_train_steps N saves more often): the same command begins anew"
+
+
+def _train(settings: Settings, state: ResumeState) -> Summary:
+    """`train`, within the directory's lock."""
     model_settings, data, decode, options = settings
     if rank_zero_only.rank:
         logging.getLogger("r2gengpt").setLevel(logging.WARNING)
@@ -281,6 +309,9 @@ def train(settings: Settings) -> Summary:
         check_images(studies)
     directory = Path(options.savedmodel_path)
     resume = open_run(settings)
+    data_found = fingerprint(splits)
+    if resume is not None:
+        check_same_data(directory, data_found, data.annotation)
     torch.manual_seed(options.seed)
     built = build_model(model_settings, precision=options.precision)
     if options.start_from is not None and is_original(options.start_from):
@@ -290,14 +321,15 @@ def train(settings: Settings) -> Summary:
     features = run_features(built, splits, settings)
     if resume is None:
         set_feature_statistics(built, StudyDataset(splits["train"], built.processor, data.dataset, features=features))
-        start_run(settings)
+        start_run(settings, data_found)
     stored = flat_settings(*settings)
     best = BestCheckpoint(directory / "best", stored, options.patience)
     callbacks = [
         best,
         LearningRateMonitor("step"),
         Progress(),
-        ResumeState(directory / RESUME, options.every_n_train_steps),
+        EndedBySignals(),
+        state,
     ]
     with warnings.catch_warnings():
         for message in EXPECTED_WARNINGS:
@@ -322,5 +354,5 @@ def train(settings: Settings) -> Summary:
         save_checkpoint(directory / "last", built, stored, card, index, tensors)
         with whole_file(directory / SUMMARY) as path:
             path.write_text(json.dumps(summary.to_json(), indent=1) + "\n", encoding="utf-8")
-        remove(directory / RESUME)
+        remove_states(directory)
     return summary

@@ -1,0 +1,114 @@
+"""The states a run resumes from: the newest and the one before it, on the disk for certain. Knows no tensors."""
+
+import contextlib
+import fcntl
+import logging
+import os
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from r2gengpt.data.files import put_in_place, recover_directory, remove
+from r2gengpt.errors import InputError
+
+log = logging.getLogger("r2gengpt.training")
+NEWEST, BEFORE = "resume.ckpt", "resume.before.ckpt"
+"""A file each, or a directory by DeepSpeed."""
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold the run's directory for this process alone; it is made, and removed again if nothing came into it.
+
+    Raises:
+        InputError: another run is at work there, or the directory cannot be made.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise InputError(f"--savedmodel_path {directory}: {error.strerror or error}") from None
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"--savedmodel_path {directory}: another run is at work there; name another directory, or end that one"
+            ) from None
+        yield
+    finally:
+        os.close(handle)
+        with contextlib.suppress(OSError):  # it holds a run
+            directory.rmdir()
+
+
+def keep_state(temporary: Path, directory: Path) -> None:
+    """Make a state that was written whole the newest one; what was the newest is kept as the one before it."""
+    _to_disk(temporary)
+    newest = directory / NEWEST
+    if newest.exists():
+        put_in_place(newest, directory / BEFORE)
+    put_in_place(temporary, newest)
+    _sync(directory)
+
+
+def remove_states(directory: Path) -> None:
+    """Remove both states."""
+    remove(directory / NEWEST)
+    remove(directory / BEFORE)
+
+
+def recover_states(directory: Path) -> None:
+    """Undo what a kill left of `keep_state`."""
+    for name in (NEWEST, BEFORE):
+        recover_directory(directory / name)
+
+
+def find_state(directory: Path) -> Path | None:
+    """The newest state that is whole, or None where the run has none yet. One that is cut off is named and skipped.
+
+    Raises:
+        InputError: there are states, but none is whole.
+    """
+    there = [path for name in (NEWEST, BEFORE) if (path := directory / name).exists()]
+    for path in there:
+        fault = _fault(path)
+        if fault is None:
+            return path
+        log.warning("%s: %s, skipped", path, fault)
+    if there:
+        raise InputError(f"--savedmodel_path {directory}: no state to resume from is whole; add --overwrite True")
+    return None
+
+
+def _fault(path: Path) -> str | None:
+    """What is wrong with a state, by the checksums of the archives that PyTorch writes; None where nothing is."""
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*.pt") if file.is_file())
+    if not files:
+        return "is empty"
+    for file in files:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                broken = archive.testzip()
+        except (zipfile.BadZipFile, OSError, EOFError):
+            return "is cut off"
+        if broken is not None:
+            return f"is damaged in {broken}"
+    return None
+
+
+def _to_disk(path: Path) -> None:
+    """Bring a file, or all files of a directory, to the disk."""
+    for file in [path] if path.is_file() else path.rglob("*"):
+        if file.is_file():
+            _sync(file)
+    if path.is_dir():
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
