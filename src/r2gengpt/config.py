@@ -57,19 +57,18 @@ def check_fields(config: Any) -> None:
     for f in fields(config):
         value, meta, hint = getattr(config, f.name), f.metadata, hints[f.name]
         if not _is_of(value, hint):
-            raise InputError(
-                f"--{f.name} {value!r}: must be of type {hint if typing.get_args(hint) else hint.__name__}"
-            )
+            kind = hint if typing.get_args(hint) else hint.__name__
+            raise InputError(f"--{f.name} {value!r}: must be of type {kind}", field=f.name)
         if value is None:
             continue
         if meta.get("choices") and value not in meta["choices"]:
-            raise InputError(f"--{f.name} {value}: choose from {', '.join(meta['choices'])}")
+            raise InputError(f"--{f.name} {value}: choose from {', '.join(meta['choices'])}", field=f.name)
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, float) and not math.isfinite(number):
-                raise InputError(f"--{f.name} {number}: must be a finite number")
+                raise InputError(f"--{f.name} {number}: must be a finite number", field=f.name)
         for bound, compare, words in (("low", ge, "at least"), ("above", gt, "above"), ("high", le, "at most")):
             if meta.get(bound) is not None and not compare(value, meta[bound]):
-                raise InputError(f"--{f.name} {value}: must be {words} {meta[bound]}")
+                raise InputError(f"--{f.name} {value}: must be {words} {meta[bound]}", field=f.name)
 
 
 @dataclass(frozen=True)

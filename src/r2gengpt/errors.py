@@ -1,10 +1,30 @@
 """The errors that end a command in one line, and how logs name faults of ours, which keep their tracebacks."""
 
+import re
 from pathlib import Path
+
+_FLAG = re.compile(r"(?<![\w-])--(?=[A-Za-z])")
 
 
 class InputError(ValueError):
-    """The user's input is wrong: one line that names the value, the limit and the flag. The program exits with 2."""
+    """The user's input is wrong: one line that names the value, the limit and the flag. The program exits with 2.
+
+    Args:
+        message: the line as the command line shows it: a field of the settings is written as its flag, `--frame`.
+        field: the field that is wrong, without dashes.
+    """
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+    def in_fields(self) -> str:
+        """The line for those who set fields and no flags.
+
+        >>> InputError("--frame 9: image 1 has frames 1 to 3", field="frame").in_fields()
+        'frame 9: image 1 has frames 1 to 3'
+        """
+        return _FLAG.sub("", str(self))
 
 
 class RunError(RuntimeError):

@@ -61,9 +61,11 @@ def decode_dicom(data: bytes, name: str, choice: DicomChoice, limits: tuple[int,
 def _frame(header: DicomHeader, wanted: int | None, name: str) -> int:
     """The frame's index from 0."""
     if wanted is None and header.frames > 1:
-        raise InputError(f"image {name}: has {header.frames} frames: name one with --frame 1 to {header.frames}")
+        raise InputError(
+            f"image {name}: has {header.frames} frames: name one with --frame 1 to {header.frames}", field="frame"
+        )
     if wanted is not None and not 1 <= wanted <= header.frames:
-        raise InputError(f"--frame {wanted}: image {name} has frames 1 to {header.frames}")
+        raise InputError(f"--frame {wanted}: image {name} has frames 1 to {header.frames}", field="frame")
     return 0 if wanted is None else wanted - 1
 
 

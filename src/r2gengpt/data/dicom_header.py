@@ -221,10 +221,12 @@ def check_is_chest_film(header: DicomHeader, name: str) -> None:
     """
     if header.modality not in MODALITIES:
         said = f"modality is {header.modality}" if header.modality else "modality is not named"
-        raise InputError(f"image {name}: its {said}, must be {', '.join(MODALITIES)} (--force reads it all the same)")
+        allowed = ", ".join(MODALITIES)
+        raise InputError(f"image {name}: its {said}, must be {allowed} (--force reads it all the same)", field="force")
     if header.body_part and not any(word in header.body_part for word in CHEST_WORDS):
         part = header.body_part[:40]
-        raise InputError(f"image {name}: shows {part}, must be a chest film (--force reads it all the same)")
+        words = f"image {name}: shows {part}, must be a chest film (--force reads it all the same)"
+        raise InputError(words, field="force")
 
 
 def warnings_of(header: DicomHeader) -> tuple[str, ...]:

@@ -30,8 +30,8 @@ def check_study(names: Sequence[str], headers: Sequence[DicomHeader | None], cho
     """
     dicom = [(name, header) for name, header in zip(names, headers, strict=True) if header is not None]
     if not dicom and choice != DicomChoice():
-        flag = "--force" if choice.force else f"--frame {choice.frame}"
-        raise InputError(f"{flag}: belongs to DICOM, and none of the images is")
+        field, value = ("force", "") if choice.force else ("frame", f" {choice.frame}")
+        raise InputError(f"--{field}{value}: belongs to DICOM, and none of the images is", field=field)
     for name, header in dicom[1:]:
         first_name, first = dicom[0]
         if (header.study_uid, header.patient_id) != (first.study_uid, first.patient_id):

@@ -190,7 +190,9 @@ def check_method(model: R2GenGPTForConditionalGeneration, method: str) -> None:
     if method == "gradient" and any(isinstance(module, Int8Linear) for module in model.modules()):
         raise InputError("--evidence_method gradient: w8a8 products have no gradient: use occlusion")
     if model.config.tokens_per_view == 1:
-        raise InputError("--evidence: a view of this model is one image token: there is nothing to map")
+        raise InputError(
+            "--evidence: a view of this model is one image token: there is nothing to map", field="evidence"
+        )
 
 
 def report_evidence(

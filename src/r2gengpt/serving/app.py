@@ -24,6 +24,13 @@ from r2gengpt.text.notice import NOTICE
 CLIENT_GONE = 499
 """What stands in the log for a request whose client left; nobody reads it."""
 
+SERVED = "POST /v1/chat/completions, /v1/reports, /v1/evidence and /v1/preview, GET /v1/models"
+HTTP_WORDS = {
+    404: (f"no such address: this server has {SERVED}", "unknown_url"),
+    405: (f"this address takes another method: this server has {SERVED}", "method_not_allowed"),
+}
+"""Status of a request that met no route → words and OpenAI's code."""
+
 
 def create_app(generator: Generator, settings: ServeConfig) -> FastAPI:
     """The application around a generator, which may still be loading.
@@ -89,7 +96,8 @@ async def _refuse(request: Request, error: Any) -> JSONResponse:
 
 
 async def _refuse_http(request: Request, error: Any) -> JSONResponse:
-    return answer(ApiError(error.status_code, str(error.detail), None, error.headers))
+    words, code = HTTP_WORDS.get(error.status_code, (str(error.detail), None))
+    return answer(ApiError(error.status_code, words, code, error.headers))
 
 
 async def _nobody(request: Request, error: Any) -> Response:

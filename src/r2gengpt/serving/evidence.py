@@ -11,7 +11,7 @@ from r2gengpt.config import ServeConfig
 from r2gengpt.generation.evidence_record import Evidence
 from r2gengpt.model.processing import R2GenGPTProcessor, kept_box
 from r2gengpt.serving.documents import form_document
-from r2gengpt.serving.failures import ApiError
+from r2gengpt.serving.failures import INVALID, ApiError
 from r2gengpt.serving.films import read_films
 from r2gengpt.serving.generator import Served
 from r2gengpt.serving.jobs import Job
@@ -49,7 +49,7 @@ def told_job(form: Form, served: Served, settings: ServeConfig) -> tuple[Job, li
     processor = served.built.processor
     tokens, most = len(processor.encode_text(form.report)), LONGER * (served.decode.max_new_tokens or 0)
     if not form.report or tokens > most:
-        raise ApiError(400, f"{REPORT_FIELD}: has {tokens} tokens: 1 to {most}")
+        raise ApiError(400, f"{REPORT_FIELD}: has {tokens} tokens: 1 to {most}", INVALID, param=REPORT_FIELD)
     pixels, sources = read_films(form.films, form.choice, processor, settings)
     instruction = instruction_with(form.indication, processor.instruction)
     return Job(pixels, instruction, served.decode, evidence=True, told=form.report), sources

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from r2gengpt.errors import InputError
+
 TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 """Status → OpenAI's word for it; the other 4xx are `invalid_request_error`, 5xx `server_error`."""
 
@@ -14,26 +16,42 @@ class ApiError(Exception):
         message: one line for the client; it holds nothing of what the client sent but names of fields.
         code: OpenAI's word for the case, where it has one.
         headers: of the answer.
+        param: the field of the request that is refused, where it is one.
     """
 
     def __init__(
-        self, status: int, message: str, code: str | None = None, headers: dict[str, str] | None = None
+        self,
+        status: int,
+        message: str,
+        code: str | None = None,
+        headers: dict[str, str] | None = None,
+        *,
+        param: str | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.code = code
         self.headers = headers or {}
+        self.param = param
+
+    def body(self) -> dict[str, Any]:
+        """The error as OpenAI's clients read it."""
+        kind = TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
 
 class ClientGone(Exception):
     """The client has closed the connection: nobody reads an answer."""
 
 
-def error_body(status: int, message: str, code: str | None = None) -> dict[str, Any]:
-    """An error as OpenAI's clients read it."""
-    kind = TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
-    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+INVALID, UNSUPPORTED = "invalid_value", "unsupported_value"
+"""OpenAI's codes of values that no server takes, and of those that this one does not serve."""
+
+
+def refused(error: InputError, status: int = 400, code: str = INVALID) -> ApiError:
+    """What the program refuses, in the request's words: its fields instead of flags."""
+    return ApiError(status, error.in_fields(), code, param=error.field)
 
 
 def full(places: int) -> ApiError:
@@ -49,3 +67,8 @@ def unavailable(reason: str) -> ApiError:
 def timed_out(seconds: float) -> ApiError:
     """The report took too long."""
     return ApiError(504, f"no report within {seconds:g} seconds", "timeout")
+
+
+def no_model(own: str) -> ApiError:
+    """Another model than this server's is asked for."""
+    return ApiError(404, f"model: this server has {own} only", "model_not_found", param="model")

@@ -15,7 +15,7 @@ from r2gengpt.data.dicom_study import check_study
 from r2gengpt.data.images import decode_image
 from r2gengpt.errors import InputError
 from r2gengpt.model.processing import R2GenGPTProcessor, decoded_size
-from r2gengpt.serving.failures import ApiError
+from r2gengpt.serving.failures import INVALID, ApiError, refused
 from r2gengpt.serving.provenance import Source
 
 FRAME, FORCE = "frame_needed", "force_needed"
@@ -32,11 +32,6 @@ class Film:
     data: bytes
 
 
-def in_fields(error: InputError) -> str:
-    """An error's words with the request's fields in place of the program's flags."""
-    return str(error).replace("--frame", "frame").replace("--force", "force")
-
-
 def source_of(film: Film, choice: DicomChoice, settings: ServeConfig) -> Source:
     """What a film is, from its headers alone.
 
@@ -48,10 +43,10 @@ def source_of(film: Film, choice: DicomChoice, settings: ServeConfig) -> Source:
     try:
         container = open_container(film.data)
     except ContainerError as error:
-        raise ApiError(400, f"image {film.name}: {error}") from None
+        raise ApiError(400, f"image {film.name}: {error}", INVALID, param=film.name) from None
     check_size(film, container.size, settings)
     if container.format == "PNG" and b"acTL" in film.data[: film.data.find(b"IDAT")]:
-        raise ApiError(400, f"image {film.name}: has more than one frame: send one image a view")
+        raise ApiError(400, f"image {film.name}: has more than one frame: send one image a view", INVALID)
     upright = container.size[::-1] if container.orientation in SIDEWAYS else container.size
     return Source(hashlib.sha256(film.data).hexdigest(), container.format, container.size, upright)
 
@@ -65,7 +60,7 @@ def check_size(film: Film, size: tuple[int, int], settings: ServeConfig) -> None
     width, height = size
     if width * height > settings.max_megapixels * 1_000_000:
         limit = f"at most {settings.max_megapixels} million"
-        raise ApiError(413, f"image {film.name}: {width}x{height} is {width * height} pixels: {limit}")
+        raise ApiError(413, f"image {film.name}: {width}x{height} is {width * height} pixels: {limit}", param=film.name)
 
 
 def dicom_source(film: Film, choice: DicomChoice, settings: ServeConfig) -> Source:
@@ -79,16 +74,16 @@ def dicom_source(film: Film, choice: DicomChoice, settings: ServeConfig) -> Sour
     try:
         header = read_header(film.data, film.name)
     except InputError as error:
-        raise ApiError(400, in_fields(error)) from None
+        raise refused(error) from None
     check_size(film, header.size, settings)
     if not choice.force:
         try:
             check_is_chest_film(header, film.name)
         except InputError as error:
-            raise ApiError(400, in_fields(error), FORCE) from None
+            raise refused(error, code=FORCE) from None
     if header.frames > 1 and choice.frame is None:
         words = f"image {film.name}: has {header.frames} frames: name one with frame, 1 to {header.frames}"
-        raise ApiError(400, words, FRAME, {"X-Frames": str(header.frames)})
+        raise ApiError(400, words, FRAME, {"X-Frames": str(header.frames)}, param="frame")
     return Source(hashlib.sha256(film.data).hexdigest(), "DICOM", header.size, header.size, header)
 
 
@@ -102,7 +97,7 @@ def sources_of(films: Sequence[Film], choice: DicomChoice, settings: ServeConfig
     try:
         check_study([film.name for film in films], [source.header for source in sources], choice)
     except InputError as error:
-        raise ApiError(400, in_fields(error)) from None
+        raise refused(error) from None
     return sources
 
 
@@ -115,7 +110,7 @@ def picture_of(film: Film, choice: DicomChoice, size: int | None = None) -> Imag
     try:
         return decode_image(film.data, film.name, size, choice if is_dicom(film.data) else DicomChoice())
     except InputError as error:
-        raise ApiError(400, in_fields(error)) from None
+        raise refused(error) from None
 
 
 def read_films(

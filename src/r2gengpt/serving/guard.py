@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from r2gengpt.config import ServeConfig
 from r2gengpt.errors import InputError, place_of
-from r2gengpt.serving.failures import ApiError, error_body, unavailable
+from r2gengpt.serving.failures import ApiError, unavailable
 from r2gengpt.serving.metrics import Metrics
 from r2gengpt.text.notice import NOTICE
 
@@ -130,11 +130,11 @@ class Guard:
         except ValueError:
             return ApiError(400, "Host: cannot be read", None, close)
         if is_loopback(self.settings.host) and name not in (*LOOPBACK, *self.names):
-            words = "Host: this server is reached as 127.0.0.1 or localhost, and by the names of --cors_origin"
+            words = "Host: this server is reached as 127.0.0.1 or localhost, and by the names that it was started with"
             return ApiError(400, words, None, close)
         origin = headers.get("origin")
         if origin is not None and origin not in self.settings.cors_origin and origin.split("://")[-1] != host.netloc:
-            return ApiError(403, "Origin: pages of other origins may not ask (--cors_origin)", None, close)
+            return ApiError(403, "Origin: pages of other origins may not ask", None, close)
         asks = scope["path"].startswith("/v1/") and scope["method"] != "OPTIONS"
         if self.keys and asks and not key_is_known(headers.get("authorization", ""), self.keys):
             close["WWW-Authenticate"] = "Bearer"
@@ -144,4 +144,4 @@ class Guard:
 
 def answer(error: ApiError) -> JSONResponse:
     """A refusal as a response."""
-    return JSONResponse(error_body(error.status, error.message, error.code), error.status, error.headers)
+    return JSONResponse(error.body(), error.status, error.headers)

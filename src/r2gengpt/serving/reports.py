@@ -18,7 +18,7 @@ from r2gengpt.generation.confidence import marked_text
 from r2gengpt.serving.documents import form_document
 from r2gengpt.serving.draft import draft_of, images_to_send, origin_of
 from r2gengpt.serving.evidence import evidence_json, instruction_with
-from r2gengpt.serving.failures import ApiError
+from r2gengpt.serving.failures import ApiError, refused
 from r2gengpt.serving.films import read_films
 from r2gengpt.serving.forms import check_form, formed
 from r2gengpt.serving.generator import Served
@@ -68,14 +68,14 @@ def check_archive(kind: str, sources: list[Source], served: Served) -> None:
     try:
         check_form(ARCHIVE[kind], f"Accept {kind}:")
     except InputError as error:
-        raise ApiError(406, str(error)) from None
+        raise refused(error, 406) from None
     if served.origin.get("model_sha256") is None:
         raise ApiError(406, f"Accept: {kind} needs a hash of the weights, and this server keeps some on disk")
     names = [f"{IMAGE_FIELD}[{at}]" for at in range(len(sources))]
     try:
         images_to_send(names, [source.header for source in sources], f"Accept: {kind}")
     except InputError as error:
-        raise ApiError(400, str(error)) from None
+        raise refused(error) from None
 
 
 def report_file(kind: str, served: Served, answer: Answer, sources: list[Source]) -> bytes:

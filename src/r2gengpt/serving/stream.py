@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from r2gengpt.serving.failures import ApiError, ClientGone, error_body
+from r2gengpt.serving.failures import ApiError, ClientGone
 
 
 class EventStream(Response):
@@ -45,7 +45,7 @@ class EventStream(Response):
                         async for data in self.events:
                             await put(f"data: {data}\n\n")
                     except ApiError as error:
-                        await put(f"data: {json.dumps(error_body(error.status, error.message, error.code))}\n\n")
+                        await put(f"data: {json.dumps(error.body())}\n\n")
                     await put("", more=False)
             except (TimeoutError, ClientGone):
                 return  # nobody reads, and the status has been sent

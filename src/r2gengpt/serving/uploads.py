@@ -1,10 +1,8 @@
-"""What clients send: body, multipart form, data URLs; all in memory and within limits. Images are not looked into.
+"""What clients send: body and multipart form; all in memory and within limits. Images are not looked into.
 
 Nothing here opens a path or an address: a file's name is not even read.
 """
 
-import base64
-import binascii
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
@@ -16,12 +14,11 @@ from starlette.requests import Request
 from r2gengpt.config import ServeConfig
 from r2gengpt.data.containers import DicomChoice
 from r2gengpt.data.images import PLAIN
-from r2gengpt.serving.failures import ApiError, ClientGone
+from r2gengpt.serving.failures import INVALID, ApiError, ClientGone
 from r2gengpt.serving.films import Film
 
 MAX_TEXT = 4000
 """Characters of an instruction or an indication."""
-DATA_URL = tuple(f"data:{kind};base64," for kind in ("image/png", "image/jpeg", "image/jpg", "application/dicom"))
 IMAGE_FIELD, TEXT_FIELD, REPORT_FIELD, FRAME_FIELD, FORCE_FIELD = "images", "indication", "report", "frame", "force"
 STUDY_FIELDS = (IMAGE_FIELD, TEXT_FIELD, FRAME_FIELD, FORCE_FIELD)
 MOST_FRAMES = 99_999
@@ -62,9 +59,12 @@ async def limited_body(request: Request, limit: int) -> AsyncIterator[bytes]:
             return
 
 
-async def read_body(request: Request, limit: int) -> bytes:
+async def read_body(request: Request, limit: int) -> bytearray:
     """The whole body; raises as `limited_body`."""
-    return b"".join([piece async for piece in limited_body(request, limit)])
+    body = bytearray()
+    async for piece in limited_body(request, limit):
+        body += piece
+    return body
 
 
 class _MemoryParser(MultiPartParser):
@@ -80,9 +80,9 @@ def check_text(text: str, name: str) -> str:
         ApiError: too long, or with the image's place in it.
     """
     if len(text) > MAX_TEXT:
-        raise ApiError(400, f"{name}: has {len(text)} characters: at most {MAX_TEXT}")
+        raise ApiError(400, f"{name}: has {len(text)} characters: at most {MAX_TEXT}", INVALID, param=name)
     if "<ImageHere>" in text:
-        raise ApiError(400, f"{name}: may not hold <ImageHere>, which is the prompt's own")
+        raise ApiError(400, f"{name}: may not hold <ImageHere>, which is the prompt's own", INVALID, param=name)
     return text
 
 
@@ -139,7 +139,7 @@ def truth_of(text: str, name: str) -> bool:
         ApiError: another word than true and false.
     """
     if text.lower() not in ("true", "false"):
-        raise ApiError(400, f"{name}: must be true or false")
+        raise ApiError(400, f"{name}: must be true or false", INVALID, param=name)
     return text.lower() == "true"
 
 
@@ -150,32 +150,17 @@ def choice_of(frame: str, force: str) -> DicomChoice:
         ApiError: no number, or no truth value.
     """
     if frame and not (frame.isascii() and frame.isdecimal() and 1 <= int(frame[:9]) <= MOST_FRAMES):
-        raise ApiError(400, f"{FRAME_FIELD}: must be a number from 1 to {MOST_FRAMES}")
+        raise ApiError(400, f"{FRAME_FIELD}: must be a number from 1 to {MOST_FRAMES}", INVALID, param=FRAME_FIELD)
     return DicomChoice(int(frame) if frame else None, truth_of(force or "false", FORCE_FIELD))
 
 
-def check_count(images: int, settings: ServeConfig) -> None:
+def check_count(images: int, settings: ServeConfig, name: str = IMAGE_FIELD) -> None:
     """Refuse a study of no image or of too many.
 
     Raises:
         ApiError: 400.
     """
     if not images:
-        raise ApiError(400, "no image: at least one is needed")
+        raise ApiError(400, "no image: at least one is needed", INVALID, param=name)
     if images > settings.max_images:
-        raise ApiError(400, f"{images} images: at most {settings.max_images}")
-
-
-def film_of_url(url: str, name: str) -> Film:
-    """The bytes of a data URL.
-
-    Raises:
-        ApiError: an address, or not base64.
-    """
-    prefix = next((start for start in DATA_URL if url[: len(start)].lower() == start), None)
-    if prefix is None:
-        raise ApiError(400, f"{name}: must be a data URL of PNG, JPEG or DICOM in base64: this server fetches nothing")
-    try:
-        return Film(name, base64.b64decode(url[len(prefix) :].encode(), validate=True))
-    except (binascii.Error, ValueError):
-        raise ApiError(400, f"{name}: its data URL is not base64") from None
+        raise ApiError(400, f"{images} images: at most {settings.max_images}", INVALID, param=name)

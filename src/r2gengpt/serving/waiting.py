@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from r2gengpt.config import ServeConfig
 from r2gengpt.errors import InputError
-from r2gengpt.serving.failures import ApiError, ClientGone, timed_out, unavailable
+from r2gengpt.serving.failures import ApiError, ClientGone, refused, timed_out, unavailable
 from r2gengpt.serving.generator import Generator, Served
 from r2gengpt.serving.jobs import Answer, Job, Line
 from r2gengpt.serving.metrics import Metrics
@@ -87,7 +87,7 @@ class Wait:
         except TimeoutError:
             raise timed_out(self.limit) from None
         if isinstance(event, InputError):
-            raise ApiError(400, str(event))
+            raise refused(event)
         if isinstance(event, BaseException):
             raise event
         return event
