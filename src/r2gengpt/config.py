@@ -217,6 +217,7 @@ class DataConfig:
     augment: bool = option(False, "training images: small random shifts, turns and contrast changes (never a mirror)")
     frame: int | None = option(None, "DICOM of several frames: this one of each file, from 1", low=1)
     force: bool = option(False, "read DICOM that is not a CR, DX or DR image of the chest")
+    mixed_patients: bool = option(False, "take DICOM of two patients or two studies for the views of one study")
     feature_cache: str | None = option(
         None, "directory that keeps a frozen encoder's features: each image is read once, in this run and later ones"
     )
@@ -422,6 +423,7 @@ class BatchConfig:
         None, "studies of a shard, which is written whole; None: four times --batch_size", low=1, high=100_000
     )
     force: bool = option(False, "read DICOM that is not a CR, DX or DR image of the chest")
+    mixed_patients: bool = option(False, "take DICOM of two patients or two studies for the views of one study")
     address: str | None = option(None, "HOST:PORT of a Ray cluster's head; None: a Ray of this program's own, here")
     actors: int = option(1, "models loaded, each in a process", low=1)
     threads: int | None = option(

@@ -6,6 +6,8 @@ from r2gengpt.data.images import MIN_SIDE, decode_image
 from r2gengpt.errors import InputError
 
 NAME = "film"
+TWO_PATIENTS = "its films name different patients"
+"""Why a study has no report: numbers, their issuers or birth dates contradict each other."""
 
 
 def checked_film(data: bytes) -> DicomHeader:

@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from r2gengpt.archive.films import checked_film, order_of, reason_of
+from r2gengpt.archive.films import TWO_PATIENTS, checked_film, order_of, reason_of
 from r2gengpt.archive.ledger import NO_FILM, StudyRow
 from r2gengpt.archive.spool import NoSpace, Spool
 from r2gengpt.data.dicom_header import DicomHeader
+from r2gengpt.data.dicom_study import contradiction
 from r2gengpt.data.images import read_file
 from r2gengpt.errors import InputError, place_of
 
@@ -66,11 +67,14 @@ class Loop:
         send: brings them to the peer.
         quiet_seconds: no film of a study for so long, and it is complete.
         most_films: of a study.
+        mixed: films of a study that name two patients are reported too.
     """
 
-    def __init__(self, spool: Spool, write: Write, send: Send, quiet_seconds: float, most_films: int) -> None:
+    def __init__(
+        self, spool: Spool, write: Write, send: Send, quiet_seconds: float, most_films: int, *, mixed: bool = False
+    ) -> None:
         self.spool, self.write, self.send = spool, write, send
-        self.quiet_seconds, self.most_films = quiet_seconds, most_films
+        self.quiet_seconds, self.most_films, self.mixed = quiet_seconds, most_films, mixed
         self._send_after, self._wait = 0.0, FIRST_WAIT
         self._work_after = 0.0
         self._begun: set[str] = set()
@@ -119,8 +123,8 @@ class Loop:
         if len(usable.keys) > self.most_films:
             self._put_aside(study, f"has {len(usable.keys)} films: at most {self.most_films} (--max_images)")
             return
-        if len({header.patient_id for header in usable.headers}) > 1:
-            self._put_aside(study, "its films name different patients")
+        if not self.mixed and contradiction(usable.headers) is not None:
+            self._put_aside(study, TWO_PATIENTS)
             return
         try:
             report = self.write([self.spool.path_of(key) for key in usable.keys], usable.headers)

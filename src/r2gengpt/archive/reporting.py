@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from r2gengpt.archive.loop import Report, Write
+from r2gengpt.data.containers import DicomChoice
 from r2gengpt.data.dicom_header import DicomHeader
 from r2gengpt.errors import InputError
 from r2gengpt.serving.draft import draft_of
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 KINDS = {"sr": "SR", "pdf": "PDF"}
 """Form → the part of a draft whose UID is the object's (see `dicom_objects.new_object`)."""
+
+
+JUDGED = DicomChoice(mixed_patients=True)
+"""Whoever asks for a report has looked at whose films these are, and has refused what was not asked for."""
 
 
 def report_of(text: str, headers: Sequence[DicomHeader], model: str, digest: str, form: str) -> Report:
@@ -42,7 +47,7 @@ def writer(served: "Served", form: str) -> Write:
     built = served.built
 
     def write(paths: Sequence[Path], headers: Sequence[DicomHeader]) -> Report:
-        study = with_views(Study("study", tuple(paths)), headers)
+        study = with_views(Study("study", tuple(paths), dicom=JUDGED), headers)
         batch = prompt_batch([StudyDataset([study], built.processor, "plain")[(0, 0)]], built.processor)
         (prediction,) = predict(built.model, built.processor, [batch], served.decode)
         answer = served.answer(prediction, batch.input_ids.shape[1])

@@ -65,7 +65,8 @@ def listen(settings: ListenConfig, send: Send, load: Callable[[], Write], on_por
                 on_port(receiver.port)
                 write = load()
                 log.info("ready")
-                Loop(spool, write, send, settings.quiet_seconds, settings.max_images).run(stop)
+                most, mixed = settings.max_images, settings.mixed_patients
+                Loop(spool, write, send, settings.quiet_seconds, most, mixed=mixed).run(stop)
             finally:
                 receiver.close()
         finally:

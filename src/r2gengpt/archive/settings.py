@@ -20,6 +20,7 @@ class ListenConfig:
     spool: str = option("spool", "directory that films wait in; holds patient data until the reports are sent")
     quiet_seconds: float = option(30.0, "a study is complete when no film of it has come for so long", low=0.0)
     max_images: int = option(8, "most films of a study", low=1, high=64)
+    mixed_patients: bool = option(False, "report studies whose films name two patients too, with a note in the report")
     max_instance_bytes: int = option(128 * 2**20, "largest film; a larger one ends its association", low=1024, high=GIB)
     max_spool_bytes: int = option(20 * GIB, "most bytes in --spool; then films are refused: out of resources", low=1024)
     max_associations: int = option(8, "senders at once", low=1, high=256)

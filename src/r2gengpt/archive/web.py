@@ -16,9 +16,10 @@ from dicomweb_client.web import DICOMwebClient
 from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.config import disable_value_validation
 
-from r2gengpt.archive.films import checked_film, order_of, reason_of
+from r2gengpt.archive.films import TWO_PATIENTS, checked_film, order_of, reason_of
 from r2gengpt.archive.loop import NotNow, Refused, Send
 from r2gengpt.data.dicom_header import MODALITIES, DicomHeader, silence_pydicom
+from r2gengpt.data.dicom_study import MIXED_WORDS, contradiction
 from r2gengpt.errors import InputError, RunError
 from r2gengpt.serving.draft import images_to_send
 
@@ -128,11 +129,14 @@ def _file(dataset: Dataset) -> bytes:
     return out.getvalue()
 
 
-def chest_films(films: Sequence[bytes], study: str, most: int) -> list[tuple[bytes, DicomHeader]]:
+def chest_films(
+    films: Sequence[bytes], study: str, most: int, *, mixed: bool = False
+) -> list[tuple[bytes, DicomHeader]]:
     """Those that are chest films and can be decoded, with their headers, in the order of their series and numbers.
 
     Raises:
-        InputError: none is, there are too many, or they are of two patients; with the first reason why one is not used.
+        InputError: none is, there are too many, or they are of two patients and not `mixed`; with the first reason why
+            one is not used.
     """
     found: list[tuple[bytes, DicomHeader]] = []
     reasons: list[str] = []
@@ -149,8 +153,8 @@ def chest_films(films: Sequence[bytes], study: str, most: int) -> list[tuple[byt
         raise InputError(f"--study {study}: none of its {len(films)} images can be used: {reasons[0]}")
     if len(found) > most:
         raise InputError(f"--study {study}: has {len(found)} films: at most {most} (--max_images)")
-    if len({header.patient_id for _, header in found}) > 1:
-        raise InputError(f"--study {study}: its films name different patients")
+    if not mixed and contradiction([header for _, header in found]) is not None:
+        raise InputError(f"--study {study}: {TWO_PATIENTS}{MIXED_WORDS}")
     return sorted(found, key=lambda one: order_of(one[1]))
 
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from r2gengpt.batch.listing import StudyFiles
 from r2gengpt.batch.rows import Failure, Input, stopped
 from r2gengpt.data.containers import DicomChoice
+from r2gengpt.data.dicom_study import check_together, header_in, note_of
 from r2gengpt.data.images import decode_image, read_file
 from r2gengpt.errors import InputError, RunError
 
@@ -38,6 +39,8 @@ class Decoded:
     inputs: tuple[Input, ...]
     pixels: Pixels | None
     failure: Failure | None = None
+    note: str = ""
+    """What is doubtful about whose images these are."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class FilmPixels:
         """Decode the views of one study and prepare them for the encoder."""
         from r2gengpt.model.processing import pixels_of
 
+        check_together(names, list(map(header_in, contents, names)), self.dicom)
         films = [decode_image(data, name, self.side, self.dicom) for data, name in zip(contents, names, strict=True)]
         made: Pixels = np.ascontiguousarray(pixels_of(self.image_processor, films).numpy(), dtype=np.float32)
         return made
@@ -61,18 +65,19 @@ def decode_study(root: Path, study: StudyFiles, make: PixelMaker) -> Decoded:
     """Read, hash and decode a study's images; whatever fails becomes its failure, by name."""
     contents: list[bytes] = []
     names = [image.path for image in study.images]
-    kind = "file"
+    kind, note = "file", ""
     try:
         for name in names:
             contents.append(read_below(root, name))
         kind = "image"
         pixels, failure = make(contents, names), None
+        note = note_of(list(map(header_in, contents, names)))
     except Exception as error:  # decoders over files of strangers; the row tells it, and the run goes on
         pixels, failure = None, Failure.of(kind, error)
     hashes = [hashlib.sha256(data).hexdigest() for data in contents]
     padded: list[str | None] = [*hashes, *([None] * (len(names) - len(hashes)))]
     inputs = tuple(Input(name, digest) for name, digest in zip(names, padded, strict=True))
-    return Decoded(study.id, inputs, pixels, failure)
+    return Decoded(study.id, inputs, pixels, failure, note)
 
 
 def read_below(root: Path, name: str) -> bytes:

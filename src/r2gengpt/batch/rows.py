@@ -56,6 +56,7 @@ class Row:
 
     `confidence` is the mean calibrated confidence of its sentences (None: no calibration, or no sentence), `logprob`
     the mean log-probability of its tokens. `provenance` is what it was made with: model, hashes, versions, decoding.
+    `note` is what is doubtful about whose images these are.
     """
 
     id: str
@@ -63,6 +64,7 @@ class Row:
     inputs: tuple[Input, ...]
     provenance: Mapping[str, Any]
     error: Failure | None = None
+    note: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The row as it stands in a shard."""
@@ -71,6 +73,7 @@ class Row:
         known = [sentence["confidence"] for sentence in sentences if sentence["confidence"] is not None]
         return {
             "id": self.id,
+            "note": self.note or None,
             "report": None if made is None else made.prediction,
             "confidence": sum(known) / len(known) if known else None,
             "tokens": None if made is None else made.tokens,
@@ -162,6 +165,7 @@ def schema() -> "pyarrow.Schema":
     return pa.schema(
         {
             "id": text,
+            "note": text,
             "report": text,
             "confidence": number,
             "tokens": pa.int64(),

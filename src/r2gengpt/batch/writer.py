@@ -74,7 +74,7 @@ def shard_rows(writer: Writer, studies: Sequence[Decoded], first: int) -> list[R
     Raises:
         RunError: no study of several gets a report by this model, so that no study is to blame.
     """
-    rows = [Row(study.id, None, study.inputs, writer.origin, study.failure) for study in studies]
+    rows = [Row(study.id, None, study.inputs, writer.origin, study.failure, study.note) for study in studies]
     good = [place for place, study in enumerate(studies) if study.failure is None]
     found = reports_of(writer, [studies[place] for place in good], first)
     for place, one in zip(good, found, strict=True):

@@ -72,6 +72,7 @@ class Located:
             "delta_sha256": file_sha256(self.directory / DELTA),
             "split": batch.split,
             "force": batch.force,
+            "mixed_patients": batch.mixed_patients,
             "format": batch.format,
             "batch_size": batch.batch_size,
             "shard_size": batch.studies_a_shard,
@@ -93,8 +94,9 @@ class Located:
         whole = self.found.get("model_type") == "r2gengpt"
         remote = bool(self.found.get("trust_remote_code", False))
         image_processor = load_image_processor(self.found["vision_model"], trust_remote_code=remote, whole=whole)
-        pixels = FilmPixels(image_processor, film_side(image_processor), DicomChoice(force=self.batch.force))
         batch, cores = self.batch, os.cpu_count() or 1
+        choice = DicomChoice(force=batch.force, mixed_patients=batch.mixed_patients)
+        pixels = FilmPixels(image_processor, film_side(image_processor), choice)
         gpu = {"auto": None, "cpu": False}.get(self.accelerator, True)
         here = batch.address is None and (gpu is False or device_of("auto") == "cpu")
         threads = batch.threads or (max(1, cores // batch.actors) if here else 1)

@@ -25,6 +25,9 @@ def main(argv: list[str]) -> None:
                         metavar="BOOL", help="send nothing: belongs to --output")  # fmt: skip
     parser.add_argument("--output", metavar="FILE", help="write the report there too")
     parser.add_argument("--max_images", "--max-images", type=int, default=8, metavar="N", help="most films of a study")
+    parser.add_argument("--mixed_patients", "--mixed-patients", nargs="?", const=True, default=False,
+                        type=bridge.parse_bool, metavar="BOOL",
+                        help="take DICOM of two patients or two studies for the views of one study")  # fmt: skip
     parser.add_argument("--max_bytes", "--max-bytes", type=int, default=2**30, metavar="N",
                         help="most bytes of an answer of the server")  # fmt: skip
     parser.add_argument("--accelerator", default="auto", choices=("auto", "cpu", "gpu", "cuda", "mps"), help="device")
@@ -54,7 +57,7 @@ def main(argv: list[str]) -> None:
     device = device_of(space.accelerator)
     locate_model(space.model, "--model", given)
     client = client_of(space.url, space, space.max_bytes)
-    films = chest_films(pull(client, space.study), space.study, space.max_images)
+    films = chest_films(pull(client, space.study), space.study, space.max_images, mixed=space.mixed_patients)
     write = writer(load(space.model, device, given), space.format)
     with tempfile.TemporaryDirectory(prefix="r2gengpt-") as directory:
         paths = [Path(directory) / f"{number}.dcm" for number in range(len(films))]

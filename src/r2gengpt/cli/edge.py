@@ -55,11 +55,12 @@ def write_report(
     from r2gengpt.cli.console import start_logging
     from r2gengpt.cli.delivery import deliver
     from r2gengpt.cli.generate import as_json
+    from r2gengpt.data.dicom_study import note_of
     from r2gengpt.data.images import load_image
     from r2gengpt.edge.runtime import Edge, check_decoding
     from r2gengpt.generation.confidence import calibration_beside, marked_text, with_confidence
     from r2gengpt.serving import forms
-    from r2gengpt.text.notice import with_notice
+    from r2gengpt.text.notice import with_note, with_notice
 
     check_flags(space, given)
     start_logging(libraries=False)
@@ -69,11 +70,11 @@ def write_report(
     calibration = calibration_beside(edge.directory, decode, below)
     films = [load_image(path, size=edge.record.film.decoded, dicom=study.dicom) for path in study.image_paths]
     prediction = with_confidence(edge.report(study.id, films, decode), calibration, below)
-    text, source = marked_text(prediction), edge.record.source
+    text, source, note = marked_text(prediction), edge.record.source, note_of(headers)
     if space.format == "text":
-        deliver(f"{text}\n" if space.output is None else with_notice(text), space.output)
+        deliver(f"{with_note(text, note)}\n" if space.output is None else with_notice(text, note), space.output)
     elif space.format == "json":
-        record = as_json(prediction, study, dict(source), edge.directory)
+        record = as_json(prediction, study, dict(source), edge.directory, note)
         how = {"runtime": "openvino", "weights": edge.record.weights, "made_from": source}
         deliver(json.dumps({**record, **how}, indent=1) + "\n", space.output)
     else:

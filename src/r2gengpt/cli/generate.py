@@ -10,7 +10,7 @@ from r2gengpt.cli import bridge
 from r2gengpt.config import DecodeConfig, EvidenceConfig, ModelConfig, ReviewConfig
 from r2gengpt.errors import InputError
 from r2gengpt.serving.forms import FORMS
-from r2gengpt.text.notice import NOTICE, with_notice
+from r2gengpt.text.notice import NOTICE, noted_json, with_note, with_notice
 
 CONFIGS = (ModelConfig, DecodeConfig)
 
@@ -33,6 +33,9 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--frame", type=int, metavar="N", help="DICOM of several frames: this one, from 1")
     parser.add_argument("--force", nargs="?", const=True, default=False, type=bridge.parse_bool, metavar="BOOL",
                         help="read DICOM that is not a CR, DX or DR image of the chest")  # fmt: skip
+    parser.add_argument("--mixed_patients", "--mixed-patients", nargs="?", const=True, default=False,
+                        type=bridge.parse_bool, metavar="BOOL",
+                        help="take DICOM of two patients or two studies for the views of one study")  # fmt: skip
     parser.add_argument("--evidence", metavar="DIR", help="draw what of the images each sentence rests on: a picture "
                         "for each sentence and view, and evidence.json")  # fmt: skip
     parser.add_argument("--evidence_method", "--evidence-method", choices=("occlusion", "gradient"),
@@ -51,13 +54,14 @@ def main(argv: list[str]) -> None:
 
     from r2gengpt.cli.delivery import check_delivery, deliver, formed
     from r2gengpt.data.containers import DicomChoice
-    from r2gengpt.data.dicom_study import look_at, with_views
+    from r2gengpt.data.dicom_study import look_at, note_of, with_views
     from r2gengpt.data.files import check_writable
     from r2gengpt.data.study import Study
     from r2gengpt.edge.record import runs_on_edge
 
-    paths, choice = [Path(name) for name in space.images], DicomChoice(space.frame, space.force)
+    paths, choice = [Path(name) for name in space.images], DicomChoice(space.frame, space.force, space.mixed_patients)
     headers = look_at(paths, choice)  # a bad image is named before minutes of loading
+    note = note_of(headers)
     if space.evidence is not None:
         check_writable(Path(space.evidence), "--evidence")
     check_delivery(space, paths, headers)
@@ -95,6 +99,8 @@ def main(argv: list[str]) -> None:
     studies = StudyDataset([study], built.processor, dataset)  # read as in training and testing
     batch = prompt_batch([studies[(0, 0)]], built.processor)
     live = space.stream and space.format == "text" and space.output is None
+    if live and note:
+        print(f"{note}\n", flush=True)
     if space.stream:
         show = (lambda text: print(text, end="", flush=True)) if live else (lambda text: None)
         prediction = stream(built.model, built.processor, batch, decode, show, drafter)
@@ -105,25 +111,25 @@ def main(argv: list[str]) -> None:
         drafter.log()
     if space.evidence is not None:
         evidence = report_evidence(built.model, built.processor, batch, prediction.prediction, method)
-        made_from = {"notice": NOTICE, "report": prediction.prediction, "images": [str(path) for path in paths]}
+        made_from = {**noted_json(note), "report": prediction.prediction, "images": [str(path) for path in paths]}
         films = read_films(paths, choice)
         write_pictures(Path(space.evidence), evidence, films, built.processor, made_from)
     text = marked_text(prediction)
     if live:
         print()
     elif space.format == "text":
-        deliver(f"{text}\n" if space.output is None else with_notice(text), space.output)
+        deliver(f"{with_note(text, note)}\n" if space.output is None else with_notice(text, note), space.output)
     elif space.format == "json":
-        deliver(json.dumps(as_json(prediction, study, settings, directory), indent=1) + "\n", space.output)
+        deliver(json.dumps(as_json(prediction, study, settings, directory, note), indent=1) + "\n", space.output)
     else:
         deliver(formed(space.format, text, prediction.prediction, headers, built, directory), space.output)
     print(NOTICE, file=sys.stderr)
 
 
-def as_json(prediction: Any, study: Any, settings: dict[str, Any], directory: Path) -> dict[str, Any]:
-    """The report with what it was made from."""
+def as_json(prediction: Any, study: Any, settings: dict[str, Any], directory: Path, note: str) -> dict[str, Any]:
+    """The report with what it was made from, and what is doubtful about whose images these are."""
     return {
-        "notice": NOTICE,
+        **noted_json(note),
         "report": prediction.prediction,
         "tokens": prediction.tokens,
         "logprob": prediction.logprob,

@@ -192,7 +192,7 @@ def read_splits(data: DataConfig, options: TrainConfig, names: tuple[str, ...]) 
     from r2gengpt.data.containers import DicomChoice
     from r2gengpt.evaluation.run import check_references
 
-    dicom = DicomChoice(data.frame, data.force)
+    dicom = DicomChoice(data.frame, data.force, data.mixed_patients)
     splits = {
         name: limited(studies, options.limit_test_batches, data.test_batch_size)
         for name, studies in read_annotation(data.annotation, data.base_dir, names, dicom=dicom).items()

@@ -43,10 +43,15 @@ class Container:
 
 @dataclass(frozen=True)
 class DicomChoice:
-    """What a caller asks of DICOM files: which frame of several, from 1; with `force`, also what is no chest film."""
+    """What a caller asks of DICOM files.
+
+    `frame` is which of several, from 1; `force` takes what is no chest film too, `mixed_patients` files of one study
+    that name two patients or two studies.
+    """
 
     frame: int | None = None
     force: bool = False
+    mixed_patients: bool = False
 
 
 def is_dicom(data: bytes) -> bool:

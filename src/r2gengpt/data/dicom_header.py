@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from r2gengpt.data.dicom_values import charsets_of, date_of, text_of, time_of
 from r2gengpt.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ class DicomHeader:
 
     Texts are empty where the file has none. `view` is the view position (PA, AP, LL, …), `laterality` L or R;
     `frames` at least 1; `size` width and height in pixels, 0 where the file has no such number; dates are YYYYMMDD,
-    times HHMMSS. `name` is a person name in DICOM's form (Family^Given).
+    times HH, HHMM or HHMMSS. `name` is a person name in DICOM's form (Family^Given). Identifiers and names are whole:
+    a backslash stays in them, and no control character does.
     """
 
     study_uid: str
@@ -155,14 +157,16 @@ def header_of(dataset: "Dataset", name: str) -> DicomHeader:
 
 
 def _header(dataset: "Dataset") -> DicomHeader:
+    charsets = charsets_of(dataset)
+
+    def whole(key: str) -> str:
+        return text_of(dataset, key, charsets)
+
     def text(key: str) -> str:
-        value = dataset.get(key)
-        if isinstance(value, Sequence) and not isinstance(value, str):
-            value = value[0] if value else None
-        return "" if value is None else str(value).strip(" \0")
+        return whole(key).split("\\")[0].strip()
 
     def fitting(key: str, form: str) -> str:
-        return found[0] if (found := re.match(form, text(key))) else ""
+        return found if re.fullmatch(form, found := text(key)) else ""
 
     def number(key: str) -> int:
         value = dataset.get(key)
@@ -175,42 +179,42 @@ def _header(dataset: "Dataset") -> DicomHeader:
         instance_uid=text("SOPInstanceUID"),
         class_uid=text("SOPClassUID"),
         modality=text("Modality").upper(),
-        body_part=_body_part(dataset, text("BodyPartExamined")),
-        view=text("ViewPosition").upper() or _meaning(dataset, "ViewCodeSequence"),
+        body_part=_body_part(dataset, text("BodyPartExamined"), charsets),
+        view=text("ViewPosition").upper() or _meaning(dataset, "ViewCodeSequence", charsets),
         laterality=side if side in ("L", "R") else "",
         frames=max(1, int(text("NumberOfFrames") or 1)),
         size=(number("Columns"), number("Rows")),
         burned_in=text("BurnedInAnnotation").upper() == "YES",
         for_processing=text("PresentationIntentType").upper() == "FOR PROCESSING",
-        series_number=fitting("SeriesNumber", r"-?\d{1,9}$"),
-        instance_number=fitting("InstanceNumber", r"-?\d{1,9}$"),
-        study_date=fitting("StudyDate", r"\d{8}$"),
-        study_time=fitting("StudyTime", r"\d{6}"),
-        patient_id=text("PatientID"),
-        issuer=text("IssuerOfPatientID"),
-        name=text("PatientName"),
-        birth_date=fitting("PatientBirthDate", r"\d{8}$"),
-        sex=fitting("PatientSex", r"[MFO]$"),
-        accession=text("AccessionNumber"),
-        study_id=text("StudyID"),
-        study_description=text("StudyDescription"),
-        referring=text("ReferringPhysicianName"),
+        series_number=fitting("SeriesNumber", r"-?[0-9]{1,9}"),
+        instance_number=fitting("InstanceNumber", r"-?[0-9]{1,9}"),
+        study_date=date_of(text("StudyDate")),
+        study_time=time_of(text("StudyTime")),
+        patient_id=whole("PatientID"),
+        issuer=whole("IssuerOfPatientID"),
+        name=whole("PatientName"),
+        birth_date=date_of(text("PatientBirthDate")),
+        sex=fitting("PatientSex", "[MFO]"),
+        accession=whole("AccessionNumber"),
+        study_id=whole("StudyID"),
+        study_description=whole("StudyDescription"),
+        referring=whole("ReferringPhysicianName"),
     )
 
 
-def _meaning(dataset: "Dataset", key: str) -> str:
+def _meaning(dataset: "Dataset", key: str, charsets: Sequence[str]) -> str:
     """The words of the first code of a sequence, in capitals."""
     codes = dataset.get(key)
-    return str(codes[0].get("CodeMeaning", "")).strip().upper() if codes else ""
+    return text_of(codes[0], "CodeMeaning", charsets).upper() if codes else ""
 
 
-def _body_part(dataset: "Dataset", examined: str) -> str:
+def _body_part(dataset: "Dataset", examined: str, charsets: Sequence[str]) -> str:
     """What was examined: the element's word, or else the anatomic region's ("CHEST" where its code means that)."""
     regions = dataset.get("AnatomicRegionSequence")
     if examined or not regions:
         return examined.upper()
     known = str(regions[0].get("CodeValue", "")) in CHEST_CODES
-    return "CHEST" if known else _meaning(dataset, "AnatomicRegionSequence") or "ANOTHER REGION"
+    return "CHEST" if known else _meaning(dataset, "AnatomicRegionSequence", charsets) or "ANOTHER REGION"
 
 
 def check_is_chest_film(header: DicomHeader, name: str) -> None:

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from r2gengpt.data.ahead import read_ahead
 from r2gengpt.data.containers import DicomChoice, is_dicom
+from r2gengpt.data.dicom_study import check_files
 from r2gengpt.data.feature_cache import FeatureStore, digest, pack, record_type
 from r2gengpt.data.files import check_writable, whole_file
 from r2gengpt.data.images import decode_image, read_file
@@ -233,6 +234,8 @@ def cached_features(
     store = FeatureStore(root / digest(space.encode()).hex(), record_type(tokens, width, storage))
     choices = choices_of(studies)
     images = hash_images(choices)
+    for study in studies:
+        check_files(study)
     wanted = set(images.values())
     store.sweep()
     store.scan(wanted)

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from r2gengpt.data.ahead import read_ahead
 from r2gengpt.data.augment import augment
+from r2gengpt.data.dicom_study import check_files
 from r2gengpt.data.feature_filling import Features
 from r2gengpt.data.images import load_image
 from r2gengpt.data.study import Study
@@ -112,6 +113,7 @@ class StudyDataset(Dataset[Example]):
         study = self.studies[index]
         if self.features is not None:
             return Example(study.id, None, self.clean(study.report), study.report, self.features.of(study))
+        check_files(study)
         images = [load_image(path, size=self.size, dicom=study.dicom) for path in study.image_paths]
         if self.seed is not None:
             rng = np.random.default_rng((self.seed, epoch, index))

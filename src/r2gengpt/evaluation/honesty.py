@@ -37,7 +37,7 @@ def plan_honesty(config: HonestyConfig, data: DataConfig, studies: Sequence[Stud
     shuffled = with_shuffled_images(studies, SEED) if config.shuffle_images else ()
     cached = data.feature_cache is not None
     try:
-        dicom = DicomChoice(data.frame, data.force)
+        dicom = DicomChoice(data.frame, data.force, data.mixed_patients)
         train = training_studies(
             data.annotation, data.base_dir, split, config.nearest_image, cached=cached, dicom=dicom
         )

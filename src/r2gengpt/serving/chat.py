@@ -15,13 +15,14 @@ from starlette.responses import JSONResponse, Response
 from r2gengpt.serving.chat_job import read_chat
 from r2gengpt.serving.chat_request import ChatRequest
 from r2gengpt.serving.failures import no_model
+from r2gengpt.serving.films import note_on
 from r2gengpt.serving.generator import Served
 from r2gengpt.serving.jobs import Answer, Job
 from r2gengpt.serving.provenance import Source, provenance
 from r2gengpt.serving.stream import EventStream
 from r2gengpt.serving.uploads import read_body
 from r2gengpt.serving.waiting import Desk, Event, Wait
-from r2gengpt.text.notice import NOTICE
+from r2gengpt.text.notice import noted_json, with_note
 
 
 def sentences_of(answer: Answer) -> Any:
@@ -35,6 +36,8 @@ class Completion:
     def __init__(self, served: Served, job: Job, sources: list[Source]) -> None:
         self.head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": served.name}
         self.tail = {"provenance": provenance(served.name, served.origin, job.decode, sources)}
+        self.note = note_on(sources)
+        self.notice = noted_json(self.note)
 
     @staticmethod
     def usage(answer: Answer) -> dict[str, int]:
@@ -44,19 +47,20 @@ class Completion:
 
     def whole(self, answer: Answer) -> dict[str, Any]:
         """The object `chat.completion`."""
-        message = {"role": "assistant", "content": answer.prediction.prediction, "refusal": None}
+        content = with_note(answer.prediction.prediction, self.note)
+        message = {"role": "assistant", "content": content, "refusal": None}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": answer.prediction.finish}
-        more = {"usage": self.usage(answer), "notice": NOTICE, "sentences": sentences_of(answer), **self.tail}
+        more = {"usage": self.usage(answer), **self.notice, "sentences": sentences_of(answer), **self.tail}
         return {**self.head, "object": "chat.completion", "choices": [choice], **more}
 
     def chunk(self, delta: dict[str, str], finish: str | None = None, **more: Any) -> dict[str, Any]:
         """An object `chat.completion.chunk`."""
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-        return {**self.head, "object": "chat.completion.chunk", "choices": [choice], "notice": NOTICE, **more}
+        return {**self.head, "object": "chat.completion.chunk", "choices": [choice], **self.notice, **more}
 
     async def chunks(self, first: Event, wait: Wait, desk: Desk, *, with_usage: bool) -> AsyncIterator[str]:
         """The data of all events, as text."""
-        yield json.dumps(self.chunk({"role": "assistant", "content": ""}))
+        yield json.dumps(self.chunk({"role": "assistant", "content": with_note("", self.note)}))
         event = first
         while isinstance(event, str):
             yield json.dumps(self.chunk({"content": event}))

@@ -115,6 +115,6 @@ def read_chat(body: bytearray, served: Served, settings: ServeConfig) -> tuple[C
         instruction_of(chat, apart, served.built.processor.instruction),
         films_of(chat, apart, settings),
     )
-    choice = DicomChoice(chat.frame, chat.force)
+    choice = DicomChoice(chat.frame, chat.force, chat.mixed_patients)
     pixels, sources = read_films(films, choice, served.built.processor, settings)
     return chat, Job(pixels, instruction, decode), sources

@@ -142,6 +142,9 @@ class ChatRequest(_Part):
     metadata: dict[str, str] | None = Field(None, description="accepted and thrown away")
     frame: int | None = Field(None, ge=1, le=MOST_FRAMES, description="of DICOM of several frames (not OpenAI's)")
     force: bool = Field(False, strict=True, description="read DICOM that is no chest film too (not OpenAI's)")
+    mixed_patients: bool = Field(
+        False, strict=True, description="take DICOM of two patients or two studies for one study (not OpenAI's)"
+    )
 
     @model_validator(mode="before")
     @classmethod

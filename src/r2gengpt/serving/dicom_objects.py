@@ -9,6 +9,7 @@ from typing import Any
 
 from pydicom import Dataset, dcmwrite
 from pydicom.dataset import FileMetaDataset
+from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian
 from pydicom.valuerep import PersonName
@@ -73,10 +74,17 @@ def reference(image: Any) -> Dataset:
 
 def charset_of(dataset: Dataset) -> str | None:
     """The smallest character set that holds all texts: none for ASCII, Latin-1, or UTF-8, which older readers lack."""
-    texts = "".join(str(element.value) for element in dataset.iterall() if isinstance(element.value, str | PersonName))
+    texts = "".join(_text_in(element.value) for element in dataset.iterall())
     if texts.isascii():
         return None
     return "ISO_IR 100" if all(ord(sign) < 256 for sign in texts) else "ISO_IR 192"
+
+
+def _text_in(value: object) -> str:
+    """The text of an element's value, also of one that a backslash has cut into several."""
+    if isinstance(value, str | PersonName):
+        return str(value)
+    return "".join(map(_text_in, value)) if isinstance(value, MultiValue) else ""
 
 
 def file_of(dataset: Dataset) -> bytes:

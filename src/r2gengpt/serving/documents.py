@@ -3,7 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-from r2gengpt.serving.uploads import FORCE_FIELD, FRAME_FIELD, IMAGE_FIELD, MOST_FRAMES, REPORT_FIELD, TEXT_FIELD
+from r2gengpt.serving.uploads import (
+    FORCE_FIELD,
+    FRAME_FIELD,
+    IMAGE_FIELD,
+    MIXED_FIELD,
+    MOST_FRAMES,
+    REPORT_FIELD,
+    TEXT_FIELD,
+)
 
 PROPERTIES: dict[str, dict[str, Any]] = {
     IMAGE_FIELD: {
@@ -21,6 +29,7 @@ PROPERTIES: dict[str, dict[str, Any]] = {
         "description": "DICOM of several frames: this one",
     },
     FORCE_FIELD: {"type": "boolean", "description": "read DICOM that is not a CR, DX or DR image of the chest"},
+    MIXED_FIELD: {"type": "boolean", "description": "take DICOM of two patients or two studies for one study"},
 }
 TEXT_KINDS = ("text/", "application/json")
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from r2gengpt import __version__
 from r2gengpt.data.dicom_header import DicomHeader
+from r2gengpt.data.dicom_study import note_of
 from r2gengpt.errors import InputError
 from r2gengpt.text.notice import NOTICE
 from r2gengpt.text.sections import parse_sections
@@ -48,8 +49,21 @@ class Draft:
 
     @property
     def patient(self) -> DicomHeader:
-        """The header that patient and study are taken from."""
-        return self.images[0]
+        """The header that patient and study are taken from: the first that names a patient, else the first."""
+        return patient_of(self.images)
+
+    @property
+    def note(self) -> str:
+        """What is doubtful about whose images these are; or ""."""
+        return note_of(self.images)
+
+    @property
+    def studies(self) -> Mapping[str, tuple[DicomHeader, ...]]:
+        """The images by Study Instance UID: one study, unless a mixture was asked for."""
+        found: dict[str, list[DicomHeader]] = {}
+        for image in self.images:
+            found.setdefault(image.study_uid, []).append(image)
+        return {uid: tuple(images) for uid, images in found.items()}
 
     @property
     def sections(self) -> tuple[tuple[str, str], ...]:
@@ -61,7 +75,7 @@ class Draft:
     @property
     def origin(self) -> str:
         """Who wrote it and what it is worth, in one sentence or two."""
-        return origin_of(len(self.images), self.model, self.version)
+        return origin_of(len(self.images), self.model, self.version, self.note)
 
     def uuid(self, kind: str, *, study_only: bool = False) -> uuid.UUID:
         """The identifier of a part of the draft; with `study_only` one that all drafts of a model and study share."""
@@ -76,10 +90,16 @@ class Draft:
         return f"2.25.{self.uuid(kind, study_only=study_only).int}"
 
 
-def origin_of(count: int, model: str, version: str = __version__) -> str:
-    """Who wrote a draft of so many images and what it is worth, in one sentence or two."""
+def patient_of(images: Sequence[DicomHeader]) -> DicomHeader:
+    """The header that says whose a study is: the first that names a patient, else the first."""
+    return next((image for image in images if image.patient_id), images[0])
+
+
+def origin_of(count: int, model: str, version: str = __version__, note: str = "") -> str:
+    """Who wrote a draft of so many images and what it is worth, in a few sentences."""
     many = "1 image" if count == 1 else f"{count} images"
-    return f"{NOTICE}. Drafted from {many} by {MANUFACTURER} {version}, model {model}."
+    doubt = f" {note}." if note else ""
+    return f"{NOTICE}.{doubt} Drafted from {many} by {MANUFACTURER} {version}, model {model}."
 
 
 def uuid_of(*words: str) -> uuid.UUID:

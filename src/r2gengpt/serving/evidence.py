@@ -12,13 +12,13 @@ from r2gengpt.generation.evidence_record import Evidence
 from r2gengpt.model.processing import R2GenGPTProcessor, kept_box
 from r2gengpt.serving.documents import form_document
 from r2gengpt.serving.failures import INVALID, ApiError
-from r2gengpt.serving.films import read_films
+from r2gengpt.serving.films import note_on, read_films
 from r2gengpt.serving.generator import Served
 from r2gengpt.serving.jobs import Job
 from r2gengpt.serving.provenance import Source
 from r2gengpt.serving.uploads import IMAGE_FIELD, REPORT_FIELD, STUDY_FIELDS, Form, read_form
 from r2gengpt.serving.waiting import Desk
-from r2gengpt.text.notice import NOTICE
+from r2gengpt.text.notice import noted_json
 
 FIELDS = (*STUDY_FIELDS, REPORT_FIELD)
 DOCUMENT = form_document(FIELDS, "application/json", required=(IMAGE_FIELD, REPORT_FIELD))
@@ -70,6 +70,8 @@ def evidence_routes(desk: Desk) -> APIRouter:
             wait.begin(streaming=False)
             found = (await wait.answer()).evidence
         assert found is not None
-        return JSONResponse({"notice": NOTICE, **evidence_json(found, sources, visit.served.built.processor)})
+        return JSONResponse(
+            {**noted_json(note_on(sources)), **evidence_json(found, sources, visit.served.built.processor)}
+        )
 
     return router

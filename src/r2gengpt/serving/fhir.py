@@ -5,13 +5,15 @@ images; no Patient is written. Checked by the classes of fhir.resources (extra `
 """
 
 import base64
+import re
+from collections.abc import Sequence
 from datetime import datetime
 from html import escape
 from typing import Any
 
 from r2gengpt.data.dicom_header import DicomHeader
-from r2gengpt.serving.draft import MANUFACTURER, Draft, uuid_of
-from r2gengpt.text.notice import NOTICE, with_notice
+from r2gengpt.serving.draft import MANUFACTURER, Draft, patient_of, uuid_of
+from r2gengpt.text.notice import NOTICE, noted, with_notice
 
 Resource = dict[str, Any]
 LOINC, DCM = "http://loinc.org", "http://dicom.nema.org/resources/ontology/DCM"
@@ -27,11 +29,12 @@ def fhir_bundle(draft: Draft) -> bytes:
     """
     from fhir.resources.R4B.bundle import Bundle
 
-    study, device = _imaging_study(draft), _device(draft)
-    observations = [_observation(draft, name, label, study, device) for name, label in draft.labels.items()]
-    report = _report(draft, study, observations)
-    provenance = _provenance(draft, [report, *observations], study, device)
-    resources = [device, study, *observations, report, provenance]
+    device = _device(draft)
+    studies = [_imaging_study(draft, uid, images) for uid, images in draft.studies.items()]
+    observations = [_observation(draft, name, label, studies, device) for name, label in draft.labels.items()]
+    report = _report(draft, studies, observations)
+    provenance = _provenance(draft, [report, *observations], studies, device)
+    resources = [device, *studies, *observations, report, provenance]
     bundle = Bundle.model_validate(
         {
             "resourceType": "Bundle",
@@ -65,9 +68,9 @@ def _to(resource: Resource) -> Resource:
     return {"reference": f"urn:uuid:{resource['id']}", "type": resource["resourceType"]}
 
 
-def _subject(draft: Draft) -> Resource:
+def _subject(patient: DicomHeader) -> Resource:
     """The patient, by the identifier that the images have; without one, only that it is a patient."""
-    number, issuer = draft.patient.patient_id, draft.patient.issuer
+    number, issuer = patient.patient_id, patient.issuer
     if not number:
         return {"type": "Patient", "display": "patient of the images, without identifier"}
     return {"type": "Patient", "identifier": {"value": number, **({"assigner": {"display": issuer}} if issuer else {})}}
@@ -77,9 +80,9 @@ def _oid(uid: str) -> Resource:
     return {"system": UID_SYSTEM, "value": f"urn:oid:{uid}"}
 
 
-def _study_date(draft: Draft) -> str | None:
+def _study_date(image: DicomHeader) -> str | None:
     """The study's day: its hour has no time zone and is left out."""
-    day = draft.patient.study_date
+    day = image.study_date
     return f"{day[:4]}-{day[4:6]}-{day[6:]}" if day else None
 
 
@@ -101,23 +104,29 @@ def _device(draft: Draft) -> Resource:
     }
 
 
-def _imaging_study(draft: Draft) -> Resource:
-    """The images, as far as they are known here."""
+def _modality(image: DicomHeader) -> str:
+    """Its code, as far as it is one; else that of others."""
+    return image.modality if re.fullmatch("[A-Z0-9_]+( [A-Z0-9_]+)*", image.modality) else "OT"
+
+
+def _imaging_study(draft: Draft, uid: str, images: Sequence[DicomHeader]) -> Resource:
+    """The images of one study, as far as they are known here."""
+    patient = patient_of(images)
     series: dict[str, dict[str, DicomHeader]] = {}
-    for image in draft.images:
+    for image in images:
         series.setdefault(image.series_uid, {})[image.instance_uid] = image
     study = {
         "resourceType": "ImagingStudy",
-        "id": str(uuid_of("fhir study", draft.patient.study_uid)),
-        "identifier": [_oid(draft.patient.study_uid)],
+        "id": str(uuid_of("fhir study", uid)),
+        "identifier": [_oid(uid)],
         "status": "available",
-        "subject": _subject(draft),
+        "subject": _subject(patient),
         "numberOfSeries": len(series),
         "numberOfInstances": sum(map(len, series.values())),
         "series": [
             {
-                "uid": uid,
-                "modality": {"system": DCM, "code": next(iter(members.values())).modality or "OT"},
+                "uid": number,
+                "modality": {"system": DCM, "code": _modality(next(iter(members.values())))},
                 "numberOfInstances": len(members),
                 "instance": [
                     _with(
@@ -130,13 +139,13 @@ def _imaging_study(draft: Draft) -> Resource:
                     for image in members.values()
                 ],
             }
-            for uid, members in series.items()
+            for number, members in series.items()
         ],
     }
-    return _with(study, started=_study_date(draft))
+    return _with(study, started=_study_date(patient), note=[{"text": draft.note}] if draft.note else None)
 
 
-def _observation(draft: Draft, name: str, label: str, study: Resource, device: Resource) -> Resource:
+def _observation(draft: Draft, name: str, label: str, studies: Sequence[Resource], device: Resource) -> Resource:
     """What the text says of one of CheXpert's observations."""
     observation = {
         "resourceType": "Observation",
@@ -144,16 +153,16 @@ def _observation(draft: Draft, name: str, label: str, study: Resource, device: R
         "status": "preliminary",
         "category": [_concept("imaging", f"{TERMS}observation-category", "Imaging")],
         "code": {"text": name},
-        "subject": _subject(draft),
+        "subject": _subject(draft.patient),
         "valueString": label,
-        "note": [{"text": f"{NOTICE}. Read from the drafted text by rules."}],
-        "derivedFrom": [_to(study)],
+        "note": [{"text": f"{noted(draft.note)}. Read from the drafted text by rules."}],
+        "derivedFrom": [_to(study) for study in studies],
         "device": _to(device),
     }
-    return _with(observation, effectiveDateTime=_study_date(draft))
+    return _with(observation, effectiveDateTime=_study_date(draft.patient))
 
 
-def _report(draft: Draft, study: Resource, observations: list[Resource]) -> Resource:
+def _report(draft: Draft, studies: Sequence[Resource], observations: list[Resource]) -> Resource:
     text = "\n\n".join(f"{name}: {words}" for name, words in draft.sections)
     shown = "".join(f"<p><b>{name}</b><br/>{escape(words)}</p>" for name, words in draft.sections)
     report = {
@@ -167,22 +176,22 @@ def _report(draft: Draft, study: Resource, observations: list[Resource]) -> Reso
         "status": "preliminary",
         "category": [_concept("RAD", f"{TERMS}v2-0074", "Radiology")],
         "code": _concept("18748-4", LOINC, "Diagnostic imaging study"),
-        "subject": _subject(draft),
+        "subject": _subject(draft.patient),
         "issued": _instant(draft.created),
-        "imagingStudy": [_to(study)],
-        "conclusion": f"{NOTICE}. {draft.impression or draft.findings}",
+        "imagingStudy": [_to(study) for study in studies],
+        "conclusion": f"{noted(draft.note)}. {draft.impression or draft.findings}",
         "presentedForm": [
             {
                 "contentType": "text/plain; charset=utf-8",
-                "data": base64.b64encode(with_notice(text).encode()).decode(),
+                "data": base64.b64encode(with_notice(text, draft.note).encode()).decode(),
                 "title": NOTICE,
             }
         ],
     }
-    return _with(report, effectiveDateTime=_study_date(draft), result=[_to(one) for one in observations])
+    return _with(report, effectiveDateTime=_study_date(draft.patient), result=[_to(one) for one in observations])
 
 
-def _provenance(draft: Draft, targets: list[Resource], study: Resource, device: Resource) -> Resource:
+def _provenance(draft: Draft, targets: list[Resource], studies: Sequence[Resource], device: Resource) -> Resource:
     return {
         "resourceType": "Provenance",
         "id": str(draft.uuid("fhir provenance")),
@@ -191,7 +200,7 @@ def _provenance(draft: Draft, targets: list[Resource], study: Resource, device: 
         "agent": [
             {"type": _concept("author", f"{TERMS}provenance-participant-type", "Author"), "who": _to(device)},
         ],
-        "entity": [{"role": "source", "what": _to(study)}],
+        "entity": [{"role": "source", "what": _to(study)} for study in studies],
         "text": {
             "status": "generated",
             "div": f'<div xmlns="http://www.w3.org/1999/xhtml">{escape(draft.origin)}</div>',

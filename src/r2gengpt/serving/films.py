@@ -11,7 +11,7 @@ from torch import Tensor
 from r2gengpt.config import ServeConfig
 from r2gengpt.data.containers import ContainerError, DicomChoice, is_dicom, open_container
 from r2gengpt.data.dicom_header import check_is_chest_film, read_header
-from r2gengpt.data.dicom_study import check_study
+from r2gengpt.data.dicom_study import check_study, note_of
 from r2gengpt.data.images import decode_image
 from r2gengpt.errors import InputError
 from r2gengpt.model.processing import R2GenGPTProcessor, decoded_size
@@ -99,6 +99,11 @@ def sources_of(films: Sequence[Film], choice: DicomChoice, settings: ServeConfig
     except InputError as error:
         raise refused(error) from None
     return sources
+
+
+def note_on(sources: Sequence[Source]) -> str:
+    """What is doubtful about whose images these are; or ""."""
+    return note_of([source.header for source in sources])
 
 
 def picture_of(film: Film, choice: DicomChoice, size: int | None = None) -> Image.Image:

@@ -6,8 +6,8 @@ from datetime import datetime
 from importlib.util import find_spec
 
 from r2gengpt.data.dicom_header import DicomHeader
-from r2gengpt.errors import InputError
-from r2gengpt.serving.draft import Draft, draft_of
+from r2gengpt.errors import InputError, RunError, place_of
+from r2gengpt.serving.draft import Draft, draft_of, patient_of
 
 NEEDS = {"sr": ("pydicom", "dicom"), "pdf": ("pydicom", "dicom"), "fhir": ("fhir", "fhir"), "hl7": ("hl7apy", "fhir")}
 """Form → the package that makes it, and the extra that installs that."""
@@ -33,7 +33,7 @@ def check_patient(form: str, images: Sequence[DicomHeader], flag: str) -> None:
     Raises:
         InputError: so it is.
     """
-    if form == "hl7" and not images[0].patient_id:
+    if form == "hl7" and not patient_of(images).patient_id:
         raise InputError(f"{flag} hl7: a message needs a patient, and the images have no Patient ID")
 
 
@@ -66,7 +66,20 @@ def labels_of(report: str) -> dict[str, str]:
 
 
 def bytes_of(draft: Draft, form: str) -> bytes:
-    """The draft in one of `FORMS`: sr and pdf are DICOM files, fhir JSON, hl7 a message."""
+    """The draft in one of `FORMS`: sr and pdf are DICOM files, fhir JSON, hl7 a message.
+
+    Raises:
+        RunError: a fault of ours, by its kind and place: the packages' own words quote what they refuse.
+    """
+    try:
+        return _made(draft, form)
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:
+        raise RunError(f"the draft cannot be made as {form}: {place_of(error)}") from None
+
+
+def _made(draft: Draft, form: str) -> bytes:
     if form in BINARY:
         from pydicom.config import disable_value_validation
 

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from r2gengpt.serving.draft import MANUFACTURER, Draft
-from r2gengpt.text.notice import NOTICE
+from r2gengpt.text.notice import noted
 
 ESCAPES = {"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\"}
 """Source: HL7 2.5.1, chapter 2.7.1."""
@@ -25,7 +25,7 @@ def escaped(text: str) -> str:
     'a\\F\\b \\T\\ c'
     """
     lines = re.split(r"\r\n|[\r\n\v\f\x85\u2028\u2029]", text.replace(BREAK, " "))
-    clean = (re.sub(r"[\x00-\x1f\x7f]", " ", line) for line in lines)
+    clean = (re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", line) for line in lines)
     return BREAK.join("".join(ESCAPES.get(sign, sign) for sign in line) for line in clean)
 
 
@@ -70,9 +70,14 @@ def _fill(segment: Any, **fields: str) -> None:
 
 
 def _patient(draft: Draft) -> dict[str, str]:
-    """PID. A DICOM name is family, given, middle, prefix, suffix; one of HL7 has the suffix before the prefix."""
+    """PID. A DICOM name is family, given, middle, prefix, suffix; one of HL7 has the suffix before the prefix.
+
+    Of a name in several scripts the first goes in.
+    """
     patient = draft.patient
-    family, given, middle, prefix, suffix, *_ = *patient.name.split("=")[0].split("^"), *[""] * 5
+    groups = [group.split("^") for group in patient.name.split("=")]  # letters, ideographs, sounds
+    named = next((group for group in groups if any(map(str.strip, group))), [""])
+    family, given, middle, prefix, suffix, *_ = *named, *[""] * 5
     name = "^".join(map(escaped, (family, given, middle, suffix, prefix))).rstrip("^")
     number = escaped(patient.patient_id)
     issuer = escaped(patient.issuer)
@@ -102,5 +107,5 @@ def _request(draft: Draft, created: str) -> dict[str, str]:
 def _observations(draft: Draft) -> list[tuple[str, str, str]]:
     """Type, name and value of each OBX: the study, the notice, then the sections."""
     texts = [("TX", SECTIONS[name], escaped(text)) for name, text in draft.sections]
-    study = ("ST", "113014^DICOM Study Instance UID^DCM", draft.patient.study_uid)
-    return [study, ("TX", COMMENT, escaped(NOTICE)), *texts]
+    study = ("ST", "113014^DICOM Study Instance UID^DCM", escaped(draft.patient.study_uid))
+    return [study, ("TX", COMMENT, escaped(noted(draft.note))), *texts]

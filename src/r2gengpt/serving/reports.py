@@ -19,7 +19,7 @@ from r2gengpt.serving.documents import form_document
 from r2gengpt.serving.draft import draft_of, images_to_send, origin_of
 from r2gengpt.serving.evidence import evidence_json, instruction_with
 from r2gengpt.serving.failures import ApiError, refused
-from r2gengpt.serving.films import read_films
+from r2gengpt.serving.films import note_on, read_films
 from r2gengpt.serving.forms import check_form, formed
 from r2gengpt.serving.generator import Served
 from r2gengpt.serving.jobs import Answer, Job
@@ -28,7 +28,7 @@ from r2gengpt.serving.provenance import Source, provenance
 from r2gengpt.serving.stream import EventStream
 from r2gengpt.serving.uploads import IMAGE_FIELD, STUDY_FIELDS, read_form, truth_of
 from r2gengpt.serving.waiting import Desk, Event, Wait
-from r2gengpt.text.notice import NOTICE, with_notice
+from r2gengpt.text.notice import noted_json, with_notice
 
 JSON, TEXT, EVENTS, PDF = "application/json", "text/plain", "text/event-stream", "application/pdf"
 ARCHIVE = {"application/fhir+json": "fhir", "application/dicom": "sr"}
@@ -85,7 +85,7 @@ def report_file(kind: str, served: Served, answer: Answer, sources: list[Source]
         digest = served.origin["model_sha256"]
         return formed(ARCHIVE[kind], text, answer.prediction.prediction, headers, served.name, digest)
     sections = draft_of(text, (), served.name, "", datetime.now().astimezone()).sections
-    return report_pdf(origin_of(len(sources), served.name), sections)
+    return report_pdf(origin_of(len(sources), served.name, note=note_on(sources)), sections)
 
 
 def report_json(served: Served, job: Job, answer: Answer, sources: list[Source]) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def report_json(served: Served, job: Job, answer: Answer, sources: list[Source])
     found: dict[str, Any] = {
         "id": f"report-{uuid.uuid4().hex}",
         "created": int(time.time()),
-        "notice": NOTICE,
+        **noted_json(note_on(sources)),
         "findings": prediction.prediction,
         "sentences": [asdict(sentence) for sentence in prediction.sentences],
         "finish_reason": prediction.finish,
@@ -107,9 +107,11 @@ def report_json(served: Served, job: Job, answer: Answer, sources: list[Source])
 
 
 async def report_events(
-    first: Event, wait: Wait, desk: Desk, record: Callable[[Answer], dict[str, Any]]
+    first: Event, wait: Wait, desk: Desk, note: str, record: Callable[[Answer], dict[str, Any]]
 ) -> AsyncIterator[str]:
-    """The data of all events: the text's pieces, the whole record as JSON gives it, the end mark."""
+    """The data of all events: the note on the images if any, the text's pieces, the whole record as JSON, the end."""
+    if note:
+        yield json.dumps({"delta": "", "note": note})
     event = first
     while isinstance(event, str):
         yield json.dumps({"delta": event})
@@ -145,12 +147,13 @@ def report_routes(desk: Desk) -> APIRouter:
             wait.begin(streaming=wanted == EVENTS)
             if wanted == EVENTS:
                 first = await wait.next()  # until then an error still has a status
-                events = report_events(first, wait, desk, lambda answer: report_json(served, job, answer, sources))
+                record = partial(report_json, served, job, sources=sources)
+                events = report_events(first, wait, desk, note_on(sources), record)
                 return EventStream(events, stack.pop_all(), visit.deadline)
             answer = await wait.answer()
             desk.metrics.tokens.inc(answer.prediction.tokens)
             if wanted == TEXT:
-                return PlainTextResponse(with_notice(marked_text(answer.prediction)))
+                return PlainTextResponse(with_notice(marked_text(answer.prediction), note_on(sources)))
             if wanted == JSON:
                 return JSONResponse(report_json(served, job, answer, sources))
             file = await visit.prepare(partial(report_file, wanted, served, answer, sources), desk.archive)

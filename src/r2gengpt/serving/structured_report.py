@@ -33,7 +33,7 @@ def structured_report(draft: Draft) -> bytes:
     dataset.PerformedProcedureCodeSequence = Items()
     dataset.AuthorObserverSequence = Items([_author(draft)])
     dataset.ReferencedRequestSequence = Items([_request(draft)])
-    dataset.CurrentRequestedProcedureEvidenceSequence = Items([evidence(draft.images)])
+    dataset.CurrentRequestedProcedureEvidenceSequence = Items(map(evidence, draft.studies.values()))
     _container(dataset, TITLE, _content(draft))
     dataset.ContentTemplateSequence = Items([item(MappingResource="DCMR", TemplateIdentifier="2000")])
     return file_of(dataset)
@@ -72,7 +72,7 @@ def _request(draft: Draft) -> Dataset:
 
 
 def evidence(images: Sequence[DicomHeader]) -> Dataset:
-    """The images by study and series, each once."""
+    """The images of one study by series, each once."""
     series: dict[str, dict[str, DicomHeader]] = {}
     for image in images:
         series.setdefault(image.series_uid, {})[image.instance_uid] = image

@@ -3,7 +3,7 @@
 Nothing here opens a path or an address: a file's name is not even read.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from python_multipart.exceptions import FormParserError
@@ -20,7 +20,8 @@ from r2gengpt.serving.films import Film
 MAX_TEXT = 4000
 """Characters of an instruction or an indication."""
 IMAGE_FIELD, TEXT_FIELD, REPORT_FIELD, FRAME_FIELD, FORCE_FIELD = "images", "indication", "report", "frame", "force"
-STUDY_FIELDS = (IMAGE_FIELD, TEXT_FIELD, FRAME_FIELD, FORCE_FIELD)
+MIXED_FIELD = "mixed_patients"
+STUDY_FIELDS = (IMAGE_FIELD, TEXT_FIELD, FRAME_FIELD, FORCE_FIELD, MIXED_FIELD)
 MOST_FRAMES = 99_999
 
 
@@ -129,7 +130,7 @@ async def form_parts(form: FormData, fields: Sequence[str]) -> Form:
             others = " and ".join(field for field in fields if field != IMAGE_FIELD)
             raise ApiError(400, f"the form has another field than {IMAGE_FIELD} (files) and {others} (text)")
     indication, report = (check_text(texts.get(name, ""), name).strip() for name in (TEXT_FIELD, REPORT_FIELD))
-    return Form(films, indication, report, choice_of(texts.get(FRAME_FIELD, ""), texts.get(FORCE_FIELD, "")))
+    return Form(films, indication, report, choice_of(texts))
 
 
 def truth_of(text: str, name: str) -> bool:
@@ -143,15 +144,17 @@ def truth_of(text: str, name: str) -> bool:
     return text.lower() == "true"
 
 
-def choice_of(frame: str, force: str) -> DicomChoice:
+def choice_of(texts: Mapping[str, str]) -> DicomChoice:
     """What a form's texts ask of DICOM files; empty ones ask for nothing.
 
     Raises:
         ApiError: no number, or no truth value.
     """
+    frame = texts.get(FRAME_FIELD, "")
     if frame and not (frame.isascii() and frame.isdecimal() and 1 <= int(frame[:9]) <= MOST_FRAMES):
         raise ApiError(400, f"{FRAME_FIELD}: must be a number from 1 to {MOST_FRAMES}", INVALID, param=FRAME_FIELD)
-    return DicomChoice(int(frame) if frame else None, truth_of(force or "false", FORCE_FIELD))
+    force, mixed = (truth_of(texts.get(name) or "false", name) for name in (FORCE_FIELD, MIXED_FIELD))
+    return DicomChoice(int(frame) if frame else None, force, mixed)
 
 
 def check_count(images: int, settings: ServeConfig, name: str = IMAGE_FIELD) -> None:

@@ -301,7 +301,7 @@ def _train(settings: Settings, state: ResumeState) -> Summary:
     model_settings = settled(model_settings)
     check_sharded(options, model_settings)
     settings = (model_settings, data, decode.for_dataset(data.dataset), options)
-    dicom = DicomChoice(data.frame, data.force)
+    dicom = DicomChoice(data.frame, data.force, data.mixed_patients)
     splits = read_annotation(data.annotation, data.base_dir, ("train", "val"), dicom=dicom)
     for split, studies in splits.items():
         if not studies:

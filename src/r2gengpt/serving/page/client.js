@@ -85,9 +85,9 @@ export async function mapsOf({ files, indication, choice, key }, report, signal)
   return (await post("/v1/evidence", { files, texts, key, signal, accept: "application/json" })).json();
 }
 
-/* Ask for the report of a study. `onText` gets each new piece; the answer is the whole record, as `/v1/reports` gives
-   it. Throws as `post`. */
-export async function writeReport({ files, indication, choice, key }, signal, onText) {
+/* Ask for the report of a study. `onText` gets each new piece, `onNote` what is doubtful about whose images these are;
+   the answer is the whole record, as `/v1/reports` gives it. Throws as `post`. */
+export async function writeReport({ files, indication, choice, key }, signal, onText, onNote) {
   const texts = { indication, ...choice };
   const response = await post("/v1/reports", { files, texts, key, signal, accept: "text/event-stream" });
   let record = null;
@@ -95,6 +95,7 @@ export async function writeReport({ files, indication, choice, key }, signal, on
     if (data === "[DONE]") break;
     const event = JSON.parse(data);
     if (event.error) throw new Refused(0, `The draft broke off: ${event.error.message}. Nothing of it was kept.`);
+    if (event.note) onNote(event.note);
     if (event.delta !== undefined) onText(event.delta);
     else record = event;
   }

@@ -187,7 +187,7 @@ function clearDraft() {
   for (const id of ["written", "legend", "edit", "made"]) $(id).hidden = true;
   $("written").replaceChildren();
   $("text").value = "";
-  for (const id of ["saved", "evidence"]) $(id).textContent = "";
+  for (const id of ["saved", "evidence", "note"]) $(id).textContent = "";
   tellStale();
 }
 
@@ -205,6 +205,11 @@ function onText(piece) {
   $("written").hidden = false;
   $("written").append(piece);
   say("Writing …", { busy: true });
+}
+
+/* Into a live region: said once, as soon as it is known. */
+function onNote(note) {
+  if ($("note").textContent !== note) $("note").textContent = note;
 }
 
 function finish(record) {
@@ -274,7 +279,7 @@ async function write() {
   const [indication, key] = [$("indication").value.trim(), $("key").value.trim()];
   draft.sent = { files, indication, key, choice: { ...study.choice } };
   try {
-    finish(await writeReport(draft.sent, request.signal, onText));
+    finish(await writeReport(draft.sent, request.signal, onText, onNote));
   } catch (error) {
     failed(error);
   } finally {
@@ -290,7 +295,7 @@ function result() {
   const written = new Date(1000 * draft.record.created).toISOString().slice(0, 16).replace("T", " ");
   const model = draft.record.provenance?.model ?? "unknown";
   const foot = `r2gengpt, model ${model}, ${written} UTC${edited() ? ", edited by its reader" : ""}`;
-  return { text: $("text").value.trim(), foot };
+  return { text: $("text").value.trim(), foot, note: draft.record.note ?? "" };
 }
 
 async function copy() {

@@ -4,7 +4,10 @@ import { encoded, pdfOf } from "./pdf.js";
 
 const NOTICE = "AI draft, not verified, research only";
 
-const whole = ({ text, foot }) => `${NOTICE}\n\n${text}\n\n${foot}\n`;
+/* The text under the note on its images, where there is one. */
+const noted = ({ text, note }) => (note ? `${note}\n\n${text}` : text);
+
+const whole = (result) => `${NOTICE}\n\n${noted(result)}\n\n${result.foot}\n`;
 
 function download(content, type, name) {
   const link = document.createElement("a");
@@ -31,9 +34,10 @@ export function saveText(result) {
 }
 
 /* Saves; gives what to tell the reader. */
-export function savePdf({ text, foot }) {
+export function savePdf(result) {
+  const text = noted(result);
   const { missing } = encoded(text);
-  download(pdfOf(text, NOTICE, foot), "application/pdf", "report-draft.pdf");
+  download(pdfOf(text, NOTICE, result.foot), "application/pdf", "report-draft.pdf");
   const lost = missing.length ? ` These letters are not in its font and became "?": ${missing.join(" ")}` : "";
   return `Saved as report-draft.pdf.${lost}`;
 }
