@@ -37,16 +37,15 @@ def prepare(folder: Path, studies: int) -> None:
     """A tiny checkpoint and an archive of two-view studies, with a CSV file for any number of them."""
     from r2gengpt.build import build_model
     from r2gengpt.checkpoint import flat_settings, save_checkpoint
-    from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig
+    from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, PlacementConfig
 
     torch.manual_seed(0)
     model = ModelConfig(
         lm_model=str(tiny_language_model(folder, "stablelm")),
         vision_model=str(tiny_vision_model(folder, "vit")),
-        dtype="float32",
     )
     settings = flat_settings(model, DataConfig(dataset="plain"), DecodeConfig())
-    save_checkpoint(folder / "checkpoint", build_model(model), settings, "tiny")
+    save_checkpoint(folder / "checkpoint", build_model(model, PlacementConfig(dtype="float32")), settings, "tiny")
     films = folder / "films"
     films.mkdir()
     for seed in range(FILMS):

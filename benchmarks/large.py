@@ -22,7 +22,7 @@ from generation import PROMPT, by_engine, by_generate, prompts_for
 from training import versions
 
 from r2gengpt.build import build_model, place
-from r2gengpt.config import ModelConfig
+from r2gengpt.config import ModelConfig, PlacementConfig
 from r2gengpt.model.int8 import Int8Linear
 
 KINDS = {**{form: form for form in FORMS}, "float32": "bfloat16", "w8a8": "bfloat16"}
@@ -34,11 +34,12 @@ def load(options: argparse.Namespace, kind: str) -> Any:
     config = ModelConfig(
         lm_model=str(options.directory / KINDS[kind].replace(" ", "-")),
         vision_model=str(options.directory / "vision"),
-        dtype="bfloat16" if kind == "bfloat16" else "float32",
-        quantization=kind if kind == "w8a8" else "auto",
     )
-    model = build_model(config, precision="32-true").model.eval()
-    place(model, "cpu", config.quantization)
+    where = PlacementConfig(
+        dtype="bfloat16" if kind == "bfloat16" else "float32", quantization=kind if kind == "w8a8" else "auto"
+    )
+    model = build_model(config, where, precision="32-true").model.eval()
+    place(model, "cpu", where.quantization)
     return model.language_model
 
 

@@ -24,7 +24,7 @@ from training import versions
 from r2gengpt.build import build_model
 from r2gengpt.build.plan import plan
 from r2gengpt.cli.console import return_large_blocks
-from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
+from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, PlacementConfig, TrainConfig
 from r2gengpt.data.loading import Example, prompt_batch, training_batch
 from r2gengpt.generation.decode import predict
 from r2gengpt.testing import noise_image
@@ -45,7 +45,6 @@ def settings_of(options: argparse.Namespace, form: str, task: str) -> tuple[Any,
     model = ModelConfig(
         lm_model=str(options.directory / form.replace(" ", "-")),
         vision_model=str(options.directory / "vision"),
-        dtype=options.dtype,
         llm_use_lora=task != "report",
     )
     data = DataConfig(dataset="plain", max_length=options.max_length, batch_size=1, test_batch_size=1)
@@ -83,7 +82,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     """Run one task in this process."""
     model, data, decode, train = settings_of(options, options.form, options.task)
     start, imported = time.perf_counter(), peak_mb()
-    built = build_model(model, precision="32-true")
+    built = build_model(model, PlacementConfig(dtype=options.dtype), precision="32-true")
     loaded = peak_mb()
     if options.task == "report":
         write_report(built, decode)
@@ -96,7 +95,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
 def planned_mb(options: argparse.Namespace, form: str, task: str) -> float:
     """What `r2gengpt plan` says, Python and libraries included."""
     model, data, decode, train = settings_of(options, "bfloat16", task)
-    planned = plan(model, data, decode, train)
+    planned = plan(model, data, decode, train, PlacementConfig(dtype=options.dtype))
     (mode,) = [mode for mode in planned.modes if mode.name == form]
     return round((planned.process + (mode.generation if task == "report" else mode.training)) / 1e6, 1)
 

@@ -22,7 +22,7 @@ from training import versions
 from r2gengpt.build import Built, place
 from r2gengpt.checkpoint import EMBEDDED, load_checkpoint
 from r2gengpt.cli import bridge
-from r2gengpt.config import DecodeConfig
+from r2gengpt.config import DecodeConfig, PlacementConfig
 from r2gengpt.data.annotation import read_annotation
 from r2gengpt.evaluation.run import Evaluation, predict_studies
 from r2gengpt.metrics.protocols import PROTOCOLS
@@ -36,9 +36,8 @@ LONGEST = 128
 def load(kind: str) -> tuple[Built, Mapping[str, Any]]:
     """The embedded model with weights of a kind, on the CPU, in eval mode."""
     quantization = "none" if kind in ("float32", "bfloat16") else kind
-    built, settings = load_checkpoint(
-        EMBEDDED, quantization=quantization, dtype="bfloat16" if kind == "bfloat16" else "float32"
-    )
+    where = PlacementConfig(quantization=quantization, dtype="bfloat16" if kind == "bfloat16" else "float32")
+    built, settings = load_checkpoint(EMBEDDED, where=where)
     place(built.model, "cpu", quantization)
     built.model.eval()
     return built, settings

@@ -110,13 +110,12 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_parts: Path, 
 
     from r2gengpt.build import build_model
     from r2gengpt.checkpoint import flat_settings, save_checkpoint
-    from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig
+    from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, PlacementConfig
     from r2gengpt.training.card import model_card
 
     model = ModelConfig(
         vision_model=str(tiny_parts / "vision-swin"),
         lm_model=str(tiny_parts / "lm-stablelm"),
-        dtype="float32",
         vis_use_lora=True,
         llm_use_lora=True,
         llm_r=4,
@@ -127,12 +126,13 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_parts: Path, 
     directory = tmp_path_factory.mktemp("run") / "best"
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        built = build_model(model)
+        built = build_model(model, PlacementConfig(dtype="float32"))
         for name, parameter in built.model.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=0.2)
     settings = flat_settings(model, data, decode)
     save_checkpoint(directory, built, settings, model_card(settings, {}))
+    (directory.parent / "run.json").write_text(json.dumps(settings), encoding="utf-8")  # as train writes it
     return directory
 
 

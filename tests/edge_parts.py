@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from placements import FLOAT32
 from r2gengpt.build import Built, build_model
 from r2gengpt.checkpoint import flat_settings, load_checkpoint, save_checkpoint
 from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig
@@ -37,7 +38,7 @@ def trained_checkpoint(
     `window` is how many positions back sliding layers see; None as the family has it.
     """
     torch.manual_seed(0)
-    settings: dict[str, Any] = {"llm_use_lora": True, "dtype": "float32", **changes}
+    settings: dict[str, Any] = {"llm_use_lora": True, **changes}
     lm_model, vision_model = write_family(directory, family), tiny_vision_model(directory, vision)
     if window is not None:
         file = lm_model / "config.json"
@@ -45,7 +46,7 @@ def trained_checkpoint(
         stored.get("text_config", stored)["sliding_window"] = window
         file.write_text(json.dumps(stored))
     config = ModelConfig(lm_model=str(lm_model), vision_model=str(vision_model), **settings)
-    built = build_model(config)
+    built = build_model(config, FLOAT32)
     with torch.no_grad():
         for parameter in built.model.parameters():
             if parameter.requires_grad:
@@ -56,7 +57,7 @@ def trained_checkpoint(
 
 def written_by_torch(checkpoint: Path, films: list[Path], decode: DecodeConfig) -> Prediction:
     """The report of the program's own decoder in float32."""
-    built, _ = load_checkpoint(checkpoint, dtype="float32", quantization="none")
+    built, _ = load_checkpoint(checkpoint, where=FLOAT32)
     return predicted(built, films, decode)
 
 

@@ -9,6 +9,7 @@ from peft import PeftModel
 from transformers import AutoModel, AutoModelForCausalLM
 
 from conftest import TinySet
+from placements import FLOAT32
 from r2gengpt.build import build_model
 from r2gengpt.build.lora import merge_lora
 from r2gengpt.checkpoint import load_checkpoint
@@ -23,7 +24,7 @@ def test_peft_loads_the_adapters_of_a_trained_checkpoint_by_themselves(
 ) -> None:
     model = {"vis_use_lora": True, "vis_r": 4, "dtype": "float32", **switches}
     train(small_run(tiny_parts, tiny_set, tmp_path, model=model, max_epochs=1))
-    built, settings = load_checkpoint(tmp_path / "best", dtype="float32")
+    built, settings = load_checkpoint(tmp_path / "best", where=FLOAT32)
     language = PeftModel.from_pretrained(
         AutoModelForCausalLM.from_pretrained(settings["lm_model"]), tmp_path / "best" / "language_adapter"
     )

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from r2gengpt.cli import COMMANDS, bridge
-from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
+from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, PlacementConfig, TrainConfig
 from r2gengpt.errors import InputError
 
-CONFIGS = (ModelConfig, DataConfig, DecodeConfig, TrainConfig)
+CONFIGS = (ModelConfig, PlacementConfig, DataConfig, DecodeConfig, TrainConfig)
 FIELDS = [(config, f.name) for config in CONFIGS for f in fields(config)]
 
 ORIGINAL_FLAGS = [
@@ -127,6 +127,7 @@ def test_all_settings_of_a_run_go_through_json_and_come_back_equal(tmp_path: Pat
 
     made: list[Any] = [
         ModelConfig(alignment="delta"),
+        PlacementConfig(device_map="auto", max_memory=("cpu=4GiB",)),
         DataConfig(max_length=9),
         DecodeConfig(top_p=0.5),
         TrainConfig(patience=2),
@@ -222,7 +223,7 @@ def test_every_flag_is_explained_in_the_help(command: str, capsys: pytest.Captur
         cli.main([command, "--help"])
     assert end.value.code == 0
     shown = capsys.readouterr().out
-    configs = (ModelConfig, DecodeConfig) if command == "generate" else CONFIGS
+    configs = (ModelConfig, PlacementConfig, DecodeConfig) if command == "generate" else CONFIGS
     assert not [f.name for config in configs for f in fields(config) if f"--{f.name}" not in shown]
 
 

@@ -12,11 +12,11 @@ import torch
 from transformers import AutoModel, AutoModelForCausalLM
 
 from conftest import LANGUAGE_KINDS, VISION_KINDS
-from r2gengpt.build import Built, build_model, load_directory
+from placements import built_of
+from r2gengpt.build import Built, load_directory
 from r2gengpt.build.lora import add_lora, find_targets, merge_lora
 from r2gengpt.build.model import device_has_bfloat16, frozen_dtype
 from r2gengpt.build.parts import processor_image_size
-from r2gengpt.config import ModelConfig
 from r2gengpt.errors import InputError
 from r2gengpt.testing import noise_image, tiny_tokenizer
 
@@ -24,7 +24,7 @@ from r2gengpt.testing import noise_image, tiny_tokenizer
 def build(parts: Path, **options: Any) -> Built:
     names = {"vision_model": str(parts / "vision-swin"), "lm_model": str(parts / "lm-stablelm"), "dtype": "float32"}
     torch.manual_seed(0)
-    return build_model(ModelConfig(**names | options))
+    return built_of(**names | options)
 
 
 def refusal(parts: Path, **options: Any) -> str:

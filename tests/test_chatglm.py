@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.nn.functional import silu
 from transformers import AutoTokenizer, GlmForCausalLM
 
-from r2gengpt.build import build_model, load_directory
+from placements import built_of
+from r2gengpt.build import load_directory
 from r2gengpt.build.chatglm import glm_config, load_chatglm
 from r2gengpt.build.chatglm_tokenizer import chatglm_tokenizer
-from r2gengpt.config import ModelConfig
 from r2gengpt.errors import InputError
 from r2gengpt.testing import CORPUS, noise_image
 from tiny_families import (
@@ -172,7 +172,7 @@ def test_special_tokens_follow_the_vocabulary_and_open_the_text(checkpoint: Path
 
 def build(lm_model: Path, parts: Path, **options: Any) -> Any:
     names = {"vision_model": str(parts / "vision-swin"), "lm_model": str(lm_model), "dtype": "float32"}
-    return build_model(ModelConfig(**names | options))
+    return built_of(**names | options)
 
 
 @torch.no_grad()

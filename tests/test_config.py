@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 import r2gengpt
-from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, ServeConfig, TrainConfig
+from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, PlacementConfig, ServeConfig, TrainConfig
 from r2gengpt.errors import InputError
 
 SOURCE = Path(r2gengpt.__file__).parent
-CONFIGS = (ModelConfig, DataConfig, DecodeConfig, TrainConfig, ServeConfig)
+CONFIGS = (ModelConfig, PlacementConfig, DataConfig, DecodeConfig, TrainConfig, ServeConfig)
 READ_THROUGH = {
     "max_length": "report_tokens",
     "ckpt_file": "start_from",
@@ -73,7 +73,7 @@ def test_no_setting_stands_in_two_groups() -> None:
         (ModelConfig, {"lora_dropout": 1.5}, ("--lora_dropout 1.5", "at most 0.95")),
         (ModelConfig, {"lora_dropout": math.nan}, ("--lora_dropout nan", "finite")),
         (ModelConfig, {"fusion": "max"}, ("--fusion max", "mean, concat")),
-        (ModelConfig, {"dtype": "int8"}, ("--dtype int8", "float32")),
+        (PlacementConfig, {"dtype": "int8"}, ("--dtype int8", "float32")),
         (ModelConfig, {"image_tokens": 5}, ("--image_tokens 5", "square")),
         (ModelConfig, {"image_tokens": 4, "global_only": True}, ("--global_only True", "--image_tokens")),
         (ModelConfig, {"instruction": "  "}, ("--instruction", "empty")),

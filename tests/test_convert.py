@@ -13,6 +13,7 @@ import torch
 from transformers import AutoModel
 
 from original_model import KINDS, OriginalModel, original_flags, save_original
+from placements import FLOAT32
 from r2gengpt.checkpoint import load_checkpoint, read_settings
 from r2gengpt.cli import run
 from r2gengpt.errors import InputError
@@ -38,7 +39,7 @@ def test_converted_checkpoint_computes_what_the_original_computes(
     source = save_original(tmp_path / "original.pth", model)
     assert run("convert", [str(source), "--output", str(tmp_path / "ours")]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'ours'}\n"
-    built, _ = load_checkpoint(tmp_path / "ours", dtype="float32")
+    built, _ = load_checkpoint(tmp_path / "ours", where=FLOAT32)
     pixels, ids = torch.randn(2, 3, 32, 32), torch.tensor([[5, 6, 7], [9, 8, 300]])
     image = torch.full((2, built.model.config.tokens_per_view), built.processor.image_token_id)
     with torch.no_grad():

@@ -14,7 +14,16 @@ import pytest
 
 from r2gengpt.cli import COMMANDS, bridge
 from r2gengpt.cli.score import ScoreConfig
-from r2gengpt.config import ALIGNMENTS, LENGTHS, DataConfig, DecodeConfig, ModelConfig, ServeConfig, TrainConfig
+from r2gengpt.config import (
+    ALIGNMENTS,
+    LENGTHS,
+    DataConfig,
+    DecodeConfig,
+    ModelConfig,
+    PlacementConfig,
+    ServeConfig,
+    TrainConfig,
+)
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
@@ -25,7 +34,7 @@ DOCUMENTS = [
 ]
 SCRIPTS = sorted((ROOT / "runs").rglob("*.sh"))
 RUN_SCRIPTS = [path for path in SCRIPTS if path.name.startswith(tuple(LENGTHS))]
-SETTINGS = (ModelConfig, DataConfig, DecodeConfig, TrainConfig, ServeConfig)
+SETTINGS = (ModelConfig, PlacementConfig, DataConfig, DecodeConfig, TrainConfig, ServeConfig)
 PREPARATIONS = ("iu_xray", "mimic_cxr", "synthetic")
 OTHER_PROGRAMS_FLAGS = {"--quick", "--help", "--head", "--no-deps", "--constraint"}
 

@@ -17,6 +17,7 @@ from edge_parts import BEAMS, DECODE, predicted, rounded, trained_checkpoint, wr
 if find_spec("openvino") is None:
     pytest.skip("openvino is not installed", allow_module_level=True)
 
+from placements import FLOAT32
 from r2gengpt.checkpoint import load_checkpoint
 from r2gengpt.cli import run
 from r2gengpt.cli.export import WEIGHTS
@@ -52,7 +53,7 @@ def films_of(edge: Edge, paths: list[Path]) -> list[Any]:
 @pytest.fixture(scope="module")
 def llama_in_torch(llama: tuple[Path, Path, list[Path]]) -> Any:
     """The same checkpoint, loaded by PyTorch in float32."""
-    return load_checkpoint(llama[0], dtype="float32", quantization="none")[0]
+    return load_checkpoint(llama[0], where=FLOAT32)[0]
 
 
 @pytest.fixture(scope="module")
@@ -318,8 +319,10 @@ def test_a_family_without_an_edge_form_is_refused_by_name(
     from r2gengpt.config import DataConfig, ModelConfig
 
     parts: dict[str, Any] = {"lm_model": str(tiny_parts / "lm-gpt2"), "vision_model": str(tiny_parts / "vision-vit")}
-    config = ModelConfig(**parts, dtype="float32")
-    save_checkpoint(tmp_path / "ours", build_model(config), flat_settings(config, DataConfig(), DECODE), "# Card\n")
+    config = ModelConfig(**parts)
+    save_checkpoint(
+        tmp_path / "ours", build_model(config, FLOAT32), flat_settings(config, DataConfig(), DECODE), "# Card\n"
+    )
     arguments = ["--target", "openvino", "--model", str(tmp_path / "ours"), "--output", str(tmp_path / "edge")]
     assert "language models of type gpt2" in refused("export", arguments, capsys)
     assert [path.name for path in tmp_path.iterdir()] == ["ours"]

@@ -21,6 +21,7 @@ from transformers import (
 )
 
 from conftest import TinySet
+from placements import FLOAT32
 from r2gengpt.build import build_model
 from r2gengpt.config import DecodeConfig, ModelConfig
 from r2gengpt.data.annotation import read_annotation
@@ -218,7 +219,7 @@ def test_both_decoders_give_the_same_predictions_of_a_split(tiny_parts: Path, ti
             "vision_model": str(tiny_parts / "vision-vit"),
             "lm_model": str(tiny_parts / "lm-llama"),
         }
-        built = build_model(ModelConfig(**names, dtype="float32"))
+        built = build_model(ModelConfig(**names), FLOAT32)
     built.model.eval()
     studies = read_annotation(tiny_set.annotation, tiny_set.base_dir, ("train",))["train"]
     fast, slow = (
@@ -235,10 +236,8 @@ def test_both_decoders_give_the_same_predictions_of_a_split(tiny_parts: Path, ti
 def test_another_architecture_goes_to_generate_and_that_is_said_once(
     tiny_parts: Path, tiny_set: TinySet, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = ModelConfig(
-        vision_model=str(tiny_parts / "vision-vit"), lm_model=str(tiny_parts / "lm-gpt2"), dtype="float32"
-    )
-    built = build_model(config)
+    config = ModelConfig(vision_model=str(tiny_parts / "vision-vit"), lm_model=str(tiny_parts / "lm-gpt2"))
+    built = build_model(config, FLOAT32)
     built.model.eval()
     assert unserved(built.model.language_model)
     studies = read_annotation(tiny_set.annotation, tiny_set.base_dir, ("test",))["test"]

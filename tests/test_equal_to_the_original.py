@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from placements import FLOAT32
 from r2gengpt.build import Built, build_model
 from r2gengpt.config import DEFAULT_INSTRUCTION, ModelConfig
 from r2gengpt.data.loading import Batch, Example, training_batch
@@ -91,8 +92,8 @@ def original_loss(built: Built, views: Sequence[Tensor]) -> Result:
 def built_of(directory: Path, language: str, **changes: Any) -> Built:
     torch.manual_seed(0)
     lm_model, vision_model = tiny_language_model(directory, language), tiny_vision_model(directory)
-    config = ModelConfig(lm_model=str(lm_model), vision_model=str(vision_model), dtype="float32", **changes)
-    built = build_model(config)
+    config = ModelConfig(lm_model=str(lm_model), vision_model=str(vision_model), **changes)
+    built = build_model(config, FLOAT32)
     built.model.eval()
     return built
 

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from conftest import TinySet
+from placements import FLOAT32
 from r2gengpt.build import Built, build_model
 from r2gengpt.checkpoint import load_checkpoint
 from r2gengpt.config import ModelConfig
@@ -34,7 +35,7 @@ SQUARE = 140
 
 @pytest.fixture(scope="module")
 def squares(trained_squares: Path) -> Built:
-    return load_checkpoint(trained_squares / "run" / "last", dtype="float32")[0]
+    return load_checkpoint(trained_squares / "run" / "last", where=FLOAT32)[0]
 
 
 def studies_of(directory: Path, count: int) -> tuple[Study, ...]:
@@ -134,8 +135,8 @@ def build(parts: Path, vision: str = "swin", **options: object) -> Built:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         config = ModelConfig(lm_model=str(parts / "lm-stablelm"), vision_model=str(parts / f"vision-{vision}"),
-                             dtype="float32", **options)  # type: ignore[arg-type]  # fmt: skip
-        built = build_model(config)
+                             **options)  # type: ignore[arg-type]  # fmt: skip
+        built = build_model(config, FLOAT32)
     built.model.eval()
     return built
 
@@ -329,7 +330,7 @@ def test_the_peak_lies_on_a_lung_base_of_drawn_films(tmp_path: Path) -> None:
     """Where an opacity is drawn or would be: a sentence on one lung denies the other one too, so both decide it."""
     annotation = write_synthetic(tmp_path / "set", train=1200, val=4, test=80, seed=1, size=64)
     trained_on(TinySet(annotation, annotation.parent / "images"), tmp_path, epochs=30, rate=3e-3)
-    built = load_checkpoint(tmp_path / "run" / "last", dtype="float32")[0]
+    built = load_checkpoint(tmp_path / "run" / "last", where=FLOAT32)[0]
     found, patches = [], []
     for number in range(80):
         label, wide = ("left", "right", "both", "neither")[number % 4], number % 8 < 4

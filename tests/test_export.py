@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
 
+from placements import FLOAT32
 from r2gengpt.build import Built, build_model, load_directory
 from r2gengpt.checkpoint import flat_settings, load_checkpoint, save_checkpoint
 from r2gengpt.cli import run
@@ -28,10 +29,10 @@ VIEWS = [noise_image(1), noise_image(2)]
 def trained_checkpoint(directory: Path, language: str, vision: str, **changes: Any) -> Path:
     """A checkpoint whose trained tensors are random, LoRA on both parts unless changed."""
     torch.manual_seed(0)
-    settings: dict[str, Any] = {"vis_use_lora": True, "llm_use_lora": True, "dtype": "float32", **changes}
+    settings: dict[str, Any] = {"vis_use_lora": True, "llm_use_lora": True, **changes}
     lm_model, vision_model = tiny_language_model(directory, language), tiny_vision_model(directory, vision)
     config = ModelConfig(lm_model=str(lm_model), vision_model=str(vision_model), **settings)
-    built = build_model(config)
+    built = build_model(config, FLOAT32)
     with torch.no_grad():
         for parameter in built.model.parameters():
             if parameter.requires_grad:
@@ -66,8 +67,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 )
 def test_text_is_the_same_before_and_after(language: str, vision: str, changes: dict[str, Any], tmp_path: Path) -> None:
     checkpoint = trained_checkpoint(tmp_path, language, vision, **changes)
-    before = text_of(load_checkpoint(checkpoint, dtype="float32")[0])
-    built, settings = load_checkpoint(checkpoint, dtype="float32")
+    before = text_of(load_checkpoint(checkpoint, where=FLOAT32)[0])
+    built, settings = load_checkpoint(checkpoint, where=FLOAT32)
     export(built, settings, checkpoint, tmp_path / "plain")
     assert before
     assert text_of(load_directory(tmp_path / "plain", dtype="float32")) == before
@@ -80,7 +81,7 @@ def test_auto_classes_load_it_and_no_lora_is_left(exported: tuple[Path, Path]) -
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]
     assert not [name for name in load_file(plain / "model.safetensors") if "lora" in name or "base_layer" in name]
-    built, _ = load_checkpoint(checkpoint, dtype="float32")
+    built, _ = load_checkpoint(checkpoint, where=FLOAT32)
     inputs = AutoProcessor.from_pretrained(plain)(images=VIEWS)
     with torch.no_grad():
         # Merging adds B·A to the weight before it meets the input instead of after: float32 rounding of sums of 32.
@@ -91,7 +92,7 @@ def test_pipeline_writes_our_text_with_the_checkpoints_own_decoding(exported: tu
     checkpoint, plain = exported
     writer = pipeline("image-text-to-text", model=str(plain), dtype=torch.float32)
     (answer,) = writer(images=VIEWS, text=DEFAULT_INSTRUCTION, return_full_text=False)
-    assert answer["generated_text"] == text_of(load_checkpoint(checkpoint, dtype="float32")[0])
+    assert answer["generated_text"] == text_of(load_checkpoint(checkpoint, where=FLOAT32)[0])
 
 
 def test_generate_writes_the_same_from_both(

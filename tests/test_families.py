@@ -11,11 +11,12 @@ import torch
 from transformers import AutoModelForCausalLM, ViTImageProcessorPil
 
 from conftest import TinySet
+from placements import FLOAT32, built_of
 from r2gengpt.build import Built, build_model, load_directory
 from r2gengpt.build.families import FAMILIES, choose_prompt, family_of
 from r2gengpt.build.lora import ROLES, find_targets
 from r2gengpt.checkpoint import load_checkpoint
-from r2gengpt.config import DEFAULT_INSTRUCTION, ModelConfig
+from r2gengpt.config import DEFAULT_INSTRUCTION, ModelConfig, PlacementConfig
 from r2gengpt.data.annotation import read_annotation
 from r2gengpt.errors import InputError
 from r2gengpt.evaluation.run import Evaluation, predict_studies
@@ -40,7 +41,7 @@ def families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def build(families: dict[str, Path], parts: Path, name: str, **options: Any) -> Built:
     where = {"vision_model": str(parts / "vision-swin"), "lm_model": str(families[name]), "dtype": "float32"}
-    return build_model(ModelConfig(**where | options))
+    return built_of(**where | options)
 
 
 def predictions(built: Built, data: TinySet, settings: Settings, **decode: Any) -> list[Any]:
@@ -66,18 +67,19 @@ def test_a_family_trains_is_saved_and_writes_the_same_after_loading(
         tiny_parts,
         tiny_set,
         tmp_path,
-        model={"lm_model": str(families[name]), "quantization": quantization, "llm_use_lora": lora},
+        model={"lm_model": str(families[name]), "llm_use_lora": lora},
         max_steps=3,
         learning_rate=0.01,
         limit_val_batches=0.0,
     )
     kept: list[Built] = []
     monkeypatch.setattr(run, "build_model", lambda *a, **k: kept.append(build_model(*a, **k)) or kept[0])
-    fresh = build_model(settings[0], precision="32-true").model
+    where = PlacementConfig(quantization=quantization)
+    fresh = build_model(settings[0], where, precision="32-true").model
     assert any("bitsandbytes" in type(part).__module__ for part in fresh.modules()) == (quantization != "none")
     before = fresh.state_dict()
-    run.train(settings)
-    built, _ = load_checkpoint(tmp_path / "last", dtype="float32")
+    run.train(settings, where)
+    built, _ = load_checkpoint(tmp_path / "last", where=replace(where, dtype="float32"))
     state = built.model.state_dict()
     moved = {key for key in before.keys() & state.keys() if not torch.equal(before[key], state[key])}
     assert any("projector" in key for key in moved)
@@ -129,7 +131,7 @@ def test_the_end_token_is_learnt_and_ends_the_report(
     annotation.write_text(one_report(tiny_set))
     settings = (settings[0], replace(settings[1], annotation=str(annotation)), *settings[2:])
     run.train(settings)
-    built, _ = load_checkpoint(tmp_path / "last", dtype="float32")
+    built, _ = load_checkpoint(tmp_path / "last", where=FLOAT32)
     end = built.processor.end_token_id
     assert end == built.processor.tokenizer.convert_tokens_to_ids(TINY_FAMILIES[name].end)
     assert built.model.generation_config.eos_token_id == end

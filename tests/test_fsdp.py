@@ -22,7 +22,7 @@ from processes import (
     run,
 )
 from r2gengpt.checkpoint import load_checkpoint
-from r2gengpt.config import ModelConfig, TrainConfig
+from r2gengpt.config import PlacementConfig, TrainConfig
 from r2gengpt.errors import InputError
 from r2gengpt.testing import tiny_language_model
 from r2gengpt.training.processes import check_sharded
@@ -83,7 +83,7 @@ def test_what_cannot_be_trained_in_parts_is_refused_in_one_line(
 
 def test_float16_in_parts_was_not_tried_and_is_refused() -> None:
     with pytest.raises(InputError, match=r"--strategy fsdp: not with --precision 16-mixed \(not tried\)"):
-        check_sharded(TrainConfig(strategy="fsdp", precision="16-mixed"), ModelConfig(quantization="none"))
+        check_sharded(TrainConfig(strategy="fsdp", precision="16-mixed"), PlacementConfig(quantization="none"))
 
 
 @pytest.mark.drill

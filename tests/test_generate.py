@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from conftest import Outcome, TinySet, without_logprobs
+from placements import FLOAT32
 from r2gengpt import __version__
 from r2gengpt.build import Built
 from r2gengpt.checkpoint import load_checkpoint
@@ -31,7 +32,7 @@ GREEDY = DecodeConfig(beam_size=1, min_new_tokens=0, max_new_tokens=16, repetiti
 
 @pytest.fixture(scope="module")
 def built(tiny_checkpoint: Path) -> Built:
-    return load_checkpoint(tiny_checkpoint)[0]
+    return load_checkpoint(tiny_checkpoint, where=FLOAT32)[0]
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Ending:
 
 @pytest.fixture(scope="module")
 def known(tiny_checkpoint: Path) -> Ending:
-    loaded, _ = load_checkpoint(tiny_checkpoint)
+    loaded, _ = load_checkpoint(tiny_checkpoint, where=FLOAT32)
     words = loaded.processor.tokenizer
     settings = generation_config(GREEDY, loaded.processor)
     new = loaded.model.generate(**batch(loaded, a=(1,)).inputs(), generation_config=settings)[0].tolist()
@@ -361,7 +362,7 @@ def test_generate_reads_an_image_as_training_and_testing_do(
     monkeypatch.setattr(decode_room, "predict", remember)
     outcome = run_cli(["generate", str(film), "--model", str(tiny_checkpoint)])
     assert outcome.code == 0, outcome.stderr
-    built, settings = load_checkpoint(tiny_checkpoint)
+    built, settings = load_checkpoint(tiny_checkpoint, where=FLOAT32)
     tested = StudyDataset([Study("study", (film,))], built.processor, settings["dataset"])[(0, 0)]
     assert torch.equal(seen[0].pixel_values[0], tested.pixels)
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from conftest import Outcome, TinySet
+from placements import FLOAT32
 from r2gengpt.build import Built
 from r2gengpt.checkpoint import load_checkpoint
 from r2gengpt.config import DataConfig, DecodeConfig, HonestyConfig
@@ -190,7 +191,7 @@ def evaluated(built: Built, tiny_set: TinySet, directory: Path) -> Scores:
 def test_the_grounding_gap_of_a_model_that_ignores_its_images_is_zero(
     tiny_checkpoint: Path, tiny_set: TinySet, tmp_path: Path
 ) -> None:
-    built, _ = load_checkpoint(tiny_checkpoint, dtype="float32")
+    built, _ = load_checkpoint(tiny_checkpoint, where=FLOAT32)
     built.model.eval()
     with torch.no_grad():
         built.model.projector.norm.weight.zero_()  # image tokens become the same for all images

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from conftest import TinySet
+from placements import FLOAT32
 from r2gengpt.checkpoint import load_checkpoint
 from r2gengpt.data.annotation import read_annotation
 from r2gengpt.data.study import Study
@@ -75,7 +76,7 @@ def trained_on(data: TinySet, directory: Path, *, epochs: int, rate: float) -> S
 
 
 def share_right(directory: Path, studies: tuple[Study, ...]) -> float:
-    built, settings = load_checkpoint(directory / "run" / "last", dtype="float32")
+    built, settings = load_checkpoint(directory / "run" / "last", where=FLOAT32)
     assert settings["dataset"] == "plain"
     decode = small_run(Path(), TinySet(Path(), Path()), Path("run"))[2]
     decode = replace(decode, repetition_penalty=1.0, max_new_tokens=60)

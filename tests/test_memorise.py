@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from conftest import TinySet
+from placements import FLOAT32
 from r2gengpt.checkpoint import load_checkpoint
 from r2gengpt.data.annotation import read_annotation
 from r2gengpt.evaluation.run import Evaluation, predict_studies
@@ -33,7 +34,7 @@ def assert_memorised(data: TinySet, directory: Path) -> None:
         limit_val_batches=0.0,
     )  # fmt: skip
     train(settings)
-    built, _ = load_checkpoint(directory / "run" / "last", dtype="float32")
+    built, _ = load_checkpoint(directory / "run" / "last", where=FLOAT32)
     decode = replace(settings[2], repetition_penalty=1.0, max_new_tokens=200)
     studies = read_annotation(data.annotation, data.base_dir, ("train",))["train"]
     predictions = predict_studies(built, Evaluation(studies, (), "plain", decode, batch_size=8))

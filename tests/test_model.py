@@ -12,8 +12,8 @@ from torch.nn import functional
 from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig, pipeline
 
 from conftest import LANGUAGE_KINDS, VISION_KINDS
-from r2gengpt.build import Built, build_model
-from r2gengpt.config import ModelConfig
+from placements import built_of
+from r2gengpt.build import Built
 from r2gengpt.data.loading import Batch, Example, prompt_batch, training_batch
 from r2gengpt.errors import InputError
 from r2gengpt.model import R2GenGPTForConditionalGeneration, R2GenGPTProcessor
@@ -28,11 +28,9 @@ CLOSE: dict[str, Any] = {"rtol": 0.0, "atol": 1e-5}
 
 
 def build(parts: Path, vision: str = "swin", language: str = "stablelm", **options: Any) -> Built:
-    config = {"dtype": "float32", **options}
     torch.manual_seed(0)
-    built = build_model(
-        ModelConfig(vision_model=str(parts / f"vision-{vision}"), lm_model=str(parts / f"lm-{language}"), **config)
-    )
+    names = {"vision_model": str(parts / f"vision-{vision}"), "lm_model": str(parts / f"lm-{language}")}
+    built = built_of(**names, **options)
     built.model.eval()
     built.model.generation_config.max_new_tokens = 12
     return built

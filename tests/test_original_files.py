@@ -13,7 +13,9 @@ from torch import Tensor
 
 from conftest import Outcome, TinySet
 from original_model import KINDS, OriginalModel, original_flags, save_original
+from placements import FLOAT32
 from r2gengpt.checkpoint import load_checkpoint, read_settings
+from r2gengpt.config import PlacementConfig, kept_names
 from r2gengpt.errors import InputError
 from r2gengpt.original.convert import load_original
 from r2gengpt.original.read import our_name, read_original, unpickle
@@ -43,14 +45,14 @@ def test_a_file_used_directly_is_the_model_that_it_converts_to(
     torch.manual_seed(2)
     source = save_original(tmp_path / "o.pth", OriginalModel(original_flags(parts, **KINDS[kind])))
     assert run_cli(["convert", str(source), "--output", str(tmp_path / "ours")]).code == 0
-    converted, stored = load_checkpoint(tmp_path / "ours", dtype="float32")
-    direct, settings, _ = load_original(source, {"dtype": "float32"})
+    converted, stored = load_checkpoint(tmp_path / "ours", where=FLOAT32)
+    direct, settings, _ = load_original(source, {}, FLOAT32)
     for (name, one), (other_name, other) in zip(
         converted.model.state_dict().items(), direct.model.state_dict().items(), strict=True
     ):
         assert name == other_name
         assert torch.equal(one, other)
-    assert {**settings, "dtype": "auto"} == {**stored, "dtype": "auto"}
+    assert {name: value for name, value in settings.items() if name in kept_names()} == stored
 
 
 def test_test_and_generate_take_a_file_and_write_as_with_the_converted_checkpoint(
@@ -103,7 +105,7 @@ def test_training_starts_from_a_file_with_the_parts_it_was_trained_with(
     wanted = {"vis_r": 4, "vis_alpha": 8, "llm_r": 6, "llm_lora_targets": ("q", "v"), "lm_model": parts[1]}
     assert {name: settings[name] for name in wanted} == wanted
     assert (settings["template"], settings["end_sym"], settings["dataset"]) == ("plain", None, "plain")
-    trained, _ = load_checkpoint(tmp_path / "r" / "last", dtype="float32")
+    trained, _ = load_checkpoint(tmp_path / "r" / "last", where=FLOAT32)
     state = trained.model.state_dict()
     for name, tensor in read_original(source).tensors.items():
         torch.testing.assert_close(state[name], tensor, rtol=0, atol=1e-7)  # one step of 1e-9
@@ -123,7 +125,7 @@ def test_what_contradicts_a_file_is_one_line(parts: Parts, tmp_path: Path, tiny_
         assert (outcome.code, outcome.stderr.count("\n")) == (2, 1), outcome.stderr
         assert message in outcome.stderr
     with pytest.raises(InputError, match=r"misses \d+ tensors.*--lm_model and --vision_model"):
-        load_original(source, {"vision_model": str(tiny_parts / "vision-vit"), "dtype": "float32"})
+        load_original(source, {"vision_model": str(tiny_parts / "vision-vit")}, FLOAT32)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["o.pth", "text.pth"]
 
 
@@ -159,10 +161,10 @@ def test_a_file_trained_on_8_bit_weights_is_read_in_full_precision_or_in_8_bit(p
     pytest.importorskip("bitsandbytes")
     model = OriginalModel(original_flags(parts, low_resource=True, llm_use_lora=True))
     source = save_original(tmp_path / "o.pth", model)
-    for given, form in (({}, "none"), ({"quantization": "int8"}, "int8"), ({"low_resource": True}, "int8")):
-        built, settings, _ = load_original(source, {**given, "dtype": "float32"})
-        assert settings["quantization"] == form
-        assert settings["low_resource"] is False
+    forms: list[tuple[dict[str, Any], str]]
+    forms = [({}, "none"), ({"quantization": "int8"}, "int8"), ({"low_resource": True}, "int8")]
+    for given, form in forms:
+        built, _, _ = load_original(source, {}, PlacementConfig(**given, dtype="float32"))
         kinds = {type(module).__name__ for module in built.model.language_model.modules()}
         assert ("Linear8bitLt" in kinds) == (form == "int8")
         name = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.default.weight"

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from conftest import Outcome, TinySet
-from r2gengpt.cli import bridge, generate, train
+from r2gengpt.cli import bridge, export, generate, train
 from r2gengpt.cli.memory import CONFIGS, REMEDIES, is_out_of_memory, settings_of, what_to_try
-from r2gengpt.config import DecodeConfig, ModelConfig
 from r2gengpt.model import R2GenGPTForConditionalGeneration
 
 Run = Callable[[list[str]], Outcome]
@@ -116,9 +115,10 @@ def test_accumulation_that_is_on_already_is_kept() -> None:
 
 def test_the_settings_that_lie_with_the_model_count_as_set(tiny_checkpoint: Path, tmp_path: Path) -> None:
     stored = json.loads((tiny_checkpoint / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**stored, "quantization": "nf4", "beam_size": 1}))
+    (tmp_path / "config.json").write_text(json.dumps({**stored, "dtype": "bfloat16", "beam_size": 1}))
     advice = what_to_try("generate", ["film.png", "--model", str(tmp_path)])
-    assert advice == "a smaller language model (`r2gengpt plan` says what one needs)"
+    assert "--beam_size" not in advice
+    assert advice.startswith("--dtype bfloat16")  # how weights are held is never read from there
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "r2gengpt"}))
     assert "--quantization" not in what_to_try("test", ["--model", str(tmp_path)])  # refused for a whole model
     (tmp_path / "config.json").write_text(json.dumps({"quantization_config": {"load_in_8bit": True}}))
@@ -135,7 +135,7 @@ def test_a_stream_has_one_beam_already() -> None:
 
 @pytest.mark.parametrize("command", REMEDIES)
 def test_every_remedy_is_a_flag_of_that_command_with_a_value_that_is_accepted(command: str) -> None:
-    configs = {"generate": generate.CONFIGS, "export": (ModelConfig, DecodeConfig)}.get(command, CONFIGS)
+    configs = {"generate": generate.CONFIGS, "export": export.CONFIGS}.get(command, CONFIGS)
     parser = bridge.Parser(allow_abbrev=False)
     bridge.add_flags(parser, configs)
     settings = settings_of(command, [])

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from conftest import Outcome, TinySet
-from r2gengpt.build import build_model, place
+from placements import built_of
+from r2gengpt.build import Built, place
 from r2gengpt.build.placement import placement
-from r2gengpt.config import ModelConfig
+from r2gengpt.config import PlacementConfig
 from r2gengpt.errors import InputError
 from r2gengpt.model import R2GenGPTForConditionalGeneration
 from r2gengpt.testing import noise_image
@@ -23,21 +24,15 @@ from training_settings import small_run
 def pickled(tiny_parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny StableLM with its weights in a pickle: the library cannot read single layers of it in place."""
     source, target = tiny_parts / "lm-stablelm", tmp_path_factory.mktemp("pickled")
-    weights = build_model(settings(tiny_parts)).model.language_model.state_dict()
+    weights = built_from(tiny_parts).model.language_model.state_dict()
     shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.safetensors"))
     torch.save(weights, target / "pytorch_model.bin")
     return target
 
 
-def settings(parts: Path, **values: Any) -> ModelConfig:
-    return ModelConfig(
-        **{
-            "lm_model": str(parts / "lm-stablelm"),
-            "vision_model": str(parts / "vision-swin"),
-            "dtype": "float32",
-            **values,
-        }
-    )
+def built_from(parts: Path, **values: Any) -> Built:
+    names = {"lm_model": str(parts / "lm-stablelm"), "vision_model": str(parts / "vision-swin")}
+    return built_of(**{**names, **values})
 
 
 def on_disk(model: torch.nn.Module) -> int:
@@ -64,7 +59,7 @@ def test_a_report_is_the_same_with_layers_on_disk(
 def test_layers_of_safetensors_stay_in_the_checkpoints_own_file(tiny_parts: Path, tmp_path: Path) -> None:
     folder = tmp_path / "off"
     values = {"device_map": "auto", "max_memory": ("cpu=150KB",), "offload_folder": str(folder)}
-    language = build_model(settings(tiny_parts, **values)).model.language_model
+    language = built_from(tiny_parts, **values).model.language_model
     assert 0 < on_disk(language) < len(list(language.parameters()))
     assert language.get_input_embeddings().weight.device.type == "cpu"
     assert list(folder.iterdir()) == []
@@ -73,8 +68,8 @@ def test_layers_of_safetensors_stay_in_the_checkpoints_own_file(tiny_parts: Path
 def test_layers_of_a_pickle_are_written_to_the_folder(pickled: Path, tiny_parts: Path, tmp_path: Path) -> None:
     folder = tmp_path / "off"
     values = {"device_map": "auto", "max_memory": ("cpu=150KB",), "offload_folder": str(folder)}
-    split = build_model(settings(tiny_parts, lm_model=str(pickled), **values)).model.language_model
-    whole = build_model(settings(tiny_parts)).model.language_model
+    split = built_from(tiny_parts, lm_model=str(pickled), **values).model.language_model
+    whole = built_from(tiny_parts).model.language_model
     assert len(list(folder.iterdir())) == on_disk(split) > 0
     ids = torch.arange(12).reshape(2, 6)
     with torch.no_grad():
@@ -82,7 +77,7 @@ def test_layers_of_a_pickle_are_written_to_the_folder(pickled: Path, tiny_parts:
 
 
 def test_a_map_without_limits_that_fits_loads_as_ever(tiny_parts: Path) -> None:
-    model = build_model(settings(tiny_parts, device_map="auto")).model
+    model = built_from(tiny_parts, device_map="auto").model
     assert on_disk(model) == 0
 
 
@@ -90,7 +85,7 @@ def test_only_the_vision_encoder_and_the_projector_move_beside_a_spread_language
     tiny_parts: Path, tmp_path: Path
 ) -> None:
     values = {"device_map": "auto", "max_memory": ("cpu=60KB",), "offload_folder": str(tmp_path)}
-    model = build_model(settings(tiny_parts, **values)).model
+    model = built_from(tiny_parts, **values).model
     before = on_disk(model)
     place(model, "cpu")
     assert on_disk(model) == before == len(list(model.language_model.parameters()))
@@ -98,7 +93,7 @@ def test_only_the_vision_encoder_and_the_projector_move_beside_a_spread_language
 
 
 def test_image_tokens_go_to_the_embeddings_device(tiny_parts: Path) -> None:
-    built = build_model(settings(tiny_parts))
+    built = built_from(tiny_parts)
     built.model.get_input_embeddings().to("meta")
     ids = torch.tensor([built.processor.prompt_row(1)])
     tokens = torch.zeros(int((ids == built.model.config.image_token_id).sum()), 32)
@@ -128,12 +123,12 @@ def test_image_tokens_go_to_the_embeddings_device(tiny_parts: Path) -> None:
 )
 def test_settings_that_make_no_sense_are_refused(values: dict[str, Any], part: str) -> None:
     with pytest.raises(InputError) as error:
-        ModelConfig(**values)
+        PlacementConfig(**values)
     assert part in str(error.value)
 
 
 def test_limits_are_given_by_device() -> None:
-    config = ModelConfig(device_map="auto", max_memory=("0=6GiB", "cpu=500MB"))
+    config = PlacementConfig(device_map="auto", max_memory=("0=6GiB", "cpu=500MB"))
     assert config.memory_limits == {0: "6GiB", "cpu": "500MB"}
 
 
@@ -164,16 +159,16 @@ def test_what_cannot_be_placed_is_one_line(
 def test_training_refuses_a_spread_model_in_one_line(tiny_parts: Path, tiny_set: TinySet, tmp_path: Path) -> None:
     from r2gengpt.training.run import train
 
-    run = small_run(tiny_parts, tiny_set, tmp_path / "run", model={"device_map": "auto"})
+    run = small_run(tiny_parts, tiny_set, tmp_path / "run")
     with pytest.raises(InputError, match="--device_map auto: not in training"):
-        train(run)
+        train(run, PlacementConfig(device_map="auto"))
     assert not (tmp_path / "run").exists()
 
 
 def test_dora_beside_layers_on_disk_is_refused(tiny_parts: Path, tmp_path: Path) -> None:
     values = {"device_map": "auto", "max_memory": ("cpu=60KB",), "offload_folder": str(tmp_path)}
     with pytest.raises(InputError, match=r"--use_dora True: .*q_proj lies on disk"):
-        build_model(settings(tiny_parts, llm_use_lora=True, use_dora=True, **values))
+        built_from(tiny_parts, llm_use_lora=True, use_dora=True, **values)
 
 
 def test_several_processes_refuse_it(monkeypatch: pytest.MonkeyPatch, run_cli: Callable[[list[str]], Outcome]) -> None:
@@ -182,12 +177,12 @@ def test_several_processes_refuse_it(monkeypatch: pytest.MonkeyPatch, run_cli: C
     assert "--device_map auto: needs one process" in done.stderr
     monkeypatch.setitem(os.environ, "WORLD_SIZE", "2")
     with pytest.raises(InputError, match="--device_map auto: needs one process, this run has 2"):
-        placement(ModelConfig(device_map="auto"))
+        placement(PlacementConfig(device_map="auto"))
 
 
 def test_the_vision_encoder_reads_pixels_beside_a_spread_model(tiny_parts: Path, tmp_path: Path) -> None:
     values = {"device_map": "auto", "max_memory": ("cpu=60KB",), "offload_folder": str(tmp_path)}
-    built = build_model(settings(tiny_parts, **values))
+    built = built_from(tiny_parts, **values)
     place(built.model, "cpu")
     pixels = built.processor.pixels([noise_image(1)]).unsqueeze(0)
     assert built.model.encode_views(pixels).device.type == "cpu"

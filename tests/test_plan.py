@@ -8,11 +8,12 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING
 
-from r2gengpt.build import build_model
+from placements import FLOAT32
+from r2gengpt.build import HERE, build_model
 from r2gengpt.build.plan import Plan, kept_bytes, plan, quantized_bytes
 from r2gengpt.cli import plan as command
 from r2gengpt.cli import run
-from r2gengpt.config import ALIGNMENTS, DataConfig, DecodeConfig, ModelConfig, TrainConfig
+from r2gengpt.config import ALIGNMENTS, DataConfig, DecodeConfig, ModelConfig, PlacementConfig, TrainConfig
 from r2gengpt.testing import LANGUAGE_MODELS, VISION_MODELS, tiny_language_model, tiny_vision_model
 
 SWIN_B = {"embed_dim": 128, "depths": [2, 2, 18, 2], "num_heads": [4, 8, 16, 32]}
@@ -32,10 +33,17 @@ def config_only(directory: Path, kind: str, values: dict[str, Any]) -> str:
     return str(directory / kind)
 
 
-def planned(model: ModelConfig, *, batch_size: int = 2, beams: int = 3, checkpointing: bool = False) -> Plan:
+def planned(
+    model: ModelConfig,
+    where: PlacementConfig = HERE,
+    *,
+    batch_size: int = 2,
+    beams: int = 3,
+    checkpointing: bool = False,
+) -> Plan:
     data = DataConfig(dataset="plain", max_length=20, batch_size=batch_size, test_batch_size=2)
     decode, train = DecodeConfig(beam_size=beams), TrainConfig(gradient_checkpointing=checkpointing)
-    return plan(model, data, decode, train)
+    return plan(model, data, decode, train, where)
 
 
 @pytest.fixture(scope="module")
@@ -88,10 +96,8 @@ def test_logits_are_counted_where_they_are_computed_only(tiny: ModelConfig) -> N
 @pytest.mark.parametrize("lora", [False, True])
 @pytest.mark.parametrize("alignment", list(ALIGNMENTS))
 def test_the_plan_counts_what_a_built_model_has(tiny: ModelConfig, alignment: str, lora: bool) -> None:
-    config = ModelConfig(
-        lm_model=tiny.lm_model, vision_model=tiny.vision_model, alignment=alignment, llm_use_lora=lora, dtype="float32"
-    )
-    parameters = list(build_model(config).model.parameters())
+    config = ModelConfig(lm_model=tiny.lm_model, vision_model=tiny.vision_model, alignment=alignment, llm_use_lora=lora)
+    parameters = list(build_model(config, FLOAT32).model.parameters())
     result = planned(config)
     assert result.parameters == sum(p.numel() for p in parameters)
     assert result.trained == sum(p.numel() for p in parameters if p.requires_grad)
@@ -201,7 +207,7 @@ def test_wrong_input_ends_with_one_line(
 
 
 def test_eight_and_four_bits_stand_beside_float32_where_the_flag_says_so(tiny: ModelConfig) -> None:
-    half, full = planned(tiny), planned(ModelConfig(**{**vars(tiny), "dtype": "float32"}))
+    half, full = planned(tiny), planned(tiny, where=FLOAT32)
     assert [mode.name for mode in full.modes] == [mode.name for mode in half.modes]
     assert full.modes[:2] == half.modes[:2]
     assert all(a.weights > b.weights for a, b in zip(full.modes[2:], half.modes[2:], strict=True))

@@ -12,9 +12,10 @@ import torch
 from safetensors import safe_open
 
 from conftest import Outcome, TinySet
+from placements import FLOAT32, taken_apart
 from r2gengpt.build import Built, build_model, settled
-from r2gengpt.checkpoint import load_checkpoint, read_settings
-from r2gengpt.config import ModelConfig
+from r2gengpt.checkpoint import load_checkpoint
+from r2gengpt.config import ModelConfig, PlacementConfig
 from r2gengpt.data.loading import Example, prompt_batch
 from r2gengpt.errors import InputError
 from r2gengpt.generation.decode import predict
@@ -36,22 +37,21 @@ def forms(tmp_path_factory: pytest.TempPathFactory, tiny_parts: Path) -> Path:
 
     directory = tmp_path_factory.mktemp("forms")
     for form, double in FORMS:
-        config = ModelConfig(
-            lm_model=str(tiny_parts / "lm-stablelm"), quantization=form, double_quant=double, dtype="float32"
-        )
-        quantize(config, directory / f"{form}-{double}")
+        where = PlacementConfig(quantization=form, double_quant=double, dtype="float32")
+        quantize(str(tiny_parts / "lm-stablelm"), where, directory / f"{form}-{double}")
     return directory
 
 
-def config_of(parts: Path, lm: Path, **values: Any) -> ModelConfig:
-    return ModelConfig(
-        **{"lm_model": str(lm), "vision_model": str(parts / "vision-swin"), "dtype": "float32", **values}
-    )
+Config = tuple[ModelConfig, PlacementConfig]
 
 
-def seeded(config: ModelConfig) -> Built:
+def config_of(parts: Path, lm: Path, **values: Any) -> Config:
+    return taken_apart({"lm_model": str(lm), "vision_model": str(parts / "vision-swin"), **values})
+
+
+def seeded(config: Config) -> Built:
     torch.manual_seed(0)  # the projector is new
-    return build_model(config)
+    return build_model(*config)
 
 
 def text_of(built: Built, config: Settings) -> str:
@@ -72,7 +72,7 @@ def test_the_directory_holds_what_quantizing_while_loading_gives_and_writes_the_
         assert torch.equal(tensor, tensors[name]), name
     decode = small_run(tiny_parts, tiny_set, Path("run"))
     assert text_of(before, decode) == text_of(after, decode) != ""
-    assert settled(ready) == settled(whole).__class__(**{**vars(settled(whole)), "lm_model": ready.lm_model})
+    assert settled(ready[0].lm_model, ready[1]) == settled(whole[0].lm_model, whole[1])
 
 
 @pytest.mark.parametrize(("form", "double"), FORMS)
@@ -92,11 +92,13 @@ def test_lora_trains_on_it_and_the_run_says_in_which_form_it_was_trained(
     directory = forms / f"{form}-{double}"
     settings = small_run(tiny_parts, tiny_set, tmp_path, model={"lm_model": str(directory)})
     train(settings)
-    stored = read_settings(tmp_path / "last", "--model")
+    stored = json.loads((tmp_path / "run.json").read_text())
     assert (stored["quantization"], stored["double_quant"]) == (form, double)
-    first, _ = load_checkpoint(tmp_path / "last", dtype="float32")
+    assert f"in training: {form}\n" in (tmp_path / "last" / "README.md").read_text()
+    first, _ = load_checkpoint(tmp_path / "last", where=FLOAT32)
     whole = str(tiny_parts / "lm-stablelm")  # the same form, quantized while it is loaded
-    again, _ = load_checkpoint(tmp_path / "last", dtype="float32", lm_model=whole)
+    where = PlacementConfig(quantization=form, double_quant=double, dtype="float32")
+    again, _ = load_checkpoint(tmp_path / "last", where=where, lm_model=whole)
     moved = [name for name, tensor in first.model.state_dict().items() if "lora_B" in name and tensor.any()]
     assert moved
     assert text_of(first, settings) == text_of(again, settings)
@@ -107,7 +109,7 @@ def test_norms_head_and_products_take_the_type_asked_for_when_loading(
     dtype: torch.dtype, forms: Path, tiny_parts: Path
 ) -> None:
     name = str(dtype).removeprefix("torch.")
-    language = build_model(config_of(tiny_parts, forms / "nf4-True", dtype=name)).model.language_model
+    language = build_model(*config_of(tiny_parts, forms / "nf4-True", dtype=name)).model.language_model
     assert {p.dtype for p in language.parameters()} == {dtype, torch.uint8}
     assert language.model.layers[0].self_attn.q_proj.compute_dtype == dtype
 
@@ -125,7 +127,7 @@ def test_a_contradicting_flag_is_refused_with_both_values(
     values: dict[str, Any], parts: tuple[str, ...], forms: Path, tiny_parts: Path
 ) -> None:
     with pytest.raises(InputError) as error:
-        build_model(config_of(tiny_parts, forms / "nf4-False", **values))
+        build_model(*config_of(tiny_parts, forms / "nf4-False", **values))
     for part in (*parts, str(forms / "nf4-False")):
         assert part in str(error.value)
 
@@ -181,7 +183,7 @@ def test_weights_quantized_by_another_method_are_refused_by_its_name(tiny_parts:
     other = {**json.loads(file.read_text()), "quantization_config": {"quant_method": "gptq", "bits": 4}}
     file.write_text(json.dumps(other))
     with pytest.raises(InputError, match="quantized by gptq"):
-        build_model(config_of(tiny_parts, tmp_path / "lm"))
+        build_model(*config_of(tiny_parts, tmp_path / "lm"))
 
 
 def test_a_chatglm_directory_becomes_a_quantized_one_with_its_prompt(tiny_parts: Path, tmp_path: Path) -> None:
@@ -190,7 +192,7 @@ def test_a_chatglm_directory_becomes_a_quantized_one_with_its_prompt(tiny_parts:
     (tmp_path / "chatglm").mkdir()
     write_chatglm(tmp_path / "chatglm")
     config = config_of(tiny_parts, tmp_path / "chatglm", quantization="nf4")
-    quantize(config, tmp_path / "nf4")
+    quantize(config[0].lm_model, config[1], tmp_path / "nf4")
     before, after = seeded(config), seeded(config_of(tiny_parts, tmp_path / "nf4"))
     assert before.processor.prompt_ids() == after.processor.prompt_ids()
     tensors = after.model.language_model.state_dict()
@@ -205,7 +207,7 @@ def test_lora_on_quantized_weights_leaves_norms_and_embedding_in_their_type_and_
 ) -> None:
     name = str(dtype).removeprefix("torch.")
     config = config_of(tiny_parts, tiny_parts / "lm-stablelm", quantization=form, dtype=name, llm_use_lora=True)
-    language = build_model(config).model.language_model.train()
+    language = build_model(*config).model.language_model.train()
     whole = {p.dtype for key, p in language.named_parameters() if p.is_floating_point() and "lora_" not in key}
     assert whole == {dtype}  # PEFT's preparation for k bits would make them float32
     language(torch.arange(8).reshape(1, 8)).logits.float().sum().backward()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from conftest import TinySet
+from placements import FLOAT32
 from r2gengpt.build import build_model
 from r2gengpt.config import DecodeConfig, ModelConfig
 from r2gengpt.data.annotation import read_annotation
@@ -202,7 +203,7 @@ def test_both_decoders_give_the_same_sentences(tiny_parts: Path, tiny_set: TinyS
             "vision_model": str(tiny_parts / "vision-vit"),
             "lm_model": str(tiny_parts / "lm-llama"),
         }
-        built = build_model(ModelConfig(**names, dtype="float32"))
+        built = build_model(ModelConfig(**names), FLOAT32)
     built.model.eval()
     studies = read_annotation(tiny_set.annotation, tiny_set.base_dir, ("train",))["train"]
     fast, slow = (

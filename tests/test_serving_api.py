@@ -13,6 +13,7 @@ import pytest
 import torch
 from starlette.testclient import TestClient
 
+from placements import FLOAT32
 from r2gengpt.build import build_model
 from r2gengpt.config import DecodeConfig, ModelConfig, ServeConfig
 from r2gengpt.data.images import decode_image
@@ -154,10 +155,8 @@ def test_a_chat_that_cannot_be_served_is_refused_in_openais_shape(
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_language_model_that_the_engine_cannot_serve_is_served_by_generate(tiny_parts: Path, stream: bool) -> None:
-    config = ModelConfig(
-        vision_model=str(tiny_parts / "vision-vit"), lm_model=str(tiny_parts / "lm-gpt2"), dtype="float32"
-    )
-    built = build_model(config)
+    config = ModelConfig(vision_model=str(tiny_parts / "vision-vit"), lm_model=str(tiny_parts / "lm-gpt2"))
+    built = build_model(config, FLOAT32)
     built.model.eval()
     served = Served("best", built, DecodeConfig(beam_size=2, min_new_tokens=0, max_new_tokens=8), {})
     wanted = alone(served, [film(1)], replace(served.decode, beam_size=1 if stream else 2)).prediction

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import Outcome, TinySet, without_logprobs
+from placements import FLOAT32
 from r2gengpt.build import build_model
 from r2gengpt.config import DecodeConfig, ModelConfig
 from r2gengpt.errors import InputError
@@ -313,10 +314,8 @@ def test_drafts_are_refused_where_text_is_not_greedy_or_not_ours(flags: dict[str
 
 
 def test_a_language_model_of_generate_takes_no_drafts(tiny_parts: Path, tiny_set: TinySet) -> None:
-    config = ModelConfig(
-        vision_model=str(tiny_parts / "vision-vit"), lm_model=str(tiny_parts / "lm-gpt2"), dtype="float32"
-    )
-    built = build_model(config)
+    config = ModelConfig(vision_model=str(tiny_parts / "vision-vit"), lm_model=str(tiny_parts / "lm-gpt2"))
+    built = build_model(config, FLOAT32)
     decode = DecodeConfig(beam_size=1, speculate=True)
     with pytest.raises(InputError, match="--speculate True: language models of type gpt2 are decoded by hf only"):
         use_engine(built.model, decode)

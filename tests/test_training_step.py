@@ -9,9 +9,10 @@ from torch.nn import functional
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from conftest import TinySet
+from placements import OF_PLACE, built_of
 from processes import logged
 from r2gengpt.build import Built, build_model, native_precision
-from r2gengpt.config import ModelConfig, TrainConfig
+from r2gengpt.config import PlacementConfig, TrainConfig
 from r2gengpt.data.annotation import read_annotation
 from r2gengpt.data.loading import Batch
 from r2gengpt.errors import InputError
@@ -76,10 +77,9 @@ def built_with(parts: Path, language: Path, **options: Any) -> Built:
     model: dict[str, Any] = {
         "vision_model": str(parts / "vision-swin"),
         "lm_model": str(language),
-        "dtype": "float32",
         **options,
     }
-    built = build_model(ModelConfig(**model))
+    built = built_of(**model)
     for name, parameter in built.model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
@@ -214,8 +214,9 @@ def test_a_run_in_bfloat16_is_the_one_in_float32_but_for_its_rounding(
         name: str(tiny_parts / part) for name, part in model.items() if name in ("lm_model", "vision_model")
     }
     for name in ("32-true", precision):
-        settings = small_run(tiny_parts, tiny_set, tmp_path / name, model=model, precision=name, **run)
-        train(settings)
+        own = {key: value for key, value in model.items() if key not in OF_PLACE}
+        settings = small_run(tiny_parts, tiny_set, tmp_path / name, model=own, precision=name, **run)
+        train(settings, PlacementConfig(**{key: value for key, value in model.items() if key in OF_PLACE}))
     wanted, found = (logged(tmp_path / name, "loss") for name in ("32-true", precision))
     assert found == pytest.approx(wanted, rel=0.02)
     assert found != wanted

@@ -24,7 +24,7 @@ from processes import (
 )
 from r2gengpt.build import build_model
 from r2gengpt.build import parts as build_room
-from r2gengpt.config import ModelConfig
+from r2gengpt.config import ModelConfig, PlacementConfig
 from r2gengpt.generation.gather import in_batch_order
 from r2gengpt.training.processes import gets_no_gradient
 
@@ -153,8 +153,9 @@ def test_a_quantized_model_is_loaded_whole_onto_the_device_of_its_own_process(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(build_room, "quantization_config", lambda *_: None)
     monkeypatch.setattr(build_room, "load_weights", loader)
+    where = PlacementConfig(quantization="nf4")
     with pytest.raises(AskedFor) as asked:
-        build_room.load_language(ModelConfig(lm_model=str(tiny_parts / "lm-llama"), quantization="nf4"), torch.float32)
+        build_room.load_language(str(tiny_parts / "lm-llama"), where, torch.float32)
     assert asked.value.args == ({"": rank},)
 
 

@@ -8,8 +8,10 @@ import torch
 from torch import nn
 
 from conftest import Outcome, TinySet
+from placements import FLOAT32
 from r2gengpt.build import place
 from r2gengpt.checkpoint import load_checkpoint
+from r2gengpt.config import PlacementConfig
 from r2gengpt.errors import InputError
 from r2gengpt.model import int8
 from r2gengpt.model.int8 import Int8Linear, to_int8
@@ -64,8 +66,8 @@ def test_a_row_of_zeros_gives_zeros(kernel: type) -> None:
 
 @torch.no_grad()
 def test_a_placed_checkpoint_has_its_lora_merged_and_writes_with_bytes(tiny_checkpoint: Path) -> None:
-    built, _ = load_checkpoint(tiny_checkpoint, dtype="float32")
-    small, _ = load_checkpoint(tiny_checkpoint, quantization="w8a8")
+    built, _ = load_checkpoint(tiny_checkpoint, where=FLOAT32)
+    small, _ = load_checkpoint(tiny_checkpoint, where=PlacementConfig(quantization="w8a8"))
     place(small.model, "cpu", "w8a8")
     kinds = {type(module) for module in small.model.language_model.modules()}
     assert Int8Linear in kinds
@@ -87,7 +89,7 @@ def test_generate_takes_it_and_gives_a_report(
 
 def test_it_is_refused_for_training_and_away_from_the_cpu(tiny_parts: Path, tiny_set: TinySet, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--quantization w8a8: writes reports, carries no gradients; train with"):
-        train(small_run(tiny_parts, tiny_set, tmp_path, model={"quantization": "w8a8"}))
+        train(small_run(tiny_parts, tiny_set, tmp_path), PlacementConfig(quantization="w8a8"))
     assert not list(tmp_path.iterdir())
     with pytest.raises(InputError, match="--quantization w8a8: for CPUs only, this runs on cuda"):
         place(nn.Module(), "cuda", "w8a8")

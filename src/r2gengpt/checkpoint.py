@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,18 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from r2gengpt import __version__
-from r2gengpt.build import Built, build_model
+from r2gengpt.build import HERE, Built, build_model
 from r2gengpt.build.lora import save_adapter
-from r2gengpt.config import DecodeConfig, ModelConfig
+from r2gengpt.config import DecodeConfig, ModelConfig, PlacementConfig, kept_names
 from r2gengpt.data.files import whole_directory
 from r2gengpt.errors import InputError
 from r2gengpt.generation.settings import generation_config
 from r2gengpt.generation.suffixes import SPECULATION, SuffixIndex, save_index
 
-DELTA = "delta.safetensors"
+log = logging.getLogger("r2gengpt.checkpoint")
+DELTA, CONFIG = "delta.safetensors", "config.json"
+RUN = "run.json"
+"""The record that a training run keeps beside its checkpoints, on the machine that it ran on."""
 EMBEDDED = Path(__file__).parent / "embedded"
 """The checkpoint that ships with the program; its two base models come by `r2gengpt pull embedded`."""
 
@@ -63,6 +67,7 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint directory whole: settings, trained tensors, processor, decoding and a model card.
 
+    Of the settings it holds how the model was made; what belongs to this machine or its user is left out.
     LoRA stands in it twice: in our delta, and by itself in PEFT's format. An index of the training reports goes with it
     where one is given. `tensors` are the model's `trained_tensors`, where several processes had to gather them before
     one writes.
@@ -73,7 +78,7 @@ def save_checkpoint(
     with whole_directory(directory) as target:
         metadata = {"format": "r2gengpt-delta-1", "r2gengpt": __version__, "torch": torch.__version__}
         safetensors.torch.save_file(dict(tensors), target / DELTA, metadata=metadata)
-        (target / "config.json").write_text(json.dumps(dict(settings), indent=1) + "\n", encoding="utf-8")
+        write_settings(target, settings)
         for part, name, base in (
             ("vision_tower", "vision", "vision_model"),
             ("language_model", "language", "lm_model"),
@@ -87,6 +92,12 @@ def save_checkpoint(
         if index is not None:
             save_index(index, target / SPECULATION)
         (target / "README.md").write_text(card, encoding="utf-8")
+
+
+def write_settings(directory: Path, settings: Mapping[str, Any]) -> None:
+    """Write the settings that a checkpoint holds (`config.kept_names`) to its `config.json`."""
+    kept = {name: value for name, value in settings.items() if name in kept_names()}
+    (directory / CONFIG).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
 def find_checkpoint(path: str, flag: str) -> Path:
@@ -107,20 +118,70 @@ def find_checkpoint(path: str, flag: str) -> Path:
     raise InputError(f"{flag} {path}: no config.json there, so no model")
 
 
-def read_settings(directory: Path, flag: str) -> dict[str, Any]:
-    """A checkpoint's flat settings.
+def _read_object(path: Path, flag: str) -> dict[str, Any]:
+    """A JSON object beside the weights, lists as tuples.
+
+    Raises:
+        InputError: the file holds none.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{flag} {path.parent}: {path.name} cannot be read: {error}") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{flag} {path.parent}: {path.name} holds no JSON object")
+    return {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
+
+
+def is_whole_model(directory: Path, flag: str) -> bool:
+    """Whether a directory holds a model whole, as `r2gengpt export` writes it, and no checkpoint.
 
     Raises:
         InputError: config.json is not a JSON object.
     """
-    path = directory / "config.json"
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{flag} {directory}: config.json cannot be read: {error}") from None
-    if not isinstance(settings, dict):
-        raise InputError(f"{flag} {directory}: config.json holds no JSON object")
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+    return _read_object(directory / CONFIG, flag).get("model_type") == "r2gengpt"
+
+
+def read_settings(directory: Path, flag: str) -> dict[str, Any]:
+    """A checkpoint's flat settings: how the model was made.
+
+    Settings of the machine or its user (`PlacementConfig`, paths, devices), which older checkpoints hold, are left out.
+
+    Raises:
+        InputError: config.json is not a JSON object.
+    """
+    return {name: value for name, value in _read_object(directory / CONFIG, flag).items() if name in kept_names()}
+
+
+def data_of_run(directory: Path, flag: str) -> dict[str, str]:
+    """The annotation file and image directory of the run that wrote a checkpoint, by the run's own record.
+
+    Empty for a checkpoint that lies in no run's directory: a checkpoint itself names no path.
+
+    Raises:
+        InputError: the record is not a JSON object.
+    """
+    record = directory.parent / RUN
+    if directory.name not in ("best", "last") or not record.is_file():
+        return {}
+    stored = _read_object(record, flag)
+    return {name: stored[name] for name in ("annotation", "base_dir") if isinstance(stored.get(name), str)}
+
+
+def tell_ignored(directory: Path, flag: str, used: Mapping[str, Any]) -> None:
+    """Log the settings that an older checkpoint holds, that differ from those used, and that are not read from it.
+
+    Args:
+        directory: of the checkpoint.
+        flag: the flag that named it.
+        used: settings of the machine or its user, as this command runs.
+    """
+    stored = _read_object(directory / CONFIG, flag)
+    settled = {"quantization": ("none", used.get("quantization"))}  # auto was written down as what it came to
+    names = [name for name, value in used.items() if name in stored and stored[name] not in settled.get(name, (value,))]
+    if names:
+        words = "not read from its config.json, as this machine or its user settles it by a flag"
+        log.info("%s %s: %s: %s", flag, directory, words, ", ".join(names))
 
 
 def _part(config: type[Any], settings: Mapping[str, Any]) -> Any:
@@ -169,35 +230,47 @@ def load_delta(model: nn.Module, directory: Path, flag: str) -> None:
     put_tensors(model, tensors, f"{flag} {directory}: {DELTA}", "it belongs to another model")
 
 
-def _stored_prompt(directory: Path) -> dict[str, Any]:
+def _stored_prompt(directory: Path, flag: str) -> dict[str, Any]:
     """The prompt that the model was trained with, as it was resolved then: a tokenizer's chat template may change."""
     path = directory / "processor_config.json"
     if not path.is_file():
         return {}
-    stored = json.loads(path.read_text(encoding="utf-8"))
+    stored = _read_object(path, flag)
     return {name: stored[name] for name in ("template", "add_bos", "end_sym") if name in stored}
 
 
-def load_checkpoint(directory: Path, flag: str = "--model", **changes: Any) -> tuple[Built, dict[str, Any]]:
+def load_checkpoint(
+    directory: Path,
+    flag: str = "--model",
+    where: PlacementConfig = HERE,
+    *,
+    vision_model: str | None = None,
+    lm_model: str | None = None,
+) -> tuple[Built, dict[str, Any]]:
     """The model of a checkpoint directory, in eval mode, and its settings.
 
     Args:
         directory: as `find_checkpoint` gives it.
         flag: the flag that named it, for errors.
-        **changes: model settings that stand for those stored (names of parts that moved, the dtype).
+        where: how the model is held on this machine.
+        vision_model: its new name where it lies elsewhere now.
+        lm_model: likewise.
 
     Raises:
         InputError: parts cannot be loaded or tensors do not fit.
     """
-    settings = {**read_settings(directory, flag), **changes}
-    for name in ("vision_model", "lm_model"):
+    settings = read_settings(directory, flag)
+    for name, moved in (("vision_model", vision_model), ("lm_model", lm_model)):
+        if moved is not None:
+            settings[name] = moved
         if name not in settings:
             raise InputError(f"{flag} {directory}: config.json is not r2gengpt's: it names no {name}")
+    prompt = _stored_prompt(directory, flag)
     try:
-        parts = _part(ModelConfig, settings)
+        parts = dataclasses.replace(_part(ModelConfig, settings), **prompt)
     except InputError as error:
-        raise InputError(f"{flag} {directory}: config.json: {error}") from None
-    built = build_model(dataclasses.replace(parts, **_stored_prompt(directory)))
+        raise InputError(f"{flag} {directory}: {CONFIG}: {error}") from None
+    built = build_model(parts, where)
     load_delta(built.model, directory, flag)
     built.model.eval()
     return built, settings

@@ -32,9 +32,14 @@ def option(
     low: float | None = None,
     above: float | None = None,
     high: float | None = None,
+    here: bool = False,
 ) -> Any:
-    """A dataclass field with its help text, its allowed words, or its range (`low`/`high` inclusive, `above` not)."""
-    return field(default=default, metadata={"help": help, "choices": choices, "low": low, "above": above, "high": high})
+    """A dataclass field with its help text, its allowed words, or its range (`low`/`high` inclusive, `above` not).
+
+    `here` marks what belongs to this machine or its user: a checkpoint never holds it (`kept_names`).
+    """
+    limits = {"choices": choices, "low": low, "above": above, "high": high}
+    return field(default=default, metadata={"help": help, "here": here, **limits})
 
 
 def _is_of(value: Any, hint: Any) -> bool:
@@ -102,9 +107,52 @@ class ModelConfig:
         "standardize: centre and scale the encoder's features by statistics of the training images",
         choices=("none", "standardize"),
     )
+    template: str = option(
+        "auto",
+        "prompt: plain (the original's), chat (the language model's own), auto (chat where it was tuned with one), or "
+        "a text with <ImageHere> and {instruction}",
+    )
+    add_bos: bool | None = option(None, "open the prompt with the beginning-of-text token; None: as the family does")
+    end_sym: str | None = option(None, "end symbol: one token; None is the tokenizer's or the chat template's own")
+    instruction: str = option(DEFAULT_INSTRUCTION, "what the prompt asks for")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.alignment is not None:
+            freeze, lora = ALIGNMENTS[self.alignment]
+            for name, wanted in (("freeze_vm", freeze), ("vis_use_lora", lora)):
+                value, default = getattr(self, name), type(self).__dataclass_fields__[name].default
+                if value != wanted and value != default:
+                    raise InputError(f"--alignment {self.alignment} sets --{name} {wanted}, but --{name} is {value}")
+                object.__setattr__(self, name, wanted)
+        if not self.freeze_vm and self.vis_use_lora:
+            raise InputError(
+                "--freeze_vm False trains the whole vision encoder: --vis_use_lora True has nothing to add"
+            )
+        if self.image_tokens is not None and math.isqrt(self.image_tokens) ** 2 != self.image_tokens:
+            raise InputError(f"--image_tokens {self.image_tokens}: must be a square number (1, 4, 9, 16, …)")
+        if self.global_only and self.image_tokens is not None:
+            raise InputError("--global_only True leaves one token a view: --image_tokens has nothing to pool")
+        if self.template not in TEMPLATES and self.template.count("<ImageHere>") != 1:
+            raise InputError(
+                f"--template {self.template}: must be {', '.join(TEMPLATES)} or a text that holds <ImageHere> once"
+            )
+        if not self.instruction.strip():
+            raise InputError("--instruction is empty: the prompt needs at least one word")
+
+    @property
+    def vision_is_frozen(self) -> bool:
+        """True where no gradient reaches the vision encoder (shallow alignment)."""
+        return self.freeze_vm and not self.vis_use_lora
+
+
+@dataclass(frozen=True)
+class PlacementConfig:
+    """How a model is held on this machine, and whose code may run. Never stored with weights, never read from them."""
+
     quantization: str = option(
         "auto",
-        "frozen weights of the language model in 8 or 4 bits (needs bitsandbytes); auto: as the checkpoint holds them; "
+        "frozen weights of the language model in 8 or 4 bits (needs bitsandbytes); auto: as --lm_model holds them; "
         "w8a8: weights and products in 8 bits, for writing reports on a CPU (not for training)",
         choices=("auto", "none", "int8", "nf4", "fp4", "w8a8"),
     )
@@ -125,34 +173,16 @@ class ModelConfig:
     max_memory: tuple[str, ...] = option(
         (), "--device_map auto: most to take, as 0=20GiB cpu=8GiB (a number is a GPU); none: what is free"
     )
-    template: str = option(
-        "auto",
-        "prompt: plain (the original's), chat (the language model's own), auto (chat where it was tuned with one), or "
-        "a text with <ImageHere> and {instruction}",
+    trust_remote_code: bool = option(
+        False, "run Python code that comes with --vision_model or --lm_model; a checkpoint cannot ask for it"
     )
-    add_bos: bool | None = option(None, "open the prompt with the beginning-of-text token; None: as the family does")
-    end_sym: str | None = option(None, "end symbol: one token; None is the tokenizer's or the chat template's own")
-    instruction: str = option(DEFAULT_INSTRUCTION, "what the prompt asks for")
-    trust_remote_code: bool = option(False, "run Python code that comes with a checkpoint")
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.alignment is not None:
-            freeze, lora = ALIGNMENTS[self.alignment]
-            for name, wanted in (("freeze_vm", freeze), ("vis_use_lora", lora)):
-                value, default = getattr(self, name), type(self).__dataclass_fields__[name].default
-                if value != wanted and value != default:
-                    raise InputError(f"--alignment {self.alignment} sets --{name} {wanted}, but --{name} is {value}")
-                object.__setattr__(self, name, wanted)
-        if not self.freeze_vm and self.vis_use_lora:
-            raise InputError(
-                "--freeze_vm False trains the whole vision encoder: --vis_use_lora True has nothing to add"
-            )
         if self.low_resource:
             if self.quantization not in ("auto", "int8"):
                 raise InputError(f"--low_resource True means int8, but --quantization is {self.quantization}: give one")
             object.__setattr__(self, "quantization", "int8")
-            object.__setattr__(self, "low_resource", False)  # settled: a later --quantization need not undo two flags
         if self.double_quant and self.quantization not in ("nf4", "fp4"):
             raise InputError(f"--double_quant True belongs to nf4 and fp4, but --quantization is {self.quantization}")
         if self.device_map == "none" and (self.max_memory or self.offload_folder is not None):
@@ -162,16 +192,6 @@ class ModelConfig:
             raise InputError(f"--offload_folder: {self.quantization} weights cannot be read from disk layer by layer")
         if len(self.memory_limits) != len(self.max_memory):
             raise InputError(f"--max_memory {' '.join(self.max_memory)}: names a device twice")
-        if self.image_tokens is not None and math.isqrt(self.image_tokens) ** 2 != self.image_tokens:
-            raise InputError(f"--image_tokens {self.image_tokens}: must be a square number (1, 4, 9, 16, …)")
-        if self.global_only and self.image_tokens is not None:
-            raise InputError("--global_only True leaves one token a view: --image_tokens has nothing to pool")
-        if self.template not in TEMPLATES and self.template.count("<ImageHere>") != 1:
-            raise InputError(
-                f"--template {self.template}: must be {', '.join(TEMPLATES)} or a text that holds <ImageHere> once"
-            )
-        if not self.instruction.strip():
-            raise InputError("--instruction is empty: the prompt needs at least one word")
 
     @property
     def memory_limits(self) -> dict[int | str, str]:
@@ -188,11 +208,6 @@ class ModelConfig:
             limits[int(found[1]) if found[1].isdecimal() else found[1]] = found[2]
         return limits
 
-    @property
-    def vision_is_frozen(self) -> bool:
-        """True where no gradient reaches the vision encoder (shallow alignment)."""
-        return self.freeze_vm and not self.vis_use_lora
-
 
 LENGTHS = {"iu_xray": (60, 40, 100), "mimic_cxr": (100, 80, 120), "plain": (100, 0, 120)}
 """Data set → default (max_length, min_new_tokens, max_new_tokens): the original's scripts for its two data sets."""
@@ -203,28 +218,35 @@ class DataConfig:
     """Where the studies are and how they are read."""
 
     dataset: str = option("mimic_cxr", "whose report cleaner to use; plain: text as it is", choices=tuple(LENGTHS))
-    annotation: str = option("./data/mimic_cxr/annotation.json", "annotation file in R2Gen's format")
-    base_dir: str = option("./data/mimic_cxr/images", "directory that image paths are relative to")
+    annotation: str = option("./data/mimic_cxr/annotation.json", "annotation file in R2Gen's format", here=True)
+    base_dir: str = option("./data/mimic_cxr/images", "directory that image paths are relative to", here=True)
     max_length: int | None = option(None, "report tokens learnt, end token included; None: by --dataset", low=2)
     batch_size: int = option(6, "studies a training step (per device)", low=1)
-    val_batch_size: int = option(16, "studies a validation batch", low=1)
-    test_batch_size: int = option(16, "studies a test batch", low=1)
-    num_workers: int = option(0, "processes that read images (the original's 8 suits a large machine)", low=0)
-    prefetch_factor: int = option(4, "batches each worker reads ahead", low=1)
+    val_batch_size: int = option(16, "studies a validation batch", low=1, here=True)
+    test_batch_size: int = option(16, "studies a test batch", low=1, here=True)
+    num_workers: int = option(
+        0, "processes that read images (the original's 8 suits a large machine)", low=0, here=True
+    )
+    prefetch_factor: int = option(4, "batches each worker reads ahead", low=1, here=True)
     bucket_by_length: bool = option(
         False, "training batches of studies whose reports are about as long: less padding, but less mixed batches"
     )
     augment: bool = option(False, "training images: small random shifts, turns and contrast changes (never a mirror)")
-    frame: int | None = option(None, "DICOM of several frames: this one of each file, from 1", low=1)
-    force: bool = option(False, "read DICOM that is not a CR, DX or DR image of the chest")
-    mixed_patients: bool = option(False, "take DICOM of two patients or two studies for the views of one study")
+    frame: int | None = option(None, "DICOM of several frames: this one of each file, from 1", low=1, here=True)
+    force: bool = option(False, "read DICOM that is not a CR, DX or DR image of the chest", here=True)
+    mixed_patients: bool = option(
+        False, "take DICOM of two patients or two studies for the views of one study", here=True
+    )
     feature_cache: str | None = option(
-        None, "directory that keeps a frozen encoder's features: each image is read once, in this run and later ones"
+        None,
+        "directory that keeps a frozen encoder's features: each image is read once, in this run and later ones",
+        here=True,
     )
     feature_cache_dtype: str = option(
         "float32",
         "how they are stored; float32: the loss without a cache, bit for bit on a CPU; half the size, or a quarter",
         choices=("float32", "float16", "bfloat16", "int8"),
+        here=True,
     )
 
     def __post_init__(self) -> None:
@@ -454,13 +476,15 @@ SCORES = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr", "val_loss"
 class TrainConfig:
     """How long, how fast, on what, and where the results go."""
 
-    savedmodel_path: str = option("save/mimic/v1", "directory of the run")
-    ckpt_file: str | None = option(None, "checkpoint directory, or the original's .pth, to start from (weights only)")
-    delta_file: str | None = option(None, "as --ckpt_file: the original's name for trained weights")
-    resume: bool = option(True, "go on where an unfinished run in --savedmodel_path stopped")
-    overwrite: bool = option(False, "start anew in a directory that holds a run")
-    test: bool = option(False, "no training: score the test split")
-    validate: bool = option(False, "no training: score the validation split")
+    savedmodel_path: str = option("save/mimic/v1", "directory of the run", here=True)
+    ckpt_file: str | None = option(
+        None, "checkpoint directory, or the original's .pth, to start from (weights only)", here=True
+    )
+    delta_file: str | None = option(None, "as --ckpt_file: the original's name for trained weights", here=True)
+    resume: bool = option(True, "go on where an unfinished run in --savedmodel_path stopped", here=True)
+    overwrite: bool = option(False, "start anew in a directory that holds a run", here=True)
+    test: bool = option(False, "no training: score the test split", here=True)
+    validate: bool = option(False, "no training: score the validation split", here=True)
     learning_rate: float = option(1e-4, "peak learning rate", above=0.0)
     min_learning_rate: float = option(1e-6, "learning rate at the end of the cosine", low=0.0)
     warmup_ratio: float = option(0.03, "share of all steps in which the rate rises", low=0.0, high=1.0)
@@ -468,7 +492,9 @@ class TrainConfig:
     gradient_clip_val: float | None = option(None, "largest gradient norm", above=0.0)
     accumulate_grad_batches: int = option(1, "batches an optimizer step", low=1)
     gradient_checkpointing: bool = option(
-        False, "compute the language model's layers a second time in the backward pass: less memory, more time"
+        False,
+        "compute the language model's layers a second time in the backward pass: less memory, more time",
+        here=True,
     )
     max_epochs: int = option(3, "passes over the training split", low=1)
     max_steps: int = option(-1, "optimizer steps; -1: by --max_epochs", low=-1)
@@ -476,10 +502,10 @@ class TrainConfig:
     scorer_types: tuple[str, ...] = option(("Bleu_4", "CIDEr"), "scores that choose the best checkpoint")
     weights: tuple[float, ...] = option((0.5, 0.5), "weight of each of --scorer_types")
     seed: int = option(42, "seed of order, dropout and new weights", low=0)
-    devices: str = option("auto", "how many devices (the original's 2 needs two GPUs)")
-    num_nodes: int = option(1, "machines", low=1)
-    accelerator: str = option("auto", "device kind", choices=("auto", "cpu", "gpu", "cuda", "mps"))
-    strategy: str = option("auto", "Lightning strategy, as ddp")
+    devices: str = option("auto", "how many devices (the original's 2 needs two GPUs)", here=True)
+    num_nodes: int = option(1, "machines", low=1, here=True)
+    accelerator: str = option("auto", "device kind", choices=("auto", "cpu", "gpu", "cuda", "mps"), here=True)
+    strategy: str = option("auto", "Lightning strategy, as ddp", here=True)
     precision: str = option(
         "auto",
         "arithmetic; auto: the original's bf16-mixed where the hardware has bfloat16, else 32-true",
@@ -487,10 +513,12 @@ class TrainConfig:
     )
     limit_train_batches: float = option(1.0, "share (float ≤ 1) or number of training batches", low=0.0)
     limit_val_batches: float = option(1.0, "share or number of validation batches", low=0.0)
-    limit_test_batches: float = option(1.0, "share or number of test batches", low=0.0)
+    limit_test_batches: float = option(1.0, "share or number of test batches", low=0.0, here=True)
     val_check_interval: float = option(1.0, "validate after this share of an epoch (or number of batches)", above=0.0)
-    num_sanity_val_steps: int = option(2, "validation batches before training", low=0)
-    every_n_train_steps: int = option(0, "save the state for --resume every n steps; 0: once an epoch", low=0)
+    num_sanity_val_steps: int = option(2, "validation batches before training", low=0, here=True)
+    every_n_train_steps: int = option(
+        0, "save the state for --resume every n steps; 0: once an epoch", low=0, here=True
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -516,3 +544,12 @@ class TrainConfig:
     def start_from(self) -> str | None:
         """The checkpoint directory whose weights the run starts from, under either name."""
         return self.ckpt_file if self.ckpt_file is not None else self.delta_file
+
+
+STORED = (ModelConfig, DataConfig, DecodeConfig, TrainConfig)
+"""What a checkpoint's config.json may hold settings of; `PlacementConfig` is none of them."""
+
+
+def kept_names(*configs: type) -> frozenset[str]:
+    """Names of the settings that a checkpoint holds: how the model was made, not where it runs or who runs it."""
+    return frozenset(f.name for config in configs or STORED for f in fields(config) if not f.metadata["here"])

@@ -76,13 +76,13 @@ def _from_config(loader: Any, part: Any, name: str, flag: str, **options: Any) -
         raise InputError(f"{flag} {name}: cannot be built from its configuration: {reason}") from error
 
 
-def meta_language(config: ModelConfig) -> Any:
+def meta_language(lm_model: str, *, trust_remote_code: bool = False) -> Any:
     """The language model in float32 on the meta device.
 
     Raises:
         InputError: no configuration there, or not of a causal language model.
     """
-    name, flag, remote = resolve(config.lm_model), "--lm_model", config.trust_remote_code
+    name, flag, remote = resolve(lm_model), "--lm_model", trust_remote_code
     if is_chatglm(Path(name)):
         raw = json.loads((Path(name) / "config.json").read_text(encoding="utf-8"))
         with torch.device("meta"):
@@ -91,9 +91,9 @@ def meta_language(config: ModelConfig) -> Any:
     return _from_config(AutoModelForCausalLM, part, name, flag, trust_remote_code=remote)
 
 
-def meta_vision(config: ModelConfig) -> tuple[Any, int]:
+def meta_vision(vision_model: str, *, trust_remote_code: bool = False) -> tuple[Any, int]:
     """The vision encoder on the meta device, and the side of its images (without an image processor, its own)."""
-    name, flag, remote = resolve(config.vision_model), "--vision_model", config.trust_remote_code
+    name, flag, remote = resolve(vision_model), "--vision_model", trust_remote_code
     part = load_part(AutoConfig, name, flag, trust_remote_code=remote)
     part = getattr(part, "vision_config", None) or part
     tower = _from_config(AutoModel, part, name, flag, trust_remote_code=remote)
@@ -115,13 +115,14 @@ def linear_shape(layer: Any) -> tuple[int, int]:
     return (columns, rows) if isinstance(layer, Conv1D) else (rows, columns)
 
 
-def meta_model(config: ModelConfig) -> tuple[Any, list[nn.Module]]:
+def meta_model(config: ModelConfig, *, trust_remote_code: bool = False) -> tuple[Any, list[nn.Module]]:
     """The joined model on the meta device, trained parameters marked, and its language model's `linear_layers`.
 
     Raises:
         InputError: a part has no configuration, or the parts do not fit.
     """
-    language_model, (tower, size) = meta_language(config), meta_vision(config)
+    language_model = meta_language(config.lm_model, trust_remote_code=trust_remote_code)
+    tower, size = meta_vision(config.vision_model, trust_remote_code=trust_remote_code)
     model_config = joined_config(config, tower, language_model, size)
     linears = linear_layers(language_model)
     with torch.device("meta"):

@@ -16,10 +16,13 @@ from r2gengpt.build.families import choose_prompt, family_of
 from r2gengpt.build.lora import add_lora
 from r2gengpt.build.parts import load_language, load_part, load_vision, load_weights, processor_image_size
 from r2gengpt.build.placement import place_adapters
-from r2gengpt.config import ModelConfig
+from r2gengpt.config import ModelConfig, PlacementConfig
 from r2gengpt.errors import InputError
 from r2gengpt.model import R2GenGPTConfig, R2GenGPTForConditionalGeneration, R2GenGPTProcessor
 from r2gengpt.model.configuration import patch_grid
+
+HERE = PlacementConfig()
+"""Whole weights on one device, in the type that suits it; no code but the library's."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def frozen_dtype(dtype: str, precision: str | None) -> torch.dtype:
     """In which type frozen language-model weights are kept.
 
     Args:
-        dtype: `ModelConfig.dtype`.
+        dtype: `PlacementConfig.dtype`.
         precision: the trainer's, or None outside training.
 
     Raises:
@@ -126,14 +129,19 @@ def joined_config(config: ModelConfig, tower: Any, language_model: Any, image_si
     )
 
 
-def build_model(config: ModelConfig, *, precision: str | None = None) -> Built:
+def build_model(config: ModelConfig, where: PlacementConfig = HERE, *, precision: str | None = None) -> Built:
     """The whole model, parts pretrained, projector and LoRA new (seeded by the caller), frozen as the settings say.
+
+    Args:
+        config: the parts, and what of them is trained.
+        where: how they are held on this machine, and whether their own code may run.
+        precision: the trainer's, or None outside training.
 
     Raises:
         InputError: a part cannot be loaded or does not fit the settings.
     """
-    tower, image_processor = load_vision(config)
-    language_model, tokenizer = load_language(config, frozen_dtype(config.dtype, precision))
+    tower, image_processor = load_vision(config, trust_remote_code=where.trust_remote_code)
+    language_model, tokenizer = load_language(config.lm_model, where, frozen_dtype(where.dtype, precision))
     image_size = processor_image_size(image_processor, config.vision_model)
     prompt = choose_prompt(config, family_of(language_model), tokenizer)
     model_config = joined_config(config, tower, language_model, image_size)
@@ -149,7 +157,7 @@ def build_model(config: ModelConfig, *, precision: str | None = None) -> Built:
     )
     model_config.image_token_id = processor.image_token_id
     mark_trained(config, tower, language_model)
-    if config.device_map != "none":
+    if where.device_map != "none":
         place_adapters(language_model)
     model = R2GenGPTForConditionalGeneration(model_config, tower, language_model)
     model.generation_config.eos_token_id = processor.end_token_id

@@ -25,7 +25,7 @@ from r2gengpt.build.embedded import resolve
 from r2gengpt.build.hub import hub_reason
 from r2gengpt.build.placement import check_placed, placement
 from r2gengpt.build.quantization import cast_whole_weights, pack_only_what_fits, settle_quantization, with_compute_type
-from r2gengpt.config import ModelConfig
+from r2gengpt.config import ModelConfig, PlacementConfig
 from r2gengpt.errors import InputError
 
 UNREADABLE = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError, StrictDataclassError)
@@ -86,14 +86,13 @@ def processor_image_size(image_processor: Any, name: str) -> int:
     return side
 
 
-def load_vision(config: ModelConfig) -> tuple[Any, Any]:
+def load_vision(config: ModelConfig, *, trust_remote_code: bool = False) -> tuple[Any, Any]:
     """The vision encoder in float32 and its image processor.
 
     Raises:
         InputError: it cannot be loaded, or weights that are needed are missing.
     """
-    name, flag = resolve(config.vision_model), "--vision_model"
-    remote = config.trust_remote_code
+    name, flag, remote = resolve(config.vision_model), "--vision_model", trust_remote_code
     vision_config = load_part(AutoConfig, name, flag, trust_remote_code=remote)
     vision_config = getattr(vision_config, "vision_config", None) or vision_config
     unused = ("mask_token",) if config.global_only else ("mask_token", "pooler")
@@ -108,7 +107,7 @@ def load_image_processor(vision_model: str, *, trust_remote_code: bool = False, 
 
     Args:
         vision_model: the encoder's name or directory, or a whole model's.
-        trust_remote_code: as `ModelConfig` has it.
+        trust_remote_code: as `PlacementConfig` has it.
         whole: the directory is a whole model of ours, whose processor holds it.
 
     Raises:
@@ -120,7 +119,7 @@ def load_image_processor(vision_model: str, *, trust_remote_code: bool = False, 
     return load_part(AutoImageProcessor, name, "--vision_model", trust_remote_code=trust_remote_code)
 
 
-def quantization_config(config: ModelConfig, compute: torch.dtype) -> BitsAndBytesConfig:
+def quantization_config(where: PlacementConfig, compute: torch.dtype) -> BitsAndBytesConfig:
     """The library's settings for ours. Embedding, norms and head stay as they are; products are taken in `compute`.
 
     Source: LLM.int8(), arXiv 2208.07339; NF4 and double quantization, QLoRA, arXiv 2305.14314.
@@ -130,15 +129,15 @@ def quantization_config(config: ModelConfig, compute: torch.dtype) -> BitsAndByt
     """
     if importlib.util.find_spec("bitsandbytes") is None:
         raise InputError(
-            f"--quantization {config.quantization}: needs bitsandbytes (pip install 'r2gengpt[quantization]')"
+            f"--quantization {where.quantization}: needs bitsandbytes (pip install 'r2gengpt[quantization]')"
         )
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it logs every cast of every layer
-    if config.quantization == "int8":
+    if where.quantization == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(
         load_in_4bit=True,
-        bnb_4bit_quant_type=config.quantization,
-        bnb_4bit_use_double_quant=config.double_quant,
+        bnb_4bit_quant_type=where.quantization,
+        bnb_4bit_use_double_quant=where.double_quant,
         bnb_4bit_compute_dtype=compute,
     )
 
@@ -155,21 +154,22 @@ def text_part(lm_config: Any) -> dict[str, Any]:
     return {"config": text_config, "key_mapping": names}
 
 
-def language_config(config: ModelConfig) -> Any:
+def language_config(lm_model: str, *, trust_remote_code: bool = False) -> Any:
     """The library's configuration of the language model; None for ChatGLM, for which it has no class of its own."""
-    name = resolve(config.lm_model)
+    name = resolve(lm_model)
     if is_chatglm(Path(name)):
         return None
-    return load_part(AutoConfig, name, "--lm_model", trust_remote_code=config.trust_remote_code)
+    return load_part(AutoConfig, name, "--lm_model", trust_remote_code=trust_remote_code)
 
 
-def settled(config: ModelConfig) -> ModelConfig:
-    """The settings as they are written down: `quantization` is what the weights will be, never auto.
+def settled(lm_model: str, where: PlacementConfig) -> PlacementConfig:
+    """How the language model's weights will be held: `quantization` is never auto.
 
     Raises:
-        InputError: no such language model, or its checkpoint holds weights of another form than the flag says.
+        InputError: no such language model, or its directory holds weights of another form than the flag says.
     """
-    return settle_quantization(config, language_config(config))
+    lm_config = language_config(lm_model, trust_remote_code=where.trust_remote_code)
+    return settle_quantization(where, lm_config, f"--lm_model {lm_model}")
 
 
 def own_device() -> int:
@@ -177,20 +177,21 @@ def own_device() -> int:
     return int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0)
 
 
-def load_language(config: ModelConfig, dtype: Any) -> tuple[Any, Any]:
-    """The language model and its tokenizer.
+def load_language(lm_model: str, where: PlacementConfig, dtype: Any) -> tuple[Any, Any]:
+    """The language model and its tokenizer, held as the settings say, what is not quantized in `dtype`.
 
     Raises:
         InputError: it cannot be loaded, weights are missing, or the tokenizer has more tokens than the embedding.
     """
-    name, flag, lm_config = resolve(config.lm_model), "--lm_model", language_config(config)
-    config = settle_quantization(config, lm_config)
-    options = placement(config)
+    name, flag, remote = resolve(lm_model), "--lm_model", where.trust_remote_code
+    lm_config = language_config(lm_model, trust_remote_code=remote)
+    where = settle_quantization(where, lm_config, f"{flag} {lm_model}")
+    options = placement(where)
     lies_quantized = getattr(lm_config, "quantization_config", None) is not None
-    if config.quantization == "w8a8":  # made of whole weights by `place`; as they lie in the file they are only mapped
+    if where.quantization == "w8a8":  # made of whole weights by `place`; as they lie in the file they are only mapped
         dtype = dtype if is_chatglm(Path(name)) else "auto"
-    elif config.quantization != "none":
-        wanted = quantization_config(config, dtype)
+    elif where.quantization != "none":
+        wanted = quantization_config(where, dtype)
         own = {"config": with_compute_type(lm_config, dtype)} if lies_quantized else {}
         options |= own or {"quantization_config": wanted}
         if torch.cuda.is_available() and "device_map" not in options:  # quantized weights cannot be moved later
@@ -198,7 +199,6 @@ def load_language(config: ModelConfig, dtype: Any) -> tuple[Any, Any]:
     if is_chatglm(Path(name)):  # the Auto classes would ask for the checkpoint's own code
         language_model, tokenizer = load_chatglm(Path(name), flag, dtype, **options)
     else:
-        remote = config.trust_remote_code
         options |= text_part(lm_config)
         language_model = load_weights(
             AutoModelForCausalLM, name, flag, dtype=dtype, trust_remote_code=remote, **options
@@ -207,9 +207,9 @@ def load_language(config: ModelConfig, dtype: Any) -> tuple[Any, Any]:
             cast_whole_weights(language_model, dtype)
         tokenizer = load_part(AutoTokenizer, name, flag, trust_remote_code=remote)
     pack_only_what_fits(language_model, dtype)
-    check_placed(language_model, config)
+    check_placed(language_model, where)
     rows = language_model.get_input_embeddings().weight.shape[0]
     words = max(tokenizer.get_vocab().values()) + 1
     if words > rows:
-        raise InputError(f"{flag} {config.lm_model}: its tokenizer has {words} tokens, its embedding only {rows} rows")
+        raise InputError(f"{flag} {lm_model}: its tokenizer has {words} tokens, its embedding only {rows} rows")
     return language_model, tokenizer

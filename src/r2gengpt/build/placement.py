@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from r2gengpt.build.lora import merge_lora
-from r2gengpt.config import ModelConfig
+from r2gengpt.config import PlacementConfig
 from r2gengpt.data.files import check_writable
 from r2gengpt.errors import InputError
 from r2gengpt.model.int8 import to_int8
@@ -20,7 +20,7 @@ from r2gengpt.model.int8 import to_int8
 log = logging.getLogger("r2gengpt.build")
 
 
-def placement(config: ModelConfig) -> dict[str, Any]:
+def placement(config: PlacementConfig) -> dict[str, Any]:
     """What `from_pretrained` needs to spread the layers; empty where they all go to one device.
 
     Raises:
@@ -40,7 +40,7 @@ def placement(config: ModelConfig) -> dict[str, Any]:
     return options
 
 
-def check_placed(language_model: Any, config: ModelConfig) -> None:
+def check_placed(language_model: Any, config: PlacementConfig) -> None:
     """Say what lies on disk; that needs --offload_folder, because each token then reads those layers anew.
 
     Raises:

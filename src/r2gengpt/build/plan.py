@@ -33,7 +33,8 @@ import torch
 from torch import nn
 
 from r2gengpt.build.meta import hold_in, kept_bytes, linear_shape, meta_model
-from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
+from r2gengpt.build.model import HERE
+from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, PlacementConfig, TrainConfig
 from r2gengpt.model.modeling import patch_features
 from r2gengpt.text.prompt import fill_template
 
@@ -143,21 +144,30 @@ def cache_bytes(language_model: Any) -> int:
     return sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
 
 
-def plan(config: ModelConfig, data: DataConfig, decode: DecodeConfig, train: TrainConfig, *, views: int = 1) -> Plan:
+def plan(
+    config: ModelConfig,
+    data: DataConfig,
+    decode: DecodeConfig,
+    train: TrainConfig,
+    where: PlacementConfig = HERE,
+    *,
+    views: int = 1,
+) -> Plan:
     """Parameters and bytes of training (`batch_size`) and generation (`test_batch_size`, `beam_size`), by mode.
 
     Args:
-        config: the parts, what is trained; every form of weights is planned, beside 8 and 4 bits the rest in bfloat16,
-            or in float32 where `dtype` says so.
+        config: the parts, what is trained.
         data: studies a batch, report tokens learnt.
         decode: beams and new tokens.
         train: whether the language model's activations are computed twice.
+        where: every form of weights is planned, beside 8 and 4 bits the rest in bfloat16, or in float32 where `dtype`
+            says so.
         views: images a study.
 
     Raises:
         InputError: as `meta_model`.
     """
-    model, linears = meta_model(config)
+    model, linears = meta_model(config, trust_remote_code=where.trust_remote_code)
     language_model = model.language_model
     total = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -171,7 +181,7 @@ def plan(config: ModelConfig, data: DataConfig, decode: DecodeConfig, train: Tra
     vision = _vision_kept(model, data.batch_size, views, model.config.image_size)
     shapes = [linear_shape(layer) for layer in linears]
     modes = []
-    beside = QUANTIZED if config.dtype == "float32" else ()  # arithmetic in float32: so are embedding and head
+    beside = QUANTIZED if where.dtype == "float32" else ()  # arithmetic in float32: so are embedding and head
     halves = ("bfloat16", *(() if beside else QUANTIZED))
     for dtype, forms in ((torch.float32, ("float32", *beside)), (torch.bfloat16, halves)):
         hold_in(language_model, dtype)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from r2gengpt.config import ModelConfig
+from r2gengpt.config import PlacementConfig
 from r2gengpt.errors import InputError
 
 
@@ -33,26 +33,26 @@ def stored_quantization(lm_config: Any, source: str) -> tuple[str, bool] | None:
     raise InputError(f"{source}: its weights are quantized by {method}; only bitsandbytes' int8, nf4 and fp4 are read")
 
 
-def settle_quantization(config: ModelConfig, lm_config: Any) -> ModelConfig:
+def settle_quantization(where: PlacementConfig, lm_config: Any, source: str) -> PlacementConfig:
     """The settings with `quantization` and `double_quant` as the weights will be in memory: never auto.
 
     Args:
-        config: auto stands for what the checkpoint holds.
+        where: auto stands for what the language model's directory holds.
         lm_config: the library's configuration of the language model, None where it has none (ChatGLM).
+        source: flag and name of the language model, for the error.
 
     Raises:
-        InputError: the checkpoint holds quantized weights of another form than the flag says.
+        InputError: the directory holds quantized weights of another form than the flag says.
     """
-    source = f"--lm_model {config.lm_model}"
     stored = stored_quantization(lm_config, source)
     if stored is None:
-        return replace(config, quantization="none") if config.quantization == "auto" else config
+        return replace(where, quantization="none") if where.quantization == "auto" else where
     form, double = stored
-    if config.quantization not in ("auto", form):
-        raise InputError(f"--quantization {config.quantization}: {source} holds {form} weights")
-    if config.double_quant and not double:
+    if where.quantization not in ("auto", form):
+        raise InputError(f"--quantization {where.quantization}: {source} holds {form} weights")
+    if where.double_quant and not double:
         raise InputError(f"--double_quant True: {source} holds {form} weights without it")
-    return replace(config, quantization=form, double_quant=double)
+    return replace(where, quantization=form, double_quant=double)
 
 
 def with_compute_type(lm_config: Any, compute: torch.dtype) -> Any:

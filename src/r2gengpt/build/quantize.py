@@ -6,7 +6,7 @@ import torch
 
 from r2gengpt.build.parts import language_config, load_language
 from r2gengpt.build.quantization import stored_quantization
-from r2gengpt.config import ModelConfig
+from r2gengpt.config import PlacementConfig
 from r2gengpt.data.files import check_writable, whole_directory
 from r2gengpt.errors import InputError
 
@@ -14,14 +14,15 @@ SHARD = "500MB"
 """Largest weight file: a reader or writer that holds a whole file in memory then holds little."""
 
 
-def quantize(config: ModelConfig, directory: Path) -> None:
+def quantize(lm_model: str, where: PlacementConfig, directory: Path) -> None:
     """Write the language model quantized, with its tokenizer, as the library's `save_pretrained` does, whole or not.
 
     The library reads and quantizes one matrix after the other, so at no time are all full weights allocated. What is
-    not quantized (embedding, norms, head) is written in `config.dtype`, where auto is bfloat16.
+    not quantized (embedding, norms, head) is written in `where.dtype`, where auto is bfloat16.
 
     Args:
-        config: `lm_model`, `quantization`, `double_quant`, `dtype`, `trust_remote_code`.
+        lm_model: name or directory.
+        where: `quantization`, `double_quant`, `dtype` and `trust_remote_code` of it.
         directory: must not exist.
 
     Raises:
@@ -30,15 +31,16 @@ def quantize(config: ModelConfig, directory: Path) -> None:
     if directory.exists():
         raise InputError(f"--output {directory}: exists already")
     check_writable(directory, "--output")
-    if config.quantization in ("auto", "none"):
-        raise InputError(f"--quantization {config.quantization}: choose from int8, nf4, fp4")
-    if config.dtype == "float16" and not torch.cuda.is_available():
+    if where.quantization in ("auto", "none"):
+        raise InputError(f"--quantization {where.quantization}: choose from int8, nf4, fp4")
+    if where.dtype == "float16" and not torch.cuda.is_available():
         raise InputError("--dtype float16 needs a GPU: on a CPU use bfloat16 or float32")
-    source = f"--lm_model {config.lm_model}"
-    if (stored := stored_quantization(language_config(config), source)) is not None:
+    source = f"--lm_model {lm_model}"
+    lm_config = language_config(lm_model, trust_remote_code=where.trust_remote_code)
+    if (stored := stored_quantization(lm_config, source)) is not None:
         raise InputError(f"{source}: holds {stored[0]} weights already")
-    dtype = torch.bfloat16 if config.dtype == "auto" else getattr(torch, config.dtype)
-    language_model, tokenizer = load_language(config, dtype)
+    dtype = torch.bfloat16 if where.dtype == "auto" else getattr(torch, where.dtype)
+    language_model, tokenizer = load_language(lm_model, where, dtype)
     with whole_directory(directory) as target:
         language_model.save_pretrained(target, max_shard_size=SHARD)
         tokenizer.save_pretrained(target)

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from r2gengpt.cli import bridge
-from r2gengpt.config import BatchConfig, DecodeConfig, ModelConfig, ReviewConfig
+from r2gengpt.config import BatchConfig, DecodeConfig, ModelConfig, PlacementConfig, ReviewConfig
 from r2gengpt.errors import InputError
 
-CONFIGS = (BatchConfig, ModelConfig, DecodeConfig, ReviewConfig)
+CONFIGS = (BatchConfig, ModelConfig, PlacementConfig, DecodeConfig, ReviewConfig)
 
 
 def main(argv: list[str]) -> None:
@@ -65,6 +65,7 @@ class Located:
         self.directory, self.found = locate_model(model, "--delta", given)
         self.model, self.given, self.batch, self.below, self.accelerator = model, given, batch, below, accelerator
         decode = bridge.make(DecodeConfig, {**self.found, "speculate": False})
+        self.where = bridge.make(PlacementConfig, given)
         parts = {name: value for name, value in self.found.items() if name in ModelConfig.__dataclass_fields__}
         self.settings: dict[str, Any] = {
             "input": str(Path(batch.input).resolve()),
@@ -79,6 +80,7 @@ class Located:
             "abstain_below": below,
             **vars(decode.for_dataset(self.found.get("dataset", "plain"))),
             **parts,
+            **vars(self.where),
         }
 
     def work(self) -> Any:
@@ -92,7 +94,7 @@ class Located:
         from r2gengpt.model.processing import film_side
 
         whole = self.found.get("model_type") == "r2gengpt"
-        remote = bool(self.found.get("trust_remote_code", False))
+        remote = self.where.trust_remote_code
         image_processor = load_image_processor(self.found["vision_model"], trust_remote_code=remote, whole=whole)
         batch, cores = self.batch, os.cpu_count() or 1
         choice = DicomChoice(force=batch.force, mixed_patients=batch.mixed_patients)

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from r2gengpt.cli import bridge
-from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig
+from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, PlacementConfig
 
-CONFIGS = (ModelConfig, DataConfig, DecodeConfig)
+CONFIGS = (ModelConfig, PlacementConfig, DataConfig, DecodeConfig)
 
 
 def main(argv: list[str]) -> None:
@@ -36,5 +36,6 @@ def main(argv: list[str]) -> None:
             f"(epoch {original.epoch}, step {original.step}).\n"
         )
 
-    convert_original(source, Path(space.output), given, check=space.check, card=card)
+    where = bridge.make(PlacementConfig, given)
+    convert_original(source, Path(space.output), given, where, check=space.check, card=card)
     print(space.output)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from r2gengpt.cli import bridge
 from r2gengpt.cli.listen import add_login, check_installed, client_of
-from r2gengpt.config import DecodeConfig, ModelConfig, ReviewConfig
+from r2gengpt.config import DecodeConfig, ModelConfig, PlacementConfig, ReviewConfig
 from r2gengpt.errors import InputError, RunError
 from r2gengpt.text.notice import NOTICE
 
-CONFIGS = (ModelConfig, DecodeConfig, ReviewConfig)
+CONFIGS = (ModelConfig, PlacementConfig, DecodeConfig, ReviewConfig)
 
 
 def main(argv: list[str]) -> None:

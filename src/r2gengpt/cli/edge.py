@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from r2gengpt.cli import bridge
-from r2gengpt.config import DecodeConfig, ModelConfig
+from r2gengpt.config import DecodeConfig, ModelConfig, PlacementConfig
 from r2gengpt.data.dicom_header import DicomHeader
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
@@ -22,7 +22,7 @@ def check_flags(space: Namespace, given: Mapping[str, Any]) -> None:
     Raises:
         InputError: the first such flag.
     """
-    for f in fields(ModelConfig):
+    for f in (*fields(ModelConfig), *fields(PlacementConfig)):
         if f.name in given:
             raise InputError(f"--{f.name} {given[f.name]}: an edge directory is a whole model, its parts are settled")
     if space.evidence is not None:
@@ -44,7 +44,7 @@ def write_report(
 
     Args:
         space: the parsed flags of `generate`.
-        given: what the user set of `ModelConfig` and `DecodeConfig`.
+        given: what the user set of `ModelConfig`, `PlacementConfig` and `DecodeConfig`.
         study: its images, which can be read.
         headers: of its images.
         below: --abstain_below.

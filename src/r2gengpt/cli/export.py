@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from r2gengpt.cli import bridge
-from r2gengpt.config import DecodeConfig, ModelConfig
+from r2gengpt.config import DecodeConfig, ModelConfig, PlacementConfig
 from r2gengpt.errors import InputError
 
 if TYPE_CHECKING:
     from r2gengpt.build import Built
 
+CONFIGS = (ModelConfig, PlacementConfig, DecodeConfig)
 WEIGHTS = ("nf4", "int4", "int8", "float32")
 """`edge.weights.FORMS`, which need numpy; a test holds both equal."""
 NOTE = (
@@ -34,9 +35,9 @@ def main(argv: list[str]) -> None:
                         help="fold LoRA into the layers it stands beside (default: True, but False where --weights has "
                         "4 bits: there it stays whole beside them, as it was trained; a plain Hugging Face directory "
                         "has no other place for it)")  # fmt: skip
-    bridge.add_flags(parser, (ModelConfig, DecodeConfig))
+    bridge.add_flags(parser, CONFIGS)
     space = bridge.parse(parser, argv)
-    given = bridge.given_values(space, (ModelConfig, DecodeConfig))
+    given = bridge.given_values(space, CONFIGS)
     if given.get("low_resource") or given.get("quantization", "none") not in ("auto", "none"):
         flag = "--low_resource True" if given.get("low_resource") else f"--quantization {given['quantization']}"
         raise InputError(f"{flag}: quantized weights cannot be exported; leave the flag out")
@@ -54,7 +55,7 @@ def main(argv: list[str]) -> None:
     from r2gengpt.cli.console import start_logging
 
     start_logging()
-    from r2gengpt.checkpoint import EMBEDDED, find_checkpoint, read_settings
+    from r2gengpt.checkpoint import EMBEDDED, find_checkpoint, is_whole_model, read_settings
     from r2gengpt.cli.models import load_model
     from r2gengpt.data.files import check_writable
 
@@ -64,14 +65,8 @@ def main(argv: list[str]) -> None:
 
         openvino("--target openvino")
     directory = EMBEDDED if space.model == "embedded" else find_checkpoint(space.model, "--model")
-    stored = read_settings(directory, "--model")
-    if "quantization" in stored:
-        given |= {
-            "quantization": "auto",
-            "double_quant": False,
-            "low_resource": False,
-        }  # perhaps trained quantized, always written in full
-        check_whole_weights({**stored, **given})
+    if not is_whole_model(directory, "--model"):
+        check_whole_weights({**read_settings(directory, "--model"), **given})
     built, settings, source = load_model(space.model, "--model", given)
     if edge:
         export_edge(built, settings, source, output, weights or "nf4", space.merge)
@@ -88,8 +83,8 @@ def check_whole_weights(settings: Mapping[str, Any]) -> None:
     """
     from r2gengpt.build import settled
 
-    config = bridge.make(ModelConfig, settings)
-    if (form := settled(config).quantization) != "none":
+    config, where = bridge.make(ModelConfig, settings), bridge.make(PlacementConfig, settings)
+    if (form := settled(config.lm_model, where).quantization) != "none":
         raise InputError(
             f"--lm_model {config.lm_model}: holds {form} weights, which LoRA cannot be merged into; name the full ones"
         )

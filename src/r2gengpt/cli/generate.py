@@ -7,12 +7,12 @@ from typing import Any
 
 from r2gengpt import __version__
 from r2gengpt.cli import bridge
-from r2gengpt.config import DecodeConfig, EvidenceConfig, ModelConfig, ReviewConfig
+from r2gengpt.config import DecodeConfig, EvidenceConfig, ModelConfig, PlacementConfig, ReviewConfig
 from r2gengpt.errors import InputError
 from r2gengpt.serving.forms import FORMS
 from r2gengpt.text.notice import NOTICE, noted_json, with_note, with_notice
 
-CONFIGS = (ModelConfig, DecodeConfig)
+CONFIGS = (ModelConfig, PlacementConfig, DecodeConfig)
 
 
 def main(argv: list[str]) -> None:

@@ -6,11 +6,11 @@ from typing import Any
 
 from r2gengpt.archive.settings import ListenConfig
 from r2gengpt.cli import bridge
-from r2gengpt.config import DecodeConfig, ModelConfig, ReviewConfig
+from r2gengpt.config import DecodeConfig, ModelConfig, PlacementConfig, ReviewConfig
 from r2gengpt.errors import InputError
 from r2gengpt.text.notice import NOTICE
 
-CONFIGS = (ModelConfig, DecodeConfig, ReviewConfig, ListenConfig)
+CONFIGS = (ModelConfig, PlacementConfig, DecodeConfig, ReviewConfig, ListenConfig)
 NEEDED = ("pydicom", "pynetdicom", "dicomweb_client")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 log = logging.getLogger("r2gengpt.cli")

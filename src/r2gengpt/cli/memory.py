@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from r2gengpt.cli import bridge
-from r2gengpt.config import LENGTHS, DataConfig, DecodeConfig, ModelConfig, TrainConfig
+from r2gengpt.config import LENGTHS, DataConfig, DecodeConfig, ModelConfig, PlacementConfig, TrainConfig, kept_names
 from r2gengpt.errors import InputError
 
-CONFIGS = (ModelConfig, DataConfig, DecodeConfig, TrainConfig)
+CONFIGS = (ModelConfig, PlacementConfig, DataConfig, DecodeConfig, TrainConfig)
 WHOLE = "whole"
 """Key of the settings that says that the model is one plain directory, whose parts are settled."""
 Settings = Mapping[str, Any]
@@ -116,7 +116,8 @@ def settings_of(command: str, argv: Sequence[str]) -> dict[str, Any]:
     defaults = {f.name: f.default for config in CONFIGS for f in fields(config)}
     evaluates = command != "train" or given.get("test") or given.get("validate")
     stored = _stored(model) if model is not None and evaluates else {}
-    settings = {**defaults, **stored, **given, WHOLE: stored.get("model_type") == "r2gengpt"}
+    kept = {name: value for name, value in stored.items() if name in kept_names()}
+    settings = {**defaults, **kept, **given, WHOLE: stored.get("model_type") == "r2gengpt"}
     if "quantization_config" in _stored(str(settings["lm_model"])) and settings["quantization"] == "auto":
         settings["quantization"] = "nf4"  # the directory holds quantized weights, of whichever form
     return settings

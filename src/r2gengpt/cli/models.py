@@ -12,9 +12,10 @@ from typing import Any
 import torch
 
 from r2gengpt.build import Built, load_directory
-from r2gengpt.checkpoint import EMBEDDED, find_checkpoint, load_checkpoint, read_settings
+from r2gengpt.checkpoint import EMBEDDED, find_checkpoint, is_whole_model, load_checkpoint, read_settings, tell_ignored
+from r2gengpt.cli import bridge
 from r2gengpt.cli.test import MOVABLE, merge_settings
-from r2gengpt.config import DecodeConfig, ModelConfig, TrainConfig
+from r2gengpt.config import DecodeConfig, ModelConfig, PlacementConfig, TrainConfig
 from r2gengpt.errors import InputError
 from r2gengpt.generation.gather import Share
 from r2gengpt.generation.speculate import reports_index
@@ -60,10 +61,6 @@ def shares(options: TrainConfig) -> AbstractContextManager[Share]:
     return joined(options)
 
 
-HERE = {"dtype": "auto", "device_map": "none", "offload_folder": None, "max_memory": ()}
-"""How weights are held, by default: a matter of this machine, not of the one that trained."""
-
-
 def stored_decoding(built: Built) -> dict[str, Any]:
     """The decode settings in a whole model's generation_config.json, under our names; those it leaves open are out."""
     names = {"num_beams": "beam_size", **{f.name: f.name for f in fields(DecodeConfig)}}
@@ -85,10 +82,9 @@ def locate_model(name: str, flag: str, given: Mapping[str, Any]) -> tuple[Path, 
     if is_original(name):
         return Path(name), {**given, **all_settings(read_original(Path(name)), given, Path(name))}
     directory = EMBEDDED if name == "embedded" else find_checkpoint(name, flag)
-    stored = read_settings(directory, flag)
-    if stored.get("model_type") != "r2gengpt":
-        return directory, merge_settings(stored, given)
-    for f in fields(ModelConfig):
+    if not is_whole_model(directory, flag):
+        return directory, merge_settings(read_settings(directory, flag), given)
+    for f in (*fields(ModelConfig), *fields(PlacementConfig)):
         if f.name in given and f.name != "dtype" and (f.name, given[f.name]) != ("quantization", "w8a8"):
             raise InputError(f"--{f.name} {given[f.name]}: {flag} {name} is a whole model, its parts are settled")
     return directory, {"vision_model": name, "lm_model": name, "model_type": "r2gengpt", **given}
@@ -97,19 +93,22 @@ def locate_model(name: str, flag: str, given: Mapping[str, Any]) -> tuple[Path, 
 def load_model(name: str, flag: str, given: Mapping[str, Any]) -> tuple[Built, dict[str, Any], Path]:
     """The model in eval mode, its settings under those given, and its directory (or original file).
 
+    How it is held on this machine, and whether its parts' own code may run, is what was given, whatever it holds.
+
     Raises:
         InputError: as `locate_model`, or parts that cannot be loaded.
     """
+    where = bridge.make(PlacementConfig, given)
     if is_original(name):
-        built, settings, _ = load_original(Path(name), given)
+        built, settings, _ = load_original(Path(name), given, where)
         built.model.eval()
         return built, {**given, **settings}, Path(name)
     directory, settings = locate_model(name, flag, given)
     if settings.get("model_type") == "r2gengpt":
-        built = load_directory(directory, dtype=given.get("dtype", "auto"))
+        built = load_directory(directory, dtype=where.dtype)
         return built, {**stored_decoding(built), **settings}, directory
-    changes = {key: settings[key] for key in MOVABLE if key in given}
-    built, _ = load_checkpoint(directory, flag, **{**HERE, **changes})
+    built, _ = load_checkpoint(directory, flag, where, **{key: given.get(key) for key in MOVABLE})
+    tell_ignored(directory, flag, vars(where))
     return built, settings, directory
 
 

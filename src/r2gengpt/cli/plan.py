@@ -5,13 +5,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from r2gengpt.cli import bridge
-from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
+from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, PlacementConfig, TrainConfig
 from r2gengpt.errors import InputError
 
 if TYPE_CHECKING:
     from r2gengpt.build.plan import Plan
 
-CONFIGS = (ModelConfig, DataConfig, DecodeConfig, TrainConfig)
+CONFIGS = (ModelConfig, PlacementConfig, DataConfig, DecodeConfig, TrainConfig)
 COLUMNS = (
     *("weights", "gradients", "moments", "activations", "logits", "scratch", "training"),
     *("kv_cache", "new_logits", "generation"),
@@ -28,6 +28,7 @@ def main(argv: list[str]) -> None:
     given = bridge.given_values(space, CONFIGS)
     config, data = bridge.make(ModelConfig, given), bridge.make(DataConfig, given)
     decode, train = bridge.make(DecodeConfig, given), bridge.make(TrainConfig, given)
+    where = bridge.make(PlacementConfig, given)
     if space.views < 1:
         raise InputError(f"--views {space.views}: must be at least 1")
     from r2gengpt.cli.console import start_logging
@@ -35,8 +36,8 @@ def main(argv: list[str]) -> None:
     start_logging()
     from r2gengpt.build.plan import plan
 
-    planned = plan(config, data, decode, train, views=space.views)
-    print(json.dumps(as_json(planned), indent=1) if space.format == "json" else as_text(planned, data, decode, config))
+    planned = plan(config, data, decode, train, where, views=space.views)
+    print(json.dumps(as_json(planned), indent=1) if space.format == "json" else as_text(planned, data, decode, where))
 
 
 def as_json(planned: "Plan") -> dict[str, Any]:
@@ -45,7 +46,7 @@ def as_json(planned: "Plan") -> dict[str, Any]:
     return {**asdict(planned), "modes": modes}
 
 
-def asked_for(config: ModelConfig) -> str | None:
+def asked_for(config: PlacementConfig) -> str | None:
     """The row that the flags name, None where they leave it open (fp4 has nf4's size, float16 bfloat16's)."""
     if config.quantization in ("nf4", "fp4"):
         return "nf4 double" if config.double_quant else "nf4"
@@ -54,9 +55,9 @@ def asked_for(config: ModelConfig) -> str | None:
     return {"float32": "float32", "bfloat16": "bfloat16", "float16": "bfloat16"}.get(config.dtype)
 
 
-def as_text(planned: "Plan", data: DataConfig, decode: DecodeConfig, config: ModelConfig) -> str:
+def as_text(planned: "Plan", data: DataConfig, decode: DecodeConfig, where: PlacementConfig) -> str:
     """A row for each mode, GB; the row that the flags name is marked."""
-    chosen, rows = asked_for(config), [["GB", *(name.replace("_", " ") for name in COLUMNS), ""]]
+    chosen, rows = asked_for(where), [["GB", *(name.replace("_", " ") for name in COLUMNS), ""]]
     for mode in planned.modes:
         sizes = [f"{getattr(mode, name) / 1e9:.2f}" for name in COLUMNS]
         rows.append([mode.name, *sizes, "<- your flags" if mode.name == chosen else ""])

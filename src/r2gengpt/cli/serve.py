@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from r2gengpt.cli import bridge
-from r2gengpt.config import DecodeConfig, ModelConfig, ReviewConfig, ServeConfig
+from r2gengpt.config import DecodeConfig, ModelConfig, PlacementConfig, ReviewConfig, ServeConfig
 from r2gengpt.errors import InputError
 from r2gengpt.text.notice import NOTICE
 
-CONFIGS = (ModelConfig, DecodeConfig, ReviewConfig, ServeConfig)
+CONFIGS = (ModelConfig, PlacementConfig, DecodeConfig, ReviewConfig, ServeConfig)
 NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 log = logging.getLogger("r2gengpt.cli")
 

@@ -12,27 +12,17 @@ from r2gengpt.config import (
     EvidenceConfig,
     HonestyConfig,
     ModelConfig,
+    PlacementConfig,
     ReviewConfig,
     TrainConfig,
 )
 from r2gengpt.errors import InputError
 
-CONFIGS = (ModelConfig, DataConfig, DecodeConfig, TrainConfig)
+CONFIGS = (ModelConfig, PlacementConfig, DataConfig, DecodeConfig, TrainConfig)
 BESIDE = (HonestyConfig, ReviewConfig, EvidenceConfig)
 """What is measured beside the model: no setting of it, and not stored with it."""
-MOVABLE = (
-    "vision_model",
-    "lm_model",
-    "dtype",
-    "quantization",
-    "double_quant",
-    "low_resource",
-    "trust_remote_code",
-    "device_map",
-    "offload_folder",
-    "max_memory",
-)
-"""Model settings that may differ from the checkpoint's: where parts lie and how they are held in memory."""
+MOVABLE = ("vision_model", "lm_model")
+"""Model settings that may differ from the checkpoint's: where the parts lie."""
 
 
 def merge_settings(stored: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,6 +74,7 @@ def evaluate_given(
     start_logging()
     return_large_blocks()
     from r2gengpt.build import place
+    from r2gengpt.checkpoint import data_of_run
     from r2gengpt.cli.models import index_for, load_model, locate_model, shares
     from r2gengpt.data.files import check_writable
     from r2gengpt.evaluation.calibrate import check_calibratable, settled_calibration
@@ -100,6 +91,7 @@ def evaluate_given(
     named, flag = named_model(options, model)
     asked, below = asked or HonestyConfig(), (review or ReviewConfig()).abstain_below
     directory, settings = locate_model(named, flag, given)
+    settings = {**data_of_run(directory, flag), **settings}
     data = bridge.make(DataConfig, {**settings, **own_cache(given)})
     splits = read_splits(data, options, (split, "val") if asked.calibrate else (split,))
     studies, fitted = with_patients(splits[split], asked.patient_of), splits["val"] if asked.calibrate else ()

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from r2gengpt.cli import bridge
-from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
+from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, PlacementConfig, TrainConfig
 
 CONFIGS = (ModelConfig, DataConfig, DecodeConfig, TrainConfig)
 
@@ -11,8 +11,9 @@ CONFIGS = (ModelConfig, DataConfig, DecodeConfig, TrainConfig)
 def main(argv: list[str]) -> None:
     """Parse and run; prints where the best checkpoint is."""
     parser = bridge.Parser(prog="r2gengpt train", allow_abbrev=False, description=__doc__)
-    bridge.add_flags(parser, CONFIGS)
-    given = bridge.given_values(bridge.parse(parser, argv), CONFIGS)
+    bridge.add_flags(parser, (*CONFIGS, PlacementConfig))
+    given = bridge.given_values(bridge.parse(parser, argv), (*CONFIGS, PlacementConfig))
+    where = bridge.make(PlacementConfig, given)
     settings = tuple(bridge.make(config, given) for config in CONFIGS)
     options = settings[3]
     assert isinstance(options, TrainConfig)
@@ -31,6 +32,6 @@ def main(argv: list[str]) -> None:
 
     if options.start_from is not None and is_original(options.start_from):
         settings = (training_settings(Path(options.start_from), given), *settings[1:])
-    summary = train(settings)  # type: ignore[arg-type]  # made from CONFIGS, in order
+    summary = train(settings, where)  # type: ignore[arg-type]  # made from CONFIGS, in order
     if summary.is_first:
         print(summary.checkpoint)

@@ -1,6 +1,5 @@
 """An original checkpoint as a model of ours, loaded or written as a directory. Reading the file is `read`'s."""
 
-import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
@@ -12,9 +11,9 @@ import torch
 from torch import nn
 
 from r2gengpt import __version__
-from r2gengpt.build import Built, build_model, settled
-from r2gengpt.checkpoint import DELTA, flat_settings, put_tensors, save_checkpoint
-from r2gengpt.config import ModelConfig
+from r2gengpt.build import HERE, Built, build_model
+from r2gengpt.checkpoint import DELTA, flat_settings, put_tensors, save_checkpoint, write_settings
+from r2gengpt.config import ModelConfig, PlacementConfig
 from r2gengpt.data.files import check_writable, whole_directory
 from r2gengpt.errors import InputError
 from r2gengpt.original.read import CONFIGS, Original, read_original
@@ -99,12 +98,15 @@ def put_original(model: nn.Module, source: Path) -> None:
     put_tensors(model, read_original(source).tensors, str(source), MISFIT)
 
 
-def load_original(source: Path, given: Mapping[str, Any], *, hint: str = "") -> tuple[Built, dict[str, Any], Original]:
+def load_original(
+    source: Path, given: Mapping[str, Any], where: PlacementConfig = HERE, *, hint: str = ""
+) -> tuple[Built, dict[str, Any], Original]:
     """The model of an original file with its tensors in it, its settings, and what the file holds.
 
     Args:
         source: the `.pth` file.
         given: settings that stand for those in the file.
+        where: how the model is held on this machine.
         hint: what else can be done where a part cannot be loaded, for the error.
 
     Raises:
@@ -115,19 +117,24 @@ def load_original(source: Path, given: Mapping[str, Any], *, hint: str = "") -> 
     config = ModelConfig(**{f.name: settings[f.name] for f in fields(ModelConfig)})
     from_file = "end_sym" not in given
     try:
-        built = build_model(replace(config, end_sym=None) if from_file else config)
+        built = build_model(replace(config, end_sym=None) if from_file else config, where)
     except InputError as error:
         raise InputError(f"{error}{hint}") from error
     put_tensors(built.model, original.tensors, str(source), MISFIT)
     if from_file:
         config = replace(config, end_sym=end_symbol(config.end_sym, built))
         built.processor.end_sym = config.end_sym
-    config = settled(config)
     return built, {**settings, **flat_settings(config)}, original
 
 
 def convert_original(
-    source: Path, directory: Path, given: Mapping[str, Any], *, check: bool, card: Card
+    source: Path,
+    directory: Path,
+    given: Mapping[str, Any],
+    where: PlacementConfig = HERE,
+    *,
+    check: bool,
+    card: Card,
 ) -> dict[str, Any]:
     """Write an original checkpoint as one of ours and give its settings.
 
@@ -135,6 +142,7 @@ def convert_original(
         source: the `.pth` file.
         directory: must not exist.
         given: settings that stand for those in the file.
+        where: how the model is held while it is checked.
         check: build the model and demand that every tensor fits; without it, only names are checked and the directory
             has no processor and decoding files (loading the checkpoint does not need them).
         card: makes the model card.
@@ -152,7 +160,7 @@ def convert_original(
         _write_unchecked(directory, original, settings, card)
         return settings
     hint = " (--check False converts without the model's parts)"
-    built, settings, original = load_original(source, given, hint=hint)
+    built, settings, original = load_original(source, given, where, hint=hint)
     save_checkpoint(directory, built, settings, card(settings, original))
     return settings
 
@@ -162,5 +170,5 @@ def _write_unchecked(directory: Path, original: Original, settings: dict[str, An
     metadata = {"format": "r2gengpt-delta-1", "r2gengpt": __version__, "torch": torch.__version__}
     with whole_directory(directory) as target:
         safetensors.torch.save_file(original.tensors, target / DELTA, metadata=metadata)
-        (target / "config.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+        write_settings(target, settings)
         (target / "README.md").write_text(card(settings, original), encoding="utf-8")

@@ -53,11 +53,12 @@ READABLE: list[Any] = [
 
 TAKEN = (
     *("vision_model", "lm_model", "vis_alpha", "llm_alpha", "lora_dropout", "global_only", "end_sym"),
-    *("dataset", "annotation", "base_dir", "max_length", "batch_size", "val_batch_size", "test_batch_size"),
+    *("dataset", "max_length"),
     *("beam_size", "do_sample", "min_new_tokens", "max_new_tokens", "repetition_penalty", "length_penalty"),
 )
 """Flags of the original that act there. Not taken: what it parses and never uses (`no_repeat_ngram_size` and others),
-`temperature` (it never samples by default), `low_resource` and `num_workers` (the machine's, not the model's)."""
+`temperature` (it never samples by default), and what belongs to the machine or its user (paths, devices, batch sizes,
+`low_resource`, `num_workers`)."""
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
 
-from r2gengpt.checkpoint import flat_settings
-from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
+from r2gengpt.checkpoint import RUN, flat_settings
+from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, PlacementConfig, TrainConfig
 from r2gengpt.data.files import check_writable, recover_directory, remove, whole_file
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
@@ -15,12 +15,12 @@ from r2gengpt.training.fingerprint import Fingerprint, write_fingerprint
 from r2gengpt.training.states import find_state, recover_states, remove_states
 
 Settings = tuple[ModelConfig, DataConfig, DecodeConfig, TrainConfig]
-SUMMARY, RUN = "summary.json", "run.json"
+SUMMARY = "summary.json"
 SAME_RUN = ("resume", "overwrite", "num_workers", "prefetch_factor", "gradient_checkpointing", "feature_cache")
 """Settings that may change between the start of a run and its continuation."""
 
 
-def open_run(settings: Settings) -> Path | None:
+def open_run(settings: Settings, where: PlacementConfig) -> Path | None:
     """Look at the run's directory; gives the state to resume from, or None where a run starts anew.
 
     Raises:
@@ -29,7 +29,7 @@ def open_run(settings: Settings) -> Path | None:
     """
     train = settings[3]
     directory = Path(train.savedmodel_path)
-    wanted = json.loads(json.dumps(flat_settings(*settings)))
+    wanted = json.loads(json.dumps(flat_settings(*settings, where)))
     check_writable(directory, "--savedmodel_path")
     if rank_zero_only.rank == 0:
         for name in ("best", "last"):
@@ -55,7 +55,7 @@ def open_run(settings: Settings) -> Path | None:
 
 
 @rank_zero_only  # type: ignore[untyped-decorator]
-def start_run(settings: Settings, data: Fingerprint) -> None:
+def start_run(settings: Settings, where: PlacementConfig, data: Fingerprint) -> None:
     """Clear what an earlier run left in the directory and write down the settings and the data of the new one."""
     directory = Path(settings[3].savedmodel_path)
     remove_states(directory)
@@ -63,7 +63,7 @@ def start_run(settings: Settings, data: Fingerprint) -> None:
         remove(directory / name)
     write_fingerprint(directory, data)
     with whole_file(directory / RUN) as path:
-        path.write_text(json.dumps(flat_settings(*settings), indent=1) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(flat_settings(*settings, where), indent=1) + "\n", encoding="utf-8")
 
 
 def check_shares(splits: Mapping[str, Sequence[Study]], world: int) -> None:
@@ -77,7 +77,7 @@ def check_shares(splits: Mapping[str, Sequence[Study]], world: int) -> None:
             raise InputError(f"--devices: {world} processes, but split {split} has only {len(studies)} studies")
 
 
-def check_on_one_device(config: ModelConfig) -> None:
+def check_on_one_device(config: PlacementConfig) -> None:
     """Training needs each process's whole model on its own device: the backward pass would bring all layers back there.
 
     Raises:

@@ -12,6 +12,7 @@ TRAINED = (
 
 def model_card(settings: Mapping[str, Any], scores: Mapping[str, float], language_licence: str | None = None) -> str:
     """A card from the run's settings, its best validation scores and what is known of the language model's licence."""
+    held, given = settings.get("quantization", "none"), settings.get("annotation")
     note = "" if language_licence is None else f" (language model: {language_licence})"
     parts = ["the projector", *(words for name, value, words in TRAINED if settings[name] == value)]
     lines = [
@@ -22,7 +23,8 @@ def model_card(settings: Mapping[str, Any], scores: Mapping[str, float], languag
         f"- vision encoder: `{settings['vision_model']}`",
         f"- language model: `{settings['lm_model']}`",
         f"- trained: {', '.join(parts)}",
-        f"- data set: `{settings['dataset']}`, annotation `{settings['annotation'].rsplit('/', 1)[-1]}`",
+        *([] if held == "none" else [f"- frozen weights of the language model in training: {held}"]),
+        f"- data set: `{settings['dataset']}`" + (f", annotation `{given.rsplit('/', 1)[-1]}`" if given else ""),
         f"- licence: that of the two models and of the training data, whichever allows less{note}",
         "",
         "`delta.safetensors` holds the trained tensors only; the two models are loaded from where they are named.",

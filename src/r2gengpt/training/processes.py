@@ -13,7 +13,7 @@ from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnv
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from r2gengpt.build import Built
-from r2gengpt.config import ModelConfig, TrainConfig
+from r2gengpt.config import PlacementConfig, TrainConfig
 from r2gengpt.errors import InputError, RunError
 from r2gengpt.generation.gather import Share
 
@@ -60,20 +60,20 @@ def is_sharded(options: TrainConfig) -> bool:
     return options.strategy in ("fsdp", "deepspeed_stage_3")
 
 
-def check_sharded(options: TrainConfig, model: ModelConfig) -> None:
+def check_sharded(options: TrainConfig, where: PlacementConfig) -> None:
     """Refuse what cannot be trained in parts (packed weights) or was not tried (other arithmetic).
 
     Args:
         options: with the precision that `native_precision` gives.
-        model: the model's settings.
+        where: how the weights will be held, settled.
 
     Raises:
         InputError: with what to choose.
     """
     name = options.strategy
-    if is_sharded(options) and model.quantization != "none":
+    if is_sharded(options) and where.quantization != "none":
         raise InputError(
-            f"--strategy {name}: not with --quantization {model.quantization}, whose weights are packed: choose ddp"
+            f"--strategy {name}: not with --quantization {where.quantization}, whose weights are packed: choose ddp"
         )
     untried = {"fsdp": ("16-mixed",)}.get(name, ("16-mixed", "bf16-true") if name in ZERO else ())
     if options.precision in untried:

@@ -19,11 +19,11 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from r2gengpt.build import Built, build_model, native_precision, settled
+from r2gengpt.build import HERE, Built, build_model, native_precision, settled
 from r2gengpt.build.families import family_of
 from r2gengpt.build.parts import own_device
 from r2gengpt.checkpoint import find_checkpoint, flat_settings, load_delta, save_checkpoint, trained_tensors
-from r2gengpt.config import TrainConfig
+from r2gengpt.config import PlacementConfig, TrainConfig
 from r2gengpt.data.annotation import check_images, read_annotation
 from r2gengpt.data.bucketing import bucketed_batches, row_lengths
 from r2gengpt.data.containers import DicomChoice
@@ -257,8 +257,12 @@ def run_features(built: Built, splits: Mapping[str, Sequence[Study]], settings: 
     )
 
 
-def train(settings: Settings) -> Summary:
+def train(settings: Settings, where: PlacementConfig = HERE) -> Summary:
     """Run training to its end, going on where an unfinished run in the same directory stopped.
+
+    Args:
+        settings: of model, data, decoding and training.
+        where: how the frozen weights are held; the run's own record keeps that, its checkpoints do not.
 
     Raises:
         InputError: settings, annotation, images or parts do not fit; or another run is at work in the directory.
@@ -271,7 +275,7 @@ def train(settings: Settings) -> Summary:
     alone = locked(directory) if rank_zero_only.rank == 0 else contextlib.nullcontext()
     try:
         with ended_by_signals(), alone:
-            return _train(settings, state)
+            return _train(settings, where, state)
     except Ended:
         if rank_zero_only.rank:
             raise SystemExit(0) from None  # the first process says it; another code would have it killed before
@@ -287,19 +291,19 @@ def what_is_saved(directory: Path, state: ResumeState) -> str:
     return "stopped before a state was saved (--every_n_train_steps N saves more often): the same command begins anew"
 
 
-def _train(settings: Settings, state: ResumeState) -> Summary:
+def _train(settings: Settings, where: PlacementConfig, state: ResumeState) -> Summary:
     """`train`, within the directory's lock."""
     model_settings, data, decode, options = settings
     if rank_zero_only.rank:
         logging.getLogger("r2gengpt").setLevel(logging.WARNING)
     check_strategy(options)
     options = replace(options, precision=native_precision(options.precision))
-    check_on_one_device(model_settings)
-    if model_settings.quantization == "w8a8":
+    check_on_one_device(where)
+    if where.quantization == "w8a8":
         raise InputError("--quantization w8a8: writes reports, carries no gradients; train with none, int8 or nf4")
     check_cacheable(model_settings, data)
-    model_settings = settled(model_settings)
-    check_sharded(options, model_settings)
+    where = settled(model_settings.lm_model, where)
+    check_sharded(options, where)
     settings = (model_settings, data, decode.for_dataset(data.dataset), options)
     dicom = DicomChoice(data.frame, data.force, data.mixed_patients)
     splits = read_annotation(data.annotation, data.base_dir, ("train", "val"), dicom=dicom)
@@ -308,12 +312,12 @@ def _train(settings: Settings, state: ResumeState) -> Summary:
             raise InputError(f"--annotation {data.annotation}: split {split} has no studies")
         check_images(studies)
     directory = Path(options.savedmodel_path)
-    resume = open_run(settings)
+    resume = open_run(settings, where)
     data_found = fingerprint(splits)
     if resume is not None:
         check_same_data(directory, data_found, data.annotation)
     torch.manual_seed(options.seed)
-    built = build_model(model_settings, precision=options.precision)
+    built = build_model(model_settings, where, precision=options.precision)
     if options.start_from is not None and is_original(options.start_from):
         put_original(built.model, Path(options.start_from))
     elif options.start_from is not None:
@@ -321,8 +325,8 @@ def _train(settings: Settings, state: ResumeState) -> Summary:
     features = run_features(built, splits, settings)
     if resume is None:
         set_feature_statistics(built, StudyDataset(splits["train"], built.processor, data.dataset, features=features))
-        start_run(settings, data_found)
-    stored = flat_settings(*settings)
+        start_run(settings, where, data_found)
+    stored = flat_settings(*settings, where)  # of which a checkpoint keeps what belongs to it
     best = BestCheckpoint(directory / "best", stored, options.patience)
     callbacks = [
         best,
