@@ -22,8 +22,8 @@ from training_settings import small_run
 def test_peft_loads_the_adapters_of_a_trained_checkpoint_by_themselves(
     tiny_parts: Path, tiny_set: TinySet, tmp_path: Path, switches: dict[str, bool]
 ) -> None:
-    model = {"vis_use_lora": True, "vis_r": 4, "dtype": "float32", **switches}
-    train(small_run(tiny_parts, tiny_set, tmp_path, model=model, max_epochs=1))
+    model = {"vis_use_lora": True, "vis_r": 4, **switches}
+    train(small_run(tiny_parts, tiny_set, tmp_path, model=model, max_epochs=1), FLOAT32)
     built, settings = load_checkpoint(tmp_path / "best", where=FLOAT32)
     language = PeftModel.from_pretrained(
         AutoModelForCausalLM.from_pretrained(settings["lm_model"]), tmp_path / "best" / "language_adapter"
@@ -55,8 +55,8 @@ def test_the_rank_stabilised_scale_is_alpha_over_the_root_of_the_rank(tiny_parts
 
 
 def test_merged_dora_gives_the_same_logits(tiny_parts: Path) -> None:
-    model = small_run(tiny_parts, TinySet(Path(), Path()), Path("run"), model={"use_dora": True, "dtype": "float32"})[0]
-    built = build_model(model)
+    model = small_run(tiny_parts, TinySet(Path(), Path()), Path("run"), model={"use_dora": True})[0]
+    built = build_model(model, FLOAT32)
     language = built.model.language_model.eval()
     with torch.no_grad():
         for name, parameter in language.named_parameters():

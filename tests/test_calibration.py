@@ -315,9 +315,15 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return passes
 
 
-def outcome_of(run_cli: Cli, model: Path, output: Path, *flags: str) -> tuple[dict[str, Any], list[Any], Outcome]:
+def scoring(model: Path, data: TinySet) -> list[str]:
+    return ["test", "--model", str(model), "--annotation", str(data.annotation), "--base_dir", str(data.base_dir)]
+
+
+def outcome_of(
+    run_cli: Cli, model: Path, data: TinySet, output: Path, *flags: str
+) -> tuple[dict[str, Any], list[Any], Outcome]:
     """scores.json, the sentences of predictions.jsonl, and how `r2gengpt test` ended."""
-    outcome = run_cli(["test", "--model", str(model), "--output", str(output), "--nearest_image", "False", *flags])
+    outcome = run_cli([*scoring(model, data), "--output", str(output), "--nearest_image", "False", *flags])
     assert outcome.code == 0, outcome.stderr
     lines = (output / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
     sentences = [sentence for line in lines for sentence in json.loads(line)["sentences"]]
@@ -325,17 +331,17 @@ def outcome_of(run_cli: Cli, model: Path, output: Path, *flags: str) -> tuple[di
 
 
 def test_calibrating_reads_val_keeps_the_fit_beside_the_weights_and_later_tests_use_it(
-    run_cli: Cli, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_cli: Cli, model: Path, tiny_set: TinySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passes = scripted(monkeypatch)
-    scores, sentences, outcome = outcome_of(run_cli, model, tmp_path / "a")
+    scores, sentences, outcome = outcome_of(run_cli, model, tiny_set, tmp_path / "a")
     assert scores["confidence"]["temperature"] is None
     assert {one["confidence"] for one in sentences} == {None}
     assert "confidence not calibrated" in outcome.stdout
     assert not (model / "calibration.json").exists()
 
     scores, sentences, outcome = outcome_of(
-        run_cli, model, tmp_path / "b", "--calibrate", "True", "--abstain_below", "0.5"
+        run_cli, model, tiny_set, tmp_path / "b", "--calibrate", "True", "--abstain_below", "0.5"
     )
     assert passes[1:] == [["test0", "test1", "test2"], ["val0", "val1", "val2"]]
     kept = read_calibration(model)
@@ -348,10 +354,10 @@ def test_calibrating_reads_val_keeps_the_fit_beside_the_weights_and_later_tests_
     assert [one["needs_review"] for one in sentences] == [one["confidence"] < 0.5 for one in sentences]
     assert {one["needs_review"] for one in sentences} == {False, True}
 
-    again, same, outcome = outcome_of(run_cli, model, tmp_path / "c", "--abstain_below", "0.5")
+    again, same, outcome = outcome_of(run_cli, model, tiny_set, tmp_path / "c", "--abstain_below", "0.5")
     assert (again["confidence"], same) == (scores["confidence"], sentences)
     assert "calibrat" not in outcome.stderr
-    outcome_of(run_cli, model, tmp_path / "d", "--calibrate", "True", "--split", "val")
+    outcome_of(run_cli, model, tiny_set, tmp_path / "d", "--calibrate", "True", "--split", "val")
     assert passes[4:] == [["val0", "val1", "val2"]], "the split is not written twice"
 
 
@@ -367,13 +373,13 @@ def test_what_prevents_a_calibration_is_said_before_the_model_is_loaded(
     assert (refused.code, refused.stderr.count("\n")) == (2, 1)
     assert "has no split val" in refused.stderr
     monkeypatch.setattr(calibrate_room, "is_available", lambda: False)
-    refused = run_cli(["test", "--model", str(model), "--calibrate", "True"])
+    refused = run_cli([*scoring(model, tiny_set), "--calibrate", "True"])
     assert (refused.code, refused.stderr.count("\n")) == (2, 1)
     assert "--calibrate True: needs spaCy and negspacy" in refused.stderr
 
 
-def test_a_test_of_the_random_model_says_why_it_cannot_calibrate(run_cli: Cli, model: Path) -> None:
-    refused = run_cli(["test", "--model", str(model), "--calibrate", "True", "--nearest_image", "False"])
+def test_a_test_of_the_random_model_says_why_it_cannot_calibrate(run_cli: Cli, model: Path, tiny_set: TinySet) -> None:
+    refused = run_cli([*scoring(model, tiny_set), "--calibrate", "True", "--nearest_image", "False"])
     assert refused.code == 2
     assert refused.stderr.splitlines()[-1].startswith("r2gengpt test: --calibrate True: split val is too small")
     assert not (model / "calibration.json").exists()

@@ -65,13 +65,13 @@ def tiny_pair(directory: Path, width: int) -> Path:
 
 def trained_on(data: TinySet, directory: Path, *, epochs: int, rate: float) -> Settings:
     parts = tiny_pair(directory / "parts", 64)
-    model = {"alignment": "deep", "llm_r": 16, "llm_alpha": 32, "lora_dropout": 0.0, "dtype": "float32",
+    model = {"alignment": "deep", "llm_r": 16, "llm_alpha": 32, "lora_dropout": 0.0,
              "vision_model": str(parts / "vision-vit")}  # fmt: skip
     settings = small_run(
         parts, data, directory / "run", model=model, read={"batch_size": 16}, learning_rate=rate, max_epochs=epochs,
         gradient_clip_val=1.0, limit_val_batches=0.0,
     )  # fmt: skip
-    train(settings)
+    train(settings, FLOAT32)
     return settings
 
 

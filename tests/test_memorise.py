@@ -27,13 +27,13 @@ def assert_memorised(data: TinySet, directory: Path) -> None:
         data,
         directory / "run",
         model={"vision_model": str(parts / "vision-vit"), "alignment": "deep", "llm_r": 32, "llm_alpha": 64,
-               "lora_dropout": 0.0, "dtype": "float32"},
+               "lora_dropout": 0.0},
         read={"batch_size": 8, "max_length": 200},
         max_epochs=90,
         gradient_clip_val=1.0,
         limit_val_batches=0.0,
     )  # fmt: skip
-    train(settings)
+    train(settings, FLOAT32)
     built, _ = load_checkpoint(directory / "run" / "last", where=FLOAT32)
     decode = replace(settings[2], repetition_penalty=1.0, max_new_tokens=200)
     studies = read_annotation(data.annotation, data.base_dir, ("train",))["train"]

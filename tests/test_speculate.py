@@ -273,7 +273,8 @@ def test_test_with_drafts_writes_the_same_files_and_keeps_the_index_for_generate
 
     told = {}
     for speculate in ("False", "True"):
-        argv = ["test", "--model", str(model), "--output", str(tmp_path / speculate), "--beam_size", "1"]
+        data = ["--annotation", str(tiny_set.annotation), "--base_dir", str(tiny_set.base_dir)]
+        argv = ["test", "--model", str(model), *data, "--output", str(tmp_path / speculate), "--beam_size", "1"]
         told[speculate] = run_cli([*argv, "--speculate", speculate, "--test_batch_size", "2"])
         assert told[speculate].code == 0, told[speculate].stderr
     plain, drafted = (json_lines(tmp_path / name / "predictions.jsonl") for name in ("False", "True"))

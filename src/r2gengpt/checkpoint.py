@@ -153,8 +153,8 @@ def read_settings(directory: Path, flag: str) -> dict[str, Any]:
     return {name: value for name, value in _read_object(directory / CONFIG, flag).items() if name in kept_names()}
 
 
-def data_of_run(directory: Path, flag: str) -> dict[str, str]:
-    """The annotation file and image directory of the run that wrote a checkpoint, by the run's own record.
+def data_of_run(directory: Path, flag: str) -> dict[str, Any]:
+    """Where the data of the run that wrote a checkpoint are and how they are read, by the run's own record.
 
     Empty for a checkpoint that lies in no run's directory: a checkpoint itself names no path.
 
@@ -165,7 +165,7 @@ def data_of_run(directory: Path, flag: str) -> dict[str, str]:
     if directory.name not in ("best", "last") or not record.is_file():
         return {}
     stored = _read_object(record, flag)
-    return {name: stored[name] for name in ("annotation", "base_dir") if isinstance(stored.get(name), str)}
+    return {name: stored[name] for name in ("annotation", "base_dir", "frame", "force") if name in stored}
 
 
 def tell_ignored(directory: Path, flag: str, used: Mapping[str, Any]) -> None:
