@@ -165,7 +165,9 @@ def data_of_run(directory: Path, flag: str) -> dict[str, Any]:
     if directory.name not in ("best", "last") or not record.is_file():
         return {}
     stored = _read_object(record, flag)
-    return {name: stored[name] for name in ("annotation", "base_dir", "frame", "force") if name in stored}
+    return {
+        name: stored[name] for name in ("annotation", "base_dir", "frame", "force", "mixed_patients") if name in stored
+    }
 
 
 def tell_ignored(directory: Path, flag: str, used: Mapping[str, Any]) -> None:
