@@ -102,6 +102,12 @@ def spool_in(directory: Path, most: int = 2**30, clock: Callable[[], float] | No
         spool.close()
 
 
+def later(spool: Spool, seconds: float) -> None:
+    """Let the spool's own clock go on."""
+    assert isinstance(spool.clock, Clock)
+    spool.clock.now += seconds
+
+
 def run_all(loop: Loop) -> None:
     """Step until there is nothing to do."""
     while loop.step():

@@ -35,6 +35,14 @@ class Stopped(Exception):
     """A signal ended the command: one line that says what is saved, exit code 130."""
 
 
+def one_line(text: str) -> str:
+    """A text as it may stand in a log line, whoever wrote it: white space is one blank, other controls are `?`.
+
+    So no value of a file or a peer can end the line, begin another one, or talk to the terminal.
+    """
+    return "".join(sign if sign.isprintable() else "?" for sign in " ".join(text.split()))
+
+
 def place_of(error: BaseException) -> str:
     """An error's kind and where it was raised; not its text, which may hold what a client sent."""
     trace = error.__traceback__

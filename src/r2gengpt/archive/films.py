@@ -1,9 +1,13 @@
 """Whether a film that came in can be reported, why not, and where it stands in its study. Keeps nothing."""
 
+from pathlib import Path
+
+from r2gengpt.archive.ledger import key_of
 from r2gengpt.data.containers import DicomChoice
 from r2gengpt.data.dicom_header import DicomHeader, read_header
 from r2gengpt.data.images import MIN_SIDE, decode_image
-from r2gengpt.errors import InputError
+from r2gengpt.errors import InputError, one_line
+from r2gengpt.serving.draft import images_to_send
 
 NAME = "film"
 TWO_PATIENTS = "its films name different patients"
@@ -20,10 +24,26 @@ def checked_film(data: bytes) -> DicomHeader:
     return read_header(data, NAME)
 
 
+def identified(data: bytes) -> DicomHeader:
+    """The header of a film that names its study, series, instance and class.
+
+    Raises:
+        InputError: it does not.
+    """
+    header = read_header(data, NAME)
+    images_to_send([Path(NAME)], [header], "image")
+    return header
+
+
+def keys_of(header: DicomHeader) -> tuple[str, str]:
+    """The keys of a film's study and of the film."""
+    return key_of(header.study_uid), key_of(f"{header.study_uid} {header.instance_uid}")
+
+
 def reason_of(error: InputError) -> str:
     """An image's error without the names and flags that mean nothing to who sent the film."""
     words = str(error).replace(" (--force reads it all the same)", "").removeprefix("image: ")
-    return words.removeprefix(f"image {NAME}").removeprefix(":").strip()
+    return one_line(words.removeprefix(f"image {NAME}").removeprefix(":"))
 
 
 def order_of(header: DicomHeader) -> tuple[int, int, str]:

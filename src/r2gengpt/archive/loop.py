@@ -1,7 +1,7 @@
 """Quiet studies to reports, reports to the archive, one at a time. Knows neither the model nor the network.
 
-A peer that cannot be reached is tried again, less and less often, and nothing is lost meanwhile. A study whose report
-cannot be written, or that the peer refuses, is put aside with the reason.
+A report that the peer does not certainly have is sent again, less and less often, and holds up no other; nothing is
+lost meanwhile. A study whose report cannot be written, or that the peer refuses, is put aside with the reason.
 """
 
 import logging
@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from r2gengpt.archive.films import TWO_PATIENTS, checked_film, order_of, reason_of
-from r2gengpt.archive.ledger import NO_FILM, StudyRow
+from r2gengpt.archive.ledger import NO_FILM
 from r2gengpt.archive.spool import NoSpace, Spool
+from r2gengpt.archive.waits import FIRST_WAIT as FIRST_WAIT
+from r2gengpt.archive.waits import Waits
 from r2gengpt.data.dicom_header import DicomHeader
 from r2gengpt.data.dicom_study import contradiction
 from r2gengpt.data.images import read_file
@@ -22,8 +24,6 @@ from r2gengpt.errors import InputError, place_of
 log = logging.getLogger("r2gengpt.archive")
 MOST_ATTEMPTS = 5
 """Begun and never ended, each time with the process: then the study is put aside, as it may be what ended it."""
-FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
-"""Seconds until the peer is tried again; doubled each time."""
 SPOOL_WAIT = 10.0
 """Seconds until a spool without room is tried again: a report is written anew then."""
 
@@ -41,7 +41,7 @@ class Refused(Exception):
 
 
 class NotNow(Exception):
-    """The peer does not answer, or has no room: one line why."""
+    """The peer does not answer, has no room, or does not say that it has the report: one line why."""
 
 
 Write = Callable[[Sequence[Path], Sequence[DicomHeader]], Report]
@@ -75,8 +75,8 @@ class Loop:
     ) -> None:
         self.spool, self.write, self.send = spool, write, send
         self.quiet_seconds, self.most_films, self.mixed = quiet_seconds, most_films, mixed
-        self._send_after, self._wait = 0.0, FIRST_WAIT
-        self._work_after = 0.0
+        self._waits = Waits(spool.clock)
+        self._work_after = spool.clock()
         self._begun: set[str] = set()
 
     def run(self, stop: threading.Event, pause: float = 0.1) -> None:
@@ -84,30 +84,48 @@ class Loop:
         while not stop.is_set():
             if not self.step():
                 stop.wait(pause)
-        for study in self.spool.ledger.studies("reported"):
-            if not self._send(study):
-                break
+        try:
+            while self._send_next():
+                pass
+        except (NoSpace, sqlite3.Error, OSError) as error:
+            self._wait_for_spool(error)
 
     def step(self) -> bool:
         """One study further, if there is one to work on."""
-        now = self.spool.clock()
-        if now < self._work_after:
+        if self.spool.clock() < self._work_after:
             return False
         try:
-            if now >= self._send_after:
-                waiting = self.spool.ledger.studies("reported")
-                if waiting:
-                    return self._send(waiting[0])
-            study = self.spool.ledger.next_quiet(now - self.quiet_seconds)
+            self.spool.sweep()
+            if self._send_next():
+                return True
+            study = self.spool.ledger.next_quiet(self.spool.clock() - self.quiet_seconds)
             if study is None:
                 return False
-            self._report(study)
-        except (NoSpace, sqlite3.OperationalError, OSError) as error:
-            words = str(error) if isinstance(error, NoSpace) else place_of(error)
-            log.error("the spool cannot be written (%s): again in %.0f s", words, SPOOL_WAIT)
-            self._work_after = self.spool.clock() + SPOOL_WAIT
+            self._work_on(study)
+        except (NoSpace, sqlite3.Error, OSError) as error:
+            self._wait_for_spool(error)
             return False
         return True
+
+    def _wait_for_spool(self, error: Exception) -> None:
+        """The spool is of no use for now; a data base that is damaged is made anew from the files."""
+        words = str(error) if isinstance(error, NoSpace) else place_of(error)
+        log.error("the spool cannot be written (%s): again in %.0f s", words, SPOOL_WAIT)
+        self._work_after = self.spool.clock() + SPOOL_WAIT
+        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+            try:
+                self.spool.renew_ledger()
+            except (sqlite3.Error, OSError) as again:  # tried again with the next step
+                log.error("the ledger cannot be made anew (%s)", place_of(again))
+
+    def _work_on(self, study: str) -> None:
+        """Report a study; a fault of ours in between puts it aside, as the next study is another one."""
+        try:
+            self._report(study)
+        except (NoSpace, sqlite3.Error, OSError):
+            raise
+        except Exception as error:
+            self._put_aside(study, f"its films could not be worked on: {place_of(error)}")
 
     def _report(self, study: str) -> None:
         """Write a study's report and keep it, or put the study aside."""
@@ -154,19 +172,29 @@ class Loop:
         log.warning("study %s was put aside: %s", study[:12], reason)
         self.spool.set_study_aside(study, reason)
 
-    def _send(self, study: StudyRow) -> bool:
-        """Whether the peer has answered for the report."""
-        try:
-            self.send(self.spool.report_path(study.key).read_bytes())
-        except Refused as error:
-            self._put_aside(study.key, f"the peer refused its report: {error}")
-        except NotNow as error:
-            log.warning("study %s: not sent (%s): again in %.0f s", study.key[:12], error, self._wait)
-            self._send_after = self.spool.clock() + self._wait
-            self._wait = min(2 * self._wait, LONGEST_WAIT)
+    def _send_next(self) -> bool:
+        """Whether the peer has answered for a report."""
+        study = self._waits.choose([one.key for one in self.spool.ledger.studies("reported")])
+        if study is None:
             return False
+        report = self.spool.read_report(study)
+        if report is None:
+            log.warning("study %s: its report is gone, and is written again", study[:12])
+            return True
+        try:
+            self.send(report)
+        except Refused as error:
+            self._put_aside(study, f"the peer refused its report: {error}")
+        except NotNow as error:
+            return self._is_for_later(study, str(error))
+        except Exception as error:  # of a library, from what a peer sent: the report was not answered for
+            return self._is_for_later(study, place_of(error))
         else:
-            self.spool.set_sent(study.key)
-            log.info("study %s: report sent", study.key[:12])
-        self._wait = FIRST_WAIT
+            self.spool.set_sent(study)
+            log.info("study %s: report sent", study[:12])
+        self._waits.answered(study)
         return True
+
+    def _is_for_later(self, study: str, why: str) -> bool:
+        log.warning("study %s: not sent (%s): again in %.0f s", study[:12], why, self._waits.failed(study))
+        return False

@@ -58,7 +58,7 @@ def listen(settings: ListenConfig, send: Send, load: Callable[[], Write], on_por
         InputError: the spool or the address cannot be had, or the model not be loaded.
     """
     with stopped_by_signals() as stop:
-        spool = Spool(Path(settings.spool), settings.max_spool_bytes)
+        spool = Spool(Path(settings.spool), settings.max_spool_bytes, keep_seconds=settings.keep_sent_seconds)
         try:
             receiver = Receiver(spool, settings)
             try:

@@ -17,8 +17,12 @@ class ListenConfig:
     port: int = option(11112, "port; 0: a free one, which is printed", low=0, high=65535)
     ae_title: str = option("R2GENGPT", "our AE title: peers must call it")
     allowed_aets: tuple[str, ...] = option((), "AE titles that may send; none named: all (a title proves nothing)")
-    spool: str = option("spool", "directory that films wait in; holds patient data until the reports are sent")
+    spool: str = option("spool", "directory that films wait in; holds patient data")
     quiet_seconds: float = option(30.0, "a study is complete when no film of it has come for so long", low=0.0)
+    keep_sent_seconds: float = option(
+        86400.0, "films and report of a study stay in --spool for so long after it was sent, or until room is needed",
+        low=0.0,
+    )  # fmt: skip
     max_images: int = option(8, "most films of a study", low=1, high=64)
     mixed_patients: bool = option(False, "report studies whose films name two patients too, with a note in the report")
     max_instance_bytes: int = option(128 * 2**20, "largest film; a larger one ends its association", low=1024, high=GIB)

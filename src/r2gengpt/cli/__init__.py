@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from r2gengpt import __version__
-from r2gengpt.errors import InputError, RunError, Stopped
+from r2gengpt.errors import InputError, RunError, Stopped, one_line
 
 COMMANDS = {
     "train": "train a model on an annotation file",
@@ -48,7 +48,7 @@ def say(command: str, message: str) -> None:
     bars = getattr(sys.modules.get("tqdm"), "tqdm", None)
     for bar in list(getattr(bars, "_instances", ())):
         bar.close()
-    print(f"r2gengpt {command}: {' '.join(message.split())}", file=sys.stderr)
+    print(f"r2gengpt {command}: {one_line(message)}", file=sys.stderr)
 
 
 def run(command: str, argv: Sequence[str]) -> int:

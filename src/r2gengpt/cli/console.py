@@ -6,16 +6,26 @@ import os
 import sys
 import warnings
 
+from r2gengpt.errors import one_line
+
+
+class OneLine(logging.Formatter):
+    """Each record is one line of printable signs, whatever values of files and peers its message holds."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The message, cleaned."""
+        return one_line(super().format(record))
+
 
 def start_logging(*, libraries: bool = True) -> None:
     """Our log lines on stderr; `libraries` only say what is wrong (False: they are not used, and not loaded)."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(OneLine("%(message)s"))
     ours = logging.getLogger("r2gengpt")
     ours.handlers[:] = [handler]
     ours.setLevel(logging.INFO)
     ours.propagate = False
-    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {one_line(str(message))}", file=sys.stderr)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not libraries:
         return
