@@ -503,9 +503,7 @@ def test_a_model_that_has_no_maps_is_told_and_the_draft_stays(browser: Browser, 
     generator.evidence = InputError("--evidence: a view of this model is one image token: there is nothing to map")
     with open_page(browser, address, refused=True) as page:
         draft(page)
-        expect(page.locator("#evidence")).to_contain_text(
-            "No maps. The server refused this study: --evidence: a view of"
-        )
+        expect(page.locator("#evidence")).to_contain_text("No maps. The server refused this study: evidence: a view of")
         expect(page.get_by_label("Your text")).to_have_value(REPORT)
     generator.evidence = EVIDENCE
 
@@ -545,6 +543,43 @@ def test_dicom_is_shown_with_its_own_window_and_can_be_windowed_and_inverted(
     page.get_by_text("How this draft was made").click()
     expect(page.locator("#made-list")).to_contain_text("32 × 40 DICOM, PA, SHA-256")
     assert len(server[1].jobs[-1].pixels) == 2
+
+
+@needs_browser
+def test_a_doubt_about_whose_images_these_are_stands_above_the_draft_and_in_what_is_saved(
+    page: Page, server: tuple[str, Scripted]
+) -> None:
+    """It is there while the draft is written, cannot be edited away, and goes with the next study."""
+    note = "CHECK WHOSE IMAGES THESE ARE: 1 of 2 names no patient"
+    server[1].hold(3)
+    choose(page, film(1))
+    put(page, ("film.dcm", data_of(dicom(FLAT))))
+    expect(page.get_by_role("application")).to_have_accessible_name("View 2 of 2, 32 by 40 pixels")
+    page.get_by_role("button", name="Write draft").click()
+    expect(page.locator("#note")).to_contain_text(note)
+    expect(page.get_by_label("Your text")).to_be_hidden()
+    server[1].go.set()
+    expect(page.locator("#status")).to_contain_text("finished")
+    page.get_by_label("Your text").fill("Mine.")
+    plain = saved(page, "Save as text").decode()
+    assert plain.startswith(f"{NOTICE}\n\n{note}")
+    assert "not known\n\nMine.\n\n" in plain
+    assert note in " ".join(pdf_pages(saved(page, "Save as PDF"))[0].split())
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="New study").click()
+    expect(page.locator("#note")).to_be_empty()
+
+
+@needs_browser
+def test_two_patients_get_no_draft_on_the_page(browser: Browser, server: tuple[str, Scripted]) -> None:
+    other = data_of(dicom(FLAT, SOPInstanceUID=f"{ROOT}4", PatientID="P-2"))
+    with open_page(browser, server[0], refused=True) as page:
+        put(page, ("a.dcm", data_of(dicom(FLAT))), ("b.dcm", other))
+        expect(page.get_by_role("application")).to_be_visible()
+        expect(page.get_by_role("button", name="View 2 (PA)", exact=True)).to_be_visible()
+        page.get_by_role("button", name="Write draft").click()
+        expect(page.get_by_role("alert")).to_contain_text("are of two patients (their Patient IDs differ)")
+        assert "P-2" not in page.get_by_role("alert").inner_text()
 
 
 @needs_browser
