@@ -48,7 +48,7 @@ def writer(served: "Served", form: str) -> Write:
 
     def write(paths: Sequence[Path], headers: Sequence[DicomHeader]) -> Report:
         study = with_views(Study("study", tuple(paths), dicom=JUDGED), headers)
-        batch = prompt_batch([StudyDataset([study], built.processor, "plain")[(0, 0)]], built.processor)
+        batch = prompt_batch([StudyDataset([study], built.processor, "plain", in_cell=True)[(0, 0)]], built.processor)
         (prediction,) = predict(built.model, built.processor, [batch], served.decode)
         answer = served.answer(prediction, batch.input_ids.shape[1])
         return report_of(marked_text(answer.prediction), headers, served.name, digest, form)

@@ -55,8 +55,8 @@ def write_report(
     from r2gengpt.cli.console import start_logging
     from r2gengpt.cli.delivery import deliver
     from r2gengpt.cli.generate import as_json
+    from r2gengpt.data.cell import load_image
     from r2gengpt.data.dicom_study import note_of
-    from r2gengpt.data.images import load_image
     from r2gengpt.edge.runtime import Edge, check_decoding
     from r2gengpt.generation.confidence import calibration_beside, marked_text, with_confidence
     from r2gengpt.serving import forms

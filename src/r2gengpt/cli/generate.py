@@ -7,12 +7,13 @@ from typing import Any
 
 from r2gengpt import __version__
 from r2gengpt.cli import bridge
-from r2gengpt.config import DecodeConfig, EvidenceConfig, ModelConfig, PlacementConfig, ReviewConfig
+from r2gengpt.config import CellConfig, DecodeConfig, EvidenceConfig, ModelConfig, PlacementConfig, ReviewConfig
 from r2gengpt.errors import InputError
 from r2gengpt.serving.forms import FORMS
 from r2gengpt.text.notice import NOTICE, noted_json, with_note, with_notice
 
 CONFIGS = (ModelConfig, PlacementConfig, DecodeConfig)
+OTHERS = (ReviewConfig, CellConfig)
 
 
 def main(argv: list[str]) -> None:
@@ -40,18 +41,21 @@ def main(argv: list[str]) -> None:
                         "for each sentence and view, and evidence.json")  # fmt: skip
     parser.add_argument("--evidence_method", "--evidence-method", choices=("occlusion", "gradient"),
                         help=EvidenceConfig.__dataclass_fields__["evidence_method"].metadata["help"])  # fmt: skip
-    bridge.add_flags(parser, (*CONFIGS, ReviewConfig))
+    bridge.add_flags(parser, (*CONFIGS, *OTHERS))
     space = bridge.parse(parser, argv)
     if space.evidence_method and space.evidence is None:
         raise InputError(f"--evidence_method {space.evidence_method} belongs to --evidence DIR: name that")
-    given = bridge.given_values(space, (*CONFIGS, ReviewConfig))
-    below = bridge.make(ReviewConfig, given).abstain_below
-    given.pop("abstain_below", None)
+    given = bridge.given_values(space, (*CONFIGS, *OTHERS))
+    below, limits = bridge.make(ReviewConfig, given).abstain_below, bridge.make(CellConfig, given)
+    given = {name: value for name, value in given.items() if name not in {"abstain_below", *vars(limits)}}
     if space.stream and space.format == "text" and below is not None:
         raise InputError(f"--abstain_below {below}: what needs review is known at the end; leave out --stream")
     if space.stream:
         given.setdefault("beam_size", 1)
 
+    from r2gengpt.data.cell import open_cell
+
+    open_cell(limits).warm()  # what decodes images comes up meanwhile
     from r2gengpt.cli.delivery import check_delivery, deliver, formed
     from r2gengpt.data.containers import DicomChoice
     from r2gengpt.data.dicom_study import look_at, note_of, with_views
@@ -96,7 +100,7 @@ def main(argv: list[str]) -> None:
     if space.evidence is not None:
         check_method(built.model, method)
     drafter = drafter_for(built.model.language_model, stored_index(built, directory) if decode.speculate else None)
-    studies = StudyDataset([study], built.processor, dataset)  # read as in training and testing
+    studies = StudyDataset([study], built.processor, dataset, in_cell=True)  # read as in training and testing
     batch = prompt_batch([studies[(0, 0)]], built.processor)
     live = space.stream and space.format == "text" and space.output is None
     if live and note:

@@ -7,6 +7,7 @@ process-wide limit; leaving metadata out keeps its parsers (EXIF, colour profile
 warnings and their faults away from files that strangers send.
 """
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,8 +17,15 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _JPEG_START, _JPEG_SCAN, _JPEG_END = 0xD8, 0xDA, 0xD9
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOFn; the three are DHT, JPG and DAC
-_JPEG_ALONE = frozenset((0x01, *range(0xD0, 0xD8)))  # markers without a length
+ALONE = frozenset((0x01, *range(0xD0, 0xD8)))
+"""Markers of JPEG without a length."""
+MOST_SCANS = 64
+"""Scans of a JPEG picture at most: encoders make a dozen, and each is a pass over all pixels, however short it is."""
+MOST_SEGMENTS = 100_000
+"""Chunks of a PNG, or segments of a JPEG: each costs an object, however short it is."""
 _JPEG_METADATA = frozenset((*range(0xE1, 0xEE), 0xEF, 0xFE))  # APPn and COM, but JFIF's APP0 and Adobe's APP14
+_CODE = re.compile(rb"[^\xff]")
+_SEGMENT = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")  # none of the markers without a length, and none of no meaning
 
 
 class ContainerError(ValueError):
@@ -95,7 +103,7 @@ def open_container(data: bytes) -> Container:
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
     """Type, content and the whole bytes of each chunk up to IEND."""
     position = len(PNG_SIGNATURE)
-    while True:
+    for _ in range(MOST_SEGMENTS):
         length, kind = struct.unpack_from(">I4s", data, position)
         end = position + 12 + length
         if end > len(data):
@@ -104,6 +112,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
         if kind == b"IEND":
             return
         position = end
+    raise ContainerError(f"has more than {MOST_SEGMENTS} chunks")
 
 
 def _open_png(data: bytes) -> Container:
@@ -123,21 +132,52 @@ def _open_png(data: bytes) -> Container:
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
     """Marker, content and the whole bytes of each segment; the first scan comes with all that follows it."""
     position = 2
-    while True:
-        while data[position] != 0xFF:  # stray bytes between segments: libjpeg skips them too
-            position += 1
-        while data[position] == 0xFF:
-            position += 1
-        marker, start = data[position], position - 1
+    for _ in range(MOST_SEGMENTS):
+        position, marker = next_marker(data, position)
+        start = position - 1
         if marker in (_JPEG_SCAN, _JPEG_END):
             yield marker, b"", data[start:]
             return
-        if marker == 0 or marker in _JPEG_ALONE:
+        if marker == 0 or marker in ALONE:
             position += 1
             continue
         (length,) = struct.unpack_from(">H", data, position + 1)
         position += 1 + length
         yield marker, data[start + 4 : position], data[start:position]
+    raise ContainerError(f"has more than {MOST_SEGMENTS} segments")
+
+
+def next_marker(data: bytes, position: int) -> tuple[int, int]:
+    """Where the code of the next marker stands, and the code. Stray bytes before it are skipped, as libjpeg does.
+
+    Raises:
+        IndexError: there is none.
+    """
+    start = data.find(b"\xff", position)
+    found = _CODE.search(data, start) if start >= 0 else None
+    if found is None:
+        raise IndexError
+    return found.start(), data[found.start()]
+
+
+def _check_scans(data: bytes) -> None:
+    """Refuse many scans, counted as libjpeg meets them, in what follows a JPEG's headers.
+
+    What looks like a scan within another segment, or after the picture's end, is none.
+
+    Raises:
+        ContainerError: so it is.
+    """
+    position = scans = 0
+    for _ in range(MOST_SEGMENTS):
+        found = _SEGMENT.search(data, position)
+        if found is None or found[0][1] == _JPEG_END:
+            return
+        scans += found[0][1] == _JPEG_SCAN
+        if scans > MOST_SCANS:
+            raise ContainerError(f"has more than {MOST_SCANS} scans")
+        position = found.end() + int.from_bytes(data[found.end() : found.end() + 2])
+    raise ContainerError(f"has more than {MOST_SEGMENTS} segments")
 
 
 def _open_jpeg(data: bytes) -> Container:
@@ -154,6 +194,7 @@ def _open_jpeg(data: bytes) -> Container:
             kept.append(whole)
     if size is None:
         raise ContainerError("has no size: its frame header is missing")
+    _check_scans(kept[-1])
     return Container("JPEG", size, orientation, b"".join(kept))
 
 

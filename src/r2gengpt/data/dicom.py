@@ -51,6 +51,8 @@ def decode_dicom(data: bytes, name: str, choice: DicomChoice, limits: tuple[int,
         picture = _picture(dataset, _pixels(dataset, syntax, header.frames, frame))
     except ContainerError as error:
         raise InputError(f"image {name}: {error}") from None
+    except MemoryError:
+        raise
     except Exception as error:  # decoders over bytes of strangers: anything may come
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"image {name}: its DICOM pixels cannot be decoded: {reason}") from None

@@ -99,6 +99,8 @@ def open_dataset(data: bytes, name: str, *, pixels: bool = True) -> "Dataset":
                 del dataset[tag]
     except _TooMany:
         raise InputError(f"image {name}: has more than {MOST_READS} DICOM elements") from None
+    except MemoryError:
+        raise
     except Exception as error:  # a parser over bytes of strangers: anything may come
         raise InputError(f"image {name}: its DICOM header cannot be read ({type(error).__name__})") from None
     if not len(dataset):  # what pydicom gives of a file that ends within an element
@@ -152,6 +154,8 @@ def header_of(dataset: "Dataset", name: str) -> DicomHeader:
     """
     try:
         return _header(dataset)
+    except MemoryError:
+        raise
     except Exception as error:  # each element is parsed when it is asked for
         raise InputError(f"image {name}: its DICOM header cannot be read ({type(error).__name__})") from None
 

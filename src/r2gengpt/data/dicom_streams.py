@@ -5,11 +5,13 @@ A file's header may say 100x100 and its JPEG stream 60,000x60,000: what is alloc
 
 import struct
 
-from r2gengpt.data.containers import ContainerError
+from r2gengpt.data.containers import ALONE, MOST_SCANS, MOST_SEGMENTS, ContainerError, next_marker
 
 JPEG = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70, 80, 81))
 """Transfer syntaxes: JPEG baseline, extended, lossless (two), JPEG-LS (two)."""
 JPEG_2000 = frozenset(("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"))
+_CODESTREAM = b"\xff\x4f\xff\x51"
+_JP2 = b"\0\0\0\x0cjP  \r\n\x87\n"
 _FRAMES = frozenset((*range(0xC0, 0xD0), 0xF7)) - {0xC4, 0xC8, 0xCC}  # SOFn; 0xF7 is JPEG-LS's
 
 
@@ -17,7 +19,7 @@ def stream_size(stream: bytes, syntax: str) -> tuple[int, int, int]:
     """Width, height and components that the stream's own header says; `syntax` is of `JPEG` or `JPEG_2000`.
 
     Raises:
-        ContainerError: no such header.
+        ContainerError: no such header, two of them, or more scans than any encoder makes.
     """
     try:
         return _jpeg(stream) if syntax in JPEG else _jpeg_2000(stream)
@@ -26,30 +28,57 @@ def stream_size(stream: bytes, syntax: str) -> tuple[int, int, int]:
 
 
 def _jpeg(stream: bytes) -> tuple[int, int, int]:
-    """From the first frame header. Source: ISO 10918-1, B.2.2; ISO 14495-1, C.2.2 has the same form."""
+    """From the frame header. Source: ISO 10918-1, B.2.2; ISO 14495-1, C.2.2 has the same form."""
     if stream[:2] != b"\xff\xd8":
         raise ContainerError("its compressed frame is no JPEG stream")
-    position = 2
-    while True:
-        while stream[position] != 0xFF:
-            position += 1
-        while stream[position] == 0xFF:
-            position += 1
-        marker = stream[position]
-        if marker in _FRAMES:
-            height, width, components = struct.unpack_from(">HHB", stream, position + 4)
-            return width, height, components
+    if stream.count(b"\xff\xda") > MOST_SCANS:  # compressed pixels never hold these bytes
+        raise ContainerError(f"its compressed frame has more than {MOST_SCANS} scans")
+    position, found = 2, None
+    for _ in range(MOST_SEGMENTS):
+        position, marker = next_marker(stream, position)
         if marker in (0xD9, 0xDA):
-            raise ContainerError("its compressed frame has no size")
+            break
+        if marker == 0 or marker in ALONE:
+            position += 1
+            continue
+        if marker in _FRAMES:
+            if found is not None:
+                raise ContainerError("its compressed frame has two headers")
+            height, width, components = struct.unpack_from(">HHB", stream, position + 4)
+            found = width, height, components
         (length,) = struct.unpack_from(">H", stream, position + 1)
         position += 1 + length
+    if found is None:
+        raise ContainerError("its compressed frame has no size")
+    return found
 
 
 def _jpeg_2000(stream: bytes) -> tuple[int, int, int]:
-    """From the codestream's SIZ marker, which is its second. Source: ISO 15444-1, A.5.1."""
-    at = stream.find(b"\xff\x4f\xff\x51", 0, 4096)  # a JP2 box may come first, against the standard
-    if at < 0:
+    """From the codestream's SIZ marker, which is its second. Source: ISO 15444-1, A.5.1.
+
+    A JP2 file may stand around it, against the standard. Its boxes are followed as decoders do: what looks like a
+    codestream within one of the others is none.
+    """
+    at = _codestream(stream) if stream.startswith(_JP2) else 0
+    if not stream.startswith(_CODESTREAM, at):
         raise ContainerError("its compressed frame is no JPEG 2000 stream")
     right, bottom, left, top = struct.unpack_from(">IIII", stream, at + 8)
     (components,) = struct.unpack_from(">H", stream, at + 40)
     return right - left, bottom - top, components
+
+
+def _codestream(file: bytes) -> int:
+    """Where the contents of a JP2 file's first codestream box begin. Source: ISO 15444-1, I.4."""
+    at = 0
+    for _ in range(MOST_SEGMENTS):
+        length, kind = struct.unpack_from(">I4s", file, at)
+        head = 8
+        if length == 1:
+            (length,) = struct.unpack_from(">Q", file, at + 8)
+            head = 16
+        if kind == b"jp2c":
+            return at + head
+        if length < head:  # 0: the last box, up to the end
+            break
+        at += length
+    raise ContainerError("its compressed frame is no JPEG 2000 stream")

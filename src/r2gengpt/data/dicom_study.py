@@ -5,9 +5,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from r2gengpt.data.cell import the_cell
+from r2gengpt.data.cell_wire import Request
 from r2gengpt.data.containers import DicomChoice, is_dicom
 from r2gengpt.data.dicom_header import DicomHeader, read_header
-from r2gengpt.data.images import MIN_SIDE, decode_image, read_file
+from r2gengpt.data.images import MIN_SIDE, read_file
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 
@@ -105,9 +107,7 @@ def _doubt(count: int, of: int, what: str) -> str:
 
 
 def _look(path: Path, choice: DicomChoice) -> DicomHeader | None:
-    data = read_file(path)
-    decode_image(data, str(path), MIN_SIDE, choice)
-    return header_in(data, str(path))
+    return the_cell().film(Request(str(path), choice, MIN_SIDE, header=True), read_file(path)).header
 
 
 def header_in(data: bytes, name: str) -> DicomHeader | None:

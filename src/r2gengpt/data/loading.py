@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from r2gengpt.data import cell
 from r2gengpt.data.ahead import read_ahead
 from r2gengpt.data.augment import augment
 from r2gengpt.data.dicom_study import check_files
@@ -87,6 +88,7 @@ class StudyDataset(Dataset[Example]):
         dataset: whose report cleaner to use.
         seed: of the augmentation; None for none.
         features: of all the studies' images, from the feature cache; no image is opened then.
+        in_cell: images come from strangers, and are decoded in the cell.
     """
 
     def __init__(
@@ -97,12 +99,14 @@ class StudyDataset(Dataset[Example]):
         *,
         seed: int | None = None,
         features: Features | None = None,
+        in_cell: bool = False,
     ) -> None:
         self.studies = studies
         self.processor = processor
         self.clean = CLEANERS[dataset]
         self.seed = seed
         self.features = features
+        self.in_cell = in_cell
         self.size = decoded_size(processor)
 
     def __len__(self) -> int:
@@ -114,7 +118,8 @@ class StudyDataset(Dataset[Example]):
         if self.features is not None:
             return Example(study.id, None, self.clean(study.report), study.report, self.features.of(study))
         check_files(study)
-        images = [load_image(path, size=self.size, dicom=study.dicom) for path in study.image_paths]
+        load = cell.load_image if self.in_cell else load_image
+        images = [load(path, size=self.size, dicom=study.dicom) for path in study.image_paths]
         if self.seed is not None:
             rng = np.random.default_rng((self.seed, epoch, index))
             images = [augment(image, rng) for image in images]

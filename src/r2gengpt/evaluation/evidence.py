@@ -12,9 +12,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from r2gengpt.build import Built
+from r2gengpt.data.cell import load_image
 from r2gengpt.data.containers import DicomChoice
 from r2gengpt.data.files import whole_file
-from r2gengpt.data.images import load_image
 from r2gengpt.data.loading import StudyDataset, prompt_batch
 from r2gengpt.errors import InputError
 from r2gengpt.generation.evidence import SMALLEST_GAIN, report_evidence

@@ -1,0 +1,322 @@
+"""The cell that images are decoded in: the same pictures, the same refusals, and an end to what takes too long."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit
+
+from dicom_files import data_of, film
+from hostile_films import (
+    box,
+    chunk,
+    compressed,
+    decoy,
+    hostile,
+    jp2,
+    jpeg,
+    many_elements,
+    many_scans,
+    png,
+    png_bomb,
+    png_of,
+    png_of_chunks,
+    real_films,
+    siz,
+    wavelets,
+    with_scans,
+)
+from r2gengpt.config import CellConfig
+from r2gengpt.data import cell, images
+from r2gengpt.data.cell import Cell, close_cell, open_cell
+from r2gengpt.data.cell_wire import BrokenMessage, Reply, Request, reply_of
+from r2gengpt.data.containers import MOST_SCANS, MOST_SEGMENTS, DicomChoice
+from r2gengpt.data.dicom_header import read_header
+from r2gengpt.errors import InputError, RunError
+
+PLAIN = DicomChoice()
+
+
+@pytest.fixture
+def ours() -> Iterator[Cell]:
+    yield open_cell(CellConfig())
+    close_cell()
+
+
+def ask(where: Cell, data: bytes, name: str = "film") -> Any:
+    return where.film(Request(name, PLAIN, 32), data).picture
+
+
+def workers() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if "cell_worker" in " ".join(child.cmdline())]
+
+
+@pytest.mark.parametrize("size", [None, 16])
+def test_the_cell_gives_the_picture_that_decoding_in_process_gives(size: int | None, ours: Cell) -> None:
+    for data in real_films():
+        here = images.decode_image(data, "film", size)
+        there = cell.decode_image(data, "film", size)
+        assert (there.mode, there.size, there.tobytes()) == (here.mode, here.size, here.tobytes())
+    assert len(workers()) == 1  # one after the other, in one process
+
+
+def test_the_cell_refuses_in_the_words_and_with_the_field_of_decoding_in_process(ours: Cell) -> None:
+    of_two_frames = data_of(film(np.zeros((2, 40, 32), np.uint16)))
+    for data in (b"", b"GIF89a", png()[:50], jpeg()[:300], data_of(film(Modality="CT")), of_two_frames):
+        errors = []
+        for decode in (images.decode_image, cell.decode_image):
+            with pytest.raises(InputError) as found:
+                decode(data, "some name.png", 32)
+            errors.append((str(found.value), found.value.field))
+        assert errors[0] == errors[1]
+
+
+def test_the_header_of_a_film_comes_with_its_picture(ours: Cell) -> None:
+    data = data_of(film(PatientName="Müller^Jörg", SpecificCharacterSet="ISO_IR 100"))
+    found = ours.film(Request("film", PLAIN, 16, header=True), data)
+    assert found.header == read_header(data, "film")
+    assert ours.film(Request("film", PLAIN, 16, header=True), png()).header is None
+    assert ours.film(Request("film", PLAIN, picture=False, header=True), data).picture is None
+
+
+def test_what_a_worker_warns_of_is_logged_here_and_once(ours: Cell, caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("r2gengpt").propagate = True
+    name = "a film of test_cell"
+    for _ in range(2):
+        ask(ours, data_of(film(BurnedInAnnotation="YES")), name)
+    assert [line.message for line in caplog.records if name in line.message] == [
+        f"image {name}: says that it has burned-in annotation: it may show the patient's identity"
+    ]
+
+
+def test_a_decoder_that_hangs_is_ended_in_time_and_replaced() -> None:
+    where = open_cell(CellConfig(decode_seconds=0.5), workers=1)
+    ask(where, png())
+    (hanging,) = workers()
+    hanging.suspend()
+    began = time.monotonic()
+    with pytest.raises(InputError, match=r"^image film: was not decoded within 0.5 seconds \(--decode_seconds\)$"):
+        ask(where, png())
+    assert time.monotonic() - began < 5
+    assert not hanging.is_running()
+    assert ask(where, png()).size == (64, 64)
+    close_cell()
+
+
+def test_a_worker_that_was_ended_between_two_films_costs_no_film(ours: Cell) -> None:
+    ask(ours, png())
+    (gone,) = workers()
+    gone.kill()
+    assert ask(ours, png()).size == (64, 64)
+
+
+def test_a_film_beyond_the_memory_is_refused_in_one_line_and_the_next_is_read() -> None:
+    where = open_cell(CellConfig(decode_memory_mb=256), workers=1)
+    large = png_bomb(9000, 8000, 72_000_000 + 8000)
+    with pytest.raises(InputError, match=r"^image film: takes more than 256 MiB to decode \(--decode_memory_mb\)$"):
+        where.film(Request("film", PLAIN), large)
+    assert ask(where, png()).size == (64, 64)
+    assert len(workers()) == 1
+    close_cell()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of CPU time")
+def test_a_worker_ends_itself_where_nobody_looks_at_the_clock() -> None:
+    code = "import signal; from r2gengpt.data.cell_worker import allow_seconds\nallow_seconds(0.01)\nwhile True: pass"
+    done = subprocess.run([sys.executable, "-c", code], check=False, timeout=60, env={**os.environ, "X": ""})
+    assert done.returncode == -signal.SIGXCPU
+
+
+def test_closing_frees_who_waits_for_a_decoder_that_hangs() -> None:
+    where = open_cell(CellConfig(), workers=1)
+    ask(where, png())
+    workers()[0].suspend()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(ask, where, png())
+        close_cell()
+        with pytest.raises((InputError, RunError)):
+            waiting.result(timeout=30)
+    assert workers() == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="environments of processes")
+def test_a_worker_has_neither_keys_nor_torch_and_may_write_no_file(ours: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("R2GENGPT_API_KEYS", "a-key-of-sixteen-signs")
+    ask(ours, data_of(film()))
+    (worker,) = workers()
+    assert "R2GENGPT_API_KEYS" not in worker.environ()
+    assert not any("torch" in Path(file.path).parts for file in worker.memory_maps())
+    assert worker.rlimit(psutil.RLIMIT_FSIZE) == (0, 0)
+    assert worker.rlimit(psutil.RLIMIT_CORE) == (0, 0)
+    assert worker.rlimit(psutil.RLIMIT_AS) == (2**31, 2**31)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl")
+def test_no_worker_outlives_its_parent_however_that_ends() -> None:
+    code = (
+        "import sys, time; from hostile_films import png; from r2gengpt.data.cell import decode_image\n"
+        "decode_image(png(), 'film'); print('up', flush=True); time.sleep(600)"
+    )
+    path = os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))))
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path}
+    ) as parent:
+        assert parent.stdout is not None
+        parent.stdout.readline()
+        (worker,) = psutil.Process(parent.pid).children()
+        worker.suspend()  # so that it cannot find out by itself
+        parent.kill()
+    gone, _ = psutil.wait_procs([worker], timeout=30)
+    assert gone == [worker]
+
+
+def test_a_worker_outlives_the_thread_that_wanted_it_first(ours: Cell) -> None:
+    for _ in range(2):
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(ask, ours, png()).result()
+    assert len(workers()) == 1
+    assert workers()[0].is_running()
+
+
+def test_films_are_decoded_beside_each_other_in_no_more_processes_than_there_are_places(ours: Cell) -> None:
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda seed: ask(ours, png(64 + seed)).size, range(24)))
+    assert found == [(64 + seed, 64 + seed) for seed in range(24)]
+    assert len(workers()) <= 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size": [64]},
+        {"size": [64.0, 64]},
+        {"size": "64"},
+        {"refused": 4},
+        {"log": [{"logger": "x", "level": "high", "words": ""}]},
+        {"header": {"study_uid": "1"}},
+        {"no_memory": None},
+        {"more": 1},
+    ],
+)
+def test_an_answer_of_other_types_than_the_messages_is_taken_for_none(change: dict[str, Any]) -> None:
+    sent = json.loads(json.dumps(asdict(Reply((64, 64)))))
+    assert reply_of(sent) == Reply((64, 64))
+    with pytest.raises(BrokenMessage):
+        reply_of({**sent, **change})
+
+
+@pytest.mark.parametrize("values", [None, [], "text", {}])
+def test_an_answer_that_is_no_message_is_taken_for_none(values: Any) -> None:
+    with pytest.raises(BrokenMessage):
+        reply_of(values)
+
+
+def test_a_picture_of_another_length_than_its_size_is_refused(ours: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    for size in ((9, 9), (-9, -9), (0, 0), None):
+        reply = Reply(size), b"\0" * 200
+        monkeypatch.setattr("r2gengpt.data.cell_process.Worker.ask", lambda *_, reply=reply: reply)
+        with pytest.raises(InputError, match="no picture"):
+            ask(ours, png())
+
+
+def test_scans_are_counted_and_more_than_the_most_are_refused() -> None:
+    data = jpeg(progressive=True)
+    assert 1 < data.count(b"\xff\xda") < 20
+    images.decode_image(with_scans(data, MOST_SCANS), "film")
+    for many in (with_scans(data, MOST_SCANS + 1), compressed(with_scans(data, MOST_SCANS + 1), JPEGBaseline8Bit)):
+        with pytest.raises(InputError, match=f"has more than {MOST_SCANS} scans"):
+            images.decode_image(many, "film")
+
+
+def test_what_only_looks_like_a_scan_is_not_counted() -> None:
+    data, scan = jpeg(progressive=True), b"\xff\xda\0\x08\1\1\0\1\x3f\0"
+    last = data.rindex(b"\xff\xda")
+    comment = b"\xff\xfe" + (2 + 100 * len(scan)).to_bytes(2) + scan * 100
+    wanted = images.decode_image(data, "film").tobytes()
+    for other in (data[:last] + comment + data[last:], data + scan * 100):
+        assert images.decode_image(other, "film").tobytes() == wanted
+
+
+def test_scans_cannot_be_hidden_where_a_decoder_skips_a_marker() -> None:
+    data = many_scans(200)
+    at = data.index(b"\xff\xda") + 20
+    for marker in (b"\xff\xd0\xff\xff", b"\xff\x02\xff\xff", b"\xff\0\xff\xff", b"\xff\x01\xff\xff"):
+        with pytest.raises(InputError, match="scans"):
+            images.decode_image(data[:at] + marker + data[at:], "film")
+
+
+def test_a_jpeg_2000_stream_is_measured_where_its_decoder_reads_it() -> None:
+    whole = wavelets()
+    plain = images.decode_image(compressed(whole, JPEG2000Lossless), "film").tobytes()
+    around = compressed(jp2(whole, 64, 64), JPEG2000Lossless)
+    assert images.decode_image(around, "film").tobytes() == plain
+    beside = compressed(jp2(whole, 64, 64, siz(9000, 9000)), JPEG2000Lossless)  # a decoy harms no good film
+    assert images.decode_image(beside, "film").tobytes() == plain
+
+
+def test_a_decoy_before_a_huge_jpeg_2000_stream_is_found_out() -> None:
+    huge = siz(20_000, 20_000) + wavelets()[51:]
+    long_box = b"\0\0\0\1xml " + (16 + len(siz(64, 64))).to_bytes(8) + siz(64, 64)
+    start = jp2(b"", 20_000, 20_000)[: -len(box(b"jp2c", b""))]
+    for stream in (jp2(huge, 20_000, 20_000, siz(64, 64)), start + long_box + box(b"jp2c", huge)):
+        with pytest.raises(InputError, match="its header says 64x64 pixels of 1 samples, its compressed frame 20000"):
+            images.decode_image(compressed(stream, JPEG2000Lossless), "film")
+    for stream in (b"\0" * 8 + wavelets(), start, start + box(b"xml ", wavelets()), siz(64, 64)[1:]):
+        with pytest.raises(InputError, match=r"is no JPEG 2000 stream|is cut off"):
+            images.decode_image(compressed(stream, JPEG2000Lossless), "film")
+
+
+def test_a_jpeg_frame_within_dicom_has_one_size() -> None:
+    data = jpeg()
+    frame = data[data.index(b"\xff\xc0") : data.index(b"\xff\xc4")]
+    two = data[:2] + frame + data[2:]
+    hidden = data[:2] + b"\xff\xd0" + frame + data[2:]  # a marker without a length, before it
+    for stream in (two, hidden):
+        with pytest.raises(InputError, match="two headers"):
+            images.decode_image(compressed(stream, JPEGBaseline8Bit), "film")
+
+
+def test_countless_chunks_segments_and_elements_are_refused_without_being_kept() -> None:
+    filler = b"\xff\xfe\0\2" * (MOST_SEGMENTS + 1)
+    data = jpeg()
+    for many in (png_of_chunks(), data[:2] + filler + data[2:], data[:-2] + filler + data[-2:], many_elements()):
+        with pytest.raises(InputError, match=r"more than 100000 (chunks|segments|DICOM elements)"):
+            images.decode_image(many, "film")
+    assert images.decode_image(png_of(64, 64, chunk(b"tEXt", b"a\0b") * 10, png()[33:-12]), "film").size == (64, 64)
+
+
+@pytest.mark.parametrize("count", [40, pytest.param(2000, marks=pytest.mark.drill)])
+def test_hostile_films_are_refused_or_read_within_limits_and_good_ones_go_on(count: int, ours: Cell) -> None:
+    rng = np.random.default_rng(15)
+    good, wanted = png(), images.decode_image(png(), "film", 32).tobytes()
+    for number in range(count):
+        data = hostile(rng)
+        said = ""
+        try:
+            ask(ours, data)
+        except InputError as error:
+            said = str(error)
+        assert said.startswith("image film: ") or not said
+        assert "\n" not in said
+        if number % 10 == 0:
+            assert ask(ours, good).tobytes() == wanted
+    assert len(workers()) <= 2
+    assert all(worker.memory_info().rss < 2**31 for worker in workers())
+
+
+def test_decoy_and_scans_are_refused_in_the_cell_too(ours: Cell) -> None:
+    for data, words in ((decoy(), "its compressed frame 20000x20000"), (many_scans(), "scans")):
+        with pytest.raises(InputError, match=words):
+            ask(ours, data)
