@@ -14,6 +14,8 @@ for film in src/r2gengpt/examples/*.png; do
   printf '\n%s\n' "$(basename "$film")"
   r2gengpt generate "$film"
 done
+printf '\n%s, streamed: words as they are written\n' "$(basename "$film")"
+r2gengpt generate "$film" --stream
 
 step "3/4 training: two epochs on drawn films whose reports follow from what is drawn"
 rm -rf "$out"
@@ -26,4 +28,4 @@ r2gengpt train \
   --scorer_types val_loss --weights 1 --num_sanity_val_steps 0 --savedmodel_path "$out/run" >&2
 
 step "4/4 evaluation on films that were not trained on"
-r2gengpt test --ckpt_file "$out/run" --beam_size 1 --repetition_penalty 1.0 --test_batch_size 12 --output "$out/test"
+r2gengpt test --ckpt_file "$out/run" --beam_size 1 --test_batch_size 12 --output "$out/test"

@@ -20,5 +20,5 @@ exec r2gengpt train \
   --learning_rate 1e-4 \
   --max_epochs 15 \
   --max_length 60 --min_new_tokens 40 --max_new_tokens 100 \
-  --beam_size 3 --repetition_penalty 2.0 --length_penalty 2.0 \
+  --decode_preset original \
   "$@"

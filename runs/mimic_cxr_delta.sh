@@ -22,5 +22,5 @@ exec r2gengpt train \
   --max_epochs 5 \
   --val_check_interval 0.5 --limit_val_batches 0.5 \
   --max_length 100 --min_new_tokens 80 --max_new_tokens 120 \
-  --beam_size 3 --repetition_penalty 2.0 --length_penalty 2.0 \
+  --decode_preset original \
   "$@"

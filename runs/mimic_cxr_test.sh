@@ -15,5 +15,5 @@ exec r2gengpt test \
   --base_dir "$DATA/images" \
   --test_batch_size 16 --num_workers 8 \
   --min_new_tokens 80 --max_new_tokens 120 \
-  --beam_size 3 --repetition_penalty 2.0 --length_penalty 2.0 \
+  --decode_preset original \
   "$@"

@@ -249,6 +249,7 @@ def test_other_decode_settings_than_those_that_were_fitted_are_said(
 ) -> None:
     write_calibration(tmp_path, replace(calibrate(PREDICTIONS, STUDIES, "val", DECODE), split="val"))
     with caplog.at_level("INFO", logger="r2gengpt"):
+        caplog.clear()
         calibration_beside(tmp_path, replace(DECODE, engine="hf", decode_seed=3), 0.5)
         assert not caplog.records
         calibration_beside(tmp_path, replace(DECODE, beam_size=1), None)

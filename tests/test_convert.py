@@ -73,7 +73,7 @@ def test_settings_are_the_originals_and_what_never_acted_there_is_left_out(
         "beam_size": 1,
         "min_new_tokens": 40,
         "length_penalty": 2.0,
-        "no_repeat_ngram_size": 0,
+        "no_repeat_ngram_size": None,
     }
     assert {name: settings[name] for name in wanted} == wanted
     files = {path.name for path in (tmp_path / "ours").iterdir()}

@@ -158,7 +158,8 @@ def test_a_language_model_that_the_engine_cannot_serve_is_served_by_generate(tin
     config = ModelConfig(vision_model=str(tiny_parts / "vision-vit"), lm_model=str(tiny_parts / "lm-gpt2"))
     built = build_model(config, FLOAT32)
     built.model.eval()
-    served = Served("best", built, DecodeConfig(beam_size=2, min_new_tokens=0, max_new_tokens=8), {})
+    decode = DecodeConfig(beam_size=2, min_new_tokens=0, max_new_tokens=8).for_dataset("plain")
+    served = Served("best", built, decode, replace(decode, beam_size=1), {})
     wanted = alone(served, [film(1)], replace(served.decode, beam_size=1 if stream else 2)).prediction
     with client_of(served) as (client, _):
         given = client.post(CHAT, json={"model": "best", "messages": message(film(1)), "stream": stream})

@@ -83,7 +83,7 @@ def test_the_validation_score_chooses_the_best_checkpoint_and_both_logs_are_writ
     assert list((tmp_path / "logs" / "tensorboard").glob("*/events*"))
     assert {path.name for path in (tmp_path / "best").iterdir()} == {
         "config.json", "delta.safetensors", "processor_config.json", "generation_config.json", "README.md",
-        "language_adapter",
+        "decoding.json", "language_adapter",
     }  # fmt: skip
     stored = json.loads((tmp_path / "best" / "config.json").read_text())
     assert stored["lm_model"] == settings[0].lm_model

@@ -16,8 +16,9 @@ from r2gengpt import __version__
 from r2gengpt.build import HERE, Built, build_model
 from r2gengpt.build.lora import save_adapter
 from r2gengpt.config import DecodeConfig, ModelConfig, PlacementConfig, kept_names
-from r2gengpt.data.files import whole_directory
+from r2gengpt.data.files import whole_directory, whole_file
 from r2gengpt.errors import InputError
+from r2gengpt.generation.decoding import ChosenDecoding, decodings, write_chosen
 from r2gengpt.generation.settings import generation_config
 from r2gengpt.generation.suffixes import SPECULATION, SuffixIndex, save_index
 
@@ -98,6 +99,14 @@ def write_settings(directory: Path, settings: Mapping[str, Any]) -> None:
     """Write the settings that a checkpoint holds (`config.kept_names`) to its `config.json`."""
     kept = {name: value for name, value in settings.items() if name in kept_names()}
     (directory / CONFIG).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+
+
+def add_decoding(directory: Path, built: Built, settings: Mapping[str, Any], chosen: ChosenDecoding) -> None:
+    """Put the choice of penalties beside weights that stand already; the library's own file follows it."""
+    write_chosen(directory, chosen)
+    whole = decodings(settings, {}, directory).whole
+    with whole_file(directory / "generation_config.json") as path:
+        generation_config(whole, built.processor).to_json_file(path)
 
 
 def find_checkpoint(path: str, flag: str) -> Path:

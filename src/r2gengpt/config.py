@@ -277,7 +277,11 @@ class DecodeConfig:
     top_k: int = option(0, "sampling: this many likeliest tokens; 0: all", low=0)
     min_new_tokens: int | None = option(None, "shortest report in tokens; None: by --dataset", low=0)
     max_new_tokens: int | None = option(None, "longest report in tokens; None: by --dataset", low=1)
-    repetition_penalty: float = option(2.0, "divides the score of tokens already generated; 1: off", above=0.0)
+    repetition_penalty: float | None = option(
+        None,
+        "divides the score of tokens already generated; 1: off; None: as training chose it for so many beams, else 1",
+        above=0.0,
+    )
     length_penalty: float = option(2.0, "beam scores are divided by length to this power")
     early_stopping: str = option(
         "False",
@@ -285,9 +289,10 @@ class DecodeConfig:
         "at its length; never: when it would lose at any length",
         choices=("True", "False", "never"),
     )
-    no_repeat_ngram_size: int = option(
-        0,
-        "no n-gram of this size twice; 0: off (the original's 2 was never passed on, so its results had it off)",
+    no_repeat_ngram_size: int | None = option(
+        None,
+        "no n-gram of this size twice; 0: off (the original's 2 was never passed on, so its results had it off); None: "
+        "as training chose it, else 0",
         low=0,
     )
     num_beam_groups: int = option(1, "only 1: diverse beam search is no longer part of transformers", low=1)
@@ -318,12 +323,24 @@ class DecodeConfig:
         if low is not None and high is not None and low > high:
             raise InputError(f"--min_new_tokens {low} is more than --max_new_tokens {high}")
 
+    @property
+    def penalties(self) -> dict[str, Any]:
+        """The penalties that are not left open, by name; open ones are off."""
+        values = {name: getattr(self, name) for name in ("repetition_penalty", "no_repeat_ngram_size")}
+        return {name: value for name, value in values.items() if value is not None}
+
     def for_dataset(self, dataset: str) -> "DecodeConfig":
         """The same settings with the lengths that were left open taken from the data set's row in `LENGTHS`."""
         _, low, high = LENGTHS[dataset]
         maximum = self.max_new_tokens if self.max_new_tokens is not None else max(high, self.min_new_tokens or 0)
         minimum = self.min_new_tokens if self.min_new_tokens is not None else min(low, maximum)
         return replace(self, min_new_tokens=minimum, max_new_tokens=maximum)
+
+
+DECODE_PRESETS: dict[str, dict[str, Any]] = {
+    "original": {"beam_size": 3, "repetition_penalty": 2.0, "length_penalty": 2.0, "no_repeat_ngram_size": 0}
+}
+"""Decode settings under one name, for `--decode_preset`; the original's are those of its scripts."""
 
 
 METEOR_NAMES = ("jar", "exact_stem", "none")
@@ -528,6 +545,13 @@ class TrainConfig:
     limit_val_batches: float = option(1.0, "share or number of validation batches", low=0.0)
     limit_test_batches: float = option(1.0, "share or number of test batches", low=0.0, here=True)
     val_check_interval: float = option(1.0, "validate after this share of an epoch (or number of batches)", above=0.0)
+    choose_decode: int = option(
+        32,
+        "validation studies by which penalties are chosen when training has ended, for beams and for streams (mean of "
+        "BLEU-4 and CIDEr); 0: none",
+        low=0,
+        here=True,
+    )
     num_sanity_val_steps: int = option(2, "validation batches before training", low=0, here=True)
     every_n_train_steps: int = option(
         0, "save the state for --resume every n steps; 0: once an epoch", low=0, here=True

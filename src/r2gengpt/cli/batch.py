@@ -60,11 +60,12 @@ class Located:
     ) -> None:
         from r2gengpt.checkpoint import DELTA
         from r2gengpt.cli.models import locate_model
+        from r2gengpt.generation.decoding import decodings
         from r2gengpt.serving.provenance import file_sha256
 
         self.directory, self.found = locate_model(model, "--delta", given)
         self.model, self.given, self.batch, self.below, self.accelerator = model, given, batch, below, accelerator
-        decode = bridge.make(DecodeConfig, {**self.found, "speculate": False})
+        decode = decodings({**self.found, "speculate": False}, given, self.directory).whole
         self.where = bridge.make(PlacementConfig, given)
         parts = {name: value for name, value in self.found.items() if name in ModelConfig.__dataclass_fields__}
         self.settings: dict[str, Any] = {
@@ -78,7 +79,7 @@ class Located:
             "batch_size": batch.batch_size,
             "shard_size": batch.studies_a_shard,
             "abstain_below": below,
-            **vars(decode.for_dataset(self.found.get("dataset", "plain"))),
+            **vars(decode),
             **parts,
             **vars(self.where),
         }
@@ -119,14 +120,14 @@ def load_writer(model: str, given: dict[str, Any], batch_size: int, below: float
     from r2gengpt.cli.models import device_of, load_model
     from r2gengpt.generation.confidence import calibration_beside
     from r2gengpt.generation.decode import use_engine
+    from r2gengpt.generation.decoding import decodings
     from r2gengpt.serving.provenance import origin_of
 
     start_logging()
     return_large_blocks()
     built, settings, directory = load_model(model, "--delta", given)
-    decode = bridge.make(DecodeConfig, {**settings, "speculate": False})
+    decode = decodings({**settings, "speculate": False}, given, directory).whole
     calibration = calibration_beside(directory, decode, below)
-    decode = decode.for_dataset(settings.get("dataset", "plain"))
     device = device_of("gpu" if gpu else "auto") if gpu is not False else "cpu"
     place(built.model, device, settings.get("quantization", "none"))
     use_engine(built.model, decode)

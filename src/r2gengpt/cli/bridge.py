@@ -10,12 +10,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
+from r2gengpt.config import DECODE_PRESETS, DecodeConfig
 from r2gengpt.errors import InputError
 
 T = typing.TypeVar("T")
 
 ALIASES = {"llama_model": "lm_model", "llm_model": "lm_model", "prompt": "instruction", "n_beams": "beam_size"}
 """Old name → today's flag."""
+PRESET = "decode_preset"
+"""A flag that stands for several; it stays among the values that the user set, and is a field of nothing."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -94,6 +97,10 @@ def add_flags(parser: argparse.ArgumentParser, configs: Iterable[type], only: Se
     parser.add_argument("--config", metavar="FILE", help="JSON file of the same names; flags win over it")
     for config in configs:
         group = parser.add_argument_group((config.__doc__ or config.__name__).splitlines()[0].rstrip("."))
+        if config is DecodeConfig and only is None:
+            values = " ".join(f"--{name} {value}" for name, value in DECODE_PRESETS["original"].items())
+            group.add_argument(f"--{PRESET}", f"--{PRESET.replace('_', '-')}", dest=PRESET, default=argparse.SUPPRESS,
+                               choices=tuple(DECODE_PRESETS), help=f"original: {values}")  # fmt: skip
         hints = typing.get_type_hints(config)
         for f in [f for f in fields(config) if only is None or f.name in only]:
             kind = _kind(hints[f.name])
@@ -160,7 +167,7 @@ def given_values(space: argparse.Namespace, configs: Sequence[type]) -> dict[str
     Raises:
         InputError: the file has an unknown key or a value of the wrong type.
     """
-    kinds = _kinds(configs)
+    kinds = _kinds(configs) | ({PRESET: _Kind(str, False, False)} if DecodeConfig in configs else {})
     given: dict[str, Any] = {}
     if space.config is not None:
         for key, value in read_json_object(space.config, "--config").items():
@@ -171,7 +178,14 @@ def given_values(space: argparse.Namespace, configs: Sequence[type]) -> dict[str
     for name, value in vars(space).items():
         if name in kinds:
             given[name] = tuple(value) if isinstance(value, list) else value
+    if given.get(PRESET, "original") not in DECODE_PRESETS:
+        raise InputError(f"--{PRESET} {given[PRESET]}: choose from {', '.join(DECODE_PRESETS)}")
     return given
+
+
+def with_preset(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The user's values over those that --decode_preset stands for."""
+    return {**DECODE_PRESETS.get(given.get(PRESET, ""), {}), **given}
 
 
 def make(config: type[T], given: Mapping[str, Any]) -> T:

@@ -20,7 +20,7 @@ def main(argv: list[str]) -> None:
                         "(default: True)")  # fmt: skip
     bridge.add_flags(parser, CONFIGS)
     space = bridge.parse(parser, argv)
-    given = bridge.given_values(space, CONFIGS)
+    given = bridge.with_preset(bridge.given_values(space, CONFIGS))
     from r2gengpt.cli.console import start_logging
 
     start_logging()

@@ -7,8 +7,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from r2gengpt.cli import bridge
-from r2gengpt.config import DecodeConfig, ModelConfig, PlacementConfig
+from r2gengpt.config import ModelConfig, PlacementConfig
 from r2gengpt.data.dicom_header import DicomHeader
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
@@ -59,13 +58,14 @@ def write_report(
     from r2gengpt.data.dicom_study import note_of
     from r2gengpt.edge.runtime import Edge, check_decoding
     from r2gengpt.generation.confidence import calibration_beside, marked_text, with_confidence
+    from r2gengpt.generation.decoding import decodings
     from r2gengpt.serving import forms
     from r2gengpt.text.notice import with_note, with_notice
 
     check_flags(space, given)
     start_logging(libraries=False)
     edge = Edge(Path(space.model), frugal=True)
-    decode = bridge.make(DecodeConfig, {**asdict(edge.record.decode), **given})
+    decode = decodings({**asdict(edge.record.decode), **given}, given, edge.directory).whole
     check_decoding(decode)
     calibration = calibration_beside(edge.directory, decode, below)
     films = [load_image(path, size=edge.record.film.decoded, dicom=study.dicom) for path in study.image_paths]

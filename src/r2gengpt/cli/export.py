@@ -37,7 +37,7 @@ def main(argv: list[str]) -> None:
                         "has no other place for it)")  # fmt: skip
     bridge.add_flags(parser, CONFIGS)
     space = bridge.parse(parser, argv)
-    given = bridge.given_values(space, CONFIGS)
+    given = bridge.with_preset(bridge.given_values(space, CONFIGS))
     if given.get("low_resource") or given.get("quantization", "none") not in ("auto", "none"):
         flag = "--low_resource True" if given.get("low_resource") else f"--quantization {given['quantization']}"
         raise InputError(f"{flag}: quantized weights cannot be exported; leave the flag out")
@@ -100,17 +100,19 @@ def export(built: "Built", settings: Mapping[str, Any], source: Path, output: Pa
     """
     from r2gengpt.build.lora import merge_lora
     from r2gengpt.data.files import whole_directory
+    from r2gengpt.generation.decoding import DECODING, decodings
     from r2gengpt.generation.settings import generation_config
 
     if merge:
         merge_lora(built.model)
     elif any(".lora_" in name for name, _ in built.model.named_parameters()):
         raise InputError("--merge False: this model has LoRA, which a plain Hugging Face directory has no place for")
-    decode = bridge.make(DecodeConfig, settings).for_dataset(settings.get("dataset", "plain"))
-    built.model.generation_config = generation_config(decode, built.processor)
+    built.model.generation_config = generation_config(decodings(settings, {}, source).whole, built.processor)
     with whole_directory(output) as target:
         built.model.save_pretrained(target)
         built.processor.save_pretrained(target)
+        if (source / DECODING).is_file():
+            (target / DECODING).write_bytes((source / DECODING).read_bytes())
         card = source / "README.md"
         if card.is_file():
             (target / card.name).write_text(card.read_text(encoding="utf-8") + NOTE, encoding="utf-8")
@@ -125,12 +127,13 @@ def export_edge(
         InputError: the model has no edge form, or LoRA that cannot stand beside packed weights.
     """
     from r2gengpt.edge.export import check_exportable, write_edge
+    from r2gengpt.generation.decoding import decodings
     from r2gengpt.serving.provenance import origin_of
 
     if settings.get("use_dora") and merge is False:
         raise InputError("--merge False: DoRA cannot stand beside packed weights; leave it out")
     folded = merge if merge is not None else weights not in ("nf4", "int4") or bool(settings.get("use_dora"))
     check_exportable(built, f"--model {source.name}")
-    decode = bridge.make(DecodeConfig, settings).for_dataset(settings.get("dataset", "plain"))
+    decode = decodings(settings, {}, source).whole
     origin = {"model": source.name, **origin_of(built.model, dict(settings), source)}
     write_edge(built, output, weights=weights, merge=folded, decode=decode, source=origin, beside=source)

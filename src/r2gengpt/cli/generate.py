@@ -50,8 +50,8 @@ def main(argv: list[str]) -> None:
     given = {name: value for name, value in given.items() if name not in {"abstain_below", *vars(limits)}}
     if space.stream and space.format == "text" and below is not None:
         raise InputError(f"--abstain_below {below}: what needs review is known at the end; leave out --stream")
-    if space.stream:
-        given.setdefault("beam_size", 1)
+    if space.stream and given.get("beam_size", 1) != 1:
+        raise InputError(f"--beam_size {given['beam_size']}: a stream needs --beam_size 1")
 
     from r2gengpt.data.cell import open_cell
 
@@ -86,15 +86,16 @@ def main(argv: list[str]) -> None:
     from r2gengpt.evaluation.evidence import read_films, write_pictures
     from r2gengpt.generation.confidence import calibration_beside, marked_text, with_confidence
     from r2gengpt.generation.decode import predict, stream
+    from r2gengpt.generation.decoding import decodings
     from r2gengpt.generation.evidence import check_method, report_evidence
     from r2gengpt.generation.speculate import drafter_for
 
     device = device_of(space.accelerator)
     built, settings, directory = load_model(space.model, "--model", given)
     dataset = settings.get("dataset", "plain")
-    decode = bridge.make(DecodeConfig, settings)
+    both = decodings(settings, given, directory)
+    decode = both.streamed if space.stream else both.whole
     calibration = calibration_beside(directory, decode, below)
-    decode = decode.for_dataset(dataset)
     place(built.model, device, settings.get("quantization", "none"))
     method = space.evidence_method or "occlusion"
     if space.evidence is not None:

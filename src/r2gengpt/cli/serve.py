@@ -72,16 +72,16 @@ def load(model: str, device: str, given: dict[str, Any]) -> Any:
     from r2gengpt.cli.models import load_model
     from r2gengpt.generation.confidence import calibration_beside
     from r2gengpt.generation.decode import use_engine
+    from r2gengpt.generation.decoding import decodings
     from r2gengpt.serving.generator import Served
     from r2gengpt.serving.provenance import origin_of
 
     below = bridge.make(ReviewConfig, given).abstain_below
     given = {name: value for name, value in given.items() if name != "abstain_below"}
     built, settings, directory = load_model(model, "--model", given)
-    decode = bridge.make(DecodeConfig, {**settings, "speculate": False})
-    calibration = calibration_beside(directory, decode, below)
-    decode = decode.for_dataset(settings.get("dataset", "plain"))
+    decode = decodings({**settings, "speculate": False}, given, directory)
+    calibration = calibration_beside(directory, decode.whole, below)
     place(built.model, device, settings.get("quantization", "none"))
-    use_engine(built.model, decode)
+    use_engine(built.model, decode.whole)
     origin = origin_of(built.model, settings, directory)
-    return Served(Path(model).absolute().name, built, decode, origin, calibration, below)
+    return Served(Path(model).absolute().name, built, decode.whole, decode.streamed, origin, calibration, below)

@@ -81,6 +81,7 @@ def evaluate_given(
     from r2gengpt.evaluation.honesty import nearest_row, plan_honesty, with_shuffled_row
     from r2gengpt.evaluation.run import Evaluation, predict_studies, write_evaluation
     from r2gengpt.generation.confidence import with_confidence
+    from r2gengpt.generation.decoding import decodings
     from r2gengpt.generation.evidence import check_method
     from r2gengpt.generation.gather import agreed
     from r2gengpt.metrics.table import score_table
@@ -109,7 +110,7 @@ def evaluate_given(
         place(built.model, share.device, settings.get("quantization", "none"))
         if maps is not None and maps.evidence:
             agreed(lambda: check_method(built.model, maps.evidence_method))
-        decode = bridge.make(DecodeConfig, settings)
+        decode = decodings(settings, given, directory).whole
         reading = data.num_workers, data.prefetch_factor
         needed = tuple(dict.fromkeys((*studies, *fitted, *honesty.train)))
         features = agreed(lambda: stored_features(built, data, needed, share.device))

@@ -12,7 +12,7 @@ def main(argv: list[str]) -> None:
     """Parse and run; prints where the best checkpoint is."""
     parser = bridge.Parser(prog="r2gengpt train", allow_abbrev=False, description=__doc__)
     bridge.add_flags(parser, (*CONFIGS, PlacementConfig))
-    given = bridge.given_values(bridge.parse(parser, argv), (*CONFIGS, PlacementConfig))
+    given = bridge.with_preset(bridge.given_values(bridge.parse(parser, argv), (*CONFIGS, PlacementConfig)))
     where = bridge.make(PlacementConfig, given)
     settings = tuple(bridge.make(config, given) for config in CONFIGS)
     options = settings[3]

@@ -31,6 +31,7 @@ from r2gengpt.edge.trace import cache_sizes, language_graph, packable_names, vis
 from r2gengpt.edge.weights import halve_weights, pack_weights
 from r2gengpt.errors import InputError
 from r2gengpt.generation.confidence import CALIBRATION
+from r2gengpt.generation.decoding import DECODING
 from r2gengpt.generation.engine import unserved
 from r2gengpt.model import R2GenGPTProcessor
 from r2gengpt.model.processing import decoded_size
@@ -116,9 +117,9 @@ def write_edge(
         output: must not exist.
         weights: form of the language model's linear layers, of `edge.weights.FORMS`.
         merge: fold the language model's LoRA into them first; else it stays beside them, whole, as it was trained.
-        decode: with resolved lengths.
+        decode: with all resolved.
         source: what the model was made from, for the record.
-        beside: directory of the checkpoint, whose calibration goes along.
+        beside: directory of the checkpoint, whose calibration and choice of decoding go along.
     """
     ov = openvino(FLAG)
     model, processor = built.model, built.processor
@@ -130,8 +131,9 @@ def write_edge(
         ov.save_model(vision_graph(model), target / VISION, compress_to_fp16=half)
         np.save(target / TABLE, embedding_table(model.language_model, half))
         processor.tokenizer.backend_tokenizer.save(str(target / TOKENIZER))
-        if (beside / CALIBRATION).is_file():
-            (target / CALIBRATION).write_bytes((beside / CALIBRATION).read_bytes())
+        for name in (CALIBRATION, DECODING):
+            if (beside / name).is_file():
+                (target / name).write_bytes((beside / name).read_bytes())
         (target / "README.md").write_text(READ_ME, encoding="utf-8")
         record = EdgeRecord(
             source={**source, "openvino": ov.__version__},

@@ -172,8 +172,8 @@ def choice_of(decode: DecodeConfig, end: int) -> Choice:
         min_new_tokens=decode.min_new_tokens,
         max_new_tokens=decode.max_new_tokens,
         beam_size=decode.beam_size,
-        repetition_penalty=decode.repetition_penalty,
-        no_repeat_ngram_size=decode.no_repeat_ngram_size,
+        repetition_penalty=decode.repetition_penalty or 1.0,
+        no_repeat_ngram_size=decode.no_repeat_ngram_size or 0,
         length_penalty=decode.length_penalty,
         early_stopping=decode.early_stopping,
     )

@@ -108,7 +108,7 @@ def calibration_beside(directory: Path, decode: DecodeConfig, below: float | Non
             log.info("--abstain_below %s: %s", below, told)
         return None
     now = decoding_of(decode)
-    other = [f"{name} {found.decoding[name]}" for name in now if found.decoding.get(name, now[name]) != now[name]]
+    other = [f"{name} {found.decoding[name]}" for name in now if found.decoding.get(name) not in (None, now[name])]
     if other:
         log.info("%s: fitted on reports written with %s; confidence may be off", CALIBRATION, ", ".join(other))
     return found

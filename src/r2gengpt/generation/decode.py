@@ -165,8 +165,8 @@ def engine_rules(decode: DecodeConfig, end: int) -> EngineRules:
     scores = Rules(
         end=end,
         min_new_tokens=decode.min_new_tokens,
-        repetition_penalty=decode.repetition_penalty,
-        no_repeat_ngram_size=decode.no_repeat_ngram_size,
+        repetition_penalty=decode.repetition_penalty or 1.0,
+        no_repeat_ngram_size=decode.no_repeat_ngram_size or 0,
         do_sample=decode.do_sample,
         temperature=decode.temperature or 1.0,
         top_k=decode.top_k,

@@ -27,8 +27,8 @@ def generation_config(decode: DecodeConfig, processor: Any) -> GenerationConfig:
         "do_sample": decode.do_sample,
         "min_new_tokens": decode.min_new_tokens,
         "max_new_tokens": decode.max_new_tokens,
-        "repetition_penalty": decode.repetition_penalty,
-        "no_repeat_ngram_size": decode.no_repeat_ngram_size,
+        "repetition_penalty": decode.repetition_penalty or 1.0,
+        "no_repeat_ngram_size": decode.no_repeat_ngram_size or 0,
         "eos_token_id": processor.end_token_id,
         "pad_token_id": processor.pad_token_id,
     }

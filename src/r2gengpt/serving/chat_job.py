@@ -17,8 +17,8 @@ from r2gengpt.serving.provenance import Source
 from r2gengpt.serving.uploads import MAX_TEXT, check_count, check_text
 
 
-def chat_decode(chat: ChatRequest, own: DecodeConfig) -> DecodeConfig:
-    """How this request's report is written: the server's settings, changed as far as the client asks.
+def chat_decode(chat: ChatRequest, whole: DecodeConfig, streamed: DecodeConfig) -> DecodeConfig:
+    """How this request's report is written: the server's settings of one kind, changed as far as the client asks.
 
     A stream has one beam, as no word of several beams is final before the end. A temperature above 0, or a `top_p`
     below 1, draws tokens, with one beam. `max_tokens` can only shorten.
@@ -27,12 +27,12 @@ def chat_decode(chat: ChatRequest, own: DecodeConfig) -> DecodeConfig:
         ApiError: settings that contradict each other.
     """
     changes: dict[str, Any] = {}
+    own = streamed if chat.stream else whole
     if chat.temperature or (chat.top_p is not None and chat.top_p < 1 and chat.temperature is None):
-        changes.update(do_sample=True, beam_size=1, temperature=chat.temperature or 1.0, top_p=chat.top_p or 1.0)
+        own = streamed
+        changes.update(do_sample=True, temperature=chat.temperature or 1.0, top_p=chat.top_p or 1.0)
     elif chat.temperature == 0:
         changes.update(do_sample=False, temperature=0.0)
-    if chat.stream:
-        changes["beam_size"] = 1
     if chat.seed is not None:
         changes["decode_seed"] = chat.seed
     most = min(n for n in (chat.max_tokens, chat.max_completion_tokens, own.max_new_tokens) if n is not None)
@@ -110,7 +110,7 @@ def read_chat(body: bytearray, served: Served, settings: ServeConfig) -> tuple[C
     chat = parse_chat(apart)
     if chat.model != served.name:
         raise no_model(served.name)
-    decode = chat_decode(chat, served.decode)
+    decode = chat_decode(chat, served.decode, served.streamed)
     instruction, films = (
         instruction_of(chat, apart, served.built.processor.instruction),
         films_of(chat, apart, settings),

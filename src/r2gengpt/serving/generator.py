@@ -35,12 +35,14 @@ log = logging.getLogger("r2gengpt.serving")
 
 @dataclass(frozen=True)
 class Served:
-    """The model of a server: its name to clients, how it decodes unless asked otherwise, what it is made of, and how
-    far its sentences can be relied on: by a calibration, with marks on those below a limit."""
+    """The model of a server: its name to clients, how it decodes a whole report and a streamed one unless asked
+    otherwise, what it is made of, and how far its sentences can be relied on: by a calibration, with marks on those
+    below a limit."""
 
     name: str
     built: Built
     decode: DecodeConfig
+    streamed: DecodeConfig
     origin: dict[str, Any]
     calibration: Calibration | None = None
     abstain_below: float | None = None

@@ -5,7 +5,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -140,7 +140,7 @@ def report_routes(desk: Desk) -> APIRouter:
             pixels, sources = await visit.prepare(read)
             if wanted in ARCHIVE:
                 check_archive(wanted, sources, served)
-            decode = replace(served.decode, beam_size=1) if wanted == EVENTS else served.decode
+            decode = served.streamed if wanted == EVENTS else served.decode
             job = Job(pixels, instruction_with(form.indication, served.built.processor.instruction), decode)
             job.evidence = evidence
             wait = stack.enter_context(visit.wait(job, request))

@@ -16,7 +16,15 @@ from r2gengpt.training.states import find_state, recover_states, remove_states
 
 Settings = tuple[ModelConfig, DataConfig, DecodeConfig, TrainConfig]
 SUMMARY = "summary.json"
-SAME_RUN = ("resume", "overwrite", "num_workers", "prefetch_factor", "gradient_checkpointing", "feature_cache")
+SAME_RUN = (
+    "resume",
+    "overwrite",
+    "num_workers",
+    "prefetch_factor",
+    "gradient_checkpointing",
+    "feature_cache",
+    "choose_decode",
+)
 """Settings that may change between the start of a run and its continuation."""
 
 

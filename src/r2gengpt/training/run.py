@@ -22,7 +22,14 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from r2gengpt.build import HERE, Built, build_model, native_precision, settled
 from r2gengpt.build.families import family_of
 from r2gengpt.build.parts import own_device
-from r2gengpt.checkpoint import find_checkpoint, flat_settings, load_delta, save_checkpoint, trained_tensors
+from r2gengpt.checkpoint import (
+    add_decoding,
+    find_checkpoint,
+    flat_settings,
+    load_delta,
+    save_checkpoint,
+    trained_tensors,
+)
 from r2gengpt.config import PlacementConfig, TrainConfig
 from r2gengpt.data.annotation import check_images, read_annotation
 from r2gengpt.data.bucketing import bucketed_batches, row_lengths
@@ -41,6 +48,7 @@ from r2gengpt.data.loading import (
 )
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError, Stopped
+from r2gengpt.generation.decoding import ChosenDecoding
 from r2gengpt.generation.speculate import reports_index
 from r2gengpt.original.convert import is_original, put_original
 from r2gengpt.training.begin import (
@@ -54,6 +62,7 @@ from r2gengpt.training.begin import (
 )
 from r2gengpt.training.callbacks import BestCheckpoint, Progress, ResumeState
 from r2gengpt.training.card import model_card
+from r2gengpt.training.choosing import DecodeChooser, choose_decoding, spread
 from r2gengpt.training.fingerprint import check_same_data, fingerprint
 from r2gengpt.training.interrupt import Ended, EndedBySignals, ended_by_signals
 from r2gengpt.training.module import R2GenGPTModule, ValidationBatch
@@ -257,6 +266,28 @@ def run_features(built: Built, splits: Mapping[str, Sequence[Study]], settings: 
     )
 
 
+def chosen_decoding(
+    built: Built,
+    studies: Sequence[Study],
+    settings: Settings,
+    where: PlacementConfig,
+    *,
+    scores: Mapping[str, float],
+    device: torch.device,
+    features: Features | None,
+) -> ChosenDecoding | None:
+    """The penalties that decode validation studies best, by the best checkpoint if `scores` has one; None: not asked.
+
+    Weights that lie in parts on several processes can't write reports here: their penalties stay open.
+    """
+    _, data, decode, options = settings
+    if not options.choose_decode or options.limit_val_batches == 0 or is_sharded(options):
+        return None
+    best = Path(options.savedmodel_path) / "best" if scores else None
+    chooser = DecodeChooser(built, spread(studies, options.choose_decode), data, decode, features)
+    return choose_decoding(chooser, best, device, quantization=where.quantization, precision=options.precision)
+
+
 def train(settings: Settings, where: PlacementConfig = HERE) -> Summary:
     """Run training to its end, going on where an unfinished run in the same directory stopped.
 
@@ -356,6 +387,13 @@ def _train(settings: Settings, where: PlacementConfig, state: ResumeState) -> Su
     if trainer.is_global_zero:
         card = model_card(stored, module.latest, family_of(built.model.language_model).licence)
         save_checkpoint(directory / "last", built, stored, card, index, tensors)
+        device = trainer.strategy.root_device
+        chosen = chosen_decoding(
+            built, splits["val"], settings, where, scores=best.scores, device=device, features=features
+        )
+        for path in (directory / "last", directory / "best"):
+            if chosen is not None and path.is_dir():
+                add_decoding(path, built, stored, chosen)
         with whole_file(directory / SUMMARY) as path:
             path.write_text(json.dumps(summary.to_json(), indent=1) + "\n", encoding="utf-8")
         remove_states(directory)
