@@ -22,7 +22,8 @@ from dicom_files import data_of, film
 from r2gengpt.cli import run
 from r2gengpt.data.dicom_header import DicomHeader, read_header
 from r2gengpt.data.dicom_values import date_of, time_of
-from r2gengpt.errors import RunError
+from r2gengpt.data.images import decode_image
+from r2gengpt.errors import InputError, RunError
 from r2gengpt.serving.draft import draft_of
 from r2gengpt.serving.forms import FORMS, bytes_of
 from r2gengpt.serving.hl7 import ESCAPES
@@ -297,6 +298,30 @@ def test_an_error_of_a_form_names_its_kind_and_place_and_no_value(
     said = capsys.readouterr().err
     assert said.startswith(f"r2gengpt generate: the draft cannot be made as {form}")
     assert "Muster" not in said
+
+
+@pytest.mark.parametrize("key", ["RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth", "NumberOfFrames"])
+def test_an_element_that_cannot_be_read_is_not_quoted(key: str) -> None:
+    """What a shifted or damaged file has where a number belongs may be a name; the film may be read or refused."""
+    values: dict[str, Any] = {
+        "RescaleSlope": "1",
+        "RescaleIntercept": "0",
+        "WindowCenter": "9",
+        "WindowWidth": "9",
+        key: "77777777",
+    }
+    data = data_of(film(**values)).replace(b"77777777", b"Muster^E")
+    said = ""
+    try:
+        decode_image(data, "x")
+    except InputError as error:
+        said = str(error)
+    assert "Muster" not in said
+
+
+def test_a_decoders_own_words_are_kept() -> None:
+    with pytest.raises(InputError, match=r"x: its DICOM pixels cannot be decoded: .*\d+ bytes"):
+        decode_image(data_of(film())[:-700], "x")
 
 
 def test_a_presented_form_is_the_text_that_the_bundle_says_it_is() -> None:

@@ -2,6 +2,8 @@
 
 import io
 import json
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -224,6 +226,9 @@ def test_a_mixture_that_was_asked_for_keeps_its_studies_apart_in_the_forms(
     sr = dcmread(tmp_path / "sr")
     evidence = sr.CurrentRequestedProcedureEvidenceSequence
     assert [one.StudyInstanceUID for one in evidence] == [f"{ROOT}1", f"{ROOT}9"]
+    if shutil.which("dciodvfy") is not None:
+        done = subprocess.run(["dciodvfy", str(tmp_path / "sr")], capture_output=True, text=True, check=False)
+        assert (done.stdout + done.stderr).splitlines() == ["BasicTextSR"]
     entries = Bundle.model_validate_json((tmp_path / "fhir").read_bytes()).entry
     studies = [one.resource for one in entries if one.resource.get_resource_type() == "ImagingStudy"]
     assert [one.numberOfInstances for one in studies] == [2, 1]

@@ -3,6 +3,7 @@
 Needs pydicom and pylibjpeg's decoders (extra `dicom`), which are imported where they are used.
 """
 
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -54,10 +55,15 @@ def decode_dicom(data: bytes, name: str, choice: DicomChoice, limits: tuple[int,
     except MemoryError:
         raise
     except Exception as error:  # decoders over bytes of strangers: anything may come
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"image {name}: its DICOM pixels cannot be decoded: {reason}") from None
+        raise InputError(f"image {name}: its DICOM pixels cannot be decoded: {_reason(error)}") from None
     warn_of(warnings_of(header), name)
     return picture
+
+
+def _reason(error: Exception) -> str:
+    """A decoder's own words, unless they quote something: that is a value of the file, and may name its patient."""
+    words = " ".join(str(error).split())[:200]
+    return type(error).__name__ if not words or re.search("['\"`]", words) else words
 
 
 def _frame(header: DicomHeader, wanted: int | None, name: str) -> int:

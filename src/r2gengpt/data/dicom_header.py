@@ -228,7 +228,7 @@ def check_is_chest_film(header: DicomHeader, name: str) -> None:
         InputError: another modality than `MODALITIES`, none, or another body part.
     """
     if header.modality not in MODALITIES:
-        said = f"modality is {header.modality}" if header.modality else "modality is not named"
+        said = f"modality is {header.modality[:40]}" if header.modality else "modality is not named"
         allowed = ", ".join(MODALITIES)
         raise InputError(f"image {name}: its {said}, must be {allowed} (--force reads it all the same)", field="force")
     if header.body_part and not any(word in header.body_part for word in CHEST_WORDS):
