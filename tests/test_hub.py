@@ -91,7 +91,7 @@ def test_a_hub_that_cannot_be_reached_is_named_with_what_to_set(monkeypatch: pyt
 
     class Loader:
         @staticmethod
-        def from_pretrained(name: str) -> None:
+        def from_pretrained(name: str, **_: object) -> None:
             AutoConfig.from_pretrained(name)
 
     monkeypatch.setattr(hub.constants, "is_offline_mode", lambda: False)

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForCausalLM, GlmForCausalLM
+from transformers import AutoImageProcessor, AutoModel, AutoModelForCausalLM, GlmForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from r2gengpt.build.chatglm import glm_config, is_chatglm
 from r2gengpt.build.embedded import resolve
 from r2gengpt.build.model import joined_config, mark_trained
-from r2gengpt.build.parts import UNREADABLE, load_part, processor_image_size
+from r2gengpt.build.parts import UNREADABLE, load_config, load_part, processor_image_size, why_unreadable
 from r2gengpt.config import ModelConfig
 from r2gengpt.errors import InputError
 from r2gengpt.model import R2GenGPTForConditionalGeneration
@@ -62,7 +62,7 @@ def kept_bytes(model: nn.Module, forward: Callable[[], Any], inputs_of: Sequence
     return sum(storage.nbytes() for storage in kept.values())
 
 
-def _from_config(loader: Any, part: Any, name: str, flag: str, **options: Any) -> Any:
+def _from_config(loader: Any, part: Any, name: str, flag: str, *, trust_remote_code: bool) -> Any:
     """`from_config` on the meta device whose failure is one line that names the flag.
 
     Raises:
@@ -70,10 +70,10 @@ def _from_config(loader: Any, part: Any, name: str, flag: str, **options: Any) -
     """
     try:
         with torch.device("meta"):
-            return loader.from_config(part, dtype=torch.float32, **options)
+            return loader.from_config(part, dtype=torch.float32, trust_remote_code=trust_remote_code)
     except UNREADABLE as error:
-        reason = " ".join(str(error).split())[:250]
-        raise InputError(f"{flag} {name}: cannot be built from its configuration: {reason}") from error
+        reason = why_unreadable(error, flag, trust_remote_code, "cannot be built from its configuration")
+        raise InputError(f"{flag} {name}: {reason}") from error
 
 
 def meta_language(lm_model: str, *, trust_remote_code: bool = False) -> Any:
@@ -87,14 +87,14 @@ def meta_language(lm_model: str, *, trust_remote_code: bool = False) -> Any:
         raw = json.loads((Path(name) / "config.json").read_text(encoding="utf-8"))
         with torch.device("meta"):
             return GlmForCausalLM(glm_config(raw, f"{flag} {name}"))
-    part = load_part(AutoConfig, name, flag, trust_remote_code=remote)
+    part = load_config(name, flag, trust_remote_code=remote)
     return _from_config(AutoModelForCausalLM, part, name, flag, trust_remote_code=remote)
 
 
 def meta_vision(vision_model: str, *, trust_remote_code: bool = False) -> tuple[Any, int]:
     """The vision encoder on the meta device, and the side of its images (without an image processor, its own)."""
     name, flag, remote = resolve(vision_model), "--vision_model", trust_remote_code
-    part = load_part(AutoConfig, name, flag, trust_remote_code=remote)
+    part = load_config(name, flag, trust_remote_code=remote)
     part = getattr(part, "vision_config", None) or part
     tower = _from_config(AutoModel, part, name, flag, trust_remote_code=remote)
     if Path(name).is_dir() and not (Path(name) / "preprocessor_config.json").is_file():

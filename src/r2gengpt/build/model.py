@@ -14,7 +14,7 @@ from transformers import (
 
 from r2gengpt.build.families import choose_prompt, family_of
 from r2gengpt.build.lora import add_lora
-from r2gengpt.build.parts import load_language, load_part, load_vision, load_weights, processor_image_size
+from r2gengpt.build.parts import load_config, load_language, load_part, load_vision, load_weights, processor_image_size
 from r2gengpt.build.placement import place_adapters
 from r2gengpt.config import ModelConfig, PlacementConfig
 from r2gengpt.errors import InputError
@@ -185,6 +185,7 @@ def load_directory(directory: Path, *, dtype: str = "auto") -> Built:
     Raises:
         InputError: the library cannot read it.
     """
+    load_config(str(directory), "--model")
     model = load_weights(AutoModelForImageTextToText, str(directory), "--model", dtype=frozen_dtype(dtype, None))
     processor = load_part(AutoProcessor, str(directory), "--model")
     return Built(model.eval(), processor)

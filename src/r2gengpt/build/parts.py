@@ -3,6 +3,8 @@
 import importlib.util
 import logging
 import os
+import pickle
+import re
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -28,15 +30,43 @@ from r2gengpt.build.quantization import cast_whole_weights, pack_only_what_fits,
 from r2gengpt.config import ModelConfig, PlacementConfig
 from r2gengpt.errors import InputError
 
-UNREADABLE = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError, StrictDataclassError)
+UNREADABLE = (
+    *(OSError, ValueError, LookupError, ImportError, RuntimeError, TypeError, AttributeError, AssertionError, EOFError),
+    *(pickle.UnpicklingError, SafetensorError, StrictDataclassError),
+)
 """What the library raises on directories that it cannot read."""
+OWN_CODE = "code of its own, which runs only if you trust it: --trust_remote_code True"
+NO_CODE = "code of its own, which never runs: a whole model of this program needs none"
 
 
-def load_part(loader: Any, name: str, flag: str, **kwargs: Any) -> Any:
-    """`from_pretrained` whose failure is one line that names the flag.
+def own_code(flag: str) -> str:
+    """What to say of code that comes with a part; no flag lets a whole model of ours run any."""
+    return OWN_CODE if flag in ("--vision_model", "--lm_model") else NO_CODE
+
+
+def why_unreadable(error: Exception, flag: str, trust_remote_code: bool, words: str = "cannot be loaded") -> str:
+    """The library's reason in one short line, or that it asks for code that may not run."""
+    if isinstance(error, pickle.UnpicklingError):
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        names = f": they name {named[1]}, code to run when read" if named else ""
+        return f"its pickled weights cannot be read{names}"
+    if not trust_remote_code and "trust_remote_code" in str(error):
+        return f"needs {own_code(flag)}"
+    return f"{words}: " + (textwrap.shorten(str(error), 250, placeholder=" …") or type(error).__name__)
+
+
+def load_part(loader: Any, name: str, flag: str, *, trust_remote_code: bool = False, **kwargs: Any) -> Any:
+    """`from_pretrained` whose failure is one line that names the flag. No code that comes with the part runs unasked.
+
+    Args:
+        loader: one of the library's Auto classes.
+        name: hub name or directory.
+        flag: the flag that named it, for errors.
+        trust_remote_code: as `PlacementConfig` has it; always passed on, for the library would ask at the terminal.
+        **kwargs: what else `from_pretrained` takes.
 
     Raises:
-        InputError: no such directory or hub name, or files that the library cannot read.
+        InputError: no such directory or hub name, files that the library cannot read, or code that may not run.
     """
     path = Path(name)
     if not path.exists() and (path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1):
@@ -44,13 +74,12 @@ def load_part(loader: Any, name: str, flag: str, **kwargs: Any) -> Any:
     if path.exists() and not (path / "config.json").is_file():
         raise InputError(f"{flag} {name}: no config.json there, so no Hugging Face model directory")
     try:
-        return loader.from_pretrained(name, **kwargs)
+        return loader.from_pretrained(name, trust_remote_code=trust_remote_code, **kwargs)
     except UNREADABLE as error:
         reason = None if path.exists() else hub_reason(error, name)
         if reason is not None:
             raise InputError(f"{flag} {name}: {reason}") from error
-        reason = textwrap.shorten(str(error), 250, placeholder=" …") or type(error).__name__
-        raise InputError(f"{flag} {name}: cannot be loaded: {reason}") from error
+        raise InputError(f"{flag} {name}: {why_unreadable(error, flag, trust_remote_code)}") from error
 
 
 def load_weights(loader: Any, name: str, flag: str, optional: tuple[str, ...] = (), **kwargs: Any) -> Any:
@@ -73,6 +102,21 @@ def load_weights(loader: Any, name: str, flag: str, optional: tuple[str, ...] = 
     return model
 
 
+def load_config(name: str, flag: str, *, trust_remote_code: bool = False) -> Any:
+    """The library's configuration of a part. It may name no kernel of the hub: that is code too, and compiled.
+
+    Raises:
+        InputError: as `load_part`, or it names such a kernel.
+    """
+    config = load_part(AutoConfig, name, flag, trust_remote_code=trust_remote_code)
+    parts = [config, *(getattr(config, key, None) for key in getattr(config, "sub_configs", ()))]
+    for part in parts:
+        kernel = getattr(part, "_attn_implementation", None)
+        if not trust_remote_code and "/" in str(kernel):
+            raise InputError(f"{flag} {name}: its config.json asks for {kernel}, {own_code(flag)}")
+    return config
+
+
 def processor_image_size(image_processor: Any, name: str) -> int:
     """The side of the square image that the processor makes, in pixels.
 
@@ -93,7 +137,7 @@ def load_vision(config: ModelConfig, *, trust_remote_code: bool = False) -> tupl
         InputError: it cannot be loaded, or weights that are needed are missing.
     """
     name, flag, remote = resolve(config.vision_model), "--vision_model", trust_remote_code
-    vision_config = load_part(AutoConfig, name, flag, trust_remote_code=remote)
+    vision_config = load_config(name, flag, trust_remote_code=remote)
     vision_config = getattr(vision_config, "vision_config", None) or vision_config
     unused = ("mask_token",) if config.global_only else ("mask_token", "pooler")
     tower = load_weights(
@@ -159,7 +203,7 @@ def language_config(lm_model: str, *, trust_remote_code: bool = False) -> Any:
     name = resolve(lm_model)
     if is_chatglm(Path(name)):
         return None
-    return load_part(AutoConfig, name, "--lm_model", trust_remote_code=trust_remote_code)
+    return load_config(name, "--lm_model", trust_remote_code=trust_remote_code)
 
 
 def settled(lm_model: str, where: PlacementConfig) -> PlacementConfig:
