@@ -6,8 +6,9 @@ from typing import Any
 from pydicom import dcmread
 from pydicom.config import disable_value_validation
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE
+from pynetdicom import AE, evt
 
+from r2gengpt.archive.bounded import bound_answers
 from r2gengpt.archive.loop import NotNow, Refused, Send
 from r2gengpt.archive.receive import silence_pynetdicom
 
@@ -32,7 +33,8 @@ def c_store(host: str, port: int, called: str, calling: str) -> Send:
         ae = AE(ae_title=calling)
         ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = SECONDS
         ae.add_requested_context(dataset.SOPClassUID, SYNTAXES)
-        assoc = ae.associate(host, port, ae_title=called)
+        bound = (evt.EVT_CONN_OPEN, lambda event: bound_answers(event.assoc, SECONDS))
+        assoc = ae.associate(host, port, ae_title=called, evt_handlers=[bound])
         if not assoc.is_established:
             raise NotNow(f"{called} {_why_not(assoc)}")
         try:

@@ -21,6 +21,7 @@ from r2gengpt.archive import private
 from r2gengpt.archive.films import identified, keys_of, reason_of
 from r2gengpt.archive.ledger import Damaged, Ledger
 from r2gengpt.archive.recover import REPORT, WHOLE_STUDY, recover
+from r2gengpt.archive.seldom import Seldom
 from r2gengpt.data.dicom_header import DicomHeader
 from r2gengpt.errors import InputError
 
@@ -64,6 +65,7 @@ class Spool:
             directory / name for name in ("incoming", "aside", "reports", "sent")
         )
         self._lock = threading.RLock()
+        self._unkept = Seldom(f"a film without identifiers is refused: {MOST_UNREADABLE} of them are aside")
         try:
             for place in (directory, *self.places):
                 private.make_directory(place)
@@ -153,7 +155,7 @@ class Spool:
             if self.ledger.is_known(key, digest):
                 return
             if len(self.ledger.films("")) >= MOST_UNREADABLE:
-                log.warning("a film without identifiers is refused: %d of them are aside", MOST_UNREADABLE)
+                self._unkept()
                 return
             self._write(self.aside / f"{key}.dcm", whole)
             try:
