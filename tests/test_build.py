@@ -17,6 +17,7 @@ from r2gengpt.build import Built, load_directory
 from r2gengpt.build.lora import add_lora, find_targets, merge_lora
 from r2gengpt.build.model import device_has_bfloat16, frozen_dtype
 from r2gengpt.build.parts import processor_image_size
+from r2gengpt.checkpoint import load_checkpoint, read_settings, write_settings
 from r2gengpt.errors import InputError
 from r2gengpt.testing import noise_image, tiny_tokenizer
 
@@ -91,6 +92,43 @@ def test_targets_that_match_nothing_are_refused_with_the_names_that_exist(tiny_p
         "it has down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj"
     )
     assert "--vis_lora_targets gate: no layer" in refusal(tiny_parts, vis_use_lora=True, vis_lora_targets=("gate",))
+
+
+@pytest.mark.parametrize(
+    ("targets", "words"),
+    [
+        (("q_proj", "nosuch"), "nosuch: no layer of this model matches; it has down_proj"),
+        (("q", "v", "up_prj"), "up_prj: no layer of this model matches (did you mean up_proj?); it has"),
+        (("Q", "v"), "Q: no layer of this model matches (did you mean q?); it has"),
+        (("nosuch", "q", "other"), "nosuch other: no layer of this model matches; it has"),
+        (("q", ""), "'': no layer of this model matches; it has"),
+        (("q", "v", "q"), "q v q: names q twice"),
+    ],
+)
+@pytest.mark.parametrize("side", ["llm", "vis"])
+def test_each_target_that_matches_nothing_is_refused_by_name(
+    side: str, targets: tuple[str, ...], words: str, tiny_parts: Path
+) -> None:
+    message = refusal(tiny_parts, **{f"{side}_use_lora": True, f"{side}_lora_targets": targets})
+    if side == "vis":
+        words = words.split(" (did")[0] if "up_prj" in words else words.replace("it has down_proj", "it has")
+    assert message.startswith(f"--{side}_lora_targets {words}")
+
+
+def test_a_role_that_an_architecture_lacks_is_passed_over_by_default_and_refused_where_it_is_asked_for(
+    tiny_parts: Path,
+) -> None:
+    neox = {"lm_model": str(tiny_parts / "lm-gpt_neox"), "llm_use_lora": True}
+    assert any("dense_h_to_4h.lora_A" in name for name, _ in build(tiny_parts, **neox).model.named_parameters())
+    message = refusal(tiny_parts, **neox, llm_lora_targets=("q", "gate"))
+    assert message.startswith("--llm_lora_targets gate: no layer of this model matches")
+
+
+def test_a_checkpoint_whose_targets_an_older_version_took_still_loads(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(tiny_checkpoint, tmp_path / "model"))
+    stored = read_settings(model, "--model")
+    write_settings(model, {**stored, "llm_lora_targets": [*stored["llm_lora_targets"], "nosuch", "q"]})
+    assert load_checkpoint(model)[0].model.language_model.peft_config
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ def test_lora_reaches_every_linear_layer_and_by_the_familys_own_names(
     assert family is FAMILIES[model.config.model_type]
     head = model.get_output_embeddings()
     linear = {path for path, part in model.named_modules() if isinstance(part, torch.nn.Linear) and part is not head}
-    assert set(find_targets(model, list(ROLES), "llm_lora_targets", family.layers)) == linear
+    assert set(find_targets(model, list(ROLES), "llm_lora_targets", family.layers, some=True)) == linear
 
 
 @torch.no_grad()

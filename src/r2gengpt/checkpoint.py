@@ -281,7 +281,7 @@ def load_checkpoint(
         parts = dataclasses.replace(_part(ModelConfig, settings), **prompt)
     except InputError as error:
         raise InputError(f"{flag} {directory}: {CONFIG}: {error}") from None
-    built = build_model(parts, where)
+    built = build_model(parts, where, trained=True)
     load_delta(built.model, directory, flag)
     built.model.eval()
     return built, settings

@@ -1,6 +1,7 @@
 """LoRA layers into a ready model, by PEFT. Which layers: found in the module tree. No training."""
 
 import copy
+import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,12 @@ def linear_names(model: nn.Module) -> list[str]:
 
 
 def find_targets(
-    model: nn.Module, targets: Sequence[str], flag: str, roles: Mapping[str, tuple[str, ...]] = ROLES
+    model: nn.Module,
+    targets: Sequence[str],
+    flag: str,
+    roles: Mapping[str, tuple[str, ...]] = ROLES,
+    *,
+    some: bool = False,
 ) -> list[str]:
     """Full names of the layers that have one of the roles, or whose name ends with the given word.
 
@@ -38,17 +44,30 @@ def find_targets(
         targets: roles or endings of module names.
         flag: the flag's name, for the error.
         roles: role → names of its layers.
+        some: it is enough that one target matches, as for the default roles, of which an architecture may lack some.
 
     Raises:
-        InputError: no layer matches; the distinct layer names that exist are listed.
+        InputError: a target that no layer matches, or that stands there twice; the layer names that exist are listed.
     """
     names = linear_names(model)
-    endings = {ending for target in targets for ending in roles.get(target, (target,))}
-    found = [name for name in names if any(f".{name}".endswith(f".{ending}") for ending in endings)]
-    if not found:
-        there = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in names}))
-        raise InputError(f"--{flag} {' '.join(targets)}: no layer of this model matches; it has {there}")
-    return found
+    matched = {target: _matches(names, roles.get(target, (target,))) for target in targets}
+    missing = [target for target, found in matched.items() if not found]
+    if missing and (len(missing) == len(matched) or not some):
+        there = sorted({name.rsplit(".", 1)[-1] for name in names})
+        known = [*there, *(role for role, endings in roles.items() if _matches(names, endings))]
+        near = [close for target in missing for close in difflib.get_close_matches(target.lower(), known, n=1)]
+        hint = f" (did you mean {' '.join(near)}?)" if near else ""
+        words = " ".join(target or "''" for target in missing)
+        raise InputError(f"--{flag} {words}: no layer of this model matches{hint}; it has {', '.join(there)}")
+    if not some and len(matched) < len(targets):
+        twice = next(target for target in targets if targets.count(target) > 1)
+        raise InputError(f"--{flag} {' '.join(targets)}: names {twice} twice")
+    wanted = {name for found in matched.values() for name in found}
+    return [name for name in names if name in wanted]
+
+
+def _matches(names: Sequence[str], endings: Sequence[str]) -> list[str]:
+    return [name for name in names if any(f".{name}".endswith(f".{ending}") for ending in endings)]
 
 
 def add_lora(
@@ -62,15 +81,16 @@ def add_lora(
     roles: Mapping[str, tuple[str, ...]] = ROLES,
     rslora: bool = False,
     dora: bool = False,
+    some: bool = False,
 ) -> None:
-    """Put LoRA beside the targets, in place; only the LoRA weights of `model` are trained afterwards.
+    """Put LoRA beside the targets (`find_targets`), in place; only the LoRA weights of `model` are trained afterwards.
 
     Source: Hu et al., arXiv 2106.09685; rank-stabilised scale: Kalajdzievski, arXiv 2312.03732; DoRA: Liu et al.,
     arXiv 2402.09353; all by `peft.inject_adapter_in_model`. The LoRA weights are float32.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
-    found = find_targets(model, targets, flag, roles)
+    found = find_targets(model, targets, flag, roles, some=some)
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,

@@ -87,8 +87,20 @@ def _freeze(part: Any, frozen: bool) -> None:
         parameter.requires_grad_(not frozen)
 
 
-def mark_trained(config: ModelConfig, tower: Any, language_model: Any) -> None:
-    """Freeze both parts, or put LoRA into them, in place, as the settings say."""
+def _default(name: str) -> Any:
+    return ModelConfig.__dataclass_fields__[name].default
+
+
+def mark_trained(config: ModelConfig, tower: Any, language_model: Any, *, trained: bool = False) -> None:
+    """Freeze both parts, or put LoRA into them, in place, as the settings say.
+
+    Args:
+        config: what is trained.
+        tower: the vision encoder.
+        language_model: the language model.
+        trained: the settings are a checkpoint's, which tells by its tensors which layers have LoRA: versions before
+            this one took targets that matched nothing.
+    """
     _freeze(tower, config.freeze_vm)
     _freeze(language_model, True)
     if config.vis_use_lora:
@@ -101,6 +113,7 @@ def mark_trained(config: ModelConfig, tower: Any, language_model: Any) -> None:
             flag="vis_lora_targets",
             rslora=config.use_rslora,
             dora=config.use_dora,
+            some=trained or config.vis_lora_targets == _default("vis_lora_targets"),
         )
     if config.llm_use_lora:
         add_lora(
@@ -113,6 +126,7 @@ def mark_trained(config: ModelConfig, tower: Any, language_model: Any) -> None:
             roles=family_of(language_model).layers,
             rslora=config.use_rslora,
             dora=config.use_dora,
+            some=trained or config.llm_lora_targets == _default("llm_lora_targets"),
         )
 
 
@@ -129,13 +143,16 @@ def joined_config(config: ModelConfig, tower: Any, language_model: Any, image_si
     )
 
 
-def build_model(config: ModelConfig, where: PlacementConfig = HERE, *, precision: str | None = None) -> Built:
+def build_model(
+    config: ModelConfig, where: PlacementConfig = HERE, *, precision: str | None = None, trained: bool = False
+) -> Built:
     """The whole model, parts pretrained, projector and LoRA new (seeded by the caller), frozen as the settings say.
 
     Args:
         config: the parts, and what of them is trained.
         where: how they are held on this machine, and whether their own code may run.
         precision: the trainer's, or None outside training.
+        trained: the settings are a checkpoint's (`mark_trained`).
 
     Raises:
         InputError: a part cannot be loaded or does not fit the settings.
@@ -156,7 +173,7 @@ def build_model(config: ModelConfig, where: PlacementConfig = HERE, *, precision
         end_sym=prompt.end_sym,
     )
     model_config.image_token_id = processor.image_token_id
-    mark_trained(config, tower, language_model)
+    mark_trained(config, tower, language_model, trained=trained)
     if where.device_map != "none":
         place_adapters(language_model)
     model = R2GenGPTForConditionalGeneration(model_config, tower, language_model)
