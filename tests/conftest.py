@@ -147,12 +147,13 @@ def served(tiny_checkpoint: Path) -> "Served":
 @pytest.fixture(autouse=True)
 def own_log_lines() -> Iterator[None]:
     """A command that ran in this process leaves no handler on a stderr that is closed by then."""
-    ours = logging.getLogger("r2gengpt")
-    handlers, level, propagate = ours.handlers[:], ours.level, ours.propagate
+    loggers = [logging.getLogger(name) for name in ("r2gengpt", "uvicorn", "asyncio")]
+    before = [(ours.handlers[:], ours.level, ours.propagate) for ours in loggers]
     yield
-    ours.handlers[:] = handlers
-    ours.setLevel(level)
-    ours.propagate = propagate
+    for ours, (handlers, level, propagate) in zip(loggers, before, strict=True):
+        ours.handlers[:] = handlers
+        ours.setLevel(level)
+        ours.propagate = propagate
 
 
 @pytest.fixture(autouse=True)

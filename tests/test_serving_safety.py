@@ -240,6 +240,19 @@ def test_uploads_stay_in_memory(served: Served, monkeypatch: pytest.MonkeyPatch)
         ({"Host": "127.0.0.1:8000"}, 200),
         ({"Host": "localhost"}, 200),
         ({"Host": "[::1]:8000"}, 200),
+        ({"Host": "[0:0:0:0:0:0:0:1]:8000"}, 200),
+        ({"Host": "[::ffff:127.0.0.1]"}, 200),
+        ({"Host": "[::ffff:7f00:2]"}, 200),
+        ({"Host": "127.0.0.2:8000"}, 200),
+        ({"Host": "127.255.255.254"}, 200),
+        ({"Host": "LocalHost.:8000"}, 200),
+        ({"Host": "127.0.0.1.example"}, 400),
+        ({"Host": "128.0.0.1"}, 400),
+        ({"Host": "0.0.0.0"}, 400),
+        ({"Host": "[::]"}, 400),
+        ({"Host": "[::ffff:10.0.0.1]"}, 400),
+        ({"Host": "localhost.example"}, 400),
+        ({"Host": ""}, 400),
         ({"Host": "rebound.example"}, 400),
         ({"Host": "[::1"}, 400),
         ({"Origin": "http://127.0.0.1"}, 200),
@@ -251,6 +264,19 @@ def test_a_browser_may_be_sent_here_by_no_foreign_page_or_name(
     client: TestClient, headers: dict[str, str], status: int
 ) -> None:
     assert client.post(REPORTS, files=upload(film()), headers=headers).status_code == status
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "127.1", "localhost", "::1", "0:0::1", "LOCALHOST"])
+def test_the_hosts_name_is_checked_on_every_address_of_this_machine_alone(served: Served, host: str) -> None:
+    with client_of(served, host=host) as (client, _):
+        for name, status in ((f"[{host}]" if ":" in host else host, 200), ("127.3.2.1", 200), ("rebound.example", 400)):
+            assert client.get("/health", headers={"Host": name}).status_code == status
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1"])
+def test_an_address_that_others_reach_has_any_name(served: Served, host: str) -> None:
+    with client_of(served, host=host) as (client, _):
+        assert client.get("/health", headers={"Host": "server.example"}).status_code == 200
 
 
 def test_pages_of_other_origins_may_read_answers_only_where_the_flag_names_them(

@@ -439,6 +439,12 @@ class ServeConfig:
     max_body_mb: int = option(32, "largest request in MiB", low=1, high=1024)
     max_megapixels: int = option(40, "largest image in megapixels, looked at before it is decoded", low=1, high=80)
     max_images: int = option(8, "most images of a study", low=1, high=64)
+    max_connections: int = option(
+        512, "open connections; beyond, the one that has kept the server waiting longest is closed", low=8
+    )
+    max_connections_each: int = option(
+        128, "the same of one address; behind a reverse proxy all have the proxy's", low=4
+    )
     api_key_file: str | None = option(
         None, "file of API keys, one a line; without it R2GENGPT_API_KEYS; without both no key is asked for"
     )

@@ -48,6 +48,7 @@ def start(model: str, accelerator: str, given: dict[str, Any], settings: ServeCo
     from r2gengpt.cli.models import device_of, locate_model
     from r2gengpt.serving.app import create_app
     from r2gengpt.serving.generator import Generator
+    from r2gengpt.serving.log_lines import limit_lines
     from r2gengpt.serving.server import address_of, listen, serve, warn_if_open
 
     device = device_of(accelerator)
@@ -55,6 +56,7 @@ def start(model: str, accelerator: str, given: dict[str, Any], settings: ServeCo
     generator = Generator(settings.slots, settings.places)
     app = create_app(generator, settings)
     listening = listen(settings)
+    limit_lines()
     warn_if_open(settings)
     print(f"r2gengpt serves at {address_of(listening)} ({NOTICE})", flush=True)
     generator.start(lambda: load(model, device, given), lambda: log.info("ready"))

@@ -101,7 +101,7 @@ def chat_routes(desk: Desk) -> APIRouter:
         """The report of one study; images as data URLs. With `stream` as server-sent events."""
         with ExitStack() as stack:
             visit = stack.enter_context(desk.visit())
-            body = await visit.read(read_body(request, desk.settings.max_body_mb * 2**20))
+            body = await visit.read(read_body(visit.pieces(request)))
             chat, job, sources = await visit.prepare(partial(read_chat, body, visit.served, desk.settings))
             wait = stack.enter_context(visit.wait(job, request))
             wait.begin(streaming=chat.stream)

@@ -64,7 +64,7 @@ def evidence_routes(desk: Desk) -> APIRouter:
         """What of the images each sentence of a text rests on, by the model; the text may be anybody's."""
         with ExitStack() as stack:
             visit = stack.enter_context(desk.visit())
-            form = await visit.read(read_form(request, desk.settings, FIELDS))
+            form = await visit.read(read_form(request.headers, visit.pieces(request), desk.settings, FIELDS))
             job, sources = await visit.prepare(partial(told_job, form, visit.served, desk.settings))
             wait = stack.enter_context(visit.wait(job, request))
             wait.begin(streaming=False)

@@ -54,9 +54,10 @@ def refused(error: InputError, status: int = 400, code: str = INVALID) -> ApiErr
     return ApiError(status, error.in_fields(), code, param=error.field)
 
 
-def full(places: int) -> ApiError:
-    """All places are taken."""
-    return ApiError(429, f"all {places} places are taken: try again later", "queue_full", {"Retry-After": "1"})
+def full(places: int, headers: dict[str, str] | None = None) -> ApiError:
+    """All places are taken, or all memory for bodies that waits for one."""
+    words = f"all {places} places are taken: try again later"
+    return ApiError(429, words, "queue_full", {"Retry-After": "1", **(headers or {})})
 
 
 def unavailable(reason: str) -> ApiError:

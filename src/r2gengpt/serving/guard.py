@@ -2,8 +2,10 @@
 
 import asyncio
 import hmac
+import ipaddress
 import logging
 import os
+import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +27,6 @@ SHORTEST_KEY = 16
 METHODS = ("GET", "POST", "HEAD", "OPTIONS")
 PROBES = ("/health", "/ready", "/metrics")
 """Asked every few seconds by machines: no log line for each."""
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 HEADERS = {
     "X-Notice": NOTICE,
     "X-Content-Type-Options": "nosniff",
@@ -69,9 +70,29 @@ def key_is_known(given: str, keys: Sequence[bytes]) -> bool:
     return scheme.lower() == "bearer" and any(found)
 
 
-def is_loopback(host: str) -> bool:
-    """Whether an address can be reached from this machine only."""
-    return host in LOOPBACK
+def is_loopback(name: str) -> bool:
+    """Whether a client's name for a server means the client's own machine: 127.0.0.0/8, ::1 however written, localhost.
+
+    >>> [is_loopback(name) for name in ("127.9.9.9", "0:0::1", "::ffff:127.0.0.1", "localhost", "127.0.0.1.example")]
+    [True, True, True, True, False]
+    """
+    name = name.lower().removesuffix(".")
+    if name == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def listens_inside(host: str) -> bool:
+    """Whether a server that listens on this address can be reached from its own machine only."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):  # no such name: nothing listens
+        return is_loopback(host)
+    return all(is_loopback(str(address[0]).partition("%")[0]) for *_, address in found)
 
 
 class Guard:
@@ -82,7 +103,8 @@ class Guard:
         self.settings = settings
         self.keys = keys
         self.metrics = metrics
-        self.names = tuple(urlsplit(origin).hostname for origin in settings.cors_origin)
+        self.inside = listens_inside(settings.host)
+        self.names = (settings.host.lower(), *(urlsplit(origin).hostname for origin in settings.cors_origin))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -129,7 +151,7 @@ class Guard:
             name = host.hostname or ""
         except ValueError:
             return ApiError(400, "Host: cannot be read", None, close)
-        if is_loopback(self.settings.host) and name not in (*LOOPBACK, *self.names):
+        if self.inside and not is_loopback(name) and name not in self.names:
             words = "Host: this server is reached as 127.0.0.1 or localhost, and by the names that it was started with"
             return ApiError(400, words, None, close)
         origin = headers.get("origin")

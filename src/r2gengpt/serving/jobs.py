@@ -66,8 +66,8 @@ class Job:
 class Line:
     """Places for requests, and the jobs that wait.
 
-    A place is taken before a request's body is read and given back when it is answered, so memory is bounded by
-    `places` bodies. Jobs of equal settings are written together. While jobs of other settings wait, a run takes no
+    A place is taken when a request's body has come, so slow clients take none, and given back when it is answered.
+    Jobs of equal settings are written together. While jobs of other settings wait, a run takes no
     more than `share` jobs in all: then it is the turn of the longest waiting job's settings.
 
     Args:
@@ -92,6 +92,11 @@ class Line:
     def taken(self) -> int:
         """How many places are taken."""
         return self._taken
+
+    def check_place(self) -> None:
+        """See whether one could be taken now; raises as `take_place`."""
+        self.take_place()
+        self.free_place()
 
     def take_place(self) -> None:
         """Take one.

@@ -69,7 +69,7 @@ def preview_routes(desk: Desk) -> APIRouter:
         """A film with the window that its file names, for the eye; the model reads the file itself."""
         with ExitStack() as stack:
             visit = stack.enter_context(desk.visit())
-            form = await visit.read(read_form(request, desk.settings, FIELDS))
+            form = await visit.read(read_form(request.headers, visit.pieces(request), desk.settings, FIELDS))
             made = await visit.prepare(lambda: preview_of(form, desk.settings))
         return Response(made.png, media_type="image/png", headers=facts_of(made.source))
 

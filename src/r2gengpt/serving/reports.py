@@ -135,7 +135,7 @@ def report_routes(desk: Desk) -> APIRouter:
         with ExitStack() as stack:
             visit = stack.enter_context(desk.visit())
             served = visit.served
-            form = await visit.read(read_form(request, desk.settings))
+            form = await visit.read(read_form(request.headers, visit.pieces(request), desk.settings))
             read = partial(read_films, form.films, form.choice, served.built.processor, desk.settings)
             pixels, sources = await visit.prepare(read)
             if wanted in ARCHIVE:

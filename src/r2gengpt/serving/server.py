@@ -1,17 +1,22 @@
 """The application on a socket, until a signal: running requests are finished, waiting ones refused. No routes."""
 
+import asyncio
 import logging
 import math
 import socket
+from contextlib import suppress
+from functools import partial
 from types import FrameType
+from typing import cast
 
 import uvicorn
 from fastapi import FastAPI
 
 from r2gengpt.config import ServeConfig
 from r2gengpt.errors import InputError
+from r2gengpt.serving.connections import LimitedProtocol, Peers
 from r2gengpt.serving.generator import Generator
-from r2gengpt.serving.guard import KEYS_VARIABLE, is_loopback, read_keys
+from r2gengpt.serving.guard import KEYS_VARIABLE, listens_inside, read_keys
 
 log = logging.getLogger("r2gengpt.serving")
 BACKLOG = 256
@@ -50,7 +55,7 @@ def address_of(listening: socket.socket) -> str:
 
 def warn_if_open(settings: ServeConfig) -> None:
     """Say in one line that everybody may ask."""
-    if not is_loopback(settings.host) and not read_keys(settings):
+    if not listens_inside(settings.host) and not read_keys(settings):
         log.warning(
             "--host %s without keys: whoever reaches this address may use the model; set --api_key_file or %s",
             settings.host,
@@ -80,6 +85,16 @@ class DrainingServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
+def peers_of(settings: ServeConfig) -> Peers:
+    """The limits on connections; at most half of the files that this process may open are connections."""
+    most = settings.max_connections
+    with suppress(ImportError):  # not on Windows, which has no such limit
+        import resource
+
+        most = min(most, max(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2, 1))
+    return Peers(most, min(most, settings.max_connections_each))
+
+
 def server_config(app: FastAPI, settings: ServeConfig) -> uvicorn.Config:
     """uvicorn's settings: HTTP/1.1 only, no log of its own but faults."""
     return uvicorn.Config(
@@ -91,7 +106,8 @@ def server_config(app: FastAPI, settings: ServeConfig) -> uvicorn.Config:
         lifespan="off",
         ws="none",
         loop="asyncio",
-        http="h11",
+        http=cast(type[asyncio.Protocol], partial(LimitedProtocol, peers=peers_of(settings))),
+        backlog=BACKLOG,
         timeout_graceful_shutdown=math.ceil(settings.drain_timeout),
     )
 

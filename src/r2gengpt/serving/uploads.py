@@ -3,11 +3,12 @@
 Nothing here opens a path or an address: a file's name is not even read.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from python_multipart.exceptions import FormParserError
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
@@ -23,6 +24,8 @@ IMAGE_FIELD, TEXT_FIELD, REPORT_FIELD, FRAME_FIELD, FORCE_FIELD = "images", "ind
 MIXED_FIELD = "mixed_patients"
 STUDY_FIELDS = (IMAGE_FIELD, TEXT_FIELD, FRAME_FIELD, FORCE_FIELD, MIXED_FIELD)
 MOST_FRAMES = 99_999
+BODY_GRACE, SLOWEST = 15.0, 32 * 2**10
+"""Seconds that any body may take, and the bytes a second that it must come with after them."""
 
 
 @dataclass(frozen=True)
@@ -35,35 +38,46 @@ class Form:
     choice: DicomChoice = PLAIN
 
 
-async def limited_body(request: Request, limit: int) -> AsyncIterator[bytes]:
-    """The body's pieces, as long as they are `limit` bytes together.
+async def limited_body(request: Request, limit: int, take: Callable[[int], None]) -> AsyncIterator[bytes]:
+    """The body's pieces, as long as they are `limit` bytes together and do not come too slowly.
+
+    Args:
+        request: whose body was not read yet.
+        limit: in bytes.
+        take: called with the size of each piece before it is kept; refuses what there is no room for.
 
     Raises:
-        ApiError: 413, by the announced length before anything is read, or by what has come.
+        ApiError: 413, by the announced length before anything is read, or by what has come; 408, it comes too slowly.
         ClientGone: the client went before the end.
     """
     refusal = ApiError(413, f"the body is larger than {limit} bytes", None, {"Connection": "close"})
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:
         raise refusal
-    size = 0
+    size, began = 0, asyncio.get_running_loop().time()
     while True:
-        message = await request.receive()
+        try:
+            async with asyncio.timeout_at(began + BODY_GRACE + size / SLOWEST):
+                message = await request.receive()
+        except TimeoutError:
+            words = f"the body comes too slowly: {SLOWEST} bytes a second are needed after {BODY_GRACE:g} seconds"
+            raise ApiError(408, words, None, {"Connection": "close"}) from None
         if message["type"] == "http.disconnect":
             raise ClientGone
         piece = message.get("body", b"")
         size += len(piece)
         if size > limit:
             raise refusal
+        take(len(piece))
         yield piece
         if not message.get("more_body", False):
             return
 
 
-async def read_body(request: Request, limit: int) -> bytearray:
-    """The whole body; raises as `limited_body`."""
+async def read_body(pieces: AsyncIterator[bytes]) -> bytearray:
+    """The whole body; raises as its pieces do."""
     body = bytearray()
-    async for piece in limited_body(request, limit):
+    async for piece in pieces:
         body += piece
     return body
 
@@ -87,18 +101,19 @@ def check_text(text: str, name: str) -> str:
     return text
 
 
-async def read_form(request: Request, settings: ServeConfig, fields: Sequence[str] = STUDY_FIELDS) -> Form:
+async def read_form(
+    headers: Headers, pieces: AsyncIterator[bytes], settings: ServeConfig, fields: Sequence[str] = STUDY_FIELDS
+) -> Form:
     """A multipart form of these fields.
 
     Raises:
         ApiError: not a form, broken, with other fields, too many films or none, or too large.
         ClientGone: the client went before the end.
     """
-    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+    if not headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise ApiError(415, "Content-Type: must be multipart/form-data")
-    body = limited_body(request, settings.max_body_mb * 2**20)
     files = settings.max_images + 1
-    parser = _MemoryParser(request.headers, body, max_files=files, max_fields=len(fields))  # type: ignore[arg-type]  # it only iterates
+    parser = _MemoryParser(headers, pieces, max_files=files, max_fields=len(fields))  # type: ignore[arg-type]  # it only iterates
     try:
         form = await parser.parse()
     except (MultiPartException, FormParserError) as error:

@@ -1,7 +1,7 @@
 """A request's way to its report, in the event loop: a place, a deadline, text as it comes, the end. No formats."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
@@ -10,10 +10,11 @@ from starlette.requests import Request
 
 from r2gengpt.config import ServeConfig
 from r2gengpt.errors import InputError
-from r2gengpt.serving.failures import ApiError, ClientGone, refused, timed_out, unavailable
+from r2gengpt.serving.failures import ApiError, ClientGone, full, refused, timed_out, unavailable
 from r2gengpt.serving.generator import Generator, Served
 from r2gengpt.serving.jobs import Answer, Job, Line
 from r2gengpt.serving.metrics import Metrics
+from r2gengpt.serving.uploads import limited_body
 
 T = TypeVar("T")
 Event = str | Answer
@@ -106,23 +107,44 @@ class Wait:
 
 
 class Visit:
-    """A request that has a place."""
+    """A request on its way: it reads its body, then it has a place."""
 
     def __init__(self, desk: "Desk", served: Served) -> None:
         self.desk = desk
         self.served = served
         self.limit = desk.settings.request_timeout
         self.deadline = asyncio.get_running_loop().time() + self.limit
+        self.has_place = False
+        self.bytes = 0
+
+    def _take_bytes(self, count: int) -> None:
+        self.bytes += count
+        self.desk.bytes += count
+        if self.desk.bytes > self.desk.most_bytes:
+            raise full(self.desk.generator.line.places, {"Connection": "close"})
+
+    def pieces(self, request: Request) -> AsyncIterator[bytes]:
+        """The pieces of the request's body, within the server's limits."""
+        return limited_body(request, self.desk.settings.max_body_mb * 2**20, self._take_bytes)
+
+    def leave(self) -> None:
+        """Give back what was taken."""
+        self.desk.bytes -= self.bytes
+        if self.has_place:
+            self.desk.generator.line.free_place()
 
     async def read(self, work: Coroutine[Any, Any, T]) -> T:
-        """What the client sends.
+        """What the client sends; when it has come, the request takes a place.
 
         Raises:
-            ApiError: 408, it was too slow.
+            ApiError: 408, it was too slow; 429 where there is no place any more, 503 where the server stops.
         """
         try:
             async with asyncio.timeout_at(self.deadline):
-                return await work
+                found = await work
+            self.desk.generator.line.take_place()
+            self.has_place = True
+            return found
         except TimeoutError:
             raise ApiError(
                 408, f"the body took more than {self.limit:g} seconds", None, {"Connection": "close"}
@@ -151,12 +173,17 @@ class Visit:
 
 
 class Desk:
-    """What the routes of one server share."""
+    """What the routes of one server share.
+
+    Attributes:
+        bytes: of bodies that are being read or whose requests have a place; memory is bounded by `most_bytes` of them.
+    """
 
     def __init__(self, generator: Generator, settings: ServeConfig, metrics: Metrics) -> None:
         self.generator = generator
         self.settings = settings
         self.metrics = metrics
+        self.bytes, self.most_bytes = 0, settings.places * settings.max_body_mb * 2**20
         self.pool = ThreadPoolExecutor(DECODING_THREADS, "decoder")
         self.archive = ThreadPoolExecutor(1, "archive")  # forms for archives: what reads labels is one thread's own
 
@@ -173,14 +200,15 @@ class Desk:
 
     @contextmanager
     def visit(self) -> Iterator[Visit]:
-        """A place, until the request is answered.
+        """A request, until it is answered; it is not let in where it would get no place.
 
         Raises:
             ApiError: 429 where there is none, 503 while the model is not there or the server stops.
         """
         served = self.served()
-        self.generator.line.take_place()
+        self.generator.line.check_place()
+        visit = Visit(self, served)
         try:
-            yield Visit(self, served)
+            yield visit
         finally:
-            self.generator.line.free_place()
+            visit.leave()

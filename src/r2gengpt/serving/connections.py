@@ -1,0 +1,206 @@
+"""Clients' connections within limits: how many there are, and how long one may keep the server waiting. No requests.
+
+A connection waits for its peer until a request has come whole, and again when it has been answered. Beyond the limits
+the one that has waited longest makes room, so idle and slow peers never keep a quick one out.
+"""
+
+import asyncio
+import ipaddress
+import json
+from collections.abc import Callable, Iterable
+from enum import IntEnum
+from functools import partial
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from r2gengpt.serving.failures import ApiError
+from r2gengpt.serving.guard import HEADERS
+
+HEAD_SECONDS = 10.0
+"""From the connection, or from an answer, to the end of the next request's head."""
+WRITE_SECONDS = 60.0
+"""In which a peer that reads slowly has to take `LEAST_READ` bytes of its answer."""
+LEAST_READ = 2**16
+
+
+class Phase(IntEnum):
+    """What a connection waits for."""
+
+    HEAD = 0
+    BODY = 1
+    ANSWER = 2
+
+
+def network_of(peername: Any) -> str:
+    """What counts as one peer: an address of IPv4, or the first 64 bits of one of IPv6, of which one owner has many."""
+    try:
+        address = ipaddress.ip_address(str(peername[0]).partition("%")[0])
+    except (TypeError, IndexError, ValueError):
+        return "other"
+    if isinstance(address, ipaddress.IPv6Address):
+        mapped = address.ipv4_mapped
+        return str(mapped or ipaddress.ip_network((int(address), 64), strict=False))
+    return str(address)
+
+
+class Peers:
+    """The open connections of one server.
+
+    Args:
+        most: in all.
+        most_each: of one peer.
+    """
+
+    def __init__(self, most: int, most_each: int) -> None:
+        self.most = most
+        self.most_each = most_each
+        self._open: dict[LimitedProtocol, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def admit(self, new: "LimitedProtocol", network: str) -> bool:
+        """Let a connection in, where there is room or one that waits for its peer can go."""
+        same = [one for one, where in self._open.items() if where == network]
+        if len(same) >= self.most_each and not self._make_room(same):
+            return False
+        if len(self._open) >= self.most and not self._make_room(self._open):
+            return False
+        self._open[new] = network
+        return True
+
+    def _make_room(self, among: Iterable["LimitedProtocol"]) -> bool:
+        waiting = [(one.phase, one.waiting_since, one) for one in among if one.waiting_since is not None]
+        if not waiting:
+            return False
+        *_, oldest = min(waiting, key=lambda one: one[:2])
+        self.leave(oldest)
+        oldest.transport.abort()
+        return True
+
+    def leave(self, connection: "LimitedProtocol") -> None:
+        """A connection has ended."""
+        self._open.pop(connection, None)
+
+
+class Deadline:
+    """Something that a connection's peer has to do in time, or the connection is closed.
+
+    Attributes:
+        since: when it began, in the event loop's time; None where nothing has to be done.
+    """
+
+    def __init__(self, connection: "LimitedProtocol") -> None:
+        self.connection = connection
+        self.since: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, seconds: float | None, late: Callable[[], None] | None = None) -> None:
+        """Begin anew; without seconds there is no end. `late` is done then, instead of closing the connection."""
+        self.end()
+        loop = self.connection.loop
+        self.since = loop.time()
+        if seconds is not None:
+            self._timer = loop.call_later(seconds, late or self.connection.transport.abort)
+
+    def end(self) -> None:
+        """It is done."""
+        self.since = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class LimitedProtocol(H11Protocol):
+    """uvicorn's protocol, whose peers have to keep up. `peers` is shared by the connections of a server."""
+
+    def __init__(self, *args: Any, peers: Peers, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.peers = peers
+        self.phase = Phase.HEAD
+        self._request = Deadline(self)
+        self._reading = Deadline(self)
+
+    @property
+    def waiting_since(self) -> float | None:
+        """Since when the server waits for the peer, in the event loop's time; None while the peer waits for it."""
+        return self._request.since if self._request.since is not None else self._reading.since
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        """A peer has connected."""
+        self.transport = transport
+        if not self.peers.admit(self, network_of(transport.get_extra_info("peername"))):
+            busy = ApiError(503, "too many connections: try again later", "too_many_connections", {"Retry-After": "1"})
+            transport.write(raw_answer(busy))
+            transport.close()
+            return
+        super().connection_made(transport)
+        self._request.begin(HEAD_SECONDS)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection has ended."""
+        self.peers.leave(self)
+        self._request.end()
+        self._reading.end()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """The peer has sent something."""
+        super().data_received(data)
+        self._look()
+
+    def on_response_complete(self) -> None:
+        """A request has its answer; the next one may have come already."""
+        super().on_response_complete()
+        self.phase = Phase.HEAD
+        self._request.begin(None if self.flow.write_paused else HEAD_SECONDS)
+        self._look()
+
+    def pause_writing(self) -> None:
+        """The peer does not read."""
+        super().pause_writing()
+        self._see_reading(self.transport.get_write_buffer_size() + LEAST_READ)
+
+    def resume_writing(self) -> None:
+        """The peer reads again."""
+        super().resume_writing()
+        self._reading.end()
+        if self.phase is Phase.HEAD:
+            self._request.begin(HEAD_SECONDS)
+
+    def _see_reading(self, before: int) -> None:
+        """See whether enough has been read since so many bytes were to be read."""
+        left = self.transport.get_write_buffer_size()
+        if before - left < LEAST_READ:
+            self.transport.abort()
+        else:
+            self._reading.begin(WRITE_SECONDS, partial(self._see_reading, left))
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP, in the shape of every other refusal."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.write(raw_answer(ApiError(400, "the request is no HTTP/1.1")))
+        self.transport.close()
+
+    def _look(self) -> None:
+        """See what is waited for, after something has come."""
+        cycle = self.cycle
+        answered = cycle is None or cycle.response_complete
+        phase = Phase.HEAD if answered else Phase.BODY if cycle.more_body else Phase.ANSWER
+        if phase is self.phase:
+            return
+        self.phase = phase
+        if phase is Phase.ANSWER:
+            self._request.end()
+        else:  # a body's own deadline is its reader's
+            self._request.begin(HEAD_SECONDS if phase is Phase.HEAD else None)
+
+
+def raw_answer(error: ApiError) -> bytes:
+    """A refusal as bytes, for a connection that serves no request; it ends with it."""
+    body = json.dumps(error.body()).encode()
+    own = {"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"}
+    lines = [f"HTTP/1.1 {error.status} Refused", *(f"{k}: {v}" for k, v in (HEADERS | own | error.headers).items())]
+    return "\r\n".join([*lines, "", ""]).encode() + body
