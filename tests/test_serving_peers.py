@@ -229,7 +229,8 @@ def test_where_all_connections_are_at_work_another_is_told_to_come_again(served:
     assert [one.result(LONG).status_code for one in waiting] == [200] * 4
 
 
-def test_the_peer_that_has_waited_longest_makes_room(served: Served) -> None:
+def test_the_peer_that_has_waited_longest_makes_room(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HEAD_COMES", 0.0)
     with running_server(served, max_connections_each=4) as (address, _), ExitStack() as stack:
         peers = [stack.enter_context(closing(connect(address))) for _ in range(4)]
         peers[0].sendall(BODY)  # a body that is under way stays longer than an idle peer
@@ -241,6 +242,20 @@ def test_the_peer_that_has_waited_longest_makes_room(served: Served) -> None:
         for peer in peers[2:]:
             peer.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
             assert peer.recv(65536)
+
+
+def test_a_new_peer_stays_where_all_others_send_slow_bodies(served: Served) -> None:
+    """Its head has had no time to come yet, so it is no idle one: the oldest body makes room for the next."""
+    with running_server(served, max_connections_each=4) as (address, _), ExitStack() as stack:
+        peers = [stack.enter_context(closing(connect(address))) for _ in range(3)]
+        for peer in peers:
+            peer.sendall(CHUNKED)
+        wait_for(lambda: httpx2.get(f"{address}/health", timeout=LONG).status_code == 200)
+        new = stack.enter_context(closing(connect(address)))
+        stack.enter_context(closing(connect(address)))
+        assert read_to_end(peers[0]) == b""
+        new.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert new.recv(65536).startswith(b"HTTP/1.1 200")
 
 
 NO_HTTP = (

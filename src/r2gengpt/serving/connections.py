@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable
 from enum import IntEnum
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import h11
@@ -20,6 +21,8 @@ from r2gengpt.serving.guard import HEADERS
 
 HEAD_SECONDS = 10.0
 """From the connection, or from an answer, to the end of the next request's head."""
+HEAD_COMES = 1.0
+"""In which the head of a good request is there: who takes longer is idle, and makes room before a slow body does."""
 WRITE_SECONDS = 60.0
 """In which a peer that reads slowly has to take `LEAST_READ` bytes of its answer."""
 LEAST_READ = 2**16
@@ -72,10 +75,12 @@ class Peers:
         return True
 
     def _make_room(self, among: Iterable["LimitedProtocol"]) -> bool:
-        waiting = [(one.phase, one.waiting_since, one) for one in among if one.waiting_since is not None]
+        waiting = [(one.waiting_since, one) for one in among if one.waiting_since is not None]
         if not waiting:
             return False
-        *_, oldest = min(waiting, key=lambda one: one[:2])
+        before = waiting[0][1].loop.time() - HEAD_COMES
+        late = [(since, one) for since, one in waiting if one.phase is Phase.HEAD and since < before]
+        _, oldest = min(late or waiting, key=itemgetter(0))
         self.leave(oldest)
         oldest.transport.abort()
         return True
