@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dicom_files import data_of, film
 from edge_parts import BEAMS, DECODE, predicted, rounded, trained_checkpoint, write_films, written_by_torch
 
 if find_spec("openvino") is None:
@@ -163,6 +164,19 @@ def test_generate_takes_the_directory_and_needs_four_packages_only(
     assert (record["notice"], record["runtime"], record["weights"]) == (NOTICE, "openvino", "float32")
     assert (record["report"], record["tokens"], record["finish"]) == (wanted.prediction, wanted.tokens, wanted.finish)
     assert [sentence["text"] for sentence in record["sentences"]] == [one.text for one in wanted.sentences]
+
+
+def test_generate_notes_a_film_of_nobody_in_text_and_json(
+    llama: tuple[Path, Path, list[Path]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, directory, films = llama
+    (tmp_path / "film.dcm").write_bytes(data_of(film()))
+    words = [str(films[0]), str(tmp_path / "film.dcm"), "--model", str(directory)]
+    assert run("generate", words) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("CHECK WHOSE IMAGES THESE ARE: 1 of 2 names no patient")
+    assert run("generate", [*words, "--format", "json"]) == 0
+    assert said.startswith(json.loads(capsys.readouterr().out)["note"])
 
 
 def test_the_record_says_what_it_was_made_from(llama: tuple[Path, Path, list[Path]]) -> None:

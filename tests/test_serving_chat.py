@@ -68,7 +68,7 @@ MORE = (
     {"metadata": {}},
     {"metadata": {"ward": "3"}},
     {"a_field_of_tomorrow": None},
-    {"frame": None, "force": None},
+    {"frame": None, "force": None, "mixed_patients": None},
     {"presence_penalty": 0.0, "n": 1.0},
 )
 NOTHING = (*({name: value} for name, values in NEUTRAL.items() for value in (*values, None)), *MORE)
