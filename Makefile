@@ -1,19 +1,26 @@
-# Each target sets up all it needs: a virtual environment in .venv with the exact versions of constraints.txt.
+# Each target sets up all it needs: a virtual environment in .venv with the exact versions of constraints.txt, each file
+# checked against the hashes of requirements/.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SETUP := pyproject.toml constraints.txt
+LOCKED := requirements/locked.txt
+SETUP := pyproject.toml constraints.txt $(LOCKED)
+RELEASE := build/release-tools
+PIP := -m pip install --quiet --disable-pip-version-check --no-deps
 
-.PHONY: setup demo test check bench drills clean
+.PHONY: setup demo test check bench drills lock sbom audit clean
 
 setup: $(READY)
 
-# torch first and by itself: its pinned build must be there before anything could pull in another one
+# cuda.txt only where the index had a CUDA build of PyTorch; what is pinned is whole, which `pip check` proves
 $(READY): $(SETUP)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep -E '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python $(PIP) --require-hashes --requirement $(LOCKED)
+	case "$$($(BIN)/python -c 'from importlib.metadata import version; print(version("torch"))')" in *+cpu) ;; \
+	*) $(BIN)/python $(PIP) --require-hashes --requirement requirements/cuda.txt ;; esac
+	$(BIN)/python $(PIP) --no-build-isolation --editable .
+	$(BIN)/python -m pip check --quiet --disable-pip-version-check
 	touch $(READY)
 
 demo: $(READY)
@@ -34,6 +41,25 @@ drills: $(READY)
 # a table, and build/bench/bench.json; `make bench BENCH=--quick` takes minutes, the whole an hour or more
 bench: $(READY)
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/bench.py $(BENCH)
+
+# tools that a release needs and the program does not
+$(RELEASE)/bin/python: requirements/release.txt
+	$(PYTHON) -m venv --clear $(RELEASE)
+	$(RELEASE)/bin/python $(PIP) --require-hashes --requirement requirements/release.txt
+	touch $@
+
+# after a change of constraints.txt: the hashes anew, from the index
+lock: $(RELEASE)/bin/python
+	PATH="$(CURDIR)/$(RELEASE)/bin:$$PATH" python requirements/lock.py
+
+# build/sbom.json: what is installed, with versions and licences, as CycloneDX
+sbom: $(READY) $(RELEASE)/bin/python
+	$(RELEASE)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible $(BIN)/python | \
+		$(RELEASE)/bin/python requirements/sbom.py build/sbom.json
+
+# known weaknesses of what is pinned; asks the advisory service of the package index
+audit: $(RELEASE)/bin/python
+	$(RELEASE)/bin/pip-audit --require-hashes --disable-pip --requirement $(LOCKED)
 
 clean:
 	rm -rf $(VENV) build

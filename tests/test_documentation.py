@@ -36,7 +36,16 @@ SCRIPTS = sorted((ROOT / "runs").rglob("*.sh"))
 RUN_SCRIPTS = [path for path in SCRIPTS if path.name.startswith(tuple(LENGTHS))]
 SETTINGS = (ModelConfig, PlacementConfig, DataConfig, DecodeConfig, TrainConfig, ServeConfig)
 PREPARATIONS = ("iu_xray", "mimic_cxr", "synthetic")
-OTHER_PROGRAMS_FLAGS = {"--quick", "--help", "--head", "--no-deps", "--constraint"}
+OTHER_PROGRAMS_FLAGS = {
+    "--quick",
+    "--help",
+    "--head",
+    "--no-deps",
+    "--constraint",
+    "--require-hashes",
+    "--disable-pip",
+    "--requirement",
+}
 
 
 class Stopped(Exception):
