@@ -82,14 +82,14 @@ def chunk(kind: bytes, contents: bytes) -> bytes:
     return struct.pack(">I", len(contents)) + kind + contents + struct.pack(">I", zlib.crc32(kind + contents))
 
 
-def png_of(width: int, height: int, *chunks: bytes) -> bytes:
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+def png_of(width: int, height: int, *chunks: bytes, colour: int = 0) -> bytes:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + chunk(b"IEND", b"")
 
 
-def png_bomb(width: int = 64, height: int = 64, unpacked: int = 2**24) -> bytes:
-    """Pixels that unpack to far more than the picture has."""
-    return png_of(width, height, chunk(b"IDAT", zlib.compress(bytes(unpacked), 9)))
+def png_bomb(width: int = 64, height: int = 64, unpacked: int = 2**24, colour: int = 0) -> bytes:
+    """Pixels that unpack to so many bytes, of a picture of grey (0) or RGB (2)."""
+    return png_of(width, height, chunk(b"IDAT", zlib.compress(bytes(unpacked), 1)), colour=colour)
 
 
 def png_of_chunks(count: int = 150_000) -> bytes:

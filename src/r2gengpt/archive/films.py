@@ -3,9 +3,11 @@
 from pathlib import Path
 
 from r2gengpt.archive.ledger import key_of
+from r2gengpt.data.cell import the_cell
+from r2gengpt.data.cell_wire import Request
 from r2gengpt.data.containers import DicomChoice
 from r2gengpt.data.dicom_header import DicomHeader, read_header
-from r2gengpt.data.images import MIN_SIDE, decode_image
+from r2gengpt.data.images import MIN_SIDE
 from r2gengpt.errors import InputError, one_line
 from r2gengpt.serving.draft import images_to_send
 
@@ -20,8 +22,10 @@ def checked_film(data: bytes) -> DicomHeader:
     Raises:
         InputError: it is none (see `reason_of`).
     """
-    decode_image(data, NAME, MIN_SIDE, DicomChoice())
-    return read_header(data, NAME)
+    header = the_cell().film(Request(NAME, DicomChoice(), MIN_SIDE, header=True), data).header
+    if header is None:
+        raise InputError(f"image {NAME}: is not DICOM")
+    return header
 
 
 def identified(data: bytes) -> DicomHeader:

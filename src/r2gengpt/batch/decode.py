@@ -8,7 +8,7 @@ import hashlib
 import pickle
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ import numpy.typing as npt
 
 from r2gengpt.batch.listing import StudyFiles
 from r2gengpt.batch.rows import Failure, Input, stopped
+from r2gengpt.config import CellConfig
+from r2gengpt.data.cell import cell_with, decode_image
 from r2gengpt.data.containers import DicomChoice
 from r2gengpt.data.dicom_study import check_together, header_in, note_of
-from r2gengpt.data.images import decode_image, read_file
+from r2gengpt.data.images import read_file
 from r2gengpt.errors import InputError, RunError
 
 Pixels = npt.NDArray[np.float32]
@@ -50,12 +52,14 @@ class FilmPixels:
     image_processor: Any
     side: int
     dicom: DicomChoice
+    limits: CellConfig = field(default_factory=CellConfig)
 
     def __call__(self, contents: list[bytes], names: list[str]) -> Pixels:
         """Decode the views of one study and prepare them for the encoder."""
         from r2gengpt.model.processing import pixels_of
 
         check_together(names, list(map(header_in, contents, names)), self.dicom)
+        cell_with(self.limits)
         films = [decode_image(data, name, self.side, self.dicom) for data, name in zip(contents, names, strict=True)]
         made: Pixels = np.ascontiguousarray(pixels_of(self.image_processor, films).numpy(), dtype=np.float32)
         return made
@@ -72,6 +76,8 @@ def decode_study(root: Path, study: StudyFiles, make: PixelMaker) -> Decoded:
         kind = "image"
         pixels, failure = make(contents, names), None
         note = note_of(list(map(header_in, contents, names)))
+    except RunError:
+        raise
     except Exception as error:  # decoders over files of strangers; the row tells it, and the run goes on
         pixels, failure = None, Failure.of(kind, error)
     hashes = [hashlib.sha256(data).hexdigest() for data in contents]
@@ -95,11 +101,14 @@ def read_below(root: Path, name: str) -> bytes:
 def decode_shard(row: Mapping[str, Any], root: str, make: PixelMaker) -> dict[str, Any]:
     """Ray's task: a shard's number and studies in, the same with decoded studies out, pickled as one value.
 
-    In `stop` it says that this machine does not see the input at all, so that no study is to blame.
+    In `stop` it says that this machine does not see the input at all or cannot decode, so that no study is to blame.
     """
     answer = {"shard": row["shard"], "first": row["first"], "decoded": b"", "stop": ""}
     if not Path(root).is_dir():
         why = f"{socket.gethostname()} has no folder {root}: the input must be at one path on all machines"
         return {**answer, "stop": stopped(RunError(why))}
-    studies = [decode_study(Path(root), StudyFiles.of(line), make) for line in row["studies"].split("\n")[:-1]]
+    try:
+        studies = [decode_study(Path(root), StudyFiles.of(line), make) for line in row["studies"].split("\n")[:-1]]
+    except RunError as error:  # nothing can be decoded here
+        return {**answer, "stop": stopped(error)}
     return {**answer, "decoded": pickle.dumps(studies, protocol=5)}

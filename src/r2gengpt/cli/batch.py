@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from r2gengpt.cli import bridge
-from r2gengpt.config import BatchConfig, DecodeConfig, ModelConfig, PlacementConfig, ReviewConfig
+from r2gengpt.config import BatchConfig, CellConfig, DecodeConfig, ModelConfig, PlacementConfig, ReviewConfig
 from r2gengpt.errors import InputError
 
-CONFIGS = (BatchConfig, ModelConfig, PlacementConfig, DecodeConfig, ReviewConfig)
+CONFIGS = (BatchConfig, ModelConfig, PlacementConfig, DecodeConfig, ReviewConfig, CellConfig)
 
 
 def main(argv: list[str]) -> None:
@@ -22,7 +22,8 @@ def main(argv: list[str]) -> None:
     space = bridge.parse(parser, argv)
     given = bridge.given_values(space, CONFIGS)
     batch, review = bridge.make(BatchConfig, given), bridge.make(ReviewConfig, given)
-    own = {*vars(batch), *vars(review)}
+    limits = bridge.make(CellConfig, given)
+    own = {*vars(batch), *vars(review), *vars(limits)}
     given = {name: value for name, value in given.items() if name not in own}
     decode = bridge.make(DecodeConfig, given)
     if decode.speculate:
@@ -37,7 +38,7 @@ def main(argv: list[str]) -> None:
 
     start_logging()
     model = space.model if space.model == "embedded" else str(Path(space.model).absolute())
-    located = Located(model, given, batch, review.abstain_below, space.accelerator)
+    located = Located(model, given, batch, review.abstain_below, space.accelerator, limits)
     source = Path(batch.input)
     manifest = run_batch(
         Path(batch.output),
@@ -56,7 +57,13 @@ class Located:
     """
 
     def __init__(
-        self, model: str, given: dict[str, Any], batch: BatchConfig, below: float | None, accelerator: str
+        self,
+        model: str,
+        given: dict[str, Any],
+        batch: BatchConfig,
+        below: float | None,
+        accelerator: str,
+        limits: CellConfig | None = None,
     ) -> None:
         from r2gengpt.checkpoint import DELTA
         from r2gengpt.cli.models import locate_model
@@ -64,6 +71,7 @@ class Located:
         from r2gengpt.serving.provenance import file_sha256
 
         self.directory, self.found = locate_model(model, "--delta", given)
+        self.limits = limits or CellConfig()
         self.model, self.given, self.batch, self.below, self.accelerator = model, given, batch, below, accelerator
         decode = decodings({**self.found, "speculate": False}, given, self.directory).whole
         self.where = bridge.make(PlacementConfig, given)
@@ -99,7 +107,7 @@ class Located:
         image_processor = load_image_processor(self.found["vision_model"], trust_remote_code=remote, whole=whole)
         batch, cores = self.batch, os.cpu_count() or 1
         choice = DicomChoice(force=batch.force, mixed_patients=batch.mixed_patients)
-        pixels = FilmPixels(image_processor, film_side(image_processor), choice)
+        pixels = FilmPixels(image_processor, film_side(image_processor), choice, self.limits)
         gpu = {"auto": None, "cpu": False}.get(self.accelerator, True)
         here = batch.address is None and (gpu is False or device_of("auto") == "cpu")
         threads = batch.threads or (max(1, cores // batch.actors) if here else 1)

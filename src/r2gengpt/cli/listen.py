@@ -6,11 +6,11 @@ from typing import Any
 
 from r2gengpt.archive.settings import ListenConfig
 from r2gengpt.cli import bridge
-from r2gengpt.config import DecodeConfig, ModelConfig, PlacementConfig, ReviewConfig
+from r2gengpt.config import CellConfig, DecodeConfig, ModelConfig, PlacementConfig, ReviewConfig
 from r2gengpt.errors import InputError
 from r2gengpt.text.notice import NOTICE
 
-CONFIGS = (ModelConfig, PlacementConfig, DecodeConfig, ReviewConfig, ListenConfig)
+CONFIGS = (ModelConfig, PlacementConfig, DecodeConfig, ReviewConfig, ListenConfig, CellConfig)
 NEEDED = ("pydicom", "pynetdicom", "dicomweb_client")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 log = logging.getLogger("r2gengpt.cli")
@@ -26,12 +26,15 @@ def main(argv: list[str]) -> None:
     bridge.add_flags(parser, CONFIGS)
     space = bridge.parse(parser, argv)
     given = bridge.given_values(space, CONFIGS)
-    settings = bridge.make(ListenConfig, given)
+    settings, limits = bridge.make(ListenConfig, given), bridge.make(CellConfig, given)
     settings.check_peer()
-    given = {name: value for name, value in given.items() if name not in vars(settings)}
+    given = {name: value for name, value in given.items() if name not in {*vars(settings), *vars(limits)}}
     if bridge.make(DecodeConfig, given).speculate:
         raise InputError("--speculate True: drafts would come from other studies' reports: not in listen")
     check_installed("listen")
+    from r2gengpt.data.cell import open_cell
+
+    open_cell(limits).warm()  # what decodes images comes up meanwhile
     from r2gengpt.archive.run import listen, peer_of
     from r2gengpt.cli.console import return_large_blocks, start_logging
 

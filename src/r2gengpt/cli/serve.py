@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from r2gengpt.cli import bridge
-from r2gengpt.config import DecodeConfig, ModelConfig, PlacementConfig, ReviewConfig, ServeConfig
+from r2gengpt.config import CellConfig, DecodeConfig, ModelConfig, PlacementConfig, ReviewConfig, ServeConfig
 from r2gengpt.errors import InputError
 from r2gengpt.text.notice import NOTICE
 
-CONFIGS = (ModelConfig, PlacementConfig, DecodeConfig, ReviewConfig, ServeConfig)
+CONFIGS = (ModelConfig, PlacementConfig, DecodeConfig, ReviewConfig, ServeConfig, CellConfig)
 NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 log = logging.getLogger("r2gengpt.cli")
 
@@ -26,13 +26,19 @@ def main(argv: list[str]) -> None:
     bridge.add_flags(parser, CONFIGS)
     space = bridge.parse(parser, argv)
     given = bridge.given_values(space, CONFIGS)
-    settings = bridge.make(ServeConfig, given)
-    given = {name: value for name, value in given.items() if name not in vars(settings)}
+    settings, limits = bridge.make(ServeConfig, given), bridge.make(CellConfig, given)
+    given = {name: value for name, value in given.items() if name not in {*vars(settings), *vars(limits)}}
     if bridge.make(DecodeConfig, given).speculate:
         raise InputError("--speculate True: drafts would come from other studies' reports: not in serve")
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         raise InputError(f"serve needs {', '.join(missing)}: pip install 'r2gengpt[serve]'")
-    start(space.model, space.accelerator, given, settings)
+    from r2gengpt.data.cell import close_cell, open_cell
+
+    open_cell(limits).warm()  # what decodes images comes up meanwhile
+    try:
+        start(space.model, space.accelerator, given, settings)
+    finally:
+        close_cell()
 
 
 def start(model: str, accelerator: str, given: dict[str, Any], settings: ServeConfig) -> None:

@@ -186,6 +186,12 @@ def the_cell() -> Cell:
         return _cell
 
 
+def cell_with(config: CellConfig) -> Cell:
+    """The cell of this process, with these limits."""
+    found = _cell
+    return found if found is not None and found.config == config else open_cell(config)
+
+
 @atexit.register
 def close_cell() -> None:
     """End all decoding in this process, at once."""
@@ -205,6 +211,18 @@ def decode_image(data: bytes, name: str, size: int | None = None, dicom: DicomCh
     picture = the_cell().film(Request(name, dicom, size), data).picture
     assert picture is not None
     return picture
+
+
+def read_header(data: bytes, name: str) -> DicomHeader:
+    """As `dicom_header.read_header`, in the cell.
+
+    Raises:
+        InputError: as there, or it takes more time or memory than it may.
+    """
+    header = the_cell().film(Request(name, PLAIN, picture=False, header=True), data).header
+    if header is None:
+        raise InputError(f"image {name}: is not DICOM")
+    return header
 
 
 def load_image(path: str | Path, *, size: int | None = None, dicom: DicomChoice = PLAIN) -> Image.Image:

@@ -9,10 +9,10 @@ from PIL import Image
 from torch import Tensor
 
 from r2gengpt.config import ServeConfig
+from r2gengpt.data.cell import decode_image, read_header
 from r2gengpt.data.containers import ContainerError, DicomChoice, is_dicom, open_container
-from r2gengpt.data.dicom_header import check_is_chest_film, read_header
+from r2gengpt.data.dicom_header import check_is_chest_film
 from r2gengpt.data.dicom_study import check_study, note_of
-from r2gengpt.data.images import decode_image
 from r2gengpt.errors import InputError
 from r2gengpt.model.processing import R2GenGPTProcessor, decoded_size
 from r2gengpt.serving.failures import INVALID, ApiError, refused

@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import math
+import os
 import socket
+import threading
 from contextlib import suppress
 from functools import partial
 from types import FrameType
@@ -20,6 +22,8 @@ from r2gengpt.serving.guard import KEYS_VARIABLE, listens_inside, read_keys
 
 log = logging.getLogger("r2gengpt.serving")
 BACKLOG = 256
+AT_LAST = 1.0
+"""Seconds after the last of these that the process is ended, whatever it still does."""
 LAST_PASS = 2.0
 """Seconds that the writing thread has to notice, after its current pass, that nobody waits any more."""
 
@@ -69,9 +73,14 @@ class DrainingServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, generator: Generator) -> None:
         super().__init__(config)
         self.generator = generator
+        seconds = (config.timeout_graceful_shutdown or 0) + LAST_PASS + AT_LAST
+        self.end = threading.Timer(seconds, os._exit, (0,))
+        self.end.daemon = True  # goes on while the interpreter waits for threads that do not end
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """On SIGTERM and SIGINT; a second one does not wait."""
+        if not self.should_exit:
+            self.end.start()
         self.force_exit = self.should_exit
         self.should_exit = True
 
