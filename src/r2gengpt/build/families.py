@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from r2gengpt.build.chat_template import TemplateFailure, fill_chat_template
 from r2gengpt.build.lora import ROLES
 from r2gengpt.config import ModelConfig
 from r2gengpt.errors import InputError
@@ -149,13 +150,12 @@ def _render_chat(tokenizer: Any, name: str) -> tuple[str, bool]:
     Raises:
         InputError: the template fails, or loses or repeats the image's place.
     """
-    from jinja2 import TemplateError
-
     turn = [{"role": "user", "content": USER_TURN}]
     try:  # enable_thinking: Qwen3 would else think aloud before it writes
-        text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True, enable_thinking=False)
-    except (TemplateError, TypeError, KeyError, ValueError) as error:
-        raise InputError(f"--template chat: the chat template of {name} cannot be filled: {error}") from error
+        text = fill_chat_template(tokenizer, turn, add_generation_prompt=True, enable_thinking=False)
+    except TemplateFailure as error:
+        hint = "give --template plain or a text"
+        raise InputError(f"--template chat: the chat template of {name} cannot be filled: {error}; {hint}") from None
     for part in (IMAGE_PLACEHOLDER, "{instruction}"):
         if text.count(part) != 1:
             raise InputError(
