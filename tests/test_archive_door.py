@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pynetdicom.dimse_primitives import C_CANCEL
 
+import r2gengpt.archive.bounded as bounded
 import r2gengpt.archive.door as door
 import r2gengpt.archive.send as send
 from archive_parts import association, listening, receiver_in, stand_in, store, study_film, wait_until
@@ -139,6 +141,44 @@ def test_a_sender_that_gets_further_keeps_its_place(tmp_path: Path) -> None:
         while time.monotonic() < end:
             assert assoc.send_c_store(film).Status == 0
         assert peers.again > before
+
+
+def test_a_peer_whose_message_gets_no_answer_loses_its_place_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounded, "SECONDS", 0.2)
+    cancel = C_CANCEL()
+    cancel.MessageIDBeingRespondedTo = 1
+    with receiver_in(tmp_path, max_associations=1) as (_, receiver), association(receiver.port) as assoc:
+        assoc.dimse.send_msg(cancel, assoc.accepted_contexts[0].context_id)
+        (held,) = receiver.server.active_associations
+        wait_until(lambda: held.dul.socket is None or held.dul.socket._busy_since is not None)
+        assert store(receiver.port, study_film(1)) == [0]
+
+
+def test_a_fault_of_ours_does_not_shut_the_door(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with receiver_in(tmp_path) as (_, receiver):
+        faults = [1, 2]
+        admit, enter = receiver._door._admit, receiver._door.enter
+
+        def faulty_admit() -> None:
+            if faults[1:]:
+                raise ValueError(f"Muster^Erika {faults.pop()}")
+            admit()
+
+        def faulty_enter(*args: Any) -> Any:
+            if faults:
+                raise ValueError(f"Muster^Erika {faults.pop()}")
+            return enter(*args)
+
+        monkeypatch.setattr(receiver._door, "_admit", faulty_admit)
+        monkeypatch.setattr(receiver._door, "enter", faulty_enter)
+        assert last_word(connect(receiver.port, request())) == ABORT
+        assert store(receiver.port, study_film(1)) == [0]
+    assert "could not be let in: ValueError at test_archive_door.py" in caplog.text
+    assert "Muster" not in caplog.text
 
 
 def test_strangers_write_one_line_a_minute(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -20,6 +20,8 @@ from archive_parts import (
     uid,
     wait_until,
 )
+from r2gengpt.archive.ledger import key_of
+from stow_answers import answer, body_of, drawn, found, item, stow_server
 
 pytestmark = pytest.mark.filterwarnings(  # pynetdicom drops sockets whose peer has gone without closing them
     "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"
@@ -118,3 +120,63 @@ def test_three_kills_during_twelve_studies_leave_one_report_for_each(tmp_path: P
 @pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join(MISSING)}")
 def test_twenty_kills_during_a_hundred_studies_leave_one_report_for_each(tmp_path: Path) -> None:
     assert kills(tmp_path, 100, 12, 8, seed=7) == Counter(uid(study) for study in range(100))
+
+
+def doubtful_kills(directory: Path, studies: int, kills_: int, seed: int) -> tuple[Counter[str], int]:
+    """Studies to a `listen` that is killed at random moments; to a server that answers by chance, and well in the end.
+
+    The server has what it names, and now and then what it does not name; searches find both. Gives the reports that it
+    has by UID, and how often it was sent one.
+    """
+    chance = random.Random(seed)
+    has: Counter[str] = Counter()
+    good: list[bool] = []
+
+    def post(report: str) -> bytes:
+        if good:
+            has[report] += 1
+            return answer(200, body_of([item(report)], []))
+        data, names_it = drawn(report, chance)
+        has[report] += names_it or chance.random() < 0.1
+        return data
+
+    def find(path: str) -> bytes:
+        wanted = path.rpartition("=")[2]
+        return found(wanted) if has[wanted] else drawn("1.2.3", chance)[0]
+
+    moments = Counter(chance.randrange(studies) for _ in range(kills_))
+    with stow_server(post, find) as server:
+        one = Listening(directory, stow=server.url)
+        try:
+            for study in range(studies):
+                for _ in range(moments[study]):
+                    one.end(signal.SIGKILL)
+                    one = Listening(directory, stow=server.url)
+                left = [study_film(study)]
+                while left:
+                    left = try_to_store(one.port, left)
+            good.append(True)
+            one.end(signal.SIGKILL)
+            one = last = Listening(directory, stow=server.url)  # whose start tries what waits at once
+            wait_until(lambda: last.studies("sent") == studies)
+            assert one.end(signal.SIGTERM) == 0
+        finally:
+            if one.process.poll() is None:
+                one.end(signal.SIGKILL)
+        assert "Traceback" not in one.log.read_text()
+        assert set(server.posted) == set(+has)
+    kept = sorted(path.name for path in (directory / "spool" / "sent").glob("*-report.dcm"))
+    assert kept == sorted(f"{key_of(uid(study))}-report.dcm" for study in range(studies))
+    return has, len(server.posted)
+
+
+def test_kills_and_answers_in_doubt_lose_no_report_and_make_no_second_one(tmp_path: Path) -> None:
+    has, _ = doubtful_kills(tmp_path, 5, 2, seed=4)
+    assert len(+has) == 5
+
+
+@pytest.mark.drill
+def test_thirty_kills_and_answers_in_doubt_lose_no_report_and_make_no_second_one(tmp_path: Path) -> None:
+    has, sent = doubtful_kills(tmp_path, 60, 30, seed=5)
+    print(f"{sent} answers for 60 reports")  # for who runs the drill with -s
+    assert len(+has) == 60

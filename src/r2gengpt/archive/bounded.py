@@ -66,7 +66,7 @@ class BoundedSocket(AssociationSocket):  # type: ignore[misc]  # pynetdicom's ty
         self.connection.settimeout(SECONDS)
         self._head, self._most = bytearray(head), most
         self._since_answer = self._since_progress = 0
-        self._busy = False
+        self._busy_since: float | None = None
         self._progress_at = time.monotonic()
 
     @property
@@ -93,18 +93,23 @@ class BoundedSocket(AssociationSocket):  # type: ignore[misc]  # pynetdicom's ty
 
     def begin(self) -> None:
         """A whole message is in; one more before it is answered would only fill the memory, and is the last one."""
-        if self._busy:
+        if self._busy_since is not None:
             self._most = 0
-        self._busy = True
+        self._busy_since = time.monotonic()
 
     def end(self) -> None:
         """A message is answered."""
-        self._busy, self._since_answer = False, 0
+        self._busy_since, self._since_answer = None, 0
         self._progress()
 
     def idle_seconds(self) -> float:
-        """For how long the peer has got no further; 0 while we work for it."""
-        return 0.0 if self._busy else time.monotonic() - self._progress_at
+        """For how long the peer has got no further; 0 while we work for it, as far as that can be believed.
+
+        Some messages get no answer, a C-CANCEL for one.
+        """
+        now = time.monotonic()
+        busy = self._busy_since is not None and now - self._busy_since < SECONDS
+        return 0.0 if busy else now - self._progress_at
 
     def drop(self) -> None:
         """End the connection, from any thread; its own threads see to the rest."""

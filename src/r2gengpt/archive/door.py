@@ -17,6 +17,7 @@ from typing import Protocol
 
 from r2gengpt.archive.bounded import ABORT, SECONDS, end
 from r2gengpt.archive.seldom import Seldom
+from r2gengpt.errors import place_of
 
 ASK_SECONDS = 10.0
 """In which a caller must have asked for an association."""
@@ -94,6 +95,7 @@ class Door:
             "a connection was ended that had not asked for an association in its time, or asked wrongly"
         )
         self._crowded = Seldom("an association that got no further was ended, as its place was needed")
+        self._fault = Seldom("a connection could not be let in: ")
         self._stop = threading.Event()
         self._selector = selectors.DefaultSelector()
         listening.setblocking(False)
@@ -113,13 +115,20 @@ class Door:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            for key, _ in self._selector.select(0.02 if self._waiting else 0.1):
-                if key.data is None:
-                    self._accept()
-                elif key.data in self._asking:
-                    self._read(key.data)
-            self._admit()
-            self._look_at_clock()
+            try:
+                self._turn()
+            except Exception as error:  # a fault of ours, which must not shut the door
+                self._fault(place_of(error))
+                self._stop.wait(0.1)
+
+    def _turn(self) -> None:
+        for key, _ in self._selector.select(0.02 if self._waiting else 0.1):
+            if key.data is None:
+                self._accept()
+            elif key.data in self._asking:
+                self._read(key.data)
+        self._admit()
+        self._look_at_clock()
 
     def _accept(self) -> None:
         try:
@@ -172,7 +181,8 @@ class Door:
             caller.connection.setblocking(True)
             try:
                 guest = self.enter(caller.connection, caller.address, bytes(caller.data))
-            except (OSError, RuntimeError):  # it has gone again; or there are no threads left
+            except Exception as error:  # it has gone again; there are no threads left; or a library's
+                self._fault(place_of(error))
                 self._end(caller, ABORT)
                 continue
             self._guests.append((caller.address[0], guest))
