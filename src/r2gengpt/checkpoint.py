@@ -117,7 +117,11 @@ def find_checkpoint(path: str, flag: str) -> Path:
     """
     directory = Path(path)
     if directory.is_file():
-        hint = "; turn an original .pth into one with `r2gengpt convert`" if directory.suffix == ".pth" else ""
+        hint = (
+            "; turn an original checkpoint into one with `r2gengpt convert`"
+            if directory.suffix in (".pth", ".pt", ".ckpt")
+            else ""
+        )
         raise InputError(f"{flag} {path}: is a file, must be a checkpoint directory{hint}")
     if not directory.is_dir():
         raise InputError(f"{flag} {path}: no such directory")

@@ -27,6 +27,7 @@ from r2gengpt.build.embedded import resolve
 from r2gengpt.build.hub import hub_reason
 from r2gengpt.build.placement import check_placed, placement
 from r2gengpt.build.quantization import cast_whole_weights, pack_only_what_fits, settle_quantization, with_compute_type
+from r2gengpt.build.sentencepiece import tell_disagreement
 from r2gengpt.config import ModelConfig, PlacementConfig
 from r2gengpt.errors import InputError
 
@@ -250,6 +251,7 @@ def load_language(lm_model: str, where: PlacementConfig, dtype: Any) -> tuple[An
         if lies_quantized:
             cast_whole_weights(language_model, dtype)
         tokenizer = load_part(AutoTokenizer, name, flag, trust_remote_code=remote)
+        tell_disagreement(Path(name), tokenizer, f"{flag} {lm_model}")
     pack_only_what_fits(language_model, dtype)
     check_placed(language_model, where)
     rows = language_model.get_input_embeddings().weight.shape[0]

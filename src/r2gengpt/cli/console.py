@@ -32,6 +32,7 @@ def start_logging(*, libraries: bool = True) -> None:
     import transformers
 
     transformers.logging.set_verbosity_error()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it warns twice of each try of a hub out of reach
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of kernels that it would fetch from a hub
     if not sys.stderr.isatty():
         transformers.logging.disable_progress_bar()

@@ -31,7 +31,7 @@ def main(argv: list[str]) -> None:
     from r2gengpt.training.run import train
 
     if options.start_from is not None and is_original(options.start_from):
-        settings = (training_settings(Path(options.start_from), given), *settings[1:])
+        settings = (*training_settings(Path(options.start_from), given), *settings[2:])
     summary = train(settings, where)  # type: ignore[arg-type]  # made from CONFIGS, in order
     if summary.is_first:
         print(summary.checkpoint)

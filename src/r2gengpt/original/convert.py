@@ -13,14 +13,16 @@ from torch import nn
 from r2gengpt import __version__
 from r2gengpt.build import HERE, Built, build_model
 from r2gengpt.checkpoint import DELTA, flat_settings, put_tensors, save_checkpoint, write_settings
-from r2gengpt.config import ModelConfig, PlacementConfig
+from r2gengpt.config import DataConfig, ModelConfig, PlacementConfig
 from r2gengpt.data.files import check_writable, whole_directory
 from r2gengpt.errors import InputError
-from r2gengpt.original.read import CONFIGS, Original, read_original
+from r2gengpt.original.read import CONFIGS, SUFFIXES, Original, read_original
 
 logger = logging.getLogger(__name__)
 Card = Callable[[Mapping[str, Any], Original], str]
 """Settings and the original → the model card's text."""
+UNTOLD = ("vision_model", "vis_alpha", "llm_alpha", "global_only")
+"""Flags of the original that its tensors do not tell and that make another model of them; our defaults are its own."""
 MISFIT = "name the parts it was trained with by --lm_model and --vision_model"
 
 
@@ -38,6 +40,16 @@ def model_settings(original: Original, given: Mapping[str, Any], source: Path) -
         if getattr(config, name) != found:
             raise InputError(f"--{name} {getattr(config, name)}: {source} was trained with {found}")
     return config
+
+
+def tell_defaults(original: Original, given: Mapping[str, Any], source: Path) -> None:
+    """Say in one line which flags neither the file nor the user names, and the values that stand for them."""
+    needless = {f"{part}_alpha" for part in ("vis", "llm") if not original.parts[f"{part}_use_lora"]}
+    missing = [name for name in UNTOLD if name not in {**original.settings, **given}.keys() | needless]
+    if missing:
+        taken = " ".join(f"--{name} {ModelConfig.__dataclass_fields__[name].default}" for name in missing)
+        words = "its settings lack %s, so the original's defaults are taken: %s; give what it was trained with"
+        logger.warning(f"warning: %s: {words}", source, ", ".join(missing), taken)
 
 
 def end_symbol(end_sym: str | None, built: Built) -> str | None:
@@ -59,7 +71,7 @@ def end_symbol(end_sym: str | None, built: Built) -> str | None:
 
 def is_original(name: str) -> bool:
     """Whether a flag's value means a file of the original's and no directory of ours."""
-    return name.endswith(".pth") and not Path(name).is_dir()
+    return name.endswith(SUFFIXES) and not Path(name).is_dir()
 
 
 def all_settings(original: Original, given: Mapping[str, Any], source: Path) -> dict[str, Any]:
@@ -75,13 +87,23 @@ def all_settings(original: Original, given: Mapping[str, Any], source: Path) -> 
     return flat_settings(model_settings(original, given, source), *others)
 
 
-def training_settings(source: Path, given: Mapping[str, Any]) -> ModelConfig:
-    """The model's settings of a run that starts from an original file: those it was trained with, under the user's.
+def training_settings(source: Path, given: Mapping[str, Any]) -> tuple[ModelConfig, DataConfig]:
+    """Settings of a run that starts from an original file: those it was trained with, under the user's.
+
+    Of the data these are the report cleaner and the length learnt, as in `test`; which ones is logged.
 
     Raises:
-        InputError: as `read_original` and `model_settings`.
+        InputError: as `read_original` and `model_settings`, or a value that is refused.
     """
-    return _own_end_symbol(model_settings(read_original(source), given, source), given)
+    original = read_original(source)
+    taken = {f.name: original.settings[f.name] for f in fields(DataConfig) if f.name in original.settings}
+    values = {**taken, **given}
+    data = DataConfig(**{f.name: values[f.name] for f in fields(DataConfig) if f.name in values})
+    model = _own_end_symbol(model_settings(original, given, source), given)
+    tell_defaults(original, given, source)
+    if words := " ".join(f"--{name} {value}" for name, value in taken.items() if name not in given):
+        logger.info("%s: data settings of this file are taken: %s", source, words)
+    return model, data
 
 
 def _own_end_symbol(config: ModelConfig, given: Mapping[str, Any]) -> ModelConfig:
@@ -121,6 +143,7 @@ def load_original(
     except InputError as error:
         raise InputError(f"{error}{hint}") from error
     put_tensors(built.model, original.tensors, str(source), MISFIT)
+    tell_defaults(original, given, source)
     if from_file:
         config = replace(config, end_sym=end_symbol(config.end_sym, built))
         built.processor.end_sym = config.end_sym
@@ -157,6 +180,7 @@ def convert_original(
         original = read_original(source)
         config = _own_end_symbol(model_settings(original, given, source), given)
         settings = {**all_settings(original, given, source), **flat_settings(config)}
+        tell_defaults(original, given, source)
         _write_unchecked(directory, original, settings, card)
         return settings
     hint = " (--check False converts without the model's parts)"

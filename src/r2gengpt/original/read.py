@@ -1,12 +1,14 @@
-"""The original R2GenGPT's `.pth` files: names, settings, tensors in our form. No model is built, nothing is written.
+"""The original R2GenGPT's files: names, settings, tensors in our form. No model is built, nothing is written.
 
-The original's file is `torch.save` of `{"model": trained parameters, "config": its flags, "epoch", "step"}`.
-Source: wang-zhanyu/R2GenGPT, models/R2GenGPT.py, save_checkpoint.
+Its `.pth` is `torch.save` of `{"model": trained parameters, "config": its flags, "epoch", "step"}`, its `.ckpt` is what
+Lightning saves beside that: all parameters, frozen ones too, and the flags as `hyper_parameters`.
+Source: wang-zhanyu/R2GenGPT, models/R2GenGPT.py, save_checkpoint; lightning_tools/callbacks.py.
 """
 
 import argparse
 import re
 import typing
+import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig
 from r2gengpt.errors import InputError
 
 CONFIGS = (ModelConfig, DataConfig, DecodeConfig)
+SUFFIXES = (".pth", ".pt", ".ckpt")
 
 PREFIXES = (
     ("visual_encoder.base_model.model.", "vision_tower."),
@@ -83,34 +86,59 @@ def unpickle(path: Path) -> dict[str, Any]:
         InputError: no such file, not an original checkpoint, or it names code (which).
     """
     try:
-        stream = path.open("rb")
+        path.open("rb").close()
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from None
     try:
-        with stream, torch.serialization.safe_globals(READABLE):
-            content = torch.load(stream, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(READABLE):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # whatever a damaged or hostile file does to the reader is the file's fault
         named = re.search(r"GLOBAL (\S+)", str(error))
         if named:
             raise InputError(f"{path}: refused: it names code to run when read ({named[1]})") from None
         raise InputError(f"{path}: not a PyTorch checkpoint, or damaged ({type(error).__name__})") from None
+    if isinstance(content, dict) and all(
+        isinstance(content.get(name), dict) for name in ("state_dict", "hyper_parameters")
+    ):
+        return of_lightning(content, path)
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict) or not content["model"]:
         found = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
         raise InputError(f"{path}: not an original checkpoint: no tensors under 'model' (it holds {found[:80]})")
     return content
 
 
+def of_lightning(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """What Lightning saves in the form of the original's own file: trained parameters only, as its flags tell them.
+
+    Raises:
+        InputError: a flag that tells what was trained is missing.
+    """
+    flags = content["hyper_parameters"]
+    for name in ("freeze_vm", "vis_use_lora"):
+        if not isinstance(flags.get(name), bool):
+            raise InputError(f"{path}: a Lightning checkpoint whose hyper_parameters do not say {name}: not readable")
+    whole_encoder = not flags["freeze_vm"] and not flags["vis_use_lora"]
+
+    def trained(name: str) -> bool:
+        ours = our_name(name) or ""
+        return ours.startswith("projector.") or ".lora_" in ours or (whole_encoder and ours.startswith("vision_tower."))
+
+    model = {name: value for name, value in content["state_dict"].items() if trained(str(name))}
+    return {"model": model, "config": flags, "epoch": content.get("epoch"), "step": content.get("global_step")}
+
+
 def our_name(name: str) -> str | None:
     """Our name of one of the original's parameters, or None where it has none.
 
     The vision encoder's layers are renamed as transformers renames them when it loads an old Swin checkpoint; LoRA
-    names get the adapter's name, which older PEFT left out.
+    names get the adapter's name, which older PEFT left out. `module.` of DataParallel before a name is dropped.
 
     >>> our_name("llama_proj.weight")
     'projector.linear.weight'
     >>> our_name("llama_model.base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight")
     'language_model.model.layers.0.self_attn.q_proj.lora_A.default.weight'
     """
+    name = re.sub(r"^(module\.)+", "", name)
     for old, new in PREFIXES:
         if name.startswith(old):
             rest = name.removeprefix(old)
@@ -135,7 +163,9 @@ def our_tensors(model: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
     for name, value in kept.items():
         if not isinstance(value, Tensor) or not value.is_floating_point():
             raise InputError(f"{path}: {name} is no tensor of floating-point numbers")
-        tensors[str(our_name(name))] = value.detach().float().contiguous()
+        if (ours := str(our_name(name))) in tensors:
+            raise InputError(f"{path}: {name} stands there twice, once with `module.` before it")
+        tensors[ours] = value.detach().to(torch.float32, copy=True).contiguous()  # the file itself is only mapped
     for needed in ("linear.weight", "linear.bias", "norm.weight", "norm.bias"):
         if f"projector.{needed}" not in tensors:
             raise InputError(f"{path}: no tensor for projector.{needed}: not a whole original checkpoint")
