@@ -59,6 +59,15 @@ def test_an_iu_xray_report_is_taken_apart() -> None:
     assert raw.study_id == "CXR7_IM-0007"
 
 
+@pytest.mark.parametrize(
+    "label", ["FINDNGS", "findings ", "Finding(s)", "FINDINGS\u00a0:", "FINDINGS &amp; IMPRESSION"]
+)
+def test_an_iu_xray_section_is_known_by_a_misspelt_label(label: str) -> None:
+    content = xml(7, "Clear lungs.").decode().replace('"FINDINGS"', f'"{label}"').replace("INDICATION", "IDICATION")
+    raw = parse_report(content.encode(), "7.xml")
+    assert (raw.findings, raw.impression, raw.indication) == ("Clear lungs.", "Normal.", "Cough")
+
+
 def test_studies_without_findings_or_images_are_left_out_and_counted(tmp_path: Path) -> None:
     reports = archive(tmp_path / "r.tgz", xml(1), xml(2, findings=" "), xml(3, views=0), xml(4, views=1))
     done = prepare_iu_xray(reports, tmp_path / "a.json", min_views=2)
@@ -241,6 +250,26 @@ def test_mimic_studies_get_all_views_frontal_first_and_the_official_split(releas
     assert [s["id"] for s in splits["val"] + splits["test"]] == ["s601", "s701"]
     study = read_annotation(tmp_path / "a.json", release)["train"][0]
     assert (study.views, study.patient) == (("PA", "LATERAL", ""), "10000001")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "FINDNGS: Small effusion.\n IMPRESSON: Wet.",
+        "FINDING(S)\uff1a Small effusion.\n IMPRESSION(S)\u00a0: Wet.",
+        "FINDINGS -  Small effusion.\n IMPRESSION -  Wet.",
+        "FINDINGS: Small effusion.\n DICTATED BY: ___\n IMPRESSION: Wet.\n ADDENDUM: side.\n IMPRESSION: Dry.",
+        "FINDINGS: Dry.\n IMPRESSION: Dry.\n FINDINGS: Small effusion.\n IMPRESSION: Wet.",
+        f"FINDINGS: Dry.\n{'_' * 70}\n FINAL REPORT\n FINDINGS: Small effusion.\n IMPRESSION: Wet.",
+    ],
+)
+def test_mimic_sections_are_those_of_the_final_report_however_they_are_spelt(
+    release: Path, tmp_path: Path, text: str
+) -> None:
+    (release / "files/p10/p10000001/s501.txt").write_text(f"WET READ: now\n FINDINGS: Dry.\n FINAL REPORT\n {text}")
+    prepare_mimic_cxr(release, tmp_path / "a.json")
+    (study,) = stored(tmp_path / "a.json")["train"]
+    assert (study["report"], study["impression"]) == ("Small effusion.", "Wet.")
 
 
 def test_one_image_each_gives_an_example_an_image_as_in_r2gen(release: Path, tmp_path: Path) -> None:

@@ -121,8 +121,145 @@ def test_a_wet_read_before_the_report_is_left_out() -> None:
     assert [s.name for s in split_sections(text)] == ["wet_read", "findings"]
 
 
-def test_findings_named_twice_are_joined() -> None:
-    assert parse_sections("FINDINGS: One.\nIMPRESSION: Two.\nFINDINGS: Three.").findings == "One. Three."
+def test_the_last_of_two_findings_with_text_is_taken() -> None:
+    assert parse_sections("FINDINGS: One.\nIMPRESSION: Two.\nFINDINGS: Three.").findings == "Three."
+    assert parse_sections("FINDINGS: One.\nIMPRESSION: Two.\nFINDINGS:\n").findings == "One."
+    assert parse_sections("IMPRESSION: One.\nIMPRESSION: Two.\nCONCLUSION: Three.").impression == "Three."
+
+
+def test_other_findings_add_to_the_findings() -> None:
+    sections = parse_sections("FINDINGS: Clear. OTHER FINDINGS: Scar.\nADDITIONAL FINDINGS: Old rib fracture.")
+    assert sections.findings == "Clear. OTHER FINDINGS: Scar. ADDITIONAL FINDINGS: Old rib fracture."
+
+
+WORDS_FOR_FINDINGS = """findings finding findins findindgs findgings findngs findnings finidngs findigns findoings
+fingdings finsings fidings indings ffindings finding(s)"""
+FINDINGS_HEADERS = [
+    *WORDS_FOR_FINDINGS.split(),
+    *("technique and findings", "FINDINGS AND IMRPESSION", "finding(s) and impression(s)", "impression/findings"),
+    *("findings & impression", "findings/impression", "findings/ impression", "findings / impression"),
+    *("findings and impression", "findings, impression"),
+]
+WORDS_FOR_IMPRESSION = """impression impressions impresson imprression imoression impressoin imprssion impresion
+imperssion mpression impession fimpression iimpression impreson impression(s) conclusion conclusions conlcusion
+coclusion summary opinion"""
+IMPRESSION_HEADERS = [*WORDS_FOR_IMPRESSION.split(), "corrected impression", "impression & recommendation(s)"]
+
+
+@pytest.mark.parametrize("header", FINDINGS_HEADERS)
+def test_each_spelling_of_findings_opens_them_before_each_mark(header: str) -> None:
+    for mark in (":", " :", "\u00a0:", "\ufffd:", "\uff1a", "\u202f\uff1a", ":\n\n", " -", " \u2013", "-", ";"):
+        report = f"FINAL REPORT\n INDICATION: Cough.\n {header.upper()}{mark} Clear.\n IMPRESSION: Ok.\n"
+        sections = parse_sections(report)
+        found = (sections.findings, sections.impression, sections.indication)
+        assert found == ("Clear.", "Ok.", "Cough."), report
+
+
+@pytest.mark.parametrize("header", ["CHEST FINDINGS", "RESULTS", "REPORT"])
+def test_a_colon_makes_a_header_of_words_that_sentences_use(header: str) -> None:
+    assert parse_sections(f"INDICATION: Cough.\n{header}: Clear.\nIMPRESSION: Ok.").findings == "Clear."
+    assert parse_sections(f"INDICATION: Cough.\n{header} - Clear.\nIMPRESSION: Ok.").findings == ""
+
+
+@pytest.mark.parametrize("header", IMPRESSION_HEADERS)
+def test_each_spelling_of_the_impression_ends_the_findings(header: str) -> None:
+    for mark in (":", "\u00a0\uff1a", " \ufe55", ":\n"):
+        sections = parse_sections(f"FINAL REPORT\n FINDINGS: Clear.\n\n {header.upper()}{mark} Ok.\n")
+        assert (sections.findings, sections.impression) == ("Clear.", "Ok."), mark
+
+
+@pytest.mark.parametrize(
+    ("header", "name"),
+    [
+        *(("idication", "indication"), ("ndication", "indication"), ("reason fore exam", "indication")),
+        *(("comparision", "comparison"), ("comparsion", "comparison"), ("comparrison", "comparison")),
+        *(("comparisions", "comparison"), ("omparison", "comparison"), ("comparison film", "comparison")),
+        *(("reference exam", "comparison"), ("prior exam", "comparison"), ("techique", "technique")),
+        *(("clincal history", "history"), ("chest history", "history"), ("recommedations", "recommendation")),
+        *(("recommendation(s)", "recommendation"), ("notfications", "notification"), ("pfi", "provisional")),
+        *(("findings discussed with dr. ___", "notification"), ("wetread", "wet_read"), ("date", "other")),
+        *(("preliminary findings", "wet_read"), ("addendum impression", "addendum"), ("addendm", "addendum")),
+    ],
+)
+def test_each_spelling_of_other_sections_opens_them(header: str, name: str) -> None:
+    sections = split_sections(f"FINDINGS: Clear.\n {header.upper()}: Words.\n")
+    assert [(s.name, s.text) for s in sections] == [("findings", "Clear."), (name, "Words.")]
+
+
+@pytest.mark.parametrize(
+    "word", ["NOTE", "PLEASE NOTE", "DICTATED BY", "ELECTRONICALLY SIGNED", "XYZZY", "CPT CODE 71020"]
+)
+def test_an_unknown_header_ends_the_findings_and_swallows_nothing(word: str) -> None:
+    sections = parse_sections(f"FINDINGS: Clear.\n {word}: Words.\n IMPRESSION: Ok.\n {word}: More.\n")
+    assert (sections.findings, sections.impression) == ("Clear.", "Ok.")
+    sections = parse_sections(f"{word}: Words.\n FINDINGS: Clear. \n {word}: IMPRESSION: Ok.")
+    assert (sections.findings, sections.impression) == ("Clear.", "Ok.")
+    assert parse_sections(f"{word}. FINDINGS: Clear.").findings == "Clear."
+
+
+@pytest.mark.parametrize("word", ["COMPRESSION", "CONTUSION", "CONCUSSION", "INDURATION", "COMPANION", "DEPRESSION"])
+def test_words_near_a_name_are_not_taken_for_it(word: str) -> None:
+    assert [s.name for s in split_sections(f"FINDINGS: Clear.\n{word}: None.")] == ["findings", "other"]
+
+
+def test_a_numbered_item_of_an_impression_is_no_header() -> None:
+    sections = parse_sections("IMPRESSION:\n 1. Clear lungs.\n 2. FINDINGS: as above.")
+    assert (sections.findings, sections.impression) == ("", "1. Clear lungs. 2. FINDINGS: as above.")
+
+
+LINE = "_" * 78
+
+
+@pytest.mark.parametrize(
+    "early",
+    [
+        "WET READ: Mon 8 AM\n FINDINGS: Early.",
+        "WET READ VERSION #1 8:15 AM\n FINDINGS: Early.\n IMPRESSION: Early.",
+        "Wet read:\n Findings: Early.",
+        "RESIDENT WET READ by ___\n IMPRESSION: Early.",
+        "PRELIMINARY REPORT\n FINDINGS: Early.\n IMPRESSION: Early.",
+        f"PRELIMINARY REPORT\n{LINE}\n FINDINGS: Early.",
+        "PRELIMINARY FINDINGS: Early.\n IMPRESSION: Early.",
+        "FINAL ADDENDUM\n ADDENDUM: corrected side.\n FINDINGS: Early.\n IMPRESSION: Early.",
+        "ADDENDUM #2\n COMPARISON: Early.\n IMPRESSION: Early.",
+        "AMENDMENT: corrected.\n FINDINGS: Early.",
+        "FINDINGS: Early.\n IMPRESSION: Early.",
+        "CHEST, TWO VIEWS: Early.",
+    ],
+)
+@pytest.mark.parametrize("end", [f"{LINE}\n", ""])
+def test_what_stands_before_the_final_report_is_kept_apart(early: str, end: str) -> None:
+    sections = parse_sections(f" {early}\n{end}          FINAL REPORT\n FINDINGS: Late.\n")
+    assert (sections.findings, sections.impression, sections.body) == ("Late.", "", "")
+    assert "Early." in " ".join(s.text for s in split_sections(f" {early}\n{end} FINAL REPORT\n FINDINGS: Late."))
+
+
+@pytest.mark.parametrize("late", ["ADDENDUM: side.", "ADDENDUM BY DR. ___ ON ___", "WET READ: none.", "Addendum:"])
+def test_an_addendum_after_the_report_is_kept_apart(late: str) -> None:
+    sections = parse_sections(f"FINAL REPORT\n FINDINGS: Right.\n IMPRESSION: Right.\n {late}\n IMPRESSION: Left.\n")
+    assert (sections.findings, sections.impression) == ("Right.", "Right.")
+
+
+def test_a_drawn_line_ends_a_wet_read_without_the_words_final_report() -> None:
+    assert parse_sections(f"WET READ: Early.\n{LINE}\n FINDINGS: Late.").findings == "Late."
+
+
+@pytest.mark.parametrize("mark", ["\ufeff", "\u200b", "\u3000", "\u2003"])
+def test_marks_that_nobody_sees_hide_no_header(mark: str) -> None:
+    assert parse_sections(f"{mark}FINDINGS{mark}: Clear.\u2028{mark}IMPRESSION: Ok.").impression == "Ok."
+    assert parse_sections(f"{mark}FINDINGS{mark}: Clear.\u2028{mark}IMPRESSION: Ok.").findings == "Clear."
+
+
+def test_indication_and_history_are_joined_and_the_last_of_each_is_taken() -> None:
+    sections = parse_sections("HISTORY: Old.\nHISTORY: Smoker.\nREASON FOR EXAM: Cough.\nFINDINGS: Clear.")
+    assert sections.indication == "Smoker. Cough."
+
+
+@pytest.mark.parametrize(
+    "piece", ["A ", "FINDINGS ", "FINDINGS: ", "A: ", "AB, ", "_", " ", "FINDNGS-", "WET READ ", "\n"]
+)
+def test_a_long_report_takes_time_in_proportion(piece: str) -> None:
+    assert len(split_sections(piece * 20_000)) <= 20_000
 
 
 def test_empty_sections_and_empty_reports_give_empty_texts() -> None:

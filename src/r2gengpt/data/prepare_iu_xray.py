@@ -15,6 +15,7 @@ from typing import Literal
 from r2gengpt.data.annotation import SPLITS, Preparation, read_annotation, write_annotation
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
+from r2gengpt.text.headers import known_name
 
 MAX_REPORTS = 100_000
 MAX_REPORT_BYTES = 2**20
@@ -41,7 +42,7 @@ class RawReport:
 
 
 def parse_report(data: bytes, name: str) -> RawReport:
-    """Read one XML file of the release.
+    """Read one XML file of the release. Sections are known by their labels, misspelt or not; one in parts is joined.
 
     Document type declarations are refused: the release has none, and entities declared in one can expand without end.
 
@@ -61,11 +62,12 @@ def parse_report(data: bytes, name: str) -> RawReport:
     for word in (uid, *images):
         if not _NAME.fullmatch(word):
             raise InputError(f"{name}: id {word!r} must be letters, digits, '-' and '_'")
-    sections: dict[str, list[str]] = {}
+    sections: dict[str | None, list[str]] = {}
     for element in root.iter("AbstractText"):
-        sections.setdefault(element.get("Label", "").upper(), []).append("".join(element.itertext()).strip())
+        label = element.get("Label", "").strip(" :\u00a0\uff1a")
+        sections.setdefault(known_name(label), []).append("".join(element.itertext()).strip())
     findings, impression, indication = (
-        " ".join(filter(None, sections.get(label, []))) for label in ("FINDINGS", "IMPRESSION", "INDICATION")
+        " ".join(filter(None, sections.get(name, []))) for name in ("findings", "impression", "indication")
     )
     return RawReport(uid, findings, impression, indication, tuple(images))
 
