@@ -11,19 +11,19 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 
 
-class Ended(BaseException):
+class RunEnded(BaseException):
     """A signal ends the run. No `Exception`, and not `KeyboardInterrupt`: Lightning exits with 1 on that."""
 
 
 def _end(number: int, frame: FrameType | None) -> None:
     for each in (signal.SIGINT, signal.SIGTERM):  # a second one would cut the first one's clean-up short
         signal.signal(each, signal.SIG_IGN)
-    raise Ended(signal.Signals(number).name)
+    raise RunEnded(signal.Signals(number).name)
 
 
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Within the block SIGINT and SIGTERM raise `Ended`; outside the main thread nothing is changed."""
+    """Within the block SIGINT and SIGTERM raise `RunEnded`; outside the main thread nothing is changed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -36,7 +36,7 @@ def ended_by_signals() -> Iterator[None]:
 
 
 class EndedBySignals(Callback):  # type: ignore[misc]  # the library is untyped
-    """Puts `Ended` in the place of Lightning's own SIGTERM handler, which goes on to the end of the batch.
+    """Puts `RunEnded` in the place of Lightning's own SIGTERM handler, which goes on to the end of the batch.
 
     Other processes that Lightning started get the signal too: a stopped run leaves none behind.
     """

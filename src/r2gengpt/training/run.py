@@ -64,7 +64,7 @@ from r2gengpt.training.callbacks import BestCheckpoint, Progress, ResumeState
 from r2gengpt.training.card import model_card
 from r2gengpt.training.choosing import DecodeChooser, choose_decoding, spread
 from r2gengpt.training.fingerprint import check_same_data, fingerprint
-from r2gengpt.training.interrupt import Ended, EndedBySignals, ended_by_signals
+from r2gengpt.training.interrupt import EndedBySignals, RunEnded, ended_by_signals
 from r2gengpt.training.module import R2GenGPTModule, ValidationBatch
 from r2gengpt.training.processes import (
     ZERO,
@@ -307,7 +307,7 @@ def train(settings: Settings, where: PlacementConfig = HERE) -> Summary:
     try:
         with ended_by_signals(), alone:
             return _train(settings, where, state)
-    except Ended:
+    except RunEnded:
         if rank_zero_only.rank:
             raise SystemExit(0) from None  # the first process says it; another code would have it killed before
         raise Stopped(what_is_saved(directory, state)) from None
