@@ -301,6 +301,18 @@ def test_a_spool_that_was_open_is_closed_at_the_start(tmp_path: Path) -> None:
     spool.close()
 
 
+def test_files_that_are_none_of_the_spools_stay_as_they_are(tmp_path: Path) -> None:
+    tool = tmp_path / "spool" / "tool.sh"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\n")
+    tool.chmod(0o755)
+    opened(tmp_path).close()
+    assert tool.stat().st_mode & 0o777 == 0o755
+    with pytest.raises(InputError, match="Not a directory"):
+        Spool(tool, 2**30)
+    assert tool.stat().st_mode & 0o777 == 0o755
+
+
 def test_a_directory_that_users_share_is_no_spool(tmp_path: Path) -> None:
     (tmp_path / "spool").mkdir()
     (tmp_path / "spool").chmod(0o1777)

@@ -1,5 +1,6 @@
 """Directories and files that only their owner reads, whatever was there before and whatever the umask."""
 
+import errno
 import fcntl
 import os
 import stat
@@ -23,6 +24,8 @@ def make_directory(path: Path) -> None:
     """
     if not path.exists() and path != path.parent:
         make_missing(path)
+    if not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     if path.stat().st_mode & stat.S_ISVTX:
         raise InputError(f"{path}: is shared by users (its sticky bit is set): name a directory in it")
     path.chmod(DIRECTORY)
@@ -103,8 +106,8 @@ def _regular(place: Path, ending: str) -> Iterator[Path]:
                 yield Path(one.path)
 
 
-def close_files(place: Path) -> None:
-    """Close all files of a directory to others."""
+def close_files(place: Path, beginnings: tuple[str, ...] = ("",)) -> None:
+    """Close the files of a directory whose names begin so to others."""
     for path in regular_files(place):
-        if path.stat().st_mode & 0o777 != FILE:
+        if path.name.startswith(beginnings) and path.stat().st_mode & 0o777 != FILE:
             path.chmod(FILE)

@@ -28,6 +28,8 @@ from r2gengpt.errors import InputError
 log = logging.getLogger("r2gengpt.archive")
 MOST_UNREADABLE = 1000
 """Files without identifiers that are kept; the next ones are refused without being kept."""
+OURS = ("ledger.sqlite", "lock")
+"""How the names of a spool's own files begin."""
 SWEEP = 60.0
 """Seconds between two looks at what was kept long enough."""
 
@@ -67,7 +69,9 @@ class Spool:
         self._lock = threading.RLock()
         self._unkept = Seldom(f"a film without identifiers is refused: {MOST_UNREADABLE} of them are aside")
         try:
-            for place in (directory, *self.places):
+            private.make_directory(directory)
+            private.close_files(directory, OURS)  # it may hold others that are none of ours
+            for place in self.places:
                 private.make_directory(place)
                 private.close_files(place)
             self._owner = private.lock(directory)
