@@ -20,11 +20,13 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
+from r2gengpt.config import ServeConfig
 from r2gengpt.errors import InputError
 from r2gengpt.serving import connections, uploads
 from r2gengpt.serving.connections import network_of
 from r2gengpt.serving.generator import Served
 from r2gengpt.serving.log_lines import LineLimit
+from r2gengpt.serving.server import peers_of
 from serving_parts import LONG, busy, film, running_server, upload, wait_for
 
 REPORTS = "/v1/reports"
@@ -337,3 +339,58 @@ def test_a_server_shows_libraries_lines_by_its_own_handlers(monkeypatch: pytest.
         logging.getLogger("asyncio").error("socket.accept() out of system resource")
         logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
     assert 200 <= len(lines) < 300
+
+
+def wire(rng: random.Random) -> bytes:
+    """A request as bytes, broken somewhere: bytes changed, cut out, doubled, or two requests in one."""
+    whole = rng.choice([kind for kind in KINDS.values() if kind]) + rng.choice(
+        [b"", b"\r\n\r\n", b"0\r\n\r\n", KINDS["idle"]]
+    )
+    changed = bytearray(whole * rng.choice((1, 1, 2)))
+    for _ in range(rng.randint(0, 6)):
+        at = rng.randrange(len(changed))
+        kind = rng.randrange(3)
+        if kind == 0:
+            changed[at] = rng.randrange(256)
+        elif kind == 1:
+            del changed[at : at + rng.randint(1, 9)]
+            changed += b"\n"
+        else:
+            changed[at:at] = rng.choice(
+                [b"\r\n", b"\0", b"Transfer-Encoding: chunked\r\n", b"Content-Length: 3\r\n", b"%ff", b"\xff"]
+            )
+    return bytes(changed)
+
+
+def check_fuzz(address: str, caplog: pytest.LogCaptureFixture, seed: int, count: int) -> None:
+    rng = random.Random(seed)
+    for _ in range(count):
+        with closing(connect(address)) as peer:
+            peer.sendall(wire(rng))
+            peer.shutdown(socket.SHUT_WR)
+            answer = read_to_end(peer)
+        assert answer[:9] in (b"", b"HTTP/1.1 ")
+        assert not answer.startswith(b"HTTP/1.1 5")
+    assert [one.getMessage() for one in caplog.records if one.levelno >= logging.ERROR] == []
+    assert seconds_of(address, 1)
+
+
+def test_broken_requests_are_refused_and_nothing_fails(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    with running_server(served) as (address, _):
+        check_fuzz(address, caplog, seed=0, count=150)
+
+
+@pytest.mark.drill
+def test_many_broken_requests_are_refused_and_nothing_fails(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    with running_server(served) as (address, _):
+        check_fuzz(address, caplog, seed=1, count=3000)
+
+
+def test_connections_are_at_most_half_of_the_files_that_the_process_may_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (200, 200))
+    peers = peers_of(ServeConfig())
+    assert (peers.most, peers.most_each) == (100, 100)
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (100_000, 100_000))
+    peers = peers_of(ServeConfig(max_connections=600, max_connections_each=50))
+    assert (peers.most, peers.most_each) == (600, 50)

@@ -77,6 +77,12 @@ class DrainingServer(uvicorn.Server):
         self.end = threading.Timer(seconds, os._exit, (0,))
         self.end.daemon = True  # goes on while the interpreter waits for threads that do not end
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept: few at once, as `server_config` settles, while many may wait in the system's queue."""
+        await super().startup(sockets)
+        for one in sockets or ():
+            one.listen(BACKLOG)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """On SIGTERM and SIGINT; a second one does not wait."""
         if not self.should_exit:
@@ -106,6 +112,7 @@ def peers_of(settings: ServeConfig) -> Peers:
 
 def server_config(app: FastAPI, settings: ServeConfig) -> uvicorn.Config:
     """uvicorn's settings: HTTP/1.1 only, no log of its own but faults."""
+    peers = peers_of(settings)
     return uvicorn.Config(
         app,
         log_config=None,
@@ -115,8 +122,8 @@ def server_config(app: FastAPI, settings: ServeConfig) -> uvicorn.Config:
         lifespan="off",
         ws="none",
         loop="asyncio",
-        http=cast(type[asyncio.Protocol], partial(LimitedProtocol, peers=peers_of(settings))),
-        backlog=BACKLOG,
+        http=cast(type[asyncio.Protocol], partial(LimitedProtocol, peers=peers)),
+        backlog=min(BACKLOG, max(peers.most // 8, 8)),  # accepted at once, some times before one can make room
         timeout_graceful_shutdown=math.ceil(settings.drain_timeout),
     )
 
