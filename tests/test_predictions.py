@@ -115,7 +115,7 @@ def test_a_line_of_ten_megabytes_is_read(tmp_path: Path) -> None:
         ("1234", "holds no studies"),
         ("id,words\na,b\n", "line 2: needs one of prediction, hypothesis, .*; it has id, words"),
         ("name,report\na,b\n", "line 2: needs one of id, study_id, .*; it has name, report"),
-        ("id,report\na\n", "study a: must be a text, is null"),
+        ("id,report\na\n", "line 2 is cut off: has 1 of 2 fields"),
         ("id,report\na,one, two\n", "line 2: has more fields than the header"),
         ('id,report\na,"x\n', "not CSV after line 1"),
         ("id,report\na,x\nb,y\na,z\n", "line 4: study a is given twice"),

@@ -21,6 +21,7 @@ from r2gengpt.errors import InputError
 from r2gengpt.generation.decoding import ChosenDecoding, decodings, write_chosen
 from r2gengpt.generation.settings import generation_config
 from r2gengpt.generation.suffixes import SPECULATION, SuffixIndex, save_index
+from r2gengpt.text.written import utf8
 
 log = logging.getLogger("r2gengpt.checkpoint")
 DELTA, CONFIG = "delta.safetensors", "config.json"
@@ -92,7 +93,7 @@ def save_checkpoint(
         generation_config(decode, processor).save_pretrained(target)
         if index is not None:
             save_index(index, target / SPECULATION)
-        (target / "README.md").write_text(card, encoding="utf-8")
+        (target / "README.md").write_bytes(utf8(card))
 
 
 def write_settings(directory: Path, settings: Mapping[str, Any]) -> None:

@@ -4,18 +4,21 @@ A listing is in a fixed order, and every file in it has its size and time of cha
 run sees what has become of its input.
 """
 
-import csv
-import io
 import json
 import logging
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from r2gengpt.batch.folders import Found, studies_below
+from r2gengpt.batch.folders import Found, LeftOut, studies_below
 from r2gengpt.data.annotation import SPLITS, BaseDirectory, read_annotation
+from r2gengpt.data.json_files import read_json
+from r2gengpt.data.study import study_id
+from r2gengpt.data.tables import by_plain_name, column_of, open_text, read_table
 from r2gengpt.errors import InputError
+from r2gengpt.text.written import in_short, shown
 
 log = logging.getLogger("r2gengpt.batch")
 ID_COLUMNS = ("id", "study_id")
@@ -43,7 +46,7 @@ class StudyFiles:
     def line(self) -> str:
         """The study as a line of listing.jsonl."""
         files = [[image.path, image.size, image.changed] for image in self.images]
-        return json.dumps({"id": self.id, "images": files}, ensure_ascii=False) + "\n"
+        return json.dumps({"id": self.id, "images": files}) + "\n"
 
     @classmethod
     def of(cls, line: str) -> "StudyFiles":
@@ -54,10 +57,11 @@ class StudyFiles:
 
 @dataclass(frozen=True)
 class Listing:
-    """All of a run's studies in order; paths are relative to `root`."""
+    """All of a run's studies in order, and what of a folder is part of none; paths are relative to `root`."""
 
     root: Path
     studies: Sequence[StudyFiles]
+    left_out: Sequence[LeftOut] = ()
 
 
 def read_listing(source: Path, base_dir: str | None, split: str) -> Listing:
@@ -77,17 +81,20 @@ def read_listing(source: Path, base_dir: str | None, split: str) -> Listing:
             if base_dir is not None or split != "all":
                 given = f"--base_dir {base_dir}" if base_dir is not None else f"--split {split}"
                 raise InputError(f"{given}: --input {source} is a folder: that belongs to annotation files")
-            return Listing(source.resolve(), checked(_of_folder(source), source))
+            left_out: list[LeftOut] = []
+            return Listing(source.resolve(), checked(_of_folder(source, left_out), source), left_out)
         if not source.exists():
             raise InputError(f"--input {source}: no such file or folder")
         beside = source.parent / "images"
         base = Path(base_dir) if base_dir is not None else beside if beside.is_dir() else source.parent
         if not base.is_dir():
             raise InputError(f"--base_dir {base}: no such folder")
-        rows = _of_csv(source, base, split) if source.suffix.lower() == ".csv" else _of_annotation(source, base, split)
+        rows = _of_annotation(source, base, split) if _is_json(source) else _of_csv(source, base, split)
         return Listing(base.resolve(), checked(rows, source))
     except OSError as error:
         raise InputError(f"--input {error.filename or source}: {error.strerror or error}") from None
+    except (EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise InputError(f"--input {source}: cannot be read as text: {error}") from None
 
 
 def checked(studies: Iterable[StudyFiles], source: Path) -> list[StudyFiles]:
@@ -119,12 +126,26 @@ def image_file(root: Path, path: str) -> ImageFile:
     return ImageFile(path, status.st_size, status.st_mtime_ns)
 
 
-def _of_folder(source: Path) -> Iterator[StudyFiles]:
+def _of_folder(source: Path, left_out: list[LeftOut]) -> Iterator[StudyFiles]:
     found: Found = studies_below(source)
-    if found.skipped:
-        log.info("%s: left out, by kind: %s", source, in_words(found.skipped))
+    left_out += [LeftOut(shown(one.path), one.why) for one in found.left_out]
+    if left_out:
+        log.info("%s: left out: %s", source, by_kind(left_out))
     for name, paths in found.studies:
-        yield StudyFiles(name, tuple(image_file(source, path) for path in paths))
+        yield StudyFiles(shown(name), tuple(image_file(source, path) for path in paths))
+
+
+def by_kind(left_out: Sequence[LeftOut]) -> str:
+    """What is left out: each kind with its number and the first names, the most frequent kind first.
+
+    >>> by_kind([LeftOut("a", "no image"), LeftOut("b", "no image"), LeftOut(".c", "hidden")])
+    'no image 2 (a, b), hidden 1 (.c)'
+    """
+    kinds: dict[str, list[str]] = {}
+    for one in left_out:
+        kinds.setdefault(one.why, []).append(one.path)
+    ordered = sorted(kinds.items(), key=lambda item: (-len(item[1]), item[0]))
+    return ", ".join(f"{kind} {len(paths)} ({in_short(paths)})" for kind, paths in ordered)
 
 
 def in_words(counts: Counter[str]) -> str:
@@ -137,10 +158,7 @@ def in_words(counts: Counter[str]) -> str:
 
 
 def _of_annotation(source: Path, base: Path, split: str) -> Iterator[StudyFiles]:
-    try:
-        content = json.loads(source.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"--input {source}: not JSON: {error}; must be annotation.json, CSV or a folder") from None
+    content = read_json(source, f"--input {source}")
     there = [name for name in SPLITS if isinstance(content, dict) and name in content]
     wanted = there if split == "all" else [split]
     del content
@@ -151,24 +169,30 @@ def _of_annotation(source: Path, base: Path, split: str) -> Iterator[StudyFiles]
             yield StudyFiles(study.id, tuple(image_file(root, path) for path in paths))
 
 
+def _is_json(source: Path) -> bool:
+    """Whether a file begins as JSON does; what else it is, is CSV with a header."""
+    with open_text(source) as file:
+        return file.read(1 << 16).lstrip()[:1] in ("{", "[")
+
+
 def _of_csv(source: Path, base: Path, split: str) -> Iterator[StudyFiles]:
     if split != "all":
         raise InputError(f"--split {split}: --input {source} is CSV: that belongs to annotation files")
-    try:
-        text = source.read_text(encoding="utf-8-sig")
-        rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-        there = rows.fieldnames or ()
-        key, images = (next((n for n in names if n in there), None) for names in (ID_COLUMNS, IMAGE_COLUMNS))
+    below, root = BaseDirectory(base), base.resolve()
+    with open_text(source) as file:
+        table = read_table(file, f"--input {source}")
+        place = f"--input {source}: line {table.line}"
+        there = by_plain_name(dict.fromkeys(filter(None, table.columns)), place)
+        key, images = (column_of(there, (names,), place) for names in (ID_COLUMNS, IMAGE_COLUMNS))
         if key is None or images is None:
             names = f"{' or '.join(ID_COLUMNS)}, and {' or '.join(IMAGE_COLUMNS)}"
-            raise InputError(f"--input {source}: its columns are {rows.fieldnames}, must hold {names}")
-        below, root = BaseDirectory(base), base.resolve()
-        for row in rows:
-            where = f"--input {source}: line {rows.line_num}"
-            parts = [part.strip() for part in (row[images] or "").split(BETWEEN) if part.strip()]
-            if not (row[key] or "").strip() or not parts:
+            raise InputError(f"--input {source}: its columns are {list(table.columns)}, must hold {names}")
+        for row in table.rows:
+            where = f"--input {source}: line {row.line}"
+            cells = by_plain_name(row.cells, where)
+            parts = [part.strip() for part in cells[images].split(BETWEEN) if part.strip()]
+            study = study_id(cells[key])
+            if study is None or not parts:
                 raise InputError(f"{where}: needs an id and at least one image")
             paths = [below.resolve(part, where).relative_to(root).as_posix() for part in parts]
-            yield StudyFiles(row[key].strip(), tuple(image_file(root, path) for path in paths))
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"--input {source}: not CSV: {error}") from None
+            yield StudyFiles(study, tuple(image_file(root, path) for path in paths))

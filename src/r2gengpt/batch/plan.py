@@ -11,7 +11,7 @@ import json
 import os
 from array import array
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from r2gengpt.batch.listing import Listing, StudyFiles
 from r2gengpt.batch.shards import write_whole
 from r2gengpt.data.files import check_writable
 from r2gengpt.errors import InputError, RunError
+from r2gengpt.text.written import as_written, json_text
 
-PLAN, LISTING, LOCK = "plan.json", "listing.jsonl", ".lock"
+PLAN, LISTING, LEFT_OUT, LOCK = "plan.json", "listing.jsonl", "left_out.jsonl", ".lock"
 FORMAT = "r2gengpt-batch-1"
 
 
@@ -97,13 +98,13 @@ def settled_plan(output: Path, listing: Listing, settings: Mapping[str, Any]) ->
     Args:
         output: its lock is held.
         listing: what the input holds now.
-        settings: all that rows depend on, by flag, ready for JSON.
+        settings: all that rows depend on, by flag.
 
     Raises:
         InputError: settings or input differ from those the run began with; the first difference is named.
         RunError: the plan cannot be written.
     """
-    settings = {"root": str(listing.root), **settings}
+    settings = as_written({"root": str(listing.root), **settings})
     path = output / PLAN
     if path.exists():
         try:
@@ -117,10 +118,12 @@ def settled_plan(output: Path, listing: Listing, settings: Mapping[str, Any]) ->
             raise InputError(f"--output {output}: {LISTING} is not what {PLAN} says: start anew elsewhere")
         check_input(output / LISTING, listing.studies)
         return plan
+    if listing.left_out:
+        write_whole(output / LEFT_OUT, (f"{json_text(asdict(one))}\n".encode() for one in listing.left_out))
     write_whole(output / LISTING, (study.line().encode() for study in listing.studies))
     plan = Plan(output, int(settings["shard_size"]))
     content = {"format": FORMAT, "settings": settings, "studies": plan.studies, "listing_sha256": plan.sha256}
-    write_whole(path, [json.dumps(content, indent=1).encode() + b"\n"])
+    write_whole(path, [json_text(content, indent=1, ascii_only=True).encode() + b"\n"])
     return plan
 
 
@@ -131,7 +134,7 @@ def check_settings(begun: Mapping[str, Any], now: Mapping[str, Any], output: Pat
         InputError: names the setting and both values.
     """
     for name in dict.fromkeys((*begun, *now)):
-        was, is_now = begun.get(name), json.loads(json.dumps(now.get(name)))
+        was, is_now = begun.get(name), now.get(name)
         if was != is_now:
             raise InputError(
                 f"--{name} {is_now}: the run in --output {output} began with {was}; go on with that, or name another "
@@ -175,14 +178,14 @@ def difference(was: StudyFiles | None, now: StudyFiles | None, before: Set[str],
 
 
 def check_origin(output: Path, origin: Mapping[str, Any]) -> None:
-    """Hold what a shard was made with against the first shard's, which is kept in origin.json.
+    """Hold what a shard was made with, as it is written, against the first shard's, which is kept in origin.json.
 
     Raises:
         RunError: another model or other versions, by name.
     """
     path = output / "origin.json"
     if not path.exists():
-        write_whole(path, [json.dumps(origin, indent=1, sort_keys=True).encode() + b"\n"])
+        write_whole(path, [json_text(origin, indent=1, ascii_only=True, sort_keys=True).encode() + b"\n"])
         return
     first = flat(json.loads(path.read_text(encoding="utf-8")))
     for name, value in flat(origin).items():

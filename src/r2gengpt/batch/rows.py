@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from r2gengpt.errors import InputError, RunError
 from r2gengpt.generation.prediction import Prediction
+from r2gengpt.text.written import json_text
 
 if TYPE_CHECKING:
     import pyarrow
@@ -87,7 +88,7 @@ class Row:
 
 def json_lines(rows: Iterable[Row]) -> bytes:
     """Rows as JSON lines in UTF-8, in order."""
-    lines = (json.dumps(row.to_json(), ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+    lines = (json_text(row.to_json()) + "\n" for row in rows)
     return "".join(lines).encode()
 
 

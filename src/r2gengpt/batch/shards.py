@@ -12,6 +12,7 @@ from pathlib import Path
 
 from r2gengpt.batch.rows import MOST_EXAMPLES, Told, decoded, told_by
 from r2gengpt.errors import RunError
+from r2gengpt.text.written import json_text
 
 log = logging.getLogger("r2gengpt.batch")
 FOLDER, MANIFEST = "shards", "manifest.json"
@@ -136,5 +137,5 @@ def write_manifest(output: Path, form: str, shards: int) -> Totals:
     origin = json.loads((output / "origin.json").read_text(encoding="utf-8"))
     counts = {"rows": totals.rows, "failed": dict(sorted(totals.failed.items()))}
     content = {**plan, "origin": origin, **counts, "shards": records}
-    write_whole(output / MANIFEST, [json.dumps(content, indent=1).encode() + b"\n"])
+    write_whole(output / MANIFEST, [json_text(content, indent=1, ascii_only=True).encode() + b"\n"])
     return totals

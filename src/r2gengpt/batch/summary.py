@@ -7,6 +7,7 @@ from pathlib import Path
 from r2gengpt.batch.progress import Progress, clock_time
 from r2gengpt.batch.shards import MANIFEST, Totals, write_whole
 from r2gengpt.text.notice import NOTICE
+from r2gengpt.text.written import json_text
 
 SUMMARY = "summary.html"
 STYLE = """
@@ -59,7 +60,7 @@ def summary_page(totals: Totals, progress: Progress, manifest: dict[str, object]
     ]
     settings = manifest["settings"]
     assert isinstance(settings, dict)
-    given = [(name, json.dumps(value, ensure_ascii=False)) for name, value in settings.items()]
+    given = [(name, json_text(value)) for name, value in settings.items()]
     settled = table(given, ("setting", "value")).replace(" class=n", "")
     return f"""<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width">
 <title>r2gengpt batch: {totals.rows} studies</title><style>{STYLE}</style>

@@ -1,6 +1,5 @@
 """The actor that holds the model: a decoded shard in, its rows out. Loads the model once; writes no file."""
 
-import json
 import logging
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from r2gengpt.batch.rows import Failure, Row, failed_row, json_lines, stopped
 from r2gengpt.config import DecodeConfig
 from r2gengpt.errors import InputError, RunError
 from r2gengpt.generation.prediction import Prediction
+from r2gengpt.text.written import json_text
 
 log = logging.getLogger("r2gengpt.batch")
 
@@ -135,7 +135,7 @@ class ShardActor:
             lines = json_lines(shard_rows(self.writer, studies, int(row["first"])))
         except (InputError, RunError) as error:
             return {**answer, "stop": stopped(error)}
-        return {**answer, "lines": lines, "origin": json.dumps(dict(self.writer.origin))}
+        return {**answer, "lines": lines, "origin": json_text(dict(self.writer.origin))}
 
 
 def row_origin(origin: Mapping[str, Any], name: str, decode: DecodeConfig) -> dict[str, Any]:

@@ -7,7 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from r2gengpt import __version__
+from r2gengpt.cli.console import take_any_text
 from r2gengpt.errors import InputError, RunError, Stopped, one_line
+from r2gengpt.text.written import shown
 
 COMMANDS = {
     "train": "train a model on an annotation file",
@@ -48,20 +50,27 @@ def say(command: str, message: str) -> None:
     bars = getattr(sys.modules.get("tqdm"), "tqdm", None)
     for bar in list(getattr(bars, "_instances", ())):
         bar.close()
-    print(f"r2gengpt {command}: {one_line(message)}", file=sys.stderr)
+    print(f"r2gengpt {command}: {one_line(shown(message))}", file=sys.stderr)
 
 
 def run(command: str, argv: Sequence[str]) -> int:
     """Run one command and turn its errors into exit codes: 0 done, 2 the user's input is wrong, 1 our fault."""
+    take_any_text()
     try:
         module = importlib.import_module(f"r2gengpt.cli.{command}")
         module.main(list(argv))
+        sys.stdout.flush()
     except InputError as error:
         say(command, str(error))
         return 2
     except RunError as error:
         say(command, str(error))
         return 1
+    except UnicodeEncodeError as error:
+        if error.object == shown(error.object):
+            raise
+        say(command, f"{error.object[:200]}: is not UTF-8, and what takes it here needs that: rename it")
+        return 2
     except (MemoryError, RuntimeError) as error:
         from r2gengpt.cli.memory import is_out_of_memory, what_to_try
 
@@ -83,6 +92,7 @@ def run(command: str, argv: Sequence[str]) -> int:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of the `r2gengpt` program."""
+    take_any_text()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage())

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from r2gengpt.config import DECODE_PRESETS, DecodeConfig
+from r2gengpt.data.json_files import read_json_object
 from r2gengpt.errors import InputError
 
 T = typing.TypeVar("T")
@@ -144,23 +145,6 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
     return space
 
 
-def read_json_object(path: str, flag: str) -> dict[str, Any]:
-    """A JSON object from a file.
-
-    Raises:
-        InputError: no such file, not JSON, or not an object.
-    """
-    try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{flag} {path}: {error.strerror or error}") from None
-    except ValueError as error:
-        raise InputError(f"{flag} {path}: not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{flag} {path}: must hold a JSON object, holds a {type(value).__name__}")
-    return value
-
-
 def given_values(space: argparse.Namespace, configs: Sequence[type]) -> dict[str, Any]:
     """What the user set: the `--config` file's keys under the flags of the command line.
 
@@ -170,8 +154,12 @@ def given_values(space: argparse.Namespace, configs: Sequence[type]) -> dict[str
     kinds = _kinds(configs) | ({PRESET: _Kind(str, False, False)} if DecodeConfig in configs else {})
     given: dict[str, Any] = {}
     if space.config is not None:
-        for key, value in read_json_object(space.config, "--config").items():
-            name = ALIASES.get(spelt := key.replace("-", "_"), spelt)
+        spelt: dict[str, str] = {}
+        for key, value in read_json_object(Path(space.config), f"--config {space.config}").items():
+            name = key.replace("-", "_")
+            name = ALIASES.get(name, name)
+            if spelt.setdefault(name, key) != key:
+                raise InputError(f"--config {space.config}: {spelt[name]} and {key} are one setting: leave one out")
             if name not in kinds:
                 raise InputError(f"--config {space.config}: unknown key {key}{nearest(key, kinds)}")
             given[name] = kinds[name].check(value, name)

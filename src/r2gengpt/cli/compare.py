@@ -1,6 +1,5 @@
 """`r2gengpt compare A B`: two files of predictions for the same studies → differences of scores. Imports no torch."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from r2gengpt.cli.bridge import Parser, add_flags, given_values, make, parse
 from r2gengpt.cli.score import ConventionConfig
 from r2gengpt.config import option
 from r2gengpt.errors import InputError
+from r2gengpt.text.written import json_text
 
 if TYPE_CHECKING:
     from r2gengpt.evaluation.predictions import References
@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> None:
     config = make(CompareConfig, given)
     comparison = run(space.first, space.second, config, given)
     if config.format == "json":
-        print(json.dumps(comparison.to_json(), indent=2, allow_nan=False))
+        print(json_text(comparison.to_json(), indent=2, ascii_only=True))
         return
     from r2gengpt.metrics.table import comparison_table
 

@@ -1,12 +1,15 @@
 """How a command talks: logs and libraries' noise. Imported by commands, never by the rooms below."""
 
+import codecs
 import ctypes
+import io
 import logging
 import os
 import sys
 import warnings
 
 from r2gengpt.errors import one_line
+from r2gengpt.text.written import shown, sign
 
 
 class OneLine(logging.Formatter):
@@ -14,18 +17,37 @@ class OneLine(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The message, cleaned."""
-        return one_line(super().format(record))
+        return one_line(shown(super().format(record)))
+
+
+def take_any_text() -> None:
+    """Let stdout and stderr take any text in whatever encoding they have: signs that it lacks stand as their numbers.
+
+    A terminal of Windows-1252, `PYTHONIOENCODING=ascii` and names that are not UTF-8 end no command then.
+    """
+    codecs.register_error("r2gengpt.sign", signs)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="r2gengpt.sign")
+
+
+def signs(error: UnicodeError) -> tuple[str, int]:
+    """What stands for characters that an encoding lacks; see `text.written.sign`."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(sign, error.object[error.start : error.end])), error.end
 
 
 def start_logging(*, libraries: bool = True) -> None:
     """Our log lines on stderr; `libraries` only say what is wrong (False: they are not used, and not loaded)."""
+    take_any_text()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine("%(message)s"))
     ours = logging.getLogger("r2gengpt")
     ours.handlers[:] = [handler]
     ours.setLevel(logging.INFO)
     ours.propagate = False
-    warnings.showwarning = lambda message, *_, **__: print(f"warning: {one_line(str(message))}", file=sys.stderr)
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {one_line(shown(str(message)))}", file=sys.stderr)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not libraries:
         return

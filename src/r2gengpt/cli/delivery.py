@@ -12,6 +12,7 @@ from r2gengpt.errors import InputError
 from r2gengpt.serving import forms
 from r2gengpt.serving.draft import images_to_send
 from r2gengpt.serving.forms import BINARY, FORMS, check_form, check_patient
+from r2gengpt.text.written import utf8
 
 NO_HASH = "needs all weights in memory, as identifiers are made from them: leave out --offload_folder"
 
@@ -59,9 +60,14 @@ def deliver(content: str | bytes, output: str | None) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    data = content.encode() if isinstance(content, str) else content
-    if output is None:
-        sys.stdout.write(data.decode())
+    data = utf8(content) if isinstance(content, str) else content
+    if output is None and isinstance(content, str):
+        print(content, end="")
+        return
+    if output is None:  # a document in an encoding of its own, whatever that of stdout is
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
         return
     try:
         with whole_file(Path(output)) as temporary:

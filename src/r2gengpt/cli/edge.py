@@ -11,6 +11,7 @@ from r2gengpt.config import ModelConfig, PlacementConfig
 from r2gengpt.data.dicom_header import DicomHeader
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
+from r2gengpt.text.written import json_text
 
 RUNTIME = "--runtime openvino"
 
@@ -76,7 +77,7 @@ def write_report(
     elif space.format == "json":
         record = as_json(prediction, study, dict(source), edge.directory, note)
         how = {"runtime": "openvino", "weights": edge.record.weights, "made_from": source}
-        deliver(json.dumps({**record, **how}, indent=1) + "\n", space.output)
+        deliver(json_text({**record, **how}, indent=1, ascii_only=True) + "\n", space.output)
     else:
         name, digest = edge.directory.name, digest_of(edge.record.source, edge.record.files)
         formed = forms.formed(space.format, text, prediction.prediction, headers, name, digest)

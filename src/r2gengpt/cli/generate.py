@@ -1,6 +1,5 @@
 """`r2gengpt generate IMAGE…`: the report of one study; the images are its views."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from r2gengpt.config import CellConfig, DecodeConfig, EvidenceConfig, ModelConfi
 from r2gengpt.errors import InputError
 from r2gengpt.serving.forms import FORMS
 from r2gengpt.text.notice import NOTICE, noted_json, with_note, with_notice
+from r2gengpt.text.written import json_text
 
 CONFIGS = (ModelConfig, PlacementConfig, DecodeConfig)
 OTHERS = (ReviewConfig, CellConfig)
@@ -125,7 +125,8 @@ def main(argv: list[str]) -> None:
     elif space.format == "text":
         deliver(f"{with_note(text, note)}\n" if space.output is None else with_notice(text, note), space.output)
     elif space.format == "json":
-        deliver(json.dumps(as_json(prediction, study, settings, directory, note), indent=1) + "\n", space.output)
+        record = as_json(prediction, study, settings, directory, note)
+        deliver(json_text(record, indent=1, ascii_only=True) + "\n", space.output)
     else:
         deliver(formed(space.format, text, prediction.prediction, headers, built, directory), space.output)
     print(NOTICE, file=sys.stderr)

@@ -1,12 +1,12 @@
 """`r2gengpt plan`: what a model costs, from its configuration alone. Takes the flags of `train`; loads no weights."""
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from r2gengpt.cli import bridge
 from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, PlacementConfig, TrainConfig
 from r2gengpt.errors import InputError
+from r2gengpt.text.written import json_text
 
 if TYPE_CHECKING:
     from r2gengpt.build.plan import Plan
@@ -37,7 +37,10 @@ def main(argv: list[str]) -> None:
     from r2gengpt.build.plan import plan
 
     planned = plan(config, data, decode, train, where, views=space.views)
-    print(json.dumps(as_json(planned), indent=1) if space.format == "json" else as_text(planned, data, decode, where))
+    if space.format == "json":
+        print(json_text(as_json(planned), indent=1, ascii_only=True))
+    else:
+        print(as_text(planned, data, decode, where))
 
 
 def as_json(planned: "Plan") -> dict[str, Any]:

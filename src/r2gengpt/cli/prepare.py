@@ -51,7 +51,8 @@ def _iu_xray(argv: Sequence[str]) -> str:
         default="release",
     )
     _flag(parser, "images_dir", "leave out images that are not in this directory", metavar="DIR")
-    _flag(parser, "image_ext", "ending of image files in the release layout", default="png")
+    _flag(parser, "image_ext", "ending of image files in the release layout (with --images_dir others are found too)",
+          default="png")  # fmt: skip
     _flag(parser, "min_views", "images a study needs; R2Gen's studies have at least 2", type=int, default=1)
     _flag(parser, "seed", "of the random split without --split_from (70/10/20 by patient)", type=int, default=42)
     given = _parse(parser, argv, "reports", "output")
@@ -74,7 +75,7 @@ def _mimic_cxr(argv: Sequence[str]) -> str:
     )
     _switch(parser, "one_image", "one example an image, as R2Gen has it, instead of one a study with all its views")
     _flag(parser, "images_dir", "leave out images that are not below this directory", metavar="DIR")
-    _flag(parser, "image_ext", "ending of image files", default="jpg")
+    _flag(parser, "image_ext", "ending of image files (with --images_dir others are found too)", default="jpg")
     given = _parse(parser, argv, "release", "output")
     from r2gengpt.data.prepare_mimic_cxr import prepare_mimic_cxr
 

@@ -1,7 +1,6 @@
 """`r2gengpt score`: two files of texts in, a table or JSON of scores out. No model; imports no torch."""
 
 import importlib.util
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from r2gengpt.cli.bridge import Parser, add_flags, given_values, make, parse
 from r2gengpt.config import LENGTHS, METEOR_NAMES, check_fields, option
 from r2gengpt.errors import InputError
+from r2gengpt.text.written import json_text
 
 if TYPE_CHECKING:
     from r2gengpt.metrics.choice import Choice
@@ -107,7 +107,7 @@ def main(argv: Sequence[str]) -> None:
     config = make(ScoreConfig, given_values(parse(parser, argv), [ScoreConfig]))
     scores = run(config)
     if config.format == "json":
-        print(json.dumps(scores.to_json(), indent=2, allow_nan=False))
+        print(json_text(scores.to_json(), indent=2, ascii_only=True))
         return
     from r2gengpt.metrics.table import score_table
 

@@ -10,7 +10,8 @@ from typing import Any
 from r2gengpt.data.containers import DicomChoice
 from r2gengpt.data.files import whole_file
 from r2gengpt.data.images import PLAIN
-from r2gengpt.data.study import PATIENT_NAMES, Study
+from r2gengpt.data.json_files import read_json
+from r2gengpt.data.study import PATIENT_NAMES, Study, study_id
 from r2gengpt.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -85,6 +86,15 @@ def _texts(record: Mapping[str, Any], key: str, where: str) -> list[str]:
     return [_field({item: value}, item, str, where) for value in _field(record, key, list, where)]
 
 
+def _id(record: Mapping[str, Any], where: str) -> str:
+    """The study's id, a text or a whole number."""
+    number = record.get("id")
+    name = study_id(number if type(number) is int else _field(record, "id", str, where))
+    if name is None:
+        raise InputError(f"{where}: id is empty")
+    return name
+
+
 def _patient(record: Mapping[str, Any], where: str) -> str:
     """Whose study it is: a text or whole number under the first of the names that is there."""
     given = (name for name in PATIENT_NAMES if record.get(name) is not None)
@@ -100,9 +110,7 @@ def _study(record: Any, split: str, index: int, base: BaseDirectory, flag: str) 
     where = f"{flag}: {split} study {index}"
     if not isinstance(record, dict):
         raise InputError(f"{where} is {json.dumps(record)[:60]}, must be an object")
-    name = _field(record, "id", str, where)
-    if not name.strip():
-        raise InputError(f"{where}: id is empty")
+    name = _id(record, where)
     where = f"{where} ({name})"
     report = _field(record, "report", str, where)
     if split != "test" and not report.strip():
@@ -123,12 +131,7 @@ def _study(record: Any, split: str, index: int, base: BaseDirectory, flag: str) 
 
 def _read_object(path: Path, flag: str) -> dict[str, Any]:
     """The JSON object that the file holds."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"{flag} {path}: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{flag} {path}: not JSON: {error}") from None
+    value = read_json(path, f"{flag} {path}")
     if not isinstance(value, dict):
         raise InputError(f"{flag} {path}: must hold a JSON object of splits, holds a {type(value).__name__}")
     return value
@@ -173,8 +176,8 @@ def read_annotation(
     for split in dict.fromkeys((*splits, *SPLITS)):
         records = content.get(split, [])
         for record in records if isinstance(records, list) else []:
-            name = record.get("id") if isinstance(record, dict) else None
-            if not isinstance(name, str):
+            name = study_id(record.get("id")) if isinstance(record, dict) else None
+            if name is None:
                 continue  # in a split that was not asked for: not ours to judge
             if name in seen:
                 raise InputError(f"{where}: id {name} occurs twice (in {seen[name]} and {split}): ids must be unique")
@@ -228,7 +231,7 @@ def write_annotation(
         base_dir: what the image paths are made relative to; None where they are relative already.
 
     Raises:
-        ValueError: an image path is not below `base_dir`.
+        ValueError: an image path is not below `base_dir`, or a text is not UTF-8.
         InputError: the file cannot be written.
     """
     base = None if base_dir is None else Path(base_dir).resolve()

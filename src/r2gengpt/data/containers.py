@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_SIGNATURE, JPEG_SIGNATURE = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _JPEG_START, _JPEG_SCAN, _JPEG_END = 0xD8, 0xDA, 0xD9
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOFn; the three are DHT, JPG and DAC
@@ -62,12 +62,17 @@ class DicomChoice:
     mixed_patients: bool = False
 
 
+def is_film(data: bytes) -> bool:
+    """Whether the bytes begin as a PNG or JPEG file does."""
+    return data.startswith((PNG_SIGNATURE, JPEG_SIGNATURE))
+
+
 def is_dicom(data: bytes) -> bool:
     """Whether the bytes are those of a DICOM file: by its preamble or, without one, by its first element.
 
     A file without preamble begins with an element of group 2 or 8, whose length is small or preceded by a type.
     """
-    if data.startswith((PNG_SIGNATURE, b"\xff\xd8\xff")):
+    if is_film(data):
         return False
     if data[128:132] == b"DICM":
         return True
@@ -91,7 +96,7 @@ def open_container(data: bytes) -> Container:
     try:
         if data.startswith(PNG_SIGNATURE):
             return _open_png(data)
-        if data.startswith(b"\xff\xd8\xff"):
+        if data.startswith(JPEG_SIGNATURE):
             return _open_jpeg(data)
     except (struct.error, IndexError):
         raise ContainerError("is cut off in its header") from None

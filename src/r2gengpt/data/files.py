@@ -1,29 +1,92 @@
 """Files and directories that appear whole or not at all. Nothing about their contents."""
 
+import contextlib
+import errno
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from r2gengpt.errors import InputError
 
 
 def check_writable(directory: Path, flag: str) -> None:
-    """Refuse a directory that can't be made or written to, before hours of work end in it. Makes nothing.
+    """Refuse a directory that can't be made or written to, before hours of work end in it. Leaves nothing behind.
 
     Raises:
-        InputError: it or what is above it is a file, or may not be written to.
+        InputError: it or what is above it is a file, may not be written to, or a name is too long.
     """
-    there = next(path for path in (directory, *directory.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise InputError(f"{flag} {directory}: {there} is no directory")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise InputError(f"{flag} {directory}: {there} may not be written to")
+    _check_makeable(directory, directory, flag)
 
 
-@contextmanager
+def check_new_directory(directory: Path, flag: str) -> None:
+    """Refuse a directory that is to be made anew and is there, or can't be made.
+
+    Raises:
+        InputError: as `check_writable`, or something is there.
+    """
+    if os.path.lexists(directory):
+        raise InputError(f"{flag} {directory}: exists already")
+    check_writable(directory, flag)
+
+
+def check_writable_file(path: Path, flag: str) -> None:
+    """Refuse a file that can't be written, before the work whose result it is to hold. Leaves nothing behind.
+
+    Raises:
+        InputError: as `check_writable` for its directory and its name, or it is a directory, a pipe or a device.
+    """
+    if os.path.isdir(path):  # noqa: PTH112 (Path's own raise where a name is too long)
+        raise InputError(f"{flag} {path}: is a directory, must be a file")
+    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
+        raise InputError(f"{flag} {path}: is no regular file")
+    _check_makeable(path, path.parent, flag)
+
+
+def _check_makeable(path: Path, directory: Path, flag: str) -> None:
+    """Refuse a path that cannot be made in `directory`, which is the path itself or what it lies in."""
+    try:
+        there = next(parent for parent in (directory, *directory.absolute().parents) if os.path.exists(parent))  # noqa: PTH110
+        if not there.is_dir():
+            raise InputError(f"{flag} {path}: {there} is no directory")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise InputError(f"{flag} {path}: {there} may not be written to")
+        for name in path.absolute().parts[len(there.absolute().parts) :]:
+            _check_name(there, name)
+        _check_name(path.absolute().parent, path.name)
+        with tempfile.TemporaryDirectory(prefix=".", dir=there):  # /proc and the like refuse what access() allows
+            pass
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        raise InputError(f"{flag} {path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _check_name(directory: Path, name: str) -> None:
+    """Ask the system whether it takes so long a name, as it is while a file is written (`whole_file`)."""
+    with contextlib.suppress(FileNotFoundError):
+        os.lstat(directory / f".{name}.{'x' * 8}")
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A regular file opened for reading. What would wait or act when it is opened (a pipe, a device) is not opened.
+
+    Raises:
+        OSError: it cannot be opened, or is no regular file.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # it has become another in between
+        file.close()
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
+    return file
+
+
+@contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed onto it when the block ends well, removed when it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +101,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-@contextmanager
+@contextlib.contextmanager
 def whole_directory(path: Path) -> Iterator[Path]:
     """A temporary directory beside `path`, put in its place when the block ends well, removed when it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)

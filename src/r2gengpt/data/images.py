@@ -11,6 +11,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from r2gengpt.data.containers import Container, ContainerError, DicomChoice, is_dicom, open_container
+from r2gengpt.data.files import open_regular
 from r2gengpt.errors import InputError
 
 MIN_SIDE = 16
@@ -74,7 +75,11 @@ def read_file(path: Path) -> bytes:
             raise InputError(f"image {path}: is not a regular file")
         if status.st_size > MAX_BYTES:
             raise InputError(f"image {path}: is {status.st_size} bytes large: at most {MAX_BYTES}")
-        return path.read_bytes()
+        with open_regular(path) as file:
+            data = file.read(status.st_size + 1)
+        if len(data) > status.st_size:
+            raise InputError(f"image {path}: grows while it is read")
+        return data
     except OSError as error:
         raise InputError(f"image {path}: {error.strerror or error}") from None
 

@@ -1,6 +1,8 @@
 """IU X-ray's released reports (NLMCXR_reports.tgz) to an annotation file. Downloads nothing and converts no image."""
 
+import codecs
 import gzip
+import logging
 import random
 import re
 import tarfile
@@ -13,10 +15,14 @@ from pathlib import Path
 from typing import Literal
 
 from r2gengpt.data.annotation import SPLITS, Preparation, read_annotation, write_annotation
+from r2gengpt.data.files import check_writable_file
+from r2gengpt.data.images_below import check_ending, find_image, name_missing
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 from r2gengpt.text.headers import known_name
+from r2gengpt.text.written import in_short
 
+log = logging.getLogger("r2gengpt.prepare")
 MAX_REPORTS = 100_000
 MAX_REPORT_BYTES = 2**20
 """Limits on the archive: the release has 3,955 reports of at most 40 kB."""
@@ -81,23 +87,37 @@ def read_reports(archive: str | Path) -> Iterator[RawReport]:
     path = Path(archive)
     try:
         with tarfile.open(path, "r|*") as tar:
-            count = 0
+            count, others = 0, []
             for member in tar:
-                if not (member.isfile() and member.name.endswith(".xml")):
+                data = _report_in(tar, member, f"--reports {path}: {member.name}")
+                if data is None:
+                    if not member.isdir():
+                        others.append(member.name)
                     continue
-                where = f"--reports {path}: {member.name}"
                 count += 1
                 if count > MAX_REPORTS:
                     raise InputError(f"--reports {path}: more than {MAX_REPORTS} reports")
-                if member.size > MAX_REPORT_BYTES:
-                    raise InputError(f"{where} is {member.size} bytes large: at most {MAX_REPORT_BYTES}")
-                file = tar.extractfile(member)
-                assert file is not None  # a regular file, by the check above
-                yield parse_report(file.read(), where)
+                yield parse_report(data, f"--reports {path}: {member.name}")
+            if others:
+                log.warning("left out, as no reports: %d members of %s (%s)", len(others), path, in_short(others))
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"--reports {path}: not a whole tar archive: {error}") from None
     except OSError as error:
         raise InputError(f"--reports {path}: {error.strerror or error}") from None
+
+
+def _report_in(tar: tarfile.TarFile, member: tarfile.TarInfo, where: str) -> bytes | None:
+    """A member's bytes, where it is a file that begins as XML or is called so."""
+    called_xml = member.name.lower().endswith(".xml")
+    if not member.isfile() or (member.size > MAX_REPORT_BYTES and not called_xml):
+        return None
+    if member.size > MAX_REPORT_BYTES:
+        raise InputError(f"{where} is {member.size} bytes large: at most {MAX_REPORT_BYTES}")
+    file = tar.extractfile(member)
+    assert file is not None  # a regular file, by the check above
+    data = file.read()
+    begins_as_xml = data.removeprefix(codecs.BOM_UTF8).lstrip().startswith((b"<?xml", b"<eCitation"))
+    return data if called_xml or begins_as_xml else None
 
 
 def _to_study(raw: RawReport, extension: str) -> Study:
@@ -131,9 +151,11 @@ def _official_split(split_from: str | Path) -> dict[str, Study]:
     }
 
 
-def _with_existing_views(study: Study, images_dir: Path) -> Study:
-    """The study less the views whose files do not exist."""
-    return replace(study, image_paths=tuple(p for p in study.image_paths if (images_dir / p).is_file()))
+def _with_existing_views(study: Study, images_dir: Path, missing: list[Path]) -> Study:
+    """The study as far as its images are there; the others go to `missing`."""
+    found = [find_image(images_dir, path) for path in study.image_paths]
+    missing += [path for path, there in zip(study.image_paths, found, strict=True) if there is None]
+    return replace(study, image_paths=tuple(path for path in found if path is not None))
 
 
 def _place(
@@ -177,7 +199,8 @@ def prepare_iu_xray(
             in `split_from` (`CXR1_1_IM-0001/0.png`).
         images_dir: where the images are. Given, views whose files do not exist are left out, and so are studies with
             too few left. None leaves the files unchecked.
-        image_ext: the ending of image files in the "release" layout.
+        image_ext: the ending of image files in the "release" layout; a file of another one is taken by its bytes where
+            `images_dir` is given.
         min_views: images that a study needs.
         seed: of the random split.
 
@@ -188,13 +211,19 @@ def prepare_iu_xray(
         raise InputError("--layout r2gen takes image paths from --split_from, which is not given")
     if min_views < 1:
         raise InputError(f"--min_views {min_views}: must be at least 1")
+    check_ending(image_ext)
+    check_writable_file(Path(output), "--output")
     official = None if split_from is None else _official_split(split_from)
     raws = list(read_reports(reports))
     assigned = _split_by_patient([raw.uid for raw in raws if raw.findings and raw.images], seed)
     placed = [_place(raw, assigned.get(raw.uid, ""), official, layout, image_ext) for raw in raws]
     skipped = Counter(reason for reason in placed if isinstance(reason, str))
     listed = [study for study in placed if isinstance(study, Study)]
-    found = listed if images_dir is None else [_with_existing_views(study, Path(images_dir)) for study in listed]
+    missing: list[Path] = []
+    found = listed
+    if images_dir is not None:
+        found = [_with_existing_views(study, Path(images_dir), missing) for study in listed]
+        name_missing(missing, Path(images_dir))
     kept = [study for study in found if len(study.image_paths) >= min_views]
     skipped["too few images"] = len(found) - len(kept)
     if not kept:
@@ -203,8 +232,7 @@ def prepare_iu_xray(
     write_annotation(output, splits)
     notes = [] if official is None else [_agreement(raws, official)]
     if images_dir is not None:
-        missing = sum(len(study.image_paths) for study in listed) - sum(len(study.image_paths) for study in found)
-        notes.append(f"{missing} image files missing in {images_dir}")
+        notes.append(f"{len(missing)} image files missing in {images_dir}")
     return Preparation(Path(output), {split: len(studies) for split, studies in splits.items()}, +skipped, tuple(notes))
 
 

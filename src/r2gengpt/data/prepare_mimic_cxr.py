@@ -4,15 +4,12 @@ Read are `mimic-cxr-2.0.0-split.csv` and `mimic-cxr-2.0.0-metadata.csv` (also as
 reports of MIMIC-CXR, as the directory `files/p10/p10000032/s50414267.txt` or as `mimic-cxr-reports.zip` unopened.
 """
 
-import csv
-import gzip
-import io
 import logging
 import re
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,7 +17,10 @@ from pathlib import Path
 from typing import Literal
 
 from r2gengpt.data.annotation import SPLITS, Preparation, write_annotation
+from r2gengpt.data.files import check_writable_file
+from r2gengpt.data.images_below import check_ending, find_image, name_missing
 from r2gengpt.data.study import Study
+from r2gengpt.data.tables import open_text, read_table
 from r2gengpt.errors import InputError
 from r2gengpt.text.sections import ReportSections, parse_sections
 
@@ -65,23 +65,21 @@ def _find_table(release: Path, name: str) -> Path:
 
 
 def _read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and named columns of each row."""
+    """Line number and named columns of each row; the images of a table, `dicom_id`, stand in it once."""
+    seen: set[str] = set()
     try:
-        with (
-            path.open("rb") as raw,
-            io.TextIOWrapper(
-                gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw, encoding="utf-8-sig", newline=""
-            ) as file,
-        ):
-            rows = csv.DictReader(file)
+        with open_text(path) as file:
+            table = read_table(file, f"--release {path}")
             for column in columns:
-                if column not in (rows.fieldnames or ()):
+                if column not in table.columns:
                     raise InputError(f"--release {path}: has no column {column}")
-            for row in rows:
-                if any(row[column] is None for column in columns):
-                    raise InputError(f"--release {path}: line {rows.line_num} is cut off")
-                yield rows.line_num, {column: row[column].strip() for column in columns}
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
+            for row in table.rows:
+                cells = {column: row.cells[column].strip() for column in columns}
+                if cells["dicom_id"] in seen:
+                    raise InputError(f"--release {path}: line {row.line}: dicom_id {cells['dicom_id']} is given twice")
+                seen.add(cells["dicom_id"])
+                yield row.line, cells
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise InputError(f"--release {path}: cannot be read: {error}") from None
 
 
@@ -94,16 +92,22 @@ def read_images(release: str | Path) -> list[ImageRow]:
     metadata = _find_table(Path(release), "mimic-cxr-2.0.0-metadata")
     views = {row["dicom_id"]: row["ViewPosition"] for _, row in _read_table(metadata, ("dicom_id", "ViewPosition"))}
     table = _find_table(Path(release), "mimic-cxr-2.0.0-split")
-    images = []
-    for line, row in _read_table(table, ("dicom_id", "study_id", "subject_id", "split")):
-        where = f"--release {table}: line {line}"
-        for column, pattern in (("dicom_id", _DICOM_ID), ("study_id", _NUMBER), ("subject_id", _NUMBER)):
-            if not pattern.fullmatch(row[column]):
-                raise InputError(f"{where}: {column} is {row[column][:60]!r}, which is no id")
-        if row["split"] not in OFFICIAL:
-            raise InputError(f"{where}: split is {row['split'][:60]!r}: must be one of {', '.join(OFFICIAL)}")
-        images.append(ImageRow(**{**row, "split": OFFICIAL[row["split"]]}, view=views.get(row["dicom_id"], "")))
+    images = [
+        _image_row(row, f"--release {table}: line {line}", views)
+        for line, row in _read_table(table, ("dicom_id", "study_id", "subject_id", "split"))
+    ]
+    if unplaced := views.keys() - {image.dicom_id for image in images}:
+        log.warning("left out: %d images of %s are in no split, first %s", len(unplaced), metadata, min(unplaced))
     return images
+
+
+def _image_row(row: dict[str, str], where: str, views: Mapping[str, str]) -> ImageRow:
+    for column, pattern in (("dicom_id", _DICOM_ID), ("study_id", _NUMBER), ("subject_id", _NUMBER)):
+        if not pattern.fullmatch(row[column]):
+            raise InputError(f"{where}: {column} is {row[column][:60]!r}, which is no id")
+    if row["split"] not in OFFICIAL:
+        raise InputError(f"{where}: split is {row['split'][:60]!r}: must be one of {', '.join(OFFICIAL)}")
+    return ImageRow(**{**row, "split": OFFICIAL[row["split"]]}, view=views.get(row["dicom_id"], ""))
 
 
 def _read_from_directory(reports: Path, name: str) -> str | None:
@@ -190,12 +194,14 @@ def _one_image_each(study: Study) -> list[Study]:
     ]
 
 
-def _with_existing_views(study: Study, images_dir: Path) -> Study:
-    present = [(images_dir / path).is_file() for path in study.image_paths]
+def _with_existing_views(study: Study, images_dir: Path, missing: list[Path]) -> Study:
+    """The study as far as its images are there; the others go to `missing`."""
+    found = [find_image(images_dir, path) for path in study.image_paths]
+    missing += [path for path, there in zip(study.image_paths, found, strict=True) if there is None]
     return replace(
         study,
-        image_paths=tuple(path for path, there in zip(study.image_paths, present, strict=True) if there),
-        views=tuple(view for view, there in zip(study.views, present, strict=True) if there),
+        image_paths=tuple(path for path in found if path is not None),
+        views=tuple(view for view, path in zip(study.views, found, strict=True) if path is not None),
     )
 
 
@@ -243,16 +249,22 @@ def prepare_mimic_cxr(
         one_image: one example an image instead of one a study, as in R2Gen.
         images_dir: where the images' `files/` is. Given, views whose files do not exist are left out, and so are
             studies without any left. None leaves the files unchecked.
-        image_ext: the ending of image files.
+        image_ext: the ending of image files; a file of another one is taken by its bytes where `images_dir` is given.
 
     Raises:
         InputError: a wrong input file, or no study left.
     """
+    check_ending(image_ext)
+    check_writable_file(Path(output), "--output")
     images = read_images(release)
     skipped: Counter[str] = Counter()
     with open_reports(reports or release) as read:
         listed = _read_studies(images, read, section, image_ext, skipped)
-    found = listed if images_dir is None else [_with_existing_views(study, Path(images_dir)) for study in listed]
+    missing: list[Path] = []
+    found = listed
+    if images_dir is not None:
+        found = [_with_existing_views(study, Path(images_dir), missing) for study in listed]
+        name_missing(missing, Path(images_dir))
     kept = [study for study in found if study.image_paths]
     skipped["no image file"] = len(found) - len(kept)
     if not kept:
@@ -260,8 +272,5 @@ def prepare_mimic_cxr(
     examples = [example for study in kept for example in (_one_image_each(study) if one_image else [study])]
     splits = {split: [study for study in examples if study.split == split] for split in SPLITS}
     write_annotation(output, splits)
-    notes = []
-    if images_dir is not None:
-        missing = sum(len(study.image_paths) for study in listed) - sum(len(study.image_paths) for study in found)
-        notes.append(f"{missing} image files missing in {images_dir}")
+    notes = [] if images_dir is None else [f"{len(missing)} image files missing in {images_dir}"]
     return Preparation(Path(output), {split: len(studies) for split, studies in splits.items()}, +skipped, tuple(notes))

@@ -9,6 +9,17 @@ PATIENT_NAMES = ("patient", "patient_id", "subject_id")
 """What files call the patient of a study, in the order they are looked for (subject_id: MIMIC-CXR's, and R2Gen's)."""
 
 
+def study_id(value: object) -> str | None:
+    """A study's id as any file gives it, a text or a whole number, as text without spaces around it; None: it is none.
+
+    >>> study_id(7), study_id(" a "), study_id(7.0), study_id(True), study_id(" ")
+    ('7', 'a', None, None, None)
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return None
+    return str(value).strip() or None
+
+
 @dataclass(frozen=True)
 class Study:
     """One examination: its views and what was written of them.

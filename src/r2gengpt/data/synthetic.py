@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 from r2gengpt.data.annotation import SPLITS, write_annotation
-from r2gengpt.data.files import whole_directory
+from r2gengpt.data.files import check_writable, whole_directory
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 
@@ -177,6 +177,7 @@ def write_synthetic(directory: str | Path, *, train: int, val: int, test: int, s
         raise InputError(f"--seed {seed}: must be at least 0")
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise InputError(f"--output {target}: exists already: must be a new or empty directory")
+    check_writable(target, "--output")
     try:
         with whole_directory(target) as temporary:
             studies = {

@@ -3,7 +3,6 @@
 The maps are made in `generation.evidence`; the report page is not drawn here.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from r2gengpt.generation.evidence import SMALLEST_GAIN, report_evidence
 from r2gengpt.generation.evidence_record import Evidence
 from r2gengpt.generation.heat_map import draw_heat_map
 from r2gengpt.model.processing import R2GenGPTProcessor, kept_box
+from r2gengpt.text.written import json_text
 
 LARGEST_PICTURE = 1024
 """Pixels: the longer side of a picture. A larger film is reduced."""
@@ -62,7 +62,7 @@ def write_evidence(path: Path, found: Iterable[Evidence]) -> None:
     Raises:
         InputError: the file can't be written.
     """
-    lines = [json.dumps(evidence.to_json(), ensure_ascii=False, allow_nan=False) + "\n" for evidence in found]
+    lines = [json_text(evidence.to_json()) + "\n" for evidence in found]
     try:
         with whole_file(path) as temporary:
             temporary.write_text("".join(lines), encoding="utf-8", newline="\n")
@@ -134,6 +134,6 @@ def write_pictures(
             if old.name not in written:
                 old.unlink()
         with whole_file(directory / "evidence.json") as temporary:
-            temporary.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            temporary.write_text(json_text(record, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise InputError(f"--evidence {directory}: {error.strerror or error}") from None

@@ -1,25 +1,28 @@
 """Predictions and references as files: our JSON lines, the original's JSON, CSV, R2Gen annotations. No scoring."""
 
-import csv
-import functools
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from r2gengpt.data.files import whole_file
-from r2gengpt.data.study import PATIENT_NAMES
+from r2gengpt.data.json_files import parsed_json
+from r2gengpt.data.study import PATIENT_NAMES, study_id
+from r2gengpt.data.tables import by_plain_name, column_of, read_table
 from r2gengpt.errors import InputError
 from r2gengpt.generation.prediction import Prediction
+from r2gengpt.text.written import json_text
 
 SPLITS = ("train", "val", "test")
-ID_COLUMNS = ("id", "study_id", "uid", "image_id", "dicom_id")
-PREDICTION_COLUMNS = ("prediction", "hypothesis", "generated", "generated_report", "report", "text", "caption")
-REFERENCE_COLUMNS = ("reference", "ground_truth", "report", "text", "caption", "findings")
-"""Column names in the order they are looked for; case, spaces and hyphens don't matter."""
+Columns = tuple[tuple[str, ...], ...]
+_ANY_TEXT = ("report", "text", "caption")
+ID_COLUMNS: Columns = (("id", "study_id", "uid"), ("image_id", "dicom_id"))
+PREDICTION_COLUMNS: Columns = (("prediction", "hypothesis", "generated", "generated_report"), _ANY_TEXT)
+REFERENCE_COLUMNS: Columns = (("reference", "ground_truth"), _ANY_TEXT, ("findings",))
+"""Column names by meaning, in the order they are looked for; two of one meaning are refused (`data.tables`)."""
 
 Texts = dict[str, tuple[str, ...]]
 
@@ -52,7 +55,7 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
     for prediction in predictions:
         if prediction.id in lines:
             raise ValueError(f"two predictions of study {prediction.id}")
-        lines[prediction.id] = json.dumps(prediction.to_json(), ensure_ascii=False, allow_nan=False) + "\n"
+        lines[prediction.id] = json_text(prediction.to_json()) + "\n"
     try:
         with whole_file(path) as temporary:
             temporary.write_text("".join(lines.values()), encoding="utf-8", newline="\n")
@@ -151,24 +154,20 @@ def _content(path: Path, source: str) -> Any:
     if text.lstrip()[0] not in "{[":
         return list(_csv_rows(text, source))
     try:
-        value = json.loads(text, object_pairs_hook=functools.partial(_object, source=source))
+        value = parsed_json(text, source)
     except InputError:
         raise
     except (ValueError, RecursionError) as error:
         if not str(error).startswith("Extra data"):
             raise InputError(f"{source}: not JSON: {' '.join(str(error).split())}") from None
         return list(_json_lines(text, source))
-    return [(source, value)] if isinstance(value, dict) and _id_of(value) is not None else value
+    return [(source, value)] if isinstance(value, dict) and _is_record(value, source) else value
 
 
-def _object(pairs: Sequence[tuple[str, Any]], source: str) -> dict[str, Any]:
-    """A JSON object without silently dropped keys."""
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"{source}: {twice} is given twice")
-    return value
+def _is_record(value: Mapping[str, Any], source: str) -> bool:
+    """Whether a JSON object is the record of one study (a file of one JSON line), not texts by study id."""
+    named = by_plain_name(value, source)
+    return any(study_id(named.get(name)) is not None for group in ID_COLUMNS for name in group)
 
 
 def _json_lines(text: str, source: str) -> Iterator[tuple[str, Any]]:
@@ -176,7 +175,7 @@ def _json_lines(text: str, source: str) -> Iterator[tuple[str, Any]]:
         if line.strip():
             place = f"{source} line {number}"
             try:
-                record = json.loads(line, object_pairs_hook=functools.partial(_object, source=place))
+                record = parsed_json(line, place)
             except InputError:
                 raise
             except (ValueError, RecursionError) as error:
@@ -185,19 +184,8 @@ def _json_lines(text: str, source: str) -> Iterator[tuple[str, Any]]:
 
 
 def _csv_rows(text: str, source: str) -> Iterator[tuple[str, Any]]:
-    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    limit = csv.field_size_limit(max(len(text), 1))  # the library's own limit would refuse a long text
-    try:
-        for row in rows:
-            if None in row:
-                raise InputError(
-                    f"{source} line {rows.line_num}: has more fields than the header (quote texts with commas)"
-                )
-            yield f"{source} line {rows.line_num}", row
-    except csv.Error as error:
-        raise InputError(f"{source}: not CSV after line {rows.line_num}: {error}") from None
-    finally:
-        csv.field_size_limit(limit)
+    for row in read_table(io.StringIO(text, newline=""), source).rows:
+        yield f"{source} line {row.line}", row.cells
 
 
 def _is_annotation(content: Mapping[str, Any]) -> bool:
@@ -214,13 +202,14 @@ def _split(content: Mapping[str, Any], split: str, source: str) -> Iterator[Entr
         place = f"{source}: {split}[{number}]"
         if "id" not in record or "report" not in record:
             raise InputError(f"{place} has no {'report' if 'id' in record else 'id'}")
-        yield Entry(place, str(record["id"]), record["report"], _patient_of(record))
+        yield Entry(place, _checked_id(record["id"], place), record["report"], _patient_of(record, place))
 
 
-def _entries(content: Any, columns: Sequence[str], source: str) -> Iterator[Entry]:
+def _entries(content: Any, columns: Columns, source: str) -> Iterator[Entry]:
     """The studies of any format but an annotation."""
     if isinstance(content, dict):
-        yield from (Entry(f"{source}: {study}", study, value) for study, value in content.items())
+        for key, value in content.items():
+            yield Entry(f"{source}: {key}", _checked_id(key, source), value)
         return
     if not isinstance(content, list):
         raise InputError(f"{source}: must hold a JSON object, JSON lines or CSV")
@@ -228,33 +217,38 @@ def _entries(content: Any, columns: Sequence[str], source: str) -> Iterator[Entr
         place, record = item if isinstance(item, tuple) else (f"{source}: [{number}]", item)
         if not isinstance(record, dict):
             raise InputError(f"{place}: must be an object, is {json.dumps(record)[:60]}")
-        named = {_plain(name): value for name, value in record.items() if isinstance(name, str)}
-        study, column = _id_of(record), next((name for name in columns if name in named), None)
-        for value, wanted in ((study, ID_COLUMNS), (column, columns)):
-            if value is None:
-                raise InputError(f"{place}: needs one of {', '.join(wanted)}; it has {', '.join(named) or 'nothing'}")
-        yield Entry(place, str(study), named[str(column)], _patient_of(record))
+        named = by_plain_name(record, place)
+        study, column = _id_of(named, place), column_of(named, columns, place)
+        for found, wanted in ((study, ID_COLUMNS), (column, columns)):
+            if found is None:
+                names = ", ".join(name for group in wanted for name in group)
+                raise InputError(f"{place}: needs one of {names}; it has {', '.join(named) or 'nothing'}")
+        yield Entry(place, str(study), named[str(column)], _patient_of(named, place))
 
 
-def _plain(name: str) -> str:
-    return name.strip().lower().replace(" ", "_").replace("-", "_")
+def _id_of(named: Mapping[str, Any], place: str) -> str | None:
+    """The study id of a record, None where it has no such column.
+
+    Raises:
+        InputError: it is no text or whole number, or two columns hold one.
+    """
+    column = column_of(named, ID_COLUMNS, place)
+    return None if column is None else _checked_id(named[column], place, column)
 
 
-def _id_of(record: Mapping[Any, Any]) -> str | None:
-    """The study id of a record: a text or a whole number under one of the names."""
-    named = {_plain(name): value for name, value in record.items() if isinstance(name, str)}
-    for name in ID_COLUMNS:
-        value = named.get(name)
-        if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
-            return str(value)
-    return None
+def _checked_id(value: Any, place: str, name: str = "id") -> str:
+    study = study_id(value)
+    if study is None:
+        raise InputError(f"{place}: {name} is {json.dumps(value)[:60]}, must be a text or a whole number, not empty")
+    return study
 
 
-def _patient_of(record: Mapping[Any, Any]) -> Any:
+def _patient_of(named: Mapping[str, Any], place: str) -> Any:
     """The record's patient under one of the names, None where there is none or nothing in it."""
-    named = {_plain(name): value for name, value in record.items() if isinstance(name, str)}
-    given = (named[name] for name in PATIENT_NAMES if named.get(name) is not None)
-    return next((value for value in given if str(value).strip()), None)
+    given = [named[name] for name in PATIENT_NAMES if named.get(name) is not None and str(named[name]).strip()]
+    if len({str(value).strip() for value in given}) > 1:
+        raise InputError(f"{place}: {' and '.join(PATIENT_NAMES)} name different patients: leave all but one out")
+    return next(iter(given), None)
 
 
 def _patients(entries: Iterable[Entry]) -> dict[str, str]:

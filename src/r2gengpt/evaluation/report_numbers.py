@@ -1,17 +1,17 @@
 """Every number of scores.json as tables, and the file itself as a link. Chooses nothing, rounds nothing away."""
 
 import base64
-import json
 from collections.abc import Iterator
 from typing import Any
 
 from r2gengpt.evaluation.report_names import head, label, scrolling_table, text
 from r2gengpt.evaluation.report_scores import Json
+from r2gengpt.text.written import json_text
 
 
 def scores_file(content: Json) -> str:
     """The text of scores.json."""
-    return json.dumps(content, indent=1) + "\n"
+    return json_text(content, indent=1, ascii_only=True) + "\n"
 
 
 def every_number(content: Json) -> str:

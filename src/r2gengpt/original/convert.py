@@ -17,6 +17,7 @@ from r2gengpt.config import DataConfig, ModelConfig, PlacementConfig
 from r2gengpt.data.files import check_writable, whole_directory
 from r2gengpt.errors import InputError
 from r2gengpt.original.read import CONFIGS, SUFFIXES, Original, read_original
+from r2gengpt.text.written import utf8
 
 logger = logging.getLogger(__name__)
 Card = Callable[[Mapping[str, Any], Original], str]
@@ -195,4 +196,4 @@ def _write_unchecked(directory: Path, original: Original, settings: dict[str, An
     with whole_directory(directory) as target:
         safetensors.torch.save_file(original.tensors, target / DELTA, metadata=metadata)
         write_settings(target, settings)
-        (target / "README.md").write_text(card(settings, original), encoding="utf-8")
+        (target / "README.md").write_bytes(utf8(card(settings, original)))

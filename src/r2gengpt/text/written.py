@@ -1,0 +1,77 @@
+"""Texts as they are written: JSON, UTF-8, signs that an encoding has not. Opens no file.
+
+A name of a file need not be UTF-8: Python then holds its odd bytes as lone surrogates, which no UTF-8 text, Parquet
+column or strict reader of JSON takes. What is written shows such a byte as `\\xfc`; the file is opened by its own name.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_LONE = re.compile("[\ud800-\udfff]")
+_BEYOND_ASCII = re.compile("[^\\x00-\\x7f]")
+_ODD_BYTES = range(0xDC80, 0xDD00)
+"""The lone surrogates that stand for bytes of a name (PEP 383)."""
+
+
+def sign(character: str) -> str:
+    r"""A character that cannot be written as it is: `\xfc` for a byte of a name, else its number.
+
+    >>> print(sign("\udcfc"), sign("\u2265"), sign("\U0001f600"))
+    \xfc \u2265 \U0001f600
+    """
+    number = ord(character)
+    if number in _ODD_BYTES:
+        return f"\\x{number - 0xDC00:02x}"
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
+def shown(text: str) -> str:
+    r"""The text without lone surrogates: what is none of UTF-8 stands as its `sign`.
+
+    >>> print(shown("M\udcfcller.png"))
+    M\xfcller.png
+    """
+    return _LONE.sub(lambda found: sign(found[0]), text)
+
+
+def in_short(names: Sequence[str], most: int = 5) -> str:
+    """The first of many names, and how many more there are.
+
+    >>> in_short(["a", "b", "c"], most=2)
+    'a, b and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def utf8(text: str) -> bytes:
+    """The text in UTF-8, as `shown`."""
+    return shown(text).encode()
+
+
+def json_text(value: Any, *, indent: int | None = None, ascii_only: bool = False, sort_keys: bool = False) -> str:
+    r"""JSON that every reader takes: no lone surrogate, no NaN.
+
+    Args:
+        value: what `json.dumps` takes.
+        indent: as there.
+        ascii_only: with JSON's escapes for all other letters, for a stream of unknown encoding.
+        sort_keys: as there.
+
+    Raises:
+        ValueError: a number is not finite.
+
+    >>> print(json_text({"image": "M\udcfcller \u2265 1"}), json_text("\u00fc \U0001f600", ascii_only=True))
+    {"image": "M\\xfcller ≥ 1"} "\u00fc \ud83d\ude00"
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, sort_keys=sort_keys)
+    text = _LONE.sub(lambda found: "\\" + sign(found[0]), text)
+    return _BEYOND_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], text) if ascii_only else text
+
+
+def as_written(value: Mapping[str, Any]) -> dict[str, Any]:
+    """The value as it reads back from a file of `json_text`: lists for tuples, names as shown."""
+    read: dict[str, Any] = json.loads(json_text(value))
+    return read
