@@ -167,7 +167,7 @@ def _content(path: Path, source: str) -> Any:
 def _is_record(value: Mapping[str, Any], source: str) -> bool:
     """Whether a JSON object is the record of one study (a file of one JSON line), not texts by study id."""
     named = by_plain_name(value, source)
-    return any(study_id(named.get(name)) is not None for group in ID_COLUMNS for name in group)
+    return any(not isinstance(named.get(name, []), list) for group in ID_COLUMNS for name in group)
 
 
 def _json_lines(text: str, source: str) -> Iterator[tuple[str, Any]]:
