@@ -102,12 +102,12 @@ def test_what_a_worker_warns_of_is_logged_here_and_once(ours: Cell, caplog: pyte
 
 
 def test_a_decoder_that_hangs_is_ended_in_time_and_replaced() -> None:
-    where = open_cell(CellConfig(decode_seconds=0.5), workers=1)
+    where = open_cell(CellConfig(decode_seconds=0.3), workers=1)
     ask(where, png())
     (hanging,) = workers()
     hanging.suspend()
     began = time.monotonic()
-    with pytest.raises(InputError, match=r"^image film: was not decoded within 0.5 seconds \(--decode_seconds\)$"):
+    with pytest.raises(InputError, match=r"^image film: was not decoded within 0.3 seconds \(--decode_seconds\)$"):
         ask(where, png())
     assert time.monotonic() - began < 5
     assert not hanging.is_running()

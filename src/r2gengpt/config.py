@@ -398,7 +398,12 @@ class ReviewConfig:
 class CellConfig:
     """What decoding one image may take; it is done in a process of its own, which is ended beyond that."""
 
-    decode_seconds: float = option(30.0, "seconds for decoding one image; then it is refused", above=0.0, high=3600.0)
+    decode_seconds: float = option(
+        30.0,
+        "processor seconds for decoding one image, four times as many by the clock; then it is refused",
+        above=0.0,
+        high=3600.0,
+    )
     decode_memory_mb: int = option(
         2048, "MiB of memory for decoding one image, 80 megapixels included; then it is refused", low=256, high=65536
     )

@@ -24,6 +24,8 @@ from r2gengpt.errors import InputError, place_of
 
 MOST_LINES = 20
 """Log lines of one image."""
+NICENESS = 5
+"""Who writes reports on the same processors goes first: one that waits for another of its threads waits for us too."""
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38  # linux/prctl.h
 
 
@@ -82,6 +84,7 @@ def bind(memory_mb: int, parent: int) -> None:
         return
     import resource
 
+    os.nice(NICENESS)
     limits = {resource.RLIMIT_AS: memory_mb * 2**20, resource.RLIMIT_CORE: 0, resource.RLIMIT_FSIZE: 0}
     for kind, most in limits.items():
         with suppress(ValueError, OSError):
