@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from PIL import Image
 from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit
 
-from dicom_files import data_of, film
+from dicom_files import data_of, film, ramp
 from hostile_films import (
     box,
     chunk,
@@ -39,7 +40,7 @@ from hostile_films import (
     with_scans,
 )
 from r2gengpt.config import CellConfig
-from r2gengpt.data import cell, images
+from r2gengpt.data import cell, cell_worker, images
 from r2gengpt.data.cell import Cell, close_cell, open_cell
 from r2gengpt.data.cell_wire import BrokenMessage, Reply, Request, reply_of
 from r2gengpt.data.containers import MOST_SCANS, MOST_SEGMENTS, DicomChoice
@@ -70,6 +71,37 @@ def test_the_cell_gives_the_picture_that_decoding_in_process_gives(size: int | N
         there = cell.decode_image(data, "film", size)
         assert (there.mode, there.size, there.tobytes()) == (here.mode, here.size, here.tobytes())
     assert len(workers()) == 1  # one after the other, in one process
+
+
+def test_a_film_that_is_asked_for_again_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[int | None] = []
+
+    def noted(data: bytes, name: str, size: int | None, choice: DicomChoice) -> Image.Image:
+        decoded.append(size)
+        return images.decode_image(data, name, size, choice)
+
+    monkeypatch.setattr(cell_worker, "decode_image", noted)
+    whole, data = cell_worker.Whole(), data_of(film())
+    for size in (16, 4, None):
+        whole.picture(Request("film", PLAIN, size), data)
+    assert decoded == [None]
+    whole.picture(Request("film", DicomChoice(force=True), 16), data)  # another question
+    assert decoded == [None, None]
+
+
+def test_a_film_that_is_asked_for_again_gives_the_same_pictures() -> None:
+    where = open_cell(CellConfig(decode_memory_mb=512), workers=1, again=True)
+    films = [data_of(film(ramp(640 + 64 * number, 600))) for number in range(3)]
+    for data in [*films, png(640), jpeg(640)]:
+        for size in (16, 128, 16, None):
+            there = where.film(Request("film", PLAIN, size, header=True), data)
+            here = images.decode_image(data, "film", size)
+            assert there.picture is not None
+            assert (there.picture.size, there.picture.tobytes()) == (here.size, here.tobytes())
+    for number in range(8):  # far more than are kept: 8 times 2,000 x 2,000 pixels of 4 bytes
+        ask(where, data_of(film(np.full((2000, 2000), number, np.uint16) + ramp(2000, 2000))))
+    assert workers()[0].memory_info().rss < 400 * 2**20
+    close_cell()
 
 
 def test_the_cell_refuses_in_the_words_and_with_the_field_of_decoding_in_process(ours: Cell) -> None:

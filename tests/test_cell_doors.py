@@ -84,6 +84,18 @@ def test_generate_refuses_each_hostile_film_in_one_line_before_the_model_is_load
         assert words in err
 
 
+@pytest.mark.parametrize("count", [4, pytest.param(200, marks=pytest.mark.drill)])
+@pytest.mark.usefixtures("nothing_in_process")
+def test_generate_ends_in_one_line_for_every_hostile_film(
+    count: int, run_cli: Callable[[list[str]], Outcome], tmp_path: Path
+) -> None:
+    path = tmp_path / "film"
+    for data in films(count):
+        path.write_bytes(data)
+        code, out, err = run_cli(["generate", str(path), "--model", "no/model"])  # which is said of readable ones
+        assert (code, out, len(err.splitlines())) == (2, "", 1), err
+
+
 @pytest.mark.usefixtures("nothing_in_process")
 def test_generate_reads_its_films_in_the_cell_and_writes_what_it_wrote_in_process(
     run_cli: Callable[[list[str]], Outcome], tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -161,7 +173,7 @@ def test_a_decode_that_hangs_holds_up_neither_health_nor_others_nor_the_end(tiny
 def test_good_requests_among_two_hundred_hostile_ones_take_no_more_than_twice_their_time(
     tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The model has one thread: where its threads take all processors, it waits for a decoder after each small product."""
+    """The model has one thread: where its threads take all processors, it waits for decoders after each product."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     long = ("--min_new_tokens", "300", "--max_new_tokens", "300", "--beam_size", "1", "--queue_size", "200")
     hostiles = films(200)  # to the preview: what can be read of them would else be reports, and cost what good ones do

@@ -55,7 +55,7 @@ def main(argv: list[str]) -> None:
 
     from r2gengpt.data.cell import open_cell
 
-    open_cell(limits).warm()  # what decodes images comes up meanwhile
+    open_cell(limits, workers=1, again=True).warm()  # what decodes images comes up meanwhile
     from r2gengpt.cli.delivery import check_delivery, deliver, formed
     from r2gengpt.data.containers import DicomChoice
     from r2gengpt.data.dicom_study import look_at, note_of, with_views

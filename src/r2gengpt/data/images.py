@@ -95,7 +95,7 @@ def decode_image(data: bytes, name: str, size: int | None = None, dicom: DicomCh
     if is_dicom(data):
         from r2gengpt.data.dicom import decode_dicom
 
-        return _reduced(decode_dicom(data, name, dicom, (MIN_SIDE, MAX_PIXELS)), size).convert("RGB")
+        return reduced(decode_dicom(data, name, dicom, (MIN_SIDE, MAX_PIXELS)), size).convert("RGB")
     try:
         container = open_container(data)
     except ContainerError as error:
@@ -119,13 +119,13 @@ def _decode(container: Container, size: int | None) -> Image.Image:
             raise ValueError(f"its headers disagree on the size: {container.size} and {opened.size}")
         if size is not None and container.format == "JPEG":
             opened.draft(None, (2 * size, 2 * size))
-        image = _reduced(_eight_bits(opened), size)
+        image = reduced(_eight_bits(opened), size)
     if container.orientation in _UPRIGHT:
         image = image.transpose(_UPRIGHT[container.orientation])
     return image.convert("RGB")
 
 
-def _reduced(image: Image.Image, size: int | None) -> Image.Image:
+def reduced(image: Image.Image, size: int | None) -> Image.Image:
     """The image at a whole fraction of its scale, its shorter side still at least twice `size`."""
     factor = 1 if size is None else min(image.size) // (2 * size)
     return image.reduce(factor) if factor > 1 else image
