@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from r2gengpt.errors import InputError, RunError
+from r2gengpt.text.written import shown
 
 PREFIX = "r2g-"
 STORE = 1 << 30
@@ -59,6 +60,7 @@ def quiet_ray() -> Any:
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     ray._private.worker.print_to_stdstream = lambda *_, **__: None  # errors of workers, which it prints to stdout
+    ray._private.utils.get_entrypoint_name = lambda: "r2gengpt batch"  # the command line, which need not be UTF-8
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -95,7 +97,7 @@ def local_ray(ray: Any, workers: Workers) -> Iterator[None]:
     folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
     try:
         try:
-            with on_loopback(), hushed(), own_token():
+            with on_loopback(), hushed(), own_token(), readable_place():
                 ray.init(
                     num_cpus=workers.cpus,
                     include_dashboard=False,
@@ -126,6 +128,20 @@ def on_loopback() -> Iterator[None]:
         yield
     finally:
         services.resolve_ip_for_localhost = kept
+
+
+@contextlib.contextmanager
+def readable_place() -> Iterator[None]:
+    """Be in a directory whose name is UTF-8: Ray keeps the name of the one that it is started in."""
+    here = Path.cwd()
+    if shown(str(here)) == str(here):
+        yield
+        return
+    os.chdir(here.anchor)
+    try:
+        yield
+    finally:
+        os.chdir(here)
 
 
 @contextlib.contextmanager
@@ -193,7 +209,7 @@ def join(ray: Any, address: str) -> None:
     except (OSError, OverflowError) as error:
         raise InputError(f"--address {address}: does not answer: {getattr(error, 'strerror', None) or error}") from None
     os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(int(PATIENCE)))
-    with hushed() as stderr:
+    with hushed() as stderr, readable_place():
         stop = threading.Timer(PATIENCE, give_up, (address, stderr))
         stop.daemon = True
         stop.start()

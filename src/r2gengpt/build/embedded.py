@@ -155,6 +155,9 @@ def pull(
     root = cache_dir() / "embedded"
     try:
         root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cache {root}: {error.strerror} (R2GENGPT_CACHE names another directory)") from None
+    try:
         with _locked(root, tell):
             for leftover in root.glob(".pull-*"):
                 shutil.rmtree(leftover)

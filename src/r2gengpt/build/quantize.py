@@ -7,7 +7,7 @@ import torch
 from r2gengpt.build.parts import language_config, load_language
 from r2gengpt.build.quantization import stored_quantization
 from r2gengpt.config import PlacementConfig
-from r2gengpt.data.files import check_writable, whole_directory
+from r2gengpt.data.files import check_new_model, whole_directory
 from r2gengpt.errors import InputError
 
 SHARD = "500MB"
@@ -28,9 +28,7 @@ def quantize(lm_model: str, where: PlacementConfig, directory: Path) -> None:
     Raises:
         InputError: nothing to quantize into, weights that are quantized already, or a model that cannot be loaded.
     """
-    if directory.exists():
-        raise InputError(f"--output {directory}: exists already")
-    check_writable(directory, "--output")
+    check_new_model(directory, "--output")
     if where.quantization in ("auto", "none"):
         raise InputError(f"--quantization {where.quantization}: choose from int8, nf4, fp4")
     if where.dtype == "float16" and not torch.cuda.is_available():

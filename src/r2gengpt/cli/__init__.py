@@ -1,5 +1,6 @@
 """The command line: `r2gengpt COMMAND …`. Parses and hands over; no logic of its own, no heavy import up here."""
 
+import errno
 import importlib
 import os
 import signal
@@ -28,6 +29,10 @@ COMMANDS = {
     "plan": "parameters and memory of a model, from its configuration alone",
     "pull": "fetch the embedded default model into the cache",
 }
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""What the system answers where nothing more can be written."""
+NO_WAY = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM)
+"""What it answers to a path that the user gave and nobody can follow."""
 
 
 def usage() -> str:
@@ -87,6 +92,11 @@ def run(command: str, argv: Sequence[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        if error.errno not in (*NO_ROOM, *NO_WAY):
+            raise
+        say(command, f"{error.filename or 'a file that was to be written'}: {error.strerror}")
+        return 2 if error.errno in NO_WAY else 1
     return 0
 
 

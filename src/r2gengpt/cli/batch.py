@@ -77,7 +77,7 @@ class Located:
         self.where = bridge.make(PlacementConfig, given)
         parts = {name: value for name, value in self.found.items() if name in ModelConfig.__dataclass_fields__}
         self.settings: dict[str, Any] = {
-            "input": str(Path(batch.input).resolve()),
+            "input": os.path.realpath(batch.input),
             "delta": model,
             "delta_sha256": file_sha256(self.directory / DELTA),
             "split": batch.split,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from r2gengpt.data.dicom_header import DicomHeader
-from r2gengpt.data.files import check_writable, whole_file
+from r2gengpt.data.files import check_writable_file, whole_file
 from r2gengpt.errors import InputError
 from r2gengpt.serving import forms
 from r2gengpt.serving.draft import images_to_send
@@ -25,9 +25,7 @@ def check_delivery(space: Namespace, paths: Sequence[Path], headers: Sequence[Di
             that it cannot refer to.
     """
     if space.output is not None:
-        if Path(space.output).is_dir():
-            raise InputError(f"--output {space.output}: is a directory, must be a file")
-        check_writable(Path(space.output).parent, "--output")
+        check_writable_file(Path(space.output), "--output")
     if space.format not in FORMS:
         return
     if space.format in BINARY and space.output is None:

@@ -50,10 +50,10 @@ def main(argv: list[str]) -> None:
     from r2gengpt.cli.delivery import deliver
     from r2gengpt.cli.models import device_of, locate_model
     from r2gengpt.cli.serve import load
-    from r2gengpt.data.files import check_writable
+    from r2gengpt.data.files import check_writable_file
 
     if space.output is not None:
-        check_writable(Path(space.output).parent, "--output")
+        check_writable_file(Path(space.output), "--output")
     device = device_of(space.accelerator)
     locate_model(space.model, "--model", given)
     client = client_of(space.url, space, space.max_bytes)

@@ -50,16 +50,15 @@ def main(argv: list[str]) -> None:
     if edge and given.setdefault("dtype", "float32") != "float32":
         raise InputError(f"--dtype {given['dtype']}: --target openvino is made of float32 weights; leave it out")
     output = Path(space.output)
-    if output.exists():
-        raise InputError(f"--output {output}: exists already")
     from r2gengpt.cli.console import start_logging
+    from r2gengpt.data.files import check_new_model
+
+    check_new_model(output, "--output")
 
     start_logging()
     from r2gengpt.checkpoint import EMBEDDED, find_checkpoint, is_whole_model, read_settings
     from r2gengpt.cli.models import load_model
-    from r2gengpt.data.files import check_writable
 
-    check_writable(output, "--output")
     if edge:
         from r2gengpt.edge.library import openvino
 

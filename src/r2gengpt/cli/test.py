@@ -94,16 +94,16 @@ def evaluate_given(
     directory, settings = locate_model(named, flag, given)
     settings = {**data_of_run(directory, flag), **settings}
     data = bridge.make(DataConfig, {**settings, **own_cache(given)})
-    splits = read_splits(data, options, (split, "val") if asked.calibrate else (split,))
-    studies, fitted = with_patients(splits[split], asked.patient_of), splits["val"] if asked.calibrate else ()
-    if asked.calibrate:
-        check_calibratable(directory)
-    honesty = plan_honesty(asked, data, studies, split)
     beside = Path() if named == "embedded" else Path(named).parent if Path(named).is_file() else Path(named)
     target = Path(output) if output is not None else beside / f"results-{split}"
     check_writable(target, "--output")
     if data.feature_cache is not None:
         check_writable(Path(data.feature_cache), "--feature_cache")
+    splits = read_splits(data, options, (split, "val") if asked.calibrate else (split,))
+    studies, fitted = with_patients(splits[split], asked.patient_of), splits["val"] if asked.calibrate else ()
+    if asked.calibrate:
+        check_calibratable(directory)
+    honesty = plan_honesty(asked, data, studies, split)
     reports = train_reports(data)
     with shares(options) as share:
         built, settings, directory = agreed(lambda: load_model(named, flag, given))  # last: it may take minutes

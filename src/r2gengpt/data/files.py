@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from r2gengpt.errors import InputError
+from r2gengpt.text.written import shown
 
 
 def check_writable(directory: Path, flag: str) -> None:
@@ -22,15 +23,27 @@ def check_writable(directory: Path, flag: str) -> None:
     _check_makeable(directory, directory, flag)
 
 
-def check_new_directory(directory: Path, flag: str) -> None:
-    """Refuse a directory that is to be made anew and is there, or can't be made.
+def check_model_directory(directory: Path, flag: str) -> None:
+    """Refuse a directory that a model can't be written to: as `check_writable`, and weights need names in UTF-8.
 
     Raises:
-        InputError: as `check_writable`, or something is there.
+        InputError: as `check_writable`, or the name is not UTF-8.
+    """
+    name = str(directory.absolute())
+    if shown(name) != name:
+        raise InputError(f"{flag} {directory}: is not UTF-8, which libraries that write weights need")
+    check_writable(directory, flag)
+
+
+def check_new_model(directory: Path, flag: str) -> None:
+    """Refuse a directory that a model is to be written to and that is there, or can't be made.
+
+    Raises:
+        InputError: as `check_model_directory`, or something is there.
     """
     if os.path.lexists(directory):
         raise InputError(f"{flag} {directory}: exists already")
-    check_writable(directory, flag)
+    check_model_directory(directory, flag)
 
 
 def check_writable_file(path: Path, flag: str) -> None:

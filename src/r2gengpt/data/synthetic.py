@@ -175,9 +175,9 @@ def write_synthetic(directory: str | Path, *, train: int, val: int, test: int, s
         raise InputError(f"--size {size}: must be from 32 to 4096 pixels")
     if seed < 0:
         raise InputError(f"--seed {seed}: must be at least 0")
+    check_writable(target, "--output")
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise InputError(f"--output {target}: exists already: must be a new or empty directory")
-    check_writable(target, "--output")
     try:
         with whole_directory(target) as temporary:
             studies = {

@@ -14,7 +14,7 @@ from r2gengpt import __version__
 from r2gengpt.build import HERE, Built, build_model
 from r2gengpt.checkpoint import DELTA, flat_settings, put_tensors, save_checkpoint, write_settings
 from r2gengpt.config import DataConfig, ModelConfig, PlacementConfig
-from r2gengpt.data.files import check_writable, whole_directory
+from r2gengpt.data.files import check_new_model, whole_directory
 from r2gengpt.errors import InputError
 from r2gengpt.original.read import CONFIGS, SUFFIXES, Original, read_original
 from r2gengpt.text.written import utf8
@@ -174,9 +174,7 @@ def convert_original(
     Raises:
         InputError: the directory exists, the file is not what it should be, the parts cannot be loaded or do not fit.
     """
-    if directory.exists():
-        raise InputError(f"--output {directory}: exists already")
-    check_writable(directory, "--output")
+    check_new_model(directory, "--output")
     if not check:
         original = read_original(source)
         config = _own_end_symbol(model_settings(original, given, source), given)

@@ -11,7 +11,7 @@ from typing import Any
 
 _LONE = re.compile("[\ud800-\udfff]")
 _BEYOND_ASCII = re.compile("[^\\x00-\\x7f]")
-_ODD_BYTES = range(0xDC80, 0xDD00)
+ODD_BYTES = range(0xDC80, 0xDD00)
 """The lone surrogates that stand for bytes of a name (PEP 383)."""
 
 
@@ -22,7 +22,7 @@ def sign(character: str) -> str:
     \xfc \u2265 \U0001f600
     """
     number = ord(character)
-    if number in _ODD_BYTES:
+    if number in ODD_BYTES:
         return f"\\x{number - 0xDC00:02x}"
     return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 

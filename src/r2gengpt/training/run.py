@@ -31,11 +31,9 @@ from r2gengpt.checkpoint import (
     trained_tensors,
 )
 from r2gengpt.config import PlacementConfig, TrainConfig
-from r2gengpt.data.annotation import check_images, read_annotation
 from r2gengpt.data.bucketing import bucketed_batches, row_lengths
-from r2gengpt.data.containers import DicomChoice
 from r2gengpt.data.feature_filling import Features, cached_features
-from r2gengpt.data.files import check_writable, whole_file
+from r2gengpt.data.files import check_model_directory, whole_file
 from r2gengpt.data.loading import (
     Batch,
     Example,
@@ -58,6 +56,7 @@ from r2gengpt.training.begin import (
     check_on_one_device,
     check_shares,
     open_run,
+    read_splits,
     start_run,
 )
 from r2gengpt.training.callbacks import BestCheckpoint, Progress, ResumeState
@@ -302,7 +301,7 @@ def train(settings: Settings, where: PlacementConfig = HERE) -> Summary:
     """
     directory, options = Path(settings[3].savedmodel_path), settings[3]
     state = ResumeState(directory, options.every_n_train_steps)
-    check_writable(directory, "--savedmodel_path")
+    check_model_directory(directory, "--savedmodel_path")
     alone = locked(directory) if rank_zero_only.rank == 0 else contextlib.nullcontext()
     try:
         with ended_by_signals(), alone:
@@ -333,15 +332,10 @@ def _train(settings: Settings, where: PlacementConfig, state: ResumeState) -> Su
     if where.quantization == "w8a8":
         raise InputError("--quantization w8a8: writes reports, carries no gradients; train with none, int8 or nf4")
     check_cacheable(model_settings, data)
-    where = settled(model_settings.lm_model, where)
+    splits = read_splits(data)
+    where = settled(model_settings.lm_model, where)  # may ask a hub: what lies here has been looked at
     check_sharded(options, where)
     settings = (model_settings, data, decode.for_dataset(data.dataset), options)
-    dicom = DicomChoice(data.frame, data.force, data.mixed_patients)
-    splits = read_annotation(data.annotation, data.base_dir, ("train", "val"), dicom=dicom)
-    for split, studies in splits.items():
-        if not studies:
-            raise InputError(f"--annotation {data.annotation}: split {split} has no studies")
-        check_images(studies)
     directory = Path(options.savedmodel_path)
     resume = open_run(settings, where)
     data_found = fingerprint(splits)
