@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+import socket
 import subprocess
 import sys
 import tracemalloc
@@ -29,7 +30,9 @@ from r2gengpt.batch.progress import Progress
 from r2gengpt.batch.rows import Told, json_lines
 from r2gengpt.batch.shards import Totals, missing_shards, read_shard, shard_path, write_whole
 from r2gengpt.batch.writer import by_views, shard_rows
+from r2gengpt.data.images import decode_image
 from r2gengpt.errors import InputError, RunError
+from r2gengpt.testing import noise_image
 
 pytestmark = pytest.mark.filterwarnings(r"ignore::DeprecationWarning:ray\.")
 SETTINGS = {"format": "jsonl", "shard_size": 4, "beam_size": 3}
@@ -91,6 +94,93 @@ def test_a_dicom_tree_is_grouped_by_study_and_what_is_no_image_is_left_out_and_c
     }
     for words in ("no image 1", "DICOM without pixels 1", "repeated DICOM instance 1"):
         assert words in caplog.text
+
+
+def picture(path: Path, form: str) -> None:
+    path.parent.mkdir(exist_ok=True, parents=True)
+    noise_image(len(path.name)).save(path, form)
+
+
+def test_films_of_a_folder_are_known_by_their_bytes_whatever_they_are_called(tmp_path: Path) -> None:
+    for name in ("noext", "scan.jfif", "y.png", "1.2.840.1", "1.2.840.2", "photo.txt"):
+        picture(tmp_path / name, "JPEG")
+    picture(tmp_path / "study1" / "front.png", "PNG")
+    picture(tmp_path / "study1" / "lateral.jfif", "JPEG")
+    picture(tmp_path / "study1" / "oblique.dcm", "PNG")
+    found = {study.id: [image.path for image in study.images] for study in read_listing(tmp_path, None, "all").studies}
+    assert list(found) == ["1.2.840.1", "1.2.840.2", "noext", "photo.txt", "scan", "y", "study1"]
+    assert found["study1"] == ["study1/front.png", "study1/lateral.jfif", "study1/oblique.dcm"]
+
+
+@pytest.mark.parametrize("name", ["lateral.png", "lateral.JFIF", "lateral.jpe", "lateral.dcm"])
+def test_what_is_called_a_film_and_is_none_is_a_view_that_fails(name: str, tmp_path: Path) -> None:
+    picture(tmp_path / "study1" / "front.png", "PNG")
+    (tmp_path / "study1" / name).write_bytes(b"")
+    listing = read_listing(tmp_path, None, "all")
+    assert listing.left_out == []
+    failures = [decode_study(listing.root, study, pixels_or_error).failure for study in listing.studies]
+    assert any(failure is not None and f"study1/{name}: is empty" in failure.message for failure in failures)
+
+
+def pixels_or_error(contents: list[bytes], names: list[str]) -> Any:
+    for data, name in zip(contents, names, strict=True):
+        decode_image(data, name)
+    return np.zeros((len(names), 3, 4, 4), np.float32)
+
+
+def test_pipes_sockets_devices_and_loops_of_links_hold_nothing_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = tmp_path / "in"
+    picture(place / "a" / "film.png", "PNG")
+    os.mkfifo(place / "pipe")
+    os.mkfifo(place / "b.png")
+    with socket.socket(socket.AF_UNIX) as listening:
+        here = Path.cwd()
+        os.chdir(place)  # a socket's path must be short
+        listening.bind("door")
+        os.chdir(here)
+        (place / "a" / "round").symlink_to("..")
+        (place / "loop").symlink_to("loop")
+        (place / "gone").symlink_to("nowhere")
+        (place / ".hidden").write_bytes(b"x")
+        with caplog.at_level("INFO", logger="r2gengpt.batch"):
+            listing = read_listing(place, None, "all")
+    assert [(one.path, one.why) for one in listing.left_out] == [
+        (".hidden", "hidden"),
+        ("door", "no regular file"),
+        ("pipe", "no regular file"),
+        ("a/round", "link to a folder"),
+    ]
+    for words in ("no regular file 2 (door, pipe)", "link to a folder 1 (a/round)", "hidden 1 (.hidden)"):
+        assert words in caplog.text
+    failed = {study.id: decode_study(listing.root, study, pixels_or_error).failure for study in listing.studies}
+    assert {name: failure and failure.message for name, failure in failed.items()} == {
+        "a": None,
+        "b": "image b.png: is not a regular file",
+        "gone": "image gone: No such file or directory",
+        "loop": "image loop: Too many levels of symbolic links",
+    }
+
+
+def test_an_input_that_is_a_pipe_or_a_device_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "list.csv")
+    for path in (tmp_path / "list.csv", Path(os.devnull)):
+        with pytest.raises(InputError, match="is no regular file"):
+            read_listing(path, None, "all")
+
+
+def test_all_that_is_left_out_is_named_beside_the_listing_and_counted_on_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_ray(monkeypatch)
+    source = archive(tmp_path / "in", 2)
+    for number in range(9):
+        (source / f"note{number}").write_text("no image")
+    run(source, tmp_path / "out")
+    named = [json.loads(line) for line in (tmp_path / "out" / "left_out.jsonl").read_text().splitlines()]
+    assert named == [{"path": f"note{number}", "why": "no image"} for number in range(9)]
+    assert "no image 9" in (tmp_path / "out" / "summary.html").read_text()
 
 
 def write_dicom(path: Path, *, pixels: bool = True, **elements: Any) -> None:

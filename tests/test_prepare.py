@@ -16,6 +16,7 @@ from r2gengpt.data.annotation import read_annotation
 from r2gengpt.data.prepare_iu_xray import parse_report, prepare_iu_xray, read_reports
 from r2gengpt.data.prepare_mimic_cxr import prepare_mimic_cxr
 from r2gengpt.errors import InputError
+from r2gengpt.testing import noise_image
 
 REPORT = """<?xml version="1.0" encoding="utf-8"?>
 <eCitation><uId id="{uid}"/><MedlineCitation><Article><Abstract>
@@ -125,6 +126,40 @@ def test_views_whose_files_are_missing_are_left_out(tmp_path: Path) -> None:
     assert done.notes == (f"3 image files missing in {tmp_path}",)
     (study,) = [s for split in stored(tmp_path / "a.json").values() for s in split]
     assert study["image_path"] == ["CXR1_IM-0001-1002.png"]
+
+
+def test_iu_images_of_another_ending_are_found_and_those_missing_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    noise_image(1).save(tmp_path / "CXR1_IM-0001-1001.jpeg", "JPEG")
+    noise_image(2).save(tmp_path / "CXR1_IM-0001-1002", "PNG")
+    reports = archive(tmp_path / "r.tgz", xml(1), xml(2))
+    done = prepare_iu_xray(reports, tmp_path / "a.json", images_dir=tmp_path)
+    (study,) = [s for split in stored(tmp_path / "a.json").values() for s in split]
+    assert study["image_path"] == ["CXR1_IM-0001-1001.jpeg", "CXR1_IM-0001-1002"]
+    assert done.notes == (f"2 image files missing in {tmp_path}",)
+    assert "CXR2_IM-0002-1001.png, CXR2_IM-0002-1002.png" in caplog.text
+
+
+def test_reports_are_known_by_their_bytes_and_other_members_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with tarfile.open(tmp_path / "r.tar", "w") as tar:
+        for name, content in (("1.XML", xml(1)), ("2", xml(2)), ("README", b"text"), ("big", b"x" * (2**20 + 1))):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    assert [raw.uid for raw in read_reports(tmp_path / "r.tar")] == ["CXR1", "CXR2"]
+    assert "left out, as no reports: 2 members" in caplog.text
+    assert "(README, big)" in caplog.text
+
+
+@pytest.mark.parametrize("ending", [".png", "../x", "p ng", "", "p\udcfcg"])
+def test_an_ending_is_letters_and_digits(ending: str, release: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="must be 1 to 16 letters and digits"):
+        prepare_iu_xray(archive(tmp_path / "r.tgz", xml(1)), tmp_path / "a.json", image_ext=ending)
+    with pytest.raises(InputError, match="must be 1 to 16 letters and digits"):
+        prepare_mimic_cxr(release, tmp_path / "a.json", image_ext=ending)
 
 
 @pytest.mark.parametrize(
@@ -305,6 +340,67 @@ def test_mimic_images_that_are_missing_are_left_out(release: Path, tmp_path: Pat
     assert done.studies == {"train": 1, "val": 0, "test": 0}
     assert done.skipped == {"no findings": 1, "no report file": 1, "no image file": 2}
     assert stored(tmp_path / "a.json")["train"][0]["views"] == ["LATERAL"]
+
+
+def test_a_table_is_read_by_its_bytes_whatever_its_ending(release: Path, tmp_path: Path) -> None:
+    for path in list(release.glob("*.csv*")):
+        if path.suffix == ".gz":
+            path.write_bytes(gzip.decompress(path.read_bytes()))
+        else:
+            path.write_bytes(gzip.compress(path.read_bytes()))
+    assert prepare_mimic_cxr(release, tmp_path / "a.json").studies == {"train": 1, "val": 1, "test": 1}
+
+
+@pytest.mark.parametrize("name", ["split", "metadata"])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda row: [*row, "z-more"], "line 2: has more fields than the header"),
+        (lambda row: row[:-1], "line 2 is cut off"),
+    ],
+)
+def test_a_row_with_more_or_fewer_cells_is_refused_by_its_line(
+    release: Path, tmp_path: Path, name: str, change: Any, words: str
+) -> None:
+    (path,) = release.glob(f"mimic-cxr-2.0.0-{name}.*")
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", newline="") as file:
+        header, first, *rest = csv.reader(file)
+    table(path, header, [change(first), *rest])
+    with pytest.raises(InputError, match=f"{path.name}: {words}|{path.name}.*{words}"):
+        prepare_mimic_cxr(release, tmp_path / "a.json")
+
+
+def test_an_image_that_stands_twice_in_a_table_is_refused(release: Path, tmp_path: Path) -> None:
+    (path,) = release.glob("mimic-cxr-2.0.0-split.*")
+    table(path, ["dicom_id", "study_id", "subject_id", "split"], [["x-1", "501", "10000001", "train"]] * 2)
+    with pytest.raises(InputError, match="line 3: dicom_id x-1 is given twice"):
+        prepare_mimic_cxr(release, tmp_path / "a.json")
+
+
+def test_images_without_a_split_are_named(release: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (path,) = release.glob("mimic-cxr-2.0.0-split.*")
+    rows = [[dicom, study, subject, split] for dicom, study, subject, split, _ in IMAGES if dicom != "c-pa"]
+    table(path, ["dicom_id", "study_id", "subject_id", "split"], rows)
+    prepare_mimic_cxr(release, tmp_path / "a.json")
+    assert "1 images of" in caplog.text
+    assert "are in no split, first c-pa" in caplog.text
+
+
+def test_mimic_images_of_another_ending_are_found_by_their_bytes(
+    release: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "jpg" / "files/p10/p10000001/s501"
+    folder.mkdir(parents=True)
+    noise_image(1).save(folder / "b-lat.jfif", "JPEG")
+    noise_image(2).save(folder / "c-pa", "JPEG")
+    (folder / "d-odd.txt").write_text("no image")
+    done = prepare_mimic_cxr(release, tmp_path / "a.json", images_dir=tmp_path / "jpg")
+    (study,) = stored(tmp_path / "a.json")["train"]
+    assert [Path(path).name for path in study["image_path"]] == ["c-pa", "b-lat.jfif"]
+    assert study["views"] == ["PA", "LATERAL"]
+    assert done.notes == (f"3 image files missing in {tmp_path / 'jpg'}",)
+    assert "files/p10/p10000001/s501/d-odd.jpg" in caplog.text
 
 
 def test_reports_are_read_from_the_zip_file_as_well(release: Path, tmp_path: Path) -> None:

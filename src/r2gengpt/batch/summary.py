@@ -1,9 +1,12 @@
 """The summary page of a bulk run: totals, failures, throughput, in one small HTML file. No report text."""
 
 import json
+from collections import Counter
 from html import escape
 from pathlib import Path
 
+from r2gengpt.batch.listing import in_words
+from r2gengpt.batch.plan import LEFT_OUT
 from r2gengpt.batch.progress import Progress, clock_time
 from r2gengpt.batch.shards import MANIFEST, Totals, write_whole
 from r2gengpt.text.notice import NOTICE
@@ -41,8 +44,15 @@ def failures(totals: Totals) -> str:
     return f"{kinds}{first}<table><thead><tr><th>study</th><th>why</th></tr></thead><tbody>{lines}</tbody></table>"
 
 
-def summary_page(totals: Totals, progress: Progress, manifest: dict[str, object]) -> str:
-    """The page."""
+def left_out(paths: Counter[str]) -> str:
+    """How many files are part of no study, by kind."""
+    if not paths:
+        return ""
+    return f"<h2>Left out</h2><p>Part of no study, and named in {LEFT_OUT}: {in_words(paths)}.</p>"
+
+
+def summary_page(totals: Totals, progress: Progress, manifest: dict[str, object], others: Counter[str]) -> str:
+    """The page; `others` is what of the input was left out, by kind."""
     failed = sum(totals.failed.values())
     share = 100 * (totals.rows - failed) / totals.rows
     shards = manifest["shards"]
@@ -66,7 +76,7 @@ def summary_page(totals: Totals, progress: Progress, manifest: dict[str, object]
 <title>r2gengpt batch: {totals.rows} studies</title><style>{STYLE}</style>
 <h1>{totals.rows} studies, {failed} failed</h1><p class=note>{escape(NOTICE)}</p>
 <div class=bar role=img aria-label="{share:.1f} % with a report"><span style="width:{share:.2f}%"></span></div>
-{table(counts, ("what", "number"))}<h2>Failures</h2>{failures(totals)}
+{table(counts, ("what", "number"))}<h2>Failures</h2>{failures(totals)}{left_out(others)}
 <h2>Throughput</h2>{table(speed, ("what", "value"))}<h2>Settings</h2><div class=given>{settled}</div>
 </html>
 """
@@ -75,4 +85,7 @@ def summary_page(totals: Totals, progress: Progress, manifest: dict[str, object]
 def write_summary(output: Path, totals: Totals, progress: Progress) -> None:
     """Write summary.html beside the manifest."""
     manifest = json.loads((output / MANIFEST).read_text(encoding="utf-8"))
-    write_whole(output / SUMMARY, [summary_page(totals, progress, manifest).encode()])
+    path, others = output / LEFT_OUT, Counter[str]()
+    if path.exists():
+        others.update(json.loads(line)["why"] for line in path.read_text(encoding="utf-8").split("\n")[:-1])
+    write_whole(output / SUMMARY, [summary_page(totals, progress, manifest, others).encode()])

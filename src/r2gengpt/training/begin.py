@@ -8,8 +8,6 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from r2gengpt.checkpoint import RUN, flat_settings
 from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, PlacementConfig, TrainConfig
-from r2gengpt.data.annotation import check_images, read_annotation
-from r2gengpt.data.containers import DicomChoice
 from r2gengpt.data.files import check_writable, recover_directory, remove, whole_file
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
@@ -28,21 +26,6 @@ SAME_RUN = (
     "choose_decode",
 )
 """Settings that may change between the start of a run and its continuation."""
-
-
-def read_splits(data: DataConfig) -> dict[str, tuple[Study, ...]]:
-    """The studies to train and validate on, whose images are there.
-
-    Raises:
-        InputError: the annotation is refused, a split of it is empty, or an image is missing.
-    """
-    dicom = DicomChoice(data.frame, data.force, data.mixed_patients)
-    splits = read_annotation(data.annotation, data.base_dir, ("train", "val"), dicom=dicom)
-    for split, studies in splits.items():
-        if not studies:
-            raise InputError(f"--annotation {data.annotation}: split {split} has no studies")
-        check_images(studies)
-    return splits
 
 
 def open_run(settings: Settings, where: PlacementConfig) -> Path | None:

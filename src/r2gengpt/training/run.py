@@ -30,8 +30,10 @@ from r2gengpt.checkpoint import (
     save_checkpoint,
     trained_tensors,
 )
-from r2gengpt.config import PlacementConfig, TrainConfig
+from r2gengpt.config import DataConfig, PlacementConfig, TrainConfig
+from r2gengpt.data.annotation import check_images, read_annotation
 from r2gengpt.data.bucketing import bucketed_batches, row_lengths
+from r2gengpt.data.containers import DicomChoice
 from r2gengpt.data.feature_filling import Features, cached_features
 from r2gengpt.data.files import check_model_directory, whole_file
 from r2gengpt.data.loading import (
@@ -56,7 +58,6 @@ from r2gengpt.training.begin import (
     check_on_one_device,
     check_shares,
     open_run,
-    read_splits,
     start_run,
 )
 from r2gengpt.training.callbacks import BestCheckpoint, Progress, ResumeState
@@ -319,6 +320,21 @@ def what_is_saved(directory: Path, state: ResumeState) -> str:
     if any((directory / name).exists() for name in (NEWEST, BEFORE)):
         return f"stopped: {directory} holds the state that this run went on from; the same command does so again"
     return "stopped before a state was saved (--every_n_train_steps N saves more often): the same command begins anew"
+
+
+def read_splits(data: DataConfig) -> dict[str, tuple[Study, ...]]:
+    """The studies to train and validate on, whose images are there.
+
+    Raises:
+        InputError: the annotation is refused, a split of it is empty, or an image is missing.
+    """
+    dicom = DicomChoice(data.frame, data.force, data.mixed_patients)
+    splits = read_annotation(data.annotation, data.base_dir, ("train", "val"), dicom=dicom)
+    for split, studies in splits.items():
+        if not studies:
+            raise InputError(f"--annotation {data.annotation}: split {split} has no studies")
+        check_images(studies)
+    return splits
 
 
 def _train(settings: Settings, where: PlacementConfig, state: ResumeState) -> Summary:
