@@ -17,6 +17,7 @@ from r2gengpt.build import HERE, Built, build_model
 from r2gengpt.build.lora import save_adapter
 from r2gengpt.config import DecodeConfig, ModelConfig, PlacementConfig, kept_names
 from r2gengpt.data.files import whole_directory, whole_file
+from r2gengpt.data.json_files import parsed_json
 from r2gengpt.errors import InputError
 from r2gengpt.generation.decoding import ChosenDecoding, decodings, write_chosen
 from r2gengpt.generation.settings import generation_config
@@ -139,7 +140,7 @@ def _read_object(path: Path, flag: str) -> dict[str, Any]:
         InputError: the file holds none.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parsed_json(path.read_text(encoding="utf-8"), path.name)
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{flag} {path.parent}: {path.name} cannot be read: {error}") from None
     if not isinstance(value, dict):

@@ -1,11 +1,10 @@
 """`r2gengpt prepare`: a data set's release to annotation.json, or a drawn data set. Parses and hands over."""
 
-import logging
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from r2gengpt.cli import bridge
+from r2gengpt.cli.console import start_logging
 from r2gengpt.errors import InputError
 
 USAGE = """\
@@ -127,5 +126,5 @@ def main(argv: Sequence[str]) -> None:
         return
     if kind not in KINDS:
         raise InputError(f"unknown data set {argv[0]}{bridge.nearest(kind, KINDS)}: choose from {', '.join(KINDS)}")
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    start_logging(libraries=False)
     print(KINDS[kind](rest))
