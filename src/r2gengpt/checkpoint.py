@@ -120,7 +120,7 @@ def find_checkpoint(path: str, flag: str) -> Path:
     directory = Path(path)
     if directory.is_file():
         hint = (
-            "; turn an original checkpoint into one with `r2gengpt convert`"
+            f"; turn an original {directory.suffix} into one with `r2gengpt convert`"
             if directory.suffix in (".pth", ".pt", ".ckpt")
             else ""
         )

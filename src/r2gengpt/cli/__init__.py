@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from r2gengpt import __version__
 from r2gengpt.cli.console import take_any_text
 from r2gengpt.errors import InputError, RunError, Stopped, one_line
-from r2gengpt.text.written import shown
+from r2gengpt.text.written import named, shown
 
 COMMANDS = {
     "train": "train a model on an annotation file",
@@ -55,7 +55,7 @@ def say(command: str, message: str) -> None:
     bars = getattr(sys.modules.get("tqdm"), "tqdm", None)
     for bar in list(getattr(bars, "_instances", ())):
         bar.close()
-    print(f"r2gengpt {command}: {one_line(shown(message))}", file=sys.stderr)
+    print(f"r2gengpt {command}: {one_line(named(message))}", file=sys.stderr)
 
 
 def run(command: str, argv: Sequence[str]) -> int:

@@ -9,7 +9,7 @@ import sys
 import warnings
 
 from r2gengpt.errors import one_line
-from r2gengpt.text.written import shown, sign
+from r2gengpt.text.written import named, sign
 
 
 class OneLine(logging.Formatter):
@@ -17,7 +17,7 @@ class OneLine(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The message, cleaned."""
-        return one_line(shown(super().format(record)))
+        return one_line(named(super().format(record)))
 
 
 def take_any_text() -> None:
@@ -47,7 +47,7 @@ def start_logging(*, libraries: bool = True) -> None:
     ours.handlers[:] = [handler]
     ours.setLevel(logging.INFO)
     ours.propagate = False
-    warnings.showwarning = lambda message, *_, **__: print(f"warning: {one_line(shown(str(message)))}", file=sys.stderr)
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {one_line(named(str(message)))}", file=sys.stderr)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not libraries:
         return

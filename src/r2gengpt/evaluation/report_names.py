@@ -4,7 +4,7 @@ import html
 from collections.abc import Iterable, Mapping
 
 from r2gengpt.metrics.labels.family import TITLES
-from r2gengpt.text.written import ODD_BYTES, sign
+from r2gengpt.text.written import named
 
 LABELS: Mapping[str, str] = {
     "bleu_1": "BLEU-1",
@@ -43,8 +43,7 @@ def label(name: str) -> str:
 
 def text(value: str) -> str:
     """Text that can stand in HTML, also in a quoted attribute; control characters and half surrogates are left out."""
-    named = "".join(sign(c) if ord(c) in ODD_BYTES else c for c in value)
-    kept = "".join(c for c in named if (c in "\t\n" or ord(c) >= 32) and not "\ud800" <= c <= "\udfff")
+    kept = "".join(c for c in named(value) if (c in "\t\n" or ord(c) >= 32) and not "\ud800" <= c <= "\udfff")
     return html.escape(kept, quote=True)
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 _LONE = re.compile("[\ud800-\udfff]")
 _BEYOND_ASCII = re.compile("[^\\x00-\\x7f]")
-ODD_BYTES = range(0xDC80, 0xDD00)
-"""The lone surrogates that stand for bytes of a name (PEP 383)."""
+_BYTE_OF_A_NAME = re.compile("[\udc80-\udcff]")
+"""PEP 383."""
 
 
 def sign(character: str) -> str:
@@ -22,7 +22,7 @@ def sign(character: str) -> str:
     \xfc \u2265 \U0001f600
     """
     number = ord(character)
-    if number in ODD_BYTES:
+    if _BYTE_OF_A_NAME.match(character):
         return f"\\x{number - 0xDC00:02x}"
     return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
@@ -34,6 +34,15 @@ def shown(text: str) -> str:
     M\xfcller.png
     """
     return _LONE.sub(lambda found: sign(found[0]), text)
+
+
+def named(text: str) -> str:
+    r"""The text with the bytes of names as their `sign`, and other lone surrogates as they are.
+
+    >>> print(ascii(named("M\udcfcller \ud800")))
+    'M\\xfcller \ud800'
+    """
+    return _BYTE_OF_A_NAME.sub(lambda found: sign(found[0]), text)
 
 
 def in_short(names: Sequence[str], most: int = 5) -> str:
