@@ -192,3 +192,10 @@ def test_a_model_card_and_a_page_name_what_is_not_utf8(tmp_path: Path) -> None:
     card = model_card({"annotation": ODD, "lm_model": ODD, "vision_model": "v", "dataset": "plain", "freeze_vm": True,
                        "vis_use_lora": False, "llm_use_lora": False}, {})  # fmt: skip
     assert f"language model: `{SHOWN}`" in utf8(card).decode()
+
+
+def test_a_command_without_a_stdout_ends_as_it_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("r2gengpt.cli.score.run", lambda config: None)
+    monkeypatch.setattr("r2gengpt.metrics.table.score_table", lambda scores: "")
+    monkeypatch.setattr(sys, "stdout", None)
+    assert run("score", []) == 0

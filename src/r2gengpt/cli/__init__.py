@@ -64,7 +64,7 @@ def run(command: str, argv: Sequence[str]) -> int:
     try:
         module = importlib.import_module(f"r2gengpt.cli.{command}")
         module.main(list(argv))
-        sys.stdout.flush()
+        print(end="", flush=True)  # what is printed has gone out, or an error says so; without stdout nothing has
     except InputError as error:
         say(command, str(error))
         return 2
