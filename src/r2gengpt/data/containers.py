@@ -121,17 +121,27 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
 
 
 def _open_png(data: bytes) -> Container:
-    size, orientation, kept = None, 1, [PNG_SIGNATURE]
+    size, orientation, started, kept = None, 1, False, [PNG_SIGNATURE]
     for kind, content, whole in _png_chunks(data):
         if kind == b"IHDR" and size is None:
             size = struct.unpack_from(">II", content)
         elif kind == b"eXIf":
             orientation = exif_orientation(content)
+        elif kind == b"acTL" and not started:
+            _check_frames(content)
+        started |= kind == b"IDAT"
         if kind in _PNG_PIXELS:
             kept.append(whole)
     if size is None:
         raise ContainerError("has no size: its IHDR chunk is missing")
     return Container("PNG", (size[0], size[1]), orientation, b"".join(kept))
+
+
+def _check_frames(animation: bytes) -> None:
+    """Refuse an animation of several frames. Source: PNG, third edition, 11.3.6.1 (acTL, before the first IDAT)."""
+    frames = int.from_bytes(animation[:4]) if len(animation) == 8 else 1
+    if frames > 1:
+        raise ContainerError(f"has more than one frame ({frames} of them): give one image for each view")
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:

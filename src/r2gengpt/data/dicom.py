@@ -4,7 +4,6 @@ Needs pydicom and pylibjpeg's decoders (extra `dicom`), which are imported where
 """
 
 import re
-import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,10 +11,13 @@ import numpy.typing as npt
 from PIL import Image
 
 from r2gengpt.data.containers import ContainerError, DicomChoice
-from r2gengpt.data.dicom_grey import Curve, Greys, Window, grey_pixels
+from r2gengpt.data.depth import check_picture
+from r2gengpt.data.dicom_grey import grey_pixels
 from r2gengpt.data.dicom_header import DicomHeader, check_is_chest_film, header_of, open_dataset, warn_of, warnings_of
 from r2gengpt.data.dicom_rle import decode_rle
 from r2gengpt.data.dicom_streams import JPEG, JPEG_2000, stream_size
+from r2gengpt.data.dicom_tables import Stored, greys_of
+from r2gengpt.data.dicom_values import numbers_of, value_of
 from r2gengpt.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,15 +50,17 @@ def decode_dicom(data: bytes, name: str, choice: DicomChoice, limits: tuple[int,
     frame = _frame(header, choice.frame, name)
     try:
         syntax = _syntax(dataset)
-        _check_form(dataset, syntax, limits)
-        picture = _picture(dataset, _pixels(dataset, syntax, header.frames, frame))
+        form = _form(dataset, header.frames)
+        _check_form(form, syntax, limits)
+        picture, told = _picture(dataset, form, _pixels(form, syntax, header.frames, frame))
+        check_picture(picture)
     except ContainerError as error:
         raise InputError(f"image {name}: {error}") from None
     except MemoryError:
         raise
     except Exception as error:  # decoders over bytes of strangers: anything may come
         raise InputError(f"image {name}: its DICOM pixels cannot be decoded: {_reason(error)}") from None
-    warn_of(warnings_of(header), name)
+    warn_of((*warnings_of(header), *told), name)
     return picture
 
 
@@ -92,16 +96,45 @@ def _syntax(dataset: "Dataset") -> str:
     return named
 
 
+def _form(dataset: "Dataset", frames: int) -> "Dataset":
+    """The elements that the stored samples need, and no other: what stands beside them can't harm the decoder.
+
+    Raises:
+        ContainerError: one is missing or no number.
+    """
+    from pydicom import Dataset
+
+    form = Dataset()
+    form.file_meta = dataset.file_meta
+    form.Rows, form.Columns = _number(dataset, "Rows"), _number(dataset, "Columns")
+    form.BitsAllocated = _number(dataset, "BitsAllocated")
+    form.BitsStored = _number(dataset, "BitsStored", form.BitsAllocated)
+    form.HighBit = _number(dataset, "HighBit", form.BitsStored - 1)
+    form.SamplesPerPixel = _number(dataset, "SamplesPerPixel", 1)
+    form.PixelRepresentation = int(_number(dataset, "PixelRepresentation", 0) == 1)
+    form.PlanarConfiguration = int(_number(dataset, "PlanarConfiguration", 0) == 1)
+    form.PhotometricInterpretation = str(value_of(dataset, "PhotometricInterpretation") or "").strip().upper()
+    form.NumberOfFrames = frames
+    for key in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
+        if isinstance(table := value_of(dataset, key), bytes):
+            setattr(form, key, table)
+    form["PixelData"] = dataset["PixelData"]
+    return form
+
+
 def _number(dataset: "Dataset", key: str, default: int | None = None) -> int:
-    value = dataset.get(key, default)
-    if not isinstance(value, int):
+    """A whole number; the default where there is none that can be read."""
+    found = numbers_of(dataset, key)
+    if found and found[0].is_integer():
+        return int(found[0])
+    if default is None:
         raise ContainerError(f"its {key} is missing or no number")
-    return int(value)
+    return default
 
 
-def _check_form(dataset: "Dataset", syntax: str, limits: tuple[int, int]) -> None:
+def _check_form(form: "Dataset", syntax: str, limits: tuple[int, int]) -> None:
     """Refuse by the header alone: size, depth, colour space, transfer syntax."""
-    rows, columns = _number(dataset, "Rows"), _number(dataset, "Columns")
+    rows, columns = form.Rows, form.Columns
     least, most = limits
     if min(rows, columns) < least:
         raise ContainerError(f"is {columns}x{rows} pixels: must be at least {least} on each side")
@@ -109,10 +142,8 @@ def _check_form(dataset: "Dataset", syntax: str, limits: tuple[int, int]) -> Non
         raise ContainerError(f"{columns}x{rows} is {rows * columns} pixels: at most {most}")
     if syntax not in READ:
         raise ContainerError(f"its transfer syntax {syntax[:64]} is not read")
-    allocated, stored = _number(dataset, "BitsAllocated"), _number(dataset, "BitsStored")
-    high = _number(dataset, "HighBit", stored - 1)
-    samples = _number(dataset, "SamplesPerPixel", 1)
-    colours = str(dataset.get("PhotometricInterpretation", ""))
+    allocated, stored, high = form.BitsAllocated, form.BitsStored, form.HighBit
+    samples, colours = form.SamplesPerPixel, form.PhotometricInterpretation
     grey = samples == 1 and colours in ("MONOCHROME1", "MONOCHROME2")
     if not grey and not (samples == 3 and (colours == "RGB" or colours.startswith("YBR_")) and allocated == 8):
         raise ContainerError(f"is {colours[:16]} of {samples} samples: must be MONOCHROME1 or 2, or 8-bit colours")
@@ -122,20 +153,20 @@ def _check_form(dataset: "Dataset", syntax: str, limits: tuple[int, int]) -> Non
         )
 
 
-def _pixels(dataset: "Dataset", syntax: str, frames: int, frame: int) -> npt.NDArray[Any]:
+def _pixels(form: "Dataset", syntax: str, frames: int, frame: int) -> npt.NDArray[Any]:
     """The frame's stored samples; a compressed frame whose own size is not the header's is refused before decoding."""
     from pydicom.encaps import get_frame
     from pydicom.pixels import pixel_array
 
-    samples = _number(dataset, "SamplesPerPixel", 1)
+    samples = form.SamplesPerPixel
     if syntax not in (IMPLICIT, EXPLICIT, BIG_ENDIAN):
-        stream = get_frame(dataset.PixelData, frame, number_of_frames=frames)
+        stream = get_frame(form.PixelData, frame, number_of_frames=frames)
         if syntax == RLE:
-            return decode_rle(stream, (dataset.Rows, dataset.Columns), samples, dataset.BitsAllocated // 8)
-        said, size = stream_size(stream, syntax), (dataset.Columns, dataset.Rows, samples)
+            return decode_rle(stream, (form.Rows, form.Columns), samples, form.BitsAllocated // 8)
+        said, size = stream_size(stream, syntax), (form.Columns, form.Rows, samples)
         if said != size:
             raise ContainerError(f"its header says {_words(size)}, its compressed frame {_words(said)}")
-    pixels: npt.NDArray[Any] = pixel_array(dataset, index=frame, raw=samples == 1, correct_unused_bits=False)
+    pixels: npt.NDArray[Any] = pixel_array(form, index=frame, raw=samples == 1, correct_unused_bits=False)
     return pixels
 
 
@@ -143,91 +174,29 @@ def _words(size: tuple[int, int, int]) -> str:
     return f"{size[0]}x{size[1]} pixels of {size[2]} samples"
 
 
-def _picture(dataset: "Dataset", pixels: npt.NDArray[Any]) -> Image.Image:
-    """The samples, (H, W) or (H, W, 3), as a picture."""
+def _picture(dataset: "Dataset", form: "Dataset", pixels: npt.NDArray[Any]) -> tuple[Image.Image, list[str]]:
+    """The samples, (H, W) or (H, W, 3), as a picture, and what a reader must know of how it was made."""
     if pixels.ndim == 3:
         picture = Image.fromarray(np.ascontiguousarray(pixels, dtype=np.uint8))
-        if dataset.file_meta.TransferSyntaxUID == RLE and dataset.PhotometricInterpretation != "RGB":
-            return Image.frombytes("YCbCr", picture.size, picture.tobytes()).convert("RGB")
-        return picture
-    return Image.fromarray(grey_pixels(_patterns(dataset, pixels), greys_of(dataset)))
+        if form.file_meta.TransferSyntaxUID == RLE and form.PhotometricInterpretation != "RGB":
+            picture = Image.frombytes("YCbCr", picture.size, picture.tobytes()).convert("RGB")
+        return picture, []
+    inverted = form.PhotometricInterpretation == "MONOCHROME1"
+    greys, told = greys_of(dataset, Stored(form.BitsStored, form.PixelRepresentation == 1, inverted))
+    shown, more = grey_pixels(_patterns(form, pixels), greys)
+    return Image.fromarray(shown), [*told, *more]
 
 
-def _patterns(dataset: "Dataset", pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
+def _patterns(form: "Dataset", pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
     """Stored values (H, W) as their bits alone, uint16 below 2**stored.
 
     Plain pixels may keep overlays in their other bits, which go; lossy decoders may overshoot, which is cut.
     """
-    stored = int(dataset.BitsStored)
-    shift = _number(dataset, "HighBit", stored - 1) + 1 - stored
-    if dataset.file_meta.TransferSyntaxUID in JPEG | JPEG_2000:
+    stored = int(form.BitsStored)
+    shift = form.HighBit + 1 - stored
+    if form.file_meta.TransferSyntaxUID in JPEG | JPEG_2000:
         low = -(1 << (stored - 1)) if pixels.dtype.kind == "i" else 0
         pixels, shift = np.clip(pixels, low, low + (1 << stored) - 1), 0
     pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     bits: npt.NDArray[np.uint16] = pixels.view(np.uint8 if pixels.dtype.itemsize == 1 else np.uint16).astype(np.uint16)
     return (bits >> np.uint16(shift)) & np.uint16((1 << stored) - 1)
-
-
-def greys_of(dataset: "Dataset") -> Greys:
-    """How the file's stored values become greys."""
-    signed = _number(dataset, "PixelRepresentation", 0) == 1
-    slope, intercept = _decimal(dataset, "RescaleSlope", 1.0), _decimal(dataset, "RescaleIntercept", 0.0)
-    if slope == 0 or not np.isfinite([slope, intercept]).all():
-        raise ContainerError(f"its rescale slope {slope} and intercept {intercept} are no scale")
-    return Greys(
-        bits=int(dataset.BitsStored),
-        signed=signed,
-        slope=slope,
-        intercept=intercept,
-        modality=_curve(dataset, "ModalityLUTSequence"),
-        voi=_curve(dataset, "VOILUTSequence"),
-        window=_window(dataset),
-        inverted="MONOCHROME1" in dataset.PhotometricInterpretation
-        or str(dataset.get("PresentationLUTShape", "")) == "INVERSE",
-        padding=_padding(dataset, signed),
-    )
-
-
-def _decimal(dataset: "Dataset", key: str, default: float) -> float:
-    """The first number of an element; the default where there is none."""
-    value = dataset.get(key)
-    if hasattr(value, "__len__") and not isinstance(value, str):
-        value = value[0] if len(value) else None
-    return default if value is None or value == "" else float(value)
-
-
-def _window(dataset: "Dataset") -> Window | None:
-    """The first window."""
-    center, width = (_decimal(dataset, key, float("nan")) for key in ("WindowCenter", "WindowWidth"))
-    function = str(dataset.get("VOILUTFunction", "") or "LINEAR")
-    if np.isnan(center) or np.isnan(width):
-        return None
-    return Window(center, width, function if function in ("SIGMOID", "LINEAR_EXACT") else "LINEAR")
-
-
-def _curve(dataset: "Dataset", key: str) -> Curve | None:
-    """The first lookup table of a sequence. Source: PS3.3, C.11.1.1.1 (its descriptor: 0 entries mean 65,536)."""
-    items = dataset.get(key)
-    if not items:
-        return None
-    count, first, bits = (int(number) for number in items[0].LUTDescriptor)
-    data = items[0].LUTData
-    if isinstance(data, bytes):
-        size = 1 if len(data) < 2 * (count or 65536) else 2
-        order = sys.byteorder if size == 1 else ("little" if dataset.original_encoding[1] is not False else "big")
-        data = np.frombuffer(data, np.dtype(f"{'<' if order == 'little' else '>'}u{size}")).tolist()
-    entries = tuple(int(entry) & 0xFFFF for entry in (data if hasattr(data, "__iter__") else [data]))
-    if not entries:
-        raise ContainerError(f"its {key} has no entries")
-    return Curve(first, entries[: count or 65536], min(max(bits, 1), 16))
-
-
-def _padding(dataset: "Dataset", signed: bool) -> tuple[int, int] | None:
-    """First and last stored value that is padding."""
-    if dataset.get("PixelPaddingValue") is None:
-        return None
-    ends = [_number(dataset, "PixelPaddingValue")]
-    ends.append(_number(dataset, "PixelPaddingRangeLimit", ends[0]))
-    if signed:
-        ends = [end - 65536 if end > 32767 else end for end in ends]
-    return min(ends), max(ends)

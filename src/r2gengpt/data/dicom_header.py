@@ -6,6 +6,7 @@ is imported where it is used.
 
 import io
 import logging
+import math
 import re
 import warnings
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from r2gengpt.data.dicom_values import charsets_of, date_of, text_of, time_of
+from r2gengpt.data.dicom_values import charsets_of, date_of, items_of, numbers_of, text_of, time_of
 from r2gengpt.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ MOST_READS = 100_000
 LARGEST_ELEMENT = 2**19
 """Bytes of the largest element that is kept besides the pixels: sequences in it are taken apart when asked for."""
 _PIXELS = 0x7FE00010
+NO_ELEMENTS = (0xFFFE,)
+"""Groups of what is no element but a mark between items; a stray one says nothing."""
 CHEST_CODES = ("51185008", "43799004", "39607008", "T-D3000", "T-28000")
 """Anatomic regions: thoracic structure, thoracic cavity, lung (SNOMED CT); chest, lung (SNOMED RT)."""
 
@@ -95,7 +98,7 @@ def open_dataset(data: bytes, name: str, *, pixels: bool = True) -> "Dataset":
     try:
         dataset = dcmread(_Counted(data), force=True, stop_before_pixels=not pixels)
         for tag in list(dataset.keys()):  # of the dataset itself an iterator takes each element apart
-            if tag != _PIXELS and _size(dataset, tag) > LARGEST_ELEMENT:
+            if tag.group in NO_ELEMENTS or (tag != _PIXELS and _size(dataset, tag) > LARGEST_ELEMENT):
                 del dataset[tag]
     except _TooMany:
         raise InputError(f"image {name}: has more than {MOST_READS} DICOM elements") from None
@@ -173,8 +176,8 @@ def _header(dataset: "Dataset") -> DicomHeader:
         return found if re.fullmatch(form, found := text(key)) else ""
 
     def number(key: str) -> int:
-        value = dataset.get(key)
-        return int(value) if isinstance(value, int) else 0
+        found = numbers_of(dataset, key)
+        return int(found[0]) if found and math.isfinite(found[0]) else 0
 
     side = text("ImageLaterality") or text("Laterality")
     return DicomHeader(
@@ -186,7 +189,7 @@ def _header(dataset: "Dataset") -> DicomHeader:
         body_part=_body_part(dataset, text("BodyPartExamined"), charsets),
         view=text("ViewPosition").upper() or _meaning(dataset, "ViewCodeSequence", charsets),
         laterality=side if side in ("L", "R") else "",
-        frames=max(1, int(text("NumberOfFrames") or 1)),
+        frames=max(1, number("NumberOfFrames")),
         size=(number("Columns"), number("Rows")),
         burned_in=text("BurnedInAnnotation").upper() == "YES",
         for_processing=text("PresentationIntentType").upper() == "FOR PROCESSING",
@@ -208,16 +211,16 @@ def _header(dataset: "Dataset") -> DicomHeader:
 
 def _meaning(dataset: "Dataset", key: str, charsets: Sequence[str]) -> str:
     """The words of the first code of a sequence, in capitals."""
-    codes = dataset.get(key)
+    codes = items_of(dataset, key)
     return text_of(codes[0], "CodeMeaning", charsets).upper() if codes else ""
 
 
 def _body_part(dataset: "Dataset", examined: str, charsets: Sequence[str]) -> str:
     """What was examined: the element's word, or else the anatomic region's ("CHEST" where its code means that)."""
-    regions = dataset.get("AnatomicRegionSequence")
+    regions = items_of(dataset, "AnatomicRegionSequence")
     if examined or not regions:
         return examined.upper()
-    known = str(regions[0].get("CodeValue", "")) in CHEST_CODES
+    known = text_of(regions[0], "CodeValue", charsets) in CHEST_CODES
     return "CHEST" if known else _meaning(dataset, "AnatomicRegionSequence", charsets) or "ANOTHER REGION"
 
 

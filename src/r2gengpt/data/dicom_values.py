@@ -3,11 +3,12 @@
 Needs pydicom (extra `dicom`), which is imported where it is used.
 """
 
+import math
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -19,6 +20,7 @@ TEXT_KINDS = frozenset(
 DELIMITERS = frozenset(b"\\^=\r\n\t\f")
 """Signs that end what an escape sequence has switched on. Source: PS3.5, 6.1.2.5.3."""
 _ESCAPE = re.compile(rb"\x1b(?:\$[()].|\$B|[()-].)", re.DOTALL)
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+[.,]?[0-9]*|[.,][0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 _DATE = re.compile(r"([0-9]{4})(\.?)([0-9]{2})\2([0-9]{2})")
 _TIME = re.compile(r"([0-9]{2})(?:(:?)([0-9]{2})(?:\2([0-9]{2})(?:\.[0-9]+)?)?)?")
 
@@ -30,7 +32,7 @@ def charsets_of(dataset: "Dataset") -> tuple[str, ...]:
     """
     from pydicom.charset import python_encoding
 
-    named = _parts(dataset.get("SpecificCharacterSet"))
+    named = _parts(value_of(dataset, "SpecificCharacterSet"))
     spelt = (re.sub(r"^ISO.IR", "ISO_IR", re.sub(r"^ISO.2022.IR.", "ISO 2022 IR ", name)) for name in named)
     known = [python_encoding[name] for name in spelt if name in python_encoding]
     return tuple("ascii" if name == "iso8859" else name for name in known) or ("ascii",)
@@ -47,14 +49,63 @@ def text_of(dataset: "Dataset", key: str, charsets: Sequence[str]) -> str:
     value = found.value
     if isinstance(value, bytes) and (found.VR is None or found.VR in TEXT_KINDS):
         return cleaned(decoded(value, charsets))
-    return cleaned("\\".join(_parts(dataset.get(key))))
+    return cleaned("\\".join(_parts(value_of(dataset, key))))
+
+
+def value_of(dataset: "Dataset", key: str) -> Any:
+    """An element as pydicom reads it; None where there is none or it cannot be read, which is nobody else's trouble."""
+    try:
+        return dataset.get(key)
+    except MemoryError:
+        raise
+    except Exception:  # a parser over bytes of strangers: anything may come
+        return None
+
+
+def items_of(dataset: "Dataset", key: str) -> "list[Dataset]":
+    """The items of a sequence; none where there is no sequence, or none that can be read."""
+    from pydicom import Dataset
+    from pydicom.sequence import Sequence as Items
+
+    found = value_of(dataset, key)
+    return [item for item in found if isinstance(item, Dataset)] if isinstance(found, Items) else []
+
+
+def numbers_of(dataset: "Dataset", key: str) -> list[float]:
+    """The numbers of an element, also of texts with a decimal comma or a needless point; nan for what is none."""
+    from pydicom.datadict import dictionary_VR, tag_for_keyword
+
+    tag = tag_for_keyword(key)
+    found = None if tag is None else dataset.get_item(tag)
+    if tag is None or found is None:
+        return []
+    written = dictionary_VR(tag) in TEXT_KINDS if found.VR is None else found.VR in TEXT_KINDS
+    if isinstance(found.value, bytes) and written:
+        return [_number(part) for part in found.value.decode("latin-1").split("\\")]
+    value = value_of(dataset, key)
+    if isinstance(value, bytes):
+        value = value.decode("latin-1")
+    several = isinstance(value, Sequence) and not isinstance(value, str)
+    return [_number(str(one)) for one in (value if several else [value]) if one is not None]
+
+
+def _number(text: str) -> float:
+    """A number as manufacturers write it.
+
+    >>> _number(" 2048,5 "), _number("1."), _number("AUTO")
+    (2048.5, 1.0, nan)
+    """
+    found = _NUMBER.fullmatch(text.strip(" \0"))
+    return float(found[0].replace(",", ".")) if found else math.nan
 
 
 def _parts(value: object) -> list[str]:
     """The values of an element that pydicom has read, as texts."""
     if value is None:
         return []
-    several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    if isinstance(value, bytes):
+        value = value.decode("latin-1")
+    several = isinstance(value, Sequence) and not isinstance(value, str)
     return [str(one).strip() for one in value] if several else [str(value).strip()]  # type: ignore[attr-defined]  # it is a sequence
 
 

@@ -32,7 +32,7 @@ from r2gengpt.model import R2GenGPTForConditionalGeneration, R2GenGPTProcessor
 from r2gengpt.model.processing import decoded_size
 
 log = logging.getLogger("r2gengpt.data")
-READING = 1
+READING = 2
 """Raised whenever `load_image` reads an image otherwise than before: older features are then built anew."""
 SHARD_BYTES = 32 * 2**20
 """Most bytes of a shard: what a killed process loses, and what a flipped bit costs."""

@@ -7,11 +7,12 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from r2gengpt.data.containers import Container, ContainerError, DicomChoice, is_dicom, open_container
+from r2gengpt.data.depth import check_picture, grey8
 from r2gengpt.data.files import open_regular
+from r2gengpt.data.png_deep import png_picture
 from r2gengpt.errors import InputError
 
 MIN_SIDE = 16
@@ -20,8 +21,6 @@ MAX_PIXELS = 80_000_000
 """Pixels of the largest image decoded: five times the largest radiography detector, and below Pillow's own limit."""
 MAX_BYTES = 256 * 2**20
 """Bytes of the largest file read."""
-DEPTHS = (8, 10, 12, 14, 16)
-"""Bits that X-ray detectors store a pixel in; `_grey8` scales by the smallest that holds the brightest pixel."""
 PLAIN = DicomChoice()
 
 _UPRIGHT = {
@@ -56,7 +55,7 @@ def load_image(path: str | Path, *, size: int | None = None, dicom: DicomChoice 
 
     Raises:
         InputError: no such file, a directory, empty, of another format, cut off, too small or too large; DICOM that is
-            no chest film, or of several frames.
+            no chest film, or of several frames; a picture that shows nothing.
     """
     return decode_image(read_file(Path(path)), str(path), size, dicom)
 
@@ -98,31 +97,46 @@ def decode_image(data: bytes, name: str, size: int | None = None, dicom: DicomCh
         return reduced(decode_dicom(data, name, dicom, (MIN_SIDE, MAX_PIXELS)), size).convert("RGB")
     try:
         container = open_container(data)
+        _check_size(container.size)
+        return _decode(container, size)
     except ContainerError as error:
         raise InputError(f"image {name}: {error}") from None
-    width, height = container.size
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    width, height = size
     if min(width, height) < MIN_SIDE:
-        raise InputError(f"image {name}: is {width}x{height} pixels: must be at least {MIN_SIDE} on each side")
+        raise ContainerError(f"is {width}x{height} pixels: must be at least {MIN_SIDE} on each side")
     if width * height > MAX_PIXELS:
-        raise InputError(f"image {name}: {width}x{height} is {width * height} pixels: at most {MAX_PIXELS}")
-    try:
-        return _decode(container, size)
-    except _BROKEN as error:
-        reason = "broken header" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
-        raise InputError(f"image {name}: its {container.format} data cannot be decoded: {reason}") from None
+        raise ContainerError(f"{width}x{height} is {width * height} pixels: at most {MAX_PIXELS}")
 
 
 def _decode(container: Container, size: int | None) -> Image.Image:
     """The upright RGB image, reduced on the way as far as `size` allows."""
-    with Image.open(io.BytesIO(container.data), formats=(container.format,)) as opened:
-        if opened.size != container.size:
-            raise ValueError(f"its headers disagree on the size: {container.size} and {opened.size}")
-        if size is not None and container.format == "JPEG":
-            opened.draft(None, (2 * size, 2 * size))
-        image = reduced(_eight_bits(opened), size)
+    try:
+        image = _picture(container, size)
+    except ContainerError:
+        raise
+    except _BROKEN as error:
+        reason = "broken header" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
+        raise ContainerError(f"its {container.format} data cannot be decoded: {reason}") from None
+    check_picture(image)
+    image = reduced(image, size)
     if container.orientation in _UPRIGHT:
         image = image.transpose(_UPRIGHT[container.orientation])
     return image.convert("RGB")
+
+
+def _picture(container: Container, size: int | None) -> Image.Image:
+    """The image as it is stored, in mode L or RGB; a JPEG at the scale that it is decoded at."""
+    with Image.open(io.BytesIO(container.data), formats=(container.format,)) as opened:
+        if opened.size != container.size:
+            raise ContainerError(f"its headers disagree on the size: {container.size} and {opened.size}")
+        if container.format == "PNG":
+            return png_picture(opened, container.data) or _eight_bits(opened)
+        if size is not None:
+            opened.draft(None, (2 * size, 2 * size))
+        return _eight_bits(opened)
 
 
 def reduced(image: Image.Image, size: int | None) -> Image.Image:
@@ -132,7 +146,7 @@ def reduced(image: Image.Image, size: int | None) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow image as 8-bit RGB: transparency over black, deeper greys scaled as `_grey8` says.
+    """Any Pillow image as 8-bit RGB: transparency over black, deeper greys scaled as `depth` says.
 
     Raises:
         InputError: a mode that holds no picture of known range ("F").
@@ -143,7 +157,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def _eight_bits(image: Image.Image) -> Image.Image:
     """The image in mode L or RGB. Greys stay grey, which makes what follows three times as fast."""
     if image.mode.startswith("I"):
-        return Image.fromarray(_grey8(np.asarray(image)))
+        return Image.fromarray(grey8(np.asarray(image)))
     if image.mode == "F":
         raise InputError("an image of floating-point pixels has no known range: must be 8 or 16 bits")
     if image.has_transparency_data:
@@ -152,26 +166,3 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     if image.mode in ("1", "L"):
         return image.convert("L")
     return image.convert("RGB")
-
-
-def _grey8(pixels: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
-    """Scale deep greys to 8 bits by the bits in use.
-
-    Files store 10-, 12- or 14-bit films in 16-bit pixels without saying so; scaled by 16 bits they would come out
-    black. The depth is the smallest of `DEPTHS` that holds the brightest pixel, so white is 255 at that depth. Scaling
-    is linear and never by the brightest pixel itself, which would make exposure depend on one marker. Negative pixels
-    are black.
-
-    Args:
-        pixels: (H, W) integers.
-
-    Returns:
-        (H, W) uint8.
-    """
-    top = max(int(pixels.max()), 0)
-    bits = next((depth for depth in DEPTHS if top < 2**depth), top.bit_length())
-    levels = pixels if pixels.dtype.kind == "u" else np.maximum(pixels, 0)
-    if bits > DEPTHS[-1]:
-        levels, bits = levels >> (bits - DEPTHS[-1]), DEPTHS[-1]
-    table = (np.arange(2**bits) * (255 / (2**bits - 1)) + 0.5).astype(np.uint8)
-    return np.take(table, levels)  # three times as fast as arithmetic on the pixels

@@ -45,8 +45,6 @@ def source_of(film: Film, choice: DicomChoice, settings: ServeConfig) -> Source:
     except ContainerError as error:
         raise ApiError(400, f"image {film.name}: {error}", INVALID, param=film.name) from None
     check_size(film, container.size, settings)
-    if container.format == "PNG" and b"acTL" in film.data[: film.data.find(b"IDAT")]:
-        raise ApiError(400, f"image {film.name}: has more than one frame: send one image a view", INVALID)
     upright = container.size[::-1] if container.orientation in SIDEWAYS else container.size
     return Source(hashlib.sha256(film.data).hexdigest(), container.format, container.size, upright)
 
