@@ -156,7 +156,7 @@ def test_a_worker_that_was_ended_between_two_films_costs_no_film(ours: Cell) -> 
 
 def test_a_film_beyond_the_memory_is_refused_in_one_line_and_the_next_is_read() -> None:
     where = open_cell(CellConfig(decode_memory_mb=256), workers=1)
-    large = png_bomb(9000, 8000, 72_000_000 + 8000)
+    large = png_bomb(9000, 8000, 3 * 72_000_000 + 8000, colour=2)
     with pytest.raises(InputError, match=r"^image film: takes more than 256 MiB to decode \(--decode_memory_mb\)$"):
         where.film(Request("film", PLAIN), large)
     assert ask(where, png()).size == (64, 64)

@@ -24,8 +24,8 @@ def depth_of(top: int) -> int:
     return next((depth for depth in DEPTHS if top < 2**depth), top.bit_length())
 
 
-def scaled(levels: npt.NDArray[np.unsignedinteger], bits: int) -> npt.NDArray[np.uint8]:
-    """Levels of a depth of at most 16 bits, any shape, as 8-bit ones."""
+def scaled(levels: npt.NDArray[np.integer], bits: int) -> npt.NDArray[np.uint8]:
+    """Levels of a depth of at most 16 bits, none below 0, any shape, as 8-bit ones."""
     table = (np.arange(2**bits) * (255 / (2**bits - 1)) + 0.5).astype(np.uint8)
     return np.take(table, levels)  # three times as fast as arithmetic on the pixels
 

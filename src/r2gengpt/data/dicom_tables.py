@@ -80,7 +80,7 @@ def _curves(dataset: "Dataset", key: str, left_out: list[str]) -> list[Curve]:
 def _is_empty(dataset: "Dataset", key: str) -> bool:
     """Whether an element is there with nothing in it, as an empty sequence is."""
     value = value_of(dataset, key)
-    return value is not None and not len(value)
+    return value is None or (hasattr(value, "__len__") and not len(value))
 
 
 def _curve_of(item: "Dataset", *, big_endian: bool) -> Curve | None:

@@ -67,7 +67,9 @@ def deep_colours(data: bytes, mode: str, key: object) -> Image.Image:
         opacity = np.logical_or.reduce(there) * np.uint8(255)
     seen = None if opacity is None else opacity > 0
     bits = depth_of(max(_top(_levels(plane), seen) for plane in planes))
-    bands = [Image.fromarray(_over_black(scaled(_levels(plane), bits), opacity)) for plane in planes]
+    bands = [
+        Image.fromarray(_over_black(scaled(np.minimum(_levels(plane), 2**bits - 1), bits), opacity)) for plane in planes
+    ]
     return bands[0] if len(bands) == 1 else Image.merge("RGB", bands)
 
 
