@@ -25,6 +25,9 @@ class Penalties:
     repetition_penalty: float = 1.0
     no_repeat_ngram_size: int = 0
 
+    def __str__(self) -> str:
+        return f"repetition_penalty {self.repetition_penalty}, no_repeat_ngram_size {self.no_repeat_ngram_size}"
+
 
 @dataclass(frozen=True)
 class ChosenDecoding:
