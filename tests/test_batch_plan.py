@@ -96,6 +96,18 @@ def test_a_dicom_tree_is_grouped_by_study_and_what_is_no_image_is_left_out_and_c
         assert words in caplog.text
 
 
+@pytest.mark.parametrize("size", [100, 200_000])
+def test_a_packed_dicom_film_is_a_study_that_fails_and_not_left_out(size: int, tmp_path: Path) -> None:
+    """Its pixels' tag stands in no byte of the file."""
+    pytest.importorskip("pydicom")
+    meta = b"\x02\x00\x10\x00UI\x16\x001.2.840.10008.1.2.1.99"
+    (tmp_path / "film").write_bytes(b"\0" * 128 + b"DICM" + meta + b"x" * size)
+    listing = read_listing(tmp_path, None, "all")
+    assert listing.left_out == []
+    (failure,) = [decode_study(listing.root, study, pixels_or_error).failure for study in listing.studies]
+    assert failure is not None
+
+
 def picture(path: Path, form: str) -> None:
     path.parent.mkdir(exist_ok=True, parents=True)
     noise_image(len(path.name)).save(path, form)
@@ -170,17 +182,19 @@ def test_an_input_that_is_a_pipe_or_a_device_is_refused(tmp_path: Path) -> None:
             read_listing(path, None, "all")
 
 
-def test_all_that_is_left_out_is_named_beside_the_listing_and_counted_on_the_page(
+def test_all_that_is_left_out_is_named_beside_the_listing_and_on_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_ray(monkeypatch)
     source = archive(tmp_path / "in", 2)
     for number in range(9):
-        (source / f"note{number}").write_text("no image")
+        (source / f"<b>note{number}").write_text("no image")
     run(source, tmp_path / "out")
     named = [json.loads(line) for line in (tmp_path / "out" / "left_out.jsonl").read_text().splitlines()]
-    assert named == [{"path": f"note{number}", "why": "no image"} for number in range(9)]
-    assert "no image 9" in (tmp_path / "out" / "summary.html").read_text()
+    assert named == [{"path": f"<b>note{number}", "why": "no image"} for number in range(9)]
+    page = (tmp_path / "out" / "summary.html").read_text()
+    names = ", ".join(f"&lt;b&gt;note{number}" for number in range(5))
+    assert f"no image 9 ({names} and 4 more)" in page
 
 
 def write_dicom(path: Path, *, pixels: bool = True, **elements: Any) -> None:
@@ -198,7 +212,10 @@ def test_an_annotation_file_gives_the_studies_of_all_splits_or_of_one(tiny_set: 
     assert every.root == tiny_set.base_dir.resolve()
 
 
-def test_a_csv_names_studies_and_their_views(tmp_path: Path) -> None:
+def test_a_csv_names_studies_and_their_views_and_other_columns_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="r2gengpt.batch")
     archive(tmp_path, 2)
     with (tmp_path / "list.csv").open("w", newline="") as file:
         rows = csv.writer(file)
@@ -211,6 +228,7 @@ def test_a_csv_names_studies_and_their_views(tmp_path: Path) -> None:
         ["gone.png"],
     ]
     assert found.studies[1].images[0].size == -1
+    assert "columns that are not read: other" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,20 @@ def below_a_file(folder: Path) -> Path:
     return folder / "file" / "out"
 
 
+def behind_a_link(folder: Path) -> Path:
+    (folder / "gone").symlink_to(folder / "nothing")
+    return folder / "gone" / "out"
+
+
+def behind_a_loop(folder: Path) -> Path:
+    (folder / "loop").symlink_to("loop")
+    return folder / "loop" / "out"
+
+
 UNWRITABLE: dict[str, tuple[Callable[[Path], Path], str]] = {
     "below a file": (below_a_file, "is no directory"),
+    "behind a link to nothing": (behind_a_link, "is a link that leads nowhere"),
+    "behind a loop of links": (behind_a_loop, "is a link that leads nowhere"),
     "a name too long": (lambda folder: folder / LONG, "File name too long"),
     "a name too long after others": (lambda folder: folder / "new" / LONG, "File name too long"),
     "a path too long": (lambda folder: folder.joinpath(*["abcdefgh"] * 600), "File name too long"),
@@ -74,6 +86,26 @@ def test_other_places_to_write_to_are_looked_at_first_too(
     refused(outcome, "train", f"--savedmodel_path {place}")
     monkeypatch.setenv("R2GENGPT_CACHE", f"{place}{'a' * 10}")
     refused(run_cli(["pull", "embedded"]), "pull", place, "R2GENGPT_CACHE")
+
+
+@pytest.mark.parametrize("given", ["", " "])
+def test_an_empty_name_is_not_the_directory_that_one_stands_in(
+    given: str, run_cli: Run, training: Training, tiny_set: TinySet, tiny_checkpoint: Path
+) -> None:
+    image = str(tiny_set.base_dir / "test0_0.png")
+    for argv in (
+        ["generate", image, "--model", "no", "--evidence", given],
+        ["test", "--model", str(tiny_checkpoint), "--output", given],
+        [*training.argv, "--savedmodel_path", given],
+    ):
+        refused(run_cli(argv), argv[0], f"{argv[-2]} is empty")
+
+
+def test_a_link_to_nothing_is_no_directory(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("nothing")
+    with pytest.raises(InputError, match="link is a link that leads nowhere"):
+        check_writable(tmp_path / "link", "--output")
+    check_writable_file(tmp_path / "link", "--output")  # a file is renamed over it
 
 
 def test_a_file_is_not_written_over_a_directory_or_a_device(tmp_path: Path) -> None:

@@ -117,6 +117,12 @@ def test_a_study_that_names_two_patients_is_refused(tmp_path: Path) -> None:
     (tmp_path / "r.csv").write_text("id,report,patient,subject_id\na,Clear.,7,8\n")
     with pytest.raises(InputError, match="name different patients"):
         read_references(tmp_path / "r.csv")
+    study = {"id": 1, "report": "x", "image_path": ["a.png"], "patient": 7}
+    (tmp_path / "a.json").write_text(json.dumps({"test": [{**study, "subject_id": "7"}]}))
+    assert read_annotation(tmp_path / "a.json", tmp_path, ("test",))["test"][0].patient == "7"
+    (tmp_path / "a.json").write_text(json.dumps({"test": [{**study, "subject_id": 8}]}))
+    with pytest.raises(InputError, match="patient and subject_id name different patients"):
+        read_annotation(tmp_path / "a.json", tmp_path, ("test",))
 
 
 ID_VALUES = {"7": "7", '"7"': "7", '" 7 "': "7", "7.0": None, "true": None, "null": None, "[7]": None, '" "': None}

@@ -575,6 +575,8 @@ class TrainConfig:
         for name in self.scorer_types:
             if name not in SCORES:
                 raise InputError(f"--scorer_types {name}: choose from {', '.join(SCORES)}")
+        if not self.savedmodel_path.strip():
+            raise InputError("--savedmodel_path is empty: must name a directory")
         if self.max_steps == 0:
             raise InputError("--max_steps 0: must be at least 1, or -1 for --max_epochs")
         if self.devices != "auto" and not (self.devices.isdecimal() and int(self.devices) > 0):

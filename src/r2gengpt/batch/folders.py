@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from r2gengpt.data.containers import is_dicom, is_film
-from r2gengpt.data.dicom_header import DicomHeader, read_header
+from r2gengpt.data.dicom_header import DEFLATED, DicomHeader, read_header
 from r2gengpt.data.files import open_regular
 from r2gengpt.data.images import read_file
 from r2gengpt.errors import InputError
@@ -116,6 +116,8 @@ def look(path: Path) -> Seen:
             if is_film(data):
                 return Seen(film=True)
             if is_dicom(data):
+                if DEFLATED in data:  # its pixels are not seen before all is unpacked
+                    return Seen()
                 data = _up_to_pixels(file, data)
                 return Seen(header=_header(path, data)) if data else Seen(why="DICOM without pixels")
     except OSError:

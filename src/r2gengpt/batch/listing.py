@@ -16,7 +16,7 @@ from r2gengpt.batch.folders import Found, LeftOut, studies_below
 from r2gengpt.data.annotation import SPLITS, BaseDirectory, read_annotation
 from r2gengpt.data.json_files import read_json
 from r2gengpt.data.study import study_id
-from r2gengpt.data.tables import by_plain_name, column_of, open_text, read_table
+from r2gengpt.data.tables import by_plain_name, column_of, open_text, plain, read_table
 from r2gengpt.errors import InputError
 from r2gengpt.text.written import in_short, shown
 
@@ -187,6 +187,9 @@ def _of_csv(source: Path, base: Path, split: str) -> Iterator[StudyFiles]:
         if key is None or images is None:
             names = f"{' or '.join(ID_COLUMNS)}, and {' or '.join(IMAGE_COLUMNS)}"
             raise InputError(f"--input {source}: its columns are {list(table.columns)}, must hold {names}")
+        unread = [name for name in table.columns if name and plain(name) not in (key, images)]
+        if unread:
+            log.info("%s: columns that are not read: %s", source, in_short(unread))
         for row in table.rows:
             where = f"--input {source}: line {row.line}"
             cells = by_plain_name(row.cells, where)

@@ -1,11 +1,12 @@
 """The summary page of a bulk run: totals, failures, throughput, in one small HTML file. No report text."""
 
 import json
-from collections import Counter
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from r2gengpt.batch.listing import in_words
+from r2gengpt.batch.folders import LeftOut
+from r2gengpt.batch.listing import by_kind
 from r2gengpt.batch.plan import LEFT_OUT
 from r2gengpt.batch.progress import Progress, clock_time
 from r2gengpt.batch.shards import MANIFEST, Totals, write_whole
@@ -44,15 +45,15 @@ def failures(totals: Totals) -> str:
     return f"{kinds}{first}<table><thead><tr><th>study</th><th>why</th></tr></thead><tbody>{lines}</tbody></table>"
 
 
-def left_out(paths: Counter[str]) -> str:
-    """How many files are part of no study, by kind."""
-    if not paths:
+def left_out(others: Sequence[LeftOut]) -> str:
+    """How many files are part of no study, by kind, and the first of each."""
+    if not others:
         return ""
-    return f"<h2>Left out</h2><p>Part of no study, and named in {LEFT_OUT}: {in_words(paths)}.</p>"
+    return f"<h2>Left out</h2><p>Part of no study, and all named in {LEFT_OUT}: {escape(by_kind(others))}.</p>"
 
 
-def summary_page(totals: Totals, progress: Progress, manifest: dict[str, object], others: Counter[str]) -> str:
-    """The page; `others` is what of the input was left out, by kind."""
+def summary_page(totals: Totals, progress: Progress, manifest: dict[str, object], others: Sequence[LeftOut]) -> str:
+    """The page; `others` is what of the input was left out."""
     failed = sum(totals.failed.values())
     share = 100 * (totals.rows - failed) / totals.rows
     shards = manifest["shards"]
@@ -85,7 +86,7 @@ def summary_page(totals: Totals, progress: Progress, manifest: dict[str, object]
 def write_summary(output: Path, totals: Totals, progress: Progress) -> None:
     """Write summary.html beside the manifest."""
     manifest = json.loads((output / MANIFEST).read_text(encoding="utf-8"))
-    path, others = output / LEFT_OUT, Counter[str]()
+    path, others = output / LEFT_OUT, list[LeftOut]()
     if path.exists():
-        others.update(json.loads(line)["why"] for line in path.read_text(encoding="utf-8").split("\n")[:-1])
+        others += [LeftOut(**json.loads(line)) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
     write_whole(output / SUMMARY, [summary_page(totals, progress, manifest, others).encode()])

@@ -59,7 +59,7 @@ def main(argv: list[str]) -> None:
     from r2gengpt.cli.delivery import check_delivery, deliver, formed
     from r2gengpt.data.containers import DicomChoice
     from r2gengpt.data.dicom_study import look_at, note_of, with_views
-    from r2gengpt.data.files import check_writable
+    from r2gengpt.data.files import check_writable, named_directory
     from r2gengpt.data.study import Study
     from r2gengpt.edge.record import runs_on_edge
 
@@ -67,7 +67,7 @@ def main(argv: list[str]) -> None:
     headers = look_at(paths, choice)  # a bad image is named before minutes of loading
     note = note_of(headers)
     if space.evidence is not None:
-        check_writable(Path(space.evidence), "--evidence")
+        check_writable(named_directory(space.evidence, "--evidence"), "--evidence")
     check_delivery(space, paths, headers)
     study = with_views(Study("study", tuple(paths), dicom=choice), headers)
     if runs_on_edge(space.model, space.runtime):

@@ -76,7 +76,7 @@ def evaluate_given(
     from r2gengpt.build import place
     from r2gengpt.checkpoint import data_of_run
     from r2gengpt.cli.models import index_for, load_model, locate_model, shares
-    from r2gengpt.data.files import check_writable
+    from r2gengpt.data.files import check_writable, named_directory
     from r2gengpt.evaluation.calibrate import check_calibratable, settled_calibration
     from r2gengpt.evaluation.honesty import nearest_row, plan_honesty, with_shuffled_row
     from r2gengpt.evaluation.run import Evaluation, predict_studies, write_evaluation
@@ -95,7 +95,7 @@ def evaluate_given(
     settings = {**data_of_run(directory, flag), **settings}
     data = bridge.make(DataConfig, {**settings, **own_cache(given)})
     beside = Path() if named == "embedded" else Path(named).parent if Path(named).is_file() else Path(named)
-    target = Path(output) if output is not None else beside / f"results-{split}"
+    target = named_directory(output, "--output") if output is not None else beside / f"results-{split}"
     check_writable(target, "--output")
     if data.feature_cache is not None:
         check_writable(Path(data.feature_cache), "--feature_cache")

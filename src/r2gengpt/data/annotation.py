@@ -11,7 +11,7 @@ from r2gengpt.data.containers import DicomChoice
 from r2gengpt.data.files import whole_file
 from r2gengpt.data.images import PLAIN
 from r2gengpt.data.json_files import read_json
-from r2gengpt.data.study import PATIENT_NAMES, Study, study_id
+from r2gengpt.data.study import Study, patient_key, study_id
 from r2gengpt.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -97,8 +97,7 @@ def _id(record: Mapping[str, Any], where: str) -> str:
 
 def _patient(record: Mapping[str, Any], where: str) -> str:
     """Whose study it is: a text or whole number under the first of the names that is there."""
-    given = (name for name in PATIENT_NAMES if record.get(name) is not None)
-    key = next((name for name in given if str(record[name]).strip()), None)
+    key = patient_key(record, where)
     if key is None:
         return ""
     number = record[key]

@@ -18,9 +18,20 @@ def check_writable(directory: Path, flag: str) -> None:
     """Refuse a directory that can't be made or written to, before hours of work end in it. Leaves nothing behind.
 
     Raises:
-        InputError: it or what is above it is a file, may not be written to, or a name is too long.
+        InputError: it or what is above it is a file or a link to nothing, may not be written to, or a name is too long.
     """
     _check_makeable(directory, directory, flag)
+
+
+def named_directory(text: str, flag: str) -> Path:
+    """The directory that a flag names; an empty text, as of a variable that is not set, is not the current one.
+
+    Raises:
+        InputError: the text is empty.
+    """
+    if not text.strip():
+        raise InputError(f"{flag} is empty: must name a directory")
+    return Path(text)
 
 
 def check_model_directory(directory: Path, flag: str) -> None:
@@ -62,9 +73,10 @@ def check_writable_file(path: Path, flag: str) -> None:
 def _check_makeable(path: Path, directory: Path, flag: str) -> None:
     """Refuse a path that cannot be made in `directory`, which is the path itself or what it lies in."""
     try:
-        there = next(parent for parent in (directory, *directory.absolute().parents) if os.path.exists(parent))  # noqa: PTH110
-        if not there.is_dir():
-            raise InputError(f"{flag} {path}: {there} is no directory")
+        there = next(parent for parent in (directory, *directory.absolute().parents) if os.path.lexists(parent))
+        if not os.path.isdir(there):  # noqa: PTH112
+            what = "no directory" if os.path.exists(there) else "a link that leads nowhere"  # noqa: PTH110
+            raise InputError(f"{flag} {path}: {there} is {what}")
         if not os.access(there, os.W_OK | os.X_OK):
             raise InputError(f"{flag} {path}: {there} may not be written to")
         for name in path.absolute().parts[len(there.absolute().parts) :]:

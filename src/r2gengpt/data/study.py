@@ -1,12 +1,27 @@
 """A study and its parts as records. No files are opened here."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from r2gengpt.data.containers import DicomChoice
+from r2gengpt.errors import InputError
 
 PATIENT_NAMES = ("patient", "patient_id", "subject_id")
 """What files call the patient of a study, in the order they are looked for (subject_id: MIMIC-CXR's, and R2Gen's)."""
+
+
+def patient_key(record: Mapping[str, Any], place: str) -> str | None:
+    """The name under which a record holds its patient, None where it holds none.
+
+    Raises:
+        InputError: two names hold different patients.
+    """
+    given = [name for name in PATIENT_NAMES if record.get(name) is not None and str(record[name]).strip()]
+    if len({str(record[name]).strip() for name in given}) > 1:
+        raise InputError(f"{place}: {' and '.join(given)} name different patients: leave all but one out")
+    return next(iter(given), None)
 
 
 def study_id(value: object) -> str | None:

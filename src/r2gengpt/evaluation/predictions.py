@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from r2gengpt.data.files import whole_file
 from r2gengpt.data.json_files import parsed_json
-from r2gengpt.data.study import PATIENT_NAMES, study_id
+from r2gengpt.data.study import patient_key, study_id
 from r2gengpt.data.tables import by_plain_name, column_of, read_table
 from r2gengpt.errors import InputError
 from r2gengpt.generation.prediction import Prediction
@@ -245,10 +245,8 @@ def _checked_id(value: Any, place: str, name: str = "id") -> str:
 
 def _patient_of(named: Mapping[str, Any], place: str) -> Any:
     """The record's patient under one of the names, None where there is none or nothing in it."""
-    given = [named[name] for name in PATIENT_NAMES if named.get(name) is not None and str(named[name]).strip()]
-    if len({str(value).strip() for value in given}) > 1:
-        raise InputError(f"{place}: {' and '.join(PATIENT_NAMES)} name different patients: leave all but one out")
-    return next(iter(given), None)
+    key = patient_key(named, place)
+    return None if key is None else named[key]
 
 
 def _patients(entries: Iterable[Entry]) -> dict[str, str]:
