@@ -102,9 +102,12 @@ def test_films_of_another_study_are_not_reported() -> None:
         chest_films([film_data(2)], STUDY, 8)
 
 
-def test_what_a_server_names_cannot_write_a_second_line(run_cli: Callable[[list[str]], Outcome]) -> None:
+def test_what_a_server_names_cannot_write_a_second_line(
+    run_cli: Callable[[list[str]], Outcome], tmp_path: Path
+) -> None:
     hostile = "CT\n2026 ok: \x1b[2Jstored\u202e"
     with stow_server(lambda _: b"", lambda _: answer(200, listing(hostile))) as server:
-        done = run_cli(["dicomweb", "--url", server.url, "--study", STUDY, "--no_push", "--output", "/dev/null"])
+        output = str(tmp_path / "out")
+        done = run_cli(["dicomweb", "--url", server.url, "--study", STUDY, "--no_push", "--output", output])
     assert done.code == 2
     assert done.stderr.splitlines()[-1].endswith("only CT 2026 ok: ?[2Jstored?")

@@ -235,6 +235,7 @@ def hostile_settings(out: Path) -> dict[str, Any]:
         "strategy": "nosuch",
         "limit_test_batches": 0.01,
         "num_sanity_val_steps": 10**6,
+        "choose_decode": -1,
         "every_n_train_steps": 10**6,
     }
 

@@ -18,11 +18,12 @@ NEWEST, BEFORE = "resume.ckpt", "resume.before.ckpt"
 
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Hold the run's directory for this process alone; it is made, and removed again if nothing came into it.
+    """Hold the run's directory for this process alone; made here, it is removed again if nothing came into it.
 
     Raises:
         InputError: another run is at work there, or the directory cannot be made.
     """
+    made = not directory.exists()
     try:
         directory.mkdir(parents=True, exist_ok=True)
         handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
@@ -38,8 +39,9 @@ def locked(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-        with contextlib.suppress(OSError):  # it holds a run
-            directory.rmdir()
+        if made:
+            with contextlib.suppress(OSError):  # it holds a run
+                directory.rmdir()
 
 
 def keep_state(temporary: Path, directory: Path) -> None:
