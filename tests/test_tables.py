@@ -26,6 +26,8 @@ BAD_TABLES = {
     "cell under no column": ("id,image,\n1,a.png,b.png\n", "line 2: a field that holds something stands under no"),
     "column twice": ("id,image,image\n1,a.png,b.png\n", "line 1: column image is given twice"),
     "quote without end": ('id,image\n1,a.png\n2,"b.png\n', "not CSV after line 2"),
+    "semicolons": ("id;image\n1;a.png\n", "line 1: its columns are separated by semicolons, must be by commas"),
+    "tabs": ("id\timage\n1\ta.png,b.png\n", "line 1: its columns are separated by tabs"),
     "nothing": ("\n\n", "is empty"),
 }
 
@@ -67,6 +69,33 @@ def test_batch_refuses_two_columns_of_one_meaning(header: str, tmp_path: Path) -
     (tmp_path / "list.csv").write_text(f"{header}\n1,a.png,b.png\n")
     with pytest.raises(InputError, match=r"line 1: .*leave one out"):
         read_listing(tmp_path / "list.csv", None, "all")
+
+
+@pytest.mark.parametrize("name", ["image2", "Image Path 2", "images_1", "image-path-1"])
+def test_batch_refuses_a_column_of_further_images(name: str, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text(f"id,image_path,{name}\n1,a.png,b.png\n")
+    with pytest.raises(InputError, match="is not read: a study's images stand in one column, with ; between"):
+        read_listing(tmp_path / "list.csv", None, "all")
+
+
+def test_batch_names_splits_of_an_annotation_that_it_does_not_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    study = {"report": "x", "image_path": ["a.png"]}
+    content = {"test": [{"id": 1, **study}], "validate": [{"id": 2, **study}]}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    with caplog.at_level("INFO", logger="r2gengpt.batch"):
+        assert [study.id for study in read_listing(tmp_path / "a.json", None, "all").studies] == ["1"]
+    assert "splits that are not read: validate" in caplog.text
+
+
+def test_score_names_the_flag_that_was_given(run_cli: Callable[[list[str]], Outcome], tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("id,prediction\na,x\n")
+    (tmp_path / "empty").write_text("")
+    for argv in (["--predictions", "empty"], ["--predictions", "p.csv", "--references", "empty"]):
+        words = [word if word.startswith("--") else str(tmp_path / word) for word in argv]
+        outcome = run_cli(["score", *words])
+        assert (outcome.code, outcome.stderr) == (2, f"r2gengpt score: {argv[-2]} {tmp_path / 'empty'}: is empty\n")
 
 
 SAME_MEANING = [

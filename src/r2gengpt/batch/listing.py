@@ -6,6 +6,7 @@ run sees what has become of its input.
 
 import json
 import logging
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,6 +26,7 @@ ID_COLUMNS = ("id", "study_id")
 IMAGE_COLUMNS = ("image_path", "images", "image")
 BETWEEN = ";"
 """Stands between the views of a study in a CSV file."""
+_FURTHER = re.compile(r"images?(_paths?)?_?\d+")
 
 
 @dataclass(frozen=True)
@@ -161,12 +163,28 @@ def _of_annotation(source: Path, base: Path, split: str) -> Iterator[StudyFiles]
     content = read_json(source, f"--input {source}")
     there = [name for name in SPLITS if isinstance(content, dict) and name in content]
     wanted = there if split == "all" else [split]
+    unread = [name for name in content if name not in SPLITS] if isinstance(content, dict) else []
+    if unread and split == "all":
+        log.info("%s: splits that are not read: %s", source, in_short(unread))
     del content
     root = base.resolve()
     for studies in read_annotation(source, base, wanted, flag="--input").values():
         for study in studies:
             paths = [path.relative_to(root).as_posix() for path in study.image_paths]
             yield StudyFiles(study.id, tuple(image_file(root, path) for path in paths))
+
+
+def _name_unread(columns: Sequence[str], source: Path, place: str) -> None:
+    """A log line with the columns that are not read.
+
+    Raises:
+        InputError: one is called a further image: its views would be lost.
+    """
+    more = next((name for name in columns if _FURTHER.fullmatch(plain(name))), None)
+    if more is not None:
+        raise InputError(f"{place}: {more} is not read: a study's images stand in one column, with {BETWEEN} between")
+    if columns:
+        log.info("%s: columns that are not read: %s", source, in_short(columns))
 
 
 def _is_json(source: Path) -> bool:
@@ -187,9 +205,7 @@ def _of_csv(source: Path, base: Path, split: str) -> Iterator[StudyFiles]:
         if key is None or images is None:
             names = f"{' or '.join(ID_COLUMNS)}, and {' or '.join(IMAGE_COLUMNS)}"
             raise InputError(f"--input {source}: its columns are {list(table.columns)}, must hold {names}")
-        unread = [name for name in table.columns if name and plain(name) not in (key, images)]
-        if unread:
-            log.info("%s: columns that are not read: %s", source, in_short(unread))
+        _name_unread([name for name in table.columns if name and plain(name) not in (key, images)], source, place)
         for row in table.rows:
             where = f"--input {source}: line {row.line}"
             cells = by_plain_name(row.cells, where)

@@ -126,9 +126,10 @@ def run(config: ScoreConfig) -> "Scores":
 
     if config.predictions is None:
         raise InputError("--predictions is missing: the file of generated reports")
+    flag = "--references" if config.references is not None else "--predictions"
     source = config.references if config.references is not None else config.predictions
     cut, cut_name = config.truncation()
-    references = read_reference_file(Path(source), config.split)
+    references = read_reference_file(Path(source), config.split, flag)
     return score(
         read_predictions(Path(config.predictions)),
         references.texts,

@@ -14,8 +14,8 @@ from r2gengpt.errors import InputError
 
 LONGEST_CELL = 1 << 30
 """Characters; the library's own limit refuses long reports."""
-
-
+OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+"""What else programs write between cells, in words."""
 GZIP = b"\x1f\x8b"
 
 
@@ -44,8 +44,8 @@ def read_table(lines: Iterable[str], source: str) -> Table:
         source: what errors call it.
 
     Raises:
-        InputError: no CSV, no header, or a column twice; while rows are read, a row with more or fewer cells than the
-            header, or a cell in a column without a name.
+        InputError: no CSV, no header, other separators than commas, or a column twice; while rows are read, a row with
+            more or fewer cells than the header, or a cell in a column without a name.
     """
     records = _records(lines, source)
     line, names = next(records, (0, []))
@@ -71,6 +71,9 @@ def _records(lines: Iterable[str], source: str) -> Iterator[tuple[int, list[str]
 
 
 def _header(names: list[str], place: str) -> list[str]:
+    other = next((sign for sign in OTHER_SEPARATORS if sign in names[0]), None) if len(names) == 1 else None
+    if other is not None:
+        raise InputError(f"{place}: its columns are separated by {OTHER_SEPARATORS[other]}, must be by commas")
     plain = [name.strip() for name in names]
     twice = [name for name in plain if name and plain.count(name) > 1]
     if twice:
