@@ -1,5 +1,6 @@
 """Paths that cannot be written or followed, and files that are wrong: refused in one line, before work and network."""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -99,6 +100,17 @@ def test_an_empty_name_is_not_the_directory_that_one_stands_in(
         [*training.argv, "--savedmodel_path", given],
     ):
         refused(run_cli(argv), argv[0], f"{argv[-2]} is empty")
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [("score", "predictions"), ("train", "savedmodel_path"), ("test", "ckpt_file"), ("batch", "input")],
+)
+def test_a_path_of_a_config_file_that_holds_a_zero_byte_is_refused(
+    command: str, name: str, run_cli: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "c.json").write_text(json.dumps({name: "a\0b"}))
+    refused(run_cli([command, "--config", str(tmp_path / "c.json")]), command, "holds a zero byte")
 
 
 def test_a_link_to_nothing_is_no_directory(tmp_path: Path) -> None:

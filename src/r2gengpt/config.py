@@ -68,9 +68,11 @@ def check_fields(config: Any) -> None:
             continue
         if meta.get("choices") and value not in meta["choices"]:
             raise InputError(f"--{f.name} {value}: choose from {', '.join(meta['choices'])}", field=f.name)
-        for number in value if isinstance(value, tuple) else (value,):
-            if isinstance(number, float) and not math.isfinite(number):
-                raise InputError(f"--{f.name} {number}: must be a finite number", field=f.name)
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, float) and not math.isfinite(one):
+                raise InputError(f"--{f.name} {one}: must be a finite number", field=f.name)
+            if isinstance(one, str) and "\0" in one:
+                raise InputError(f"--{f.name} {one!r}: holds a zero byte, which no path or text may", field=f.name)
         for bound, compare, words in (("low", ge, "at least"), ("above", gt, "above"), ("high", le, "at most")):
             if meta.get(bound) is not None and not compare(value, meta[bound]):
                 raise InputError(f"--{f.name} {value}: must be {words} {meta[bound]}", field=f.name)
