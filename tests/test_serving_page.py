@@ -517,7 +517,9 @@ def put(page: Page, *files: tuple[str, bytes]) -> None:
     page.get_by_label("Choose images").set_input_files(given)  # type: ignore[arg-type]  # its type has no list of these
 
 
-FLAT = np.full((40, 32), 1000, dtype=np.uint16)
+FILM = np.full((40, 32), 1000, dtype=np.uint16)
+"""Grey in the middle, where the tests look, below a wedge of all greys."""
+FILM[:8] = np.arange(32) * 60
 
 
 @needs_browser
@@ -525,7 +527,7 @@ def test_dicom_is_shown_with_its_own_window_and_can_be_windowed_and_inverted(
     page: Page, server: tuple[str, Scripted]
 ) -> None:
     """MONOCHROME1, in the lower half of its window; by its name, and by its bytes alone."""
-    data = data_of(dicom(FLAT, PhotometricInterpretation="MONOCHROME1", WindowCenter=1500, WindowWidth=2000))
+    data = data_of(dicom(FILM, PhotometricInterpretation="MONOCHROME1", WindowCenter=1500, WindowWidth=2000))
     put(page, ("film.dcm", data))
     expect(page.get_by_role("application")).to_have_accessible_name("View 1 of 1, 32 by 40 pixels")
     expect(page.get_by_role("button", name="View 1 (PA)", exact=True)).to_be_visible()
@@ -535,7 +537,7 @@ def test_dicom_is_shown_with_its_own_window_and_can_be_windowed_and_inverted(
     assert middle(page) == [255 - grey] * 3
     page.get_by_label("Window").fill("50")
     assert middle(page) != [255 - grey] * 3
-    put(page, ("side", data_of(dicom(FLAT, SOPInstanceUID=f"{ROOT}4", BurnedInAnnotation="YES"))))
+    put(page, ("side", data_of(dicom(FILM, SOPInstanceUID=f"{ROOT}4", BurnedInAnnotation="YES"))))
     expect(page.get_by_role("application")).to_have_accessible_name("View 2 of 2, 32 by 40 pixels")
     expect(page.locator("#film-warning")).to_contain_text("burned-in annotation")
     page.get_by_role("button", name="Write draft").click()
@@ -553,7 +555,7 @@ def test_a_doubt_about_whose_images_these_are_stands_above_the_draft_and_in_what
     note = "CHECK WHOSE IMAGES THESE ARE: 1 of 2 names no patient"
     server[1].hold(3)
     choose(page, film(1))
-    put(page, ("film.dcm", data_of(dicom(FLAT))))
+    put(page, ("film.dcm", data_of(dicom(FILM))))
     expect(page.get_by_role("application")).to_have_accessible_name("View 2 of 2, 32 by 40 pixels")
     page.get_by_role("button", name="Write draft").click()
     expect(page.locator("#note")).to_contain_text(note)
@@ -572,9 +574,9 @@ def test_a_doubt_about_whose_images_these_are_stands_above_the_draft_and_in_what
 
 @needs_browser
 def test_two_patients_get_no_draft_on_the_page(browser: Browser, server: tuple[str, Scripted]) -> None:
-    other = data_of(dicom(FLAT, SOPInstanceUID=f"{ROOT}4", PatientID="P-2"))
+    other = data_of(dicom(FILM, SOPInstanceUID=f"{ROOT}4", PatientID="P-2"))
     with open_page(browser, server[0], refused=True) as page:
-        put(page, ("a.dcm", data_of(dicom(FLAT))), ("b.dcm", other))
+        put(page, ("a.dcm", data_of(dicom(FILM))), ("b.dcm", other))
         expect(page.get_by_role("application")).to_be_visible()
         expect(page.get_by_role("button", name="View 2 (PA)", exact=True)).to_be_visible()
         page.get_by_role("button", name="Write draft").click()
@@ -584,7 +586,7 @@ def test_two_patients_get_no_draft_on_the_page(browser: Browser, server: tuple[s
 
 @needs_browser
 def test_a_file_of_several_frames_asks_which(browser: Browser, server: tuple[str, Scripted]) -> None:
-    frames = np.stack([FLAT, FLAT // 2, FLAT * 2])
+    frames = np.stack([FILM, FILM // 2, FILM * 2])
     data = data_of(dicom(frames, WindowCenter=1024, WindowWidth=2048))
     with open_page(browser, server[0], refused=True) as page:
         put(page, ("loop.dcm", data))
@@ -606,7 +608,7 @@ def test_a_file_of_several_frames_asks_which(browser: Browser, server: tuple[str
 def test_what_may_be_no_chest_film_is_opened_or_left_out_as_the_reader_says(
     browser: Browser, server: tuple[str, Scripted]
 ) -> None:
-    data = data_of(dicom(FLAT, Modality="CT"))
+    data = data_of(dicom(FILM, Modality="CT"))
     with open_page(browser, server[0], refused=True) as page:
         put(page, ("scan.dcm", data))
         expect(page.locator("#ask-words")).to_have_text(
@@ -627,14 +629,14 @@ def test_dicom_that_cannot_be_opened_is_told_by_its_name(
     browser: Browser, server: tuple[str, Scripted], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with open_page(browser, server[0], refused=True) as page:
-        put(page, ("cut.dcm", data_of(dicom(FLAT))[:-900]), ("notes.txt", b"text"))
+        put(page, ("cut.dcm", data_of(dicom(FILM))[:-900]), ("notes.txt", b"text"))
         alert = page.get_by_role("alert")
         expect(alert).to_contain_text(
             "cut.dcm: The server refused this study: image images[0]: its DICOM pixels cannot"
         )
         expect(alert).to_contain_text("left out: notes.txt.")
         monkeypatch.setattr("r2gengpt.serving.films.find_spec", lambda name: None)
-        put(page, ("film.dcm", data_of(dicom(FLAT))))
+        put(page, ("film.dcm", data_of(dicom(FILM))))
         expect(alert).to_contain_text("film.dcm: The server refused this study: image images[0]: is DICOM, which this")
 
 
@@ -740,7 +742,7 @@ def test_no_state_of_the_page_breaks_a_rule_of_axe_or_is_wider_than_the_window(
         expect(page.get_by_label("API key")).to_be_visible()
         check("refused")
         page.unroute("**/v1/reports")
-        put(page, ("scan.dcm", data_of(dicom(FLAT, Modality="CT"))))
+        put(page, ("scan.dcm", data_of(dicom(FILM, Modality="CT"))))
         expect(page.locator("#ask")).to_be_visible()
         check("asked about a file")
 
