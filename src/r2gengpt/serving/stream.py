@@ -46,6 +46,7 @@ class EventStream(Response):
                             await put(f"data: {data}\n\n")
                     except ApiError as error:
                         await put(f"data: {json.dumps(error.body())}\n\n")
+                    self.held.close()  # before the end: a client that reads it may ask again at once
                     await put("", more=False)
             except (TimeoutError, ClientGone):
                 return  # nobody reads, and the status has been sent
