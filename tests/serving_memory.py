@@ -144,10 +144,13 @@ def main(checkpoint: str) -> None:
     )
     for name, (path, kind, body) in bodies().items():
         for step in (2**16, *((7,) if len(body) < 2**17 else ())):
-            Path("/proc/self/clear_refs").write_text("5")
-            before = status_kb("VmRSS")
-            status = ask(app, path, kind, body, step)
-            print(json.dumps([name, len(body), status, status_kb("VmHWM") - before]), flush=True)
+            costs = []
+            for _ in range(2):  # the less counts: what a request is the first to use, the next one finds there
+                Path("/proc/self/clear_refs").write_text("5")
+                before = status_kb("VmRSS")
+                status = ask(app, path, kind, body, step)
+                costs.append(status_kb("VmHWM") - before)
+            print(json.dumps([name, len(body), status, min(costs)]), flush=True)
 
 
 if __name__ == "__main__":
