@@ -1,0 +1,135 @@
+"""Counts the lines that `--protocol ptb` and coco-caption's Java tokenizer split differently. Needs Java and pycocoevalcap.
+
+    python benchmarks/ptb.py --seed 4 --lines 40000 --texts annotation.json
+
+Prints JSON: the versions, and for each corpus its lines and those that differ. The corpora are the reports of
+annotation files, and lines drawn from pieces of reports, from characters, and from signs, numbers, abbreviations,
+contractions and addresses, apart or glued.
+"""
+
+import argparse
+import importlib.metadata
+import importlib.util
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from r2gengpt import __version__
+from r2gengpt.metrics.ptb import ptb
+
+PUNCTUATION = frozenset("'' ' `` ` -LRB- -RRB- -LCB- -RCB- . ? ! , : - -- ... ;".split(" "))
+"""As pycocoevalcap 1.2 has it; its tokenizer module runs Java on a file in its own directory, so it is not called."""
+REPORTS = (
+    "the heart is normal in size . Lungs clear, (stable) XXXX x-ray T1/T2 T10-T12 3.5 cm 2mm 1/2 vs. Dr. Smith's isn't "
+    "L. R. The a.m. U.S. approx. 10/12/2011 12:30 5-10 [see] \"quote\" 'x' ... -- - / & < > % # 7th and/or <unk> it's "
+    "e.g. i.e., etc. No. 5 no. fig. 3a 1. 2) : ; ? ! = + * ~ _ ___ 1,000 37.5°C ≥ 5 × µm café – — … “a” ’s ‘b’"
+).split()
+CHARACTERS = [
+    *"aAbBxyT0159.,:;-/'\"()[]<>&%$#@*_+=~!? ",
+    *("ab", "The", "no.", "12", "'s", "n't", "é", "°", "–", "’", "a.", "XX"),
+]
+POOLS = [
+    pool.split()
+    for pool in (
+        "dr. mr. prof. st. vs. e.g. i.e. etc. approx. fig. no. ca. cf. al. jan. sept. mon. inc. ltd. jr. ph.d. m.d. u.s. "
+        "a.m. p.m. dept. est. min. max. wt. ht. ant. post. rt. bilat. vol. pp. p. eds. rev. gen. calif. R.U.L. PA. AP.",
+        "isn't don't won't can't cannot he's she'll I'm we've they're I'd 'tis 'twas gonna gotta gimme y'all ma'am "
+        "o'clock rock'n'roll d'you c'mon 'em patients' X-ray's DON'T hasn’t patient’s ‘tis '90s 'n' l'hôpital d'Este "
+        "n't 's 'll 'd &apos;s",
+        "1 12 3.5 .5 1,000 1,234,567.89 1/2 3/4 1-1/2 ½ 1½ 10/12/2011 2011-10-12 12.10.2011 12:30:45 9:05am 5-10 5–10 "
+        "10% -3 +4 ±2 1e5 2nd T10 L4-L5 T1-T2 5mm 3x4 3×4 37.5° $5.00 US$20 £3.50 €10 5¢ #3 No.5 1. 2) (3) 1990s 90's "
+        "555-1234 (555)123-4567 +1 1-800-555-1234 555.123.4567 10^3 <5 >=5 ~5 1:1000 v1.2 III. H2O",
+        ". , : ; ! ? - / \\ ' \" ( ) [ ] { } < > & % $ # @ * _ + = ~ ^ | ` ... .... -- --- ---- `` '' !! ?! .. … – — “ ” "
+        "‘ ’ « » • ° ± × µ ≥ → ™ £ € ¢ ½ ² &amp; &lt; &quot; &nbsp; &mdash; &#39; <unk> <br> </p> <> -LRB- [** **] ___ :) "
+        ":-) :D <3 ^_^ ** // \u00ad \u200b \ufeff \ufffd",
+        "http://a.b/c https://www.nih.gov/x?y=1&z=2 www.example.com example.org/path a@b.co first.last@x-y.org <a@b.com> "
+        "ftp://x.y/z user@host @user #tag #12 foo.bar foo.com. C:\\x file.txt a.b.c AT&T R&D a&b and/or he/she w/o n/a",
+        "the heart is in size The Lungs clear pneumothorax X-ray x-ray well-defined non-small St café Müller ÉTÉ œsophagus "
+        "Ⅳ α-error β 中文 ひらがな カタカナ 한국 Привет мир عربي हिन्दी ไทย XXXX I a A s t t.i.d p.r.n.",
+    )
+]
+
+
+def drawn_reports(lines: int, seed: int) -> list[str]:
+    """Pieces of reports, apart, some before a mark."""
+    rng = random.Random(seed)
+    marks = ["", "", "", ".", ",", ";", ")", ":"]
+    return [
+        " ".join(["so", *(rng.choice(REPORTS) + rng.choice(marks) for _ in range(rng.randrange(3, 12))), "end"])
+        for _ in range(lines)
+    ]
+
+
+def drawn_characters(lines: int, seed: int) -> list[str]:
+    """Two to eight characters or short pieces without blanks between them."""
+    rng = random.Random(seed)
+    return ["so " + "".join(rng.choices(CHARACTERS, k=rng.randrange(2, 9))) + " end" for _ in range(lines)]
+
+
+def drawn_mixtures(lines: int, seed: int) -> list[str]:
+    """Pieces of all pools, most apart, some glued, some in capitals."""
+    rng = random.Random(seed)
+    texts = []
+    for _ in range(lines):
+        text = "so"
+        for _ in range(rng.randrange(2, 9)):
+            piece = rng.choice(rng.choice(POOLS))
+            piece = rng.choice([piece.upper(), piece.capitalize()]) if rng.random() < 0.15 else piece
+            text += (
+                (" " if rng.random() < 0.75 else "") + piece + (rng.choice(".,;:)'\"?-") if rng.random() < 0.15 else "")
+            )
+        texts.append(text + " end")
+    return texts
+
+
+def drawn_glued(lines: int, seed: int) -> list[str]:
+    """One to three pieces of all pools without blanks between them."""
+    rng = random.Random(seed)
+    draw: Callable[[], str] = lambda: "".join(rng.choice(rng.choice(POOLS)) for _ in range(rng.randrange(1, 4)))
+    return [f"so {draw()} end" for _ in range(lines)]
+
+
+def java_words(texts: Sequence[str]) -> list[str]:
+    """What coco-caption makes of each text, without a look at the next: a line of one word stands between."""
+    package = importlib.util.find_spec("pycocoevalcap")
+    if package is None:
+        raise SystemExit("needs pycocoevalcap: pip install r2gengpt[metrics]")
+    jar = Path(*(package.submodule_search_locations or ()), "tokenizer", "stanford-corenlp-3.4.1.jar")
+    command = ["java", "-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase"]
+    given = "\n".join(f"{text}\nx" for text in texts)
+    done = subprocess.run(command, input=given.encode(), capture_output=True, check=True)
+    lines = done.stdout.decode().split("\n")[: 2 * len(texts) : 2]
+    assert len(lines) == len(texts)
+    return [" ".join(word for word in line.rstrip().split(" ") if word not in PUNCTUATION) for line in lines]
+
+
+def read_texts(paths: Sequence[str]) -> list[str]:
+    """The different reports of annotation files, each on one line."""
+    splits = [json.loads(Path(path).read_text(encoding="utf-8")) for path in paths]
+    reports = [study["report"] for split in splits for studies in split.values() for study in studies]
+    return list(dict.fromkeys(" ".join(report.split("\n")) for report in reports))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--lines", type=int, default=20_000)
+    parser.add_argument("--texts", nargs="*", default=[])
+    args = parser.parse_args()
+    corpora = {draw.__name__: draw(args.lines, args.seed) for draw in DRAWN} | {"reports": read_texts(args.texts)}
+    rows = {}
+    for name, texts in corpora.items():
+        found = java_words(texts) if texts else []
+        rows[name] = {"lines": len(texts), "differ": sum(ptb(a) != b for a, b in zip(texts, found, strict=True))}
+    versions = {"r2gengpt": __version__, "pycocoevalcap": importlib.metadata.version("pycocoevalcap")}
+    json.dump({"versions": versions, "seed": args.seed, "corpora": rows}, sys.stdout, indent=1)
+    print()
+
+
+DRAWN = (drawn_reports, drawn_characters, drawn_mixtures, drawn_glued)
+
+if __name__ == "__main__":
+    main()
