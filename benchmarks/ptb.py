@@ -1,10 +1,12 @@
-"""Counts the lines that `--protocol ptb` and coco-caption's Java tokenizer split differently. Needs Java and pycocoevalcap.
+"""Counts the lines that `--protocol ptb` and coco-caption's Java tokenizer split differently.
+
+Needs Java and pycocoevalcap.
 
     python benchmarks/ptb.py --seed 4 --lines 40000 --texts annotation.json
 
 Prints JSON: the versions, and for each corpus its lines and those that differ. The corpora are the reports of
-annotation files, and lines drawn from pieces of reports, from characters, and from signs, numbers, abbreviations,
-contractions and addresses, apart or glued.
+annotation files, these with misprints, and lines drawn from pieces of reports, from characters, from signs, numbers,
+abbreviations, contractions and addresses, apart or glued, and pieces of all kinds with one character changed.
 """
 
 import argparse
@@ -14,27 +16,30 @@ import json
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from r2gengpt import __version__
 from r2gengpt.metrics.ptb import ptb
 
-PUNCTUATION = frozenset("'' ' `` ` -LRB- -RRB- -LCB- -RCB- . ? ! , : - -- ... ;".split(" "))
+PUNCTUATION = frozenset([*"'`.?!,:-;", "''", "``", "--", "...", "-LRB-", "-RRB-", "-LCB-", "-RCB-"])
 """As pycocoevalcap 1.2 has it; its tokenizer module runs Java on a file in its own directory, so it is not called."""
-REPORTS = (
+REPORT_PIECES = (
     "the heart is normal in size . Lungs clear, (stable) XXXX x-ray T1/T2 T10-T12 3.5 cm 2mm 1/2 vs. Dr. Smith's isn't "
     "L. R. The a.m. U.S. approx. 10/12/2011 12:30 5-10 [see] \"quote\" 'x' ... -- - / & < > % # 7th and/or <unk> it's "
     "e.g. i.e., etc. No. 5 no. fig. 3a 1. 2) : ; ? ! = + * ~ _ ___ 1,000 37.5°C ≥ 5 × µm café – — … “a” ’s ‘b’"
-).split()
+)
+REPORTS = REPORT_PIECES.split()
 CHARACTERS = [
     *"aAbBxyT0159.,:;-/'\"()[]<>&%$#@*_+=~!? ",
     *("ab", "The", "no.", "12", "'s", "n't", "é", "°", "–", "’", "a.", "XX"),
 ]
+PRINTED: list[str] = [*map(chr, range(32, 127)), *"é°–’‘“”…½²\u00a0\u00ad"]
 POOLS = [
     pool.split()
     for pool in (
-        "dr. mr. prof. st. vs. e.g. i.e. etc. approx. fig. no. ca. cf. al. jan. sept. mon. inc. ltd. jr. ph.d. m.d. u.s. "
+        "dr. mr. prof. st. vs. e.g. i.e. etc. approx. fig. no. ca. cf. al. jan. sept. mon. inc. "
+        "ltd. jr. ph.d. m.d. u.s. "
         "a.m. p.m. dept. est. min. max. wt. ht. ant. post. rt. bilat. vol. pp. p. eds. rev. gen. calif. R.U.L. PA. AP.",
         "isn't don't won't can't cannot he's she'll I'm we've they're I'd 'tis 'twas gonna gotta gimme y'all ma'am "
         "o'clock rock'n'roll d'you c'mon 'em patients' X-ray's DON'T hasn’t patient’s ‘tis '90s 'n' l'hôpital d'Este "
@@ -42,12 +47,16 @@ POOLS = [
         "1 12 3.5 .5 1,000 1,234,567.89 1/2 3/4 1-1/2 ½ 1½ 10/12/2011 2011-10-12 12.10.2011 12:30:45 9:05am 5-10 5–10 "
         "10% -3 +4 ±2 1e5 2nd T10 L4-L5 T1-T2 5mm 3x4 3×4 37.5° $5.00 US$20 £3.50 €10 5¢ #3 No.5 1. 2) (3) 1990s 90's "
         "555-1234 (555)123-4567 +1 1-800-555-1234 555.123.4567 10^3 <5 >=5 ~5 1:1000 v1.2 III. H2O",
-        ". , : ; ! ? - / \\ ' \" ( ) [ ] { } < > & % $ # @ * _ + = ~ ^ | ` ... .... -- --- ---- `` '' !! ?! .. … – — “ ” "
-        "‘ ’ « » • ° ± × µ ≥ → ™ £ € ¢ ½ ² &amp; &lt; &quot; &nbsp; &mdash; &#39; <unk> <br> </p> <> -LRB- [** **] ___ :) "
+        ". , : ; ! ? - / \\ ' \" ( ) [ ] { } < > & % $ # @ * _ + = ~ ^ | ` ... .... -- --- ---- `` "
+        "'' !! ?! .. … – — “ ” "
+        "‘ ’ « » • ° ± × µ ≥ → ™ £ € ¢ ½ ² &amp; &lt; &quot; &nbsp; &mdash; &#39; <unk> <br> </p> "
+        "<> -LRB- [** **] ___ :) "
         ":-) :D <3 ^_^ ** // \u00ad \u200b \ufeff \ufffd",
-        "http://a.b/c https://www.nih.gov/x?y=1&z=2 www.example.com example.org/path a@b.co first.last@x-y.org <a@b.com> "
+        "http://a.b/c https://www.nih.gov/x?y=1&z=2 www.example.com example.org/path a@b.co "
+        "first.last@x-y.org <a@b.com> "
         "ftp://x.y/z user@host @user #tag #12 foo.bar foo.com. C:\\x file.txt a.b.c AT&T R&D a&b and/or he/she w/o n/a",
-        "the heart is in size The Lungs clear pneumothorax X-ray x-ray well-defined non-small St café Müller ÉTÉ œsophagus "
+        "the heart is in size The Lungs clear pneumothorax X-ray x-ray well-defined non-small St "
+        "café Müller ÉTÉ œsophagus "
         "Ⅳ α-error β 中文 ひらがな カタカナ 한국 Привет мир عربي हिन्दी ไทย XXXX I a A s t t.i.d p.r.n.",
     )
 ]
@@ -88,8 +97,46 @@ def drawn_mixtures(lines: int, seed: int) -> list[str]:
 def drawn_glued(lines: int, seed: int) -> list[str]:
     """One to three pieces of all pools without blanks between them."""
     rng = random.Random(seed)
-    draw: Callable[[], str] = lambda: "".join(rng.choice(rng.choice(POOLS)) for _ in range(rng.randrange(1, 4)))
-    return [f"so {draw()} end" for _ in range(lines)]
+    glued = ("".join(rng.choice(rng.choice(POOLS)) for _ in range(rng.randrange(1, 4))) for _ in range(lines))
+    return [f"so {text} end" for text in glued]
+
+
+def drawn_scripts(lines: int, seed: int) -> list[str]:
+    """One to five characters of any script below U+3000, pieces of all pools and joining marks, without blanks."""
+    rng = random.Random(seed)
+    scripts = [mark for mark in map(chr, range(0xA0, 0x3000)) if mark not in "\u2028\u2029"]
+    pieces = [piece for pool in POOLS for piece in pool]
+    joints = ["\u00a0", " ", "\u00ad", "'", "/", "-", "."]
+    texts = (
+        "".join(rng.choice(rng.choice([scripts, pieces, joints])) for _ in range(rng.randrange(1, 6)))
+        for _ in range(lines)
+    )
+    return [f"so {text} end" for text in texts]
+
+
+def changed(text: str, rng: random.Random) -> str:
+    """The text with one character put in, replaced or taken away."""
+    place = rng.randrange(len(text) + 1)
+    put: str = rng.choice([*PRINTED, ""])
+    return text[:place] + put + text[place + rng.randrange(2) :]
+
+
+def drawn_changes(lines: int, seed: int) -> list[str]:
+    """A piece of any pool, or two with a blank between them, with one character changed."""
+    rng = random.Random(seed)
+    pieces = [piece for pool in POOLS for piece in pool]
+    return [f"so {changed(' '.join(rng.choices(pieces, k=rng.choice([1, 1, 2]))), rng)} end" for _ in range(lines)]
+
+
+def drawn_misprints(texts: Sequence[str], lines: int, seed: int) -> list[str]:
+    """Texts with one to five characters changed."""
+    rng = random.Random(seed)
+    found = []
+    for text in rng.choices(texts, k=lines) if texts else []:
+        for _ in range(rng.randrange(1, 6)):
+            text = changed(text, rng)
+        found.append(text)
+    return found
 
 
 def java_words(texts: Sequence[str]) -> list[str]:
@@ -119,7 +166,9 @@ def main() -> None:
     parser.add_argument("--lines", type=int, default=20_000)
     parser.add_argument("--texts", nargs="*", default=[])
     args = parser.parse_args()
-    corpora = {draw.__name__: draw(args.lines, args.seed) for draw in DRAWN} | {"reports": read_texts(args.texts)}
+    texts = read_texts(args.texts)
+    corpora = {draw.__name__: draw(args.lines, args.seed) for draw in DRAWN}
+    corpora |= {"reports": texts, "misprints": drawn_misprints(texts, args.lines, args.seed)}
     rows = {}
     for name, texts in corpora.items():
         found = java_words(texts) if texts else []
@@ -129,7 +178,7 @@ def main() -> None:
     print()
 
 
-DRAWN = (drawn_reports, drawn_characters, drawn_mixtures, drawn_glued)
+DRAWN = (drawn_reports, drawn_characters, drawn_mixtures, drawn_glued, drawn_changes, drawn_scripts)
 
 if __name__ == "__main__":
     main()

@@ -73,11 +73,10 @@ def test_words_of_drawn_report_text_equal_the_java_tokenizers() -> None:
     assert [(text, ptb(text)) for text in texts] == list(zip(texts, java_words(texts), strict=True))
 
 
-def test_of_drawn_characters_nearly_all_lines_equal_the_java_tokenizers() -> None:
+def test_words_of_drawn_characters_equal_the_java_tokenizers() -> None:
     rng = random.Random(0)
     texts = ["so " + "".join(rng.choices(PIECES, k=rng.randrange(2, 9))) + " end" for _ in range(20_000)]
-    differ = sum(ptb(text) != words for text, words in zip(texts, java_words(texts), strict=True))
-    assert differ <= 10, "the page says 1 line in 2,000"
+    assert [(text, ptb(text)) for text in texts] == list(zip(texts, java_words(texts), strict=True))
 
 
 @pytest.mark.skipif("R2GENGPT_SHARED" not in os.environ, reason="needs the IU X-ray annotation (CC BY-NC-ND)")
@@ -101,7 +100,17 @@ def test_a_text_without_words_is_empty(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("piece", "words"),
-    [("a,", "a"), ("(", "-lrb-"), ("<!a ", "< a"), ("&", "&"), ("é.5;", "é .5"), ("A$", "a$"), ("(a=", "-lrb- a =")],
+    [
+        ("a,", "a"),
+        ("(", "-lrb-"),
+        ("<!a ", "< a"),
+        ("&", "&"),
+        ("é.5;", "é .5"),
+        ("A$", "a$"),
+        ("(a=", "-lrb- a ="),
+        ("dr. ", "dr."),
+        ("lung. ", "lung"),
+    ],
 )
-def test_a_long_text_without_blanks_takes_time_by_its_length_and_not_its_square(piece: str, words: str) -> None:
+def test_a_long_text_takes_time_by_its_length_and_not_its_square(piece: str, words: str) -> None:
     assert ptb(piece * 20_000) == " ".join([words] * 20_000)  # by the square this took minutes

@@ -13,13 +13,13 @@ from typing import Literal
 from r2gengpt.metrics.ptb_characters import DIGITS, LETTERS, MARKS
 from r2gengpt.metrics.ptb_words import ENDING, ENDING_CAPITALISED, LEADING, NUMBERING, PARTED, STARTERS, SUFFIXES
 
-Kind = Literal["letter", "digit", "other"]
+Kind = Literal["letter", "digit", "other", "dropped"]
 
 SOFT = "\u00ad"
 """The soft hyphen: a letter that is not written."""
-APOSTROPHE = "(?:['\u2019\x92]|&apos;)"
+APOSTROPHE = "(?:['\u2019\x92]|(?i:&apos;))"
 """Before an ending and at an elision."""
-WITHIN = "(?:['\u2018\u2019\u201b\x91\x92`]|&apos;)"
+WITHIN = "(?:['\u2018\u2019\u201b\x91\x92`]|(?i:&apos;))"
 """An apostrophe with letters of one word on both sides."""
 SPACE = "[ \t\u00a0]"
 
@@ -29,10 +29,12 @@ class Rule:
     """What one kind of word looks like.
 
     `run` is what such words are made of, for rules that read far: where one fails, it fails in the whole run.
+    `kept`: the word keeps its brackets and soft hyphens.
     """
 
     pattern: re.Pattern[str]
     run: re.Pattern[str] | None = None
+    kept: bool = False
 
 
 def _any(words: Sequence[str]) -> str:
@@ -59,61 +61,67 @@ _SLASHED = r"[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}(?:\\?/[A-Za-z0-9]+(?:-[A-Za-z]+){0,
 _ASKED = rf"{_WORD}(?:\.{_WORD})*(?:[!?]{_WORD}(?:\.{_WORD})*)+"
 _LINKED = "[A-Z]+(?:(?:&(?i:amp;)?|[+])[A-Z]+)+"
 _STOP = "\\.)[,;:\u3001]"
+_POINTED_STOPPED = rf"(?P<word>{_POINTED}{_STOP}"
 _STOPPED = rf"(?P<word>(?:{_HYPHENED}|{_WORD}|{_DOTTED}|{_ASKED}|{_LINKED}){_STOP}"
 
 # Endings and abbreviations
 _END = "(?:[smdSMD]|(?i:ll|re|ve))"
-_CLITIC = rf"(?:'{_END}(?![A-Za-z])|(?:[\u2019\x92]|&apos;){_END})"
+_CLITIC = rf"(?:'{_END}(?![A-Za-z])|(?:[\u2019\x92]|(?i:&apos;)){_END})"
 _BEFORE_CLITIC = rf"(?P<word>{_WORD}|{_HYPHENED}|{_DOTTED}){APOSTROPHE}{_END}"
-_BEFORE_NOT = rf"(?P<word>[A-Za-z{SOFT}]*[A-MO-Za-mo-z])[nN]{WITHIN}[tT]"
+_BEFORE_NOT = rf"(?P<word>[A-Za-z{SOFT}]*[A-MO-Za-mo-z]{SOFT}*)[nN]{WITHIN}[tT]"
 _ENDING = f"(?i:{_any(ENDING)}|p?p(?-i:t[ey]s?))|[Pp]Te|{_capitalised(ENDING_CAPITALISED)}"
 
 # Addresses
 _PATH = '(?:/[^ \t\n"<>|()]+[^ \t\n"<>|(){}.,!?-])?'
 _URL = '(?i:https?)://[^ \t\n"<>|(){}]+[^ \t\n"<>|(){}.,!?-]'
-_LABEL = "[^\x00-\"$'-),-/0-@A-Z\\[-`{-}\x7f\u00a0]+"
-_SITE = rf"{_LABEL}(?:\.{_LABEL})*\.(?i:com|net|org|edu){_PATH}"
-_WWW_LABELS = '(?:[^ \t\n"<>|(){}\u00a0.]+\\.)+'
+_LABEL = "[^\x00\t-\r -\"$'-),-/0-@A-Z\\[-`{-}]+"
+_SITE_RUN = rf"{_LABEL}(?:\.{_LABEL})*"
+_SITE = rf"{_SITE_RUN}\.(?i:com|net|org|edu){_PATH}"
+_WWW_LABELS = '(?:[^ \t\n"<>|(){}.,!?]+\\.)+'
 _WWW = rf"(?i:www\.){_WWW_LABELS}[A-Za-z]{{2,4}}{_PATH}"
 _IN_MAIL = '[^ \t\n"<>|(){}\u00a0]'
 _MAIL = rf'[A-Za-z0-9]{_IN_MAIL}*@(?:[^ \t\n"<>|(){{}}\u00a0.]+\.)*[^ \t\n"<>|(){{}}\u00a0.]+>?'
-_FILE = rf"(?P<word>{_LD}+(?:\.{_LD}+)*\.(?i:{_any(SUFFIXES)}))(?:[ \t\u00a0!,.?]|$)"
+_BRACKETED_MAIL = f"(?:<|&lt;){_MAIL}"
+_STEM = f"[{LETTERS}{DIGITS}{MARKS}{SOFT}]+"
+_FILE = rf"(?P<word>{_STEM}(?:\.{_STEM})*\.(?i:{_any(SUFFIXES)}))[ \t\n\u00a0!,.?]"
 
 # Numbers
 _D = f"[{DIGITS}]"
-_NUMBER = rf"(?:{_D}*(?:[.,:\u066b\u066c]{SOFT}?{_D}+)+|{_D}+(?:{SOFT}{_D}+)*){SOFT}?"
-_FRACTION = rf"(?:{_D}{{1,4}}[- \u00a0])?{_D}{{1,4}}[/\u2044]{_D}{{1,4}}"
+_NUMBER = rf"(?:{_D}*(?:[.,:\u066b\u066c{SOFT}]{_D}+)+|{_D}+)"
+_FRACTION = rf"(?:{_D}{{1,4}}[- \u00a0])?{_D}{{1,4}}(?:\\?/|\u2044){_D}{{1,4}}"
 _DATE = rf"{_D}{{1,2}}[-/]{_D}{{1,2}}[-/]{_D}{{2,4}}"
 _SEPARATOR = "[- \u00a0]"
-_AREA = rf"(?:\({_D}{{2,3}}\)[ \u00a0]?|(?:\+\+?)?(?:{_D}{{2,4}}{_SEPARATOR}){{1,2}})"
-_PHONE = rf"{_AREA}{_D}{{3,4}}{_SEPARATOR}?{_D}{{3,5}}"
+_AREA = rf"(?:\([0-9]{{2,3}}\)[ \u00a0]?|(?:\+\+?)?(?:[0-9]{{2,4}}{_SEPARATOR}){{1,2}})"
+_PHONE = rf"{_AREA}[0-9]{{3,4}}{_SEPARATOR}?[0-9]{{3,5}}"
 
 # Signs
 _SMILE = r"[<>]?[:;=][-'*o]?[()\[\]{|\\DPpdO@](?![A-Za-z0-9])"
-_FACE = r"\([-x<>=^~'][_.]?[-x<>=^~']\)|[-x<>=^~']_[-x<>=^~']"
+_FACE = r"\([-x<>=^~'][-_.]?[-x<>=^~']\)|[-x<>=^~']_[-x<>=^~']"
 _NAME = "[A-Za-z][A-Za-z0-9_:.-]*"
-_TAG = rf"<(?:{_NAME}(?: +{_NAME}(?: *= *(?:'[^']*'|\"[^\"]*\"))?)* */?|/{_NAME} *|[!?][A-Za-z-][^>]*)>"
+_TAG = rf"<(?:{_NAME}(?: +{_NAME}(?: *= *(?:'[^']*'|\"[^\"]*\"))?)* */? *|/{_NAME} *|[!?][A-Za-z-][^>]*)>"
 _ENTITY = r"&(?i:amp|lt|gt|nbsp|mdash|ndash|quot|apos|ht|lr|md|q[clr]|tl|ur|[co]dq);|&#[0-9]+;"
+_RAISED = "[\u207a\u207b\u208a\u208b]?(?:[\u00b9\u00b2\u00b3\u2070\u2074-\u2079]+|[\u2080-\u2089]+)"
+_HASHTAG = f"#[{LETTERS}{MARKS}{SOFT}]+"
 _QUOTES = "[\u2018-\u201f\u2039\u203a\u00ab\u00bb\x91-\x94`]{2}"
 
 NEXT_IS_ENDING = re.compile(f"{APOSTROPHE}{_END}|[nN]{WITHIN}[tT]")
-SITE = re.compile(_SITE)
 LINKED = re.compile(_LINKED)
-_PLAIN: dict[Kind, tuple[str, ...]] = {
+_PATTERNS: dict[Kind, tuple[str, ...]] = {
     "letter": (
-        rf"(?P<word>[A-Za-z])\.{SPACE}+(?:{_capitalised(STARTERS)}|{_TAG}){SPACE}",
+        rf"(?P<word>[A-Za-z])\.{SPACE}+(?:{_capitalised(STARTERS)}|M(?i:[rs])\.|{_TAG})[ \t\n\u00a0]",
         _BEFORE_NOT,
         rf"[nN]{WITHIN}[tT]",
-        f"{SOFT}{_NUMBER}",
+        _NUMBER,
         _BEFORE_CLITIC,
         *(rf"(?i:{word})" for word in PARTED),
         _SLASHED,
         _DOTTED,
         _HYPHENED,
+        _MAIL,
         rf"(?P<word>(?:{_ENDING})\.)(?s:.{{0,2}})",
         rf"(?:(?i:{_any(LEADING)})|(?i:m)(?:f|t)(?i:g))\.",
         r"[A-Za-z]\.",
-        rf"(?P<word>(?i:{_any(NUMBERING)})\.) ?{_D}",
+        rf"(?P<word>(?i:{_any(NUMBERING)})\.){SPACE}?{_D}",
         _STOPPED,
         _INITIALS,
         rf"[nA-HJ-KM-NP-XZ]{WITHIN}[{LETTERS}]{{2,}}",
@@ -121,7 +129,6 @@ _PLAIN: dict[Kind, tuple[str, ...]] = {
         rf"(?i:c'mon|n?e'er|s'mores|c{APOSTROPHE}est|cap{APOSTROPHE}n)",
         rf"(?:[djlDJL]|(?i:ol)){APOSTROPHE}",
         rf"[yY]{APOSTROPHE}(?=[{LETTERS}])",
-        _FILE,
         _WORD,
         r"[A-Z]+\$",
         _LINKED,
@@ -130,14 +137,22 @@ _PLAIN: dict[Kind, tuple[str, ...]] = {
         _ASKED,
         _FACE,
         _URL,
+        _POINTED,
+        _POINTED_STOPPED,
+        _SITE,
+        _WWW,
+        _FILE,
     ),
-    "digit": (_SLASHED, _FRACTION, _DATE, _PHONE, _HYPHENED, _STOPPED, _FILE, _NUMBER),
+    "digit": (
+        *(_SLASHED, _FRACTION, _DATE, _PHONE, _HYPHENED, _STOPPED, _FILE, _NUMBER),
+        *(_POINTED, _POINTED_STOPPED, _SITE, _MAIL),
+    ),
     "other": (
-        rf"[-+]?{SOFT}?{_NUMBER}",
+        f"[-+]?{_NUMBER}",
         _PHONE,
         _CLITIC,
         rf"{APOSTROPHE}[nN]{APOSTROPHE}",
-        rf"{APOSTROPHE}(?i:em|till?|cause)|(?:[\u2019\x92]|&apos;)[nN]|'[nN](?={SPACE}|$)",
+        rf"{APOSTROPHE}(?i:em|till?|cause)|(?:[\u2019\x92]|(?i:&apos;))[nN]|'[nN](?={SPACE}|$)",
         rf"{APOSTROPHE}(?:[2-9]0[sS]|[0-9]{{2}}(?={SPACE}|$))",
         r"(?P<word>'[tT])(?i:is|was)",
         r"-[lrLR][csrCSR][bB]-",
@@ -148,34 +163,42 @@ _PLAIN: dict[Kind, tuple[str, ...]] = {
         r"[!?]+",
         _QUOTES,
         r"-{2,}|_+|#+|@+|\*+|<{2}|>{2}|(?:\\\*)+|``|''",
-        rf"#[{LETTERS}{MARKS}]+",
+        _HASHTAG,
         r"@[A-Za-z_][A-Za-z0-9_]*",
+        _RAISED,
+        _TAG,
+        _SITE,
+        _BRACKETED_MAIL,
     ),
+    "dropped": (_SITE,),
 }
-_FAR: dict[Kind, tuple[tuple[str, str], ...]] = {
-    "letter": (
-        (_POINTED, f"[A-Za-z0-9]{_POINTS}*"),
-        (rf"(?P<word>{_POINTED}{_STOP}", f"[A-Za-z0-9]{_POINTS}*"),
-        (_SITE, rf"{_LABEL}(?:\.{_LABEL})*"),
-        (_WWW, rf"(?i:www\.){_WWW_LABELS}"),
-        (_MAIL, f"[A-Za-z0-9]{_IN_MAIL}*"),
-    ),
-    "digit": (
-        (_POINTED, f"[A-Za-z0-9]{_POINTS}*"),
-        (rf"(?P<word>{_POINTED}{_STOP}", f"[A-Za-z0-9]{_POINTS}*"),
-        (_MAIL, f"[A-Za-z0-9]{_IN_MAIL}*"),
-    ),
-    "other": (
-        (_TAG, "<[!?][A-Za-z-][^>]*"),
-        (_SITE, rf"{_LABEL}(?:\.{_LABEL})*"),
-        (f"(?:<|&lt;){_MAIL}", f"(?:<|&lt;){_IN_MAIL}*"),
-    ),
+_RUNS = {
+    **dict.fromkeys([_POINTED, _POINTED_STOPPED], f"[A-Za-z0-9]{_POINTS}*"),
+    _SITE: _SITE_RUN,
+    _WWW: rf"(?i:www\.){_WWW_LABELS}",
+    _MAIL: f"[A-Za-z0-9]{_IN_MAIL}*",
+    _BRACKETED_MAIL: f"(?:<|&lt;){_IN_MAIL}*",
+    _TAG: "<[!?][A-Za-z-][^>]*",
 }
-"""Rules that may read on to the end of a text, each with its run."""
+"""Patterns that may read on to the end of a text, each with its run."""
+_KEPT = frozenset([_URL, _SITE, _WWW, _MAIL, _BRACKETED_MAIL, _FILE, _TAG, _HASHTAG])
 
 
 @cache
-def rules(kind: Kind) -> tuple[Rule, ...]:
-    """The rules for words that begin with a character of the kind."""
-    plain = tuple(Rule(re.compile(pattern)) for pattern in _PLAIN[kind])
-    return plain + tuple(Rule(re.compile(pattern), re.compile(run)) for pattern, run in _FAR[kind])
+def rules(kind: Kind, ascii_only: bool) -> tuple[Rule, ...]:
+    """The rules for words that begin with a character of the kind.
+
+    For texts of ASCII alone the tables of characters are short, and the rules ready in a tenth of the time.
+    """
+    return tuple(_rule(pattern, ascii_only) for pattern in _PATTERNS[kind])
+
+
+def _rule(pattern: str, ascii_only: bool) -> Rule:
+    run = _RUNS.get(pattern)
+    return Rule(_compiled(pattern, ascii_only), _compiled(run, ascii_only) if run else None, pattern in _KEPT)
+
+
+def _compiled(pattern: str, ascii_only: bool) -> re.Pattern[str]:
+    if ascii_only:
+        pattern = pattern.replace(LETTERS, "A-Za-z").replace(DIGITS, "0-9").replace(MARKS, "")
+    return re.compile(pattern)
