@@ -4,9 +4,9 @@ Meant to equal CoreNLP 3.4.1's `PTBTokenizer -preserveLines -lowerCase` followed
 punctuation (`pycocoevalcap/tokenizer/ptbtokenizer.py`). It was written from the published Penn Treebank rules (split
 contractions, keep abbreviations' periods, rename brackets and quotes) and from the output of the jar in pycocoevalcap's
 wheel, as a black box: neither its source nor its lexer was read. Compared were 2,409 different reports (all of IU
-X-ray's, and 143 case notes), and 520,000 drawn lines: report-like pieces, characters, mixtures, glued pieces, pieces with
-a character changed, characters of all scripts, and misprinted reports. One line differs (`benchmarks/ptb.py --lines
-40000`, seeds 11 and 12, misprints with seed 11 alone).
+X-ray's, and 143 case notes), and 520,000 drawn lines: report-like pieces, characters, mixtures, glued pieces, changed
+pieces, characters of all scripts, and misprinted reports. One line differs (`benchmarks/ptb.py --lines 40000`, seeds 11
+and 12, misprints with seed 11 alone).
 
 Two consequences of coco-caption's order of steps are kept: brackets stay as the words "-lrb-", "-rrb-" (lowered before
 they are looked up), and a phone number or fraction with blanks is one word with no-break spaces.
