@@ -182,7 +182,11 @@ def test_a_wrong_report_is_refused_by_its_name(tmp_path: Path, content: bytes, w
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"text", gzip.compress(b"text" * 999), gzip.compress(b"x" * 9999)[:-9]])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"text", gzip.compress(b"text" * 999), gzip.compress(b"x" * 9999)[:-9]],
+    ids=["empty", "text", "text compressed", "cut off"],
+)
 def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "r.tgz").write_bytes(content)
     with pytest.raises(InputError, match=r"^--reports .*r\.tgz: not a whole tar archive"):
