@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LOCKED := requirements/locked.txt
 SETUP := pyproject.toml constraints.txt $(LOCKED)
+WORKERS ?= 2
 RELEASE := build/release-tools
 PIP := -m pip install --quiet --disable-pip-version-check --no-deps
 
@@ -27,7 +28,7 @@ demo: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash runs/demo.sh
 
 test: $(READY)
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 check: $(READY)
 	$(BIN)/ruff check .

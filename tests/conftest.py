@@ -41,6 +41,14 @@ REPORTS = (
 SPLIT_SIZES = {"train": 8, "val": 3, "test": 3}
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[Any]:
+    """What a test logged may hold names that are not UTF-8; between the processes that run tests only UTF-8 goes."""
+    report = yield
+    report.sections = [(title, text.encode(errors="replace").decode()) for title, text in report.sections]
+    return report
+
+
 @dataclass(frozen=True)
 class TinySet:
     """An annotation file in R2Gen's format and the directory of its images."""
