@@ -10,7 +10,7 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -42,7 +42,7 @@ SPLIT_SIZES = {"train": 8, "val": 3, "test": 3}
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Iterator[Any]:
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """What a test logged may hold names that are not UTF-8; between the processes that run tests only UTF-8 goes."""
     report = yield
     report.sections = [(title, text.encode(errors="replace").decode()) for title, text in report.sections]
