@@ -123,14 +123,16 @@ def test_the_header_of_a_film_comes_with_its_picture(ours: Cell) -> None:
     assert ours.film(Request("film", PLAIN, picture=False, header=True), data).picture is None
 
 
-def test_what_a_worker_warns_of_is_logged_here_and_once(ours: Cell, caplog: pytest.LogCaptureFixture) -> None:
-    logging.getLogger("r2gengpt").propagate = True
+def test_what_a_worker_warns_of_is_logged_here_and_once(ours: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[tuple[str, int, str]] = []
+    handler = logging.Handler()
+    monkeypatch.setattr(handler, "emit", lambda line: lines.append((line.name, line.levelno, line.getMessage())))
+    monkeypatch.setattr(logging.getLogger("r2gengpt"), "handlers", [handler])
     name = "a film of test_cell"
     for _ in range(2):
         ask(ours, data_of(film(BurnedInAnnotation="YES")), name)
-    assert [line.message for line in caplog.records if name in line.message] == [
-        f"image {name}: says that it has burned-in annotation: it may show the patient's identity"
-    ]
+    words = f"image {name}: says that it has burned-in annotation: it may show the patient's identity"
+    assert lines == [("r2gengpt.data", logging.WARNING, words)]
 
 
 def test_a_decoder_that_hangs_is_ended_in_time_and_replaced() -> None:
