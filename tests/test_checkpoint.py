@@ -99,7 +99,8 @@ def test_a_checkpoint_is_five_files_that_say_what_it_is_and_its_adapters(
     tiny_checkpoint: Path,
 ) -> None:
     names = {"config.json", DELTA, "processor_config.json", "generation_config.json", "README.md"}
-    assert {path.name for path in tiny_checkpoint.iterdir()} == names | {"language_adapter", "vision_adapter"}
+    found = {path.name for path in tiny_checkpoint.iterdir() if not path.name.startswith("results-")}  # of other tests
+    assert found == names | {"language_adapter", "vision_adapter"}
     settings = read_settings(tiny_checkpoint, "--model")
     assert settings["dataset"] == "plain"
     decoding = json.loads((tiny_checkpoint / "generation_config.json").read_text())
