@@ -401,3 +401,20 @@ def test_the_loop_ends_after_the_study_that_it_was_reporting(tmp_path: Path) -> 
         assert len(peer.reports) == 1
         assert sorted(states(spool).values()) == ["received", "sent"]
         assert "Cardiomegaly." in str(peer.reports[0])
+
+
+def test_kills_one_after_another_hit_different_studies(tmp_path: Path) -> None:
+    """A study that was begun when the program was killed comes after those that were not."""
+    for _ in range(MOST_ATTEMPTS + 1):
+        with spool_in(tmp_path) as spool:
+            for study in (1, 2, 3):
+                spool.add(film_data(study))
+            later(spool)
+            begun = spool.ledger.next_quiet(spool.clock() - QUIET)
+            assert begun is not None
+            spool.ledger.begin(begun)  # and then a kill
+    with spool_in(tmp_path) as spool:
+        later(spool)
+        peer = Kept()
+        run_all(loop_of(spool, peer))
+        assert sorted(states(spool).values()) == ["sent", "sent", "sent"]

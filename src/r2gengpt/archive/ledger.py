@@ -271,8 +271,13 @@ class Ledger:
         return [StudyRow(*row) for row in self._rows(query, *values)]  # type: ignore[arg-type]  # attempts is a number
 
     def next_quiet(self, before: float) -> str | None:
-        """The received study that has been quiet longest, if since `before`."""
+        """The received study that has been quiet longest, if since `before`; those that were begun before come last.
+
+        So kills that come one after another hit different studies, and only one that ends the program itself is begun
+        again and again.
+        """
         rows = self._rows(
-            "SELECT key FROM studies WHERE state = 'received' AND changed <= ? ORDER BY changed, rowid LIMIT 1", before
+            "SELECT key FROM studies WHERE state = 'received' AND changed <= ? ORDER BY attempts, changed, rowid LIMIT 1",
+            before,
         )
         return rows[0][0] if rows else None
