@@ -3,10 +3,12 @@
 Needs Java and pycocoevalcap.
 
     python benchmarks/ptb.py --seed 4 --lines 40000 --texts annotation.json
+    python benchmarks/ptb.py --lines 0 --all_forms True
 
 Prints JSON: the versions, and for each corpus its lines and those that differ. The corpora are the reports of
 annotation files, these with misprints, and lines drawn from pieces of reports, from characters, from signs, numbers,
-abbreviations, contractions and addresses, apart or glued, and pieces of all kinds with one character changed.
+abbreviations, contractions and addresses, apart or glued, and pieces of all kinds with one character changed. With
+`--all_forms True` also two million lines without chance (five minutes): all short words of a kind, as named below.
 """
 
 import argparse
@@ -14,9 +16,11 @@ import importlib.metadata
 import importlib.util
 import json
 import random
+import string
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 
 from r2gengpt import __version__
@@ -139,6 +143,51 @@ def drawn_misprints(texts: Sequence[str], lines: int, seed: int) -> list[str]:
     return found
 
 
+def letters(least: int, most: int) -> Iterator[str]:
+    """All words of so many small letters."""
+    for length in range(least, most + 1):
+        yield from map("".join, product(string.ascii_lowercase, repeat=length))
+
+
+def all_signs() -> Iterator[str]:
+    """All three of ASCII's signs, a blank, two digits and four letters."""
+    return map("".join, product([*string.punctuation, *" 01aDPo"], repeat=3))
+
+
+def all_elisions() -> Iterator[str]:
+    """Up to two letters on each side of an apostrophe, then one and three, then three and one."""
+    for before, after in ((2, 2), (1, 3), (3, 1)):
+        sides = product(letters(0 if after == 2 else before, before), letters(0 if before == 2 else after, after))
+        yield from map("'".join, sides)
+
+
+def all_entities() -> Iterator[str]:
+    """Up to four letters between an ampersand and a semicolon."""
+    return (f"&{word};" for word in letters(1, 4))
+
+
+def all_suffixes() -> Iterator[str]:
+    """Up to four letters after a full stop."""
+    return (f"ab.{word}" for word in letters(1, 4))
+
+
+def all_phones() -> Iterator[str]:
+    """Groups of digits as in phone numbers, in lengths that may be one and that may not."""
+    groups = ["1" * length for length in range(1, 7)]
+    blanks = ["-", " ", "\u00a0"]
+    starts = product(["", "+", "++", "(", "+("], groups[:5], [*blanks, ".", ")", ") ", ")-"], groups, blanks)
+    ends = ["", "-1", " 1234", "-12345", "-123 456"]
+    return (start + group + end for start in map("".join, starts) for group in ("", *groups) for end in ends)
+
+
+def all_addresses() -> Iterator[str]:
+    """Sites, mail and paths, each with two ends."""
+    sites = "a ab.c www.a www.a.b a@b a.b@c.d http://a https://a.b <a@b.c> a_b.com a.com a.edu a.org/ a.net/x a.gov"
+    ends = "/ /a /a. /a,b /(a) ?a=b :80 /a: . .. , ) ! - 's >"
+    either = ["", "/a b", *ends.split()]
+    return map("".join, product([*sites.split(), "ftp://a.b"], either, either))
+
+
 def java_words(texts: Sequence[str]) -> list[str]:
     """What coco-caption makes of each text, without a look at the next: a line of one word stands between."""
     package = importlib.util.find_spec("pycocoevalcap")
@@ -165,13 +214,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--lines", type=int, default=20_000)
     parser.add_argument("--texts", nargs="*", default=[])
+    parser.add_argument("--all_forms", choices=["True", "False"], default="False")
     args = parser.parse_args()
     texts = read_texts(args.texts)
     corpora = {draw.__name__: draw(args.lines, args.seed) for draw in DRAWN}
     corpora |= {"reports": texts, "misprints": drawn_misprints(texts, args.lines, args.seed)}
+    if args.all_forms == "True":
+        corpora |= {forms.__name__: list(dict.fromkeys(f"so {form} end" for form in forms())) for forms in FORMS}
     rows = {}
     for name, texts in corpora.items():
-        found = java_words(texts) if texts else []
+        found = [words for start in range(0, len(texts), PART) for words in java_words(texts[start : start + PART])]
         rows[name] = {"lines": len(texts), "differ": sum(ptb(a) != b for a, b in zip(texts, found, strict=True))}
     versions = {"r2gengpt": __version__, "pycocoevalcap": importlib.metadata.version("pycocoevalcap")}
     json.dump({"versions": versions, "seed": args.seed, "corpora": rows}, sys.stdout, indent=1)
@@ -179,6 +231,9 @@ def main() -> None:
 
 
 DRAWN = (drawn_reports, drawn_characters, drawn_mixtures, drawn_glued, drawn_changes, drawn_scripts)
+FORMS = (all_signs, all_elisions, all_entities, all_suffixes, all_phones, all_addresses)
+PART = 200_000
+"""Lines that Java gets at once."""
 
 if __name__ == "__main__":
     main()

@@ -277,7 +277,8 @@ class Ledger:
         again and again.
         """
         rows = self._rows(
-            "SELECT key FROM studies WHERE state = 'received' AND changed <= ? ORDER BY attempts, changed, rowid LIMIT 1",
+            "SELECT key FROM studies WHERE state = 'received' AND changed <= ? "
+            "ORDER BY attempts, changed, rowid LIMIT 1",
             before,
         )
         return rows[0][0] if rows else None
