@@ -15,10 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
     from r2gengpt.serving.generator import Served
+
+hypothesis.settings.register_profile("no-clock", deadline=None)  # a busy machine is not a fault of the code
+hypothesis.settings.load_profile("no-clock")
 
 LANGUAGE_KINDS = ("stablelm", "llama", "gpt_neox", "gpt2")
 VISION_KINDS = ("swin", "vit", "dinov2")

@@ -67,7 +67,7 @@ def reports(kind: str) -> Any:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(data=st.data())
 def test_the_learnt_tokens_of_any_report_decode_to_the_report(kind: str, data: st.DataObject) -> None:
     report = data.draw(reports(kind))

@@ -114,7 +114,7 @@ def test_the_interval_resamples_whole_studies() -> None:
     assert alone.ci95[1] < 0.35
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(rows=st.lists(st.tuples(st.sampled_from([0.1, 0.2, 0.5, 0.7, 0.9]), st.booleans()), min_size=1, max_size=30))
 def test_coverage_rises_to_one_and_the_last_risk_is_the_share_of_wrong_sentences(
     rows: list[tuple[float, bool]],

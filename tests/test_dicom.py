@@ -70,7 +70,7 @@ def plain_grey(value: int, black: int, white: int, how: dict[str, Any]) -> int:
     return math.floor((1 - y if how["inverted"] else y) * 255 + 0.5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     bits=st.integers(8, 16),
     signed=st.booleans(),

@@ -132,14 +132,14 @@ def assert_equal_texts(case: dict[str, Any]) -> None:
     assert by_engine(model, prompts, rules, case["slots"], case["seed"]) == wanted
 
 
-@settings(max_examples=120, deadline=None, derandomize=True)
+@settings(max_examples=120, derandomize=True)
 @given(case=cases())
 def test_the_engine_writes_what_generate_writes(case: dict[str, Any]) -> None:
     assert_equal_texts(case)
 
 
 @pytest.mark.drill
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=3000)
 @given(case=cases())
 def test_the_engine_writes_what_generate_writes_in_many_more_cases(case: dict[str, Any]) -> None:
     assert_equal_texts(case)
@@ -189,7 +189,7 @@ def test_the_models_attention_is_its_own_again_afterwards() -> None:
     assert model.config._attn_implementation == before
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(seed=st.integers(0, 10_000), steps=st.integers(0, 9), size=st.integers(1, 4))
 def test_the_rules_are_the_librarys_for_rows_at_different_steps(seed: int, steps: int, size: int) -> None:
     generator = torch.Generator().manual_seed(seed)

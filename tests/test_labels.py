@@ -182,14 +182,14 @@ def test_no_finding_is_positive_where_nothing_but_devices_is_there_or_in_doubt(t
 
 
 @given(st.lists(st.sampled_from([text for _, text in pairs((*DENIED, *DOUBTED, *STILL_THERE))]), max_size=5), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_order_of_sentences_does_not_matter(texts: list[str], data: st.DataObject) -> None:
     mixed = data.draw(st.permutations(texts))
     assert label_report(" ".join(texts)) == label_report("\n".join(mixed))
 
 
 @given(st.text(max_size=80))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_text_gets_a_label_for_each_observation(text: str) -> None:
     labels = label_report(text)
     assert tuple(labels) == OBSERVATIONS

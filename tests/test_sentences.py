@@ -65,7 +65,7 @@ def test_what_has_no_word_is_no_sentence_of_its_own(text: str, sentences: list[s
 TEXTS = st.text(alphabet="ab1. \n?)é", max_size=60)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(text=TEXTS)
 def test_sentences_cover_all_of_the_text_but_white_space_between_them(text: str) -> None:
     spans = sentence_spans(text)
@@ -75,7 +75,7 @@ def test_sentences_cover_all_of_the_text_but_white_space_between_them(text: str)
     assert all(text[first:last] == text[first:last].strip() != "" for first, last in spans)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(text=TEXTS, cuts=st.lists(st.integers(0, 60), max_size=20))
 def test_each_sentence_has_tokens_and_each_token_with_a_letter_has_a_sentence(text: str, cuts: list[int]) -> None:
     ends = [*sorted(min(cut, len(text)) for cut in cuts), len(text)]
@@ -151,7 +151,7 @@ def written(model: Any, prompts: list[Tensor], rules: EngineRules, slots: int, *
     return sorted(found, key=lambda one: one.tag)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(case=cases())
 def test_each_tokens_log_probability_is_that_of_one_pass_over_the_text(case: dict[str, Any]) -> None:
     """Greedy, drawn and with beams, whatever the rules; float32 on both sides, in another order."""

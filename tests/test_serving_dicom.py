@@ -226,7 +226,7 @@ def test_a_preview_of_a_large_film_is_small_enough_to_send(served: Served) -> No
 # ------------------------------------------------------------------ patients
 
 
-@settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=NAMES, number=st.text("123456789", min_size=10, max_size=16), broken=st.booleans())
 def test_no_patient_or_study_of_a_dicom_file_is_in_logs_or_metrics(
     client: TestClient, caplog: pytest.LogCaptureFixture, name: str, number: str, broken: bool

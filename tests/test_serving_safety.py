@@ -298,7 +298,7 @@ def test_pages_of_other_origins_may_read_answers_only_where_the_flag_names_them(
 NAMES = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", min_size=12, max_size=20)
 
 
-@settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=NAMES, good=st.booleans())
 def test_no_name_that_a_client_sends_is_in_logs_or_metrics(
     client: TestClient, caplog: pytest.LogCaptureFixture, name: str, good: bool
@@ -413,7 +413,7 @@ def test_requests_made_from_the_openapi_document_find_no_fault(served: Served) -
         schema = schemathesis.openapi.from_asgi("/openapi.json", client.app)
         for found in schema.get_all_operations():
 
-            @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+            @settings(max_examples=150, derandomize=True, suppress_health_check=list(HealthCheck))
             @given(case=found.ok().as_strategy())
             def ask(case: schemathesis.Case) -> None:
                 answer = case.call()

@@ -80,14 +80,14 @@ def assert_greedy(case: dict[str, Any]) -> None:
     assert drafted(model, prompts, rules, case["slots"], drafter) == wanted, "now with its own texts as drafts"
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=80, derandomize=True)
 @given(case=cases())
 def test_text_with_drafts_is_the_greedy_text(case: dict[str, Any]) -> None:
     assert_greedy(case)
 
 
 @pytest.mark.drill
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=3000)
 @given(case=cases())
 def test_text_with_drafts_is_the_greedy_text_in_many_more_cases(case: dict[str, Any]) -> None:
     assert_greedy(case)
@@ -185,7 +185,7 @@ def test_a_text_written_before_takes_fewer_passes() -> None:
     assert drafter.passes - passes < passes / 2
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(
     reports=st.lists(st.lists(st.integers(0, 3), max_size=12), max_size=8),
     wanted=st.lists(st.integers(-1, 3), min_size=1, max_size=6),
