@@ -10,7 +10,7 @@ WORKERS ?= 2
 RELEASE := build/release-tools
 PIP := -m pip install --quiet --disable-pip-version-check --no-deps
 
-.PHONY: setup demo test check bench drills lock sbom audit clean
+.PHONY: setup demo test check bench drills lock sbom audit release clean
 
 setup: $(READY)
 
@@ -61,6 +61,15 @@ sbom: $(READY) $(RELEASE)/bin/python
 # known weaknesses of what is pinned; asks the advisory service of the package index
 audit: $(RELEASE)/bin/python
 	$(RELEASE)/bin/pip-audit --require-hashes --disable-pip --requirement $(LOCKED)
+
+# build/dist: wheel and source, checked; the wheel in an environment of its own, where one report gets written
+release: $(RELEASE)/bin/python
+	rm -rf build/dist build/lib build/installed
+	$(RELEASE)/bin/python -m build --outdir build/dist .
+	$(RELEASE)/bin/twine check --strict build/dist/*
+	$(PYTHON) -m venv build/installed
+	build/installed/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt build/dist/*.whl
+	cd build/installed && bin/r2gengpt pull embedded && bin/r2gengpt generate ../../$(firstword $(wildcard src/r2gengpt/examples/*.[jp][pn]g))
 
 clean:
 	rm -rf $(VENV) build

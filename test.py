@@ -2,6 +2,6 @@
 
 import sys
 
-from r2gengpt.cli import main
+from r2gengpt.cli.main import main
 
 main(["test", *sys.argv[1:]])

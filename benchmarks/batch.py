@@ -35,16 +35,18 @@ FILMS = 100
 
 def prepare(folder: Path, studies: int) -> None:
     """A tiny checkpoint and an archive of two-view studies, with a CSV file for any number of them."""
-    from r2gengpt.build import build_model
-    from r2gengpt.checkpoint import flat_settings, save_checkpoint
-    from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, PlacementConfig
+    from r2gengpt.checkpoint import save_checkpoint
+    from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig
+    from r2gengpt.parts.assemble import build_model
+    from r2gengpt.settings import PlacementConfig
+    from reporters import stored_of
 
     torch.manual_seed(0)
     model = ModelConfig(
         lm_model=str(tiny_language_model(folder, "stablelm")),
         vision_model=str(tiny_vision_model(folder, "vit")),
     )
-    settings = flat_settings(model, DataConfig(dataset="plain"), DecodeConfig())
+    settings = stored_of(model, DataConfig(dataset="plain"), DecodeConfig())
     save_checkpoint(folder / "checkpoint", build_model(model, PlacementConfig(dtype="float32")), settings, "tiny")
     films = folder / "films"
     films.mkdir()
@@ -101,19 +103,23 @@ def one(folder: Path, studies: int, actors: int, tokens: int, beams: int) -> dic
     """One run, measured in this process."""
     from r2gengpt.batch import driver
     from r2gengpt.batch.listing import read_listing
-    from r2gengpt.cli.batch import Located
-    from r2gengpt.config import BatchConfig
+    from r2gengpt.batch.model import BulkModel
+    from r2gengpt.config import DecodeConfig
+    from r2gengpt.locate import ModelChoice, locate
+    from r2gengpt.options import Override
+    from r2gengpt.settings import BatchConfig
 
     source, output = listed(folder, studies), folder / f"out-{studies}-{actors}-{tokens}"
     here: dict[str, Any] = {"input": str(source), "output": str(output), "base_dir": str(folder / "films")}
     batch = BatchConfig(**here, actors=actors, threads=1, decode_workers=1)
     given = {"beam_size": beams, "min_new_tokens": tokens, "max_new_tokens": tokens}
-    located = Located(str(folder / "checkpoint"), given, batch, None, "cpu")
+    choice = ModelChoice(str(folder / "checkpoint"), decode=Override(DecodeConfig, given), accelerator="cpu")
+    located = BulkModel(locate(choice), batch)
     shards: list[tuple[float, int, float]] = []
     add = driver.Progress.add
 
-    def noted(self: Any, told: Any) -> None:
-        add(self, told)
+    def noted(self: Any, shard: Any) -> None:
+        add(self, shard)
         shards.append((time.monotonic(), self.totals.rows, time.process_time()))
 
     driver.Progress.add = noted  # type: ignore[method-assign]

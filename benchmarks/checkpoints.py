@@ -128,7 +128,7 @@ def prepare(options: argparse.Namespace, forms: Sequence[str]) -> None:
         output = options.directory / form.replace(" ", "-")
         if not output.is_dir():
             words = ["--lm_model", str(options.directory / "bfloat16"), *FORMS[form], "--output", str(output)]
-            run_python(["-c", "from r2gengpt.cli import main; main()", "quantize", *words])
+            run_python(["-c", "from r2gengpt.cli.main import main; main()", "quantize", *words])
 
 
 def run_python(words: list[str]) -> str:

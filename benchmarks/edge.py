@@ -28,8 +28,8 @@ from typing import Any
 import r2gengpt
 
 ROOT = Path(__file__).parents[1]
-FILM = str(Path(r2gengpt.__file__).parent / "examples" / "006f3a8a.png")
-PROGRAM = "from r2gengpt.cli import main; main()"
+FILM = str(Path(r2gengpt.__file__).parent / "examples" / "effusion.jpg")
+PROGRAM = "from r2gengpt.cli.main import main; main()"
 EDGE_PACKAGES = ("openvino", "tokenizers", "numpy", "pillow")
 """What the edge machine installs; constraints.txt has the versions."""
 
@@ -56,19 +56,21 @@ def ways(own: Any, beams: bool) -> list[tuple[str, Any]]:
 
 def by_torch(quantization: str, studies: dict[str, list[Path]], beams: bool) -> Texts:
     """Reports by the program's own decoder, one study at a time."""
-    from r2gengpt.build import place
-    from r2gengpt.cli import bridge
-    from r2gengpt.cli.models import load_model
-    from r2gengpt.config import DecodeConfig
+
     from r2gengpt.data.loading import StudyDataset, prompt_batch
     from r2gengpt.data.study import Study
-    from r2gengpt.generation.decode import engine_rules, prompts_of
+    from r2gengpt.generation.beams import Rules
+    from r2gengpt.generation.decode import prompts_of
     from r2gengpt.generation.engine import Engine
     from r2gengpt.generation.sentences import report_text
+    from r2gengpt.locate import ModelChoice
+    from r2gengpt.options import Override
+    from r2gengpt.reporter import Reporter
+    from r2gengpt.settings import PlacementConfig
 
-    built, settings, _ = load_model("embedded", "--model", {"quantization": quantization, "dtype": "float32"})
-    place(built.model, "cpu", quantization)
-    own = bridge.make(DecodeConfig, settings).for_dataset("plain")
+    placement = Override(PlacementConfig, {"quantization": quantization, "dtype": "float32"})
+    reporter = Reporter.load(ModelChoice(placement=placement, accelerator="cpu"))
+    built, own = reporter.built, reporter.decode
     found: Texts = {"ids": {}, "beams": {}, "text": {}}
     seconds = 0.0
     for name, decode in ways(own, beams):
@@ -76,8 +78,8 @@ def by_torch(quantization: str, studies: dict[str, list[Path]], beams: bool) -> 
             start = time.perf_counter()
             example = StudyDataset([Study(study, tuple(films))], built.processor, "plain")[(0, 0)]
             batch = prompt_batch([example], built.processor)
-            engine = Engine(built.model.language_model, engine_rules(decode, built.processor.end_token_id), 1)
-            (written,) = engine.run(prompts_of(built.model, [batch], decode, []))
+            engine = Engine(built.model.language_model, Rules.of(decode, built.processor.end_token_id), 1)
+            (written,) = engine.run(prompts_of(built.model, [batch], decode))
             found[name][study] = written.ids
             if name == "ids":
                 seconds += time.perf_counter() - start
@@ -89,8 +91,9 @@ def by_edge(directory: str, studies: dict[str, list[Path]], beams: bool) -> Text
     """Reports by the edge runtime, one study at a time."""
     from dataclasses import replace
 
-    from r2gengpt.data.images import load_image
-    from r2gengpt.edge.runtime import Edge, choice_of
+    from r2gengpt.edge.runtime import Edge
+    from r2gengpt.films.reader import load_image
+    from r2gengpt.generation.beams import Rules
     from r2gengpt.generation.sentences import report_text
 
     edge = Edge(Path(directory))
@@ -102,7 +105,7 @@ def by_edge(directory: str, studies: dict[str, list[Path]], beams: bool) -> Text
         for study, films in studies.items():
             start = time.perf_counter()
             images = [load_image(film, size=edge.record.film.decoded) for film in films]
-            chosen = edge.choose(edge.prompt(images), choice_of(decode, edge.record.end))
+            chosen = edge.choose(edge.prompt(edge.look(images)), Rules.of(decode, edge.record.end))
             found[name][study] = chosen.ids
             if name == "ids":
                 seconds += time.perf_counter() - start
@@ -138,7 +141,7 @@ def agreement(first: Texts, second: Texts) -> dict[str, Any]:
 
 def label_agreement(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Share of (study, observation) pairs with the same label in both texts; None without the extra `labels`."""
-    from r2gengpt.metrics.labels import is_available, label_report
+    from r2gengpt.metrics.labels.reading import is_available, label_report
 
     if not is_available():
         return {"labels": None, "label_changes": None}

@@ -21,12 +21,12 @@ from PIL import Image
 from training import versions
 from transformers import AutoModel, SwinConfig, ViTImageProcessorPil
 
-from r2gengpt.build import Built, build_model
-from r2gengpt.build.embedded import PREFIX, resolve
 from r2gengpt.config import ModelConfig
-from r2gengpt.data.feature_filling import cached_features
+from r2gengpt.data.features.filling import cached_features
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
+from r2gengpt.parts.assemble import Built, build_model
+from r2gengpt.parts.embedded.cache import PREFIX, resolve
 from r2gengpt.testing import noise_image, tiny_language_model
 
 

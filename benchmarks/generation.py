@@ -21,12 +21,12 @@ from torch import Tensor
 from training import versions
 from transformers import AutoModelForCausalLM, GenerationConfig, LogitsProcessorList, StableLmConfig
 
-from r2gengpt.build.embedded import PREFIX, resolve
 from r2gengpt.errors import InputError
-from r2gengpt.generation.engine import Engine, EngineRules, Prompt
-from r2gengpt.generation.scores import Rules
-from r2gengpt.model.int8 import to_int8
-from r2gengpt.model.modeling import take_repetition_rules
+from r2gengpt.generation.beams import Rules
+from r2gengpt.generation.engine import Engine, Prompt
+from r2gengpt.model.repetition import take_repetition_rules
+from r2gengpt.parts.embedded.cache import PREFIX, resolve
+from r2gengpt.parts.int8 import to_int8
 
 PROMPT = 77
 """Tokens of the default prompt with 49 image tokens."""
@@ -65,8 +65,10 @@ def by_generate(model: Any, prompts: Tensor, beams: int, tokens: int) -> Texts:
 
 
 def by_engine(model: Any, prompts: Tensor, beams: int, tokens: int) -> Texts:
-    scores = Rules(end=0, min_new_tokens=tokens, repetition_penalty=2.0, beams=beams)
-    engine = Engine(model, EngineRules(scores, tokens, beams, 2.0), slots=len(prompts))
+    rules = Rules(
+        end=0, max_new_tokens=tokens, min_new_tokens=tokens, beam_size=beams, repetition_penalty=2.0, length_penalty=2.0
+    )
+    engine = Engine(model, rules, slots=len(prompts))
     written = {one.tag: one.ids for one in engine.run(iter(Prompt(n, p) for n, p in enumerate(prompts)))}
     return [written[number] for number in range(len(prompts))]
 

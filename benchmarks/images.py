@@ -24,8 +24,8 @@ import transformers
 from PIL import Image
 
 from r2gengpt.data.ahead import read_ahead
-from r2gengpt.data.images import load_image
-from r2gengpt.data.synthetic import draw_film
+from r2gengpt.data.prepare.synthetic import draw_film
+from r2gengpt.films.reader import load_image
 
 SIDE, SIZE, FILMS, SECONDS, BATCHES = 2500, 224, 2, 2.0, 5
 

@@ -34,10 +34,9 @@ import numpy as np
 
 from r2gengpt import __version__
 from r2gengpt.metrics.bootstrap import ci95, resampled_sums
-from r2gengpt.metrics.labels import NO_FINDING, OBSERVATIONS, label_report
 from r2gengpt.metrics.labels import agreement as ag
-from r2gengpt.metrics.labels.observations import SUPPORT_DEVICES
-from r2gengpt.metrics.labels.reading import VERSION, statements
+from r2gengpt.metrics.labels.reading import VERSION, label_report, statements
+from r2gengpt.text.observations import NO_FINDING, OBSERVATIONS, SUPPORT_DEVICES
 
 SHA256 = "8fb6de7eec73d8c3665067ad4bb003ccd57f971ae316d2642e1627ac7268667a"
 HALVES = ("development", "held_out")

@@ -21,9 +21,11 @@ from checkpoints import FORMS, add_size_flags, prepare, run_python
 from generation import PROMPT, by_engine, by_generate, prompts_for
 from training import versions
 
-from r2gengpt.build import build_model, place
-from r2gengpt.config import ModelConfig, PlacementConfig
-from r2gengpt.model.int8 import Int8Linear
+from r2gengpt.config import ModelConfig
+from r2gengpt.parts.assemble import build_model
+from r2gengpt.parts.int8 import Int8Linear
+from r2gengpt.parts.placement import place
+from r2gengpt.settings import PlacementConfig
 
 KINDS = {**{form: form for form in FORMS}, "float32": "bfloat16", "w8a8": "bfloat16"}
 """Kind of weights → the checkpoint that it is made of."""

@@ -19,8 +19,8 @@ from typing import Any
 
 import r2gengpt
 
-FILM = str(Path(r2gengpt.__file__).parent / "examples" / "006f3a8a.png")
-PROGRAM = [sys.executable, "-c", "from r2gengpt.cli import main; main()", "generate", FILM]
+FILM = str(Path(r2gengpt.__file__).parent / "examples" / "effusion.jpg")
+PROGRAM = [sys.executable, "-c", "from r2gengpt.cli.main import main; main()", "generate", FILM]
 WAYS: dict[str, dict[str, Any]] = {
     "default": {},
     "w8a8": {"quantization": "w8a8"},
@@ -39,24 +39,21 @@ def command(given: dict[str, Any]) -> float:
 def stages(given: dict[str, Any]) -> dict[str, Any]:
     """The steps of `r2gengpt generate`, timed; run in a fresh process."""
     clock = [time.perf_counter()]
-    from r2gengpt.build import place
-    from r2gengpt.cli import bridge
-    from r2gengpt.cli.models import load_model
+
     from r2gengpt.config import DecodeConfig
-    from r2gengpt.data.loading import StudyDataset, prompt_batch
-    from r2gengpt.data.study import Study
-    from r2gengpt.generation.decode import predict
+    from r2gengpt.films.sources import study_of
+    from r2gengpt.locate import ModelChoice
+    from r2gengpt.options import Override
+    from r2gengpt.reporter import Reporter
+    from r2gengpt.settings import PlacementConfig
 
     clock.append(time.perf_counter())
-    built, settings, _ = load_model("embedded", "--model", given)
-    place(built.model, "cpu", settings.get("quantization", "none"))
+    placement, decode = Override.of(PlacementConfig, given), Override.of(DecodeConfig, given)
+    reporter = Reporter.load(ModelChoice(placement=placement, decode=decode, accelerator="cpu"))
     clock.append(time.perf_counter())
-    dataset = settings.get("dataset", "plain")
-    study = StudyDataset([Study("study", (Path(FILM),))], built.processor, dataset)
-    batch = prompt_batch([study[(0, 0)]], built.processor)
+    study = study_of([Path(FILM)], side=reporter.side)
     clock.append(time.perf_counter())
-    decode = bridge.make(DecodeConfig, settings).for_dataset(dataset)
-    (prediction,) = predict(built.model, built.processor, [batch], decode)
+    (prediction,) = reporter.write([study])
     clock.append(time.perf_counter())
     names = ("import", "weights", "image", "report")
     found = {name: round(after - before, 2) for name, before, after in zip(names, clock, clock[1:], strict=False)}

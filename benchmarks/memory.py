@@ -21,14 +21,15 @@ import torch
 from checkpoints import FORMS, add_size_flags, prepare, run_python
 from training import versions
 
-from r2gengpt.build import build_model
-from r2gengpt.build.plan import plan
 from r2gengpt.cli.console import return_large_blocks
-from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, PlacementConfig, TrainConfig
+from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
 from r2gengpt.data.loading import Example, prompt_batch, training_batch
 from r2gengpt.generation.decode import predict
+from r2gengpt.parts.assemble import build_model
+from r2gengpt.parts.plan import plan
+from r2gengpt.settings import PlacementConfig
 from r2gengpt.testing import noise_image
-from r2gengpt.training.module import checkpoint_layers
+from r2gengpt.training.optimizer import checkpoint_layers
 
 TASKS = ("report", "step", "step, checkpointing")
 REPORT = "The heart is normal in size. The lungs are clear. No pleural effusion or pneumothorax is seen. " * 8

@@ -20,15 +20,14 @@ from typing import Any
 import numpy as np
 
 from r2gengpt import __version__
-from r2gengpt.metrics.choice import Choice
 from r2gengpt.metrics.compare import compare as compare_systems
-from r2gengpt.metrics.measure import FAMILIES, measure, scores_of
+from r2gengpt.metrics.measure import FAMILIES, MetricChoice, measure, scores_of
 from r2gengpt.metrics.protocols import PROTOCOLS, bind
-from r2gengpt.metrics.ptb import ptb
+from r2gengpt.metrics.ptb.tokenizer import ptb
 from r2gengpt.metrics.score import score
 
 SIZES = (590, 3858)
-CHOICE = Choice(FAMILIES, {})
+CHOICE = MetricChoice(FAMILIES, {})
 """BLEU, ROUGE-L and CIDEr-D: what pycocoevalcap computes too without Java."""
 TEXT = """
 the heart is normal in size lungs are clear no pleural effusion or pneumothorax focal consolidation mild small left

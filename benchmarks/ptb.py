@@ -24,7 +24,7 @@ from itertools import product
 from pathlib import Path
 
 from r2gengpt import __version__
-from r2gengpt.metrics.ptb import ptb
+from r2gengpt.metrics.ptb.tokenizer import ptb
 
 PUNCTUATION = frozenset([*"'`.?!,:-;", "''", "``", "--", "...", "-LRB-", "-RRB-", "-LCB-", "-RCB-"])
 """As pycocoevalcap 1.2 has it; its tokenizer module runs Java on a file in its own directory, so it is not called."""
@@ -192,7 +192,7 @@ def java_words(texts: Sequence[str]) -> list[str]:
     """What coco-caption makes of each text, without a look at the next: a line of one word stands between."""
     package = importlib.util.find_spec("pycocoevalcap")
     if package is None:
-        raise SystemExit("needs pycocoevalcap: pip install r2gengpt[metrics]")
+        raise SystemExit("needs pycocoevalcap: pip install '.[metrics]' in the clone")
     jar = Path(*(package.submodule_search_locations or ()), "tokenizer", "stanford-corenlp-3.4.1.jar")
     command = ["java", "-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase"]
     given = "\n".join(f"{text}\nx" for text in texts)

@@ -11,7 +11,6 @@ import json
 import math
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +18,27 @@ import torch
 from torch import Tensor
 from training import versions
 
-from r2gengpt.build import Built, place
-from r2gengpt.checkpoint import EMBEDDED, load_checkpoint
-from r2gengpt.cli import bridge
-from r2gengpt.config import DecodeConfig, PlacementConfig
 from r2gengpt.data.annotation import read_annotation
 from r2gengpt.evaluation.run import Evaluation, predict_studies
+from r2gengpt.locate import ModelChoice
 from r2gengpt.metrics.protocols import PROTOCOLS
 from r2gengpt.metrics.score import score
+from r2gengpt.options import Override
+from r2gengpt.parts.assemble import Built
+from r2gengpt.reporter import Reporter
+from r2gengpt.settings import PlacementConfig
 
 KINDS = ("float32", "bfloat16", "int8", "nf4", "w8a8")
 LONGEST = 128
 """Tokens of a report that are read."""
 
 
-def load(kind: str) -> tuple[Built, Mapping[str, Any]]:
+def load(kind: str) -> Reporter:
     """The embedded model with weights of a kind, on the CPU, in eval mode."""
     quantization = "none" if kind in ("float32", "bfloat16") else kind
-    where = PlacementConfig(quantization=quantization, dtype="bfloat16" if kind == "bfloat16" else "float32")
-    built, settings = load_checkpoint(EMBEDDED, where=where)
-    place(built.model, "cpu", quantization)
-    built.model.eval()
-    return built, settings
+    dtype = "bfloat16" if kind == "bfloat16" else "float32"
+    placement = Override(PlacementConfig, {"quantization": quantization, "dtype": dtype})
+    return Reporter.load(ModelChoice(placement=placement, accelerator="cpu"))
 
 
 @torch.no_grad()
@@ -57,15 +55,13 @@ def read(built: Built, reports: list[str]) -> tuple[float, int, list[Tensor]]:
     return loss, count, likely
 
 
-def write(
-    built: Built, settings: Mapping[str, Any], options: argparse.Namespace
-) -> tuple[dict[str, float], dict[str, str]]:
+def write(reporter: Reporter, options: argparse.Namespace) -> tuple[dict[str, float], dict[str, str]]:
     """Scores and texts of the test split."""
     studies = read_annotation(options.annotation, options.base_dir, ("test",))["test"]
-    plan = Evaluation(studies, (), settings["dataset"], bridge.make(DecodeConfig, settings), 1)
-    texts = {one.id: one.prediction for one in predict_studies(built, plan)}
+    dataset = reporter.stored.dataset
+    texts = {one.id: one.text for one in predict_studies(reporter, Evaluation(studies, (), dataset, 1))}
     references = {study.id: [study.report] for study in studies}
-    found = score(texts, references, PROTOCOLS["clean"], dataset=settings["dataset"], resamples=0)
+    found = score(texts, references, PROTOCOLS["clean"], dataset=dataset, resamples=0)
     return {name: round(found.metrics[name].value, 4) for name in ("bleu_4", "rouge_l", "cider")}, texts
 
 
@@ -81,14 +77,14 @@ def main() -> None:
     results: dict[str, dict[str, Any]] = {}
     whole: tuple[list[Tensor], dict[str, str]] = ([], {})
     for kind in ["float32", *(kind for kind in options.kinds if kind != "float32")]:
-        built, settings = load(kind)
-        loss, count, likely = read(built, reports)
+        reporter = load(kind)
+        loss, count, likely = read(reporter.built, reports)
         found: dict[str, Any] = {
             "loss": round(loss / count, 4),
             "perplexity": round(math.exp(loss / count), 2),
             "tokens": count,
         }
-        scores, texts = write(built, settings, options) if options.annotation else ({}, {})
+        scores, texts = write(reporter, options) if options.annotation else ({}, {})
         whole = (likely, texts) if kind == "float32" else whole
         same = sum(int((a == b).sum()) for a, b in zip(likely, whole[0], strict=True))
         found["same_next_token"] = round(same / sum(map(len, likely)), 4)

@@ -39,7 +39,7 @@ def film(seed: int, side: int) -> bytes:
 @contextmanager
 def server(flags: list[str]) -> Iterator[tuple[str, psutil.Process]]:
     """Address and process of a server that is ready; it must end with 0."""
-    command = [sys.executable, "-c", "from r2gengpt.cli import main; main()", "serve", "--port", "0", *flags]
+    command = [sys.executable, "-c", "from r2gengpt.cli.main import main; main()", "serve", "--port", "0", *flags]
     started = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert started.stdout is not None

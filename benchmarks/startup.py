@@ -16,7 +16,7 @@ from pathlib import Path
 
 from r2gengpt import __version__
 
-PROGRAM = [sys.executable, "-c", "from r2gengpt.cli import main; main()"]
+PROGRAM = [sys.executable, "-c", "from r2gengpt.cli.main import main; main()"]
 COMMANDS = {
     "python -c pass": [sys.executable, "-c", "pass"],
     "r2gengpt --help": [*PROGRAM, "--help"],

@@ -29,8 +29,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel, AutoModelForCausalLM, StableLmConfig, SwinConfig
 
-from r2gengpt.build.lora import add_lora
 from r2gengpt.model import R2GenGPTConfig, R2GenGPTForConditionalGeneration
+from r2gengpt.parts.lora import add_lora
 from r2gengpt.text.alignment import IGNORE, pad_rows, training_row
 
 Step = Callable[[], Tensor]
@@ -179,7 +179,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     model = random_model(options)
     if options.llm_use_lora:
         targets = ("q", "k", "v", "o", "gate", "up", "down")
-        add_lora(model.language_model, targets, rank=16, alpha=16, dropout=0.0, flag="llm_lora_targets")
+        add_lora(model.language_model, targets, rank=16, alpha=16, dropout=0.0, field="llm_lora_targets")
         model.to(options.device)
     views = torch.randn(options.batch_size, options.views, 3, 224, 224, device=options.device)
     plain = options.only == "plain"

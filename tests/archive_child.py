@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from archive_parts import stand_in
-from r2gengpt.archive.ledger import Ledger
-from r2gengpt.archive.run import listen, peer_of
-from r2gengpt.archive.settings import ListenConfig
-from r2gengpt.archive.web import connect, stow
+from r2gengpt.clinical.archive.ledger import Ledger
+from r2gengpt.clinical.archive.run import listen, peer_of
+from r2gengpt.clinical.archive.web import connect, stow
+from r2gengpt.settings import ListenConfig
 
 
 def kill_before(last: int) -> None:

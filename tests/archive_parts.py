@@ -20,12 +20,13 @@ from pydicom import Dataset, dcmread
 from pynetdicom import AE, evt
 
 from dicom_files import CR, DX, data_of, film
-from r2gengpt.archive.loop import Loop, Report, Send
-from r2gengpt.archive.receive import Receiver, silence_pynetdicom
-from r2gengpt.archive.reporting import report_of
-from r2gengpt.archive.settings import ListenConfig
-from r2gengpt.archive.spool import Spool
-from r2gengpt.data.dicom_header import DicomHeader
+from r2gengpt.clinical.archive.loop import Document, Loop, Send
+from r2gengpt.clinical.archive.receive import Receiver, silence_pynetdicom
+from r2gengpt.clinical.archive.run import document_of
+from r2gengpt.clinical.archive.spool import Spool
+from r2gengpt.films.dicom.header import DicomHeader
+from r2gengpt.report import Report
+from r2gengpt.settings import ListenConfig
 
 SR, PDF = "1.2.840.10008.5.1.4.1.1.88.11", "1.2.840.10008.5.1.4.1.1.104.1"
 UID_ROOT = "1.2.826.0.1.3680043.8.498.77"
@@ -60,10 +61,10 @@ def film_data(study: int, number: int = 1, **more: Any) -> bytes:
     return data_of(study_film(study, number, **more))
 
 
-def stand_in(paths: Sequence[Path], headers: Sequence[DicomHeader]) -> Report:
+def stand_in(paths: Sequence[Path], headers: Sequence[DicomHeader]) -> Document:
     """In place of a model: the same text for all films."""
     assert all(path.exists() for path in paths)
-    return report_of(TEXT, headers, "stand-in", "ab" * 32, "sr")
+    return document_of(Report("study", TEXT), headers, "stand-in", "ab" * 32, "sr")
 
 
 class Kept:
@@ -308,7 +309,7 @@ def orthanc(directory: Path, login: tuple[str, str] | None = None) -> Iterator[O
 
 
 def to_peer(port: int) -> Send:
-    from r2gengpt.archive.send import c_store
+    from r2gengpt.clinical.archive.send import c_store
 
     return c_store("127.0.0.1", port, "PEER", "R2GENGPT")
 

@@ -3,9 +3,12 @@
 As a program, `batch_parts.py INPUT OUTPUT ADDRESS` is a driver over them; KILL says what ends when. No test is here.
 """
 
+import contextlib
+import json
 import os
 import random
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,12 +20,12 @@ from typing import Any
 import numpy as np
 
 from r2gengpt.batch import driver as driver_room
-from r2gengpt.batch.cluster import Workers, local_ray, quiet_ray
-from r2gengpt.batch.decode import Decoded, Pixels
-from r2gengpt.batch.driver import Work, run_batch
+from r2gengpt.batch.cluster import Workers
+from r2gengpt.batch.driver import BulkWork, run_batch
 from r2gengpt.batch.listing import read_listing
+from r2gengpt.batch.workers import Decoded, Pixels
 from r2gengpt.errors import InputError
-from r2gengpt.generation.prediction import Prediction, Sentence
+from r2gengpt.report import Report, Sentence
 
 ORIGIN = {"model": "stand-in", "model_sha256": "0" * 64, "versions": {"r2gengpt": "test"}, "decode": {"beam_size": 1}}
 BAD = b"not a film"
@@ -83,17 +86,17 @@ class StandIn:
     def __post_init__(self) -> None:
         self.origin = dict(ORIGIN)
 
-    def write(self, studies: Sequence[Decoded], first: int) -> list[Prediction]:
+    def write(self, studies: Sequence[Decoded], first: int) -> list[Report]:
         for study in studies:
             if study.id in self.broken:
                 raise ValueError(f"cannot write {study.id}")
             self.killed.here("actor", study.id)
         return [self._one(study) for study in studies]
 
-    def _one(self, study: Decoded) -> Prediction:
+    def _one(self, study: Decoded) -> Report:
         assert study.pixels is not None
         text = f"{len(study.pixels)} views, sum {study.pixels.sum():.0f}."
-        return Prediction(study.id, text, tokens=3, logprob=-0.5, sentences=(Sentence(text, 3, -0.5, None, 0.25),))
+        return Report(study.id, text, tokens=3, logprob=-0.5, sentences=(Sentence(text, 3, -0.5, None, 0.25),))
 
 
 def make_stand_in(killed: Killed = Killed(), broken: tuple[str, ...] = ()) -> StandIn:  # frozen
@@ -115,7 +118,7 @@ def run_stand_in(
     form: str = "jsonl",
     actors: int = 1,
 ) -> Path:
-    work = Work(BytePixels(killed), make or partial(make_stand_in, killed), Workers(actors, 1, False, 1), address)
+    work = BulkWork(BytePixels(killed), make or partial(make_stand_in, killed), Workers(actors, 1, False, 1), address)
     settings = {"format": form, "shard_size": shard_size, "beam_size": 1}
     return run_batch(output, lambda: read_listing(source, None, "all"), settings, lambda: work)
 
@@ -126,19 +129,35 @@ def contents(output: Path) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in left.items() if name != "summary.html"}
 
 
+HEAD = """
+import sys, tempfile, ray
+from r2gengpt.batch.cluster import ClusterJob, Workers, joined
+job = ClusterJob([], None, b"", b"", Workers(1, 1, False, int(sys.argv[1]) - 1))
+with tempfile.TemporaryDirectory() as folder, joined(job, folder):
+    print(ray.get_runtime_context().gcs_address, flush=True)
+    sys.stdin.read()
+"""
+
+
 @contextmanager
 def session_ray(cpus: int = 4) -> Iterator[str]:
-    """A Ray in this process; gives its address."""
+    """A Ray beside this process, as bulk runs start theirs; gives its address. Its settings stay set for who joins."""
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    ray = quiet_ray()
-    with local_ray(ray, Workers(1, 1, False, cpus - 1)):
-        yield ray.get_runtime_context().gcs_address
+    os.environ |= {driver_room.ONE_MACHINE: "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "7" * 64}
+    command = [sys.executable, "-c", HEAD, str(cpus)]
+    streams: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, text=True, env=driver_room.environment(local=True), **streams) as head:
+        assert head.stdout is not None
+        yield head.stdout.readline().strip()
+        assert head.stdin is not None
+        head.stdin.close()
 
 
 def plan_kill(kind: str, number: int) -> None:
     """In a driver: let it, or the node, be killed at the `number`-th shard that it writes.
 
-    driver: before it is written; write: half of it is; rename: it is written, and nothing is told of it.
+    driver: before it is written; write: half of it is; rename: it is written, and nothing is told of it; end: by
+    SIGTERM, before. Of the first and the last, a file beside the output tells what there was.
     """
     write, count = driver_room.write_whole, iter(range(1_000_000))
 
@@ -150,8 +169,9 @@ def plan_kill(kind: str, number: int) -> None:
             for process in psutil.Process().children(recursive=True):
                 if process.name() == "raylet":
                     process.kill()
-        if due and kind == "driver":
-            os.kill(os.getpid(), signal.SIGKILL)
+        if due and kind in ("driver", "end"):
+            note_processes()
+            os.kill(os.getpid(), signal.SIGKILL if kind == "driver" else signal.SIGTERM)
         if due and kind == "write":
             data = b"".join(parts)
             path.parent.mkdir(exist_ok=True)
@@ -164,6 +184,20 @@ def plan_kill(kind: str, number: int) -> None:
     driver_room.write_whole = written
 
 
+def note_processes() -> None:
+    """Write which processes this one began, and where they listen."""
+    import psutil
+
+    own = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    listening: set[str] = set()
+    for process in own:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile, as some of Ray's do
+            found = process.net_connections(kind="inet")
+            listening |= {one.laddr.ip for one in found if one.status == psutil.CONN_LISTEN}
+    told = {"processes": [process.pid for process in own], "listening": sorted(listening)}
+    Path(f"{sys.argv[2]}.processes").write_text(json.dumps(told))
+
+
 def seeded_kill(seed: int, kinds: Sequence[str], studies: int, shards: int) -> str:
     """Which part ends at which study or shard, as KIND:NUMBER."""
     draw = random.Random(seed)
@@ -174,15 +208,14 @@ def seeded_kill(seed: int, kinds: Sequence[str], studies: int, shards: int) -> s
 def main() -> None:
     source, output, address = sys.argv[1:4]
     kind, _, number = os.environ.get("KILL", "").partition(":")
-    if kind in ("driver", "write", "rename", "node"):
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the program does
+    if kind in ("driver", "write", "rename", "node", "end"):
         plan_kill(kind, int(number))
-    if address != "local":  # the tests' Ray is on loopback, where Ray's own search for this machine does not look
-        quiet_ray()
-        from ray._private import services
-
-        services.get_node_ip_address = lambda *_: "127.0.0.1"
     killed = Killed(kind, int(number or 0), f"{output}.killed") if kind in ("actor", "decoder") else Killed()
-    run_stand_in(Path(source), Path(output), None if address == "local" else address, killed)
+    try:
+        run_stand_in(Path(source), Path(output), None if address == "local" else address, killed)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny matrices: more threads onl
 
 import json
 import logging
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator
@@ -19,8 +20,9 @@ import hypothesis
 import pytest
 
 if TYPE_CHECKING:
-    from r2gengpt.serving.generator import Served
+    from r2gengpt.reporter import Reporter
 
+pytest_plugins = ["settings_read"]
 hypothesis.settings.register_profile("no-clock", deadline=None)  # a busy machine is not a fault of the code
 hypothesis.settings.load_profile("no-clock")
 
@@ -120,10 +122,12 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_parts: Path, 
     """A checkpoint directory of Swin + StableLM with LoRA on both and random (not zero) trained tensors."""
     import torch
 
-    from r2gengpt.build import build_model
-    from r2gengpt.checkpoint import flat_settings, save_checkpoint
-    from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, PlacementConfig
-    from r2gengpt.training.card import model_card
+    from r2gengpt.checkpoint import save_checkpoint
+    from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, RunConfig
+    from r2gengpt.parts.assemble import build_model
+    from r2gengpt.settings import PlacementConfig
+    from r2gengpt.training.callbacks import model_card
+    from reporters import stored_of
 
     model = ModelConfig(
         vision_model=str(tiny_parts / "vision-swin"),
@@ -142,18 +146,29 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_parts: Path, 
         for name, parameter in built.model.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=0.2)
-    settings = flat_settings(model, data, decode)
-    save_checkpoint(directory, built, settings, model_card(settings, {}))
-    (directory.parent / "run.json").write_text(json.dumps(settings), encoding="utf-8")  # as train writes it
+    run = RunConfig(model, data, decode)
+    save_checkpoint(directory, built, stored_of(model, data, decode), model_card(model, data.dataset, {}))
+    (directory.parent / "run.json").write_text(json.dumps(run.flat()), encoding="utf-8")  # as train writes it
     return directory
 
 
-@pytest.fixture(scope="session")
-def served(tiny_checkpoint: Path) -> "Served":
-    """The model of `tiny_checkpoint` as the server uses it, named best: beams, 12 tokens at most."""
-    from r2gengpt.cli.serve import load
+@pytest.fixture
+def without_weights(tiny_checkpoint: Path, tmp_path: Path) -> Path:
+    """A checkpoint that is found and cannot be loaded: for what must be refused before it is."""
+    from r2gengpt.checkpoint_files import DELTA
 
-    return load(str(tiny_checkpoint), "cpu", {})
+    copied = Path(shutil.copytree(tiny_checkpoint, tmp_path / "without-weights"))
+    (copied / DELTA).unlink()
+    return copied
+
+
+@pytest.fixture(scope="session")
+def served(tiny_checkpoint: Path) -> "Reporter":
+    """The model of `tiny_checkpoint` as the server uses it, named best: beams, 12 tokens at most."""
+    from r2gengpt.locate import ModelChoice
+    from r2gengpt.reporter import Reporter
+
+    return Reporter.load(ModelChoice(str(tiny_checkpoint), accelerator="cpu", drafts=False))
 
 
 @pytest.fixture(autouse=True)
@@ -172,7 +187,7 @@ def own_log_lines() -> Iterator[None]:
 def without_java(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """METEOR takes seconds to start: in this process only the tests of scores run it."""
     if request.node.path.stem not in ("test_metrics_meteor", "test_metrics_score", "test_cli_score"):
-        monkeypatch.setattr("r2gengpt.metrics.meteor_jar.find", lambda: "left out where it is not tested")
+        monkeypatch.setattr("r2gengpt.metrics.meteor.jar.find", lambda: "left out where it is not tested")
 
 
 @pytest.fixture(scope="session")
@@ -189,7 +204,7 @@ def trained_squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run_cli(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[list[str]], Outcome]]:
     """Run `r2gengpt ARGV…` in this process; gives (code, stdout, stderr). Logging is put back afterwards."""
-    from r2gengpt import cli
+    from r2gengpt.cli import main as cli
 
     ours = logging.getLogger("r2gengpt")
     kept = ours.handlers[:], ours.level, ours.propagate
@@ -208,7 +223,7 @@ def run_cli_process() -> Callable[..., Outcome]:
     """Run `r2gengpt ARGV…` as its own process, `environment` added to ours; gives (code, stdout, stderr)."""
 
     def call(argv: list[str], environment: dict[str, str] | None = None, cwd: Path | None = None) -> Outcome:
-        command = [sys.executable, "-c", "from r2gengpt.cli import main; main()", *map(str, argv)]
+        command = [sys.executable, "-c", "from r2gengpt.cli.main import main; main()", *map(str, argv)]
         done = subprocess.run(
             command, capture_output=True, text=True, check=False, env={**os.environ, **(environment or {})}, cwd=cwd
         )

@@ -6,16 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from placements import FLOAT32
-from r2gengpt.build import Built, build_model
-from r2gengpt.checkpoint import flat_settings, load_checkpoint, save_checkpoint
+from r2gengpt.checkpoint import load_checkpoint, save_checkpoint
+from r2gengpt.confidence.findings import Scale, write_scales
 from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig
 from r2gengpt.data.loading import StudyDataset, prompt_batch
 from r2gengpt.data.study import Study
 from r2gengpt.generation.decode import predict
-from r2gengpt.generation.prediction import Prediction
+from r2gengpt.parts.assemble import Built, build_model
+from r2gengpt.report import Report
 from r2gengpt.testing import noise_image, tiny_vision_model
+from r2gengpt.text.observations import ALL_OBSERVATIONS
+from reporters import stored_of
 from tiny_families import write_family
 
 DECODE = DecodeConfig(beam_size=1, min_new_tokens=6, max_new_tokens=20, repetition_penalty=1.3, no_repeat_ngram_size=2)
@@ -51,17 +55,33 @@ def trained_checkpoint(
         for parameter in built.model.parameters():
             if parameter.requires_grad:
                 parameter.add_(torch.randn_like(parameter) * 0.1)
-    save_checkpoint(directory / "ours", built, flat_settings(config, DataConfig(dataset="plain"), DECODE), "# Card\n")
+    save_checkpoint(directory / "ours", built, stored_of(config, DataConfig(dataset="plain"), DECODE), "# Card\n")
     return directory / "ours"
 
 
-def written_by_torch(checkpoint: Path, films: list[Path], decode: DecodeConfig) -> Prediction:
+def checkpoint_with_head(directory: Path, family: str, vision: str = "swin", **changes: Any) -> Path:
+    """As `trained_checkpoint`, with a finding head that tells films apart, its scales beside it, and with hints."""
+    settings = {"findings_head": True, "findings_hint": True, **changes}
+    checkpoint = trained_checkpoint(directory, family, vision, **settings)
+    tensors = load_file(checkpoint / "delta.safetensors")
+    for name in ("reading", "mean_reading"):
+        tensors[f"finding_head.{name}"] *= 10
+    save_file(tensors, checkpoint / "delta.safetensors")
+    read: dict[str, Any] = {"slope": 0.8, "intercept": -0.1, "variance": (0.01, 0.0, 0.02)}
+    scales = [
+        Scale(name, likely=0.3, unlikely=-0.3, assessed=at % 3 == 0, **read) for at, name in enumerate(ALL_OBSERVATIONS)
+    ]
+    write_scales(checkpoint, scales)
+    return checkpoint
+
+
+def written_by_torch(checkpoint: Path, films: list[Path], decode: DecodeConfig) -> Report:
     """The report of the program's own decoder in float32."""
     built, _ = load_checkpoint(checkpoint, where=FLOAT32)
     return predicted(built, films, decode)
 
 
-def predicted(built: Built, films: list[Path], decode: DecodeConfig) -> Prediction:
+def predicted(built: Built, films: list[Path], decode: DecodeConfig) -> Report:
     """The report that a loaded model writes."""
     example = StudyDataset([Study("study", tuple(films))], built.processor, "plain")[(0, 0)]
     batch = prompt_batch([example], built.processor)
@@ -69,7 +89,7 @@ def predicted(built: Built, films: list[Path], decode: DecodeConfig) -> Predicti
     return prediction
 
 
-def rounded(prediction: Prediction) -> Prediction:
+def rounded(prediction: Report) -> Report:
     """Log-probabilities without their last digits, which another order of sums changes."""
     sentences = tuple(replace(sentence, logprob=round(sentence.logprob, 3)) for sentence in prediction.sentences)
     return replace(prediction, logprob=round(prediction.logprob, 3), sentences=sentences)

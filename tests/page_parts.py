@@ -10,11 +10,13 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, Playwright, expect
 
-from r2gengpt.config import ServeConfig
-from r2gengpt.generation.evidence_record import Evidence, SentenceEvidence
-from r2gengpt.generation.prediction import Prediction, Sentence
-from r2gengpt.serving.generator import Generator, Served
+from film_parts import FINDINGS, LEFT_OUT
+from r2gengpt.confidence.maps import Evidence, SentenceEvidence
+from r2gengpt.report import Report, Sentence
+from r2gengpt.reporter import Reporter
+from r2gengpt.serving.generator import Generator
 from r2gengpt.serving.jobs import Answer, Job
+from r2gengpt.settings import ServeConfig
 from serving_parts import LONG, film, running_server
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -36,6 +38,18 @@ EVIDENCE = Evidence(
 )
 """A value in the middle of the image for each sentence."""
 REPORT = " ".join(sentence.text for sentence in SENTENCES)
+WRITTEN = Report("study", REPORT, tokens=28, logprob=-0.4, sentences=SENTENCES)
+SEEN = replace(
+    WRITTEN,
+    sentences=(
+        replace(SENTENCES[0], source="train-17"),
+        replace(SENTENCES[1], source="train-4"),
+        replace(SENTENCES[2], reason="the film shows pleural effusion: likely (.91)", source="train-17"),
+    ),
+    findings=FINDINGS,
+    review=(LEFT_OUT,),
+)
+"""The same by retrieval and with a finding head."""
 
 
 class Scripted(Generator):
@@ -50,6 +64,7 @@ class Scripted(Generator):
         self.go = threading.Event()
         self.maps_wait = False
         self.evidence: Evidence | Exception = EVIDENCE
+        self.report = WRITTEN
         self.told: list[Job] = []
         self.jobs: list[Job] = []
 
@@ -58,7 +73,7 @@ class Scripted(Generator):
         self.held_at = at
         self.go.clear()
 
-    def _write(self, served: Served, job: Job) -> None:
+    def _write(self, served: Reporter, job: Job) -> None:
         if job.told is not None:
             self._map(job)
             return
@@ -72,8 +87,7 @@ class Scripted(Generator):
                 return
             assert job.on_text is not None
             job.on_text(f" {word}" if at else word)
-        prediction = Prediction("study", REPORT, tokens=28, logprob=-0.4, sentences=SENTENCES)
-        job.future.set_result(Answer(prediction, 60))
+        job.future.set_result(Answer(self.report, 60))
 
     def _map(self, job: Job) -> None:
         self.told.append(job)
@@ -82,11 +96,11 @@ class Scripted(Generator):
         if isinstance(self.evidence, Exception):
             job.fail(self.evidence)
         elif not job.unwanted:
-            job.future.set_result(Answer(Prediction("study", job.told or ""), 0, self.evidence))
+            job.future.set_result(Answer(Report("study", job.told or ""), 0, self.evidence))
 
 
 @contextmanager
-def page_server(served: Served, **changes: Any) -> Iterator[tuple[str, Scripted]]:
+def page_server(served: Reporter, **changes: Any) -> Iterator[tuple[str, Scripted]]:
     """A real server whose reports are REPORT; its address and its generator."""
     served = replace(served, decode=replace(served.decode, max_new_tokens=200))  # REPORT is longer than its own
     settings = ServeConfig(port=0, **changes)
@@ -145,3 +159,10 @@ def draft(page: Page, *films: bytes) -> None:
     page.get_by_role("button", name="Write draft").click()
     expect(page.locator("#status")).to_contain_text("The draft is finished")
     expect(page.locator("#evidence")).not_to_be_empty()
+
+
+def edit(page: Page, words: str) -> None:
+    """Put these words in place of the draft's text; the editor stays open."""
+    if page.get_by_label("Your text").is_hidden():
+        page.get_by_role("button", name="Edit", exact=True).click()
+    page.get_by_label("Your text").fill(words)

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from r2gengpt.build import Built, build_model
-from r2gengpt.config import ModelConfig, PlacementConfig
+from r2gengpt.config import ModelConfig
+from r2gengpt.parts.assemble import Built, build_model
+from r2gengpt.settings import PlacementConfig
 
 FLOAT32 = PlacementConfig(dtype="float32")
 """The same on every machine: `auto` is bfloat16 where the processor has that."""

@@ -25,7 +25,7 @@ def ended(self, batch, index):
         os.kill(os.getpid(), signal.SIGKILL)
     return step(self, batch, index)
 R2GenGPTModule.training_step = ended
-from r2gengpt.cli import main
+from r2gengpt.cli.main import main
 main(["train", *sys.argv[1:]])
 """
 """The program, whose process END_PROCESS=RANK:STEP (-1: each) kills itself before that step."""

@@ -1,22 +1,22 @@
 """Report pages of three studies that several tests read, and a reader of HTML. No test stands here."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from r2gengpt.evaluation import report_page
-from r2gengpt.evaluation.report_page import StudyRow, write_report_page
-from r2gengpt.evaluation.report_sentences import Evidence
-from r2gengpt.generation.prediction import Prediction
-from r2gengpt.metrics.choice import choose
+from r2gengpt.evaluation.page import page as report_page
+from r2gengpt.evaluation.page.page import write_report_page
+from r2gengpt.evaluation.page.sentences import ShownEvidence
+from r2gengpt.evaluation.page.study import StudyRow
+from r2gengpt.metrics.baselines import Baseline
+from r2gengpt.metrics.measure import choose
 from r2gengpt.metrics.protocols import PROTOCOLS
 from r2gengpt.metrics.records import Scores
 from r2gengpt.metrics.score import score
-from r2gengpt.metrics.systems import Beside
+from r2gengpt.report import Report
 
 HOSTILE = '<script>alert("x")</script> & "quoted" \x00'
 VOID = {"meta", "link", "img", "input", "br"}
@@ -70,17 +70,10 @@ class Page(HTMLParser):
 
 
 PREDICTIONS = [
-    Prediction("s1", "the lungs are clear .", "The lungs are clear. Small effusion.", 6, -0.5),
-    Prediction("s2", HOSTILE, "normal heart", 9, -1.5, "length"),
-    Prediction("<id>", "", "", 0, 0.0),
+    Report("s1", "the lungs are clear .", "The lungs are clear. Small effusion.", 6, -0.5),
+    Report("s2", HOSTILE, "normal heart", 9, -1.5, "length"),
+    Report("<id>", "", "", 0, 0.0),
 ]
-
-
-@dataclass(frozen=True)
-class WithSentences(Prediction):
-    """A prediction whose record has sentences."""
-
-    sentences: tuple[Any, ...] = ()
 
 
 CONFIDENCE = {
@@ -99,10 +92,10 @@ CONFIDENCE = {
 }
 
 
-def scores_of(predictions: list[Prediction], labels: bool = False, shuffled: bool = False) -> Scores:
-    texts = {p.id: p.prediction for p in predictions}
+def scores_of(predictions: list[Report], labels: bool = False, shuffled: bool = False) -> Scores:
+    texts = {p.id: p.text for p in predictions}
     references = {p.id: (p.reference or "x",) for p in predictions}
-    moved = Beside("moved", dict(zip(texts, reversed(texts.values()), strict=True)), human=False)
+    moved = Baseline("moved", dict(zip(texts, reversed(texts.values()), strict=True)), human=False)
     return score(
         texts,
         references,
@@ -116,10 +109,10 @@ def scores_of(predictions: list[Prediction], labels: bool = False, shuffled: boo
 
 def written(
     tmp_path: Path,
-    predictions: list[Prediction] = PREDICTIONS,
+    predictions: list[Report] = PREDICTIONS,
     size: tuple[int, int] = (900, 700),
     content: Mapping[str, Any] | None = None,
-    evidence: Mapping[str, Evidence] | None = None,
+    evidence: Mapping[str, ShownEvidence] | None = None,
 ) -> str:
     image = tmp_path / "film.png"
     Image.linear_gradient("L").resize(size).save(image)

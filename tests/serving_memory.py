@@ -129,14 +129,15 @@ def ask(app: Any, path: str, kind: str, body: bytes, step: int) -> int:
 def main(checkpoint: str) -> None:
     """Print name, bytes of the body, status, and KiB of memory at the request's height above those before it."""
     from r2gengpt.cli.console import return_large_blocks
-    from r2gengpt.cli.serve import load
-    from r2gengpt.config import ServeConfig
+    from r2gengpt.locate import ModelChoice
+    from r2gengpt.reporter import Reporter
     from r2gengpt.serving.app import create_app
+    from r2gengpt.settings import ServeConfig
     from serving_parts import film, generator_of
 
     return_large_blocks()
     settings = ServeConfig()
-    app = create_app(generator_of(load(checkpoint, "cpu", {}), settings), settings)
+    app = create_app(generator_of(Reporter.load(ModelChoice(checkpoint, accelerator="cpu")), settings), settings)
     good = image(base64.b64encode(film()))
     assert ask(app, CHAT, JSON, good, 2**16) == 200
     assert (

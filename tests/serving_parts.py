@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from starlette.testclient import TestClient
 
-from r2gengpt.config import ServeConfig
+from r2gengpt.reporter import Reporter
 from r2gengpt.serving.app import create_app
-from r2gengpt.serving.generator import Generator, Served
+from r2gengpt.serving.generator import Generator
 from r2gengpt.serving.jobs import Job
 from r2gengpt.serving.server import DrainingServer, address_of, listen, server_config
+from r2gengpt.settings import ServeConfig
 from r2gengpt.testing import noise_image
 
 LONG = 120.0
@@ -44,7 +45,7 @@ def upload(*films: bytes, name: str = "film.png") -> list[tuple[str, tuple[str, 
     return [("images", (name, one, "image/png")) for one in films]
 
 
-def generator_of(served: Served, settings: ServeConfig) -> Generator:
+def generator_of(served: Reporter, settings: ServeConfig) -> Generator:
     """A generator that is ready."""
     ready = threading.Event()
     generator = Generator(settings.slots, settings.places)
@@ -54,7 +55,7 @@ def generator_of(served: Served, settings: ServeConfig) -> Generator:
 
 
 @contextmanager
-def client_of(served: Served, **changes: Any) -> Iterator[tuple[TestClient, Generator]]:
+def client_of(served: Reporter, **changes: Any) -> Iterator[tuple[TestClient, Generator]]:
     """A client of an application with these settings, and its generator."""
     settings = ServeConfig(**changes)
     generator = generator_of(served, settings)
@@ -67,7 +68,7 @@ def client_of(served: Served, **changes: Any) -> Iterator[tuple[TestClient, Gene
 @contextmanager
 def busy(generator: Generator) -> Iterator[threading.Event]:
     """The writing thread stands still within a study of its own until the block ends, or the event is set."""
-    served = generator.served
+    served = generator.reporter
     assert served is not None
     begun, go_on = threading.Event(), threading.Event()
 
@@ -88,7 +89,7 @@ def busy(generator: Generator) -> Iterator[threading.Event]:
 
 @contextmanager
 def running_server(
-    served: Served, generator: Generator | None = None, **changes: Any
+    served: Reporter, generator: Generator | None = None, **changes: Any
 ) -> Iterator[tuple[str, Generator]]:
     """A real server on a free port of this machine; its address and its generator, the model's own if none is given."""
     settings = ServeConfig(port=0, **changes)

@@ -13,7 +13,7 @@ from pathlib import Path
 from pynetdicom import AE
 
 from archive_parts import association, study_film
-from r2gengpt.archive.receive import silence_pynetdicom
+from r2gengpt.clinical.archive.receive import silence_pynetdicom
 
 KINDS = ("silent", "trickle", "half", "huge", "web", "bytes after half")
 
@@ -123,7 +123,7 @@ class Peers:
         self._stop.wait(0.002)  # nobody can come back more often than some hundred times a second
         try:
             peer.connect()
-        except ConnectionRefusedError:  # the listener has ended
+        except ConnectionError:  # refused: the listener has ended; reset: it ended with this peer in its backlog
             return
         selector.register(peer.connection, selectors.EVENT_READ, peer)
 

@@ -10,9 +10,9 @@ from transformers import AutoModel, AutoModelForCausalLM
 
 from conftest import TinySet
 from placements import FLOAT32
-from r2gengpt.build import build_model
-from r2gengpt.build.lora import merge_lora
 from r2gengpt.checkpoint import load_checkpoint
+from r2gengpt.parts.assemble import build_model
+from r2gengpt.parts.lora import merge_lora
 from r2gengpt.training.run import train
 from training_settings import small_run
 
@@ -26,14 +26,14 @@ def test_peft_loads_the_adapters_of_a_trained_checkpoint_by_themselves(
     train(small_run(tiny_parts, tiny_set, tmp_path, model=model, max_epochs=1), FLOAT32)
     built, settings = load_checkpoint(tmp_path / "best", where=FLOAT32)
     language = PeftModel.from_pretrained(
-        AutoModelForCausalLM.from_pretrained(settings["lm_model"]), tmp_path / "best" / "language_adapter"
+        AutoModelForCausalLM.from_pretrained(settings.flat()["lm_model"]), tmp_path / "best" / "language_adapter"
     )
     vision = PeftModel.from_pretrained(
-        AutoModel.from_pretrained(settings["vision_model"]), tmp_path / "best" / "vision_adapter"
+        AutoModel.from_pretrained(settings.flat()["vision_model"]), tmp_path / "best" / "vision_adapter"
     )
     ids, pixels = torch.arange(12).reshape(1, 12), torch.randn(1, 3, 32, 32, generator=torch.manual_seed(0))
     with torch.no_grad():
-        plain = AutoModelForCausalLM.from_pretrained(settings["lm_model"])(ids).logits
+        plain = AutoModelForCausalLM.from_pretrained(settings.flat()["lm_model"])(ids).logits
         ours, theirs = built.model.language_model(ids).logits, language.eval()(input_ids=ids).logits
         assert torch.equal(ours, theirs)
         assert not torch.allclose(ours, plain)
@@ -41,13 +41,15 @@ def test_peft_loads_the_adapters_of_a_trained_checkpoint_by_themselves(
             built.model.vision_tower(pixels).last_hidden_state, vision.eval()(pixel_values=pixels).last_hidden_state
         )
     card = json.loads((tmp_path / "best" / "language_adapter" / "adapter_config.json").read_text())
-    assert card["base_model_name_or_path"] == settings["lm_model"]
+    assert card["base_model_name_or_path"] == settings.flat()["lm_model"]
 
 
 def test_the_rank_stabilised_scale_is_alpha_over_the_root_of_the_rank(tiny_parts: Path) -> None:
     scales = []
     for rslora in (False, True):
-        model = small_run(tiny_parts, TinySet(Path(), Path()), Path("run"), model={"use_rslora": rslora, "llm_r": 4})[0]
+        model = small_run(
+            tiny_parts, TinySet(Path(), Path()), Path("run"), model={"use_rslora": rslora, "llm_r": 4}
+        ).model
         language = build_model(model).model.language_model
         layer = next(module for name, module in language.named_modules() if name.endswith("q_proj"))
         scales.append(layer.scaling["default"])
@@ -55,7 +57,7 @@ def test_the_rank_stabilised_scale_is_alpha_over_the_root_of_the_rank(tiny_parts
 
 
 def test_merged_dora_gives_the_same_logits(tiny_parts: Path) -> None:
-    model = small_run(tiny_parts, TinySet(Path(), Path()), Path("run"), model={"use_dora": True})[0]
+    model = small_run(tiny_parts, TinySet(Path(), Path()), Path("run"), model={"use_dora": True}).model
     built = build_model(model, FLOAT32)
     language = built.model.language_model.eval()
     with torch.no_grad():

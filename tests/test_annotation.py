@@ -130,8 +130,8 @@ def test_an_id_that_is_also_in_a_split_not_asked_for_is_refused(tmp_path: Path) 
 
 
 def test_a_missing_file_is_refused_by_name_and_flag(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"^--split_from .*nowhere.json: No such file"):
-        read_annotation(tmp_path / "nowhere.json", tmp_path, flag="--split_from")
+    with pytest.raises(InputError, match=r"^split_from .*nowhere.json: No such file"):
+        read_annotation(tmp_path / "nowhere.json", tmp_path, field="split_from")
 
 
 def test_a_directory_is_no_annotation(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_symbolic_link_out_of_the_base_directory_is_refused(tmp_path: Path, li
     (tmp_path / link).parent.mkdir(parents=True)
     (tmp_path / link).symlink_to(outside if link.endswith("a") else outside / "0.png")
     text = message(tmp_path, splits(record("a")))
-    assert "a/0.png leads through a symbolic link outside --base_dir" in text
+    assert "a/0.png leads through a symbolic link outside base_dir" in text
 
 
 def test_a_directory_whose_name_begins_like_the_base_is_outside(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_missing_images_are_counted_and_the_first_is_named(tmp_path: Path) -> No
     (tmp_path / "a" / "0.png").touch()
     studies = read_annotation(save(tmp_path, splits(record("a"), record("b"), record("c"))), tmp_path)["train"]
     assert [path.parent.name for path in missing_images(studies)] == ["b", "c"]
-    with pytest.raises(InputError, match=r"^--base_dir: no image file .*b/0.png \(2 of 3 are missing\)"):
+    with pytest.raises(InputError, match=r"^base_dir: no image file .*b/0.png \(2 of 3 are missing\)"):
         check_images(studies)
     check_images(studies[:1])
 
@@ -208,10 +208,10 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
 
 def test_a_target_that_cannot_be_written_is_an_input_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"^--output .*annotation\.json: "):
+    with pytest.raises(InputError, match=r"^output .*annotation\.json: "):
         write_annotation(tmp_path / "file" / "annotation.json", {"train": []})
     (tmp_path / "annotation.json").mkdir()
-    with pytest.raises(InputError, match=r"^--output .*annotation\.json: "):
+    with pytest.raises(InputError, match=r"^output .*annotation\.json: "):
         write_annotation(tmp_path / "annotation.json", {"train": []})
     assert sorted(os.listdir(tmp_path)) == ["annotation.json", "file"]
 

@@ -56,6 +56,8 @@ TESTING = {
     **DECODING,
     **PARTS,
     "nearest_image": ["auto", "True", "False"],
+    "nearest_labels": ["auto", "True", "False"],
+    "oracle_hint": ["auto", "False"],
     "shuffle_images": BOTH,
     "evidence": BOTH,
     "abstain_below": ["0.5"],
@@ -84,7 +86,7 @@ def test_settings_work_together_or_are_refused_in_one_line(
 ) -> None:
     chance = random.Random(seed)
     native = chance.random() < 0.5
-    monkeypatch.setattr("r2gengpt.build.model.device_has_bfloat16", lambda: native)
+    monkeypatch.setattr("r2gengpt.parts.assemble.device_has_bfloat16", lambda: native)
     run, cache = tmp_path / "run", tmp_path / "cache"
     parts = [
         f"--lm_model={tiny_parts}/lm-{chance.choice(LANGUAGE)}",

@@ -1,9 +1,11 @@
 """The rooms of the program: who may import whom, and what is never loaded where."""
 
 import ast
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,35 +14,64 @@ import r2gengpt
 
 SOURCE = Path(r2gengpt.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
-BASE = {"errors", "config"}
-LOW = {*BASE, "text"}
-MIDDLE = {*LOW, "model", "data"}
-HIGH = {*MIDDLE, "build", "generation", "checkpoint", "metrics"}
+BASE = {"errors", "options", "config", "settings"}
+LOW = {*BASE, "text", "files"}
+FILMS = {*LOW, "films"}
+MIDDLE = {*FILMS, "model", "data"}
+HIGH = {
+    *{*MIDDLE, "parts", "generation", "confidence", "checkpoint", "checkpoint_files", "provenance", "processes"},
+    *{"metrics", "report"},
+}
 ALLOWED: dict[str, set[str]] = {
+    "version": set(),
     "errors": set(),
-    "config": {"errors"},
+    "files": {"errors", "text"},
+    "options": {"errors"},
+    "config": {"errors", "options"},
+    "settings": {"errors", "options"},
+    "processes": {"errors"},
     "text": BASE,
     "metrics": LOW,
+    "films": LOW,
+    "report": {*FILMS, "confidence", "metrics"},
     "model": LOW,
-    "data": {*LOW, "model"},
-    "build": MIDDLE,
-    "generation": MIDDLE,
-    "checkpoint": {*MIDDLE, "build", "generation"},
+    "data": {*FILMS, "model", "metrics"},
+    "parts": MIDDLE,
+    "checkpoint_files": {*MIDDLE, "parts"},
+    "generation": {*MIDDLE, "parts", "report", "metrics"},
+    "confidence": {*MIDDLE, "parts", "generation", "report", "metrics"},
+    "checkpoint": {*MIDDLE, "parts", "generation", "checkpoint_files"},
+    "provenance": {*MIDDLE, "checkpoint_files", "confidence"},
+    "clinical.documents": {*FILMS, "metrics", "report"},
     "original": HIGH,
+    "locate": {*HIGH, "original"},
+    "reporter": {*HIGH, "original", "locate", "clinical.documents"},
+    "edge": {*HIGH, "locate", "clinical.documents"},
+    "exporting": {*HIGH, "locate", "reporter", "edge"},
+    "opening": {*HIGH, "locate", "reporter", "edge"},
+    "scoring": {*LOW, "metrics"},
     "training": {*HIGH, "original"},
-    "evaluation": HIGH,
-    "serving": HIGH,
-    "archive": {*HIGH, "serving"},
-    "batch": {*HIGH, "evaluation"},
-    "edge": {*MIDDLE, "build", "generation"},
+    "evaluation": {*HIGH, "reporter"},
+    "serving": {*HIGH, "reporter", "clinical.documents"},
+    "clinical": {*HIGH, "reporter", "clinical.documents"},
+    "batch": {*HIGH, "reporter", "locate", "evaluation"},
     "testing": LOW,
-    "cli": {*HIGH, "original", "training", "evaluation", "serving", "archive", "batch", "edge", "testing"},
+    "cli": {
+        *{*HIGH, "original", "training", "evaluation", "serving", "clinical", "clinical.documents", "batch", "edge"},
+        *{"locate", "reporter", "opening", "exporting", "scoring", "testing"},
+    },
 }
 """Room → the rooms it may import from, besides itself. Every file of the program stands in one of these rooms."""
 
 
+def room_in(parts: Sequence[str]) -> str:
+    """The room of a module's path below the package: the longest of the table that it begins with."""
+    names = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
+    return next((name for name in names if name in ALLOWED), parts[0])
+
+
 def room_of(path: Path) -> str:
-    return path.relative_to(SOURCE).with_suffix("").parts[0]
+    return room_in(path.relative_to(SOURCE).with_suffix("").parts)
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -74,10 +105,12 @@ def ids(path: Path) -> str:
 def test_imports_point_downwards_only(path: Path) -> None:
     room = room_of(path)
     if room == "__init__":
-        assert not [name for name in imports(path) if name.startswith("r2gengpt")]
+        top = [node.module for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom)]
+        assert [name for name in top if str(name).startswith("r2gengpt")] == ["r2gengpt.version"], "the door is light"
         return
     assert room in ALLOWED, f"{room} is no room of the table: give it its place"
-    ours = {name.split(".")[1] for name in imports(path) if name.startswith("r2gengpt.")} - {room, "__version__"}
+    names = {name.split(".", 1)[1] for name in imports(path) if name.startswith("r2gengpt.")} - {"__version__"}
+    ours = {room_in(name.split(".")) for name in names} - {room, "version"}
     assert ours <= ALLOWED[room]
 
 
@@ -93,13 +126,13 @@ def test_only_training_imports_lightning(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=ids)
-def test_only_build_loads_pretrained_parts(path: Path) -> None:
+def test_only_parts_loads_pretrained_models(path: Path) -> None:
     calls = [
         node
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Attribute) and node.attr == "from_pretrained"
     ]
-    assert not calls or room_of(path) in ("build", "testing")
+    assert not calls or room_of(path) in ("parts", "testing")
 
 
 @pytest.mark.parametrize(
@@ -119,9 +152,29 @@ def test_the_half_of_the_edge_that_runs_never_imports_torch(path: Path) -> None:
     assert not {name for name in imports(path) for half in EXPORT_HALF if name.startswith(f"r2gengpt.edge.{half}")}
 
 
+@pytest.mark.parametrize(
+    "name", ["generation/beams", "generation/sentences", "generation/decoding", "confidence/findings"]
+)
+def test_what_the_edge_takes_from_other_rooms_never_imports_torch(name: str) -> None:
+    found = {name.split(".")[0] for name in imports(SOURCE / f"{name}.py")}
+    assert not found & {"torch", "transformers", "peft", "safetensors"}
+
+
 @pytest.mark.parametrize("path", [p for p in FILES if room_of(p) == "cli" and p.stem != "models"], ids=ids)
 def test_commands_import_nothing_heavy_before_they_have_parsed_their_flags(path: Path) -> None:
     assert not imports_at_top(path) & {"torch", "transformers", "lightning", "peft", "fastapi", "ray", "pydicom"}
+
+
+TAG = re.compile(r"</?(a|b|body|br|dd|div|dl|dt|h[1-6]|html|img|li|p|path|rect|small|span|svg|t[dhr]|table|ul)\b[ >/]")
+
+
+@pytest.mark.parametrize("path", FILES, ids=ids)
+def test_no_html_is_put_together_in_code(path: Path) -> None:
+    """What a reader sees is a template, which escapes what it is given."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.JoinedStr):
+            texts = [part.value for part in node.values if isinstance(part, ast.Constant)]
+            assert not [text for text in texts if TAG.search(str(text))], ast.unparse(node)
 
 
 @pytest.mark.parametrize("path", FILES, ids=ids)
@@ -139,19 +192,55 @@ def test_only_commands_print_to_stdout(path: Path) -> None:
     "code",
     [
         "import r2gengpt",
-        "from r2gengpt.cli import main; main(['--help'])",
-        "from r2gengpt.cli import main; main(['train', '--help'])",
-        "from r2gengpt.cli import main; main(['generate', '--help'])",
-        "from r2gengpt.cli import main; main(['score', '--help'])",
-        "from r2gengpt.cli import main; main(['train', '--lm_modle', 'x'])",
-        "import r2gengpt.edge.runtime, r2gengpt.edge.record, r2gengpt.cli.edge",
+        "from r2gengpt.cli.main import main; main(['--help'])",
+        "from r2gengpt.cli.main import main; main(['train', '--help'])",
+        "from r2gengpt.cli.main import main; main(['generate', '--help'])",
+        "from r2gengpt.cli.main import main; main(['score', '--help'])",
+        "from r2gengpt.cli.main import main; main(['help', 'train', 'all'])",
+        "from r2gengpt.cli.main import main; main(['completion', 'bash'])",
+        "from r2gengpt.cli.main import main; main(['train', '--lm_modle', 'x'])",
+        "import r2gengpt.edge.reporter, r2gengpt.opening",
         "import r2gengpt.metrics.score, r2gengpt.text.prompt, r2gengpt.text.alignment, r2gengpt.config",
     ],
 )
-def test_neither_torch_nor_transformers_is_loaded_for_this(code: str) -> None:
+def test_neither_torch_nor_transformers_nor_templates_are_loaded_for_this(code: str) -> None:
     check = (
-        "import atexit, os, sys\n"
-        "atexit.register(lambda: os._exit(9 if {'torch', 'transformers', 'lightning'} & set(sys.modules) else 0))\n"
+        "import atexit, os, sys, traceback\n"
+        "sys.excepthook = lambda *error: (traceback.print_exception(*error), os._exit(8))\n"
+        "heavy = {'torch', 'transformers', 'lightning', 'jinja2'}\n"
+        "atexit.register(lambda: os._exit(9 if heavy & set(sys.modules) else 0))\n"
     )
     done = subprocess.run([sys.executable, "-c", check + code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_no_class_name_stands_twice() -> None:
+    names = Counter(
+        node.name for path in FILES for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef)
+    )
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+OTHERS = {"--no-deps", "--only-binary", "--no-input", "--disable-pip-version-check", "--dest", "--no-index"}
+"""Flags of pip."""
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if room_of(path) != "cli"], ids=ids)
+def test_no_room_but_the_command_line_knows_a_flags_name(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    documents = {
+        node.body[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None
+        if isinstance(node.body[0], ast.Expr)
+    }
+    texts = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and n not in documents]
+    flags = [flag for text in texts if isinstance(text, str) for flag in re.findall(r"(?<![\w-])--[a-z][\w-]*", text)]
+    assert not {flag for flag in flags if flag not in OTHERS and not flag.startswith("--line")}
+
+
+@pytest.mark.parametrize("path", sorted((SOURCE / "cli" / "commands").glob("[a-z]*.py")), ids=ids)
+def test_a_command_parses_calls_and_delivers_in_at_most_40_lines(path: Path) -> None:
+    (main,) = (node for node in ast.parse(path.read_text()).body if getattr(node, "name", None) == "main")
+    assert isinstance(main, ast.FunctionDef)
+    assert (main.end_lineno or 0) - main.lineno < 40

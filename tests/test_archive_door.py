@@ -5,19 +5,20 @@ import socket
 import statistics
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pynetdicom.dimse_primitives import C_CANCEL
 
-import r2gengpt.archive.bounded as bounded
-import r2gengpt.archive.door as door
-import r2gengpt.archive.send as send
+import r2gengpt.clinical.archive.bounded as bounded
+import r2gengpt.clinical.archive.door as door
+import r2gengpt.clinical.archive.send as send
 from archive_parts import association, listening, receiver_in, stand_in, store, study_film, wait_until
-from r2gengpt.archive.bounded import ABORT
-from r2gengpt.archive.loop import NotNow
-from r2gengpt.archive.seldom import EVERY, Seldom
+from conftest import Outcome
+from r2gengpt.clinical.archive.bounded import ABORT, EVERY, Seldom
+from r2gengpt.clinical.archive.loop import NotNow
 from slow_peers import KINDS, log_of, request, seconds_of_a_good_one, slow_peers
 from test_archive_receive import header_of_film
 
@@ -254,3 +255,25 @@ def test_among_five_hundred_slow_peers_good_ones_are_served_within_twice_their_q
     assert max(busy) < max(quiet) + 1
     assert "Traceback" not in log_of(tmp_path)
     assert len(log_of(tmp_path).splitlines()) < 10
+
+
+def test_what_is_asked_of_listening_reaches_who_does_it(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_cli: Callable[[list[str]], Outcome]
+) -> None:
+    """In one process, with a loop that ends at once."""
+    seen: dict[str, Any] = {}
+
+    class EndsAtOnce:
+        def __init__(self, spool: Any, write: Any, send: Any, quiet: float, most: int, *, mixed: bool) -> None:
+            seen.update(write=write, quiet=quiet, most=most, mixed=mixed)
+
+        def run(self, stop: Any) -> None:
+            seen["stop"] = stop.is_set()
+
+    monkeypatch.setattr("r2gengpt.clinical.archive.run.Loop", EndsAtOnce)
+    monkeypatch.setattr("r2gengpt.clinical.archive.run.writer", lambda reporter, form: (reporter.name, form))
+    asked = ["--format", "pdf", "--quiet_seconds", "7", "--max_images", "3", "--mixed_patients", "True"]
+    place = ["--model", str(tiny_checkpoint), "--spool", str(tmp_path / "spool"), "--port", "0"]
+    done = run_cli(["listen", *place, "--stow", "http://127.0.0.1:9", "--accelerator", "cpu", *asked])
+    assert (done.code, done.stdout.count("r2gengpt listens at 127.0.0.1:")) == (0, 1), done.stderr
+    assert seen == {"write": (tiny_checkpoint.name, "pdf"), "quiet": 7.0, "most": 3, "mixed": True, "stop": False}

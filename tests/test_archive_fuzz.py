@@ -15,9 +15,9 @@ from pynetdicom.dimse_primitives import C_STORE
 
 from archive_parts import Kept, association, film_data, receiver_in, run_all, stand_in, study_film, uid, wait_until
 from dicom_files import data_of
-from r2gengpt.archive.films import checked_film, reason_of
-from r2gengpt.archive.loop import Loop
-from r2gengpt.archive.receive import FAULT, NO_ROOM, NOT_UNDERSTOOD
+from r2gengpt.clinical.archive.films import checked_film, reason_of
+from r2gengpt.clinical.archive.loop import Loop
+from r2gengpt.clinical.archive.receive import FAULT, NO_ROOM, NOT_UNDERSTOOD
 from r2gengpt.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings(  # pynetdicom drops sockets whose peer has gone without closing them

@@ -20,7 +20,7 @@ from archive_parts import (
     uid,
     wait_until,
 )
-from r2gengpt.archive.ledger import key_of
+from r2gengpt.clinical.archive.ledger import key_of
 from stow_answers import answer, body_of, drawn, found, item, stow_server
 
 pytestmark = pytest.mark.filterwarnings(  # pynetdicom drops sockets whose peer has gone without closing them

@@ -33,9 +33,9 @@ from archive_parts import (
 )
 from conftest import Outcome
 from dicom_files import data_of
-from r2gengpt.archive.loop import Refused
-from r2gengpt.archive.web import connect, stow
-from r2gengpt.text.notice import NOTICE
+from r2gengpt.clinical.archive.loop import Refused
+from r2gengpt.clinical.archive.web import connect, stow
+from r2gengpt.text.written import NOTICE
 
 pytestmark = [
     pytest.mark.pacs,
@@ -62,7 +62,7 @@ class Command:
     """`r2gengpt listen` with these flags, from its first line to its end."""
 
     def __init__(self, *flags: str) -> None:
-        code = "from r2gengpt.cli import main; main()"
+        code = "from r2gengpt.cli.main import main; main()"
         command = [sys.executable, "-c", code, "listen", "--port", "0", *flags]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert self.process.stdout is not None

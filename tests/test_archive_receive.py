@@ -29,12 +29,12 @@ from archive_parts import (
     uid,
     wait_until,
 )
-from r2gengpt.archive.ledger import key_of
-from r2gengpt.archive.loop import Loop, NotNow, Refused
-from r2gengpt.archive.receive import FAULT, MAX_PDU, NO_ROOM, NOT_UNDERSTOOD, Receiver
-from r2gengpt.archive.send import judge
-from r2gengpt.archive.settings import ListenConfig
+from r2gengpt.clinical.archive.ledger import key_of
+from r2gengpt.clinical.archive.loop import Loop, NotNow, Refused
+from r2gengpt.clinical.archive.receive import FAULT, MAX_PDU, NO_ROOM, NOT_UNDERSTOOD, Receiver
+from r2gengpt.clinical.archive.send import judge
 from r2gengpt.errors import InputError
+from r2gengpt.settings import ListenConfig
 
 pytestmark = pytest.mark.filterwarnings(  # pynetdicom drops sockets whose peer has gone without closing them
     "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"
@@ -137,7 +137,7 @@ def test_a_film_larger_than_allowed_ends_its_association_only(tmp_path: Path, ca
             assert "Status" not in assoc.send_c_store(large)
         assert store(receiver.port, study_film(2)) == [0]
         assert len(files(spool.incoming)) == 1
-        assert "--max_instance_bytes" in caplog.text
+        assert "max_instance_bytes" in caplog.text
 
 
 def test_a_header_that_claims_gigabytes_is_not_believed(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_requests_that_do_not_wait_for_their_answers_do_not_pile_up(tmp_path: Pa
 def test_the_address_that_is_taken_is_refused_by_name(tmp_path: Path) -> None:
     with receiver_in(tmp_path / "a") as (_, receiver), spool_in(tmp_path / "b") as spool:
         taken = ListenConfig(port=receiver.port)
-        with pytest.raises(InputError, match=f"--port {receiver.port}: Address already in use"):
+        with pytest.raises(InputError, match=f"port {receiver.port}: Address already in use"):
             Receiver(spool, taken)
 
 
@@ -222,7 +222,7 @@ def test_what_an_answers_status_means(status: int | None, outcome: type[Exceptio
 def test_a_peer_that_is_away_rejects_us_or_takes_no_reports_is_for_later(tmp_path: Path) -> None:
     report = stand_in([], [header_of_film()])
     with receiver_in(tmp_path) as (_, receiver):
-        from r2gengpt.archive.send import c_store
+        from r2gengpt.clinical.archive.send import c_store
 
         for called, words in (("R2GENGPT", "takes no such reports"), ("OTHER", "rejects us as US")):
             with pytest.raises(NotNow, match=words):
@@ -233,7 +233,7 @@ def test_a_peer_that_is_away_rejects_us_or_takes_no_reports_is_for_later(tmp_pat
 
 
 def header_of_film() -> Any:
-    from r2gengpt.data.dicom_header import read_header
+    from r2gengpt.films.dicom.header import read_header
 
     return read_header(film_data(1), "film")
 
@@ -258,13 +258,13 @@ def test_compressed_films_are_kept_as_they_come(tmp_path: Path) -> None:
     ("changes", "words"),
     [
         ({}, "who gets the reports"),
-        ({"to_host": "h"}, "--to_port, --to_ae missing"),
+        ({"to_host": "h"}, "to_port, to_ae missing"),
         ({"to_host": "h", "to_port": 1, "to_ae": "A", "stow": "http://h"}, "two peers"),
-        ({"to_ae": "SEVENTEEN_LETTERS"}, "--to_ae"),
-        ({"allowed_aets": ("",)}, "--allowed_aets"),
+        ({"to_ae": "SEVENTEEN_LETTERS"}, "to_ae"),
+        ({"allowed_aets": ("",)}, "allowed_aets"),
         ({"max_spool_bytes": 2000, "max_instance_bytes": 3000}, "is less than"),
-        ({"quiet_seconds": -1.0}, "--quiet_seconds"),
-        ({"spool": " "}, "--spool is empty"),
+        ({"quiet_seconds": -1.0}, "quiet_seconds"),
+        ({"spool": " "}, "spool is empty"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(changes: dict[str, Any], words: str) -> None:

@@ -9,9 +9,9 @@ import pytest
 from pydicom import dcmread
 
 from archive_parts import Clock, Kept, files, film_data, later, run_all, stand_in, states, uid
-from r2gengpt.archive.ledger import LATE, key_of
-from r2gengpt.archive.loop import SPOOL_WAIT, Loop, NotNow
-from r2gengpt.archive.spool import NoSpace, Spool, Unreadable
+from r2gengpt.clinical.archive.ledger import LATE, key_of
+from r2gengpt.clinical.archive.loop import SPOOL_WAIT, Loop, NotNow
+from r2gengpt.clinical.archive.spool import NoSpace, Spool, Unreadable
 from r2gengpt.errors import InputError
 
 DAY = 86400.0
@@ -316,7 +316,7 @@ def test_files_that_are_none_of_the_spools_stay_as_they_are(tmp_path: Path) -> N
 def test_a_directory_that_users_share_is_no_spool(tmp_path: Path) -> None:
     (tmp_path / "spool").mkdir()
     (tmp_path / "spool").chmod(0o1777)
-    with pytest.raises(InputError, match=r"--spool .*/spool: is shared by users"):
+    with pytest.raises(InputError, match=r"spool .*/spool: is shared by users"):
         opened(tmp_path)
 
 

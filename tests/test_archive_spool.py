@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from archive_parts import Clock, Kept, files, film_data, run_all, spool_in, stand_in, states, uid
-from r2gengpt.archive.ledger import LATE, NO_FILM, key_of
-from r2gengpt.archive.loop import FIRST_WAIT, MOST_ATTEMPTS, SPOOL_WAIT, Loop, NotNow, Refused, Report
-from r2gengpt.archive.spool import NoSpace, Spool, Unreadable
-from r2gengpt.data.dicom_header import DicomHeader
+from r2gengpt.clinical.archive.ledger import LATE, NO_FILM, key_of
+from r2gengpt.clinical.archive.loop import FIRST_WAIT, MOST_ATTEMPTS, SPOOL_WAIT, Document, Loop, NotNow, Refused
+from r2gengpt.clinical.archive.spool import NoSpace, Spool, Unreadable
 from r2gengpt.errors import InputError
+from r2gengpt.films.dicom.header import DicomHeader
 
 QUIET = 30.0
 
@@ -94,7 +94,7 @@ def test_a_film_that_comes_while_the_report_is_written_makes_it_written_again(tm
     with spool_in(tmp_path) as spool:
         peer = Kept()
 
-        def interrupted(paths: Sequence[Path], headers: Sequence[DicomHeader]) -> Report:
+        def interrupted(paths: Sequence[Path], headers: Sequence[DicomHeader]) -> Document:
             spool.add(film_data(1, 2))
             return stand_in(paths, headers)
 
@@ -192,14 +192,14 @@ def test_a_study_of_too_many_films_is_put_aside(tmp_path: Path) -> None:
             spool.add(film_data(1, number))
         later(spool)
         run_all(loop_of(spool, Kept(), most=2))
-        assert spool.ledger.studies()[0].reason == "has 3 films: at most 2 (--max_images)"
+        assert spool.ledger.studies()[0].reason == "has 3 films: at most 2 (`max_images`)"
 
 
 def test_a_report_that_cannot_be_written_puts_its_study_aside_and_the_next_one_is_written(tmp_path: Path) -> None:
     with spool_in(tmp_path) as spool:
         peer = Kept()
 
-        def some(paths: Sequence[Path], headers: Sequence[DicomHeader]) -> Report:
+        def some(paths: Sequence[Path], headers: Sequence[DicomHeader]) -> Document:
             if headers[0].study_uid == uid(1):
                 raise RuntimeError("Muster^Erika")
             return stand_in(paths, headers)
@@ -267,7 +267,7 @@ def test_a_full_spool_refuses_films_and_keeps_nothing_of_them(tmp_path: Path) ->
     with spool_in(tmp_path, most=2 * size + 100) as spool:
         spool.add(film_data(1))
         spool.add(film_data(2))
-        with pytest.raises(NoSpace, match="--max_spool_bytes"):
+        with pytest.raises(NoSpace, match="max_spool_bytes"):
             spool.add(film_data(3))
         assert len(files(spool.incoming)) == len(spool.ledger.films()) == 2
 
@@ -311,7 +311,7 @@ def test_a_report_is_not_written_over_and_over_while_there_is_no_room(tmp_path: 
     with spool_in(tmp_path) as spool:
         written: list[int] = []
 
-        def counted(paths: Sequence[Path], headers: Sequence[DicomHeader]) -> Report:
+        def counted(paths: Sequence[Path], headers: Sequence[DicomHeader]) -> Document:
             written.append(1)
             return stand_in(paths, headers)
 
@@ -353,7 +353,7 @@ def test_two_processes_do_not_share_a_spool(tmp_path: Path) -> None:
 
 def test_a_spool_that_cannot_be_made_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(InputError, match=r"--spool .*file"):
+    with pytest.raises(InputError, match=r"spool .*file"):
         Spool(tmp_path / "file", 2**30)
 
 
@@ -390,7 +390,7 @@ def test_the_loop_ends_after_the_study_that_it_was_reporting(tmp_path: Path) -> 
     with spool_in(tmp_path) as spool:
         stop, peer = threading.Event(), Kept()
 
-        def stopping(paths: Sequence[Path], headers: Sequence[DicomHeader]) -> Report:
+        def stopping(paths: Sequence[Path], headers: Sequence[DicomHeader]) -> Document:
             stop.set()
             return stand_in(paths, headers)
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-import r2gengpt.archive.stow as stow_module
+import r2gengpt.clinical.archive.stow as stow_module
 from archive_parts import Clock, film_data, later, run_all, spool_in, stand_in, states, uid
-from r2gengpt.archive.exchange import BoundedSession, Doubtful
-from r2gengpt.archive.ledger import key_of
-from r2gengpt.archive.loop import Loop, NotNow, Refused
-from r2gengpt.archive.web import connect, stow
-from r2gengpt.data.dicom_header import read_header
+from r2gengpt.clinical.archive.exchange import BoundedSession, Doubtful
+from r2gengpt.clinical.archive.ledger import key_of
+from r2gengpt.clinical.archive.loop import Loop, NotNow, Refused
+from r2gengpt.clinical.archive.web import connect, stow
+from r2gengpt.films.dicom.header import read_header
 from stow_answers import (
     JSON,
     LOGIN,

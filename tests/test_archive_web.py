@@ -8,7 +8,7 @@ import pytest
 
 from archive_parts import film_data, uid
 from conftest import Outcome
-from r2gengpt.archive.web import chest_films, connect, pull
+from r2gengpt.clinical.archive.web import chest_films, connect, pull
 from r2gengpt.errors import InputError, RunError
 from stow_answers import LOGIN, answer, chunked, packed, stow_server
 
@@ -52,7 +52,7 @@ WRONG_LISTS = {
     "a list of numbers": (answer(200, b"[7]"), "its answer cannot be read"),
     "deep": (answer(200, b"[" * 90_000), "its answer cannot be read"),
     "cut off": (answer(200, listing())[:-5], "its answer cannot be read"),
-    "a bomb": (packed(bytes(2**22)), "sends more than 1048576 bytes (--max_bytes)"),
+    "a bomb": (packed(bytes(2**22)), "sends more than 1048576 bytes (max_bytes)"),
     "nothing": (b"", "cannot be reached"),
     "no uid": (answer(200, listing(series="../../x")), "without a UID"),
     "too many": (answer(200, json.dumps(json.loads(listing()) * 101).encode()), "more than 100 series"),
@@ -85,7 +85,7 @@ WRONG_FILMS = {
     "empty": (answer(200, b"", MULTI), "cut off"),
     "a part without headers": (answer(200, b"--abc\r\n--abc--", MULTI), "no end of its headers"),
     "redirect": (answer(303, b"", MULTI, "Location: /"), "not followed"),
-    "too large": (answer(200, multipart([bytes(2**20)]), MULTI), "--max_bytes"),
+    "too large": (answer(200, multipart([bytes(2**20)]), MULTI), "max_bytes"),
     "error": (answer(503), "status 503"),
 }
 

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tracemalloc
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,39 +22,37 @@ from conftest import Outcome, TinySet
 from dicom_files import film
 from r2gengpt.batch import driver as driver_room
 from r2gengpt.batch import listing as listing_room
-from r2gengpt.batch.cluster import Workers
-from r2gengpt.batch.decode import Decoded, decode_study
-from r2gengpt.batch.driver import Work, run_batch
+from r2gengpt.batch.cluster import ShardRows, Workers
+from r2gengpt.batch.driver import BulkWork, run_batch
 from r2gengpt.batch.listing import Listing, StudyFiles, read_listing
-from r2gengpt.batch.plan import Plan, locked, settled_plan
-from r2gengpt.batch.progress import Progress
-from r2gengpt.batch.rows import Told, json_lines
-from r2gengpt.batch.shards import Totals, missing_shards, read_shard, shard_path, write_whole
-from r2gengpt.batch.writer import by_views, shard_rows
-from r2gengpt.data.images import decode_image
+from r2gengpt.batch.model import by_views
+from r2gengpt.batch.plan import BulkPlan, locked, settled_plan
+from r2gengpt.batch.shards import ShardSummary, Totals, json_lines, missing_shards, read_shard, shard_path, write_whole
+from r2gengpt.batch.summary import Progress
+from r2gengpt.batch.workers import Decoded, decode_study, shard_rows
 from r2gengpt.errors import InputError, RunError
+from r2gengpt.films.reader import decode_image
 from r2gengpt.testing import noise_image
 
-pytestmark = pytest.mark.filterwarnings(r"ignore::DeprecationWarning:ray\.")
 SETTINGS = {"format": "jsonl", "shard_size": 4, "beam_size": 3}
 
 
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make shards one after the other in this process, as the workers would."""
 
-    def results(plan: Plan, missing: list[int], root: Path, work: Work) -> Any:
+    def results(plan: BulkPlan, missing: list[int], root: Path, work: BulkWork) -> Any:
         writer = work.make_writer()
         for number in missing:
             shard = plan.shard(number)
             studies = [decode_study(root, study, work.make_pixels) for study in shard.studies]
             lines = json_lines(shard_rows(writer, studies, shard.first))
-            yield number, {"lines": lines, "origin": json.dumps(dict(writer.origin)), "stop": ""}
+            yield ShardRows(number, lines, json.dumps(dict(writer.origin)))
 
     monkeypatch.setattr(driver_room, "results", results)
 
 
 def run(source: Path, output: Path, make: Any = make_stand_in, **changed: Any) -> Path:
-    work = Work(BytePixels(), make, Workers(1, 1, False, 1))
+    work = BulkWork(BytePixels(), make, Workers(1, 1, False, 1))
     return run_batch(output, lambda: read_listing(source, None, "all"), {**SETTINGS, **changed}, lambda: work)
 
 
@@ -234,17 +233,17 @@ def test_a_csv_names_studies_and_their_views_and_other_columns_are_named(
 @pytest.mark.parametrize(
     ("files", "source", "message"),
     [
-        ({}, ".", "--input {0}: holds no study"),
-        ({"a.txt": "x"}, ".", "--input {0}: holds no study"),
-        ({}, "no", "--input {0}/no: no such file or folder"),
-        ({"a.png": "x", "a.jpg": "x"}, ".", "--input {0}: id a occurs twice (a.jpg and a.png): must be unique"),
-        ({"a.png": "x", "a/0.png": "x"}, ".", "--input {0}: id a occurs twice (a.png and a/0.png): must be unique"),
-        ({"l.csv": "id,image\na,b\na,c\n"}, "l.csv", "--input {0}/l.csv: id a occurs twice (b and c): must be unique"),
-        ({"l.csv": "id,image\na,../b\n"}, "l.csv", "--input {0}/l.csv: line 2: image path ../b holds '..'"),
-        ({"l.csv": "id,image\n,b\n"}, "l.csv", "--input {0}/l.csv: line 2: needs an id and at least one image"),
-        ({"l.csv": "name\n"}, "l.csv", "--input {0}/l.csv: its columns are ['name'], must hold id or study_id, and"),
-        ({"l.json": "{"}, "l.json", "--input {0}/l.json: not JSON"),
-        ({"l.json": "{}"}, "l.json", "--input {0}/l.json: holds no study"),
+        ({}, ".", "input {0}: holds no study"),
+        ({"a.txt": "x"}, ".", "input {0}: holds no study"),
+        ({}, "no", "input {0}/no: no such file or folder"),
+        ({"a.png": "x", "a.jpg": "x"}, ".", "input {0}: id a occurs twice (a.jpg and a.png): must be unique"),
+        ({"a.png": "x", "a/0.png": "x"}, ".", "input {0}: id a occurs twice (a.png and a/0.png): must be unique"),
+        ({"l.csv": "id,image\na,b\na,c\n"}, "l.csv", "input {0}/l.csv: id a occurs twice (b and c): must be unique"),
+        ({"l.csv": "id,image\na,../b\n"}, "l.csv", "input {0}/l.csv: line 2: image path ../b holds '..'"),
+        ({"l.csv": "id,image\n,b\n"}, "l.csv", "input {0}/l.csv: line 2: needs an id and at least one image"),
+        ({"l.csv": "name\n"}, "l.csv", "input {0}/l.csv: its columns are ['name'], must hold id or study_id, and"),
+        ({"l.json": "{"}, "l.json", "input {0}/l.json: not JSON"),
+        ({"l.json": "{}"}, "l.json", "input {0}/l.json: holds no study"),
     ],
 )
 def test_an_input_that_cannot_be_used_is_refused_in_one_line(
@@ -272,7 +271,7 @@ def test_a_folder_that_cannot_be_read_is_refused_and_not_passed_over(
         return scan(path)
 
     monkeypatch.setattr(os, "scandir", refused)
-    with pytest.raises(InputError, match=f"^--input {tmp_path}/in/study00001: Permission denied$"):
+    with pytest.raises(InputError, match=f"^input {tmp_path}/in/study00001: Permission denied$"):
         read_listing(tmp_path / "in", None, "all")
 
 
@@ -322,17 +321,17 @@ def test_an_input_that_changed_since_the_start_is_refused_naming_what_changed(
     with pytest.raises(InputError) as refusal:
         run(source, tmp_path / "out")
     assert message in str(refusal.value)
-    assert str(refusal.value).startswith("--input has changed since the run began: ")
+    assert str(refusal.value).startswith("input has changed since the run began: ")
 
 
 def test_other_settings_than_at_the_start_are_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_ray(monkeypatch)
     source = archive(tmp_path / "in", 3)
     run(source, tmp_path / "out")
-    with pytest.raises(InputError, match=r"^--beam_size 1: the run in --output .* began with 3"):
+    with pytest.raises(InputError, match=r"^beam_size 1: the run in output .* began with 3"):
         run(source, tmp_path / "out", beam_size=1)
     archive(tmp_path / "other", 3)
-    with pytest.raises(InputError, match=r"^--root .*other: the run in"):
+    with pytest.raises(InputError, match=r"^root .*other: the run in"):
         run(tmp_path / "other", tmp_path / "out")
 
 
@@ -344,7 +343,7 @@ def test_two_runs_on_one_output_are_refused_and_an_ended_one_is_no_hindrance(tmp
             [sys.executable, "-c", again, str(tmp_path / "out")], capture_output=True, text=True, check=False
         )
     assert other.returncode == 1
-    assert other.stderr.endswith(f"InputError: --output {tmp_path / 'out'}: another run is writing there\n")
+    assert other.stderr.endswith(f"InputError: output {tmp_path / 'out'}: another run is writing there\n")
     with locked(tmp_path / "out"):
         pass
 
@@ -402,7 +401,7 @@ def test_a_plan_keeps_no_studies_in_memory(tmp_path: Path) -> None:
     made = [StudyFiles(f"{number:0100}", (listing_room.ImageFile("a", 1, 1),)) for number in range(20_000)]
     settled_plan(tmp_path, Listing(tmp_path, made), SETTINGS)
     tracemalloc.start()
-    plan = Plan(tmp_path, 4)
+    plan = BulkPlan(tmp_path, 4)
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert held < 200_000
@@ -414,10 +413,10 @@ def test_shards_that_are_there_are_counted_and_those_missing_named(tmp_path: Pat
     writer = StandIn()
     rows = shard_rows(writer, [decode_study(tmp_path, StudyFiles("a", ()), lambda *_: None)], 0)  # type: ignore[arg-type, return-value]
     write_whole(shard_path(tmp_path, 1, "jsonl"), [json_lines(rows)])
-    told, record = read_shard(shard_path(tmp_path, 1, "jsonl"), "jsonl")
+    found, _ = read_shard(shard_path(tmp_path, 1, "jsonl"), "jsonl")
     totals = Totals()
     assert list(missing_shards(tmp_path, "jsonl", [["x"], ["a"], ["y"]], totals)) == [0, 2]
-    assert (totals.rows, told.ids, record.rows) == (1, ("a",), 1)
+    assert (totals.rows, found.ids) == (1, ("a",))
     assert json.loads(shard_path(tmp_path, 1, "jsonl").read_text())["provenance"]["model"] == ORIGIN["model"]
 
 
@@ -430,8 +429,8 @@ def test_progress_tells_rate_time_left_and_failures_by_kind() -> None:
     time = iter([0.0, 10.0, 20.0])
     progress = Progress(100, Totals(rows=10), lambda: next(time))
     progress.begin()
-    progress.add(Told(("a",) * 20, ("image",), ()))
-    progress.add(Told(("b",) * 40, ("file", "image"), ()))
+    progress.add(ShardSummary(("a",) * 20, Counter(image=1), ()))
+    progress.add(ShardSummary(("b",) * 40, Counter(file=1, image=1), ()))
     assert progress.line() == "70 of 100 studies, 4.0 a second, 0:00:08 left, failed: image 2, file 1"
 
 
@@ -439,7 +438,10 @@ def test_the_command_refuses_what_it_cannot_do(run_cli: Callable[[list[str]], Ou
     for flags, message in (
         ([], "--input is missing"),
         (["--input", "x"], "--output is missing"),
-        (["--input", "x", "--output", "y", "--speculate", "True", "--beam_size", "1"], "--speculate True: a bulk run"),
+        (
+            ["--input", "x", "--output", "y", "--speculate", "True", "--beam_size", "1"],
+            "--speculate True: drafts",
+        ),
         (
             ["--input", "x", "--output", "y", "--address", "a:1", "--decode_workers", "2"],
             "--decode_workers 2: on a",

@@ -1,34 +1,37 @@
 """Bulk runs on Ray: rows equal `generate`'s, a killed run ends as an undisturbed one, bad input ends early."""
 
+import importlib.util
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from batch_parts import archive, contents, make_stand_in, refuse, run_stand_in, seeded_kill, session_ray
+from batch_parts import archive, contents, refuse, run_stand_in, seeded_kill, session_ray
 from conftest import Outcome
-from r2gengpt.batch import cluster as cluster_room
+from r2gengpt.batch import driver as driver_room
 from r2gengpt.errors import InputError
 from r2gengpt.testing import noise_image
 
-pytest.importorskip("ray")
-pytestmark = pytest.mark.filterwarnings(r"ignore::DeprecationWarning:ray\.")
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs Ray")
 PARTS = Path(__file__).with_name("batch_parts.py")
 KINDS = ("driver", "actor", "write", "rename", "decoder")
 
 
 @pytest.fixture(scope="session")
 def address() -> Iterator[str]:
-    """One Ray for all tests of this file, in this process."""
+    """One Ray for the tests of this file."""
     with session_ray() as found:
         yield found
 
@@ -74,6 +77,8 @@ def test_of_twenty_studies_every_third_is_compared_with_generate_and_a_bad_one_i
         "3",
         "--threads",
         "1",
+        "--address",
+        address,
     ]
     done = run_cli(["batch", *flags])
     assert (done.code, done.stdout) == (0, f"{output / 'manifest.json'}\n"), done.stderr
@@ -112,7 +117,7 @@ def test_of_twenty_studies_every_third_is_compared_with_generate_and_a_bad_one_i
 def test_a_run_killed_three_times_ends_as_an_undisturbed_one(address: str, tmp_path: Path) -> None:
     """Within half a write, then the driver between two, then the model's actor, each at a seeded moment."""
     source = archive(tmp_path / "in", 60, bad=(5, 41))
-    run_stand_in(source, tmp_path / "whole")
+    run_stand_in(source, tmp_path / "whole", address)
     output = tmp_path / "out"
     for seed, kind in ((1, "write"), (2, "driver")):
         done = start(source, output, address, seeded_kill(seed, (kind,), 60, 4))
@@ -128,7 +133,7 @@ def test_a_run_killed_three_times_ends_as_an_undisturbed_one(address: str, tmp_p
 @pytest.mark.parametrize("seed", range(20))
 def test_twenty_seeded_kills_over_three_hundred_studies(address: str, tmp_path: Path, seed: int) -> None:
     source = archive(tmp_path / "in", 300, bad=(7, 150, 299))
-    run_stand_in(source, tmp_path / "whole")
+    run_stand_in(source, tmp_path / "whole", address)
     kinds = (*KINDS, "node")
     kill = seeded_kill(seed, kinds, 300, 30)
     where = "local" if kill.startswith("node") else address
@@ -144,26 +149,35 @@ def test_twenty_seeded_kills_over_three_hundred_studies(address: str, tmp_path: 
 
 def test_what_a_worker_refuses_is_refused_in_its_own_words(address: str, tmp_path: Path) -> None:
     source = archive(tmp_path / "in", 2)
-    with pytest.raises(InputError, match=r"^--delta x: no such directory$"):
-        run_stand_in(source, tmp_path / "out", make=partial(refuse, "--delta x: no such directory"))
+    with pytest.raises(InputError, match=r"^delta x: no such directory$"):
+        run_stand_in(source, tmp_path / "out", address, make=partial(refuse, "delta x: no such directory"))
+
+
+STAGES = """
+import pickle, sys
+from pathlib import Path
+import ray
+from batch_parts import BytePixels, make_stand_in
+from r2gengpt.batch.cluster import ClusterJob, Workers, joined, stages
+from r2gengpt.batch.listing import read_listing
+from r2gengpt.batch.plan import settled_plan
+listing = read_listing(Path(sys.argv[1]), None, "all")
+plan = settled_plan(Path(sys.argv[2]), listing, {"shard_size": 1})
+makers = pickle.dumps(BytePixels()), pickle.dumps(make_stand_in)
+rows = [plan.shard(number).row() for number in range(3)]
+job = ClusterJob(rows, listing.root, *makers, Workers(1, 1, False, 1), sys.argv[3])
+with joined(job, "") as workers:
+    print(stages(job, workers).materialize().stats())
+"""
 
 
 def test_films_are_decoded_outside_the_process_of_the_model(address: str, tmp_path: Path) -> None:
     """Ray would otherwise fuse the two stages, and a GPU would wait for JPEG."""
-    import ray
-
-    from batch_parts import BytePixels
-    from r2gengpt.batch.cluster import Workers
-    from r2gengpt.batch.driver import Work, stages
-    from r2gengpt.batch.listing import read_listing
-    from r2gengpt.batch.plan import settled_plan
-
     (tmp_path / "out").mkdir()
-    listing = read_listing(archive(tmp_path / "in", 3), None, "all")
-    plan = settled_plan(tmp_path / "out", listing, {"shard_size": 1})
-    work = Work(BytePixels(), make_stand_in, Workers(1, 1, False, 1))
-    made = stages(ray, plan, [0, 1, 2], listing.root, work).materialize()
-    assert "decode_shard)->" not in made.stats()
+    command = [sys.executable, "-c", STAGES, str(archive(tmp_path / "in", 3)), str(tmp_path / "out"), address]
+    stats = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    assert "Map(decode_shard)" in stats
+    assert "decode_shard)->" not in stats
 
 
 @pytest.mark.parametrize(
@@ -171,51 +185,62 @@ def test_films_are_decoded_outside_the_process_of_the_model(address: str, tmp_pa
     [
         ("nowhere", "must be HOST:PORT"),
         ("ray://127.0.0.1:10001", "must be HOST:PORT"),
-        ("127.0.0.1:1", "--address 127.0.0.1:1: does not answer: Connection refused"),
+        ("127.0.0.1:1", "address 127.0.0.1:1: does not answer: Connection refused"),
     ],
 )
 def test_an_address_without_a_cluster_is_refused_in_one_line(given: str, part: str) -> None:
     with pytest.raises(InputError) as refusal:
-        cluster_room.join(None, given)
+        driver_room.check_address(given)
     assert part in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
-SILENT = """
-import sys
-from r2gengpt.batch import cluster
-cluster.PATIENCE = 3.0
-ray = cluster.quiet_ray()
-cluster.join(ray, sys.argv[1])
-"""
-
-
-def test_an_address_that_takes_connections_and_says_nothing_is_given_up_in_time() -> None:
+def test_an_address_that_takes_connections_and_says_nothing_is_given_up_in_time(
+    films: Path, tiny_checkpoint: Path, tmp_path: Path, run_cli: Callable[[list[str]], Outcome],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(driver_room, "PATIENCE", 1.0)
+    flags = ["--input", str(films), "--output", str(tmp_path / "out"), "--delta", str(tiny_checkpoint)]
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
-        done = subprocess.run(
-            [sys.executable, "-c", SILENT, address], capture_output=True, text=True, check=False, timeout=60
-        )
-    assert done.returncode in (1, 2)
-    assert f"--address {address}: no Ray cluster" in done.stderr.splitlines()[-1]
+        done = run_cli(["batch", *flags, "--address", address])
+    assert (done.code, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1].startswith(f"r2gengpt batch: --address {address}: no Ray cluster there")
 
 
 def test_a_cluster_too_small_for_the_actors_is_refused(address: str, tmp_path: Path) -> None:
     source = archive(tmp_path / "in", 2)
-    with pytest.raises(InputError, match="--actors 9 --threads 1: need 10 CPUs"):
-        run_stand_in(source, tmp_path / "out", actors=9)
+    with pytest.raises(InputError, match="actors 9 threads 1: need 10 CPUs"):
+        run_stand_in(source, tmp_path / "out", address, actors=9)
 
 
-def test_a_local_ray_listens_on_loopback_only_and_its_files_are_kept_short(address: str) -> None:
-    import psutil
+@pytest.mark.parametrize(
+    ("kill", "code"), [("end:1", 130), pytest.param("driver:1", -signal.SIGKILL, marks=pytest.mark.drill)]
+)
+def test_a_ray_of_its_own_stays_on_loopback_prints_nothing_and_ends_with_the_program(
+    kill: str, code: int, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("RAY_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("RAY_ADDRESS", address)  # of another one, which is not meant
+    monkeypatch.setenv("TMPDIR", str(short := Path(tempfile.mkdtemp(dir="/tmp"))))  # Ray's sockets need short paths
+    done = start(archive(tmp_path / "in", 30), tmp_path / "out", "local", kill)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
+    told = json.loads(Path(f"{tmp_path / 'out'}.processes").read_text())
+    assert told["listening"]
+    assert [ip for ip in told["listening"] if not ip_address(ip.removeprefix("::ffff:")).is_loopback] == []
+    assert len(told["processes"]) > 5
+    until = time.monotonic() + 30
+    while left := [number for number in told["processes"] if running(number)]:
+        assert time.monotonic() < until, left
+    assert not list(short.iterdir()) or kill.startswith("driver")
+    shutil.rmtree(short)
 
-    own = [psutil.Process(), *psutil.Process().children(recursive=True)]
-    listening = {
-        connection.laddr.ip
-        for process in own
-        for connection in process.net_connections(kind="inet")
-        if connection.status == psutil.CONN_LISTEN
-    }
-    assert listening
-    assert {ip.removeprefix("::ffff:") for ip in listening} == {"127.0.0.1"}
-    assert list(Path(tempfile.gettempdir()).glob(f"r2g-{os.getpid()}-*"))
+
+def running(process: int) -> bool:
+    """Whether there is such a process that has not ended yet."""
+    status = Path(f"/proc/{process}/status")
+    try:
+        return "State:\tZ" not in status.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -1,15 +1,21 @@
 """Flags and the `--config` file to settings and back, and what of them is refused."""
 
+import functools
 import json
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from r2gengpt.cli import COMMANDS, bridge
-from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, PlacementConfig, TrainConfig
+from r2gengpt.cli import bridge
+from r2gengpt.cli.choice import ModelFlags
+from r2gengpt.cli.main import COMMANDS
+from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
 from r2gengpt.errors import InputError
+from r2gengpt.options import Override
+from r2gengpt.settings import PlacementConfig
 
 CONFIGS = (ModelConfig, PlacementConfig, DataConfig, DecodeConfig, TrainConfig)
 FIELDS = [(config, f.name) for config in CONFIGS for f in fields(config)]
@@ -28,10 +34,10 @@ ORIGINAL_FLAGS = [
 """Source: wang-zhanyu/R2GenGPT, configs/config.py."""
 
 
-def given(*argv: str) -> dict[str, Any]:
+def given(*argv: str, configs: Sequence[type] = CONFIGS) -> dict[str, Any]:
     parser = bridge.Parser(prog="r2gengpt train", allow_abbrev=False)
-    bridge.add_flags(parser, CONFIGS)
-    return bridge.given_values(bridge.parse(parser, argv), CONFIGS)
+    bridge.add_flags(parser, configs)
+    return bridge.given_values(bridge.parse(parser, argv), configs)
 
 
 def sample(default: Any) -> tuple[list[str], Any]:
@@ -66,12 +72,13 @@ def test_every_flag_of_the_original_is_accepted(name: str) -> None:
 
 @pytest.mark.parametrize(("old", "new"), bridge.ALIASES.items())
 def test_old_names_mean_todays_flags(old: str, new: str, tmp_path: Path) -> None:
+    every = functools.partial(given, configs=(ModelConfig, DecodeConfig, ModelFlags))
     value: Any = 3 if new == "beam_size" else "3"
-    assert given(f"--{old}", "3") == given(f"--{old.replace('_', '-')}", "3") == {new: value}
+    assert every(f"--{old}", "3") == every(f"--{old.replace('_', '-')}", "3") == {new: value}
     for spelt in (old, old.replace("_", "-")):
         file = tmp_path / "run.json"
         file.write_text(json.dumps({spelt: value}))
-        assert given("--config", str(file)) == {new: value}
+        assert every("--config", str(file)) == {new: value}
 
 
 @pytest.mark.parametrize("word", ["True", "true", "TRUE", "yes", "1"])
@@ -135,7 +142,7 @@ def test_all_settings_of_a_run_go_through_json_and_come_back_equal(tmp_path: Pat
     file = tmp_path / "run.json"
     file.write_text(json.dumps({name: value for config in made for name, value in asdict(config).items()}))
     values = given("--config", str(file))
-    assert [bridge.make(config, values) for config in CONFIGS] == made
+    assert [Override.of(config, values).settled() for config in CONFIGS] == made
 
 
 @pytest.mark.parametrize(
@@ -211,16 +218,16 @@ def test_a_config_file_that_cannot_be_read_is_named(content: bytes | None, reaso
 
 
 def test_a_flag_that_another_flag_overrules_is_refused_even_where_it_repeats_the_default() -> None:
-    with pytest.raises(InputError, match="--freeze_vm True: another flag sets it to False"):
-        bridge.make(ModelConfig, given("--alignment", "deep", "--freeze_vm", "True"))
+    with pytest.raises(InputError, match="freeze_vm True: another setting makes it False"):
+        Override.of(ModelConfig, given("--alignment", "deep", "--freeze_vm", "True")).settled()
 
 
 @pytest.mark.parametrize("command", ["train", "test", "generate"])
 def test_every_flag_is_explained_in_the_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    from r2gengpt import cli
+    from r2gengpt.cli import main as cli
 
     with pytest.raises(SystemExit) as end:
-        cli.main([command, "--help"])
+        cli.main([command, "--help", "all"])
     assert end.value.code == 0
     shown = capsys.readouterr().out
     configs = (ModelConfig, PlacementConfig, DecodeConfig) if command == "generate" else CONFIGS
@@ -228,7 +235,7 @@ def test_every_flag_is_explained_in_the_help(command: str, capsys: pytest.Captur
 
 
 def test_the_program_lists_its_commands_and_suggests_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
-    from r2gengpt import cli
+    from r2gengpt.cli import main as cli
 
     for argv, code in (([], 2), (["--help"], 0), (["--version"], 0), (["trian"], 2)):
         with pytest.raises(SystemExit) as end:

@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from conftest import TinySet
-from r2gengpt.build import Built, build_model
+from r2gengpt.config import RunConfig
 from r2gengpt.data.annotation import read_annotation
 from r2gengpt.data.bucketing import bucketed_batches, row_lengths
 from r2gengpt.data.loading import Key, shuffled_batches
+from r2gengpt.parts.assemble import Built, build_model
 from r2gengpt.text.alignment import IGNORE
-from r2gengpt.training.run import make_loaders
+from r2gengpt.training.data import make_loaders
 from training_settings import small_run
 
 LENGTHS = np.random.default_rng(1).integers(20, 100, 397).tolist()
@@ -74,10 +75,10 @@ def test_ranks_make_the_same_number_of_steps_and_leave_no_study_out(world: int) 
     assert len(seen) == 397 + -397 % world
 
 
-def small_model(parts: Path, data: TinySet, fusion: str, size: int = 3) -> tuple[Built, tuple]:
+def small_model(parts: Path, data: TinySet, fusion: str, size: int = 3) -> tuple[Built, RunConfig]:
     settings = small_run(parts, data, Path("run"), model={"fusion": fusion, "llm_use_lora": False},
                          read={"batch_size": size, "max_length": 9})  # fmt: skip
-    built = build_model(settings[0], precision="32-true")
+    built = build_model(settings.model, precision="32-true")
     built.model.eval()
     return built, settings
 
@@ -98,8 +99,8 @@ def test_bucketed_and_plain_batches_have_the_same_loss_over_an_epoch(tiny_parts:
     sums = []
     with torch.no_grad():
         for bucketed in (True, False):
-            read = replace(settings[1], bucket_by_length=bucketed)
-            loader = make_loaders(built, splits, (settings[0], read, *settings[2:]), 0, 1)[0]
+            read = replace(settings.data, bucket_by_length=bucketed)
+            loader = make_loaders(built, splits, replace(settings, data=read), 0, 1)[0]
             sums.append(sum(float(built.model.loss(**b.inputs())) * int((b.labels != IGNORE).sum()) for b in loader))
         whole = make_loaders(built, splits, settings, 0, 1)[0]
         plain = sum(float(built.model(**b.inputs()).loss) * int((b.labels != IGNORE).sum()) for b in whole)

@@ -13,12 +13,13 @@ from transformers import AutoModel, AutoModelForCausalLM
 
 from conftest import LANGUAGE_KINDS, VISION_KINDS
 from placements import built_of
-from r2gengpt.build import Built, load_directory
-from r2gengpt.build.lora import add_lora, find_targets, merge_lora
-from r2gengpt.build.model import device_has_bfloat16, frozen_dtype
-from r2gengpt.build.parts import processor_image_size
-from r2gengpt.checkpoint import load_checkpoint, read_settings, write_settings
+from r2gengpt.checkpoint import load_checkpoint, write_settings
+from r2gengpt.checkpoint_files import read_settings
+from r2gengpt.config import Stored
 from r2gengpt.errors import InputError
+from r2gengpt.parts.assemble import Built, device_has_bfloat16, frozen_dtype, load_directory
+from r2gengpt.parts.loading import processor_image_size
+from r2gengpt.parts.lora import add_lora, find_targets, merge_lora
 from r2gengpt.testing import noise_image, tiny_tokenizer
 
 
@@ -88,10 +89,10 @@ def test_layers_are_also_found_by_the_end_of_their_name(tiny_parts: Path) -> Non
 
 def test_targets_that_match_nothing_are_refused_with_the_names_that_exist(tiny_parts: Path) -> None:
     assert refusal(tiny_parts, llm_use_lora=True, llm_lora_targets=("query", "value")) == (
-        "--llm_lora_targets query value: no layer of this model matches; "
+        "llm_lora_targets query value: no layer of this model matches; "
         "it has down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj"
     )
-    assert "--vis_lora_targets gate: no layer" in refusal(tiny_parts, vis_use_lora=True, vis_lora_targets=("gate",))
+    assert "vis_lora_targets gate: no layer" in refusal(tiny_parts, vis_use_lora=True, vis_lora_targets=("gate",))
 
 
 @pytest.mark.parametrize(
@@ -112,7 +113,7 @@ def test_each_target_that_matches_nothing_is_refused_by_name(
     message = refusal(tiny_parts, **{f"{side}_use_lora": True, f"{side}_lora_targets": targets})
     if side == "vis":
         words = words.split(" (did")[0] if "up_prj" in words else words.replace("it has down_proj", "it has")
-    assert message.startswith(f"--{side}_lora_targets {words}")
+    assert message.startswith(f"{side}_lora_targets {words}")
 
 
 def test_a_role_that_an_architecture_lacks_is_passed_over_by_default_and_refused_where_it_is_asked_for(
@@ -121,13 +122,14 @@ def test_a_role_that_an_architecture_lacks_is_passed_over_by_default_and_refused
     neox = {"lm_model": str(tiny_parts / "lm-gpt_neox"), "llm_use_lora": True}
     assert any("dense_h_to_4h.lora_A" in name for name, _ in build(tiny_parts, **neox).model.named_parameters())
     message = refusal(tiny_parts, **neox, llm_lora_targets=("q", "gate"))
-    assert message.startswith("--llm_lora_targets gate: no layer of this model matches")
+    assert message.startswith("llm_lora_targets gate: no layer of this model matches")
 
 
 def test_a_checkpoint_whose_targets_an_older_version_took_still_loads(tiny_checkpoint: Path, tmp_path: Path) -> None:
     model = Path(shutil.copytree(tiny_checkpoint, tmp_path / "model"))
-    stored = read_settings(model, "--model")
-    write_settings(model, {**stored, "llm_lora_targets": [*stored["llm_lora_targets"], "nosuch", "q"]})
+    stored = read_settings(model, "model")
+    values = stored.flat()
+    write_settings(model, Stored.of({**values, "llm_lora_targets": [*values["llm_lora_targets"], "nosuch", "q"]}))
     assert load_checkpoint(model)[0].model.language_model.peft_config
 
 
@@ -179,7 +181,7 @@ def test_new_lora_changes_nothing_before_it_is_trained(tiny_parts: Path) -> None
 def test_merged_lora_gives_the_same_logits_without_a_lora_layer_left(kind: str, tiny_parts: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(tiny_parts / f"lm-{kind}").eval()
     plain, ids = copy.deepcopy(model), torch.arange(8).unsqueeze(0)
-    add_lora(model, ("q", "o", "down"), rank=4, alpha=8, dropout=0.1, flag="flag")
+    add_lora(model, ("q", "o", "down"), rank=4, alpha=8, dropout=0.1, field="targets")
     torch.manual_seed(0)
     for name, parameter in model.named_parameters():
         if "lora_" in name:
@@ -202,7 +204,7 @@ def test_a_tokenizer_larger_than_the_embedding_is_refused_with_both_counts(
     words.add_tokens([f"word{index}" for index in range(20)])
     directory = spoilt("lm-stablelm", words.save_pretrained)
     message = refusal(tiny_parts, lm_model=directory)
-    assert message == f"--lm_model {directory}: its tokenizer has {size} tokens, its embedding only {size - 13} rows"
+    assert message == f"lm_model {directory}: its tokenizer has {size} tokens, its embedding only {size - 13} rows"
 
 
 def cut(directory: Path) -> None:
@@ -229,7 +231,7 @@ def test_a_directory_that_cannot_be_loaded_is_one_line_that_names_the_flag(
 ) -> None:
     directory = spoilt("lm-stablelm" if flag == "lm_model" else "vision-swin", edit)
     message = refusal(tiny_parts, **{flag: directory})
-    assert message.startswith(f"--{flag} {directory}: ")
+    assert message.startswith(f"{flag} {directory}: ")
     assert reason in message
 
 
@@ -257,14 +259,14 @@ def test_a_part_whose_files_disagree_is_refused(
     flag = "lm_model" if part.startswith("lm") else "vision_model"
     directory = spoilt(part, edit)
     message = refusal(tiny_parts, **{flag: directory})
-    assert message.startswith(f"--{flag} {directory}")
+    assert message.startswith(f"{flag} {directory}")
     assert reason in message
 
 
 @pytest.mark.parametrize("flag", ["lm_model", "vision_model"])
 def test_a_hub_name_without_a_hub_is_one_line_that_names_the_flag(flag: str, tiny_parts: Path) -> None:
     message = refusal(tiny_parts, **{flag: "nobody/no-such-model"})
-    assert message.startswith(f"--{flag} nobody/no-such-model: is not in the cache ")
+    assert message.startswith(f"{flag} nobody/no-such-model: is not in the cache ")
 
 
 def test_an_encoder_in_place_of_a_language_model_is_refused(tiny_parts: Path) -> None:
@@ -275,8 +277,8 @@ def test_an_encoder_in_place_of_a_language_model_is_refused(tiny_parts: Path) ->
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"image_tokens": 25}, "--image_tokens 25: a view has only 16 patches"),
-        ({"end_sym": "</s>"}, "--end_sym </s> is 3 tokens"),
+        ({"image_tokens": 25}, "image_tokens 25: a view has only 16 patches"),
+        ({"end_sym": "</s>"}, "end_sym </s> is 3 tokens"),
     ],
 )
 def test_settings_that_the_parts_cannot_meet_are_refused(
@@ -290,7 +292,7 @@ def test_eight_bits_without_bitsandbytes_names_what_to_install(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     message = refusal(tiny_parts, low_resource=True)
-    assert message == "--quantization int8: needs bitsandbytes (pip install 'r2gengpt[quantization]')"
+    assert message == "quantization int8: needs bitsandbytes (pip install '.[quantization]' in the clone)"
 
 
 def test_frozen_weights_are_bfloat16_where_training_or_the_device_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,7 +302,7 @@ def test_frozen_weights_are_bfloat16_where_training_or_the_device_has_it(monkeyp
     assert frozen_dtype("auto", "32-true") == torch.float32
     assert frozen_dtype("auto", None) == (torch.bfloat16 if device_has_bfloat16() else torch.float32)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(InputError, match="--dtype float16 needs a GPU"):
+    with pytest.raises(InputError, match="dtype float16 needs a GPU"):
         frozen_dtype("float16", None)
 
 

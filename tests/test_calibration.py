@@ -14,7 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import Outcome, TinySet
-from r2gengpt.config import DecodeConfig, ReviewConfig
+from r2gengpt.confidence.calibration import (
+    Calibration,
+    calibration_beside,
+    marked_text,
+    read_calibration,
+    with_confidence,
+    write_calibration,
+)
+from r2gengpt.config import DecodeConfig
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 from r2gengpt.evaluation import calibrate as calibrate_room
@@ -23,15 +31,6 @@ from r2gengpt.evaluation import run as run_room
 from r2gengpt.evaluation.calibrate import calibrate
 from r2gengpt.evaluation.confidence import judged_sentences, measured_confidence
 from r2gengpt.evaluation.predictions import read_predictions, write_predictions
-from r2gengpt.generation.confidence import (
-    Calibration,
-    calibration_beside,
-    marked_text,
-    read_calibration,
-    with_confidence,
-    write_calibration,
-)
-from r2gengpt.generation.prediction import Prediction, Sentence
 from r2gengpt.metrics.calibration import (
     Judged,
     area_under_risk,
@@ -43,8 +42,10 @@ from r2gengpt.metrics.calibration import (
     risk_coverage,
     risks,
 )
-from r2gengpt.metrics.labels import label_report
+from r2gengpt.metrics.labels.reading import label_report
 from r2gengpt.metrics.labels.support import is_supported
+from r2gengpt.report import Report, Sentence
+from r2gengpt.settings import ReviewConfig
 
 Cli = Callable[[list[str]], Outcome]
 DECODE = DecodeConfig(max_new_tokens=12, min_new_tokens=0)
@@ -165,9 +166,9 @@ def test_a_reference_supports_a_sentence_where_all_that_it_asserts_agrees(
     assert is_supported(sentence, reference) is supported
 
 
-def told(number: int, *sentences: tuple[str, float]) -> Prediction:
+def told(number: int, *sentences: tuple[str, float]) -> Report:
     parts = tuple(Sentence(text, 4, logprob) for text, logprob in sentences)
-    return Prediction(f"study{number}", " ".join(part.text for part in parts), "", sentences=parts)
+    return Report(f"study{number}", " ".join(part.text for part in parts), "", sentences=parts)
 
 
 STUDIES = [Study(f"study{n}", (Path("x.png"),), "Small pleural effusion.", patient=f"p{n // 2}") for n in range(12)]
@@ -210,10 +211,10 @@ def test_a_calibration_is_fitted_and_measured_with_the_keys_of_the_page() -> Non
 def test_what_cannot_be_measured_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     silent = [told(n, ("Two views.", -1.0)) for n in range(12)]
     assert "no sentence asserts" in str(measured_confidence(silent, STUDIES, None))
-    with pytest.raises(InputError, match=r"--calibrate True: split val is too small: 0 sentences .* at least 10"):
+    with pytest.raises(InputError, match=r"calibrate True: split val is too small: 0 sentences .* at least 10"):
         calibrate(silent, STUDIES, "val", DECODE)
     monkeypatch.setattr(confidence_room, "is_available", lambda: False)
-    assert "pip install 'r2gengpt[labels]'" in str(measured_confidence(PREDICTIONS, STUDIES, None))
+    assert "pip install '.[labels]' in the clone" in str(measured_confidence(PREDICTIONS, STUDIES, None))
 
 
 def test_a_calibration_file_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -259,14 +260,14 @@ def test_other_decode_settings_than_those_that_were_fitted_are_said(
 def test_sentences_below_the_limit_are_marked_in_record_and_text() -> None:
     text = "1. Clear lungs.\n2. Large heart? Effusion."
     parts = (Sentence("1. Clear lungs.", 3, -0.1), Sentence("2. Large heart?", 3, -1.5), Sentence("Effusion.", 2, -3.0))
-    plain = Prediction("1", text, sentences=parts)
+    plain = Report("1", text, sentences=parts)
     calibrated = with_confidence(plain, FITTED, 0.5)
     assert [one.confidence for one in calibrated.sentences] == pytest.approx(
         [1 / (1 + math.exp(-(2 * x + 1))) for x in (-0.1, -1.5, -3.0)]
     )
     assert [one.needs_review for one in calibrated.sentences] == [False, True, True]
     assert marked_text(calibrated) == "1. Clear lungs.\n[needs review] 2. Large heart? [needs review] Effusion."
-    assert calibrated.to_json()["sentences"][2] == {
+    assert calibrated.to_prediction()["sentences"][2] == {
         "text": "Effusion.", "tokens": 2, "logprob": -3.0, "agreement": None, "needs_review": True,
         "confidence": pytest.approx(0.0067, abs=1e-4),
     }  # fmt: skip
@@ -279,14 +280,14 @@ def test_sentences_below_the_limit_are_marked_in_record_and_text() -> None:
 
 @pytest.mark.parametrize("value", [-0.1, 1.5, float("nan")])
 def test_a_limit_is_a_probability(value: float) -> None:
-    with pytest.raises(InputError, match=r"^--abstain_below .*: must be"):
+    with pytest.raises(InputError, match=r"^abstain_below .*: must be"):
         ReviewConfig(abstain_below=value)
 
 
 def test_predictions_files_with_and_without_sentences_are_read(tmp_path: Path) -> None:
     write_predictions(tmp_path / "new.jsonl", [with_confidence(PREDICTIONS[0], FITTED, 0.5)])
     assert json.loads((tmp_path / "new.jsonl").read_text(encoding="utf-8"))["sentences"][1]["needs_review"] is True
-    old = {"id": "study0", "prediction": PREDICTIONS[0].prediction, "reference": "", "tokens": 3, "logprob": -0.1}
+    old = {"id": "study0", "prediction": PREDICTIONS[0].text, "reference": "", "tokens": 3, "logprob": -0.1}
     (tmp_path / "old.jsonl").write_text(json.dumps(old) + "\n", encoding="utf-8")
     assert read_predictions(tmp_path / "new.jsonl") == read_predictions(tmp_path / "old.jsonl")
 
@@ -300,7 +301,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Let the model write plain sentences; gives the ids of the studies of each pass."""
     passes: list[list[str]] = []
 
-    def predict_studies(built: Any, plan: Any, *_: Any, **__: Any) -> list[Prediction]:
+    def predict_studies(built: Any, plan: Any, *_: Any, **__: Any) -> list[Report]:
         passes.append([study.id for study in plan.studies])
         told = [
             (f"{words}{part}.", -0.2 - number / 2 - len(part) / 20)
@@ -309,7 +310,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         ]
         parts = tuple(Sentence(text, 4, logprob) for text, logprob in told)
         text = " ".join(part.text for part in parts)
-        return [Prediction(study.id, text, study.report, 32, -0.5, sentences=parts) for study in plan.studies]
+        return [Report(study.id, text, study.report, 32, -0.5, sentences=parts) for study in plan.studies]
 
     monkeypatch.setattr(run_room, "predict_studies", predict_studies)
     monkeypatch.setattr(calibrate_room, "predict_studies", predict_studies)

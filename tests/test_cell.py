@@ -39,13 +39,15 @@ from hostile_films import (
     wavelets,
     with_scans,
 )
-from r2gengpt.config import CellConfig
-from r2gengpt.data import cell, cell_worker, images
-from r2gengpt.data.cell import Cell, close_cell, open_cell
-from r2gengpt.data.cell_wire import BrokenMessage, Reply, Request, reply_of
-from r2gengpt.data.containers import MOST_SCANS, MOST_SEGMENTS, DicomChoice
-from r2gengpt.data.dicom_header import read_header
 from r2gengpt.errors import InputError, RunError
+from r2gengpt.films import reader as images
+from r2gengpt.films.cell import pool as cell
+from r2gengpt.films.cell import worker as cell_worker
+from r2gengpt.films.cell.pool import Cell, close_cell, open_cell
+from r2gengpt.films.cell.wire import BrokenMessage, Reply, Request, reply_of
+from r2gengpt.films.containers import MOST_SCANS, MOST_SEGMENTS, DicomChoice
+from r2gengpt.films.dicom.header import read_header
+from r2gengpt.settings import CellConfig
 
 PLAIN = DicomChoice()
 
@@ -61,7 +63,7 @@ def ask(where: Cell, data: bytes, name: str = "film") -> Any:
 
 
 def workers() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "cell_worker" in " ".join(child.cmdline())]
+    return [child for child in psutil.Process().children() if "cell.worker" in " ".join(child.cmdline())]
 
 
 @pytest.mark.parametrize("size", [None, 16])
@@ -141,7 +143,7 @@ def test_a_decoder_that_hangs_is_ended_in_time_and_replaced() -> None:
     (hanging,) = workers()
     hanging.suspend()
     began = time.monotonic()
-    with pytest.raises(InputError, match=r"^image film: was not decoded within 0.3 seconds \(--decode_seconds\)$"):
+    with pytest.raises(InputError, match=r"^image film: was not decoded within 0.3 seconds \(decode_seconds\)$"):
         ask(where, png())
     assert time.monotonic() - began < 5
     assert not hanging.is_running()
@@ -159,7 +161,7 @@ def test_a_worker_that_was_ended_between_two_films_costs_no_film(ours: Cell) -> 
 def test_a_film_beyond_the_memory_is_refused_in_one_line_and_the_next_is_read() -> None:
     where = open_cell(CellConfig(decode_memory_mb=256), workers=1)
     large = png_bomb(9000, 8000, 3 * 72_000_000 + 8000, colour=2)
-    with pytest.raises(InputError, match=r"^image film: takes more than 256 MiB to decode \(--decode_memory_mb\)$"):
+    with pytest.raises(InputError, match=r"^image film: takes more than 256 MiB to decode \(decode_memory_mb\)$"):
         where.film(Request("film", PLAIN), large)
     assert ask(where, png()).size == (64, 64)
     assert len(workers()) == 1
@@ -168,7 +170,7 @@ def test_a_film_beyond_the_memory_is_refused_in_one_line_and_the_next_is_read() 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of CPU time")
 def test_a_worker_ends_itself_where_nobody_looks_at_the_clock() -> None:
-    code = "import signal; from r2gengpt.data.cell_worker import allow_seconds\nallow_seconds(0.01)\nwhile True: pass"
+    code = "import signal; from r2gengpt.films.cell.worker import allow_seconds\nallow_seconds(0.01)\nwhile True: pass"
     done = subprocess.run([sys.executable, "-c", code], check=False, timeout=60, env={**os.environ, "X": ""})
     assert done.returncode == -signal.SIGXCPU
 
@@ -200,7 +202,7 @@ def test_a_worker_has_neither_keys_nor_torch_and_may_write_no_file(ours: Cell, m
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl")
 def test_no_worker_outlives_its_parent_however_that_ends() -> None:
     code = (
-        "import sys, time; from hostile_films import png; from r2gengpt.data.cell import decode_image\n"
+        "import sys, time; from hostile_films import png; from r2gengpt.films.cell.pool import decode_image\n"
         "decode_image(png(), 'film'); print('up', flush=True); time.sleep(600)"
     )
     path = os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))))
@@ -260,7 +262,7 @@ def test_an_answer_that_is_no_message_is_taken_for_none(values: Any) -> None:
 def test_a_picture_of_another_length_than_its_size_is_refused(ours: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
     for size in ((9, 9), (-9, -9), (0, 0), None):
         reply = Reply(size), b"\0" * 200
-        monkeypatch.setattr("r2gengpt.data.cell_process.Worker.ask", lambda *_, reply=reply: reply)
+        monkeypatch.setattr("r2gengpt.films.cell.process.Worker.ask", lambda *_, reply=reply: reply)
         with pytest.raises(InputError, match="no picture"):
             ask(ours, png())
 

@@ -1,6 +1,7 @@
 """Hostile films at every door: refused or read, in bounded time and memory, and nobody else's loss."""
 
 import hashlib
+import pickle
 import signal
 import statistics
 import time
@@ -21,17 +22,17 @@ from conftest import Outcome
 from dicom_files import data_of
 from dicom_files import film as dicom
 from hostile_films import decoy, hostile, many_elements, many_scans, png_bomb, png_of_chunks
-from r2gengpt.archive.films import checked_film
-from r2gengpt.archive.loop import Loop
-from r2gengpt.archive.spool import Unreadable
-from r2gengpt.batch.decode import FilmPixels, decode_shard, decode_study
 from r2gengpt.batch.listing import ImageFile, StudyFiles
-from r2gengpt.config import CellConfig
-from r2gengpt.data import images
-from r2gengpt.data.cell import close_cell, open_cell
-from r2gengpt.data.containers import DicomChoice
+from r2gengpt.batch.workers import FilmPixels, decode_shard, decode_study
+from r2gengpt.clinical.archive.films import checked_film
+from r2gengpt.clinical.archive.loop import Loop
+from r2gengpt.clinical.archive.spool import Unreadable
 from r2gengpt.errors import InputError, RunError
-from r2gengpt.serving.generator import Served
+from r2gengpt.films import reader as images
+from r2gengpt.films.cell.pool import close_cell, open_cell
+from r2gengpt.films.containers import DicomChoice
+from r2gengpt.reporter import Reporter
+from r2gengpt.settings import CellConfig
 from serving_parts import LONG, client_of, film, upload
 from test_serving_api import wait_for
 from test_serving_process import Process, number
@@ -53,14 +54,14 @@ def nothing_in_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("decoded in process")
 
-    for name in ("r2gengpt.data.images._decode", "r2gengpt.data.dicom.decode_dicom"):
+    for name in ("r2gengpt.films.reader._decode", "r2gengpt.films.dicom.picture.decode_dicom"):
         monkeypatch.setattr(name, refuse)
     yield
     close_cell()
 
 
 def decoders(of: psutil.Process) -> list[psutil.Process]:
-    return [child for child in of.children() if "cell_worker" in " ".join(child.cmdline())]
+    return [child for child in of.children() if "cell.worker" in " ".join(child.cmdline())]
 
 
 # ------------------------------------------------------------------ generate
@@ -68,7 +69,7 @@ def decoders(of: psutil.Process) -> list[psutil.Process]:
 
 @pytest.mark.usefixtures("nothing_in_process")
 def test_generate_refuses_each_hostile_film_in_one_line_before_the_model_is_loaded(
-    run_cli: Callable[[list[str]], Outcome], tmp_path: Path
+    run_cli: Callable[[list[str]], Outcome], tmp_path: Path, without_weights: Path
 ) -> None:
     for data, words in (
         (many_scans(), "has more than 64 scans"),
@@ -79,7 +80,7 @@ def test_generate_refuses_each_hostile_film_in_one_line_before_the_model_is_load
     ):
         path = tmp_path / "film"
         path.write_bytes(data)
-        code, out, err = run_cli(["generate", str(path), "--model", "no/model", "--decode_memory_mb", "256"])
+        code, out, err = run_cli(["generate", str(path), "--model", str(without_weights), "--decode_memory_mb", "256"])
         assert (code, out, len(err.splitlines())) == (2, "", 1), err
         assert words in err
 
@@ -87,12 +88,14 @@ def test_generate_refuses_each_hostile_film_in_one_line_before_the_model_is_load
 @pytest.mark.parametrize("count", [4, pytest.param(200, marks=pytest.mark.drill)])
 @pytest.mark.usefixtures("nothing_in_process")
 def test_generate_ends_in_one_line_for_every_hostile_film(
-    count: int, run_cli: Callable[[list[str]], Outcome], tmp_path: Path
+    count: int, run_cli: Callable[[list[str]], Outcome], tmp_path: Path, without_weights: Path
 ) -> None:
     path = tmp_path / "film"
     for data in films(count):
         path.write_bytes(data)
-        code, out, err = run_cli(["generate", str(path), "--model", "no/model"])  # which is said of readable ones
+        code, out, err = run_cli(
+            ["generate", str(path), "--model", str(without_weights)]
+        )  # which is said of readable ones
         assert (code, out, len(err.splitlines())) == (2, "", 1), err
 
 
@@ -107,7 +110,7 @@ def test_generate_reads_its_films_in_the_cell_and_writes_what_it_wrote_in_proces
     there = run_cli(asked)
     assert there.code == 0, there.stderr
     monkeypatch.undo()
-    monkeypatch.setattr("r2gengpt.data.cell.load_image", images.load_image)
+    monkeypatch.setattr("r2gengpt.films.cell.pool.load_image", images.load_image)
     assert run_cli(asked).stdout == there.stdout
 
 
@@ -125,7 +128,7 @@ def test_limits_of_decoding_are_flags_of_every_door(
 
 
 @pytest.mark.usefixtures("nothing_in_process")
-def test_hostile_films_at_the_api_get_a_4xx_or_a_report_and_good_ones_go_on(served: Served) -> None:
+def test_hostile_films_at_the_api_get_a_4xx_or_a_report_and_good_ones_go_on(served: Reporter) -> None:
     with client_of(served, max_megapixels=4) as (client, _):
         wanted = client.post("/v1/reports", files=upload(film())).json()["findings"]
         for path, data in [(path, data) for data in films(12) for path in ("/v1/reports", "/v1/preview")]:
@@ -285,9 +288,9 @@ def test_a_machine_that_cannot_decode_stops_its_shard_and_blames_no_study(
     def refuse(*_: Any) -> None:
         raise RunError("the process that decodes images does not start")
 
-    monkeypatch.setattr("r2gengpt.data.cell.Cell.film", refuse)
+    monkeypatch.setattr("r2gengpt.films.cell.pool.Cell.film", refuse)
     (tmp_path / "film").write_bytes(film())
     row = {"shard": 0, "first": 0, "studies": StudyFiles("s", (ImageFile("film", 1, 1),)).line()}
-    answer = decode_shard(row, str(tmp_path), make)
+    answer = decode_shard(row, str(tmp_path), pickle.dumps(make))
     assert answer["decoded"] == b""
-    assert "does not start" in answer["stop"]
+    assert "does not start" in str(pickle.loads(answer["stop"]))

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from r2gengpt.build import chat_template
-from r2gengpt.build.chat_template import TemplateFailure, fill_chat_template
-from r2gengpt.build.families import FAMILIES, choose_prompt
 from r2gengpt.config import ModelConfig
 from r2gengpt.errors import InputError, RunError
+from r2gengpt.parts.families import FAMILIES, choose_prompt
+from r2gengpt.parts.templates import fill as chat_template
+from r2gengpt.parts.templates.fill import TemplateFailure, fill_chat_template
 from r2gengpt.testing import tiny_tokenizer
 from tiny_families import TINY_FAMILIES
 
@@ -48,7 +48,7 @@ def check_refused(template: str, reason: str) -> None:
     with pytest.raises(InputError, match=re.escape(reason)) as caught:
         choose_prompt(ModelConfig(template="auto"), FAMILIES["stablelm"], words)
     assert "\n" not in str(caught.value)
-    assert "give --template plain or a text" in str(caught.value)
+    assert "give template plain or a text" in str(caught.value)
 
 
 def test_a_template_is_filled_as_transformers_does_it() -> None:

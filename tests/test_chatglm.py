@@ -18,10 +18,10 @@ from torch.nn.functional import silu
 from transformers import AutoTokenizer, GlmForCausalLM
 
 from placements import built_of
-from r2gengpt.build import load_directory
-from r2gengpt.build.chatglm import glm_config, load_chatglm
-from r2gengpt.build.chatglm_tokenizer import chatglm_tokenizer
 from r2gengpt.errors import InputError
+from r2gengpt.parts.assemble import load_directory
+from r2gengpt.parts.chatglm.model import glm_config, load_chatglm
+from r2gengpt.parts.chatglm.tokenizer import chatglm_tokenizer
 from r2gengpt.testing import CORPUS, noise_image
 from tiny_families import (
     CHANNELS,
@@ -264,7 +264,7 @@ def test_a_checkpoint_that_does_not_fit_is_one_line_and_runs_nothing(
     edit(copied)
     with pytest.raises(InputError) as error:
         build(copied, tiny_parts)
-    assert str(error.value).startswith(f"--lm_model {copied}: ")
+    assert str(error.value).startswith(f"lm_model {copied}: ")
     assert reason in str(error.value)
     assert "\n" not in str(error.value)
     assert "code ran" not in capfd.readouterr().out
@@ -274,7 +274,7 @@ def test_without_the_packages_of_the_extra_it_says_what_to_install(checkpoint: P
     # an interpreter that finds neither package, as after a plain install
     script = (
         "import sys; from pathlib import Path; from importlib.machinery import PathFinder\n"
-        "from r2gengpt.build.chatglm_tokenizer import chatglm_tokenizer\n"
+        "from r2gengpt.parts.chatglm.tokenizer import chatglm_tokenizer\n"
         "find = PathFinder.find_spec\n"
         "PathFinder.find_spec = staticmethod(lambda name, *a: None if name[:6] == 'google' else find(name, *a))\n"
         "[sys.modules.pop(name) for name in list(sys.modules) if name.split('.')[0] == 'google']\n"
@@ -283,7 +283,7 @@ def test_without_the_packages_of_the_extra_it_says_what_to_install(checkpoint: P
     )
     file = str(checkpoint / "tokenizer.model")
     done = subprocess.run([sys.executable, "-c", script, file], capture_output=True, text=True, check=True)
-    wanted = "--lm_model x: ChatGLM needs sentencepiece and protobuf (pip install 'r2gengpt[chatglm]')"
+    wanted = "--lm_model x: ChatGLM needs sentencepiece and protobuf (pip install '.[chatglm]' in the clone)"
     assert done.stdout.strip() == wanted
 
 

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from conftest import Outcome, TinySet
-from r2gengpt.data.files import check_writable
 from r2gengpt.data.loading import StudyDataset, StudyLoader
 from r2gengpt.errors import InputError
+from r2gengpt.files import check_writable
 from r2gengpt.testing import noise_image, tiny_tokenizer
 
 Run = Callable[[list[str]], Outcome]
@@ -59,11 +59,13 @@ BAD_IMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("kind", BAD_IMAGES)
-def test_generate_refuses_a_bad_image_before_it_loads_a_model(kind: str, run_cli: Run, tmp_path: Path) -> None:
+def test_generate_refuses_a_bad_image_before_it_loads_a_model(
+    kind: str, run_cli: Run, tmp_path: Path, without_weights: Path
+) -> None:
     make, reason = BAD_IMAGES[kind]
     image = tmp_path / "film.png"
     make(image)
-    outcome = run_cli(["generate", str(image), "--model", str(tmp_path / "no-model")])
+    outcome = run_cli(["generate", str(image), "--model", str(without_weights)])
     refused(outcome, "generate", f"image {image}: ", reason)
 
 
@@ -336,9 +338,9 @@ def test_the_program_itself_exits_with_two_and_one_line(
 
 
 def test_a_directory_is_writable_if_it_is_or_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    check_writable(tmp_path, "--output")
-    check_writable(tmp_path / "a" / "b", "--output")
+    check_writable(tmp_path, "output")
+    check_writable(tmp_path / "a" / "b", "output")
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr("os.access", lambda path, mode: False)
-    with pytest.raises(InputError, match=r"--output .*/a: .* may not be written to"):
-        check_writable(tmp_path / "a", "--output")
+    with pytest.raises(InputError, match=r"output .*/a: .* may not be written to"):
+        check_writable(tmp_path / "a", "output")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from r2gengpt.cli import run
+from r2gengpt.cli.main import run
 
 REPORTS = {"P1_a": "The lungs are clear.", "P1_b": "Small left effusion.", "P2_c": "The heart is large."}
 WRITTEN = {"P1_a": "the lungs are clear", "P1_b": "no effusion", "P2_c": "the heart is normal"}
@@ -159,7 +159,7 @@ def test_files_that_are_not_there_are_named(files: list[str], capsys: pytest.Cap
 
 def test_comparing_imports_neither_torch_nor_transformers_nor_pillow(pair: tuple[str, str]) -> None:
     code = (
-        "import sys; from r2gengpt.cli import run; "
+        "import sys; from r2gengpt.cli.main import run; "
         f"code = run('compare', {list(pair)!r}); "
         "loaded = {'torch', 'transformers', 'PIL', 'lightning'} & set(sys.modules); "
         "sys.exit(f'{code} {loaded}' if code or loaded else 0)"

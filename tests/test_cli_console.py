@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from r2gengpt.cli import say
 from r2gengpt.cli.console import OneLine
+from r2gengpt.cli.main import say
 from r2gengpt.errors import one_line
 
 HOSTILE = {

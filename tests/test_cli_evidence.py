@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from conftest import Outcome, TinySet
-from r2gengpt.config import EvidenceConfig
+from r2gengpt.settings import EvidenceConfig
 from r2gengpt.testing import noise_image
 
 Cli = Callable[[list[str]], Outcome]
@@ -86,7 +86,7 @@ def test_a_test_writes_maps_of_the_chosen_studies_and_the_page_shows_them(
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--evidence_method", "gradient"], "--evidence_method gradient belongs to --evidence DIR"),
+        (["--evidence_method", "gradient"], "--evidence_method gradient: belongs to --evidence DIR"),
         (["--evidence", "{file}"], "is no directory"),
         (["--evidence", "{new}", "--evidence_method", "attention"], "attention"),
         (
@@ -109,10 +109,10 @@ def test_generate_refuses_in_one_line(
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--evidence_studies", "3"], "--evidence_studies 3 belongs to --evidence True"),
-        (["--evidence_method", "gradient"], "--evidence_method gradient belongs to --evidence True"),
+        (["--evidence_studies", "3"], "--evidence_studies 3: belongs to --evidence True"),
+        (["--evidence_method", "gradient"], "--evidence_method gradient: belongs to --evidence True"),
         (["--evidence", "True", "--evidence_studies", "0"], "--evidence_studies 0: must be at least 1"),
-        (["--evidence", "True", "--evidence_method", "attention"], "choose from occlusion, gradient"),
+        (["--evidence", "True", "--evidence_method", "attention"], "choose from findings, occlusion, gradient"),
     ],
 )
 def test_test_refuses_in_one_line(flags: list[str], words: str, run_cli: Cli, tiny_checkpoint: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from r2gengpt.cli import run
-from r2gengpt.cli.score import PROTOCOL_NAMES
+from r2gengpt.cli.commands.score import PROTOCOL_NAMES
+from r2gengpt.cli.main import run
 from r2gengpt.metrics.protocols import PROTOCOLS
 
 REPORTS = {"a": "The lungs are clear.", "b": "Small left effusion.", "c": "The heart is large."}
@@ -177,7 +177,7 @@ def test_the_protocols_offered_are_those_that_there_are() -> None:
 
 def test_scoring_imports_neither_torch_nor_transformers_nor_pillow(files: dict[str, str]) -> None:
     code = (
-        "import sys; from r2gengpt.cli import run; "
+        "import sys; from r2gengpt.cli.main import run; "
         f"code = run('score', {flags(files)!r}); "
         "loaded = {'torch', 'transformers', 'PIL', 'lightning'} & set(sys.modules); "
         "sys.exit(f'{code} {loaded}' if code or loaded else 0)"

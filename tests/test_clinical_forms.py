@@ -15,16 +15,23 @@ import pytest
 from fhir.resources.R4B.bundle import Bundle
 from hl7apy.parser import parse_message
 from pydicom import Dataset, dcmread
+from pydicom.sr.codedict import codes
 
 from conftest import Outcome, TinySet
 from dicom_files import ROOT, data_of, film
-from r2gengpt.data.dicom_header import DicomHeader, read_header
+from film_parts import FINDINGS, LEFT_OUT, REASON
+from film_parts import REPORT as WITH_FINDINGS
+from r2gengpt.clinical.archive.run import document_of
+from r2gengpt.clinical.documents.draft import NO_TEXT, Draft, draft_of, images_to_send
+from r2gengpt.clinical.documents.fhir import CODES
+from r2gengpt.clinical.documents.forms import FORMS, bytes_of, labels_of
+from r2gengpt.clinical.documents.hl7 import escaped
+from r2gengpt.clinical.documents.plain_pdf import BREADTH, WIDTHS, pdf_of
 from r2gengpt.errors import InputError
-from r2gengpt.serving.draft import NO_TEXT, Draft, draft_of, images_to_send
-from r2gengpt.serving.forms import FORMS, bytes_of, labels_of
-from r2gengpt.serving.hl7 import escaped
-from r2gengpt.serving.plain_pdf import COLUMNS, pdf_of
-from r2gengpt.text.notice import NOTICE
+from r2gengpt.films.dicom.header import DicomHeader, read_header
+from r2gengpt.reporter import Reporter
+from r2gengpt.text.observations import OBSERVATIONS
+from r2gengpt.text.written import NOTICE
 
 NOW = datetime(2026, 1, 3, 4, 5, 6, tzinfo=UTC)
 REPORT = "FINDINGS: The heart is large (2025: normal). Größe \\ <16 cm & stable.\nIMPRESSION: Cardiomegaly."
@@ -40,6 +47,15 @@ SIDE: dict[str, Any] = {"SOPInstanceUID": f"{ROOT}4", "SeriesInstanceUID": f"{RO
 def draft(report: str = REPORT, digest: str = "ab" * 32, **more: Any) -> Draft:
     labels = {"Cardiomegaly": "positive", "Pleural Effusion": "negative"}
     return draft_of(report, [header(**more), header(**{**more, **SIDE})], "tiny", digest, NOW, labels)
+
+
+def with_film(**more: Any) -> Draft:
+    """The draft of a model with a finding head."""
+    return dataclasses.replace(draft(**more), film=FINDINGS, review=(LEFT_OUT,))
+
+
+EFFUSION_LINE = "Pleural Effusion: likely (probability 0.91, 95 % interval 0.85 to 0.95)"
+HEART_LINE = "Cardiomegaly: unlikely (probability 0.03, 95 % interval 0.01 to 0.07)"
 
 
 def read(one: Draft, form: str) -> Dataset:
@@ -98,28 +114,32 @@ def test_an_encapsulated_pdf_refers_to_its_sources_and_holds_the_text() -> None:
 
 
 def test_every_object_of_the_pdf_stands_where_its_table_says_and_long_texts_take_more_pages() -> None:
-    data = pdf_of(["word " * 3000, "", "last (line) \\ ♥ é"], "title", "header")
+    data = pdf_of(f"{'word ' * 3000}\n\n{'w' * 300}\nlast (line) \\ ♥ é", "head", "foot")
     start = int(re.findall(rb"startxref\n(\d+)", data)[0])
     places = [int(place) for place in re.findall(rb"^(\d{10}) 00000 n", data[start:], re.MULTILINE)]
     assert all(data[place:].startswith(f"{number} 0 obj".encode()) for number, place in enumerate(places, 1))
-    assert data.count(b"/Type /Page ") == 4
-    assert b"(last \\(line\\) \\\\ ? \xe9) Tj" in data
-    assert max(map(len, re.findall(rb"\((.*)\) Tj", data))) <= COLUMNS
+    assert data.count(b"/Type /Page ") == data.count(b"(head) Tj") == 5
+    assert [int(page) for page in re.findall(rb"\(foot   Page (\d) of 5\) Tj", data)] == [1, 2, 3, 4, 5]
+    *lines, last = re.findall(rb"^\((.*)\) Tj T\*", data, re.MULTILINE)
+    assert last == b"last \\(line\\) \\\\ ? \xe9"
+    assert b" ".join(lines).split()[:3000] == [b"word"] * 3000
+    assert b"".join(lines).count(b"w") == 3000 + 300
+    assert max(sum(WIDTHS[letter - 32] for letter in line) for line in lines) <= BREADTH
 
 
 @pytest.mark.skipif(shutil.which("pdftotext") is None, reason="needs poppler-utils")
 def test_poppler_reads_the_pdf(tmp_path: Path) -> None:
-    (tmp_path / "x.pdf").write_bytes(pdf_of(["The heart is large."], "t", "h"))
+    (tmp_path / "x.pdf").write_bytes(pdf_of("The heart is large.", "h"))
     done = subprocess.run(["pdftotext", str(tmp_path / "x.pdf"), "-"], capture_output=True, text=True, check=True)
     assert "The heart is large." in done.stdout
     assert done.stderr == ""
 
 
 @pytest.mark.skipif(shutil.which("dsrdump") is None, reason="needs dcmtk")
-@pytest.mark.parametrize("report", [REPORT, "Clear lungs. The heart is large."])
-def test_dcmtk_reads_the_structured_report_without_a_warning(report: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("one", [draft(), draft("Clear lungs. The heart is large."), with_film()])
+def test_dcmtk_reads_the_structured_report_without_a_warning(one: Draft, tmp_path: Path) -> None:
     path = tmp_path / "sr.dcm"
-    path.write_bytes(bytes_of(draft(report), "sr"))
+    path.write_bytes(bytes_of(one, "sr"))
     for command in (["dsrdump", "+Pl", str(path)], ["dsr2html", str(path)]):
         done = subprocess.run(command, capture_output=True, check=False)
         assert (done.returncode, done.stderr) == (0, b"")
@@ -127,20 +147,98 @@ def test_dcmtk_reads_the_structured_report_without_a_warning(report: str, tmp_pa
 
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dicom3tools")
+@pytest.mark.parametrize("make", [draft, with_film], ids=["text", "film"])
 @pytest.mark.parametrize("bare", [False, True], ids=["whole", "bare"])
 @pytest.mark.parametrize(("form", "kind"), [("sr", "BasicTextSR"), ("pdf", "EncapsulatedPDF")])
 def test_no_module_or_value_that_the_standard_requires_is_missing(
-    form: str, kind: str, bare: bool, tmp_path: Path
+    form: str, kind: str, bare: bool, make: Callable[..., Draft], tmp_path: Path
 ) -> None:
     names = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyID", "AccessionNumber", "StudyDate")
     gone = dict.fromkeys((*names, "StudyTime", "ReferringPhysicianName")) if bare else {}
     path = tmp_path / "x.dcm"
-    path.write_bytes(bytes_of(draft(**gone), form))
+    path.write_bytes(bytes_of(make(**gone), form))
     done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
     lines = (done.stdout + done.stderr).splitlines()
     if bare:  # what may be empty in the images is empty here, and said to be of no use to a DICOMDIR
         lines = [line for line in lines if "would be needed to build DICOMDIR" not in line]
     assert lines == [kind]
+
+
+def test_a_structured_report_has_findings_of_the_film_in_a_container_of_their_own() -> None:
+    sr = read(with_film(), "sr")
+    *before, own = sr.ContentSequence
+    assert own.ConceptNameCodeSequence[0].CodeMeaning == "CAD Processing and Findings Summary"
+    assert [(one.ConceptNameCodeSequence[0].CodeMeaning, one.TextValue) for one in own.ContentSequence] == [
+        ("Finding", "Computer-aided finding: Lung Opacity: likely (probability 0.93, 95 % interval 0.90 to 0.96)"),
+        ("Finding", f"Computer-aided finding: {EFFUSION_LINE}"),
+        ("Finding", "Computer-aided finding: Edema: possible (probability 0.44, 95 % interval 0.31 to 0.58)"),
+        ("Finding", f"Computer-aided finding: {HEART_LINE}"),
+        ("Comment", "Not assessed: Fracture"),
+        ("Comment", f"Needs review: {LEFT_OUT}"),
+    ]
+    assert {len(one.get("ContentSequence", [])) for one in own.ContentSequence} == {0, 2}, "findings name their images"
+    assert len(before) == len(read(draft(), "sr").ContentSequence)
+
+
+def test_the_page_of_a_pdf_has_a_block_of_findings_and_one_of_what_needs_review() -> None:
+    page = read(with_film(), "pdf").EncapsulatedDocument.decode("cp1252")
+    for words in ("FINDINGS OF THE FILM \\(AI\\)", "NEEDS REVIEW", "Not assessed: Fracture"):
+        assert words in page
+    assert EFFUSION_LINE.replace("(", "\\(").replace(")", "\\)") in page
+    assert page.index("Lung Opacity") < page.index("Pleural Effusion") < page.index("Cardiomegaly: unlikely")
+
+
+def test_a_bundle_has_an_observation_of_each_finding_that_was_assessed() -> None:
+    found = bundle(with_film())
+    seen = {one.code.text: one for one in found["Observation"] if one.valueCodeableConcept is not None}
+    assert {name: one.valueCodeableConcept.text for name, one in seen.items()} == {
+        "Cardiomegaly": "unlikely", "Lung Opacity": "likely", "Edema": "possible", "Pleural Effusion": "likely",
+    }  # fmt: skip
+    effusion = seen["Pleural Effusion"]
+    assert [(one.system, one.code) for one in effusion.code.coding] == [("http://snomed.info/sct", "60046008")]
+    assert seen["Lung Opacity"].code.coding is None, "no code means exactly this"
+    probability, interval = effusion.component
+    assert float(probability.valueQuantity.value) == 0.9142
+    assert (float(interval.valueRange.low.value), float(interval.valueRange.high.value)) == (0.85, 0.95)
+    assert {one.status for one in seen.values()} == {"preliminary"}
+    assert all(NOTICE in one.note[0].text for one in seen.values())
+    study, report = found["ImagingStudy"][0], found["DiagnosticReport"][0]
+    assert effusion.derivedFrom[0].reference == f"urn:uuid:{study.id}"
+    assert effusion.subject.identifier.value == "P-1"
+    assert {f"urn:uuid:{one.id}" for one in found["Observation"]} == {one.reference for one in report.result}
+    assert {one.reference for one in found["Provenance"][0].target} > {f"urn:uuid:{one.id}" for one in seen.values()}
+    for place in (report.conclusion, report.text.div):
+        assert LEFT_OUT in place
+    assert EFFUSION_LINE in report.text.div
+    assert "Not assessed: Fracture" in report.text.div
+
+
+def test_the_codes_of_findings_are_those_that_dicom_has() -> None:
+    for code in CODES.values():
+        keyword = code["display"].title().replace(" ", "")
+        assert getattr(codes.SCT, keyword).value == code["code"]
+    assert set(CODES) < set(OBSERVATIONS)
+
+
+def test_a_message_has_an_observation_with_a_probability_of_each_finding() -> None:
+    found = segments(with_film())
+    own = [one for one in found if one[0] == "OBX" and len(one) > 9 and one[9]]
+    assert [(one[2], one[3], one[5], one[9], one[11]) for one in own] == [
+        ("ST", "^Lung Opacity", "likely", "0.930", "P"),
+        ("ST", "^Pleural Effusion", "likely", "0.914", "P"),
+        ("ST", "^Edema", "possible", "0.440", "P"),
+        ("ST", "^Cardiomegaly", "unlikely", "0.030", "P"),
+    ]
+    notes = [one[3] for one in found if one[0] == "NTE"][1:]
+    assert notes[1] == "Findings of the film (AI). 95 % interval 0.85 to 0.95"
+    assert len(notes) == len(own)
+    assert [one[5] for one in found if one[0] == "OBX"][-2:] == ["Not assessed: Fracture", f"Needs review: {LEFT_OUT}"]
+    assert parse_message(bytes_of(with_film(), "hl7").decode(), find_groups=True).validate()
+
+
+def test_other_findings_make_another_draft() -> None:
+    first, second = with_film(), dataclasses.replace(with_film(), film=FINDINGS[:2])
+    assert len({draft().uid("SR"), first.uid("SR"), second.uid("SR")}) == 3
 
 
 def test_the_same_images_model_and_text_have_the_same_identifiers_and_others_have_others() -> None:
@@ -225,9 +323,10 @@ def test_line_breaks_become_escape_sequences_and_no_new_segment() -> None:
     assert escaped("plain") == "plain"
 
 
+@pytest.mark.parametrize("make", [draft, with_film], ids=["text", "film"])
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_says_that_it_is_a_draft(form: str) -> None:
-    data = bytes_of(draft(), form)
+def test_every_form_says_that_it_is_a_draft(form: str, make: Callable[..., Draft]) -> None:
+    data = bytes_of(make(), form)
     assert NOTICE.encode() in data
     if form == "fhir":
         resources = [entry["resource"] for entry in json.loads(data)["entry"]]
@@ -247,7 +346,7 @@ def test_images_without_valid_identifiers_are_refused(given: dict[str, Any]) -> 
     (name,) = given
     words = f"image x has no valid {name.replace('_uid', '')} UID"
     with pytest.raises(InputError, match=words):
-        images_to_send([Path("x")], [dataclasses.replace(header(), **given)], "--format sr")
+        images_to_send([Path("x")], [dataclasses.replace(header(), **given)], field="format", value="sr")
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -282,6 +381,30 @@ def test_generate_writes_each_form_whole_and_names_no_patient_in_its_log(
     assert [path.name for path in out.parent.iterdir()] == ["report"]
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_generate_puts_what_the_film_shows_into_each_form(
+    form: str, films: list[str], tiny_checkpoint: Path, tmp_path: Path, run_cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Reporter, "judged", lambda self, report: dataclasses.replace(WITH_FINDINGS, id=report.id))
+    out = tmp_path / "report"
+    done = run_cli(["generate", *films, "--model", str(tiny_checkpoint), "--format", form, "--output", str(out)])
+    assert done.code == 0, done.stderr
+    data = out.read_bytes().replace(b"\\", b"")
+    assert b"train-17" not in data, "another patient's study stands in no document"
+    for words in ("Pleural Effusion", "likely", "[needs review] No pleural effusion", LEFT_OUT, REASON):
+        assert words.encode() in data, words
+
+
+@pytest.mark.parametrize("form", ["sr", "pdf"])
+def test_what_listen_sends_has_what_the_film_shows(form: str) -> None:
+    made = document_of(WITH_FINDINGS, [header()], "tiny", "ab" * 32, form)
+    data = made.data.replace(b"\\", b"")
+    for words in ("Pleural Effusion: likely", "[needs review] No pleural effusion", LEFT_OUT, REASON):
+        assert words.encode() in data, words
+    plain = dataclasses.replace(WITH_FINDINGS, findings=(), review=())
+    assert document_of(plain, [header()], "tiny", "ab" * 32, form).uid != made.uid
+
+
 def test_generate_twice_gives_the_same_uid_and_the_text_that_it_prints(
     films: list[str], tiny_checkpoint: Path, tmp_path: Path, run_cli: Run
 ) -> None:
@@ -308,7 +431,7 @@ def test_generate_prints_text_forms_and_writes_text_and_json_to_a_file(
 
 
 def test_what_cannot_be_delivered_is_refused_before_a_model_is_loaded(
-    films: list[str], tiny_set: TinySet, tmp_path: Path, run_cli: Run
+    films: list[str], tiny_set: TinySet, tmp_path: Path, without_weights: Path, run_cli: Run
 ) -> None:
     png = str(tiny_set.base_dir / "train0_0.png")
     (tmp_path / "nobody").write_bytes(data_of(film(PatientID=None)))
@@ -321,10 +444,10 @@ def test_what_cannot_be_delivered_is_refused_before_a_model_is_loaded(
         "a message needs a patient": [str(tmp_path / "nobody"), "--format", "hl7"],
     }
     for said, words in cases.items():
-        done = run_cli(["generate", *words, "--model", "no-such-model"])
+        done = run_cli(["generate", *words, "--model", str(without_weights)])
         assert done.code == 2
         assert said in done.stderr
-        assert "no-such-model" not in done.stderr
+        assert "without-weights" not in done.stderr
 
 
 def test_labels_are_read_from_the_text_and_unmentioned_ones_left_out() -> None:

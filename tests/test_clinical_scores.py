@@ -10,15 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from r2gengpt.cli import run
-from r2gengpt.metrics.choice import choose
-from r2gengpt.metrics.labels import FIVE, NO_FINDING, OBSERVATIONS, Label, label_report, reading
+from r2gengpt.cli.main import run
 from r2gengpt.metrics.labels import agreement as ag
+from r2gengpt.metrics.labels import reading
 from r2gengpt.metrics.labels.family import LABELS, average_name, observation_name
+from r2gengpt.metrics.labels.observations import FIVE, Label
+from r2gengpt.metrics.labels.reading import label_report
+from r2gengpt.metrics.measure import choose
 from r2gengpt.metrics.protocols import PROTOCOLS
 from r2gengpt.metrics.records import Scores
 from r2gengpt.metrics.score import score
 from r2gengpt.metrics.table import score_table
+from r2gengpt.text.observations import NO_FINDING, OBSERVATIONS
 
 WANTED = {
     "a": ["Mild cardiomegaly and edema."],
@@ -143,12 +146,12 @@ def test_a_table_shows_each_f1_and_says_whose_labels_they_are() -> None:
 
 
 def test_what_was_not_asked_for_or_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert choose().not_available["clinical"] == "not asked for (--labels True)"
+    assert choose().not_available["clinical"] == "not asked for (`labels` True)"
     assert "clinical" not in choose(labels=True).not_available
     found = util.find_spec
     monkeypatch.setattr(reading, "find_spec", lambda name: None if name == "negspacy" else found(name))
     missing = scored(resamples=0)
-    assert missing.not_available["clinical"] == "needs spaCy and negspacy: pip install 'r2gengpt[labels]'"
+    assert missing.not_available["clinical"] == "needs spaCy and negspacy: pip install '.[labels]' in the clone"
     assert not [n for n in missing.metrics if n.startswith("clinical")]
     assert "clinical" not in missing.to_json()
 
@@ -181,7 +184,7 @@ def test_compare_compares_them_too(files: list[str], capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(("labels", "loaded"), [("True", "spacy"), ("False", "numpy")])
 def test_the_command_never_imports_torch_and_spacy_only_for_labels(files: list[str], labels: str, loaded: str) -> None:
     code = (
-        f"import sys; from r2gengpt.cli import run; run('score', {[*files, '--labels', labels]!r}); "
+        f"import sys; from r2gengpt.cli.main import run; run('score', {[*files, '--labels', labels]!r}); "
         "print(sorted({'torch', 'spacy', 'numpy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -12,10 +12,9 @@ import pytest
 
 from conftest import TinySet
 from processes import flags
-from r2gengpt.cli import bridge
 from r2gengpt.config import TrainConfig
 from r2gengpt.errors import InputError
-from r2gengpt.training.processes import check_strategy
+from r2gengpt.training.distributed.processes import check_strategy
 from test_documentation import ROOT, parse_with, run_script
 
 CLUSTER = ROOT / "runs" / "cluster"
@@ -51,12 +50,12 @@ def test_the_recipe_is_a_training_command_for_two_machines_of_eight(
     space = parse_with(monkeypatch, words)
     assert (words[0], space.num_nodes, space.devices, space.strategy) == ("train", 2, "8", strategy)
     assert (space.savedmodel_path, space.seed) == (f"save/mimic_cxr/{strategy}", 7)
-    check_strategy(bridge.make(TrainConfig, {"strategy": space.strategy, "devices": space.devices, "num_nodes": 2}))
+    check_strategy(TrainConfig(strategy=space.strategy, devices=space.devices, num_nodes=2))
 
 
 def test_without_deepspeed_its_strategies_name_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"deepspeed_stage_3: needs DeepSpeed: pip install 'r2gengpt\[deepspeed\]'"):
+    with pytest.raises(InputError, match=r"deepspeed_stage_3: needs DeepSpeed: pip install '.\[deepspeed\]'"):
         check_strategy(TrainConfig(strategy="deepspeed_stage_3"))
 
 
@@ -103,7 +102,7 @@ def step(parts: Path, data: TinySet, output: Path, strategy: str) -> list[str]:
 def test_a_recipe_trains_on_two_processes(
     tiny_parts: Path, tiny_set: TinySet, tmp_path: Path, free_port: int, name: str, strategy: str
 ) -> None:
-    program = f'#!/usr/bin/env bash\nexec {sys.executable} -c "from r2gengpt.cli import main; main()" "$@"\n'
+    program = f'#!/usr/bin/env bash\nexec {sys.executable} -c "from r2gengpt.cli.main import main; main()" "$@"\n'
     torchrun = f'#!/usr/bin/env bash\nexec {sys.executable} -m torch.distributed.run "$@"\n'
     path = programs(tmp_path / "bin", r2gengpt=program, torchrun=torchrun, srun=SRUN)
     given = {"PATH": path, "NODES": "1", "GPUS": "2", "HEAD": "localhost:0", "STRATEGY": strategy}

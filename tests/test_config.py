@@ -1,6 +1,5 @@
 """The settings: what they refuse, how they depend on each other, and that each of them is read."""
 
-import ast
 import math
 from dataclasses import fields
 from pathlib import Path
@@ -9,43 +8,30 @@ from typing import Any
 import pytest
 
 import r2gengpt
-from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, PlacementConfig, ServeConfig, TrainConfig
+import settings_read
+from r2gengpt.cli.evaluating import in_one_process
+from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
 from r2gengpt.errors import InputError
+from r2gengpt.settings import PlacementConfig, ServeConfig
+from r2gengpt.training.distributed.processes import flags
 
 SOURCE = Path(r2gengpt.__file__).parent
 CONFIGS = (ModelConfig, PlacementConfig, DataConfig, DecodeConfig, TrainConfig, ServeConfig)
-READ_THROUGH = {
-    "max_length": "report_tokens",
-    "ckpt_file": "start_from",
-    "delta_file": "start_from",
-    "queue_size": "places",
-}
-"""Field → the property of its dataclass that the program reads it through."""
-SETTLED_IN_CONFIG = {
-    "alignment": "stands for freeze_vm and vis_use_lora, which it sets",
-    "low_resource": "stands for quantization int8, which it sets",
-    "num_beam_groups": "refused unless 1",
-    "diversity_penalty": "refused unless 0",
-}
 
 
-def attributes_read_outside_config() -> set[str]:
-    """Names that the program's code loads as an attribute of something, config.py left out."""
-    names = set()
-    for path in SOURCE.rglob("*.py"):
-        if path != SOURCE / "config.py":
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
-                    names.add(node.attr)
-    return names
-
-
-ATTRIBUTES = attributes_read_outside_config()
-
-
-@pytest.mark.parametrize("name", [f.name for config in CONFIGS for f in fields(config)])
-def test_each_setting_is_read_by_the_program(name: str) -> None:
-    assert name in SETTLED_IN_CONFIG or READ_THROUGH.get(name, name) in ATTRIBUTES
+def test_a_setting_that_only_its_own_checks_look_at_counts_as_unread() -> None:
+    field = "TrainConfig.num_nodes"
+    before = field in settings_read.read
+    settings_read.read.discard(field)
+    config = TrainConfig(num_nodes=2)
+    assert config.num_nodes == 2, "a test's own reading"
+    assert field in settings_read.unread()
+    flags(config)
+    assert field in settings_read.unread(), "that function has no use for it"
+    in_one_process(TrainConfig())
+    assert field not in settings_read.unread()
+    if not before:
+        settings_read.read.discard(field)
 
 
 @pytest.mark.parametrize("config", CONFIGS)
@@ -62,53 +48,53 @@ def test_no_setting_stands_in_two_groups() -> None:
 @pytest.mark.parametrize(
     ("config", "values", "parts"),
     [
-        (ModelConfig, {"llm_r": "16"}, ("--llm_r '16'", "type int")),
-        (ModelConfig, {"llm_r": True}, ("--llm_r True", "type int")),
-        (ModelConfig, {"freeze_vm": "False"}, ("--freeze_vm 'False'", "type bool")),
-        (ModelConfig, {"lm_model": None}, ("--lm_model None", "type str")),
-        (ModelConfig, {"end_sym": 2}, ("--end_sym 2", "str | None")),
-        (ModelConfig, {"vis_lora_targets": ["q"]}, ("--vis_lora_targets ['q']", "tuple")),
-        (TrainConfig, {"weights": (0.5, "1")}, ("--weights (0.5, '1')", "tuple[float, ...]")),
-        (ModelConfig, {"llm_r": 0}, ("--llm_r 0", "at least 1")),
-        (ModelConfig, {"lora_dropout": 1.5}, ("--lora_dropout 1.5", "at most 0.95")),
-        (ModelConfig, {"lora_dropout": math.nan}, ("--lora_dropout nan", "finite")),
-        (ModelConfig, {"fusion": "max"}, ("--fusion max", "mean, concat")),
-        (PlacementConfig, {"dtype": "int8"}, ("--dtype int8", "float32")),
-        (ModelConfig, {"image_tokens": 5}, ("--image_tokens 5", "square")),
-        (ModelConfig, {"image_tokens": 4, "global_only": True}, ("--global_only True", "--image_tokens")),
-        (ModelConfig, {"instruction": "  "}, ("--instruction", "empty")),
-        (ModelConfig, {"freeze_vm": False, "vis_use_lora": True}, ("--freeze_vm False", "--vis_use_lora True")),
-        (DataConfig, {"dataset": "iu-xray"}, ("--dataset iu-xray", "iu_xray, mimic_cxr, plain")),
-        (DataConfig, {"batch_size": 0}, ("--batch_size 0", "at least 1")),
-        (DataConfig, {"num_workers": -1}, ("--num_workers -1", "at least 0")),
-        (DataConfig, {"max_length": 1}, ("--max_length 1", "at least 2")),
-        (DecodeConfig, {"beam_size": 0}, ("--beam_size 0", "at least 1")),
-        (DecodeConfig, {"top_p": 0.0}, ("--top_p 0.0", "above 0")),
-        (DecodeConfig, {"top_p": 1.01}, ("--top_p 1.01", "at most 1")),
-        (DecodeConfig, {"repetition_penalty": 0.0}, ("--repetition_penalty 0.0", "above 0")),
-        (DecodeConfig, {"length_penalty": math.inf}, ("--length_penalty inf", "finite")),
-        (DecodeConfig, {"min_new_tokens": 9, "max_new_tokens": 8}, ("--min_new_tokens 9", "--max_new_tokens 8")),
-        (DecodeConfig, {"num_beam_groups": 2}, ("--num_beam_groups 2", "removed from transformers 5")),
-        (DecodeConfig, {"diversity_penalty": 0.5}, ("--diversity_penalty 0.5", "removed from transformers 5")),
-        (TrainConfig, {"learning_rate": 0.0}, ("--learning_rate 0.0", "above 0")),
-        (TrainConfig, {"learning_rate": 1e-7}, ("--min_learning_rate 1e-06", "--learning_rate 1e-07")),
-        (TrainConfig, {"max_steps": 0}, ("--max_steps 0", "at least 1")),
-        (TrainConfig, {"devices": "0"}, ("--devices 0", "at least 1")),
-        (TrainConfig, {"devices": "two"}, ("--devices two", "auto or a number")),
-        (TrainConfig, {"precision": "8"}, ("--precision 8", "bf16-mixed")),
-        (TrainConfig, {"accelerator": "tpu"}, ("--accelerator tpu", "cpu")),
-        (TrainConfig, {"scorer_types": ("Bleu_4",)}, ("--weights has 2 numbers", "1 --scorer_types")),
-        (TrainConfig, {"scorer_types": ("bleu", "CIDEr")}, ("--scorer_types bleu", "Bleu_4")),
-        (TrainConfig, {"weights": (0.5, math.nan)}, ("--weights nan", "finite")),
-        (TrainConfig, {"scorer_types": (), "weights": ()}, ("--weights", "--scorer_types")),
-        (TrainConfig, {"ckpt_file": "a", "delta_file": "b"}, ("--ckpt_file", "--delta_file")),
-        (ServeConfig, {"port": 65536}, ("--port 65536", "at most 65535")),
-        (ServeConfig, {"slots": 0}, ("--slots 0", "at least 1")),
-        (ServeConfig, {"request_timeout": 0.0}, ("--request_timeout 0.0", "above 0")),
-        (ServeConfig, {"max_megapixels": 81}, ("--max_megapixels 81", "at most 80")),
-        (ServeConfig, {"host": " "}, ("--host", "empty")),
-        (ServeConfig, {"cors_origin": ("*",)}, ("--cors_origin *", "https://host")),
-        (TrainConfig, {"test": True, "validate": True}, ("--test", "--validate")),
+        (ModelConfig, {"llm_r": "16"}, ("llm_r '16'", "type int")),
+        (ModelConfig, {"llm_r": True}, ("llm_r True", "type int")),
+        (ModelConfig, {"freeze_vm": "False"}, ("freeze_vm 'False'", "type bool")),
+        (ModelConfig, {"lm_model": None}, ("lm_model None", "type str")),
+        (ModelConfig, {"end_sym": 2}, ("end_sym 2", "str | None")),
+        (ModelConfig, {"vis_lora_targets": ["q"]}, ("vis_lora_targets ['q']", "tuple")),
+        (TrainConfig, {"weights": (0.5, "1")}, ("weights (0.5, '1')", "tuple[float, ...]")),
+        (ModelConfig, {"llm_r": 0}, ("llm_r 0", "at least 1")),
+        (ModelConfig, {"lora_dropout": 1.5}, ("lora_dropout 1.5", "at most 0.95")),
+        (ModelConfig, {"lora_dropout": math.nan}, ("lora_dropout nan", "finite")),
+        (ModelConfig, {"fusion": "max"}, ("fusion max", "mean, concat")),
+        (PlacementConfig, {"dtype": "int8"}, ("dtype int8", "float32")),
+        (ModelConfig, {"image_tokens": 5}, ("image_tokens 5", "square")),
+        (ModelConfig, {"image_tokens": 4, "global_only": True}, ("global_only True", "image_tokens")),
+        (ModelConfig, {"instruction": "  "}, ("instruction", "empty")),
+        (ModelConfig, {"freeze_vm": False, "vis_use_lora": True}, ("freeze_vm False", "vis_use_lora True")),
+        (DataConfig, {"dataset": "iu-xray"}, ("dataset iu-xray", "iu_xray, mimic_cxr, plain")),
+        (DataConfig, {"batch_size": 0}, ("batch_size 0", "at least 1")),
+        (DataConfig, {"num_workers": -1}, ("num_workers -1", "at least 0")),
+        (DataConfig, {"max_length": 1}, ("max_length 1", "at least 2")),
+        (DecodeConfig, {"beam_size": 0}, ("beam_size 0", "at least 1")),
+        (DecodeConfig, {"top_p": 0.0}, ("top_p 0.0", "above 0")),
+        (DecodeConfig, {"top_p": 1.01}, ("top_p 1.01", "at most 1")),
+        (DecodeConfig, {"repetition_penalty": 0.0}, ("repetition_penalty 0.0", "above 0")),
+        (DecodeConfig, {"length_penalty": math.inf}, ("length_penalty inf", "finite")),
+        (DecodeConfig, {"min_new_tokens": 9, "max_new_tokens": 8}, ("min_new_tokens 9", "max_new_tokens 8")),
+        (DecodeConfig, {"num_beam_groups": 2}, ("num_beam_groups 2", "removed from transformers 5")),
+        (DecodeConfig, {"diversity_penalty": 0.5}, ("diversity_penalty 0.5", "removed from transformers 5")),
+        (TrainConfig, {"learning_rate": 0.0}, ("learning_rate 0.0", "above 0")),
+        (TrainConfig, {"learning_rate": 1e-7}, ("min_learning_rate 1e-06", "learning_rate 1e-07")),
+        (TrainConfig, {"max_steps": 0}, ("max_steps 0", "at least 1")),
+        (TrainConfig, {"devices": "0"}, ("devices 0", "at least 1")),
+        (TrainConfig, {"devices": "two"}, ("devices two", "auto or a number")),
+        (TrainConfig, {"precision": "8"}, ("precision 8", "bf16-mixed")),
+        (TrainConfig, {"accelerator": "tpu"}, ("accelerator tpu", "cpu")),
+        (TrainConfig, {"scorer_types": ("Bleu_4",)}, ("weights has 2 numbers", "1 scorer_types")),
+        (TrainConfig, {"scorer_types": ("bleu", "CIDEr")}, ("scorer_types bleu", "Bleu_4")),
+        (TrainConfig, {"weights": (0.5, math.nan)}, ("weights nan", "finite")),
+        (TrainConfig, {"scorer_types": (), "weights": ()}, ("weights", "scorer_types")),
+        (TrainConfig, {"ckpt_file": "a", "delta_file": "b"}, ("ckpt_file", "delta_file")),
+        (ServeConfig, {"port": 65536}, ("port 65536", "at most 65535")),
+        (ServeConfig, {"slots": 0}, ("slots 0", "at least 1")),
+        (ServeConfig, {"request_timeout": 0.0}, ("request_timeout 0.0", "above 0")),
+        (ServeConfig, {"max_megapixels": 81}, ("max_megapixels 81", "at most 80")),
+        (ServeConfig, {"host": " "}, ("host", "empty")),
+        (ServeConfig, {"cors_origin": ("*",)}, ("cors_origin *", "https://host")),
+        (TrainConfig, {"test": True, "validate": True}, ("test", "validate")),
     ],
 )
 def test_a_wrong_setting_is_refused_naming_the_flag_the_value_and_the_limit(
@@ -133,7 +119,7 @@ def test_alignment_sets_what_is_frozen_and_what_gets_lora(alignment: str, freeze
 
 
 def test_alignment_against_a_flag_of_its_own_is_refused_naming_both() -> None:
-    with pytest.raises(InputError, match="--alignment shallow sets --vis_use_lora False, but --vis_use_lora is True"):
+    with pytest.raises(InputError, match="alignment shallow sets vis_use_lora False, but vis_use_lora is True"):
         ModelConfig(alignment="shallow", vis_use_lora=True)
 
 

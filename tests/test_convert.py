@@ -14,8 +14,9 @@ from transformers import AutoModel
 
 from original_model import KINDS, OriginalModel, original_flags, save_original
 from placements import FLOAT32
-from r2gengpt.checkpoint import load_checkpoint, read_settings
-from r2gengpt.cli import run
+from r2gengpt.checkpoint import load_checkpoint
+from r2gengpt.checkpoint_files import read_settings
+from r2gengpt.cli.main import run
 from r2gengpt.errors import InputError
 from r2gengpt.original.read import our_name, read_original, unpickle
 from r2gengpt.testing import tiny_language_model, tiny_vision_model
@@ -57,7 +58,7 @@ def test_settings_are_the_originals_and_what_never_acted_there_is_left_out(
     model = OriginalModel(original_flags(parts, vis_use_lora=True, llm_use_lora=True))
     save_original(tmp_path / "original.pth", model)
     assert run("convert", [str(tmp_path / "original.pth"), "--output", str(tmp_path / "ours"), "--beam_size", "1"]) == 0
-    settings = read_settings(tmp_path / "ours", "--model")
+    settings = read_settings(tmp_path / "ours", "model")
     wanted = {
         "vision_model": parts[0],
         "lm_model": parts[1],
@@ -75,7 +76,7 @@ def test_settings_are_the_originals_and_what_never_acted_there_is_left_out(
         "length_penalty": 2.0,
         "no_repeat_ngram_size": None,
     }
-    assert {name: settings[name] for name in wanted} == wanted
+    assert {name: settings.flat()[name] for name in wanted} == wanted
     files = {path.name for path in (tmp_path / "ours").iterdir()}
     assert files >= {"config.json", "delta.safetensors", "processor_config.json", "generation_config.json", "README.md"}
     assert "original.pth" in (tmp_path / "ours" / "README.md").read_text()
@@ -98,7 +99,7 @@ def test_an_end_symbol_of_several_tokens_becomes_the_tokenizers_own_with_one_war
     assert run("convert", [str(tmp_path / "o.pth"), "--output", str(tmp_path / "ours")]) == 0
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
     assert "</s>" in line
-    assert read_settings(tmp_path / "ours", "--model")["end_sym"] is None
+    assert read_settings(tmp_path / "ours", "model").flat()["end_sym"] is None
 
 
 def test_an_end_symbol_of_one_token_that_is_not_the_tokenizers_own_is_kept(
@@ -178,14 +179,14 @@ def test_flags_may_be_missing_when_the_user_gives_the_models(parts: tuple[str, s
     model = OriginalModel(original_flags(parts, vis_use_lora=True, vis_r=2))
     torch.save({"model": model.trained()}, tmp_path / "o.pth")
     arguments = [str(tmp_path / "o.pth"), "--output", str(tmp_path / "ours"), "--vision_model", parts[0]]
-    with pytest.raises(InputError, match="--lm_model"):
+    with pytest.raises(InputError, match="lm_model"):
         _convert(arguments)
     _convert([*arguments, "--llama_model", parts[1]])
     assert json.loads((tmp_path / "ours" / "config.json").read_text())["vis_r"] == 2
 
 
 def _convert(arguments: list[str]) -> None:
-    from r2gengpt.cli.convert import main
+    from r2gengpt.cli.commands.convert import main
 
     main(arguments)
 
@@ -246,7 +247,7 @@ def test_tensors_of_another_model_are_refused_with_the_first_name(parts: tuple[s
         ("short", short, [], "misses 1 tensors, first vision_tower.layernorm.bias"),
         ("more", more, [], "has unexpected 1 tensors, first language_model.model.norm.weight"),
         ("wide", whole, ["--lm_model", wide], "projector.linear.weight has shape (32, 16), this model needs (48, 16)"),
-        ("flag", whole, ["--vis_use_lora", "True", "--freeze_vm", "True"], "--freeze_vm True"),
+        ("flag", whole, ["--vis_use_lora", "True", "--freeze_vm", "True"], "freeze_vm True"),
     ):
         source = save_original(tmp_path / f"{name}.pth", model, tensors)
         with pytest.raises(InputError) as caught:

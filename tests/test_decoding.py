@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from conftest import Outcome, TinySet
-from r2gengpt.checkpoint import load_checkpoint, read_settings
-from r2gengpt.config import DECODE_PRESETS, DecodeConfig, PlacementConfig
+from r2gengpt.checkpoint import load_checkpoint
+from r2gengpt.checkpoint_files import read_settings
+from r2gengpt.config import DECODE_PRESETS, DecodeConfig, Stored
 from r2gengpt.data.annotation import read_annotation
 from r2gengpt.data.loading import StudyDataset, prompt_batch
 from r2gengpt.data.study import Study
@@ -25,11 +26,13 @@ from r2gengpt.generation.decoding import (
     read_chosen,
     write_chosen,
 )
+from r2gengpt.options import Override
 from r2gengpt.serving.chat_job import chat_decode
 from r2gengpt.serving.chat_request import ChatRequest
+from r2gengpt.settings import PlacementConfig
 from r2gengpt.training.choosing import TRIED, spread
-from r2gengpt.training.module import validation_scores
 from r2gengpt.training.run import train
+from r2gengpt.training.validation import validation_scores
 from test_looks_at_the_image import tiny_pair
 from training_settings import small_run
 
@@ -44,7 +47,9 @@ def chosen(tmp_path: Path) -> Path:
 
 
 def of(directory: Path, stored: dict[str, Any] = STORED, **given: Any) -> Decodings:
-    return decodings({**stored, **given}, given, directory)
+    asked, preset = Override.of(DecodeConfig, given), given.get("decode_preset")
+    kept = Stored.of(stored)
+    return decodings(kept.decode, asked, preset, dataset=kept.dataset, directory=directory)
 
 
 def penalties(decode: DecodeConfig) -> Penalties:
@@ -110,8 +115,8 @@ def test_validation_studies_are_taken_from_the_whole_split() -> None:
 
 
 def test_a_run_keeps_the_best_of_the_penalties_it_tried(tiny_parts: Path, tiny_set: TinySet, tmp_path: Path) -> None:
-    model, data, decode, options = small_run(tiny_parts, tiny_set, tmp_path, max_epochs=1)
-    train((model, data, replace(decode, beam_size=2), options))
+    run = small_run(tiny_parts, tiny_set, tmp_path, max_epochs=1)
+    train(replace(run, decode=replace(run.decode, beam_size=2)))
     for part in ("best", "last"):
         found = read_chosen(tmp_path / part)
         assert found is not None
@@ -122,14 +127,14 @@ def test_a_run_keeps_the_best_of_the_penalties_it_tried(tiny_parts: Path, tiny_s
             assert scores[kept] == max(scores.values())
         library = json.loads((tmp_path / part / "generation_config.json").read_text())
         assert library.get("repetition_penalty", 1.0) == found.beams.repetition_penalty
-    assert read_settings(tmp_path / "best", "--model")["repetition_penalty"] is None
+    assert read_settings(tmp_path / "best", "model").flat()["repetition_penalty"] is None
 
 
 def test_penalties_that_a_run_was_given_are_not_tried_again(
     tiny_parts: Path, tiny_set: TinySet, tmp_path: Path
 ) -> None:
-    model, data, decode, options = small_run(tiny_parts, tiny_set, tmp_path, max_epochs=1)
-    train((model, data, replace(decode, repetition_penalty=1.1, no_repeat_ngram_size=3), options))
+    run = small_run(tiny_parts, tiny_set, tmp_path, max_epochs=1)
+    train(replace(run, decode=replace(run.decode, repetition_penalty=1.1, no_repeat_ngram_size=3)))
     found = read_chosen(tmp_path / "best")
     assert found is not None
     assert found.beams == found.one_beam == Penalties(1.1, 3)
@@ -159,7 +164,7 @@ def test_streamed_texts_are_as_good_as_whole_ones_where_the_originals_penalty_ru
     built.model.get_output_embeddings().register_forward_hook(lambda module, inputs, logits: logits + 20)
     studies = read_annotation(tiny_set.annotation, tiny_set.base_dir, ("train",))["train"]
     dataset = StudyDataset(studies, built.processor, "plain")
-    both = decodings({**settings, "max_new_tokens": 60, "beam_size": 3}, {}, checkpoint)
+    both = of(checkpoint, {**settings.flat(), "max_new_tokens": 60, "beam_size": 3})
 
     def streamed(decode: DecodeConfig) -> float:
         batches = [prompt_batch([dataset[(0, index)]], built.processor) for index in range(len(studies))]

@@ -36,15 +36,15 @@ from pydicom.uid import (
 from conftest import Outcome, TinySet
 from dicom_files import ROOT, data_of, film, ramp
 from r2gengpt.checkpoint import load_checkpoint
-from r2gengpt.data import dicom_header
 from r2gengpt.data.annotation import read_annotation
-from r2gengpt.data.containers import DicomChoice, is_dicom
-from r2gengpt.data.dicom_header import read_header
-from r2gengpt.data.dicom_study import look_at
-from r2gengpt.data.feature_filling import image_digest
-from r2gengpt.data.images import MAX_PIXELS, PLAIN, decode_image, load_image
+from r2gengpt.data.features.filling import image_digest
 from r2gengpt.data.loading import StudyDataset
 from r2gengpt.errors import InputError
+from r2gengpt.films.containers import DicomChoice, is_dicom
+from r2gengpt.films.dicom import header as dicom_header
+from r2gengpt.films.dicom.header import read_header
+from r2gengpt.films.reader import MAX_PIXELS, PLAIN, decode_image, load_image
+from r2gengpt.films.sources import study_of
 
 DATA = Path(__file__).parent / "data"
 
@@ -244,9 +244,9 @@ def test_a_frame_is_named_where_there_are_several() -> None:
     frames = np.stack([ramp(), ramp()[::-1]])
     dataset = film(frames, 12)
     assert np.array_equal(greys(dataset, DicomChoice(frame=2)), greys(film(frames[1], 12)))
-    with pytest.raises(InputError, match=r"image x\.dcm: has 2 frames: name one with --frame 1 to 2"):
+    with pytest.raises(InputError, match=r"image x\.dcm: has 2 frames: name one with frame 1 to 2"):
         greys(dataset)
-    with pytest.raises(InputError, match=r"--frame 3: image x\.dcm has frames 1 to 2"):
+    with pytest.raises(InputError, match=r"frame 3: image x\.dcm has frames 1 to 2"):
         greys(dataset, DicomChoice(frame=3))
 
 
@@ -292,7 +292,7 @@ def test_burned_in_annotation_is_warned_of_once(monkeypatch: pytest.MonkeyPatch)
 def test_views_and_laterality_are_read(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(data_of(film()))
     (tmp_path / "b").write_bytes(data_of(film(ViewPosition="LATERAL", ImageLaterality="L")))
-    headers = look_at([tmp_path / "a", tmp_path / "b"], DicomChoice())
+    headers = study_of([tmp_path / "a", tmp_path / "b"], DicomChoice()).headers
     assert [header and header.view_name for header in headers] == ["PA", "LATERAL L"]
 
 
@@ -300,7 +300,7 @@ def test_images_of_two_studies_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(data_of(film()))
     (tmp_path / "b").write_bytes(data_of(film(StudyInstanceUID=f"{ROOT}7")))
     with pytest.raises(InputError, match="are of two studies"):
-        look_at([tmp_path / "a", tmp_path / "b"], DicomChoice())
+        study_of([tmp_path / "a", tmp_path / "b"], DicomChoice())
 
 
 def test_names_of_patients_stay_out_of_the_headers_repr() -> None:

@@ -19,14 +19,14 @@ from pydicom import Dataset, dcmread
 from pydicom.config import disable_value_validation
 
 from dicom_files import data_of, film
-from r2gengpt.cli import run
-from r2gengpt.data.dicom_header import DicomHeader, read_header
-from r2gengpt.data.dicom_values import date_of, time_of
-from r2gengpt.data.images import decode_image
+from r2gengpt.cli.main import run
+from r2gengpt.clinical.documents.draft import draft_of
+from r2gengpt.clinical.documents.forms import FORMS, bytes_of
+from r2gengpt.clinical.documents.hl7 import ESCAPES
 from r2gengpt.errors import InputError, RunError
-from r2gengpt.serving.draft import draft_of
-from r2gengpt.serving.forms import FORMS, bytes_of
-from r2gengpt.serving.hl7 import ESCAPES
+from r2gengpt.films.dicom.header import DicomHeader, read_header
+from r2gengpt.films.dicom.values import date_of, time_of
+from r2gengpt.films.reader import decode_image
 
 NOW = datetime(2026, 1, 3, 4, 5, 6, tzinfo=UTC)
 NO_DATES = (
@@ -275,12 +275,13 @@ def test_an_error_of_a_form_names_its_kind_and_place_and_no_value(
     form: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The packages' own words quote what they refuse."""
-    room = {"fhir": "fhir.fhir_bundle", "hl7": "hl7.hl7_message"}.get(form, "forms._object_of")
+    names = {"sr": "structured_report", "pdf": "encapsulated_pdf", "fhir": "fhir_bundle", "hl7": "hl7_message"}
+    room = f"{form if form in ('fhir', 'hl7') else names[form]}.{names[form]}"
 
     def refuse(*_: object) -> bytes:
         raise ValueError("input_value='Muster^Erika'")
 
-    monkeypatch.setattr(f"r2gengpt.serving.{room}", refuse)
+    monkeypatch.setattr(f"r2gengpt.clinical.documents.{room}", refuse)
     with pytest.raises(RunError) as raised:
         formed(header_with(), form)
     assert re.fullmatch(

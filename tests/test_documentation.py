@@ -6,40 +6,41 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 
-from r2gengpt.cli import COMMANDS, bridge
-from r2gengpt.cli.score import ScoreConfig
-from r2gengpt.config import (
-    ALIGNMENTS,
-    LENGTHS,
-    DataConfig,
-    DecodeConfig,
-    ModelConfig,
-    PlacementConfig,
-    ServeConfig,
-    TrainConfig,
-)
+from r2gengpt.cli import bridge
+from r2gengpt.cli.commands.score import ScoreConfig
+from r2gengpt.cli.main import COMMANDS
+from r2gengpt.config import ALIGNMENTS, LENGTHS, DataConfig, DecodeConfig, ModelConfig, TrainConfig
+from r2gengpt.options import Override
+from r2gengpt.settings import PlacementConfig, ServeConfig
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "SECURITY.md",
-    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
     ROOT / "runs" / "README.md",
 ]
 SCRIPTS = sorted((ROOT / "runs").rglob("*.sh"))
-RUN_SCRIPTS = [path for path in SCRIPTS if path.name.startswith(tuple(LENGTHS))]
+RUNS = [("train", dataset, alignment) for dataset in ("iu_xray", "mimic_cxr") for alignment in ALIGNMENTS]
+TESTS = [("test", dataset, alignment) for _, dataset, alignment in RUNS]
 SETTINGS = (ModelConfig, PlacementConfig, DataConfig, DecodeConfig, TrainConfig, ServeConfig)
-PREPARATIONS = ("iu_xray", "mimic_cxr", "synthetic")
+PREPARATIONS = ("iu_xray", "mimic_cxr", "films", "synthetic")
 OTHER_PROGRAMS_FLAGS = {
     "--quick",
     "--help",
     "--head",
+    "--node-ip-address",
+    "--generate",
+    "--disable-usage-stats",
     "--no-deps",
     "--constraint",
     "--require-hashes",
@@ -67,14 +68,14 @@ def parse_with(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> argparse.Na
     command, *rest = words
     assert command in COMMANDS
     with pytest.raises(Stopped) as stop:
-        importlib.import_module(f"r2gengpt.cli.{command}").main(rest)
+        importlib.import_module(f"r2gengpt.cli.commands.{command}").main(rest)
     space: argparse.Namespace = stop.value.found
     if hasattr(space, "config"):
         space.config = None
         configs = (ScoreConfig,) if command == "score" else SETTINGS
         values = bridge.given_values(space, configs)
         for config in configs:
-            bridge.make(config, values)
+            Override.of(config, values).settled()
     return space
 
 
@@ -89,7 +90,7 @@ def known_flags(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     calls = [(command, []) for command in COMMANDS if command != "prepare"]
     for command, words in [*calls, *(("prepare", [kind]) for kind in PREPARATIONS)]:
         with pytest.raises(Stopped) as stopped:
-            importlib.import_module(f"r2gengpt.cli.{command}").main(words)
+            importlib.import_module(f"r2gengpt.cli.commands.{command}").main(words)
         found |= set(stopped.value.found._option_string_actions)
     return found
 
@@ -135,9 +136,44 @@ def test_every_flag_that_a_document_names_exists(path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_link_within_the_project_leads_somewhere(path: Path) -> None:
-    links = re.findall(r"\]\(([^)#\s]+)\)", path.read_text(encoding="utf-8"))
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)", path.read_text(encoding="utf-8"))
     missing = [link for link in links if not link.startswith("http") and not (path.parent / link).exists()]
     assert missing == []
+
+
+def anchors(path: Path) -> set[str]:
+    """The names of a Markdown file's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_to_a_heading_finds_it(path: Path) -> None:
+    links = re.findall(r"\]\(([^)#:\s]*)#([^)\s]+)\)", path.read_text(encoding="utf-8"))
+    targets = [(path.parent / file if file else path, name) for file, name in links]
+    assert [f"{file.name}#{name}" for file, name in targets if name not in anchors(file)] == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_python_block_can_be_read(path: Path) -> None:
+    for block in re.findall(r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+        compile(block, path.name, "exec")
+
+
+def test_every_page_of_the_guide_stands_in_its_contents() -> None:
+    pages = {path.name for path in (ROOT / "docs" / "guide").glob("*.md")} - {"README.md"}
+    text = (ROOT / "docs" / "guide" / "README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"\]\(([\w-]+\.md)\)", text)) == pages
+
+
+def test_the_changelog_is_short_and_each_line_stands_under_its_subject() -> None:
+    """Branches' lines are merged by union: lines that were rewritten meanwhile must not come back."""
+    lines = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines()
+    release = next(number for number, line in enumerate(lines) if line.startswith("## "))
+    first = next(number for number, line in enumerate(lines) if line.startswith("**"))
+    assert [line for line in lines[:first] if line.startswith("-")] == []
+    assert release < first
+    assert len(lines) <= 90, "a change has one line, and one subject one list: rewrite, do not append"
 
 
 def test_every_test_that_a_document_names_exists() -> None:
@@ -156,8 +192,14 @@ def test_every_test_that_a_document_names_exists() -> None:
     assert missing == []
 
 
-def test_the_tree_of_the_readme_is_the_tree() -> None:
-    tree = (ROOT / "README.md").read_text(encoding="utf-8").split("```text\n")[1].split("```")[0]
+def test_nobody_is_sent_to_a_release_that_is_on_no_index() -> None:
+    sources = sorted((ROOT / "src").rglob("*.py"))
+    sent = [str(path) for path in (*DOCUMENTS, *SCRIPTS, *sources) if re.search(r"r2gengpt\[", path.read_text("utf-8"))]
+    assert sent == [], "errors.installing names the way"
+
+
+def test_the_tree_of_contributing_is_the_tree() -> None:
+    tree = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("```text\n")[1].split("```")[0]
     listed = set()
     for line in tree.splitlines():
         place = "src/r2gengpt/" if line.startswith("  ") else ""
@@ -166,9 +208,23 @@ def test_the_tree_of_the_readme_is_the_tree() -> None:
     package = {
         f"src/r2gengpt/{path.name}{'/' if path.is_dir() else ''}"
         for path in (ROOT / "src" / "r2gengpt").iterdir()
-        if not path.name.startswith("_") and path.name not in ("py.typed", "errors.py")
+        if not path.name.startswith("_") and path.name not in ("py.typed", "errors.py", "version.py")
     }
     assert package - listed == set()
+
+
+def test_the_reference_is_what_its_generator_writes() -> None:
+    command = [sys.executable, str(ROOT / "docs" / "reference.py")]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
+    assert (ROOT / "docs" / "reference.md").read_text(encoding="utf-8") == done.stdout, (
+        "python docs/reference.py > docs/reference.md"
+    )
+
+
+def test_the_reference_has_every_flag_of_every_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(--[\w-]+)", text)) | {"--help", "-h"}
+    assert {flag.replace("-", "_") for flag in known_flags(monkeypatch)} == {flag.replace("-", "_") for flag in named}
 
 
 def test_the_original_document_tells_the_defaults_that_are() -> None:
@@ -210,44 +266,68 @@ def run_script(path: Path, directory: Path, *words: str, **environment: str) -> 
     return [line.split("\x1f")[:-1] for line in record.read_text(encoding="utf-8").splitlines()]
 
 
-def test_each_data_set_has_a_script_for_each_alignment_and_for_testing() -> None:
-    wanted = {f"{name}_{kind}.sh" for name in ("iu_xray", "mimic_cxr") for kind in (*ALIGNMENTS, "test")}
-    assert {path.name for path in RUN_SCRIPTS} == wanted
+def run_of(directory: Path, command: str, dataset: str, alignment: str, *words: str, **places: str) -> list[str]:
+    """The arguments of `r2gengpt` that a run's script gives it."""
+    path = ROOT / "runs" / f"{command}.sh"
+    (words_of_run,) = run_script(path, directory, *words, DATASET=dataset, ALIGNMENT=alignment, **places)
+    return words_of_run
 
 
-@pytest.mark.parametrize("path", RUN_SCRIPTS, ids=lambda path: path.name)
+@pytest.mark.parametrize(("command", "dataset", "alignment"), [*RUNS, *TESTS])
 def test_a_run_script_calls_a_command_whose_flags_and_lengths_are_right(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: str, dataset: str, alignment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dataset, kind = path.stem.rsplit("_", 1)
-    (words,) = run_script(path, tmp_path)
+    words = run_of(tmp_path, command, dataset, alignment)
     space = parse_with(monkeypatch, words)
-    assert words[0] == ("test" if kind == "test" else "train")
+    assert words[0] == command
     assert space.dataset == dataset
     assert (space.min_new_tokens, space.max_new_tokens) == LENGTHS[dataset][1:]
-    if kind != "test":
+    if command == "train":
         assert space.max_length == LENGTHS[dataset][0]
-        assert space.alignment == kind
+        assert space.alignment == alignment
 
 
-@pytest.mark.parametrize("path", RUN_SCRIPTS, ids=lambda path: path.name)
+@pytest.mark.parametrize(("command", "dataset", "alignment"), [*RUNS, *TESTS])
 def test_a_run_script_takes_paths_by_environment_and_further_flags(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: str, dataset: str, alignment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     places = {"DATA": "my data", "LM_MODEL": "parts/my lm", "VISION_MODEL": "parts/vision", "SAVE": "runs/my run"}
-    (words,) = run_script(path, tmp_path, "--beam_size", "1", "--instruction", "Two words.", **places)
-    space = parse_with(monkeypatch, words)
+    flags = ("--beam_size", "1", "--instruction", "Two words.")
+    space = parse_with(monkeypatch, run_of(tmp_path, command, dataset, alignment, *flags, **places))
     assert space.annotation == "my data/annotation.json"
     assert space.base_dir == "my data/images"
     assert (space.lm_model, space.vision_model) == ("parts/my lm", "parts/vision")
-    assert (space.ckpt_file if words[0] == "test" else space.savedmodel_path) == "runs/my run"
+    assert (space.ckpt_file if command == "test" else space.savedmodel_path) == "runs/my run"
     assert (space.beam_size, space.instruction) == (1, "Two words.")
 
 
-@pytest.mark.parametrize("path", [ROOT / "runs" / f"{name}_test.sh" for name in ("iu_xray", "mimic_cxr")])
-def test_a_test_script_leaves_the_parts_to_the_checkpoint(path: Path, tmp_path: Path) -> None:
-    (words,) = run_script(path, tmp_path)
-    assert not {"--lm_model", "--vision_model"} & set(words)
+@pytest.mark.parametrize(("command", "dataset", "alignment"), TESTS)
+def test_a_test_script_leaves_the_parts_to_the_checkpoint(
+    command: str, dataset: str, alignment: str, tmp_path: Path
+) -> None:
+    assert not {"--lm_model", "--vision_model"} & set(run_of(tmp_path, command, dataset, alignment))
+
+
+def test_a_test_script_scores_the_run_that_the_train_script_made(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    trained = run_of(tmp_path / "train", "train", "mimic_cxr", "deep")
+    tested = run_of(tmp_path, "test", "mimic_cxr", "deep")
+    saved = trained[trained.index("--savedmodel_path") + 1]
+    assert tested[tested.index("--ckpt_file") + 1] == saved == "save/mimic_cxr/deep"
+
+
+@pytest.mark.parametrize("setting", ["DATASET", "ALIGNMENT"])
+def test_a_run_script_refuses_a_setting_that_it_does_not_know(setting: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["bash", str(ROOT / "runs" / "train.sh")],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], setting: "chexpert"},
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{setting}=chexpert: choose from " in done.stderr
 
 
 def test_every_command_of_the_demo_parses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,8 +340,14 @@ def test_every_command_of_the_demo_parses(tmp_path: Path, monkeypatch: pytest.Mo
 def test_every_command_that_trains_the_embedded_model_parses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = run_script(ROOT / "runs" / "embedded" / "train.sh", tmp_path, "my data", "my run", "--seed", "7")
     spaces = [parse_with(monkeypatch, words) for words in calls]
-    assert [words[0] for words in calls] == ["pull", "train"]
-    assert (spaces[1].base_dir, spaces[1].savedmodel_path, spaces[1].seed) == ("my data/images", "my run/run", 7)
+    assert [words[0] for words in calls] == ["pull", "prepare", "train", "train", "train"]
+    assert [(space.base_dir, space.seed) for space in spaces[2:]] == [("my data", 7)] * 3
+    assert [space.savedmodel_path for space in spaces[2:]] == ["my run/head", "my run/begun", "my run/reports"]
+    assert [getattr(space, "ckpt_file", None) for space in spaces[2:]] == [
+        None,
+        "my run/head/best",
+        "my run/begun/best",
+    ]
 
 
 def test_the_table_of_scripts_names_every_script() -> None:

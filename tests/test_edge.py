@@ -14,19 +14,21 @@ import pytest
 
 from dicom_files import data_of, film
 from edge_parts import BEAMS, DECODE, predicted, rounded, trained_checkpoint, write_films, written_by_torch
+from film_parts import AS_JSON, BELOW, LEFT_OUT, REPORT, SENTENCES
 
 if find_spec("openvino") is None:
     pytest.skip("openvino is not installed", allow_module_level=True)
 
 from placements import FLOAT32
 from r2gengpt.checkpoint import load_checkpoint
-from r2gengpt.cli import run
-from r2gengpt.cli.export import WEIGHTS
-from r2gengpt.edge.library import openvino
+from r2gengpt.cli.commands.export import WEIGHTS
+from r2gengpt.cli.main import run
+from r2gengpt.edge import reporter
+from r2gengpt.edge.graphs import FORMS, openvino
 from r2gengpt.edge.record import read_record
 from r2gengpt.edge.runtime import Edge
-from r2gengpt.edge.weights import FORMS
-from r2gengpt.text.notice import NOTICE
+from r2gengpt.text.written import NOTICE
+from reporters import stored_of
 
 CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("StableLM-3B-4E1T", "swin", {"vis_use_lora": True}),
@@ -46,7 +48,7 @@ def exported(checkpoint: Path, output: Path, *words: str) -> Path:
 
 
 def films_of(edge: Edge, paths: list[Path]) -> list[Any]:
-    from r2gengpt.data.images import load_image
+    from r2gengpt.films.reader import load_image
 
     return [load_image(path, size=edge.record.film.decoded) for path in paths]
 
@@ -131,7 +133,7 @@ def test_dora_is_folded_in_or_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     checkpoint, films = trained_checkpoint(tmp_path, "Llama-2", use_dora=True), write_films(tmp_path)
     arguments = ["--target", "openvino", "--model", str(checkpoint), "--output", str(tmp_path / "edge")]
     assert "--merge False: DoRA" in refused("export", [*arguments, "--merge", "False"], capsys)
-    assert read_record(exported(checkpoint, tmp_path / "edge", "--weights", "nf4"), "--model").merged
+    assert read_record(exported(checkpoint, tmp_path / "edge", "--weights", "nf4"), "model").merged
     edge = Edge(exported(checkpoint, tmp_path / "whole", "--weights", "float32"))
     wanted = written_by_torch(checkpoint, films, DECODE)
     assert rounded(edge.report("study", films_of(edge, films), DECODE)) == rounded(wanted)
@@ -151,7 +153,7 @@ def test_generate_takes_the_directory_and_needs_four_packages_only(
 ) -> None:
     _, directory, films = llama
     code = NOTHING_ELSE + (
-        "from r2gengpt.cli import run\n"
+        "from r2gengpt.cli.main import run\n"
         f"code = run('generate', {[*map(str, films), '--model', str(directory), '--format', 'json']})\n"
         "heavy = {'torch', 'transformers', 'openvino_telemetry'}\n"
         "sys.exit(code or 9 * any(sys.modules.get(name) is not None for name in heavy))\n"
@@ -162,7 +164,7 @@ def test_generate_takes_the_directory_and_needs_four_packages_only(
     record = json.loads(done.stdout)
     wanted = predicted(llama_in_torch, films, DECODE)
     assert (record["notice"], record["runtime"], record["weights"]) == (NOTICE, "openvino", "float32")
-    assert (record["report"], record["tokens"], record["finish"]) == (wanted.prediction, wanted.tokens, wanted.finish)
+    assert (record["report"], record["tokens"], record["finish"]) == (wanted.text, wanted.tokens, wanted.finish)
     assert [sentence["text"] for sentence in record["sentences"]] == [one.text for one in wanted.sentences]
 
 
@@ -179,11 +181,27 @@ def test_generate_notes_a_film_of_nobody_in_text_and_json(
     assert said.startswith(json.loads(capsys.readouterr().out)["note"])
 
 
+def test_generate_shows_findings_and_what_contradicts_them(
+    llama: tuple[Path, Path, list[Path]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("negspacy")
+    found = replace(REPORT, review=(), sentences=tuple(replace(one, needs_review=False) for one in SENTENCES))
+    monkeypatch.setattr(reporter, "with_confidence", lambda report, calibration, below: replace(found, id=report.id))
+    _, directory, films = llama
+    words = [str(films[0]), "--model", str(directory)]
+    assert run("generate", words) == 0
+    assert capsys.readouterr().out.splitlines()[1:-1] == ["", *BELOW]
+    assert run("generate", [*words, "--format", "json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["findings"], record["review"][0]) == (AS_JSON, LEFT_OUT)
+    assert [one["needs_review"] for one in record["sentences"]] == [False, True]
+
+
 def test_the_record_says_what_it_was_made_from(llama: tuple[Path, Path, list[Path]]) -> None:
     import hashlib
 
     checkpoint, directory, _ = llama
-    source = read_record(directory, "--model").source
+    source = read_record(directory, "model").source
     delta = hashlib.sha256((checkpoint / "delta.safetensors").read_bytes()).hexdigest()
     assert source["delta_sha256"] == delta
     assert len(source["model_sha256"]) == 64
@@ -216,7 +234,8 @@ def refused(command: str, arguments: list[str], capsys: pytest.CaptureFixture[st
     assert run(command, arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    (line,) = captured.err.strip().splitlines()
+    assert captured.err.count("\n") == 1, captured.err
+    line = captured.err.strip()
     return line
 
 
@@ -322,20 +341,20 @@ def test_forms_of_weights_belong_to_openvino(
     llama: tuple[Path, Path, list[Path]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--model", str(llama[0]), "--output", str(tmp_path / "plain"), "--weights", "nf4"]
-    assert "--weights nf4 belongs to --target openvino" in refused("export", arguments, capsys)
+    assert "--weights nf4: belongs to --target openvino" in refused("export", arguments, capsys)
 
 
 def test_a_family_without_an_edge_form_is_refused_by_name(
     tiny_parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from r2gengpt.build import build_model
-    from r2gengpt.checkpoint import flat_settings, save_checkpoint
+    from r2gengpt.checkpoint import save_checkpoint
     from r2gengpt.config import DataConfig, ModelConfig
+    from r2gengpt.parts.assemble import build_model
 
     parts: dict[str, Any] = {"lm_model": str(tiny_parts / "lm-gpt2"), "vision_model": str(tiny_parts / "vision-vit")}
     config = ModelConfig(**parts)
     save_checkpoint(
-        tmp_path / "ours", build_model(config, FLOAT32), flat_settings(config, DataConfig(), DECODE), "# Card\n"
+        tmp_path / "ours", build_model(config, FLOAT32), stored_of(config, DataConfig(), DECODE), "# Card\n"
     )
     arguments = ["--target", "openvino", "--model", str(tmp_path / "ours"), "--output", str(tmp_path / "edge")]
     assert "language models of type gpt2" in refused("export", arguments, capsys)
@@ -361,7 +380,7 @@ def test_without_openvino_both_halves_say_what_to_install(
         refused("export", arguments, capsys),
         refused("generate", [str(films[0]), "--model", str(directory)], capsys),
     ):
-        assert "pip install 'r2gengpt[openvino]'" in line
+        assert "pip install '.[openvino]' in the clone" in line
 
 
 def test_an_export_that_fails_midway_leaves_nothing(
@@ -379,7 +398,7 @@ def test_an_export_that_fails_midway_leaves_nothing(
 
 
 def test_the_librarys_usage_reports_are_switched_off() -> None:
-    openvino("--runtime openvino")
+    openvino(field="runtime", value="openvino")
     assert sys.modules["openvino_telemetry"] is None
 
 
@@ -388,7 +407,7 @@ def test_nf4_is_bitsandbytes_own_where_its_blocks_end_with_the_rows(width: int) 
     functional = pytest.importorskip("bitsandbytes.functional")
     import torch
 
-    from r2gengpt.edge.weights import pack_nf4
+    from r2gengpt.edge.graphs import pack_nf4
 
     weight = torch.randn(48, width, generator=torch.Generator().manual_seed(width))
     weight[0] = 0.0
@@ -400,7 +419,7 @@ def test_nf4_is_bitsandbytes_own_where_its_blocks_end_with_the_rows(width: int) 
 @pytest.mark.parametrize("form", ["nf4", "int4", "int8"])
 @pytest.mark.parametrize("width", [128, 40, 7])
 def test_packed_weights_are_near_the_whole_ones(form: str, width: int) -> None:
-    from r2gengpt.edge.weights import PACKERS
+    from r2gengpt.edge.graphs import PACKERS
 
     weight = np.random.default_rng(0).standard_normal((6, width)).astype(np.float32)
     weight[1] = 0.0

@@ -22,15 +22,17 @@ from transformers import (
 
 from conftest import TinySet
 from placements import FLOAT32
-from r2gengpt.build import build_model
 from r2gengpt.config import DecodeConfig, ModelConfig
 from r2gengpt.data.annotation import read_annotation
 from r2gengpt.errors import InputError
 from r2gengpt.evaluation.run import Evaluation, predict_studies
-from r2gengpt.generation.engine import SERVED, Engine, EngineRules, Prompt, unserved
-from r2gengpt.generation.scores import Rules, repetition_penalised, without_repeated_ngrams
-from r2gengpt.model.modeling import take_repetition_rules
+from r2gengpt.generation.beams import Rules
+from r2gengpt.generation.engine import SERVED, Engine, Prompt, unserved
+from r2gengpt.generation.scores import repetition_penalised, without_repeated_ngrams
+from r2gengpt.model.repetition import take_repetition_rules
+from r2gengpt.parts.assemble import build_model
 from r2gengpt.testing import LANGUAGE_MODELS
+from reporters import reporter_of
 
 WORDS, WIDTH = 60, 32
 GLM = {
@@ -76,7 +78,7 @@ def by_generate(model: Any, prompts: list[Tensor], config: GenerationConfig) -> 
     return [row[: row.index(end) + 1] if end in row else row for row in rows]
 
 
-def by_engine(model: Any, prompts: list[Tensor], rules: EngineRules, slots: int, seed: int = 0) -> list[list[int]]:
+def by_engine(model: Any, prompts: list[Tensor], rules: Rules, slots: int, seed: int = 0) -> list[list[int]]:
     written = Engine(model, rules, slots).run(iter([Prompt(n, p, seed) for n, p in enumerate(prompts)]))
     ids = {one.tag: one.ids for one in written}
     return [ids[number] for number in range(len(prompts))]
@@ -108,7 +110,7 @@ def cases(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-def both_settings(case: dict[str, Any]) -> tuple[GenerationConfig, EngineRules]:
+def both_settings(case: dict[str, Any]) -> tuple[GenerationConfig, Rules]:
     shared = {name: case[name] for name in ("repetition_penalty", "no_repeat_ngram_size")}
     drawn = {name: case[name] for name in ("temperature", "top_k", "top_p")} if case["sample"] else {}
     beams = {name: case[name] for name in ("length_penalty", "early_stopping")} if case["beams"] > 1 else {}
@@ -116,11 +118,11 @@ def both_settings(case: dict[str, Any]) -> tuple[GenerationConfig, EngineRules]:
         **shared, **drawn, **beams, num_beams=case["beams"], do_sample=case["sample"], eos_token_id=case["end"],
         pad_token_id=case["end"], min_new_tokens=case["shortest"], max_new_tokens=case["longest"],
     )  # fmt: skip
-    scores = Rules(
-        end=case["end"], min_new_tokens=case["shortest"], do_sample=case["sample"], beams=case["beams"],
-        **shared, **drawn,
+    rules = Rules(
+        end=case["end"], min_new_tokens=case["shortest"], max_new_tokens=case["longest"], do_sample=case["sample"],
+        beam_size=case["beams"], **shared, **drawn, **beams,
     )  # fmt: skip
-    return config, EngineRules(scores, case["longest"], case["beams"], **beams)
+    return config, rules
 
 
 def assert_equal_texts(case: dict[str, Any]) -> None:
@@ -160,7 +162,7 @@ def test_no_pass_is_spent_on_a_finished_study_and_places_are_used_again() -> Non
     model = random_model("llama", seed=3)
     rows: list[tuple[int, int]] = []
     hook = model.model.layers[0].register_forward_pre_hook(lambda module, given: rows.append(given[0].shape[:2]))
-    rules = EngineRules(Rules(end=17), 30)
+    rules = Rules(end=17, max_new_tokens=30)
     written = by_engine(model, prompts_of([5] * 5, 2), rules, slots=2)
     hook.remove()
     lengths = [len(ids) for ids in written]
@@ -173,7 +175,7 @@ def test_no_pass_is_spent_on_a_finished_study_and_places_are_used_again() -> Non
 
 def test_a_studys_draws_do_not_depend_on_its_neighbours() -> None:
     model, prompts = random_model("qwen2"), prompts_of([4, 9, 6], 5)
-    rules = EngineRules(Rules(end=0, do_sample=True), 12)
+    rules = Rules(end=0, max_new_tokens=12, do_sample=True)
     together = by_engine(model, prompts, rules, slots=3, seed=7)
     alone = [by_engine(model, [prompt], rules, slots=1, seed=7)[0] for prompt in prompts]
     assert together == alone
@@ -183,7 +185,7 @@ def test_a_studys_draws_do_not_depend_on_its_neighbours() -> None:
 def test_the_models_attention_is_its_own_again_afterwards() -> None:
     model = random_model("stablelm")
     before = model.config._attn_implementation
-    run = Engine(model, EngineRules(Rules(end=0), 5), 1).run(iter([Prompt(0, prompts_of([3], 0)[0])]))
+    run = Engine(model, Rules(end=0, max_new_tokens=5), 1).run(iter([Prompt(0, prompts_of([3], 0)[0])]))
     next(run)
     run.close()
     assert model.config._attn_implementation == before
@@ -223,11 +225,13 @@ def test_both_decoders_give_the_same_predictions_of_a_split(tiny_parts: Path, ti
     built.model.eval()
     studies = read_annotation(tiny_set.annotation, tiny_set.base_dir, ("train",))["train"]
     fast, slow = (
-        predict_studies(built, Evaluation(studies, (), "plain", decode(beam_size=beams, engine=engine), batch_size=3))
+        predict_studies(
+            reporter_of(built, decode(beam_size=beams, engine=engine)), Evaluation(studies, (), "plain", batch_size=3)
+        )
         for engine in ("fast", "hf")
     )
-    assert [(one.id, one.prediction, one.tokens, one.finish) for one in fast] == [
-        (one.id, one.prediction, one.tokens, one.finish) for one in slow
+    assert [(one.id, one.text, one.tokens, one.finish) for one in fast] == [
+        (one.id, one.text, one.tokens, one.finish) for one in slow
     ]
     # summed step by step against one pass over the whole text, both float32
     assert [one.logprob for one in fast] == pytest.approx([one.logprob for one in slow], abs=1e-4)
@@ -236,7 +240,7 @@ def test_both_decoders_give_the_same_predictions_of_a_split(tiny_parts: Path, ti
 def test_another_architecture_goes_to_generate_and_that_is_said_once(
     tiny_parts: Path, tiny_set: TinySet, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("r2gengpt.generation.decode._told", set())
+    monkeypatch.setattr("r2gengpt.generation.engine._told", set())
     config = ModelConfig(vision_model=str(tiny_parts / "vision-vit"), lm_model=str(tiny_parts / "lm-gpt2"))
     built = build_model(config, FLOAT32)
     built.model.eval()
@@ -244,16 +248,16 @@ def test_another_architecture_goes_to_generate_and_that_is_said_once(
     studies = read_annotation(tiny_set.annotation, tiny_set.base_dir, ("test",))["test"]
     with caplog.at_level("INFO", logger="r2gengpt"):
         for _ in range(2):
-            predict_studies(built, Evaluation(studies, (), "plain", decode(), batch_size=3))
+            predict_studies(reporter_of(built, decode()), Evaluation(studies, (), "plain", batch_size=3))
     told = [record.message for record in caplog.records if "gpt2" in record.message]
     assert told == ["language models of type gpt2 are decoded by transformers' generate"]
-    with pytest.raises(InputError, match="--engine fast: language models of type gpt2 are decoded by hf only"):
-        predict_studies(built, Evaluation(studies, (), "plain", decode(engine="fast"), batch_size=3))
+    with pytest.raises(InputError, match="engine fast: language models of type gpt2 are decoded by hf only"):
+        predict_studies(reporter_of(built, decode(engine="fast")), Evaluation(studies, (), "plain", batch_size=3))
 
 
 def test_studies_join_a_run_while_others_are_being_written_and_write_the_same() -> None:
     model, prompts = random_model("stablelm", seed=3), prompts_of([5, 9, 7], 2)
-    rules = EngineRules(Rules(end=17, repetition_penalty=1.3), 20, beams=2, length_penalty=1.0)
+    rules = Rules(end=17, max_new_tokens=20, beam_size=2, repetition_penalty=1.3)
 
     def arriving() -> Iterator[Prompt | None]:
         for number, prompt in enumerate(prompts):
@@ -268,7 +272,7 @@ def test_studies_join_a_run_while_others_are_being_written_and_write_the_same() 
 @pytest.mark.parametrize("beams", [1, 3])
 def test_a_study_that_nobody_waits_for_leaves_and_the_others_write_the_same(beams: int) -> None:
     model, prompts = random_model("llama", seed=3), prompts_of([5, 9, 7, 4], 2)
-    rules = EngineRules(Rules(end=17, min_new_tokens=8), 20, beams=beams)
+    rules = Rules(end=17, min_new_tokens=8, max_new_tokens=20, beam_size=beams)
     asked: list[int] = []
 
     def unwanted(tag: int) -> bool:

@@ -1,13 +1,13 @@
 """`r2gengpt test`: predictions, scores and page of a split; the model is loaded after the data were looked at."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from conftest import Outcome, TinySet
-from r2gengpt.cli import models
 
 
 def test_a_split_gives_predictions_scores_and_a_self_contained_page(
@@ -24,6 +24,12 @@ def test_a_split_gives_predictions_scores_and_a_self_contained_page(
     assert scores["clinical"]["labeler"] == "rule-based, not CheXbert"
     assert scores["clinical"]["uncertain_as_positive"]["Cardiomegaly"]["reference"] == 1
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    verdict = scores["verdict"]
+    assert " ".join(outcome.stdout.split()).startswith(verdict["sentence"])
+    assert max(map(len, outcome.stdout.splitlines()[:-1])) <= 100
+    run = f"{tiny_checkpoint.parent.name}/{tiny_checkpoint.name}"
+    assert re.search(rf"<title>Chest X-ray reports: {run} on \S+, test split</title>", page)
+    assert verdict["sentence"].split(": ")[1] in page
     assert "micro F1 of 14" in page
     assert "F1, uncertain as positive" in page
     assert "for other sentences" not in page
@@ -36,7 +42,7 @@ def test_a_split_gives_predictions_scores_and_a_self_contained_page(
 def test_meteor_is_measured_or_named_with_what_is_missing(
     run_cli: Callable[[list[str]], Outcome], tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("r2gengpt.metrics.meteor_jar.find", lambda: "Java is missing")
+    monkeypatch.setattr("r2gengpt.metrics.meteor.jar.find", lambda: "Java is missing")
     found = {}
     for kind in ("jar", "none"):
         argv = ["test", "--ckpt_file", str(tiny_checkpoint), "--output", str(tmp_path / kind), "--meteor", kind]
@@ -63,7 +69,7 @@ def test_data_that_are_missing_are_named_before_the_model_is_loaded(
     def load(*_: object) -> None:
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr(models, "load_model", load)
+    monkeypatch.setattr("r2gengpt.reporter.loaded", load)
     outcome = run_cli(["test", "--ckpt_file", str(tiny_checkpoint), "--annotation", "nowhere.json"])
     assert (outcome.code, outcome.stdout) == (2, "")
     assert "--annotation nowhere.json" in outcome.stderr

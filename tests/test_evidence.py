@@ -15,18 +15,19 @@ from torch import Tensor
 
 from conftest import TinySet
 from placements import FLOAT32
-from r2gengpt.build import Built, build_model
 from r2gengpt.checkpoint import load_checkpoint
+from r2gengpt.confidence import evidence as made
+from r2gengpt.confidence.evidence import report_evidence
+from r2gengpt.confidence.maps import Evidence, SentenceEvidence
 from r2gengpt.config import ModelConfig
 from r2gengpt.data.annotation import read_annotation
 from r2gengpt.data.loading import Batch, StudyDataset, prompt_batch
+from r2gengpt.data.prepare.synthetic import draw_film, write_report, write_synthetic
 from r2gengpt.data.study import Study
-from r2gengpt.data.synthetic import draw_film, write_report, write_synthetic
 from r2gengpt.errors import InputError
 from r2gengpt.evaluation.evidence import chosen_places
-from r2gengpt.generation import evidence as made
-from r2gengpt.generation.evidence import METHODS, report_evidence
-from r2gengpt.generation.evidence_record import Evidence, SentenceEvidence
+from r2gengpt.parts.assemble import Built, build_model
+from r2gengpt.settings import METHODS
 from test_looks_at_the_image import REPORTS, trained_on
 
 SQUARE = 140
@@ -309,7 +310,7 @@ def test_an_empty_report_has_no_maps(tiny_parts: Path, tiny_set: TinySet) -> Non
 
 def test_a_model_without_a_grid_of_tokens_is_refused(tiny_parts: Path, tiny_set: TinySet) -> None:
     built = build(tiny_parts, global_only=True)
-    with pytest.raises(InputError, match="--evidence: a view of this model is one image token"):
+    with pytest.raises(InputError, match="evidence: a view of this model is one image token"):
         report_evidence(built.model, built.processor, batch_of(built, two_views(tiny_set)), REPORT)
 
 

@@ -11,16 +11,21 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
 
 from placements import FLOAT32
-from r2gengpt.build import Built, build_model, load_directory
-from r2gengpt.checkpoint import flat_settings, load_checkpoint, save_checkpoint
-from r2gengpt.cli import run
-from r2gengpt.cli.export import export
+from r2gengpt.checkpoint import load_checkpoint, save_checkpoint
+from r2gengpt.cli.main import run
 from r2gengpt.config import DEFAULT_INSTRUCTION, DataConfig, DecodeConfig, ModelConfig
 from r2gengpt.data.loading import Example, prompt_batch
 from r2gengpt.errors import InputError
+from r2gengpt.exporting import export
 from r2gengpt.generation.decode import predict
+from r2gengpt.locate import ModelChoice
 from r2gengpt.model import R2GenGPTForConditionalGeneration
+from r2gengpt.options import Override
+from r2gengpt.parts.assemble import Built, build_model, load_directory
+from r2gengpt.reporter import Reporter
+from r2gengpt.settings import PlacementConfig
 from r2gengpt.testing import noise_image, tiny_language_model, tiny_vision_model
+from reporters import stored_of
 
 DECODE = DecodeConfig(beam_size=2, min_new_tokens=5, max_new_tokens=24)
 VIEWS = [noise_image(1), noise_image(2)]
@@ -37,14 +42,14 @@ def trained_checkpoint(directory: Path, language: str, vision: str, **changes: A
         for parameter in built.model.parameters():
             if parameter.requires_grad:
                 parameter.add_(torch.randn_like(parameter) * 0.2)
-    save_checkpoint(directory / "ours", built, flat_settings(config, DataConfig(), DECODE), "# Card\n")
+    save_checkpoint(directory / "ours", built, stored_of(config, DataConfig(), DECODE), "# Card\n")
     return directory / "ours"
 
 
 def text_of(built: Built) -> str:
     batch = prompt_batch([Example("a", built.processor.pixels(VIEWS), "", "")], built.processor)
     (prediction,) = predict(built.model, built.processor, [batch], DECODE)
-    return prediction.prediction
+    return prediction.text
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +73,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_text_is_the_same_before_and_after(language: str, vision: str, changes: dict[str, Any], tmp_path: Path) -> None:
     checkpoint = trained_checkpoint(tmp_path, language, vision, **changes)
     before = text_of(load_checkpoint(checkpoint, where=FLOAT32)[0])
-    built, settings = load_checkpoint(checkpoint, where=FLOAT32)
-    export(built, settings, checkpoint, tmp_path / "plain")
+    placed = Override(PlacementConfig, {"dtype": "float32"})
+    export(Reporter.load(ModelChoice(str(checkpoint), placement=placed)), tmp_path / "plain")
     assert before
     assert text_of(load_directory(tmp_path / "plain", dtype="float32")) == before
 
@@ -160,22 +165,22 @@ def test_an_output_below_a_file_is_refused_before_anything_is_loaded(
 
 
 def test_eight_bit_weights_are_refused(exported: tuple[Path, Path], tmp_path: Path) -> None:
-    from r2gengpt.cli.export import main
+    from r2gengpt.cli.commands.export import main
 
-    with pytest.raises(InputError, match="--low_resource True"):
+    with pytest.raises(InputError, match="low_resource True"):
         main(["--model", str(exported[0]), "--output", str(tmp_path / "plain"), "--low_resource", "True"])
 
 
 def test_an_export_that_fails_midway_leaves_nothing(
     exported: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    built, settings = load_checkpoint(exported[0])
+    reporter = Reporter.load(ModelChoice(str(exported[0])))
 
     def full(directory: Path) -> None:
         assert (directory / "model.safetensors").is_file()
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(built.processor, "save_pretrained", full)
+    monkeypatch.setattr(reporter.built.processor, "save_pretrained", full)
     with pytest.raises(OSError, match="No space"):
-        export(built, settings, exported[0], tmp_path / "plain")
+        export(reporter, tmp_path / "plain")
     assert list(tmp_path.iterdir()) == []

@@ -12,19 +12,20 @@ from transformers import AutoModelForCausalLM, ViTImageProcessorPil
 
 from conftest import TinySet
 from placements import FLOAT32, built_of
-from r2gengpt.build import Built, build_model, load_directory
-from r2gengpt.build.families import FAMILIES, choose_prompt, family_of
-from r2gengpt.build.lora import ROLES, find_targets
 from r2gengpt.checkpoint import load_checkpoint
-from r2gengpt.config import DEFAULT_INSTRUCTION, ModelConfig, PlacementConfig
+from r2gengpt.config import DEFAULT_INSTRUCTION, ModelConfig, RunConfig
 from r2gengpt.data.annotation import read_annotation
 from r2gengpt.errors import InputError
 from r2gengpt.evaluation.run import Evaluation, predict_studies
 from r2gengpt.model import R2GenGPTProcessor
+from r2gengpt.parts.assemble import Built, build_model, load_directory
+from r2gengpt.parts.families import FAMILIES, choose_prompt, family_of
+from r2gengpt.parts.lora import ROLES, find_targets
+from r2gengpt.settings import PlacementConfig
 from r2gengpt.testing import noise_image, tiny_tokenizer
 from r2gengpt.text.prompt import IMAGE_PLACEHOLDER
 from r2gengpt.training import run
-from r2gengpt.training.begin import Settings
+from reporters import reporter_of
 from tiny_families import PLAIN, TINY_FAMILIES, write_family
 from training_settings import small_run
 
@@ -44,10 +45,10 @@ def build(families: dict[str, Path], parts: Path, name: str, **options: Any) -> 
     return built_of(**where | options)
 
 
-def predictions(built: Built, data: TinySet, settings: Settings, **decode: Any) -> list[Any]:
+def predictions(built: Built, data: TinySet, settings: RunConfig, **decode: Any) -> list[Any]:
     studies = read_annotation(data.annotation, data.base_dir, ("test",))["test"]
-    plan = Evaluation(studies, (), "plain", replace(settings[2], **decode), batch_size=3)
-    return predict_studies(built, plan)
+    plan = Evaluation(studies, (), "plain", batch_size=3)
+    return predict_studies(reporter_of(built, replace(settings.decode, **decode)), plan)
 
 
 @pytest.mark.parametrize("lora", [False, True], ids=["projector", "lora"])
@@ -75,7 +76,7 @@ def test_a_family_trains_is_saved_and_writes_the_same_after_loading(
     kept: list[Built] = []
     monkeypatch.setattr(run, "build_model", lambda *a, **k: kept.append(build_model(*a, **k)) or kept[0])
     where = PlacementConfig(quantization=quantization)
-    fresh = build_model(settings[0], where, precision="32-true").model
+    fresh = build_model(settings.model, where, precision="32-true").model
     assert any("bitsandbytes" in type(part).__module__ for part in fresh.modules()) == (quantization != "none")
     before = fresh.state_dict()
     run.train(settings, where)
@@ -87,7 +88,7 @@ def test_a_family_trains_is_saved_and_writes_the_same_after_loading(
     assert any("lora_B" in key for key in moved) == lora
     kept[0].model.eval()
     written, again = (predictions(one, tiny_set, settings, beam_size=2) for one in (kept[0], built))
-    assert [one.prediction for one in written] == [one.prediction for one in again]
+    assert [one.text for one in written] == [one.text for one in again]
     assert sum(one.tokens for one in written) > 0
 
 
@@ -129,14 +130,14 @@ def test_the_end_token_is_learnt_and_ends_the_report(
     )
     annotation = tmp_path / "one_report.json"
     annotation.write_text(one_report(tiny_set))
-    settings = (settings[0], replace(settings[1], annotation=str(annotation)), *settings[2:])
+    settings = replace(settings, data=replace(settings.data, annotation=str(annotation)))
     run.train(settings)
     built, _ = load_checkpoint(tmp_path / "last", where=FLOAT32)
     end = built.processor.end_token_id
     assert end == built.processor.tokenizer.convert_tokens_to_ids(TINY_FAMILIES[name].end)
     assert built.model.generation_config.eos_token_id == end
     for one in predictions(built, tiny_set, settings, max_new_tokens=60, repetition_penalty=1.0):
-        assert (one.prediction, one.finish) == ("The lungs are clear.", "stop")
+        assert (one.text, one.finish) == ("The lungs are clear.", "stop")
 
 
 def one_report(data: TinySet) -> str:
@@ -227,7 +228,7 @@ def test_control_tokens_in_an_instruction_are_refused_where_the_prompt_has_some(
 
 
 def test_a_base_model_has_no_chat_template(families: dict[str, Path], tiny_parts: Path) -> None:
-    with pytest.raises(InputError, match=r"--template chat: the tokenizer of .* has no chat template; use plain"):
+    with pytest.raises(InputError, match=r"template chat: the tokenizer of .* has no chat template; use plain"):
         build(families, tiny_parts, "StableLM-3B-4E1T", template="chat")
 
 
@@ -247,7 +248,7 @@ def test_a_chat_template_that_cannot_take_the_image_is_one_line(template: str, r
 
 
 def test_a_template_must_hold_the_images_place() -> None:
-    with pytest.raises(InputError, match="--template Hello: must be auto, plain, chat or a text that holds"):
+    with pytest.raises(InputError, match="template Hello: must be auto, plain, chat or a text that holds"):
         ModelConfig(template="Hello")
 
 

@@ -1,5 +1,6 @@
 """The feature cache: the same losses and reports, each image read once, and nothing that is damaged ever used."""
 
+import argparse
 import csv
 import dataclasses
 import json
@@ -21,18 +22,21 @@ from torch import Tensor
 
 from conftest import Outcome, TinySet
 from processes import ENTRY, flags, largest_difference, run
-from r2gengpt.build import Built, build_model
-from r2gengpt.config import DataConfig, ModelConfig
-from r2gengpt.data import feature_filling, images
+from r2gengpt.cli.bridge import Parsed
+from r2gengpt.cli.evaluating import data_of
+from r2gengpt.config import ModelConfig, RunConfig, Stored
 from r2gengpt.data.annotation import read_annotation
-from r2gengpt.data.feature_cache import FeatureStore, pack, record_type, unpack
-from r2gengpt.data.feature_filling import Features, cached_features, encoding
-from r2gengpt.data.images import load_image
+from r2gengpt.data.features import filling as feature_filling
+from r2gengpt.data.features.cache import FeatureStore, pack, record_type, unpack
+from r2gengpt.data.features.filling import Features, cached_features, encoding
 from r2gengpt.data.loading import StudyDataset, StudyLoader, prompt_batch, sequential_batches
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError, RunError
+from r2gengpt.films import reader as images
+from r2gengpt.films.reader import load_image
+from r2gengpt.locate import Located, ModelChoice
+from r2gengpt.parts.assemble import Built, build_model
 from r2gengpt.testing import noise_image
-from r2gengpt.training.begin import Settings
 from r2gengpt.training.module import R2GenGPTModule
 from r2gengpt.training.run import train
 from test_resume import Killed, assert_same_end, run_until
@@ -44,9 +48,10 @@ FILLING = """
 import sys
 from pathlib import Path
 import torch
-from r2gengpt.build import build_model
+from r2gengpt.parts.assemble import build_model
 from r2gengpt.config import ModelConfig
-from r2gengpt.data import feature_cache, feature_filling
+from r2gengpt.data.features import cache as feature_cache
+from r2gengpt.data.features import filling as feature_filling
 from r2gengpt.data.study import Study
 feature_filling.SHARD_BYTES = 2 * 1024
 parts, folder, cache, kill_at = sys.argv[1:]
@@ -267,9 +272,7 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(
     size = COUNT * record_type(16, 16, "float32").itemsize
     usage = type(shutil.disk_usage(tmp_path))
     monkeypatch.setattr(feature_filling.shutil, "disk_usage", lambda _: usage(size, 0, size - 1))
-    with pytest.raises(
-        InputError, match=rf"--feature_cache .*: {COUNT} images need 0\.00 GiB, .*--feature_cache_dtype"
-    ):
+    with pytest.raises(InputError, match=rf"feature_cache .*: {COUNT} images need 0\.00 GiB, .*feature_cache_dtype"):
         cached(built, studies, tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
     monkeypatch.setattr(feature_filling.shutil, "disk_usage", lambda _: usage(size, 0, size))
@@ -283,8 +286,8 @@ def test_a_disk_that_fills_up_meanwhile_is_told_and_leaves_whole_shards_only(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("r2gengpt.data.feature_cache.np.save", full)
-        with pytest.raises(RunError, match=r"^--feature_cache .*: No space left on device$"):
+        patch.setattr("r2gengpt.data.features.cache.np.save", full)
+        with pytest.raises(RunError, match=r"^feature_cache .*: No space left on device$"):
             cached(built, studies, tmp_path / "cache")
     assert {path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()} == {"space.json"}
     assert cached(built, studies, tmp_path / "cache").images == COUNT
@@ -320,7 +323,7 @@ def test_each_form_of_storage_keeps_its_stated_bound() -> None:
 
 
 def test_numbers_too_large_for_float16_are_refused() -> None:
-    with pytest.raises(RunError, match=r"--feature_cache_dtype float16: a feature of 70000 is above 65504"):
+    with pytest.raises(RunError, match=r"feature_cache_dtype float16: a feature of 70000 is above 65504"):
         pack([bytes(16)], torch.full((1, 1, 1), 7e4), "float16")
 
 
@@ -417,14 +420,12 @@ def losses(directory: Path) -> list[str]:
     return [row[name] for row in rows for name in ("loss", "val_loss") if row.get(name)]
 
 
-def with_cache(settings: Settings, directory: Path, cache: Path, **read: Any) -> Settings:
+def with_cache(settings: RunConfig, directory: Path, cache: Path, **read: Any) -> RunConfig:
     """The same run elsewhere, from a cache."""
-    model, data, decode, options = settings
-    return (
-        model,
-        dataclasses.replace(data, feature_cache=str(cache), **read),
-        decode,
-        dataclasses.replace(options, savedmodel_path=str(directory)),
+    return dataclasses.replace(
+        settings,
+        data=dataclasses.replace(settings.data, feature_cache=str(cache), **read),
+        train=dataclasses.replace(settings.train, savedmodel_path=str(directory)),
     )
 
 
@@ -536,6 +537,8 @@ def test_test_writes_the_same_predictions_from_a_cache(
             str(tmp_path / name),
             "--accelerator",
             "cpu",
+            "--dtype",
+            "float32",  # two engines draw level in bfloat16
             *more,
         ]
         outcome = run_cli(argv)
@@ -568,7 +571,7 @@ def test_reading_processes_tell_of_damage_in_one_line(built: Built, studies: lis
         lambda examples: prompt_batch(examples, built.processor),
         num_workers=1,
     )
-    with pytest.raises(RunError, match=r"^--feature_cache: .*npy was damaged while in use; the same .* anew$"):
+    with pytest.raises(RunError, match=r"^feature_cache: .*npy was damaged while in use; the same .* anew$"):
         list(loader)
 
 
@@ -581,6 +584,12 @@ def test_a_store_sent_to_another_process_takes_no_shard_along(
 
 
 TRAIN = ["train", "--precision", "32-true"]
+
+
+def there(data: TinySet, parts: Path) -> list[str]:
+    """Flags that name an annotation and parts that are there."""
+    models = ["--vision_model", str(parts / "vision-swin"), "--lm_model", str(parts / "lm-stablelm")]
+    return ["--annotation", str(data.annotation), *models]
 
 
 @pytest.mark.parametrize(
@@ -597,11 +606,12 @@ TRAIN = ["train", "--precision", "32-true"]
     ],
 )  # fmt: skip
 def test_what_cannot_be_cached_is_refused_in_one_line(
-    words: list[str], said: str, tmp_path: Path, run_cli: Callable[[list[str]], Outcome]
-) -> None:
+    words: list[str], said: str, tmp_path: Path, run_cli: Callable[[list[str]], Outcome], tiny_set: TinySet,
+    tiny_parts: Path,
+) -> None:  # fmt: skip
     (tmp_path / "file").write_text("no directory")
     places = {"CACHE": str(tmp_path / "cache"), "FILE": str(tmp_path / "file"), "FILE/below": str(tmp_path / "file/x")}
-    outcome = run_cli([*TRAIN, *(places.get(word, word) for word in words)])
+    outcome = run_cli([*TRAIN, *there(tiny_set, tiny_parts), *(places.get(word, word) for word in words)])
     assert outcome.code == 2
     assert said in outcome.stderr
     assert outcome.stderr.count("\n") == 1
@@ -612,23 +622,24 @@ def test_what_cannot_be_cached_is_refused_in_one_line(
 @pytest.mark.parametrize("command", ["train", "test"])
 def test_a_directory_that_may_not_be_written_to_is_refused_before_a_model_is_loaded(
     command: str, tmp_path: Path, tiny_checkpoint: Path, run_cli: Callable[[list[str]], Outcome],
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tiny_set: TinySet, tiny_parts: Path,
 ) -> None:  # fmt: skip
     (tmp_path / "closed").mkdir()
     access = os.access
     monkeypatch.setattr("os.access", lambda path, mode: "closed" not in str(path) and access(path, mode))
     more = ["--model", str(tiny_checkpoint), "--output", str(tmp_path / "out")] if command == "test" else []
+    more = more or there(tiny_set, tiny_parts)
     outcome = run_cli([command, "--feature_cache", str(tmp_path / "closed"), *more])
     assert outcome.code == 2
     assert "closed may not be written to" in outcome.stderr
     assert outcome.stderr.count("\n") == 1
 
 
-def test_a_delta_models_test_may_use_a_cache_although_its_training_may_not() -> None:
-    from r2gengpt.cli.test import own_cache
-
-    assert own_cache({}) == {"feature_cache": None, "feature_cache_dtype": "float32", "augment": False}
-    assert DataConfig(**own_cache({"feature_cache": "there"})).feature_cache == "there"
+def test_a_delta_models_test_may_use_a_cache_although_its_training_may_not(tmp_path: Path) -> None:
+    stored = Stored.of({"augment": True, "dataset": "plain"})
+    for asked, cache in (({}, None), ({"feature_cache": str(tmp_path / "there")}, str(tmp_path / "there"))):
+        data = data_of(Located(ModelChoice(), tmp_path, stored), Parsed(argparse.Namespace(), asked))
+        assert (data.feature_cache, data.augment, data.dataset) == (cache, False, "plain")
 
 
 def test_the_log_names_what_was_found_and_built(

@@ -22,10 +22,11 @@ from processes import (
     run,
 )
 from r2gengpt.checkpoint import load_checkpoint
-from r2gengpt.config import PlacementConfig, TrainConfig
+from r2gengpt.config import TrainConfig
 from r2gengpt.errors import InputError
+from r2gengpt.settings import PlacementConfig
 from r2gengpt.testing import tiny_language_model
-from r2gengpt.training.processes import check_sharded
+from r2gengpt.training.distributed.processes import check_sharded
 
 DELTAS = ("best/delta.safetensors", "last/delta.safetensors", "best/language_adapter/adapter_model.safetensors")
 
@@ -38,7 +39,7 @@ def told(self):
     own, whole = (sum(numbers) for numbers in zip(*parts))
     print(f"process {self.global_rank} holds {own / whole:.2f}", file=sys.stderr)
 R2GenGPTModule.on_train_start = told
-from r2gengpt.cli import main
+from r2gengpt.cli.main import main
 main(["train", *sys.argv[1:]])
 """
 """The program, whose processes say which share of all weights is theirs."""
@@ -82,7 +83,7 @@ def test_what_cannot_be_trained_in_parts_is_refused_in_one_line(
 
 
 def test_float16_in_parts_was_not_tried_and_is_refused() -> None:
-    with pytest.raises(InputError, match=r"--strategy fsdp: not with --precision 16-mixed \(not tried\)"):
+    with pytest.raises(InputError, match=r"strategy fsdp: not with precision 16-mixed \(not tried\)"):
         check_sharded(TrainConfig(strategy="fsdp", precision="16-mixed"), PlacementConfig(quantization="none"))
 
 

@@ -14,16 +14,15 @@ import torch
 from conftest import Outcome, TinySet, without_logprobs
 from placements import FLOAT32
 from r2gengpt import __version__
-from r2gengpt.build import Built
 from r2gengpt.checkpoint import load_checkpoint
 from r2gengpt.config import DecodeConfig
 from r2gengpt.data.loading import Batch, Example, StudyDataset, prompt_batch
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
-from r2gengpt.generation import decode as decode_room
-from r2gengpt.generation.decode import CallbackStreamer, counted_tokens, decode_batch, predict, stream
-from r2gengpt.generation.prediction import Prediction, Sentence
-from r2gengpt.generation.settings import generation_config
+from r2gengpt.generation.decode import image_features, predict, stream
+from r2gengpt.generation.library import CallbackStreamer, counted_tokens, generation_config, written_by_generate
+from r2gengpt.parts.assemble import Built
+from r2gengpt.report import Report, Sentence
 from r2gengpt.testing import noise_image
 from r2gengpt.text.prompt import tidy_report
 
@@ -71,7 +70,7 @@ def batch(built: Built, **studies: tuple[int, ...]) -> Batch:
     return prompt_batch(examples, built.processor)
 
 
-def one(built: Built, decode: DecodeConfig, seeds: tuple[int, ...] = (1,)) -> Prediction:
+def one(built: Built, decode: DecodeConfig, seeds: tuple[int, ...] = (1,)) -> Report:
     (prediction,) = predict(built.model, built.processor, [batch(built, a=seeds)], decode)
     return prediction
 
@@ -92,18 +91,18 @@ def test_a_batch_of_two_gives_what_two_batches_of_one_give(
     together = list(predict(tiny.model, tiny.processor, [batch(tiny, **studies)], decode))
     alone = list(predict(tiny.model, tiny.processor, [batch(tiny, **{k: v}) for k, v in studies.items()], decode))
     assert [p.id for p in together] == ["a", "b", "c"]
-    assert len({p.prediction for p in together}) == 3
+    assert len({p.text for p in together}) == 3
     for left, right in zip(together, alone, strict=True):
         assert left.logprob == pytest.approx(right.logprob, abs=1e-5)  # float32, summed in batches of another shape
-        assert without_logprobs(left.to_json()) == without_logprobs(right.to_json())
+        assert without_logprobs(left.to_prediction()) == without_logprobs(right.to_prediction())
 
 
 def test_a_report_that_ends_counts_its_end_token_and_says_stop(ending: Built, known: Ending) -> None:
     found = {p.id: p for p in predict(ending.model, ending.processor, [batch(ending, a=(1,), b=(2, 3))], GREEDY)}
     assert (found["a"].tokens, found["a"].finish) == (known.tokens, "stop")
     assert (found["b"].tokens, found["b"].finish) == (16, "length")
-    assert found["a"].prediction
-    assert ending.processor.end_sym not in found["a"].prediction
+    assert found["a"].text
+    assert ending.processor.end_sym not in found["a"].text
 
 
 @pytest.mark.parametrize("model", ["built", "ending"])
@@ -175,22 +174,22 @@ SAMPLING: dict[str, Any] = {"do_sample": True, "beam_size": 1, "min_new_tokens":
 
 
 def test_sampling_is_reproduced_by_its_seed_and_differs_by_another(built: Built) -> None:
-    first = one(built, DecodeConfig(**SAMPLING, decode_seed=1)).prediction
+    first = one(built, DecodeConfig(**SAMPLING, decode_seed=1)).text
     torch.manual_seed(99)  # what ran before has no say
-    assert one(built, DecodeConfig(**SAMPLING, decode_seed=1)).prediction == first
-    assert one(built, DecodeConfig(**SAMPLING, decode_seed=2)).prediction != first
+    assert one(built, DecodeConfig(**SAMPLING, decode_seed=1)).text == first
+    assert one(built, DecodeConfig(**SAMPLING, decode_seed=2)).text != first
 
 
 @pytest.mark.parametrize("narrow", [{"top_k": 1}, {"top_p": 1e-6}, {"temperature": 1e-4}])
 def test_sampling_from_one_token_is_greedy(narrow: dict[str, Any], built: Built) -> None:
     options = {**SAMPLING, "repetition_penalty": 1.0}
-    assert one(built, DecodeConfig(**options, **narrow)).prediction == one(built, GREEDY).prediction
-    assert one(built, DecodeConfig(**options)).prediction != one(built, GREEDY).prediction
+    assert one(built, DecodeConfig(**options, **narrow)).text == one(built, GREEDY).text
+    assert one(built, DecodeConfig(**options)).text != one(built, GREEDY).text
 
 
 def test_a_temperature_without_sampling_has_no_effect_and_says_so(built: Built) -> None:
     decode = DecodeConfig(beam_size=1, min_new_tokens=0, max_new_tokens=16, repetition_penalty=1.0, temperature=0.7)
-    with pytest.warns(UserWarning, match=r"--temperature 0\.7 has no effect without --do_sample True") as seen:
+    with pytest.warns(UserWarning, match=r"`temperature` 0\.7 has no effect without `do_sample` True") as seen:
         prediction = one(built, decode)
     assert len(seen) == 1
     assert prediction == one(built, GREEDY)
@@ -198,7 +197,7 @@ def test_a_temperature_without_sampling_has_no_effect_and_says_so(built: Built) 
 
 def test_a_report_longer_than_the_models_positions_is_refused(built: Built) -> None:
     with pytest.raises(
-        InputError, match=r"--max_new_tokens 500: with \d+ prompt tokens that is more than .* 512 positions"
+        InputError, match=r"max_new_tokens 500: with \d+ prompt tokens that is more than .* 512 positions"
     ):
         one(built, DecodeConfig(min_new_tokens=0, max_new_tokens=500))
 
@@ -210,8 +209,8 @@ def test_a_stream_is_the_report_in_pieces(model: str, seeds: tuple[int, ...], re
     pieces: list[str] = []
     streamed = stream(tiny.model, tiny.processor, batch(tiny, a=seeds), GREEDY, pieces.append)
     assert streamed == one(tiny, GREEDY, seeds)
-    assert "".join(pieces) == streamed.prediction
-    assert len(pieces) > 1 or len(streamed.prediction.split()) <= 1
+    assert "".join(pieces) == streamed.text
+    assert len(pieces) > 1 or len(streamed.text.split()) <= 1
 
 
 @pytest.mark.parametrize(
@@ -240,7 +239,7 @@ def test_a_stream_shows_what_the_tidied_report_holds(pieces: list[str], shown: l
 
 
 def test_a_stream_of_beams_or_of_two_studies_is_refused(built: Built) -> None:
-    with pytest.raises(InputError, match="--beam_size 3: a stream needs --beam_size 1"):
+    with pytest.raises(InputError, match="beam_size 3: a stream needs beam_size 1"):
         stream(
             built.model, built.processor, batch(built, a=(1,)), DecodeConfig(min_new_tokens=0, max_new_tokens=9), print
         )
@@ -271,7 +270,7 @@ def test_generate_prints_the_report_and_nothing_else_on_stdout(generate: Callabl
     views = batch(built, study=(10, 11))
     decode = DecodeConfig(min_new_tokens=0, max_new_tokens=12)
     (prediction,) = predict(built.model, built.processor, [views], decode)
-    assert found == Outcome(0, prediction.prediction + "\n", "AI draft, not verified, research only\n")
+    assert found == Outcome(0, prediction.text + "\n", "AI draft, not verified, research only\n")
 
 
 def test_generate_takes_all_images_as_views_of_one_study_in_any_order(generate: Callable[..., Outcome]) -> None:
@@ -342,7 +341,8 @@ def test_decoding_leaves_the_models_own_settings_as_they_were(built: Built) -> N
     kept = settings.to_dict()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        decode_batch(built.model, built.processor, batch(built, a=(1,)), settings)
+        study = batch(built, a=(1,))
+        written_by_generate(built.model, study, image_features(built.model, study), settings)
     assert built.model.generation_config.to_dict() == before
     assert settings.to_dict() == kept
 
@@ -355,15 +355,15 @@ def test_generate_reads_an_image_as_training_and_testing_do(
     noise_image(5, size=700).save(film)
     seen: list[Batch] = []
 
-    def remember(model: object, processor: object, batches: list[Batch], *settings: object) -> list[Prediction]:
+    def remember(model: object, processor: object, batches: list[Batch], *settings: object) -> list[Report]:
         seen.extend(batches)
-        return [Prediction("study", "text", sentences=(Sentence("text", 1, 0.0),))]
+        return [Report("study", "text", sentences=(Sentence("text", 1, 0.0),))]
 
-    monkeypatch.setattr(decode_room, "predict", remember)
+    monkeypatch.setattr("r2gengpt.reporter.predict", remember)
     outcome = run_cli(["generate", str(film), "--model", str(tiny_checkpoint)])
     assert outcome.code == 0, outcome.stderr
     built, settings = load_checkpoint(tiny_checkpoint, where=FLOAT32)
-    tested = StudyDataset([Study("study", (film,))], built.processor, settings["dataset"])[(0, 0)]
+    tested = StudyDataset([Study("study", (film,))], built.processor, settings.flat()["dataset"])[(0, 0)]
     assert torch.equal(seen[0].pixel_values[0], tested.pixels)
 
 
@@ -372,12 +372,13 @@ def test_a_device_that_is_not_there_is_refused_before_the_model_is_loaded(
     monkeypatch: pytest.MonkeyPatch,
     run_cli: Callable[[list[str]], Outcome],
     tiny_set: TinySet,
+    without_weights: Path,
     accelerator: str,
     name: str,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     image = str(tiny_set.base_dir / "test0_0.png")
-    done = run_cli(["generate", image, "--model", "no/such/model", "--accelerator", accelerator])
+    done = run_cli(["generate", image, "--model", str(without_weights), "--accelerator", accelerator])
     assert (done.code, done.stdout) == (2, "")
     assert done.stderr == f"r2gengpt generate: --accelerator {accelerator}: no {name} device here\n"

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from conftest import LANGUAGE_KINDS, TinySet
-from r2gengpt.build import build_model
 from r2gengpt.data.annotation import read_annotation
 from r2gengpt.data.loading import Batch, StudyDataset, training_batch
 from r2gengpt.errors import InputError
-from r2gengpt.training.module import R2GenGPTModule, checkpoint_layers
+from r2gengpt.parts.assemble import build_model
+from r2gengpt.training.module import R2GenGPTModule
+from r2gengpt.training.optimizer import checkpoint_layers
 from r2gengpt.training.run import train
 from training_settings import small_run
 
@@ -23,7 +24,7 @@ def one_step(
     """Loss, gradients, and how often each decoder layer ran, of one training step with dropout seeded."""
     settings = small_run(parts, data, directory, model=model, gradient_checkpointing=checkpointing)
     torch.manual_seed(0)
-    built = build_model(settings[0])
+    built = build_model(settings.model)
     for name, parameter in built.model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.2)
@@ -93,5 +94,5 @@ def test_an_architecture_without_it_is_refused_with_the_flag() -> None:
         def __init__(self) -> None:
             torch.nn.Module.__init__(self)
 
-    with pytest.raises(InputError, match="--gradient_checkpointing True: Plain does not support"):
+    with pytest.raises(InputError, match="gradient_checkpointing True: Plain does not support"):
         checkpoint_layers(Plain())

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from r2gengpt.generation.heat_map import ANCHORS, colour_table, draw_heat_map, lightness, smooth_levels
-from r2gengpt.model.processing import kept_box
+from r2gengpt.confidence.maps import ANCHORS, colour_table, draw_heat_map, kept_box, lightness, smooth_levels
 from r2gengpt.testing import noise_image
 
 

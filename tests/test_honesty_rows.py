@@ -12,18 +12,20 @@ import torch
 
 from conftest import Outcome, TinySet
 from placements import FLOAT32
-from r2gengpt.build import Built
 from r2gengpt.checkpoint import load_checkpoint
-from r2gengpt.config import DataConfig, DecodeConfig, HonestyConfig
+from r2gengpt.config import DataConfig, DecodeConfig
 from r2gengpt.data.annotation import read_annotation
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 from r2gengpt.evaluation import nearest
 from r2gengpt.evaluation.honesty import nearest_row, plan_honesty, with_shuffled_images, with_shuffled_row
 from r2gengpt.evaluation.run import Evaluation, predict_studies, write_evaluation
-from r2gengpt.generation.gather import Share
 from r2gengpt.metrics.baselines import derangement
 from r2gengpt.metrics.records import Scores
+from r2gengpt.parts.assemble import Built
+from r2gengpt.processes import Share
+from r2gengpt.settings import HonestyConfig
+from reporters import reporter_of
 
 Cli = Callable[[list[str]], Outcome]
 ALONE = Share(0, 1, torch.device("cpu"))
@@ -48,11 +50,12 @@ def changed(tiny_set: TinySet, path: Path, change: Callable[[dict[str, Any]], ob
 def test_the_nearest_training_films_report_stands_in_table_file_and_page(
     run_cli: Cli, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
-    scores, table = result_of(run_cli, tiny_checkpoint, tmp_path)
+    scores, table = result_of(run_cli, tiny_checkpoint, tmp_path, "--details")
     row = scores["baselines"]["nearest_image"]
     assert "training study, of 8," in row["text"]
     assert row["metrics"].keys() == scores["metrics"].keys()
-    assert "nearest_image" in table.splitlines()[5].split()
+    assert "nearest_image" in next(line.split() for line in table.splitlines() if line.startswith("metric"))
+    assert " ".join(table.split()).startswith(scores["verdict"]["sentence"])
     assert "report of the nearest training image" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "--shuffle_images True" in scores["not_available"]["images_shuffled"]
     assert scores["grounding_gap"] is None
@@ -119,7 +122,7 @@ def test_why_there_is_no_nearest_film_is_said_or_refused_where_it_was_asked_for(
     studies = read_annotation(annotation, tiny_set.base_dir, ("test",))["test"]
     honesty = plan_honesty(HonestyConfig(), data, studies, "test")
     assert (honesty.train, honesty.missing) == ((), {"nearest_image": reason})
-    with pytest.raises(InputError, match=f"--nearest_image True: {reason}"):
+    with pytest.raises(InputError, match=f"nearest_image True: {reason}"):
         plan_honesty(HonestyConfig(nearest_image="True"), data, studies, "test")
 
 
@@ -133,7 +136,7 @@ def test_the_nearest_film_is_left_out_where_it_means_nothing_or_costs_much(
     assert scores["not_available"]["nearest_image"] == "--nearest_image False"
     monkeypatch.setattr(nearest, "READ_UNASKED", 10)
     data = DataConfig(annotation=str(tiny_set.annotation), base_dir=str(tiny_set.base_dir))
-    assert "--nearest_image True" in plan_honesty(HonestyConfig(), data, (), "test").missing["nearest_image"]
+    assert "`nearest_image` True" in plan_honesty(HonestyConfig(), data, (), "test").missing["nearest_image"]
     assert len(plan_honesty(HonestyConfig(nearest_image="True"), data, (), "test").train) == 8
     assert len(plan_honesty(HonestyConfig(), replace(data, feature_cache="cache"), (), "test").train) == 8
 
@@ -182,10 +185,11 @@ def evaluated(built: Built, tiny_set: TinySet, directory: Path) -> Scores:
     """Scores of a model on the train split's studies, with shuffled images beside."""
     studies = read_annotation(tiny_set.annotation, tiny_set.base_dir, ("train",))["train"]
     data = DataConfig(dataset="plain", annotation=str(tiny_set.annotation), base_dir=str(tiny_set.base_dir))
-    plan = Evaluation(studies, (), "plain", DECODE, batch_size=4)
+    reporter = reporter_of(built, DECODE)
+    plan = Evaluation(studies, (), "plain", batch_size=4)
     honesty = plan_honesty(HonestyConfig(shuffle_images=True), data, studies, "train")
-    rows = with_shuffled_row(nearest_row(built, plan, honesty, ALONE), built, plan, honesty, ALONE)
-    return write_evaluation(predict_studies(built, plan), plan, directory, {}, rows, honesty.missing)
+    rows = with_shuffled_row(nearest_row(built, plan, honesty, ALONE), reporter, plan, honesty, ALONE)
+    return write_evaluation(predict_studies(reporter, plan), plan, directory, {}, rows, honesty.missing)
 
 
 def test_the_grounding_gap_of_a_model_that_ignores_its_images_is_zero(

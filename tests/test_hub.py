@@ -11,9 +11,9 @@ import pytest
 from huggingface_hub import constants
 from transformers import AutoConfig, AutoImageProcessor
 
-from r2gengpt.build import hub
-from r2gengpt.build.parts import load_part
 from r2gengpt.errors import InputError
+from r2gengpt.parts import hub
+from r2gengpt.parts.loading import load_part
 
 NAME = "meta-llama/Llama-2-7b-hf"
 
@@ -67,9 +67,9 @@ def test_an_answer_of_the_hub_becomes_one_line(kind: str, tmp_path: Path, monkey
             constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}"
         )
         with pytest.raises(InputError) as error:
-            load_part(AutoConfig, NAME, "--lm_model")
+            load_part(AutoConfig, NAME, "lm_model")
     line = str(error.value)
-    assert line.startswith(f"--lm_model {NAME}: ")
+    assert line.startswith(f"lm_model {NAME}: ")
     for part in (*parts, address, "a local directory works too"):
         assert part in line
 
@@ -79,9 +79,9 @@ def test_offline_the_cache_and_the_switch_are_named(loader: Any) -> None:
     """The image processor's own error tells nothing of the network."""
     assert constants.is_offline_mode()
     with pytest.raises(InputError) as error:
-        load_part(loader, NAME, "--lm_model")
+        load_part(loader, NAME, "lm_model")
     assert str(error.value) == (
-        f"--lm_model {NAME}: is not in the cache {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE keeps the library off "
+        f"lm_model {NAME}: is not in the cache {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE keeps the library off "
         "the network: unset it, or set HF_HOME to where the cache is; a local directory works too"
     )
 
@@ -96,9 +96,9 @@ def test_a_hub_that_cannot_be_reached_is_named_with_what_to_set(monkeypatch: pyt
 
     monkeypatch.setattr(hub.constants, "is_offline_mode", lambda: False)
     with pytest.raises(InputError) as error:
-        load_part(Loader, NAME, "--lm_model")
+        load_part(Loader, NAME, "lm_model")
     line = str(error.value)
-    assert line.startswith(f"--lm_model {NAME}: the hub {constants.ENDPOINT} cannot be reached, and the cache ")
+    assert line.startswith(f"lm_model {NAME}: the hub {constants.ENDPOINT} cannot be reached, and the cache ")
     for word in ("HF_ENDPOINT", "HF_HOME", "a local directory works too"):
         assert word in line
 
@@ -107,4 +107,4 @@ def test_an_error_that_is_not_the_hubs_keeps_its_own_words(tmp_path: Path) -> No
     assert hub.hub_reason(ValueError("layers must be positive"), NAME) is None
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(InputError, match="cannot be loaded: "):
-        load_part(AutoConfig, str(tmp_path), "--lm_model")
+        load_part(AutoConfig, str(tmp_path), "lm_model")

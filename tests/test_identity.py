@@ -21,22 +21,22 @@ from archive_parts import Clock, Kept, film_data, run_all, spool_in, stand_in, u
 from batch_parts import StandIn
 from conftest import Outcome, TinySet
 from dicom_files import ROOT, data_of, film, ramp
-from r2gengpt.archive.films import TWO_PATIENTS
-from r2gengpt.archive.loop import Loop
-from r2gengpt.archive.web import chest_films
-from r2gengpt.batch.decode import FilmPixels, decode_study
 from r2gengpt.batch.folders import studies_below
 from r2gengpt.batch.listing import ImageFile, StudyFiles
-from r2gengpt.batch.rows import Row, decoded, encoded, json_lines
-from r2gengpt.batch.writer import shard_rows
-from r2gengpt.data.containers import DicomChoice
-from r2gengpt.data.dicom_header import DicomHeader, read_header
-from r2gengpt.data.dicom_study import check_files, contradiction, note_of
+from r2gengpt.batch.shards import BatchRow, decoded, encoded, json_lines
+from r2gengpt.batch.workers import FilmPixels, decode_study, shard_rows
+from r2gengpt.clinical.archive.films import TWO_PATIENTS
+from r2gengpt.clinical.archive.loop import Loop
+from r2gengpt.clinical.archive.web import chest_films
+from r2gengpt.data.identity import check_files
 from r2gengpt.data.loading import StudyDataset
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
-from r2gengpt.serving.generator import Served
-from r2gengpt.text.notice import NOTICE
+from r2gengpt.films.containers import DicomChoice
+from r2gengpt.films.dicom.header import DicomHeader, read_header
+from r2gengpt.films.film import contradiction, note_of
+from r2gengpt.reporter import Reporter
+from r2gengpt.text.written import NOTICE
 from serving_parts import client_of, upload
 from test_serving_api import CHAT, EVIDENCE, REPORTS
 from test_serving_dicom import asked_for
@@ -154,11 +154,15 @@ Run = Callable[[list[str]], Outcome]
 
 
 def test_generate_refuses_contradictions_before_a_model_is_loaded_unless_asked(
-    pair: tuple[str, bytes, bytes], files: Callable[..., list[str]], tiny_checkpoint: Path, run_cli: Run
+    pair: tuple[str, bytes, bytes],
+    files: Callable[..., list[str]],
+    tiny_checkpoint: Path,
+    without_weights: Path,
+    run_cli: Run,
 ) -> None:
     why, *films = pair
     paths = files(*films)
-    refused = run_cli(["generate", *paths, "--model", "no-such-model"])
+    refused = run_cli(["generate", *paths, "--model", str(without_weights)])
     assert refused.code == 2
     assert (
         f"images {paths[0]} and {paths[1]} {why}: give the views of ONE study (--mixed_patients True" in refused.stderr
@@ -245,7 +249,7 @@ def test_the_flag_belongs_to_dicom(files: Callable[..., list[str]], run_cli: Run
 
 
 @pytest.fixture(scope="module")
-def client(served: Served) -> Iterator[TestClient]:
+def client(served: Reporter) -> Iterator[TestClient]:
     with client_of(served) as (client, _):
         yield client
 
@@ -354,7 +358,7 @@ def test_a_bulk_runs_row_notes_an_unknown_patient(tmp_path: Path) -> None:
 
 
 def test_the_note_stands_in_both_formats_of_a_bulk_run() -> None:
-    lines = json_lines([Row("a", None, (), {}, note=NOBODY), Row("b", None, (), {})])
+    lines = json_lines([BatchRow("a", None, (), {}, note=NOBODY), BatchRow("b", None, (), {})])
     for form in ("jsonl", "parquet"):
         assert [row["note"] for row in decoded(encoded(lines, form), form)] == [NOBODY, None]
 
@@ -363,7 +367,7 @@ def test_the_note_stands_in_both_formats_of_a_bulk_run() -> None:
 def test_a_dicom_tree_does_not_hide_a_second_patient_in_a_study(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(front())
     (tmp_path / "b").write_bytes(side(PatientID="P-2"))
-    assert studies_below(tmp_path).studies == [(f"{ROOT}1", ["a", "b"])]
+    assert studies_below(tmp_path, []) == {(f"{ROOT}1", "DICOM"): ["a", "b"]}
     assert row_of(tmp_path, (front(), side(PatientID="P-2")))["error"] is not None
 
 
@@ -397,7 +401,7 @@ def test_listen_reports_a_study_with_a_film_of_nobody_and_says_so(tmp_path: Path
 
 def test_dicomweb_refuses_a_study_of_two_patients_unless_asked() -> None:
     films = [film_data(0), film_data(0, 2, PatientBirthDate="19600101")]
-    with pytest.raises(InputError, match=rf"--study {uid(0)}: {TWO_PATIENTS} \(--mixed_patients True"):
+    with pytest.raises(InputError, match=rf"study {uid(0)}: {TWO_PATIENTS} \(mixed_patients True"):
         chest_films(films, uid(0), 8)
     assert len(chest_films(films, uid(0), 8, mixed=True)) == 2
 
@@ -406,11 +410,11 @@ def test_dicomweb_refuses_a_study_of_two_patients_unless_asked() -> None:
 
 
 def test_a_study_of_contradicting_films_is_no_example_unless_asked(
-    pair: tuple[str, bytes, bytes], files: Callable[..., list[str]], served: Served
+    pair: tuple[str, bytes, bytes], files: Callable[..., list[str]], served: Reporter
 ) -> None:
     why, *films = pair
     study = Study("s", tuple(map(Path, files(*films))), "Clear lungs.")
-    with pytest.raises(InputError, match=r"give the views of ONE study \(--mixed_patients True") as raised:
+    with pytest.raises(InputError, match=r"give the views of ONE study \(mixed_patients True") as raised:
         StudyDataset([study], served.built.processor, "plain")[(0, 0)]
     assert why in str(raised.value)
     asked = replace(study, dicom=DicomChoice(mixed_patients=True))
@@ -419,7 +423,7 @@ def test_a_study_of_contradicting_films_is_no_example_unless_asked(
         check_files(study)
 
 
-def test_a_missing_film_is_named_as_ever(tmp_path: Path, served: Served) -> None:
+def test_a_missing_film_is_named_as_ever(tmp_path: Path, served: Reporter) -> None:
     study = Study("s", (tmp_path / "a", tmp_path), "Clear lungs.")
     with pytest.raises(InputError, match="a: No such file"):
         StudyDataset([study], served.built.processor, "plain")[(0, 0)]

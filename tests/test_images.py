@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from r2gengpt.data.images import MAX_PIXELS, MIN_SIDE, decode_image, load_image, to_rgb
 from r2gengpt.errors import InputError
+from r2gengpt.films.reader import MAX_PIXELS, MIN_SIDE, decode_image, load_image, to_rgb
 
 ORIENTATION = 0x0112
 

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from r2gengpt.metrics.labels import OBSERVATIONS
+from r2gengpt.text.observations import OBSERVATIONS
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "labels.py"
 spec = importlib.util.spec_from_file_location("label_benchmark", SCRIPT)

@@ -14,13 +14,14 @@ from PIL import Image
 from conftest import TinySet
 from placements import FLOAT32
 from r2gengpt.checkpoint import load_checkpoint
+from r2gengpt.config import RunConfig
 from r2gengpt.data.annotation import read_annotation
+from r2gengpt.data.prepare.synthetic import read_label, write_synthetic
 from r2gengpt.data.study import Study
-from r2gengpt.data.synthetic import read_label, write_synthetic
 from r2gengpt.evaluation.run import Evaluation, predict_studies
 from r2gengpt.testing import tiny_language_model, tiny_vision_model
-from r2gengpt.training.begin import Settings
 from r2gengpt.training.run import train
+from reporters import reporter_of
 from training_settings import small_run
 
 REPORTS = {
@@ -63,7 +64,7 @@ def tiny_pair(directory: Path, width: int) -> Path:
     return directory
 
 
-def trained_on(data: TinySet, directory: Path, *, epochs: int, rate: float) -> Settings:
+def trained_on(data: TinySet, directory: Path, *, epochs: int, rate: float) -> RunConfig:
     parts = tiny_pair(directory / "parts", 64)
     model = {"alignment": "deep", "llm_r": 16, "llm_alpha": 32, "lora_dropout": 0.0,
              "vision_model": str(parts / "vision-vit")}  # fmt: skip
@@ -77,11 +78,11 @@ def trained_on(data: TinySet, directory: Path, *, epochs: int, rate: float) -> S
 
 def share_right(directory: Path, studies: tuple[Study, ...]) -> float:
     built, settings = load_checkpoint(directory / "run" / "last", where=FLOAT32)
-    assert settings["dataset"] == "plain"
-    decode = small_run(Path(), TinySet(Path(), Path()), Path("run"))[2]
+    assert settings.flat()["dataset"] == "plain"
+    decode = small_run(Path(), TinySet(Path(), Path()), Path("run")).decode
     decode = replace(decode, repetition_penalty=1.0, max_new_tokens=60)
-    predictions = predict_studies(built, Evaluation(studies, (), "plain", decode, batch_size=40))
-    return sum(read_label(p.prediction) == read_label(p.reference) for p in predictions) / len(predictions)
+    predictions = predict_studies(reporter_of(built, decode), Evaluation(studies, (), "plain", batch_size=40))
+    return sum(read_label(p.text) == read_label(p.reference) for p in predictions) / len(predictions)
 
 
 def with_shuffled_images(studies: tuple[Study, ...]) -> tuple[Study, ...]:

@@ -14,6 +14,7 @@ from r2gengpt.checkpoint import load_checkpoint
 from r2gengpt.data.annotation import read_annotation
 from r2gengpt.evaluation.run import Evaluation, predict_studies
 from r2gengpt.training.run import train
+from reporters import reporter_of
 from test_looks_at_the_image import tiny_pair
 from training_settings import small_run
 
@@ -35,12 +36,12 @@ def assert_memorised(data: TinySet, directory: Path) -> None:
     )  # fmt: skip
     train(settings, FLOAT32)
     built, _ = load_checkpoint(directory / "run" / "last", where=FLOAT32)
-    decode = replace(settings[2], repetition_penalty=1.0, max_new_tokens=200)
+    decode = replace(settings.decode, repetition_penalty=1.0, max_new_tokens=200)
     studies = read_annotation(data.annotation, data.base_dir, ("train",))["train"]
-    predictions = predict_studies(built, Evaluation(studies, (), "plain", decode, batch_size=8))
+    predictions = predict_studies(reporter_of(built, decode), Evaluation(studies, (), "plain", batch_size=8))
     assert len({study.report for study in studies}) == 8
     for prediction in predictions:
-        assert prediction.prediction == prediction.reference
+        assert prediction.text == prediction.reference
         assert prediction.finish == "stop"
 
 

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from r2gengpt.metrics.choice import Choice
-from r2gengpt.metrics.families import Family, Texts, mean
-from r2gengpt.metrics.measure import FAMILIES, measure, metric_names, scores_of
+from r2gengpt.metrics.families import MetricFamily, Texts, mean
+from r2gengpt.metrics.measure import FAMILIES, MetricChoice, measure, metric_names, scores_of
 from r2gengpt.metrics.protocols import PROTOCOLS
 from r2gengpt.metrics.score import score
 
@@ -25,8 +24,8 @@ def ratio(sums: np.ndarray, studies: np.ndarray) -> np.ndarray:
     return np.concatenate([sums[..., :1] / studies, sums[..., 1:2] / np.maximum(sums[..., 2:], 1)], axis=-1)
 
 
-LENGTH = Family("length", ("words", "capitals"), 3, lengths, ratio, note="words and capitals are counted")
-CHOICE = Choice((*FAMILIES, LENGTH), {"other": "is not there"})
+LENGTH = MetricFamily("length", ("words", "capitals"), 3, lengths, ratio, note="words and capitals are counted")
+CHOICE = MetricChoice((*FAMILIES, LENGTH), {"other": "is not there"})
 HYPOTHESES = {"a": "The HEART is large.", "b": "Lungs clear."}
 REFERENCES = {"a": ["The heart."], "b": ["LUNGS clear"]}
 
@@ -43,8 +42,8 @@ def test_a_family_is_scored_with_intervals_baselines_and_its_note() -> None:
 
 
 def test_what_one_family_is_given_does_not_move_the_others() -> None:
-    alone = score(HYPOTHESES, REFERENCES, PROTOCOLS["clean"], choice=Choice(FAMILIES, {}))
-    beside = score(HYPOTHESES, REFERENCES, PROTOCOLS["clean"], choice=Choice((LENGTH, *FAMILIES), {}))
+    alone = score(HYPOTHESES, REFERENCES, PROTOCOLS["clean"], choice=MetricChoice(FAMILIES, {}))
+    beside = score(HYPOTHESES, REFERENCES, PROTOCOLS["clean"], choice=MetricChoice((LENGTH, *FAMILIES), {}))
     assert list(beside.metrics) == ["words", "capitals", *alone.metrics]
     assert {name: beside.metrics[name] for name in alone.metrics} == alone.metrics
 
@@ -57,7 +56,7 @@ def test_sums_over_different_numbers_of_studies_are_each_divided_by_their_own() 
 
 @pytest.mark.parametrize("value", [np.zeros((2, 2)), np.full((2, 1), np.nan)])
 def test_statistics_of_another_shape_or_not_finite_are_refused(value: np.ndarray) -> None:
-    family = Family("bad", ("bad",), 1, lambda _: value, mean)
+    family = MetricFamily("bad", ("bad",), 1, lambda _: value, mean)
     with pytest.raises(ValueError, match="bad: statistics"):
         measure(["a", "b"], [["a"], ["b"]], (family,))
 

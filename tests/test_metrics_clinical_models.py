@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from r2gengpt.cli import run
-from r2gengpt.cli.score import CLINICAL_NAMES
+from r2gengpt.cli.commands.score import CLINICAL_NAMES
+from r2gengpt.cli.main import run
 from r2gengpt.errors import InputError, RunError
 from r2gengpt.metrics import clinical_models
-from r2gengpt.metrics.choice import choose
 from r2gengpt.metrics.clinical_models import CHEXBERT, NAMES, clinical_family
-from r2gengpt.metrics.measure import measure, metric_names
+from r2gengpt.metrics.measure import choose, measure, metric_names
 from r2gengpt.metrics.protocols import PROTOCOLS
 from r2gengpt.metrics.score import Scores, score
 
@@ -90,13 +89,13 @@ def test_chexbert_f1_is_of_counts_over_all_studies() -> None:
 
 @pytest.mark.usefixtures("radeval")
 def test_weights_that_cannot_be_loaded_are_named_in_one_line() -> None:
-    with pytest.raises(RunError, match=r"--clinical green: RadEval cannot load it: no weights in the cache$"):
+    with pytest.raises(RunError, match=r"clinical green: RadEval cannot load it: no weights in the cache$"):
         scored("green")
 
 
 @pytest.mark.usefixtures("radeval")
 def test_several_references_of_a_study_are_refused() -> None:
-    with pytest.raises(InputError, match="--clinical ratescore: takes one reference a study, one has 2"):
+    with pytest.raises(InputError, match="clinical ratescore: takes one reference a study, one has 2"):
         score({"1": "a"}, {"1": ["a", "b"]}, PROTOCOLS["raw"], choice=choose(clinical=["ratescore"]))
 
 

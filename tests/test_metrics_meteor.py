@@ -11,11 +11,10 @@ import pytest
 
 from metrics_corpus import HYPOTHESES, REFERENCES
 from r2gengpt.errors import RunError
-from r2gengpt.metrics import meteor_jar
-from r2gengpt.metrics.choice import choose
-from r2gengpt.metrics.measure import FAMILIES, measure, metric_names, scores_of
-from r2gengpt.metrics.meteor import COLUMNS, meteor, meteor_family
-from r2gengpt.metrics.meteor_jar import MeteorJar, find, score_line
+from r2gengpt.metrics.measure import FAMILIES, choose, measure, metric_names, scores_of
+from r2gengpt.metrics.meteor import jar as meteor_jar
+from r2gengpt.metrics.meteor.jar import MeteorJar, find, score_line
+from r2gengpt.metrics.meteor.statistics import COLUMNS, meteor, meteor_family
 from r2gengpt.metrics.protocols import PROTOCOLS
 from r2gengpt.metrics.score import score
 
@@ -128,7 +127,7 @@ def test_a_process_that_dies_is_told_with_what_it_wrote_to_stderr(start) -> None
 
 def test_a_process_that_does_not_answer_is_ended_and_told(start) -> None:
     process = start("import sys\nprint('still loading', file=sys.stderr, flush=True)\nsys.stdin.read()", start_s=1)
-    with pytest.raises(RunError, match=r"no answer in 1 s to a text of 1 words .*--meteor none"):
+    with pytest.raises(RunError, match=r"no answer in 1 s to a text of 1 words .*meteor none"):
         process.rows([("a", ["b"])])
     assert process.ended
 
@@ -139,7 +138,7 @@ def test_an_answer_that_is_no_statistics_is_told(start) -> None:
 
 
 def test_a_text_too_long_for_it_is_refused_before_it_is_sent(start) -> None:
-    with pytest.raises(RunError, match="a text of 5001 words, at most 5000; leave it out with --meteor none"):
+    with pytest.raises(RunError, match="a text of 5001 words, at most 5000; leave it out with meteor none"):
         start(ECHO).rows([("a", ["b"]), ("a " * 5001, ["b"])])
 
 
@@ -155,7 +154,7 @@ def test_a_request_is_one_line_whatever_the_texts_hold() -> None:
 
 
 def test_after_a_process_has_ended_the_next_score_starts_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    place = meteor_jar.Place(sys.executable, Path.cwd())
+    place = meteor_jar.JarPlace(sys.executable, Path.cwd())
     started = []
 
     def begin(command: list[str], directory: Path) -> MeteorJar:
@@ -174,7 +173,7 @@ def test_after_a_process_has_ended_the_next_score_starts_another(monkeypatch: py
 @pytest.mark.parametrize(
     ("lacks", "words"),
     [
-        ("package", "pip install 'r2gengpt[metrics]'"),
+        ("package", "pip install '.[metrics]' in the clone"),
         ("jar", "the METEOR jar is missing: "),
         ("table", "METEOR's paraphrase table is missing: "),
         ("java", "Java is missing"),
@@ -203,4 +202,4 @@ def test_what_is_missing_is_named_and_the_score_is_not_zero(
 
 def test_without_being_asked_no_meteor_is_measured() -> None:
     assert "meteor" not in metric_names(choose().families)
-    assert "--meteor jar" in choose().not_available["meteor"]
+    assert "`meteor` jar" in choose().not_available["meteor"]

@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 
 from metrics_corpus import HYPOTHESES, REFERENCES
-from r2gengpt.metrics import meteor_jar, meteor_python
-from r2gengpt.metrics.choice import choose
-from r2gengpt.metrics.measure import measure, metric_names, scores_of
-from r2gengpt.metrics.meteor import meteor, without_perfect_chunks
-from r2gengpt.metrics.meteor_align import align
-from r2gengpt.metrics.meteor_jar import JAR, MeteorJar, find
-from r2gengpt.metrics.meteor_python import NAME, exact_stem_family, exact_stem_rows, function_words, stemmer
+from r2gengpt.metrics.measure import choose, measure, metric_names, scores_of
+from r2gengpt.metrics.meteor import jar as meteor_jar
+from r2gengpt.metrics.meteor import python as meteor_python
+from r2gengpt.metrics.meteor.jar import JAR, MeteorJar, find
+from r2gengpt.metrics.meteor.python import NAME, align, exact_stem_family, exact_stem_rows, function_words, stemmer
+from r2gengpt.metrics.meteor.statistics import meteor, without_perfect_chunks
 from r2gengpt.metrics.ngrams import Floats
 
 Pairs = Sequence[tuple[str, Sequence[str]]]

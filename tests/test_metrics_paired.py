@@ -9,7 +9,7 @@ from metrics_corpus import HYPOTHESES, REFERENCES
 from r2gengpt.errors import InputError
 from r2gengpt.metrics.bootstrap import patient_numbers, resampled_sums
 from r2gengpt.metrics.compare import Comparison, compare
-from r2gengpt.metrics.families import Family, mean
+from r2gengpt.metrics.families import MetricFamily, mean
 from r2gengpt.metrics.measure import FAMILIES, METRICS, measure, scores_of
 from r2gengpt.metrics.paired import differences
 from r2gengpt.metrics.protocols import PROTOCOLS, bind
@@ -18,7 +18,7 @@ from r2gengpt.metrics.score import score
 IDS = [f"s{i}" for i in range(len(REFERENCES))]
 WANTED = dict(zip(IDS, REFERENCES, strict=True))
 RULES = bind(PROTOCOLS["raw"], "plain")
-VALUE = (Family("value", ("value",), 1, lambda texts: np.zeros((len(texts.hypotheses), 1)), mean),)
+VALUE = (MetricFamily("value", ("value",), 1, lambda texts: np.zeros((len(texts.hypotheses), 1)), mean),)
 """A metric whose statistics tests write down themselves."""
 BLEU_AND_ROUGE = [METRICS.index(name) for name in METRICS if name != "cider"]
 

@@ -12,8 +12,7 @@ import pytest
 from metrics_corpus import HYPOTHESES, REFERENCES
 from r2gengpt.metrics import baselines
 from r2gengpt.metrics.measure import measure, scores_of
-from r2gengpt.metrics.protocols import PROTOCOLS, Rules, bind
-from r2gengpt.metrics.truncation import truncation
+from r2gengpt.metrics.protocols import PROTOCOLS, BoundProtocol, bind, truncation
 
 GOLDEN = json.loads(Path(__file__).with_name("data").joinpath("metrics_golden.json").read_text(encoding="utf-8"))
 TOLERANCE = 1e-9
@@ -88,7 +87,7 @@ def test_scores_of_random_words_equal_coco_captions(seed: int) -> None:
     np.testing.assert_allclose(scores_of(measured, 1), each, rtol=0, atol=TOLERANCE)
 
 
-def iu_xray_texts(protocol: str) -> tuple[list[str], list[str], Rules]:
+def iu_xray_texts(protocol: str) -> tuple[list[str], list[str], BoundProtocol]:
     """Train reports and test references in a protocol's form, and its rules."""
     train, test = iu_xray()
     cut, name = truncation(Path(os.environ["R2GENGPT_SHARED"], "tokenizers", "gpt_neox_20b"), 60)
@@ -96,7 +95,7 @@ def iu_xray_texts(protocol: str) -> tuple[list[str], list[str], Rules]:
     return [rules.report(text) for text in train], [rules.reference(text) for text in test], rules
 
 
-def prediction_sets(reports: Sequence[str], wanted: Sequence[str], rules: Rules) -> dict[str, list[str]]:
+def prediction_sets(reports: Sequence[str], wanted: Sequence[str], rules: BoundProtocol) -> dict[str, list[str]]:
     """What a model may write for the studies of `wanted`, good and bad."""
     rng = random.Random(1)
     return {

@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 
 from r2gengpt.errors import InputError
-from r2gengpt.metrics.protocols import PROTOCOLS, Rules, bind, split_punctuation, vocabulary
-from r2gengpt.metrics.signature import check_comparable
+from r2gengpt.metrics.protocols import PROTOCOLS, BoundProtocol, bind, split_punctuation, vocabulary
+from r2gengpt.metrics.records import check_comparable
 
 TRAIN = ["The lungs are clear."] * 3 + ["Rare cardiomegaly."] * 2
 
 
-def rules(name: str, dataset: str = "iu_xray", **given: object) -> Rules:
+def rules(name: str, dataset: str = "iu_xray", **given: object) -> BoundProtocol:
     return bind(PROTOCOLS[name], dataset, **given)  # type: ignore[arg-type]
 
 
@@ -86,10 +86,10 @@ def test_r2gengpt_truncates_cleaned_references_and_takes_hypotheses_as_they_are(
 @pytest.mark.parametrize(
     ("name", "dataset", "message"),
     [
-        ("r2gen", "iu_xray", "needs --train"),
-        ("r2gen", "plain", "no rules for --dataset plain"),
+        ("r2gen", "iu_xray", "needs train"),
+        ("r2gen", "plain", "no rules for dataset plain"),
         ("r2gengpt", "iu_xray", "needs the model's tokenizer"),
-        ("clean", "openi", "--dataset openi: choose from iu_xray, mimic_cxr, plain"),
+        ("clean", "openi", "dataset openi: choose from iu_xray, mimic_cxr, plain"),
     ],
 )
 def test_a_protocol_that_lacks_something_names_it(name: str, dataset: str, message: str) -> None:

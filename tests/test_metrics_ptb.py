@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from r2gengpt.metrics.ptb import ptb
+from r2gengpt.metrics.ptb.tokenizer import ptb
 
 GOLDEN = json.loads(Path(__file__).with_name("data").joinpath("ptb_golden.json").read_text(encoding="utf-8"))
 MARKS = "'' ' `` ` -LRB- -RRB- -LCB- -RCB- . ? ! , : - -- ... ;"

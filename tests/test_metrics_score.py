@@ -155,4 +155,4 @@ def test_the_table_is_aligned_and_names_what_is_missing() -> None:
     rows = lines[lines.index("") + 1 :][:7]
     assert len({len(row) for row in rows}) == 1
     assert rows[0].split() == ["metric", "predictions", "95%", "interval", "constant", "texts_shuffled"]
-    assert "not available: most_frequent, random_train: needs the reports of the train split (--train)" in lines
+    assert "not available: most_frequent, random_train: needs the reports of the train split (`train`)" in lines

@@ -13,13 +13,13 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationC
 
 from conftest import LANGUAGE_KINDS, VISION_KINDS
 from placements import built_of
-from r2gengpt.build import Built
 from r2gengpt.data.loading import Batch, Example, prompt_batch, training_batch
 from r2gengpt.errors import InputError
 from r2gengpt.model import R2GenGPTForConditionalGeneration, R2GenGPTProcessor
 from r2gengpt.model.configuration import patch_grid
-from r2gengpt.model.modeling import report_loss
+from r2gengpt.model.loss import report_loss
 from r2gengpt.model.projector import FeatureNorm, mean_over_views, pool_grid
+from r2gengpt.parts.assemble import Built
 from r2gengpt.testing import noise_image
 from r2gengpt.text.alignment import IGNORE
 

@@ -15,17 +15,18 @@ import pytest
 from batch_parts import ORIGIN, BytePixels, StandIn, archive, run_stand_in
 from conftest import Outcome
 from r2gengpt.batch import driver as driver_room
-from r2gengpt.batch.decode import decode_study
 from r2gengpt.batch.listing import read_listing
 from r2gengpt.batch.plan import settled_plan
-from r2gengpt.batch.rows import decoded
-from r2gengpt.cli import COMMANDS, run
+from r2gengpt.batch.shards import decoded
+from r2gengpt.batch.workers import decode_study
 from r2gengpt.cli.console import OneLine, take_any_text
 from r2gengpt.cli.delivery import deliver
-from r2gengpt.evaluation.report_names import text
+from r2gengpt.cli.main import COMMANDS, run
+from r2gengpt.config import ModelConfig
 from r2gengpt.testing import noise_image
+from r2gengpt.text.html import escaped
 from r2gengpt.text.written import as_written, json_text, utf8
-from r2gengpt.training.card import model_card
+from r2gengpt.training.callbacks import model_card
 from test_batch_plan import without_ray
 
 ODD = os.fsdecode(b"M\xfcller")
@@ -56,7 +57,7 @@ def test_only_one_place_writes_json_with_other_letters_than_ascii() -> None:
     assert users == {
         "written.py",
         "annotation.py",  # what is read back by its names; it refuses what is not UTF-8
-        "processing.py",  # a part of a Jinja template
+        "prompt.py",  # a part of a Jinja template
     }
 
 
@@ -159,7 +160,7 @@ def test_a_library_that_cannot_take_an_odd_name_is_a_refusal_in_one_line(
     def library(*_: object, **__: object) -> None:
         str(tmp_path / ODD).encode()
 
-    monkeypatch.setattr("r2gengpt.cli.score.run", library)
+    monkeypatch.setattr("r2gengpt.cli.commands.score.run", library)
     outcome = run_cli(["score"])
     assert outcome.code == 2
     (line,) = outcome.stderr.splitlines()
@@ -188,14 +189,20 @@ def test_evidence_of_an_odd_name_is_written(run_cli: Run, tiny_checkpoint: Path,
 
 
 def test_a_model_card_and_a_page_name_what_is_not_utf8(tmp_path: Path) -> None:
-    assert text(f"<{ODD}>") == f"&lt;{SHOWN}&gt;"
-    card = model_card({"annotation": ODD, "lm_model": ODD, "vision_model": "v", "dataset": "plain", "freeze_vm": True,
-                       "vis_use_lora": False, "llm_use_lora": False}, {})  # fmt: skip
+    assert escaped(f"<{ODD}>") == f"&lt;{SHOWN}&gt;"
+    card = model_card(ModelConfig(lm_model=ODD, vision_model="v"), "plain", {}, annotation=ODD)
     assert f"language model: `{SHOWN}`" in utf8(card).decode()
 
 
+class NoScores:
+    """Scores of nothing, however their settings are spelt."""
+
+    def spelt(self, spell: object) -> "NoScores":
+        return self
+
+
 def test_a_command_without_a_stdout_ends_as_it_would(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("r2gengpt.cli.score.run", lambda config: None)
-    monkeypatch.setattr("r2gengpt.metrics.table.score_table", lambda scores: "")
+    monkeypatch.setattr("r2gengpt.cli.commands.score.run", lambda config: NoScores())
+    monkeypatch.setattr("r2gengpt.metrics.summary.terminal_text", lambda scores, details: "")
     monkeypatch.setattr(sys, "stdout", None)
     assert run("score", []) == 0

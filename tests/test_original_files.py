@@ -14,11 +14,14 @@ from torch import Tensor
 from conftest import Outcome, TinySet
 from original_model import KINDS, OriginalModel, original_flags, save_original
 from placements import FLOAT32
-from r2gengpt.checkpoint import load_checkpoint, read_settings
-from r2gengpt.config import PlacementConfig, kept_names
+from r2gengpt.checkpoint import load_checkpoint
+from r2gengpt.checkpoint_files import read_settings
+from r2gengpt.config import ModelConfig
 from r2gengpt.errors import InputError
+from r2gengpt.options import Override
 from r2gengpt.original.convert import load_original
 from r2gengpt.original.read import our_name, read_original, unpickle
+from r2gengpt.settings import PlacementConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT's own wrapper
 
@@ -29,6 +32,10 @@ Parts = tuple[str, str]
 @pytest.fixture(scope="module")
 def parts(tiny_parts: Path) -> Parts:
     return str(tiny_parts / "vision-swin"), str(tiny_parts / "lm-llama")
+
+
+def asked(**values: str) -> Override[ModelConfig]:
+    return Override(ModelConfig, values)
 
 
 def flags_of(data: TinySet) -> list[str]:
@@ -46,13 +53,14 @@ def test_a_file_used_directly_is_the_model_that_it_converts_to(
     source = save_original(tmp_path / "o.pth", OriginalModel(original_flags(parts, **KINDS[kind])))
     assert run_cli(["convert", str(source), "--output", str(tmp_path / "ours")]).code == 0
     converted, stored = load_checkpoint(tmp_path / "ours", where=FLOAT32)
-    direct, settings, _ = load_original(source, {}, FLOAT32)
+    direct, settings, _ = load_original(source, asked(), FLOAT32)
     for (name, one), (other_name, other) in zip(
         converted.model.state_dict().items(), direct.model.state_dict().items(), strict=True
     ):
         assert name == other_name
         assert torch.equal(one, other)
-    assert {name: value for name, value in settings.items() if name in kept_names()} == stored
+    for group in ("model", "data", "decode", "train"):
+        assert getattr(settings, group).settled() == getattr(stored, group).settled(), group
 
 
 def test_test_and_generate_take_a_file_and_write_as_with_the_converted_checkpoint(
@@ -101,14 +109,28 @@ def test_training_starts_from_a_file_with_the_parts_it_was_trained_with(
     assert f"--vis_use_lora False: {source} was trained with True" in outcome.stderr
     outcome = run_cli(argv)
     assert outcome.code == 0, outcome.stderr
-    settings = read_settings(tmp_path / "r" / "last", "--model")
+    settings = read_settings(tmp_path / "r" / "last", "model")
     wanted = {"vis_r": 4, "vis_alpha": 8, "llm_r": 6, "llm_lora_targets": ("q", "v"), "lm_model": parts[1]}
-    assert {name: settings[name] for name in wanted} == wanted
-    assert (settings["template"], settings["end_sym"], settings["dataset"]) == ("plain", None, "plain")
+    assert {name: settings.flat()[name] for name in wanted} == wanted
+    assert (settings.flat()["template"], settings.flat()["end_sym"], settings.flat()["dataset"]) == (
+        "plain",
+        None,
+        "plain",
+    )
     trained, _ = load_checkpoint(tmp_path / "r" / "last", where=FLOAT32)
     state = trained.model.state_dict()
     for name, tensor in read_original(source).tensors.items():
         torch.testing.assert_close(state[name], tensor, rtol=0, atol=1e-7)  # one step of 1e-9
+
+
+def test_a_file_is_exported_as_the_checkpoint_that_it_converts_to(parts: Parts, tmp_path: Path, run_cli: Cli) -> None:
+    source = save_original(tmp_path / "o.pth", OriginalModel(original_flags(parts, vis_use_lora=True)))
+    assert run_cli(["convert", str(source), "--output", str(tmp_path / "ours")]).code == 0
+    for name, model in (("a", source), ("b", tmp_path / "ours")):
+        done = run_cli(["export", "--model", str(model), "--output", str(tmp_path / name)])
+        assert done.code == 0, done.stderr
+    weights = "model.safetensors"
+    assert (tmp_path / "a" / weights).read_bytes() == (tmp_path / "b" / weights).read_bytes()
 
 
 def test_what_contradicts_a_file_is_one_line(parts: Parts, tmp_path: Path, tiny_parts: Path, run_cli: Cli) -> None:
@@ -119,13 +141,12 @@ def test_what_contradicts_a_file_is_one_line(parts: Parts, tmp_path: Path, tiny_
         (["test", "--ckpt_file", str(source), "--alignment", "shallow"], "--alignment shallow sets --vis_use_lora"),
         (["test", "--ckpt_file", str(tmp_path / "no.pth")], "no.pth: No such file"),
         (["train", "--delta_file", str(tmp_path / "text.pth")], "text.pth: not a PyTorch checkpoint"),
-        (["export", "--model", str(source), "--output", str(tmp_path / "x")], "`r2gengpt convert`"),
     ):
         outcome = run_cli(argv)
-        assert (outcome.code, outcome.stderr.count("\n")) == (2, 1), outcome.stderr
+        assert (outcome.code, outcome.stderr.count("\n")) == (2, 1), (argv, outcome.stderr)
         assert message in outcome.stderr
-    with pytest.raises(InputError, match=r"misses \d+ tensors.*--lm_model and --vision_model"):
-        load_original(source, {"vision_model": str(tiny_parts / "vision-vit")}, FLOAT32)
+    with pytest.raises(InputError, match=r"misses \d+ tensors.*lm_model and vision_model"):
+        load_original(source, asked(vision_model=str(tiny_parts / "vision-vit")), FLOAT32)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["o.pth", "text.pth"]
 
 
@@ -134,9 +155,9 @@ def test_a_file_whose_parts_moved_is_read_with_their_new_places(parts: Parts, tm
     model.flags.llama_model = model.flags.vision_model = str(tmp_path / "elsewhere")
     source = save_original(tmp_path / "o.pth", model)
     with pytest.raises(InputError, match="elsewhere: no such directory"):
-        load_original(source, {})
-    built, settings, _ = load_original(source, {"vision_model": parts[0], "lm_model": parts[1]})
-    assert settings["lm_model"] == parts[1]
+        load_original(source, asked())
+    built, settings, _ = load_original(source, asked(vision_model=parts[0], lm_model=parts[1]))
+    assert settings.flat()["lm_model"] == parts[1]
     assert torch.equal(built.model.projector.linear.weight, model.llama_proj.weight)
 
 
@@ -153,7 +174,7 @@ def test_names_with_lm_instead_of_llama_are_the_same_tensors(parts: Parts, tmp_p
     other = read_original(save_original(tmp_path / "lm.pth", model, renamed(model.trained())))
     assert any(name.startswith("lm_model.base_model") for name in renamed(model.trained()))
     assert one.tensors.keys() == other.tensors.keys()
-    assert (one.settings, one.parts) == (other.settings, other.parts)
+    assert (one.stored, one.parts) == (other.stored, other.parts)
     assert our_name("lm_proj.bias") == "projector.linear.bias"
 
 
@@ -164,7 +185,7 @@ def test_a_file_trained_on_8_bit_weights_is_read_in_full_precision_or_in_8_bit(p
     forms: list[tuple[dict[str, Any], str]]
     forms = [({}, "none"), ({"quantization": "int8"}, "int8"), ({"low_resource": True}, "int8")]
     for given, form in forms:
-        built, _, _ = load_original(source, {}, PlacementConfig(**given, dtype="float32"))
+        built, _, _ = load_original(source, asked(), PlacementConfig(**given, dtype="float32"))
         kinds = {type(module).__name__ for module in built.model.language_model.modules()}
         assert ("Linear8bitLt" in kinds) == (form == "int8")
         name = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.default.weight"

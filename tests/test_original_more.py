@@ -13,10 +13,10 @@ import torch
 
 from conftest import Outcome, TinySet
 from original_model import KINDS, OLD_SWIN, OriginalModel, original_flags, save_original
-from r2gengpt.build.sentencepiece import pieces_of
-from r2gengpt.checkpoint import read_settings
+from r2gengpt.checkpoint_files import read_settings
 from r2gengpt.errors import InputError
 from r2gengpt.original.read import read_original
+from r2gengpt.parts.sentencepiece import pieces_of
 from r2gengpt.testing import noise_image
 
 Cli = Callable[[list[str]], Outcome]
@@ -57,7 +57,7 @@ def test_lightnings_checkpoint_is_read_as_the_originals_own_file(kind: str, part
     other = read_original(save_lightning(tmp_path / "epoch=2-step=345.ckpt", model))
     assert other.tensors.keys() == own.tensors.keys()
     assert all(torch.equal(tensor, own.tensors[name]) for name, tensor in other.tensors.items())
-    assert (other.settings, other.parts, other.epoch, other.step) == (own.settings, own.parts, own.epoch, own.step)
+    assert (other.stored, other.parts, other.epoch, other.step) == (own.stored, own.parts, own.epoch, own.step)
 
 
 def test_lightnings_checkpoint_is_used_as_it_is(parts: Parts, tmp_path: Path, run_cli: Cli) -> None:
@@ -149,8 +149,8 @@ def test_training_takes_the_files_data_settings_and_says_so(
         run = tmp_path / dataset
         done = run_cli(["train", "--delta_file", source, *data, *flags, "--savedmodel_path", str(run), *TRAIN])
         assert done.code == 0, done.stderr
-        settings = read_settings(run / "last", "--model")
-        assert (settings["dataset"], settings["max_length"]) == (dataset, 60)
+        settings = read_settings(run / "last", "model")
+        assert (settings.flat()["dataset"], settings.flat()["max_length"]) == (dataset, 60)
         assert f"data settings of this file are taken: {told}\n" in done.stderr
 
 

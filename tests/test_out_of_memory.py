@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from conftest import Outcome, TinySet
-from r2gengpt.cli import bridge, export, generate, train
+from r2gengpt.cli import bridge
+from r2gengpt.cli.commands import export, generate, train
 from r2gengpt.cli.memory import CONFIGS, REMEDIES, is_out_of_memory, settings_of, what_to_try
 from r2gengpt.model import R2GenGPTForConditionalGeneration
+from r2gengpt.options import Override
 
 Run = Callable[[list[str]], Outcome]
 
@@ -135,7 +137,7 @@ def test_a_stream_has_one_beam_already() -> None:
 
 @pytest.mark.parametrize("command", REMEDIES)
 def test_every_remedy_is_a_flag_of_that_command_with_a_value_that_is_accepted(command: str) -> None:
-    configs = {"generate": generate.CONFIGS, "export": export.CONFIGS}.get(command, CONFIGS)
+    configs = {"generate": generate.FLAGS, "export": export.FLAGS}.get(command, CONFIGS)
     parser = bridge.Parser(allow_abbrev=False)
     bridge.add_flags(parser, configs)
     settings = settings_of(command, [])
@@ -143,4 +145,4 @@ def test_every_remedy_is_a_flag_of_that_command_with_a_value_that_is_accepted(co
     given = bridge.given_values(bridge.parse(parser, words.split()), configs)
     assert given or command == "export"
     for config in configs:
-        bridge.make(config, given)
+        Override.of(config, given).settled()

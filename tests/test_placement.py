@@ -11,11 +11,11 @@ import torch
 
 from conftest import Outcome, TinySet
 from placements import built_of
-from r2gengpt.build import Built, place
-from r2gengpt.build.placement import placement
-from r2gengpt.config import PlacementConfig
 from r2gengpt.errors import InputError
 from r2gengpt.model import R2GenGPTForConditionalGeneration
+from r2gengpt.parts.assemble import Built
+from r2gengpt.parts.placement import place, placement
+from r2gengpt.settings import PlacementConfig
 from r2gengpt.testing import noise_image
 from training_settings import small_run
 
@@ -108,13 +108,13 @@ def test_image_tokens_go_to_the_embeddings_device(tiny_parts: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "part"),
     [
-        ({"max_memory": ("cpu=4GiB",)}, "--max_memory belongs to --device_map auto"),
-        ({"offload_folder": "off"}, "--offload_folder belongs to --device_map auto"),
-        ({"device_map": "auto", "max_memory": ("cpu",)}, "--max_memory cpu: must be like 0=20GiB"),
-        ({"device_map": "auto", "max_memory": ("cpu=lots",)}, "--max_memory cpu=lots: must be like"),
-        ({"device_map": "auto", "max_memory": ("gpu=4GiB",)}, "--max_memory gpu=4GiB: must be like"),
+        ({"max_memory": ("cpu=4GiB",)}, "max_memory belongs to device_map auto"),
+        ({"offload_folder": "off"}, "offload_folder belongs to device_map auto"),
+        ({"device_map": "auto", "max_memory": ("cpu",)}, "max_memory cpu: must be like 0=20GiB"),
+        ({"device_map": "auto", "max_memory": ("cpu=lots",)}, "max_memory cpu=lots: must be like"),
+        ({"device_map": "auto", "max_memory": ("gpu=4GiB",)}, "max_memory gpu=4GiB: must be like"),
         ({"device_map": "auto", "max_memory": ("cpu=1GB", "cpu=2GB")}, "names a device twice"),
-        ({"device_map": "balanced"}, "--device_map balanced: choose from none, auto"),
+        ({"device_map": "balanced"}, "device_map balanced: choose from none, auto"),
         (
             {"device_map": "auto", "offload_folder": "off", "quantization": "nf4"},
             "nf4 weights cannot be read from disk",
@@ -160,14 +160,14 @@ def test_training_refuses_a_spread_model_in_one_line(tiny_parts: Path, tiny_set:
     from r2gengpt.training.run import train
 
     run = small_run(tiny_parts, tiny_set, tmp_path / "run")
-    with pytest.raises(InputError, match="--device_map auto: not in training"):
+    with pytest.raises(InputError, match="device_map auto: not in training"):
         train(run, PlacementConfig(device_map="auto"))
     assert not (tmp_path / "run").exists()
 
 
 def test_dora_beside_layers_on_disk_is_refused(tiny_parts: Path, tmp_path: Path) -> None:
     values = {"device_map": "auto", "max_memory": ("cpu=60KB",), "offload_folder": str(tmp_path)}
-    with pytest.raises(InputError, match=r"--use_dora True: .*q_proj lies on disk"):
+    with pytest.raises(InputError, match=r"use_dora True: .*q_proj lies on disk"):
         built_from(tiny_parts, llm_use_lora=True, use_dora=True, **values)
 
 
@@ -176,7 +176,7 @@ def test_several_processes_refuse_it(monkeypatch: pytest.MonkeyPatch, run_cli: C
     assert (done.code, done.stderr.count("\n")) == (2, 1)
     assert "--device_map auto: needs one process" in done.stderr
     monkeypatch.setitem(os.environ, "WORLD_SIZE", "2")
-    with pytest.raises(InputError, match="--device_map auto: needs one process, this run has 2"):
+    with pytest.raises(InputError, match="device_map auto: needs one process, this run has 2"):
         placement(PlacementConfig(device_map="auto"))
 
 

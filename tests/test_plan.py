@@ -9,11 +9,12 @@ import torch
 from transformers import CONFIG_MAPPING
 
 from placements import FLOAT32
-from r2gengpt.build import HERE, build_model
-from r2gengpt.build.plan import Plan, kept_bytes, plan, quantized_bytes
-from r2gengpt.cli import plan as command
-from r2gengpt.cli import run
-from r2gengpt.config import ALIGNMENTS, DataConfig, DecodeConfig, ModelConfig, PlacementConfig, TrainConfig
+from r2gengpt.cli.commands import plan as command
+from r2gengpt.cli.main import run
+from r2gengpt.config import ALIGNMENTS, DataConfig, DecodeConfig, ModelConfig, TrainConfig
+from r2gengpt.parts.assemble import HERE, build_model
+from r2gengpt.parts.plan import MemoryPlan, kept_bytes, plan, quantized_bytes
+from r2gengpt.settings import PlacementConfig
 from r2gengpt.testing import LANGUAGE_MODELS, VISION_MODELS, tiny_language_model, tiny_vision_model
 
 SWIN_B = {"embed_dim": 128, "depths": [2, 2, 18, 2], "num_heads": [4, 8, 16, 32]}
@@ -40,7 +41,7 @@ def planned(
     batch_size: int = 2,
     beams: int = 3,
     checkpointing: bool = False,
-) -> Plan:
+) -> MemoryPlan:
     data = DataConfig(dataset="plain", max_length=20, batch_size=batch_size, test_batch_size=2)
     decode, train = DecodeConfig(beam_size=beams), TrainConfig(gradient_checkpointing=checkpointing)
     return plan(model, data, decode, train, where)

@@ -14,7 +14,7 @@ from r2gengpt.evaluation.predictions import (
     read_train_reports,
     write_predictions,
 )
-from r2gengpt.generation.prediction import Prediction
+from r2gengpt.report import Report
 
 TEXTS = {"s1": 'Clear, "normal" lungs.', "s2": "Small effusion.\nNo pneumothorax. 肺"}
 ANNOTATION = {
@@ -48,16 +48,14 @@ def test_every_format_reads_as_the_same_texts(name: str, tmp_path: Path) -> None
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "new" / "predictions.jsonl"
-    write_predictions(path, [Prediction(k, v, f"reference of {k}", 5, -0.5) for k, v in TEXTS.items()])
+    write_predictions(path, [Report(k, v, f"reference of {k}", 5, -0.5) for k, v in TEXTS.items()])
     assert read_predictions(path) == TEXTS
     assert read_references(path) == {"s1": ("reference of s1",), "s2": ("reference of s2",)}
     assert [p.name for p in path.parent.iterdir()] == ["predictions.jsonl"]
 
 
-@pytest.mark.parametrize(
-    "bad", [[Prediction("a", "x"), Prediction("a", "y")], [Prediction("a", "x", logprob=float("nan"))]]
-)
-def test_a_failed_write_leaves_the_old_file(bad: list[Prediction], tmp_path: Path) -> None:
+@pytest.mark.parametrize("bad", [[Report("a", "x"), Report("a", "y")], [Report("a", "x", logprob=float("nan"))]])
+def test_a_failed_write_leaves_the_old_file(bad: list[Report], tmp_path: Path) -> None:
     path = put(tmp_path, "old")
     with pytest.raises(ValueError):
         write_predictions(path, bad)
@@ -68,7 +66,7 @@ def test_a_failed_write_leaves_the_old_file(bad: list[Prediction], tmp_path: Pat
 def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     put(tmp_path, "a file")
     with pytest.raises(InputError, match=r"file/predictions\.jsonl"):
-        write_predictions(tmp_path / "file" / "predictions.jsonl", [Prediction("a", "x")])
+        write_predictions(tmp_path / "file" / "predictions.jsonl", [Report("a", "x")])
 
 
 def test_a_split_of_an_annotation_is_its_references(tmp_path: Path) -> None:
@@ -104,7 +102,7 @@ def test_a_line_of_ten_megabytes_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "--predictions .*file: is empty"),
+        ("", "predictions .*file: is empty"),
         (" \n", "is empty"),
         ("{", "not JSON"),
         ("[" * 100_000, "not JSON"),
@@ -183,7 +181,7 @@ def test_a_patient_that_is_no_text_is_refused(value: str, tmp_path: Path) -> Non
 
 def test_a_patient_is_written_where_it_is_known(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
-    write_predictions(path, [Prediction("a", "x", "y", patient="7"), Prediction("b", "x", "y")])
+    write_predictions(path, [Report("a", "x", "y", patient="7"), Report("b", "x", "y")])
     assert [json.loads(line).get("patient") for line in path.read_text().splitlines()] == ["7", None]
     assert read_reference_file(path).patients == {"a": "7"}
 
@@ -208,5 +206,5 @@ def test_an_annotation_record_without_a_report_is_named(tmp_path: Path) -> None:
 
 
 def test_the_train_file_must_be_an_annotation(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"--train .*must be an annotation file"):
+    with pytest.raises(InputError, match=r"train .*must be an annotation file"):
         read_train_reports(put(tmp_path, '{"a": "x"}'))

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from r2gengpt.cli.prepare import main
+from r2gengpt.cli.commands.prepare import main
 from r2gengpt.data.annotation import read_annotation
-from r2gengpt.data.prepare_iu_xray import parse_report, prepare_iu_xray, read_reports
-from r2gengpt.data.prepare_mimic_cxr import prepare_mimic_cxr
+from r2gengpt.data.prepare.iu_xray import parse_report, prepare_iu_xray, read_reports
+from r2gengpt.data.prepare.mimic_cxr import prepare_mimic_cxr
 from r2gengpt.errors import InputError
 from r2gengpt.testing import noise_image
 
@@ -112,8 +112,8 @@ def test_the_official_split_is_taken_and_its_agreement_told(tmp_path: Path, layo
     output = tmp_path / "a.json"
     done = prepare_iu_xray(reports, output, split_from=official(tmp_path / "o.json"), layout=layout)
     assert done.studies == {"train": 1, "val": 1, "test": 0}
-    assert done.skipped == {"not in --split_from": 1}
-    assert done.notes == ("2 of 3 ids of --split_from found, 1 reports equal",)
+    assert done.skipped == {"not in `split_from`": 1}
+    assert done.notes == ("2 of 3 ids of `split_from` found, 1 reports equal",)
     path = stored(output)["train"][0]["image_path"][0]
     assert path == ("CXR1_IM-0001/0.png" if layout == "r2gen" else "CXR1_IM-0001-1001.png")
 
@@ -178,7 +178,7 @@ def test_a_wrong_report_is_refused_by_its_name(tmp_path: Path, content: bytes, w
     path = archive(tmp_path / "r.tgz", xml(5), content)
     with pytest.raises(InputError) as caught:
         list(read_reports(path))
-    assert str(caught.value).startswith(f"--reports {path}: reports/1.xml")
+    assert str(caught.value).startswith(f"reports {path}: reports/1.xml")
     assert words in str(caught.value)
 
 
@@ -189,7 +189,7 @@ def test_a_wrong_report_is_refused_by_its_name(tmp_path: Path, content: bytes, w
 )
 def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "r.tgz").write_bytes(content)
-    with pytest.raises(InputError, match=r"^--reports .*r\.tgz: not a whole tar archive"):
+    with pytest.raises(InputError, match=r"^reports .*r\.tgz: not a whole tar archive"):
         list(read_reports(tmp_path / "r.tgz"))
 
 
@@ -210,8 +210,8 @@ def test_a_plain_tar_and_a_missing_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"layout": "r2gen"}, "--layout r2gen takes image paths from --split_from"),
-        ({"min_views": 0}, "--min_views 0: must be at least 1"),
+        ({"layout": "r2gen"}, "layout r2gen takes image paths from split_from"),
+        ({"min_views": 0}, "min_views 0: must be at least 1"),
         ({"min_views": 5}, "no study is left of 1 reports: {'too few images': 1}"),
     ],
 )
@@ -486,9 +486,9 @@ def test_the_command_draws_a_synthetic_set(tmp_path: Path, capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        ([], "Choose from iu_xray, mimic_cxr, synthetic"),
+        ([], "Choose from iu_xray, mimic_cxr, films, synthetic"),
         (["iu_xry"], "unknown data set iu_xry (did you mean iu_xray?)"),
-        (["iu_xray", "--output", "a"], "--reports is missing"),
+        (["iu_xray", "--output", "a"], "reports is missing"),
         (["iu_xray", "--report", "a"], "unknown flag --report (did you mean --reports?)"),
         (["mimic_cxr", "--section", "history"], "invalid choice: 'history'"),
         (["synthetic", "--train", "many", "--output", "a"], "invalid int value: 'many'"),

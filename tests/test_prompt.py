@@ -136,7 +136,7 @@ def test_the_originals_end_symbol_is_refused_where_it_is_several_tokens_naming_t
     assert len(pieces) > 1
     with pytest.raises(InputError) as refusal:
         _ = processor(kind, end_sym="</s>").end_token_id
-    assert f"--end_sym </s> is {len(pieces)} tokens" in str(refusal.value)
+    assert f"end_sym </s> is {len(pieces)} tokens" in str(refusal.value)
     assert str(pieces) in str(refusal.value)
 
 
@@ -145,7 +145,7 @@ def test_the_originals_end_symbol_is_one_token_of_a_llama_tokenizer() -> None:
 
 
 def test_a_tokenizer_without_end_token_asks_for_the_flag() -> None:
-    with pytest.raises(InputError, match="--end_sym"):
+    with pytest.raises(InputError, match="end_sym"):
         end_token_id(lambda text: [1], None, None)
 
 

@@ -7,23 +7,25 @@ import pytest
 import torch
 
 from conftest import TinySet
-from r2gengpt.build import build_model
 from r2gengpt.checkpoint import load_checkpoint
-from r2gengpt.config import PlacementConfig
+from r2gengpt.config import RunConfig
 from r2gengpt.data.annotation import read_annotation
 from r2gengpt.errors import InputError
 from r2gengpt.evaluation.run import Evaluation, predict_studies
+from r2gengpt.parts.assemble import build_model
+from r2gengpt.settings import PlacementConfig
 from r2gengpt.testing import tiny_language_model
-from r2gengpt.training.begin import Settings
+from r2gengpt.training.data import make_loaders
 from r2gengpt.training.module import R2GenGPTModule
-from r2gengpt.training.run import make_loaders, train
+from r2gengpt.training.run import train
+from reporters import reporter_of
 from training_settings import small_run
 
 bitsandbytes = pytest.importorskip("bitsandbytes")
 KINDS = ("int8", "nf4", "fp4")
 
 
-def run_on(parts: Path, data: TinySet, directory: Path, lm: str = "stablelm") -> Settings:
+def run_on(parts: Path, data: TinySet, directory: Path, lm: str = "stablelm") -> RunConfig:
     return small_run(parts, data, directory, model={"lm_model": str(parts / f"lm-{lm}")})
 
 
@@ -37,7 +39,7 @@ def test_lora_trains_on_quantized_weights_and_gives_the_same_text_after_loading(
     tiny_parts: Path, tiny_set: TinySet, tmp_path: Path, kind: str, lm: str
 ) -> None:
     settings = run_on(tiny_parts, tiny_set, tmp_path, lm)
-    before = build_model(settings[0], held_in(kind), precision="32-true").model.language_model.state_dict()
+    before = build_model(settings.model, held_in(kind), precision="32-true").model.language_model.state_dict()
     train(settings, held_in(kind))
     built, _ = load_checkpoint(tmp_path / "last", where=held_in(kind, "float32"))
     moved = [
@@ -48,14 +50,17 @@ def test_lora_trains_on_quantized_weights_and_gives_the_same_text_after_loading(
         if "lora_" not in name:
             assert torch.equal(tensor, before[name]), f"{name} is frozen and changed"
     studies = read_annotation(tiny_set.annotation, tiny_set.base_dir, ("test",))["test"]
-    plan = Evaluation(studies, (), "plain", replace(settings[2], max_new_tokens=12), batch_size=3)
+    plan = Evaluation(studies, (), "plain", batch_size=3)
+    decode = replace(settings.decode, max_new_tokens=12)
     again, _ = load_checkpoint(tmp_path / "last", where=held_in(kind, "float32"))
-    assert [p.prediction for p in predict_studies(built, plan)] == [p.prediction for p in predict_studies(again, plan)]
+    assert [p.text for p in predict_studies(reporter_of(built, decode), plan)] == [
+        p.text for p in predict_studies(reporter_of(again, decode), plan)
+    ]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_the_language_models_linear_layers_are_quantized(tiny_parts: Path, tiny_set: TinySet, kind: str) -> None:
-    built = build_model(run_on(tiny_parts, tiny_set, Path("run"))[0], held_in(kind), precision="32-true")
+    built = build_model(run_on(tiny_parts, tiny_set, Path("run")).model, held_in(kind), precision="32-true")
     kinds = (bitsandbytes.nn.Linear8bitLt, bitsandbytes.nn.Linear4bit)
     small = [name for name, module in built.model.named_modules() if isinstance(module, kinds)]
     assert len(small) == 2 * 7  # two layers of q, k, v, o, gate, up and down
@@ -69,7 +74,7 @@ def test_only_the_language_models_linear_layers_are_quantized(tiny_parts: Path, 
 def test_gradients_reach_the_image_tokens_also_after_an_evaluation(
     tiny_parts: Path, tiny_set: TinySet, kind: str
 ) -> None:
-    built = build_model(run_on(tiny_parts, tiny_set, Path("run"))[0], held_in(kind), precision="32-true")
+    built = build_model(run_on(tiny_parts, tiny_set, Path("run")).model, held_in(kind), precision="32-true")
     language = built.model.language_model
     ids = torch.arange(16).reshape(2, 8)
     embeds = built.model.get_input_embeddings()(ids).detach().requires_grad_()
@@ -103,7 +108,7 @@ def test_training_after_a_validation_sees_the_same_gradients_as_before_it(
 ) -> None:
     wide = tiny_language_model(tmp_path, width=64)  # the widths of other tiny models are never packed
     settings = small_run(tiny_parts, tiny_set, tmp_path, model={"lm_model": str(wide), "lora_dropout": 0.0})
-    built = build_model(settings[0], PlacementConfig(quantization=kind), precision="32-true")
+    built = build_model(settings.model, PlacementConfig(quantization=kind), precision="32-true")
     for name, parameter in built.model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
@@ -134,7 +139,7 @@ def test_weights_that_cannot_be_packed_are_evaluated_as_they_lie(
     packing_processor: None, tiny_parts: Path, tiny_set: TinySet, tmp_path: Path
 ) -> None:
     """A width of 32 holds no block of 64: bitsandbytes' packing ends in an error about shapes."""
-    settings = run_on(tiny_parts, tiny_set, tmp_path)[0]
+    settings = run_on(tiny_parts, tiny_set, tmp_path).model
     model = build_model(settings, held_in("nf4", "bfloat16")).model.eval()
     with torch.no_grad():
         logits = model.language_model(input_ids=torch.arange(8)[None]).logits
@@ -149,7 +154,7 @@ def test_weights_that_cannot_be_packed_are_evaluated_as_they_lie(
 def test_products_asked_for_in_float32_are_never_packed_to_bfloat16(
     packing_processor: None, tiny_parts: Path, tiny_set: TinySet, tmp_path: Path
 ) -> None:
-    settings = run_on(tiny_parts, tiny_set, tmp_path)[0]
+    settings = run_on(tiny_parts, tiny_set, tmp_path).model
     model = build_model(settings, held_in("nf4", "float32")).model.eval()
     with torch.no_grad():
         model.language_model(input_ids=torch.arange(8)[None])
@@ -158,7 +163,7 @@ def test_products_asked_for_in_float32_are_never_packed_to_bfloat16(
 
 def test_low_resource_is_int8_and_contradictions_are_refused() -> None:
     assert PlacementConfig(low_resource=True).quantization == "int8"
-    with pytest.raises(InputError, match="--low_resource True means int8, but --quantization is nf4"):
+    with pytest.raises(InputError, match="low_resource True means int8, but quantization is nf4"):
         PlacementConfig(low_resource=True, quantization="nf4")
-    with pytest.raises(InputError, match="--double_quant True belongs to nf4 and fp4"):
+    with pytest.raises(InputError, match="double_quant True belongs to nf4 and fp4"):
         PlacementConfig(double_quant=True)

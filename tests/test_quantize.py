@@ -13,15 +13,16 @@ from safetensors import safe_open
 
 from conftest import Outcome, TinySet
 from placements import FLOAT32, taken_apart
-from r2gengpt.build import Built, build_model, settled
 from r2gengpt.checkpoint import load_checkpoint
-from r2gengpt.config import ModelConfig, PlacementConfig
+from r2gengpt.config import ModelConfig, RunConfig
 from r2gengpt.data.loading import Example, prompt_batch
 from r2gengpt.errors import InputError
 from r2gengpt.generation.decode import predict
 from r2gengpt.model import R2GenGPTForConditionalGeneration
+from r2gengpt.parts.assemble import Built, build_model
+from r2gengpt.parts.loading import settled
+from r2gengpt.settings import PlacementConfig
 from r2gengpt.testing import noise_image
-from r2gengpt.training.begin import Settings
 from r2gengpt.training.run import train
 from tiny_families import write_chatglm
 from training_settings import small_run
@@ -33,7 +34,7 @@ FORMS = [("int8", False), ("nf4", False), ("nf4", True), ("fp4", False)]
 @pytest.fixture(scope="module")
 def forms(tmp_path_factory: pytest.TempPathFactory, tiny_parts: Path) -> Path:
     """Directories int8-False, nf4-False, nf4-True, fp4-False of the tiny StableLM, float32 where not quantized."""
-    from r2gengpt.build.quantize import quantize
+    from r2gengpt.parts.quantize import quantize
 
     directory = tmp_path_factory.mktemp("forms")
     for form, double in FORMS:
@@ -54,10 +55,10 @@ def seeded(config: Config) -> Built:
     return build_model(*config)
 
 
-def text_of(built: Built, config: Settings) -> str:
+def text_of(built: Built, config: RunConfig) -> str:
     batch = prompt_batch([Example("a", built.processor.pixels([noise_image(1)]), "", "")], built.processor)
-    (prediction,) = predict(built.model.eval(), built.processor, [batch], replace(config[2], max_new_tokens=16))
-    return prediction.prediction
+    (prediction,) = predict(built.model.eval(), built.processor, [batch], replace(config.decode, max_new_tokens=16))
+    return prediction.text
 
 
 @pytest.mark.parametrize(("form", "double"), FORMS)
@@ -117,10 +118,10 @@ def test_norms_head_and_products_take_the_type_asked_for_when_loading(
 @pytest.mark.parametrize(
     ("values", "parts"),
     [
-        ({"quantization": "int8"}, ("--quantization int8", "holds nf4 weights")),
-        ({"quantization": "none"}, ("--quantization none", "holds nf4 weights")),
-        ({"low_resource": True}, ("--quantization int8", "holds nf4 weights")),
-        ({"quantization": "nf4", "double_quant": True}, ("--double_quant True", "holds nf4 weights without it")),
+        ({"quantization": "int8"}, ("quantization int8", "holds nf4 weights")),
+        ({"quantization": "none"}, ("quantization none", "holds nf4 weights")),
+        ({"low_resource": True}, ("quantization int8", "holds nf4 weights")),
+        ({"quantization": "nf4", "double_quant": True}, ("double_quant True", "holds nf4 weights without it")),
     ],
 )
 def test_a_contradicting_flag_is_refused_with_both_values(
@@ -187,7 +188,7 @@ def test_weights_quantized_by_another_method_are_refused_by_its_name(tiny_parts:
 
 
 def test_a_chatglm_directory_becomes_a_quantized_one_with_its_prompt(tiny_parts: Path, tmp_path: Path) -> None:
-    from r2gengpt.build.quantize import quantize
+    from r2gengpt.parts.quantize import quantize
 
     (tmp_path / "chatglm").mkdir()
     write_chatglm(tmp_path / "chatglm")

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from conftest import TinySet
-from r2gengpt.build import Built, build_model
 from r2gengpt.config import ModelConfig
 from r2gengpt.data import loading
 from r2gengpt.data.ahead import read_ahead
 from r2gengpt.data.annotation import read_annotation
 from r2gengpt.data.loading import Batch, StudyDataset, StudyLoader, prompt_batch, shuffled_batches
 from r2gengpt.errors import InputError
+from r2gengpt.parts.assemble import Built, build_model
 
 SECONDS = 30
 """Longest wait for a thread that has nothing to wait for itself."""

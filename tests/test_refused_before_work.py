@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 
 from conftest import Outcome, TinySet
-from r2gengpt.data.files import check_model_directory, check_writable, check_writable_file, open_regular
 from r2gengpt.errors import InputError
+from r2gengpt.files import check_model_directory, check_writable, check_writable_file, open_regular
 from test_cli_bad_input import Training, refused, training
 
 __all__ = ["training"]  # a fixture
-pytestmark = pytest.mark.filterwarnings(r"ignore::DeprecationWarning:ray\.")
 Run = Callable[[list[str]], Outcome]
 LONG = "a" * 250
 """A name that the system takes, but not with what is put before and behind it while a file is written."""
@@ -49,6 +48,7 @@ WRITERS: dict[str, list[str]] = {
     "convert": ["no.pth"],
     "prepare iu_xray": ["--reports", "no.tgz"],
     "prepare mimic_cxr": ["--release", "no"],
+    "prepare films": ["no.csv", "--images", "no"],
     "prepare synthetic": [],
     "generate": ["{image}", "--model", "no-model"],
     "test": ["--model", "{checkpoint}", "--annotation", "no.json"],
@@ -116,8 +116,8 @@ def test_a_path_of_a_config_file_that_holds_a_zero_byte_is_refused(
 def test_a_link_to_nothing_is_no_directory(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("nothing")
     with pytest.raises(InputError, match="link is a link that leads nowhere"):
-        check_writable(tmp_path / "link", "--output")
-    check_writable_file(tmp_path / "link", "--output")  # a file is renamed over it
+        check_writable(tmp_path / "link", "output")
+    check_writable_file(tmp_path / "link", "output")  # a file is renamed over it
 
 
 def test_a_file_is_not_written_over_a_directory_or_a_device(tmp_path: Path) -> None:
@@ -128,16 +128,16 @@ def test_a_file_is_not_written_over_a_directory_or_a_device(tmp_path: Path) -> N
         (Path(os.devnull), "no "),
     ):
         with pytest.raises(InputError, match=words):
-            check_writable_file(path, "--output")
-    check_writable_file(tmp_path / "new" / "file", "--output")
+            check_writable_file(path, "output")
+    check_writable_file(tmp_path / "new" / "file", "output")
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
 
 
 def test_a_model_is_not_written_below_a_name_that_is_not_utf8(tmp_path: Path) -> None:
     odd = tmp_path / os.fsdecode(b"M\xfcller")
-    check_writable(odd, "--output")
+    check_writable(odd, "output")
     with pytest.raises(InputError, match="is not UTF-8"):
-        check_model_directory(odd / "model", "--output")
+        check_model_directory(odd / "model", "output")
 
 
 def test_training_reads_the_annotation_before_it_asks_for_a_model(
@@ -156,7 +156,7 @@ def test_testing_reads_the_annotation_before_it_loads_a_model(
     run_cli: Run, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    monkeypatch.setattr("r2gengpt.cli.models.load_model", lambda *words: asked.append(words[0]))
+    monkeypatch.setattr("r2gengpt.reporter.loaded", lambda located: asked.append(located))
     argv = ["test", "--model", str(tiny_checkpoint), "--output", str(tmp_path / "out")]
     refused(run_cli([*argv, "--annotation", str(tmp_path / "no.json")]), "test", "No such file")
     assert asked == []
@@ -181,7 +181,7 @@ def test_a_full_disk_ends_a_command_in_one_line(run_cli: Run, monkeypatch: pytes
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "/some/file")
 
-    monkeypatch.setattr("r2gengpt.cli.score.run", full)
+    monkeypatch.setattr("r2gengpt.cli.commands.score.run", full)
     outcome = run_cli(["score"])
     assert (outcome.code, outcome.stderr) == (1, "r2gengpt score: /some/file: No space left on device\n")
 

@@ -5,19 +5,23 @@ import json
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
+from playwright.sync_api import ViewportSize, expect, sync_playwright
 
-from r2gengpt.evaluation.report_page import StudyRow, report_page
-from r2gengpt.evaluation.report_sentences import evidence_of
-from r2gengpt.generation.prediction import Prediction
+from r2gengpt.evaluation.page.page import report_page
+from r2gengpt.evaluation.page.sentences import evidence_of
+from r2gengpt.evaluation.page.study import StudyRow
+from r2gengpt.metrics.labels.reading import is_available
 from r2gengpt.metrics.protocols import PROTOCOLS
 from r2gengpt.metrics.score import score
+from r2gengpt.report import Report, Sentence
+from report_pages import scores_of, written
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
@@ -26,22 +30,15 @@ FINDINGS = ("The lungs are clear.", "The heart is large.", "There is an effusion
 HOSTILE = "</p></article><script>document.title='run'</script><img src=x onerror=\"document.title='run'\">'"
 
 
-@dataclass(frozen=True)
-class WithSentences(Prediction):
-    """A prediction whose record has sentences."""
-
-    sentences: tuple[Any, ...] = ()
-
-
-def predicted(place: int) -> WithSentences:
+def predicted(place: int) -> Report:
     texts = [FINDINGS[place % 4], FINDINGS[place // 4 % 4], "zebra." if place == 400 else "Bones are intact."]
     sentences = tuple(
-        {"text": text, "tokens": 5, "logprob": -0.5, "agreement": 0.5, "confidence": 0.25 * n, "needs_review": not n}
+        Sentence(text, tokens=5, logprob=-0.5, agreement=0.5, confidence=0.25 * n, needs_review=not n)
         for n, text in enumerate(texts, start=place % 2)
     )
     reference = " ".join([FINDINGS[place % 3], HOSTILE if place == 7 else FINDINGS[place // 3 % 4]])
     study = HOSTILE if place == 8 else f"s{place}"
-    return WithSentences(study, " ".join(texts), reference, 15, -0.01 * (place % 50) - 0.1, sentences=sentences)
+    return Report(study, " ".join(texts), reference, 15, -0.01 * (place % 50) - 0.1, sentences=sentences)
 
 
 @pytest.fixture(scope="module")
@@ -54,16 +51,16 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
         Image.fromarray(noise.integers(0, 256, (64, 48), dtype=np.uint8)).resize((480, 640)).save(film)
     predictions = [predicted(place) for place in range(STUDIES)]
     rows = []
-    texts = {p.id: p.prediction for p in predictions}
+    texts = {p.id: p.text for p in predictions}
     scores = score(texts, {p.id: (p.reference,) for p in predictions}, PROTOCOLS["clean"], resamples=20)
     for i, prediction in enumerate(predictions):
         maps = [
             {
-                "text": s["text"],
+                "text": s.text,
                 "map": noise.normal(size=49).tolist(),
                 "drop_top": 0.5,
                 "drop_random": 0.1,
-                "verdict": "no evidence" if s["text"] == "Bones are intact." else "evidence",
+                "verdict": "no evidence" if s.text == "Bones are intact." else "evidence",
             }
             for s in prediction.sentences
         ]
@@ -107,6 +104,27 @@ def test_the_policy_keeps_a_script_that_is_not_the_pages_from_running(page: str,
     )
     assert "<title>Reports</title>" in document
     assert "Content Security Policy" in messages
+
+
+@pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 390)])
+def test_the_page_breaks_no_rule_of_axe_and_its_first_screen_has_a_film(
+    theme: Literal["light", "dark"], width: int, tmp_path: Path
+) -> None:
+    same = [Report(f"s{i}", "Left effusion.", "Right effusion." if i else "Clear.") for i in range(21)]
+    written(tmp_path, same, content=scores_of(same, labels=is_available()).to_json())
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        look: ViewportSize = {"width": width, "height": 844}
+        opened_page = browser.new_page(viewport=look, color_scheme=theme, bypass_csp=True)
+        opened_page.goto((tmp_path / "report.html").as_uri())
+        expect(opened_page.get_by_text("Collapsed: 1 distinct output for 21 studies.")).to_be_in_viewport()
+        expect(opened_page.locator("img").first).to_be_in_viewport(ratio=0.3)
+        for details in opened_page.locator("summary").all():
+            details.click()
+        found = Axe().run(opened_page)
+        assert found.violations_count == 0, found.generate_report()
+        assert opened_page.evaluate("document.documentElement.scrollWidth") <= width
+        browser.close()
 
 
 STEPS = """
@@ -203,7 +221,7 @@ def test_a_sentence_reached_by_keyboard_or_pointer_shows_its_map_on_every_film(d
     wanted = "confidence 0.25 · mean log-probability (nats a token) −0.5 · beam agreement 0.5 · tokens 5 · "
     assert told.startswith(wanted)
     assert "+0.500" in told
-    assert told.endswith("evidence: evidence")
+    assert told.endswith(" · depends on the marked area")
     assert driven["pointed"] == [2, 1]
     assert driven["cleared"] == 0
 

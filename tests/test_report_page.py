@@ -14,13 +14,13 @@ import pytest
 from PIL import Image
 
 from r2gengpt.errors import InputError
-from r2gengpt.evaluation import report_page
-from r2gengpt.evaluation.report_names import BASELINES, LABELS, interval, label, number
-from r2gengpt.evaluation.report_numbers import exact, leaves
-from r2gengpt.evaluation.report_page import StudyRow, write_report_page
-from r2gengpt.evaluation.report_sections import example_places
-from r2gengpt.generation.prediction import Prediction
+from r2gengpt.evaluation.page import page as report_page
+from r2gengpt.evaluation.page.page import write_report_page
+from r2gengpt.evaluation.page.scores import BASELINES, LABELS, exact, interval, label, leaves, number
+from r2gengpt.evaluation.page.study import StudyRow, example_places
 from r2gengpt.metrics.labels.reading import is_available
+from r2gengpt.report import Report
+from r2gengpt.text.observations import OBSERVATIONS
 from report_pages import CONFIDENCE, PARTS, PREDICTIONS, Page, scores_of, written
 
 
@@ -57,7 +57,7 @@ def test_texts_of_a_report_are_shown_and_never_run(tmp_path: Path) -> None:
 
 
 def test_half_a_character_in_an_id_is_left_out(tmp_path: Path) -> None:
-    assert Page(written(tmp_path, [Prediction("a\ud800b", "x", "x")])).every("article")[0]["data-id"] == "ab"
+    assert Page(written(tmp_path, [Report("a\ud800b", "x", "x")])).every("article")[0]["data-id"] == "ab"
 
 
 def test_images_are_small_grey_jpegs_with_a_description(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_small_image_is_not_enlarged(tmp_path: Path) -> None:
 def test_the_page_keeps_its_size_whatever_the_films(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (600, 500), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png")
-    predictions = [Prediction(f"s{i}", "clear lungs", "clear lungs") for i in range(40)]
+    predictions = [Report(f"s{i}", "clear lungs", "clear lungs") for i in range(40)]
     scores = scores_of(predictions)
     rows = [StudyRow(p.id, (tmp_path / "noise.png",) * 2, p, {}) for p in predictions]
     whole = len(report_page.report_page("t", rows, scores.to_json(), {}).encode())
@@ -164,7 +164,7 @@ def test_the_grounding_gap_stands_in_a_table_of_its_own_where_it_was_measured(tm
 
 
 def test_collapse_is_said_in_words(tmp_path: Path) -> None:
-    same = [Prediction(f"s{i}", "no", f"word{i}") for i in range(21)]
+    same = [Report(f"s{i}", "no", f"word{i}") for i in range(21)]
     text = Page(written(tmp_path, same)).text
     assert "Collapsed. 1 distinct output(s) for 21 studies, fewer than 5 % of them" in text
     assert (
@@ -191,6 +191,79 @@ def test_clinical_labels_have_tables_under_both_policies_and_a_plot(tmp_path: Pa
     assert "rule-based, not CheXbert" in page.text
 
 
+@pytest.mark.skipif(not is_available(), reason="needs negspacy")
+def test_observations_that_no_text_has_are_folded_away_with_all_their_numbers(tmp_path: Path) -> None:
+    page = written(tmp_path, content=scores_of(PREDICTIONS, labels=True).to_json())
+    tables = Page(page).tables
+    shown = [row[0] for row in tables["Each observation: studies, precision, recall, F1"][2:]]
+    folded = [row[0] for row in tables["Observations that no text has"][2:]]
+    assert shown == ["No Finding", "Pleural Effusion"]
+    assert sorted([*shown, *folded]) == sorted(OBSERVATIONS)
+    assert "<summary>12 observations that neither predictions nor references have</summary>" in page
+    assert page.index("<summary>12 observations") < page.index("Observations that no text has")
+    (bars,) = (str(svg["aria-label"]) for svg in Page(page).every("svg") if "each observation" in str(svg))
+    assert bars
+    assert page.count(">Fracture</text>") == 0  # nor is there a bar for one
+
+
+@pytest.mark.skipif(not is_available(), reason="needs negspacy")
+def test_sides_and_places_have_a_table_of_their_own_beside_the_labels(tmp_path: Path) -> None:
+    said = [Report("a", "Left effusion.", "Right effusion."), Report("b", "Edema.", "Left edema.")]
+    page = Page(written(tmp_path, said, content=scores_of(said, labels=True).to_json()))
+    rows = {row[0]: row[1:] for row in page.tables["Side and place of findings that both name"][1:]}
+    assert [cell.split("|")[0] for cell in rows["side"]] == ["1", "2", "0", "0.000", "0.000", "0.000"]
+    assert "2 findings stand in a report and in its reference" in page.text
+    assert not [head for head in page.tables["Model and baselines"][0] if "side" in head]
+
+
+VERDICT = scores_of(PREDICTIONS).to_json()["verdict"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "red"),
+    [
+        ({"sentence": "Better than all 2 baselines: 1."}, []),
+        ({"sentence": "Level with a third: 1.", "outcome": "level", "baseline": "nearest_image"}, []),
+        (
+            {"sentence": "Level with the constant report: 1.", "outcome": "level", "baseline": "constant",
+             "warnings": ["collapsed: 1", "level with the constant report"]},
+            ["Level with the constant report:", "Collapsed: 1."],
+        ),
+        ({"sentence": "Worse than a third: 1.", "outcome": "worse", "baseline": "nearest_image",
+          "warnings": ["level with the constant report"]},
+         ["Worse than a third:", "Level with the constant report."]),
+    ],
+)  # fmt: skip
+def test_the_page_opens_with_the_verdict_and_what_is_wrong_in_red(
+    changes: dict[str, Any], red: list[str], tmp_path: Path
+) -> None:
+    told = {**VERDICT, "outcome": "better", "warnings": [], **changes}
+    page = written(tmp_path, content={**scores_of(PREDICTIONS).to_json(), "verdict": told})
+    header = page[page.index('<header class="top">') : page.index("</header>")]
+    assert re.findall(r'<(?:strong|p) class="(?:warning )?bad">(.*?)</', header) == red
+    assert " ".join(Page(page).text.split()).index(str(told["sentence"])) < page.index("<nav")
+    assert re.search(r"^\.bad \{ color: var\(--bad\)", (PARTS / "page.css").read_text(), re.M)
+
+
+def test_films_stand_before_all_tables(tmp_path: Path) -> None:
+    page = written(tmp_path)
+    assert page.index("<img") < page.index('id="scores"')
+    assert page.index('class="verdict"') < page.index("<img")
+
+
+@pytest.mark.parametrize(
+    ("model", "annotation", "wanted"),
+    [
+        ("save/iu", "data/iu_xray/annotation.json", "iu on iu_xray, test split"),
+        ("save/iu/best", "data/mine.json", "iu/best on mine, test split"),
+        ("first.pth", "data/iu_xray/annotation.json", "first.pth on iu_xray, test split"),
+        ("embedded-2", "annotation.json", f"embedded-2 on {Path.cwd().name}, test split"),
+    ],
+)
+def test_the_title_names_the_model_and_the_data(model: str, annotation: str, wanted: str) -> None:
+    assert report_page.page_title(model, annotation, "test") == f"Chest X-ray reports: {wanted}"
+
+
 def test_without_labels_or_confidence_the_page_says_so(tmp_path: Path) -> None:
     page = Page(written(tmp_path))
     assert "Not available: clinical labels" in page.text
@@ -211,9 +284,9 @@ def test_reliability_and_risk_are_drawn_with_their_numbers_and_definition(tmp_pa
 
 
 def test_a_baseline_that_is_not_below_the_model_is_marked(tmp_path: Path) -> None:
-    worst = [Prediction("a", "q", "the lungs are clear"), Prediction("b", "q", "the lungs are clear")]
+    worst = [Report("a", "q", "the lungs are clear"), Report("b", "q", "the lungs are clear")]
     assert 'class="up"' in written(tmp_path, worst)
-    best = [Prediction("a", "one two three four five", "one two three four five"), Prediction("b", "six", "six")]
+    best = [Report("a", "one two three four five", "one two three four five"), Report("b", "six", "six")]
     assert 'class="up"' not in written(tmp_path, best)
 
 
@@ -238,7 +311,7 @@ def test_controls_are_hidden_until_the_script_shows_them(tmp_path: Path) -> None
 
 
 def test_best_median_and_worst_are_by_cider_and_each_once(tmp_path: Path) -> None:
-    rows = [StudyRow(str(v), (), Prediction(str(v), "", ""), {"cider": v}) for v in (0.3, 0.1, 0.5, 0.2, 0.4)]
+    rows = [StudyRow(str(v), (), Report(str(v), "", ""), {"cider": v}) for v in (0.3, 0.1, 0.5, 0.2, 0.4)]
     assert example_places(rows) == {"Best": 2, "Median": 0, "Worst": 1}
     assert example_places(rows[:2]) == {"Best": 0, "Worst": 1}
     assert example_places(rows[:1]) == {"Best": 0}
@@ -258,11 +331,13 @@ def brightness(colour: str) -> float:
 
 
 def test_text_has_a_contrast_of_4_5_to_what_is_behind_it_in_light_and_dark() -> None:
-    style = (PARTS / "report_page.css").read_text()
+    style = (PARTS / "page.css").read_text()
     schemes = re.findall(r":root \{(.*?)\}", style, re.S)[:2]
-    on_cards = ["text", "soft", "accent", "added-line", "q-line"]
+    on_cards = ["text", "soft", "accent", "added-line", "q-line", "bad"]
     pairs = [(front, back) for front in on_cards for back in ("card", "page")]
-    pairs += [("text", back) for back in ("added", "missing", *(f"q{i}" for i in range(5)))] + [("warn-text", "warn")]
+    pairs += [("text", back) for back in ("added", "missing", *(f"q{i}" for i in range(5)))] + [
+        (front, "warn") for front in ("warn-text", "bad")
+    ]
     for scheme in schemes:
         colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", scheme))
         for front, back in pairs:

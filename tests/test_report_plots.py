@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from r2gengpt.evaluation import plots
+from r2gengpt.evaluation.page import plots
 
 BINS = [
     {"low": 0.0, "high": 0.5, "count": 30, "confidence": 0.4, "accuracy": 0.25},

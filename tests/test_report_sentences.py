@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,17 @@ import numpy as np
 import pytest
 
 from r2gengpt.errors import InputError
-from r2gengpt.evaluation.differences import LITTLE_WORDS, Span, word_differences
-from r2gengpt.evaluation.report_sentences import cut_spans, drawn_levels, evidence_of, read_evidence
-from r2gengpt.generation.prediction import Prediction
-from report_pages import Page, WithSentences, written
+from r2gengpt.evaluation.page.sentences import (
+    LITTLE_WORDS,
+    Span,
+    cut_spans,
+    drawn_levels,
+    evidence_of,
+    read_evidence,
+    word_differences,
+)
+from r2gengpt.report import Report, Sentence
+from report_pages import Page, written
 
 
 def test_differences_ignore_case_and_punctuation() -> None:
@@ -49,13 +56,13 @@ def record(study: str = "s1", verdict: str = "evidence") -> dict[str, Any]:
 
 
 SENTENCES = (
-    {"text": "the lungs", "tokens": 2, "logprob": -0.25, "agreement": 0.5, "confidence": 0.3, "needs_review": True},
-    {"text": " are clear .", "tokens": 4, "logprob": -0.5, "agreement": None, "confidence": 1.0, "needs_review": False},
+    Sentence("the lungs", tokens=2, logprob=-0.25, agreement=0.5, confidence=0.3, needs_review=True),
+    Sentence(" are clear .", tokens=4, logprob=-0.5, confidence=1.0),
 )
 
 
-def of_sentences(sentences: tuple[Mapping[str, Any], ...] = SENTENCES) -> list[Prediction]:
-    return [WithSentences("s1", "the lungs are clear .", "The lungs are big.", 6, -0.5, sentences=sentences)]
+def of_sentences(sentences: tuple[Sentence, ...] = SENTENCES) -> list[Report]:
+    return [Report("s1", "the lungs are clear .", "The lungs are big.", 6, -0.5, sentences=sentences)]
 
 
 def test_sentences_are_shaded_by_confidence_and_marked_for_review(tmp_path: Path) -> None:
@@ -72,14 +79,14 @@ def test_sentences_are_shaded_by_confidence_and_marked_for_review(tmp_path: Path
 def test_without_a_calibration_sentences_are_shaded_by_their_token_probability_and_the_page_says_so(
     tmp_path: Path,
 ) -> None:
-    raw = tuple({**sentence, "confidence": None} for sentence in SENTENCES)
+    raw = tuple(replace(sentence, confidence=None) for sentence in SENTENCES)
     parsed = Page(written(tmp_path, of_sentences(raw)))
     assert [a["class"] for a in parsed.every("span") if "tabindex" in a][-2:] == ["s q3", "s q3"]  # exp(-.25), exp(-.5)
     assert "Mean token probability of a sentence, not calibrated" in parsed.text
 
 
 def test_sentences_of_another_text_are_left_out_with_a_note(tmp_path: Path) -> None:
-    other = ({**SENTENCES[0], "text": "the heart"}, SENTENCES[1])
+    other = (replace(SENTENCES[0], text="the heart"), SENTENCES[1])
     text = Page(written(tmp_path, of_sentences(other))).text
     assert "1 of 1 studies: confidence or evidence was given for other sentences" in text
     assert "needs review" not in text

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import TinySet
+from r2gengpt.config import RunConfig
 from r2gengpt.errors import InputError
-from r2gengpt.training.begin import Settings
 from r2gengpt.training.module import R2GenGPTModule
 from r2gengpt.training.run import train
 from training_settings import small_run
@@ -24,13 +24,13 @@ class Killed(BaseException):
     """Ends a run in the middle of a step; nothing of ours or Lightning's catches it."""
 
 
-def resumable(parts: Path, data: TinySet, directory: Path, **train_settings: object) -> Settings:
+def resumable(parts: Path, data: TinySet, directory: Path, **train_settings: object) -> RunConfig:
     """A run in which everything that could differ after a resume is switched on: dropout, augmentation, statistics."""
     model = {"vis_use_lora": True, "vis_r": 4, "lora_dropout": 0.3, "feature_norm": "standardize"}
     return small_run(parts, data, directory, model=model, read={"augment": True}, **train_settings)
 
 
-def run_until(settings: Settings, stop: int | None, monkeypatch: pytest.MonkeyPatch) -> int:
+def run_until(settings: RunConfig, stop: int | None, monkeypatch: pytest.MonkeyPatch) -> int:
     """Train; end the run before its batch number `stop`. Gives the number of batches that were trained."""
     step, count = R2GenGPTModule.training_step, 0
 
@@ -131,9 +131,9 @@ def test_an_unfinished_run_is_not_continued_with_other_settings(
     tiny_parts: Path, tiny_set: TinySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_until(resumable(tiny_parts, tiny_set, tmp_path, every_n_train_steps=1), 2, monkeypatch)
-    with pytest.raises(InputError, match=r"--learning_rate 0\.5: the unfinished run .* has 0\.01"):
+    with pytest.raises(InputError, match=r"learning_rate 0\.5: the unfinished run .* has 0\.01"):
         train(resumable(tiny_parts, tiny_set, tmp_path, every_n_train_steps=1, learning_rate=0.5))
-    with pytest.raises(InputError, match="--resume False"):
+    with pytest.raises(InputError, match="resume False"):
         train(resumable(tiny_parts, tiny_set, tmp_path, every_n_train_steps=1, resume=False))
 
 

@@ -16,7 +16,7 @@ SHORT = ["--min_new_tokens", "1", "--max_new_tokens", "4"]
 @pytest.fixture(params=[True, False], ids=["bf16-mixed", "32-true"])
 def arithmetic(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """What `--precision auto` is on hardware with bfloat16, and without."""
-    monkeypatch.setattr("r2gengpt.build.model.device_has_bfloat16", lambda: request.param)
+    monkeypatch.setattr("r2gengpt.parts.assemble.device_has_bfloat16", lambda: request.param)
     return "bf16-mixed" if request.param else "32-true"
 
 
@@ -41,11 +41,12 @@ def test_a_run_script_trains_and_its_run_is_tested(
     arithmetic: str, alignment: str, tiny_parts: Path, tiny_set: TinySet, tmp_path: Path, run_cli: Cli
 ) -> None:
     given = {name.upper(): value for name, value in names_of(tiny_parts).items()}
+    given |= {"DATASET": "iu_xray", "ALIGNMENT": alignment}
     given |= {"DATA": str(tiny_set.annotation.parent), "SAVE": str(tmp_path / "run")}
     calls = []
-    for kind, more in ((alignment, ["--max_epochs", "1", "--num_sanity_val_steps", "0"]), ("test", [])):
+    for kind, more in (("train", ["--max_epochs", "1", "--num_sanity_val_steps", "0"]), ("test", [])):
         (tmp_path / kind).mkdir()
-        script = ROOT / "runs" / f"iu_xray_{kind}.sh"
+        script = ROOT / "runs" / f"{kind}.sh"
         calls += run_script(script, tmp_path / kind, "--num_workers", "0", *SHORT, *more, **given)
     for words in calls:
         done = run_cli(words)

@@ -12,18 +12,19 @@ from torch import Tensor
 
 from conftest import TinySet
 from placements import FLOAT32
-from r2gengpt.build import build_model
 from r2gengpt.config import DecodeConfig, ModelConfig
 from r2gengpt.data.annotation import read_annotation
 from r2gengpt.evaluation.run import Evaluation, predict_studies
-from r2gengpt.generation.engine import Engine, EngineRules, Prompt, Written
-from r2gengpt.generation.prediction import Prediction
-from r2gengpt.generation.scores import Rules
+from r2gengpt.generation.beams import Rules, Written
+from r2gengpt.generation.engine import Engine, Prompt
 from r2gengpt.generation.sentences import report_sentences, report_text, text_and_ends
 from r2gengpt.generation.speculate import Drafter
 from r2gengpt.generation.suffixes import SuffixIndex
+from r2gengpt.parts.assemble import build_model
+from r2gengpt.report import Report
 from r2gengpt.testing import tiny_tokenizer
 from r2gengpt.text.sentences import same_sentence, sentence_spans, tokens_of
+from reporters import reporter_of
 from test_engine import both_settings as both
 from test_engine import by_generate, cases, prompts_of, random_model
 from test_speculate import FREE
@@ -146,7 +147,7 @@ def by_hand(model: Any, prompt: Tensor, ids: list[int]) -> list[float]:
     return [float(row[token]) for row, token in zip(logits, ids, strict=True)]
 
 
-def written(model: Any, prompts: list[Tensor], rules: EngineRules, slots: int, **more: Any) -> list[Written]:
+def written(model: Any, prompts: list[Tensor], rules: Rules, slots: int, **more: Any) -> list[Written]:
     found = Engine(model, rules, slots, **more).run(iter([Prompt(n, p) for n, p in enumerate(prompts)]))
     return sorted(found, key=lambda one: one.tag)
 
@@ -164,7 +165,7 @@ def test_each_tokens_log_probability_is_that_of_one_pass_over_the_text(case: dic
 
 def test_each_tokens_log_probability_is_kept_with_drafts() -> None:
     model, prompts = random_model("llama"), prompts_of([4, 9, 2, 7], 8)
-    rules = EngineRules(Rules(end=17, repetition_penalty=1.3), 20)
+    rules = Rules(end=17, max_new_tokens=20, repetition_penalty=1.3)
     plain = written(model, prompts, rules, 2)
     drafter = Drafter(SuffixIndex.of([one.ids for one in plain] * 30), FREE)
     for one in written(model, prompts, rules, 2, drafter=drafter):
@@ -208,17 +209,17 @@ def test_both_decoders_give_the_same_sentences(tiny_parts: Path, tiny_set: TinyS
     studies = read_annotation(tiny_set.annotation, tiny_set.base_dir, ("train",))["train"]
     fast, slow = (
         predict_studies(
-            built,
-            Evaluation(studies, (), "plain", DecodeConfig(max_new_tokens=24, engine=engine, **decode), batch_size=3),
+            reporter_of(built, DecodeConfig(max_new_tokens=24, engine=engine, **decode)),
+            Evaluation(studies, (), "plain", batch_size=3),
         )
         for engine in ("fast", "hf")
     )
 
-    def facts(predictions: list[Prediction]) -> list[tuple[str, int, float | None]]:
+    def facts(predictions: list[Report]) -> list[tuple[str, int, float | None]]:
         return [(one.text, one.tokens, one.agreement) for found in predictions for one in found.sentences]
 
     assert facts(fast) == facts(slow)
     logprobs = [[one.logprob for found in predictions for one in found.sentences] for predictions in (fast, slow)]
     assert logprobs[0] == pytest.approx(logprobs[1], abs=1e-4)  # step by step against one pass, both float32
-    assert all(re.sub(r"\s", "", f.prediction) == re.sub(r"\s", "", "".join(s.text for s in f.sentences)) for f in fast)
+    assert all(re.sub(r"\s", "", f.text) == re.sub(r"\s", "", "".join(s.text for s in f.sentences)) for f in fast)
     assert {one.agreement is None for found in fast for one in found.sentences} == {decode["beam_size"] == 1}

@@ -14,34 +14,38 @@ import torch
 from starlette.testclient import TestClient
 
 from placements import FLOAT32
-from r2gengpt.build import build_model
-from r2gengpt.config import DecodeConfig, ModelConfig, ServeConfig
-from r2gengpt.data.images import decode_image
+from r2gengpt.confidence.calibration import Calibration
+from r2gengpt.confidence.evidence import quick_method, report_evidence
+from r2gengpt.config import DecodeConfig, ModelConfig
 from r2gengpt.data.loading import Example, prompt_batch
 from r2gengpt.errors import InputError
-from r2gengpt.generation.confidence import Calibration
+from r2gengpt.films.reader import decode_image
 from r2gengpt.generation.decode import predict
-from r2gengpt.generation.evidence import report_evidence
-from r2gengpt.generation.prediction import Prediction
-from r2gengpt.model.int8 import Int8Linear
 from r2gengpt.model.processing import decoded_size
+from r2gengpt.parts.assemble import build_model
+from r2gengpt.parts.int8 import Int8Linear
+from r2gengpt.provenance import model_sha256
+from r2gengpt.report import Report
+from r2gengpt.reporter import Reporter
 from r2gengpt.serving.app import create_app
-from r2gengpt.serving.generator import Generator, Served, map_method
-from r2gengpt.serving.provenance import model_sha256
+from r2gengpt.serving.generator import Generator
+from r2gengpt.serving.instructions import INDICATION
 from r2gengpt.serving.reports import JSON, wanted_type
-from r2gengpt.text.notice import NOTICE
+from r2gengpt.settings import ServeConfig
+from r2gengpt.text.written import NOTICE
+from reporters import reporter_of
 from serving_parts import LONG, busy, client_of, film, message, upload, wait_for
 
 CHAT, REPORTS, EVIDENCE = "/v1/chat/completions", "/v1/reports", "/v1/evidence"
 
 
 @pytest.fixture
-def client(served: Served) -> Iterator[TestClient]:
+def client(served: Reporter) -> Iterator[TestClient]:
     with client_of(served) as (client, _):
         yield client
 
 
-def alone(served: Served, films: list[bytes], decode: DecodeConfig) -> Prediction:
+def alone(served: Reporter, films: list[bytes], decode: DecodeConfig) -> Report:
     """The report that the program writes of a study by itself."""
     processor = served.built.processor
     images = [decode_image(one, "film", decoded_size(processor)) for one in films]
@@ -58,14 +62,14 @@ def events(text: str) -> list[Any]:
 
 
 def test_a_chat_completion_is_the_report_with_usage_and_what_it_was_made_from(
-    client: TestClient, served: Served
+    client: TestClient, served: Reporter
 ) -> None:
     given = client.post(CHAT, json={"model": "best", "messages": message(film(1))})
     answer, wanted = given.json(), alone(served, [film(1)], served.decode)
     assert given.status_code == 200
     assert answer["object"] == "chat.completion"
     (choice,) = answer["choices"]
-    assert choice["message"] == {"role": "assistant", "content": wanted.prediction, "refusal": None}
+    assert choice["message"] == {"role": "assistant", "content": wanted.text, "refusal": None}
     assert choice["finish_reason"] == wanted.finish
     assert answer["usage"]["completion_tokens"] == wanted.tokens
     assert answer["usage"]["total_tokens"] == wanted.tokens + answer["usage"]["prompt_tokens"]
@@ -73,14 +77,14 @@ def test_a_chat_completion_is_the_report_with_usage_and_what_it_was_made_from(
     assert answer["notice"] == given.headers["x-notice"] == NOTICE
 
 
-def test_a_streams_pieces_together_are_the_text_of_one_beam(client: TestClient, served: Served) -> None:
+def test_a_streams_pieces_together_are_the_text_of_one_beam(client: TestClient, served: Reporter) -> None:
     asked = {"model": "best", "messages": message(film(2)), "stream": True, "stream_options": {"include_usage": True}}
     given = client.post(CHAT, json=asked)
     assert given.headers["content-type"].startswith("text/event-stream")
     chunks = events(given.text)
     wanted = alone(served, [film(2)], replace(served.decode, beam_size=1))
     pieces = [chunk["choices"][0]["delta"].get("content", "") for chunk in chunks[:-1]]
-    assert "".join(pieces) == wanted.prediction
+    assert "".join(pieces) == wanted.text
     assert len([piece for piece in pieces if piece]) > 1
     assert chunks[0]["choices"][0]["delta"]["role"] == "assistant"
     assert chunks[-2]["choices"][0]["finish_reason"] == wanted.finish
@@ -101,17 +105,17 @@ def test_a_streams_pieces_together_are_the_text_of_one_beam(client: TestClient, 
     ],
 )
 def test_what_a_client_asks_of_decoding_is_done_and_told(
-    client: TestClient, served: Served, asked: dict[str, Any], changes: dict[str, Any]
+    client: TestClient, served: Reporter, asked: dict[str, Any], changes: dict[str, Any]
 ) -> None:
     answer = client.post(CHAT, json={"model": "best", "messages": message(film(3)), **asked}).json()
     decode = replace(served.decode, **changes)
     wanted = alone(served, [film(3)], decode)
-    assert answer["choices"][0]["message"]["content"] == wanted.prediction
+    assert answer["choices"][0]["message"]["content"] == wanted.text
     assert answer["choices"][0]["finish_reason"] == wanted.finish
     assert answer["provenance"]["decode"] == vars(decode)
 
 
-def test_the_users_text_is_the_instruction(client: TestClient, served: Served) -> None:
+def test_the_users_text_is_the_instruction(client: TestClient, served: Reporter) -> None:
     """Two texts of different length: the prompts differ by it, and the default has its own."""
     used = [
         client.post(CHAT, json={"model": "best", "messages": message(film(3), text=text)}).json()["usage"]
@@ -128,13 +132,13 @@ def test_the_users_text_is_the_instruction(client: TestClient, served: Served) -
     [
         ({"model": "gpt-4o"}, 404, "best"),
         ({"messages": []}, 400, "messages"),
-        ({"messages": message(film()) * 2}, 400, "messages"),
+        ({"messages": [*message(film()), *message(text="sure?")]}, 400, "messages"),
         ({"messages": [{"role": "system", "content": "Be brief."}]}, 400, "no user message"),
         ({"messages": [{"role": "patient", "content": "Be brief."}]}, 400, "messages.0.role"),
         ({"messages": message(text="no image")}, 400, "no image"),
         ({"messages": message(film(), text="x" * 4001)}, 400, "4001 characters: at most 4000"),
         ({"messages": message(film(), text="a <ImageHere> b")}, 400, "<ImageHere>"),
-        ({"n": 2}, 400, "n:"),
+        ({"n": 5}, 400, "n:"),
         ({"frequency_penalty": 0.5}, 400, "frequency_penalty:"),
         ({"tools": [{"type": "function"}]}, 400, "tools:"),
         ({"temperature": 3}, 400, "temperature:"),
@@ -159,8 +163,8 @@ def test_a_language_model_that_the_engine_cannot_serve_is_served_by_generate(tin
     built = build_model(config, FLOAT32)
     built.model.eval()
     decode = DecodeConfig(beam_size=2, min_new_tokens=0, max_new_tokens=8).for_dataset("plain")
-    served = Served("best", built, decode, replace(decode, beam_size=1), {})
-    wanted = alone(served, [film(1)], replace(served.decode, beam_size=1 if stream else 2)).prediction
+    served = replace(reporter_of(built, decode), name="best")
+    wanted = alone(served, [film(1)], replace(served.decode, beam_size=1 if stream else 2)).text
     with client_of(served) as (client, _):
         given = client.post(CHAT, json={"model": "best", "messages": message(film(1)), "stream": stream})
     if stream:
@@ -175,13 +179,13 @@ def test_the_models_are_listed_in_openais_shape(client: TestClient) -> None:
     assert (answer["object"], [one["id"] for one in answer["data"]]) == ("list", ["best"])
 
 
-def test_a_form_of_two_views_gives_the_report_of_the_one_study(client: TestClient, served: Served) -> None:
+def test_a_form_of_two_views_gives_the_report_of_the_one_study(client: TestClient, served: Reporter) -> None:
     films = [film(4), film(5, "JPEG")]
     given = client.post(REPORTS, files=upload(*films))
     answer, wanted = given.json(), alone(served, films, served.decode)
     assert given.status_code == 200
     assert (answer["findings"], answer["tokens"], answer["finish_reason"]) == (
-        wanted.prediction,
+        wanted.text,
         wanted.tokens,
         wanted.finish,
     )
@@ -200,13 +204,13 @@ def test_a_form_of_two_views_gives_the_report_of_the_one_study(client: TestClien
     assert (made["vision_model"], made["lm_model"]) == ("vision-swin", "lm-stablelm")
 
 
-def test_plain_text_is_the_notice_and_the_report_alone(client: TestClient, served: Served) -> None:
+def test_plain_text_is_the_notice_and_the_report_alone(client: TestClient, served: Reporter) -> None:
     given = client.post(REPORTS, files=upload(film(6)), headers={"Accept": "text/plain"})
     assert given.headers["content-type"] == "text/plain; charset=utf-8"
-    assert given.text == f"{NOTICE}\n\n{alone(served, [film(6)], served.decode).prediction}\n"
+    assert given.text == f"{NOTICE}\n\n{alone(served, [film(6)], served.decode).text}\n"
 
 
-def test_sentences_carry_their_confidence_and_marks_in_every_form(served: Served) -> None:
+def test_sentences_carry_their_confidence_and_marks_in_every_form(served: Reporter) -> None:
     """A calibration whose confidence is one half everywhere, and a limit above it."""
     even = Calibration(0.0, 0.0, 9, 3, "val", 0.5, {}, "made up")
     known = replace(served, calibration=even, abstain_below=0.6)
@@ -224,7 +228,7 @@ def test_sentences_carry_their_confidence_and_marks_in_every_form(served: Served
 
 
 def test_an_indication_becomes_part_of_the_prompt(
-    client: TestClient, served: Served, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, served: Reporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows: list[str | None] = []
     processor = served.built.processor
@@ -237,8 +241,20 @@ def test_an_indication_becomes_part_of_the_prompt(
     assert rows == [f"{processor.instruction} Indication: Cough.", None]
 
 
+def test_an_indication_warns_in_every_form_as_no_model_was_trained_with_one(client: TestClient) -> None:
+    def ask(accept: str, indication: str) -> Any:
+        data = {"indication": indication}
+        return client.post(REPORTS, files=upload(film(6)), data=data, headers={"Accept": accept})
+
+    for indication, wanted in (("Cough.", [INDICATION]), (" ", None)):
+        assert ask(JSON, indication).json().get("warnings") == wanted
+        assert events(ask("text/event-stream", indication).text)[-1].get("warnings") == wanted
+        for accept in ("text/plain", "application/pdf"):
+            assert ask(accept, indication).headers.get("x-warning") == ("; ".join(wanted) if wanted else None)
+
+
 def test_evidence_maps_come_where_they_are_asked_for_and_the_next_report_is_the_same(
-    client: TestClient, served: Served
+    client: TestClient, served: Reporter
 ) -> None:
     plain = client.post(REPORTS, files=upload(film(6))).json()
     mapped = client.post(f"{REPORTS}?evidence=true", files=upload(film(6))).json()
@@ -255,7 +271,7 @@ def test_evidence_maps_come_where_they_are_asked_for_and_the_next_report_is_the_
     assert client.post(f"{REPORTS}?evidence=yes", files=upload(film(6))).status_code == 400
 
 
-def test_maps_of_a_text_are_those_that_come_with_its_report(client: TestClient, served: Served) -> None:
+def test_maps_of_a_text_are_those_that_come_with_its_report(client: TestClient, served: Reporter) -> None:
     films = upload(film(6), film(7))
     whole = client.post(f"{REPORTS}?evidence=true", files=films, data={"indication": "Cough."}).json()
     told = {"indication": "Cough.", "report": whole["findings"]}
@@ -276,7 +292,7 @@ def test_maps_of_no_text_or_a_long_one_are_refused(client: TestClient, told: dic
     assert (given.status_code, words in given.json()["error"]["message"]) == (400, True)
 
 
-def test_maps_and_reports_that_wait_together_each_get_their_own_answer(served: Served) -> None:
+def test_maps_and_reports_that_wait_together_each_get_their_own_answer(served: Reporter) -> None:
     with client_of(served, queue_size=8) as (client, generator), ThreadPoolExecutor(8) as pool:
         with busy(generator):
             reports = [pool.submit(client.post, REPORTS, files=upload(film(seed))) for seed in range(4)]
@@ -285,7 +301,7 @@ def test_maps_and_reports_that_wait_together_each_get_their_own_answer(served: S
             wait_for(lambda: generator.line.waiting == 8)
         texts = [one.result(LONG).json()["findings"] for one in reports]
         found = [one.result(LONG).json()["sentences"][0]["map"] for one in maps]
-        assert texts == [alone(served, [film(seed)], served.decode).prediction for seed in range(4)]
+        assert texts == [alone(served, [film(seed)], served.decode).text for seed in range(4)]
         again = [client.post(EVIDENCE, files=upload(film(seed)), data=told).json() for seed in range(4)]
         assert found == [one["sentences"][0]["map"] for one in again]
         assert len({tuple(one) for one in found}) == 4
@@ -293,9 +309,9 @@ def test_maps_and_reports_that_wait_together_each_get_their_own_answer(served: S
 
 def test_models_without_gradients_are_mapped_by_occlusion() -> None:
     model: Any = torch.nn.Sequential(torch.nn.Linear(4, 4))
-    assert map_method(model) == "gradient"
+    assert quick_method(model) == "gradient"
     model.append(Int8Linear(torch.ones(4, 4), None))
-    assert map_method(model) == "occlusion"
+    assert quick_method(model) == "occlusion"
 
 
 def test_the_models_hash_is_of_its_numbers_and_their_names() -> None:
@@ -332,9 +348,9 @@ def test_the_form_of_answer_is_the_first_that_is_asked_for_and_given(accept: str
     assert wanted_type(accept) == wanted
 
 
-def test_a_report_as_pdf_names_its_origin_and_says_what_the_text_says(client: TestClient, served: Served) -> None:
+def test_a_report_as_pdf_names_its_origin_and_says_what_the_text_says(client: TestClient, served: Reporter) -> None:
     given = client.post(REPORTS, files=upload(film(6), film(7)), headers={"Accept": "application/pdf"})
-    wanted = alone(served, [film(6), film(7)], served.decode).prediction
+    wanted = alone(served, [film(6), film(7)], served.decode).text
     assert (given.status_code, given.headers["content-type"]) == (200, "application/pdf")
     assert given.content.startswith(b"%PDF-1.4")
     assert b"Drafted from 2 images by r2gengpt" in given.content
@@ -357,7 +373,7 @@ def test_wrong_paths_and_methods_have_errors_of_the_same_shape(
     assert given.json()["error"]["message"]
 
 
-def test_requests_that_wait_together_are_written_together_and_each_gets_its_own_answer(served: Served) -> None:
+def test_requests_that_wait_together_are_written_together_and_each_gets_its_own_answer(served: Reporter) -> None:
     """Chats, streams, forms and draws at once, behind a study that holds the thread until all of them wait."""
     count = 24
     with client_of(served, slots=4, queue_size=count) as (client, generator), ThreadPoolExecutor(count) as pool:
@@ -390,11 +406,11 @@ def test_requests_that_wait_together_are_written_together_and_each_gets_its_own_
     for seed, (text, digest) in enumerate(answers):
         decode = replace(served.decode, **changes[seed % 4], decode_seed=seed if seed % 4 == 2 else 42)
         assert digest == hashlib.sha256(film(seed)).hexdigest()
-        assert text == alone(served, [film(seed)], decode).prediction, seed
+        assert text == alone(served, [film(seed)], decode).text, seed
     assert len({text for text, _ in answers}) > count // 2, "this model should tell these films apart"
 
 
-def test_studies_wait_for_one_pass_together(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_studies_wait_for_one_pass_together(served: Reporter, monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight waiting studies take about as many passes as one, not eight times as many."""
     passes: list[int] = []
     model = served.built.model.language_model
@@ -412,7 +428,7 @@ def test_studies_wait_for_one_pass_together(served: Served, monkeypatch: pytest.
     assert len(passes) < 40
 
 
-def test_state_is_told_to_machines(served: Served) -> None:
+def test_state_is_told_to_machines(served: Reporter) -> None:
     loading = Generator(1, 1)
     with TestClient(create_app(loading, ServeConfig()), base_url="http://127.0.0.1") as client:
         assert client.get("/health").status_code == 200
@@ -445,7 +461,7 @@ def test_metrics_count_requests_by_route_and_code_and_tokens(client: TestClient)
 
 
 def test_a_fault_of_ours_is_answered_and_the_next_request_is_served(
-    client: TestClient, served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    client: TestClient, served: Reporter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("SECRET")
@@ -461,7 +477,7 @@ def test_a_fault_of_ours_is_answered_and_the_next_request_is_served(
 
 
 def test_a_text_that_is_no_prompt_of_this_model_is_refused_by_the_writer(
-    client: TestClient, served: Served, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, served: Reporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(self: Any, views: int, text: str | None = None) -> None:
         raise InputError("instruction holds a control token")

@@ -15,21 +15,22 @@ from starlette.testclient import TestClient
 import r2gengpt.serving
 from dicom_files import data_of, ramp
 from dicom_files import film as dicom
-from r2gengpt.config import ServeConfig
 from r2gengpt.errors import InputError
-from r2gengpt.serving.apart import LONG_IMAGE
+from r2gengpt.reporter import Reporter
+from r2gengpt.serving.bodies import LONG_IMAGE, NoDataUrl, read_data_url
 from r2gengpt.serving.chat_request import NEUTRAL
-from r2gengpt.serving.data_urls import NoDataUrl, read_data_url
+from r2gengpt.serving.conversation import EARLIER_LEFT_OUT
 from r2gengpt.serving.failures import ApiError, refused
-from r2gengpt.serving.generator import Served
+from r2gengpt.serving.instructions import OTHER_INSTRUCTION
+from r2gengpt.settings import ServeConfig
 from serving_parts import client_of, data_url, film, message, upload
-from test_serving_api import CHAT, REPORTS
+from test_serving_api import CHAT, REPORTS, events
 
 FLAG = re.compile(r"--[a-z]")
 
 
 @pytest.fixture(scope="module")
-def client(served: Served) -> Iterator[TestClient]:
+def client(served: Reporter) -> Iterator[TestClient]:
     with client_of(served) as (client, _):
         yield client
 
@@ -41,7 +42,7 @@ def plain(client: TestClient) -> str:
 
 
 def text_of(client: TestClient, messages: list[dict[str, Any]], **fields: Any) -> str:
-    given = client.post(CHAT, json={"model": "best", "messages": messages, **fields})
+    given = client.post(CHAT, json={"model": "best", "messages": messages} | fields)
     assert given.status_code == 200, given.text
     return str(given.json()["choices"][0]["message"]["content"])
 
@@ -70,25 +71,46 @@ MORE = (
     {"a_field_of_tomorrow": None},
     {"frame": None, "force": None, "mixed_patients": None},
     {"presence_penalty": 0.0, "n": 1.0},
+    {"n": None, "stop": None, "logprobs": None, "top_logprobs": None, "response_format": None},
+    {"n": 1, "stop": [], "logprobs": False, "top_logprobs": 0, "response_format": {"type": "text"}},
+    {"stop": ""},
+    {"stop": ["", ""]},
+    {"stop": "a string that is not in it"},
+    {"logit_bias": {"50256": 0}},
+    {"features": {"web_search": False, "image_generation": False}, "tool_ids": [], "files": None},
+    {"chat_id": "7", "session_id": "9", "id": "1", "variables": {"{{USER_NAME}}": "x"}, "model_item": {"id": "best"}},
+    {"background_tasks": {"title_generation": True}, "user": {"id": "1", "role": "admin"}, "conversation_id": "x"},
+    {"messages": [{"role": "system", "content": ""}, *message(film(1))]},
+    {"messages": [{"role": "system", "content": ""}, *message(film(1)), {"role": "assistant", "content": ""}]},
 )
 NOTHING = (*({name: value} for name, values in NEUTRAL.items() for value in (*values, None)), *MORE)
 
 
-@pytest.mark.parametrize("fields", NOTHING, ids=str)
+@pytest.mark.parametrize("fields", NOTHING, ids=lambda fields: str(fields)[:60])
 def test_a_field_that_asks_for_nothing_changes_nothing(client: TestClient, plain: str, fields: dict[str, Any]) -> None:
-    assert text_of(client, message(film(1)), **fields) == plain
+    assert text_of(client, **{"messages": message(film(1)), **fields}) == plain
 
 
 @pytest.mark.parametrize(
     ("fields", "param", "code"),
     [
-        ({"n": 2}, "n", "unsupported_value"),
-        ({"n": True}, "n", "unsupported_value"),
-        ({"stop": ["###"]}, "stop", "unsupported_value"),
-        ({"logprobs": True}, "logprobs", "unsupported_value"),
+        ({"n": 5}, "n", "invalid_value"),
+        ({"n": 0}, "n", "invalid_value"),
+        ({"n": True}, "n", "invalid_value"),
+        ({"stop": ["a", "b", "c", "d", "e"]}, "stop", "invalid_value"),
+        ({"stop": ["x" * 201]}, "stop.0", "invalid_value"),
+        ({"stop": "x" * 70_000}, "stop", "invalid_value"),
+        ({"stop": 7}, "stop", "invalid_value"),
+        ({"logprobs": 5}, "logprobs", "invalid_value"),
+        ({"top_logprobs": 2}, "top_logprobs", "invalid_value"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "invalid_value"),
+        ({"tool_ids": ["search"]}, "tool_ids", "unsupported_value"),
+        ({"features": {"web_search": True}}, "features", "unsupported_value"),
         ({"tools": [{"type": "function"}]}, "tools", "unsupported_value"),
         ({"tool_choice": "required"}, "tool_choice", "unsupported_value"),
-        ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_value"),
+        ({"response_format": {"type": "xml"}}, "response_format.type", "invalid_value"),
+        ({"response_format": {"type": "json_schema"}}, "response_format", "invalid_value"),
+        ({"response_format": "json_object"}, "response_format", "invalid_value"),
         ({"modalities": ["text", "audio"]}, "modalities", "unsupported_value"),
         ({"store": True}, "store", "unsupported_value"),
         ({"frequency_penalty": 0.5}, "frequency_penalty", "unsupported_value"),
@@ -109,7 +131,7 @@ def test_a_field_that_asks_for_something_else_is_refused_by_its_name(
     assert not FLAG.search(error["message"])
 
 
-def test_a_systems_text_opens_the_instruction(client: TestClient, served: Served) -> None:
+def test_a_systems_text_opens_the_instruction(client: TestClient, served: Reporter) -> None:
     def prompt_tokens(*before: dict[str, Any], text: str | None = None) -> int:
         asked = {"model": "best", "messages": [*before, *message(film(3), text=text)]}
         return int(client.post(CHAT, json=asked).json()["usage"]["prompt_tokens"])
@@ -127,19 +149,88 @@ def test_a_systems_text_opens_the_instruction(client: TestClient, served: Served
         assert prompt_tokens(*before, text=text) == len(processor.prompt_row(1, instruction))
 
 
-@pytest.mark.parametrize(
-    "turns",
-    [
-        [{"role": "assistant", "content": "Clear."}, {"role": "user", "content": "Are you sure?"}],
-        [{"role": "user", "content": "And now?"}],
-        [{"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}, {"role": "tool", "content": "2"}],
-        [{"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]}],
+ANSWERED = {"role": "assistant", "content": "Clear."}
+FOLLOWED: dict[str, list[dict[str, Any]]] = {
+    "question": [*message(film(1)), ANSWERED, {"role": "user", "content": "Are you sure?"}],
+    "question in parts": [*message(film(1)), {"role": "user", "content": [{"type": "text", "text": "And now?"}]}],
+    "no text": [*message(film(1)), ANSWERED, {"role": "user", "content": None}],
+    "tool": [
+        *message(film(1)),
+        {"role": "tool", "content": "2", "tool_call_id": "1"},
+        {"role": "user", "content": "?"},
     ],
-)
-def test_a_conversation_is_refused_in_words_of_the_api(client: TestClient, turns: list[dict[str, Any]]) -> None:
-    error = error_of(client, [*message(film(1)), *turns])
-    assert "this model answers one study at a time" in error["message"]
+    "film that cannot be read": [*message(b"no film"), {"role": "user", "content": "And now?"}],
+}
+
+
+@pytest.mark.parametrize("name", FOLLOWED)
+def test_a_question_on_an_earlier_study_is_refused_in_words_that_help(client: TestClient, name: str) -> None:
+    error = error_of(client, FOLLOWED[name])
     assert (error["param"], error["code"]) == ("messages", "unsupported_value")
+    for words in ("answers no questions on it", "send the images again with another instruction", "start a new chat"):
+        assert words in error["message"]
+
+
+@pytest.mark.parametrize(
+    "task", ["### Task:\nGenerate a concise, 3-5 word title", [{"type": "text", "text": "Suggest tags"}], "", None, []]
+)
+def test_a_task_of_a_chat_program_without_images_is_refused_in_a_line(client: TestClient, task: Any) -> None:
+    asked = [{"role": "system", "content": ""}, {"role": "user", "content": task}]
+    error = error_of(client, asked, stream=True, max_completion_tokens=1000, metadata={"task": "title_generation"})
+    assert "no image: this model writes reports of chest X-rays" in error["message"]
+    assert "\n" not in error["message"]
+
+
+EARLIER: dict[str, list[dict[str, Any]]] = {
+    "a study and its report": [*message(film(2), text="Findings?"), ANSWERED],
+    "a chat without images": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello"}],
+    "a film that was refused": [*message(b"no film")],
+    "tools": [
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "type": "function"}]},
+        {"role": "tool", "content": [{"type": "text", "text": "2"}], "tool_call_id": "1"},
+    ],
+    "a refusal": [*message(film(2)), {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]}],
+    "thoughts": [*message(film(2)), {**ANSWERED, "reasoning_content": "x", "annotations": [], "audio": None}],
+    "an old function": [*message(film(2)), {"role": "function", "name": "f", "content": "2"}],
+    "an address": [{"role": "user", "content": image("http://127.0.0.1/film.png")[0]["content"]}, ANSWERED],
+}
+
+
+@pytest.mark.parametrize("name", EARLIER)
+def test_earlier_turns_never_reach_the_prompt_and_the_answer_says_so(client: TestClient, name: str) -> None:
+    asked = {"model": "best", "messages": [*EARLIER[name], *message(film(1))]}
+    answer, alone = (
+        client.post(CHAT, json=one).json() for one in (asked, {"model": "best", "messages": message(film(1))})
+    )
+    assert answer["choices"] == alone["choices"]
+    assert answer["usage"] == alone["usage"]
+    assert answer["provenance"]["inputs"] == alone["provenance"]["inputs"]
+    assert answer["warnings"] == [EARLIER_LEFT_OUT]
+    assert "warnings" not in alone
+
+
+def test_a_fault_of_the_last_message_is_named_by_its_place_in_the_chat(client: TestClient) -> None:
+    error = error_of(client, [*message(film(2)), ANSWERED, *image(data_url(film()), detail="huge")])
+    assert error["param"] == "messages.2.content.0.image_url.detail"
+    error = error_of(client, [*message(film(2)), ANSWERED, *message(b"no film")])
+    assert error["param"] == "messages.2.content.0"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_instruction_that_leads_away_from_training_warns(client: TestClient, served: Reporter, stream: bool) -> None:
+    own = served.built.processor.instruction
+    system = {"role": "system", "content": "Be brief."}
+    for messages, wanted in (
+        (message(film(1), text="Findings?"), [OTHER_INSTRUCTION]),
+        ([system, *message(film(1))], [OTHER_INSTRUCTION]),
+        ([*message(film(2)), system, *message(film(1), text="Findings?")], [EARLIER_LEFT_OUT, OTHER_INSTRUCTION]),
+        (message(film(1), text=f"  {own}\n"), None),
+        (message(film(1)), None),
+    ):
+        given = client.post(CHAT, json={"model": "best", "messages": messages, "stream": stream})
+        found = events(given.text) if stream else [given.json()]
+        assert {json.dumps(found[at].get("warnings")) for at in (0, -1)} == {json.dumps(wanted)}
 
 
 @pytest.mark.parametrize(
@@ -298,7 +389,7 @@ def test_a_body_that_is_no_request_is_refused_in_openais_shape(client: TestClien
     assert (given.status_code, given.json()["error"]["type"]) == (400, "invalid_request_error")
 
 
-def test_no_answer_names_a_flag_of_the_command_line(client: TestClient, served: Served) -> None:
+def test_no_answer_names_a_flag_of_the_command_line(client: TestClient, served: Reporter) -> None:
     loop = data_of(dicom(np.stack([ramp()] * 3), NumberOfFrames=3))
     hand = data_of(dicom(BodyPartExamined="HAND"))
     answers = [
@@ -321,7 +412,7 @@ def test_no_answer_names_a_flag_of_the_command_line(client: TestClient, served: 
 
 
 def test_a_refusal_of_the_program_becomes_one_of_the_api() -> None:
-    error = refused(InputError("--frame 9: image a--b has frames 1 to 3 (--force reads it)", field="frame"))
+    error = refused(InputError("frame 9: image a--b has frames 1 to 3 (force reads it)", field="frame"))
     assert error.body()["error"] == {
         "message": "frame 9: image a--b has frames 1 to 3 (force reads it)",
         "type": "invalid_request_error",
@@ -341,5 +432,5 @@ def test_no_route_hands_out_the_programs_words_as_they_are() -> None:
 def test_settings_that_are_refused_name_their_field() -> None:
     with pytest.raises(InputError) as caught:
         ServeConfig(slots=0)
-    assert (str(caught.value), caught.value.field) == ("--slots 0: must be at least 1", "slots")
+    assert (str(caught.value), caught.value.field) == ("slots 0: must be at least 1", "slots")
     assert isinstance(refused(caught.value), ApiError)

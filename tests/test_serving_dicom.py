@@ -22,10 +22,10 @@ from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 from starlette.testclient import TestClient
 
 from dicom_files import ROOT, data_of, film, ramp
-from r2gengpt.data.dicom_header import LARGEST_ELEMENT, MOST_READS
-from r2gengpt.data.images import decode_image
-from r2gengpt.serving.generator import Served
-from r2gengpt.text.notice import NOTICE
+from r2gengpt.films.dicom.header import LARGEST_ELEMENT, MOST_READS
+from r2gengpt.films.reader import decode_image
+from r2gengpt.reporter import Reporter
+from r2gengpt.text.written import NOTICE
 from serving_parts import client_of, upload
 from serving_parts import film as png
 from test_dicom import damage
@@ -37,7 +37,7 @@ SIDE: dict[str, Any] = {"SOPInstanceUID": f"{ROOT}4", "ViewPosition": "LL", "Ima
 
 
 @pytest.fixture(scope="module")
-def client(served: Served) -> Iterator[TestClient]:
+def client(served: Reporter) -> Iterator[TestClient]:
     with client_of(served, max_megapixels=1, max_body_mb=4) as (client, _):
         yield client
 
@@ -57,10 +57,10 @@ def chat_of(data: bytes, **more: Any) -> dict[str, Any]:
 # ------------------------------------------------------------------ in
 
 
-def test_a_study_of_two_dicom_views_is_read_as_the_program_reads_it(client: TestClient, served: Served) -> None:
+def test_a_study_of_two_dicom_views_is_read_as_the_program_reads_it(client: TestClient, served: Reporter) -> None:
     films = [data_of(film()), data_of(film(ramp()[::-1], **SIDE))]
     answer = asked_for(client, *films).json()
-    assert answer["findings"] == alone(served, films, served.decode).prediction
+    assert answer["findings"] == alone(served, films, served.decode).text
     made = answer["provenance"]
     assert made["sop_instance_uids"] == [f"{ROOT}3", f"{ROOT}4"]
     assert [(one["format"], one["width"], one["height"], one["view"]) for one in made["inputs"]] == [
@@ -72,12 +72,12 @@ def test_a_study_of_two_dicom_views_is_read_as_the_program_reads_it(client: Test
         assert secret not in json.dumps(answer)
 
 
-def test_a_chat_reads_dicom_as_a_data_url_with_its_frame_and_force(client: TestClient, served: Served) -> None:
+def test_a_chat_reads_dicom_as_a_data_url_with_its_frame_and_force(client: TestClient, served: Reporter) -> None:
     frames = data_of(film(np.stack([ramp(), ramp()[::-1]]), 12, Modality="RF"))
     second = data_of(film(ramp()[::-1], Modality="DX"))
     given = client.post(CHAT, json=chat_of(frames, frame=2, force=True))
     assert given.status_code == 200
-    wanted = alone(served, [second], served.decode).prediction
+    wanted = alone(served, [second], served.decode).text
     assert given.json()["choices"][0]["message"]["content"] == wanted
     assert given.json()["provenance"]["sop_instance_uids"] == [f"{ROOT}3"]
     assert client.post(CHAT, json=chat_of(frames)).status_code == 400
@@ -137,7 +137,7 @@ def test_dicom_has_maps_too(client: TestClient) -> None:
 # ------------------------------------------------------------------ out
 
 
-def test_a_report_as_fhir_is_a_preliminary_bundle_that_loads(client: TestClient, served: Served) -> None:
+def test_a_report_as_fhir_is_a_preliminary_bundle_that_loads(client: TestClient, served: Reporter) -> None:
     one = data_of(film())
     given = asked_for(client, one, kind="application/fhir+json")
     assert (given.status_code, given.headers["content-type"]) == (200, "application/fhir+json")
@@ -146,7 +146,7 @@ def test_a_report_as_fhir_is_a_preliminary_bundle_that_loads(client: TestClient,
     assert report.status == "preliminary"
     assert NOTICE in given.text
     assert given.headers["x-notice"] == NOTICE
-    words = " ".join(alone(served, [one], served.decode).prediction.split())
+    words = " ".join(alone(served, [one], served.decode).text.split())
     assert words in str(given.json())
 
 
@@ -165,7 +165,7 @@ def test_archives_forms_are_refused_where_images_are_not_of_an_archive(client: T
     tokens = [written(client)]
     refused = asked_for(client, data_of(film()), png(), kind=kind)
     assert refused.status_code == 400
-    assert f"Accept: {kind}: needs DICOM images, images[1] is none" in refused.json()["error"]["message"]
+    assert f"Accept {kind}: needs DICOM images, images[1] is none" in refused.json()["error"]["message"]
     nowhere = asked_for(client, data_of(film(StudyInstanceUID="x")), kind=kind)
     assert "no valid study UID" in nowhere.json()["error"]["message"]
     assert [written(client)] == tokens
@@ -177,12 +177,14 @@ def written(client: TestClient) -> str:
 
 
 def test_archives_forms_that_the_server_cannot_give_are_refused_by_name(
-    served: Served, monkeypatch: pytest.MonkeyPatch
+    served: Reporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with client_of(replace(served, origin={**served.origin, "model_sha256": None})) as (client, _):
+    spread = replace(served)
+    vars(spread)["origin"] = replace(served.origin, model_sha256=None)
+    with client_of(spread) as (client, _):
         refused = asked_for(client, data_of(film()), kind="application/dicom")
         assert (refused.status_code, "hash of the weights" in refused.text) == (406, True)
-        monkeypatch.setattr("r2gengpt.serving.forms.find_spec", lambda name: None)
+        monkeypatch.setattr("r2gengpt.clinical.documents.forms.find_spec", lambda name: None)
         refused = asked_for(client, data_of(film()), kind="application/fhir+json")
         assert (refused.status_code, "needs fhir" in refused.text) == (406, True)
 
@@ -217,7 +219,7 @@ def test_a_preview_says_what_would_undo_its_refusal(client: TestClient) -> None:
     assert asked_for(client, png(), png(), path=PREVIEW).status_code == 400
 
 
-def test_a_preview_of_a_large_film_is_small_enough_to_send(served: Served) -> None:
+def test_a_preview_of_a_large_film_is_small_enough_to_send(served: Reporter) -> None:
     with client_of(served) as (client, _):
         given = asked_for(client, data_of(film(ramp(3000, 2500))), path=PREVIEW)
     assert max(Image.open(io.BytesIO(given.content)).size) <= 2048

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from r2gengpt.generation.engine import Engine
-from r2gengpt.serving.generator import Generator, Served
+from r2gengpt.reporter import Reporter
+from r2gengpt.serving.generator import Generator
 from serving_parts import LONG, busy, client_of, film, message, upload
 from test_serving_api import CHAT, REPORTS, wait_for
 
 
-def test_one_request_more_than_there_are_places_is_told_when_to_come_again(served: Served) -> None:
+def test_one_request_more_than_there_are_places_is_told_when_to_come_again(served: Reporter) -> None:
     with client_of(served, slots=1, queue_size=2) as (client, generator), ThreadPoolExecutor(3) as pool:
         with busy(generator):
             waiting = [pool.submit(client.post, REPORTS, files=upload(film(seed))) for seed in range(3)]
@@ -28,14 +29,16 @@ def test_one_request_more_than_there_are_places_is_told_when_to_come_again(serve
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_request_that_waits_too_long_is_answered_and_its_place_is_free(served: Served, stream: bool) -> None:
+def test_a_request_that_waits_too_long_is_answered_and_its_place_is_free(served: Reporter, stream: bool) -> None:
     with client_of(served, request_timeout=0.3) as (client, generator), busy(generator):
         given = client.post(CHAT, json={"model": "best", "messages": message(film()), "stream": stream})
         assert (given.status_code, given.json()["error"]["message"]) == (504, "no report within 0.3 seconds")
         assert (generator.line.taken, generator.line.waiting) == (0, 0)
 
 
-def test_a_stream_that_takes_too_long_ends_with_an_error_event(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_that_takes_too_long_ends_with_an_error_event(
+    served: Reporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The engine stands still after the first words: the status has been sent, so the error is an event."""
     go_on = threading.Event()
     own, passes = Engine._forward, []
@@ -87,14 +90,14 @@ def asgi_request(app: Any, body: bytes, leave: Callable[[], Awaitable[Any]], *, 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_frees_its_place_and_its_study_leaves_the_engine(
-    served: Served, monkeypatch: pytest.MonkeyPatch, stream: bool
+    served: Reporter, monkeypatch: pytest.MonkeyPatch, stream: bool
 ) -> None:
     """It leaves while its study is being written; the engine stops after the pass that is under way."""
     writing, left = threading.Event(), threading.Event()
     own, passes = Engine._forward, []
 
     def slow(self: Engine) -> Any:
-        passes.append(len(self.prompts))
+        passes.append(len(self.studies))
         if len(passes) == 2:
             writing.set()
             assert left.wait(LONG)
@@ -122,7 +125,7 @@ def test_a_client_that_leaves_frees_its_place_and_its_study_leaves_the_engine(
         assert client.post(REPORTS, files=upload(film())).status_code == 200
 
 
-def test_a_body_that_does_not_come_is_not_waited_for(served: Served) -> None:
+def test_a_body_that_does_not_come_is_not_waited_for(served: Reporter) -> None:
     async def never() -> None:
         await asyncio.Event().wait()
 
@@ -131,7 +134,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(served: Served) -> None:
         assert (sent[0]["status"], generator.line.taken) == (408, 0)
 
 
-def test_a_client_that_leaves_within_its_body_frees_its_place(served: Served) -> None:
+def test_a_client_that_leaves_within_its_body_frees_its_place(served: Reporter) -> None:
     async def at_once() -> None:
         return
 
@@ -140,7 +143,7 @@ def test_a_client_that_leaves_within_its_body_frees_its_place(served: Served) ->
         assert generator.line.taken == 0
 
 
-def test_when_the_server_stops_the_running_study_is_finished_and_waiting_ones_are_refused(served: Served) -> None:
+def test_when_the_server_stops_the_running_study_is_finished_and_waiting_ones_are_refused(served: Reporter) -> None:
     with client_of(served, slots=1) as (client, generator), ThreadPoolExecutor(3) as pool:
         with busy(generator) as go_on:
             waiting = [pool.submit(client.post, REPORTS, files=upload(film(seed))) for seed in range(3)]
@@ -154,7 +157,7 @@ def test_when_the_server_stops_the_running_study_is_finished_and_waiting_ones_ar
 def test_a_model_that_cannot_be_loaded_is_remembered_and_requests_are_refused() -> None:
     generator = Generator(1, 1)
 
-    def load() -> Served:
+    def load() -> Reporter:
         raise RuntimeError("no weights")
 
     generator.start(load)

@@ -5,7 +5,7 @@ import torch
 
 from r2gengpt.config import DecodeConfig
 from r2gengpt.serving.failures import ApiError
-from r2gengpt.serving.jobs import Job, Line
+from r2gengpt.serving.jobs import Job, Queue
 
 GREEDY, BEAMS = (DecodeConfig(beam_size=size, min_new_tokens=0, max_new_tokens=9) for size in (1, 3))
 
@@ -14,8 +14,8 @@ def job(decode: DecodeConfig) -> Job:
     return Job(torch.zeros(1, 3, 4, 4), None, decode)
 
 
-def line_of(*jobs: Job, share: int = 2) -> Line:
-    line = Line(len(jobs) or 1, share)
+def line_of(*jobs: Job, share: int = 2) -> Queue:
+    line = Queue(len(jobs) or 1, share)
     for one in jobs:
         line.put(one)
     return line

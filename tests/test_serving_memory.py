@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import serving_memory
-from r2gengpt.serving.apart import DEEPEST, MOST_MARKS, MOST_REST, take_apart
+from r2gengpt.serving.bodies import DEEPEST, MOST_MARKS, MOST_REST, take_apart
 from r2gengpt.serving.failures import ApiError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -18,28 +19,38 @@ from pypdf import PdfReader
 
 from dicom_files import ROOT, data_of
 from dicom_files import film as dicom
+from film_parts import LEFT_OUT
 from page_parts import (
     CHROMIUM,
     EVIDENCE,
     REPORT,
+    SEEN,
     SENTENCES,
+    WRITTEN,
     Scripted,
     choose,
     draft,
+    edit,
     open_page,
     page_server,
     start_browser,
 )
 from r2gengpt.errors import InputError
-from r2gengpt.serving.generator import Served
-from r2gengpt.text.notice import NOTICE
+from r2gengpt.report import film_lines
+from r2gengpt.reporter import Reporter
+from r2gengpt.serving.app import create_app
+from r2gengpt.serving.generator import Generator
+from r2gengpt.serving.page import page_files
+from r2gengpt.settings import ServeConfig
+from r2gengpt.text.written import NOTICE
 from serving_parts import LONG, client_of, film, running_server, wait_for
 
-SCRIPTS = ("ask", "client", "draft", "films", "page", "pdf", "save", "theme", "viewer")
+SCRIPTS = sorted(name for name in page_files() if name.endswith(".js"))
 expect.set_options(timeout=30_000)  # a busy machine
 KEY = "a-key-of-this-test-only"
 needs_browser = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}")
-SHOWN = (("sure", "93 %, has evidence"), ("doubt", "61 %, has evidence"), ("unsure", "42 %, check this, no evidence"))
+DEPENDS = "depends on the marked area"
+SHOWN = (("sure", f"93 %, {DEPENDS}"), ("doubt", f"61 %, {DEPENDS}"), ("unsure", "42 %, check this, no evidence"))
 SIDES = [("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390)]
 
 
@@ -52,7 +63,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def server(served: Served) -> Iterator[tuple[str, Scripted]]:
+def server(served: Reporter) -> Iterator[tuple[str, Scripted]]:
     with page_server(served) as (address, generator):
         yield address, generator
 
@@ -63,7 +74,7 @@ def released(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if "server" in request.fixturenames:
         generator = request.getfixturevalue("server")[1]
-        generator.maps_wait, generator.evidence = False, EVIDENCE
+        generator.maps_wait, generator.evidence, generator.report = False, EVIDENCE, WRITTEN
         generator.go.set()
 
 
@@ -104,7 +115,7 @@ def mapped(page: Page, evidence: dict[str, Any]) -> None:
 # ------------------------------------------------------------------ without a browser
 
 
-def test_the_page_and_its_files_come_with_a_strict_policy_and_nothing_inline(served: Served) -> None:
+def test_the_page_and_its_files_come_with_a_strict_policy_and_nothing_inline(served: Reporter) -> None:
     with client_of(served) as (client, _):
         given = client.get("/")
         assert given.headers["content-type"] == "text/html; charset=utf-8"
@@ -114,7 +125,8 @@ def test_the_page_and_its_files_come_with_a_strict_policy_and_nothing_inline(ser
         assert NOTICE in given.text
         for forbidden in ("<style", " style=", "onclick", "onload", "http://", "https://", "//"):
             assert forbidden not in given.text.replace("<!DOCTYPE html>", "")
-        for name in ("page.css", *(f"{name}.js" for name in SCRIPTS)):
+        assert "page.js" in SCRIPTS
+        for name in ("page.css", "films.css", *SCRIPTS):
             file = client.get(f"/page/{name}")
             assert file.status_code == 200, name
             assert file.headers["x-content-type-options"] == "nosniff"
@@ -122,12 +134,12 @@ def test_the_page_and_its_files_come_with_a_strict_policy_and_nothing_inline(ser
 
 
 @pytest.mark.parametrize("path", ["/page/", "/page/index.html", "/page/../app.py", "/page/%2e%2e/app.py", "/page.py"])
-def test_no_other_file_can_be_asked_for(served: Served, path: str) -> None:
+def test_no_other_file_can_be_asked_for(served: Reporter, path: str) -> None:
     with client_of(served) as (client, _):
         assert client.get(path).status_code == 404
 
 
-def test_the_page_needs_no_key_but_its_reports_do(served: Served, tmp_path: Path) -> None:
+def test_the_page_needs_no_key_but_its_reports_do(served: Reporter, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text(KEY, encoding="utf-8")
     with client_of(served, api_key_file=str(keys)) as (client, _):
@@ -144,7 +156,7 @@ def events_of(client: TestClient, **changes: Any) -> list[str]:
     return [block.removeprefix("data: ") for block in given.text.strip().split("\n\n")]
 
 
-def test_a_report_as_events_is_its_pieces_then_the_record_of_the_same_text(served: Served) -> None:
+def test_a_report_as_events_is_its_pieces_then_the_record_of_the_same_text(served: Reporter) -> None:
     with client_of(served) as (client, _):
         *pieces, record, end = events_of(client, data={"indication": "Cough."})
     whole = json.loads(record)
@@ -153,6 +165,56 @@ def test_a_report_as_events_is_its_pieces_then_the_record_of_the_same_text(serve
     assert "".join(json.loads(piece)["delta"] for piece in pieces) == whole["findings"]
     assert (whole["notice"], whole["provenance"]["decode"]["beam_size"]) == (NOTICE, 1)
     assert " ".join(sentence["text"] for sentence in whole["sentences"]) == whole["findings"].strip()
+
+
+def printed(client: TestClient, body: object, **headers: str) -> Any:
+    return client.post("/v1/pdf", content=json.dumps(body), headers=headers)
+
+
+def test_a_text_comes_back_as_a_pdf_while_no_model_is_there(tmp_path: Path) -> None:
+    with TestClient(create_app(Generator(1, 1), ServeConfig()), base_url="http://127.0.0.1") as client:
+        given = printed(client, {"report": "CHECK ≥\r\n\tThe heart (large) is \\ → 心 ≥.", "foot": "by me"})
+    assert (given.status_code, given.headers["content-type"]) == (200, "application/pdf")
+    assert unquote(given.headers["x-replaced"]) == "≥→心"
+    (only,) = pdf_pages(given.content)
+    assert [line.strip() for line in only.splitlines()] == [
+        *(NOTICE, "CHECK ?", "The heart (large) is \\ ? ? ?.", "by me   Page 1 of 1")
+    ]
+
+
+def test_a_text_without_letters_is_one_page_and_names_none(served: Reporter) -> None:
+    with client_of(served) as (client, _):
+        given = printed(client, {"report": ""})
+    assert "x-replaced" not in given.headers
+    assert [page.split() for page in pdf_pages(given.content)] == [[*NOTICE.split(), "Page", "1", "of", "1"]]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"report": "x" * 50_001}, "report: has 50001 characters: at most 50000"),
+        ({"report": "x", "foot": "y" * 201}, "foot: has 201 characters: at most 200"),
+        ({"foot": "y"}, "report: "),
+        ({"report": 3}, "report: "),
+        ({"report": "x", "title": "y"}, "title: "),
+        ("x", ""),
+    ],
+    ids=["long", "long-foot", "no-text", "number", "other-field", "no-object"],
+)
+def test_a_pdf_of_something_else_is_refused_with_the_field(served: Reporter, body: object, words: str) -> None:
+    with client_of(served) as (client, _):
+        given = printed(client, body)
+    assert given.status_code == 400
+    assert given.json()["error"]["message"].startswith(words)
+
+
+def test_a_pdf_needs_the_key_and_a_body_of_some_size(served: Reporter, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(KEY, encoding="utf-8")
+    with client_of(served, api_key_file=str(keys)) as (client, _):
+        assert printed(client, {"report": "x"}).status_code == 401
+        assert printed(client, {"report": "x"}, Authorization=f"Bearer {KEY}").status_code == 200
+        assert printed(client, {"report": "x" * 2**19}, Authorization=f"Bearer {KEY}").status_code == 413
 
 
 # ------------------------------------------------------------------ with one
@@ -176,7 +238,7 @@ def test_a_study_is_chosen_streamed_edited_and_saved_as_text_and_pdf(page: Page,
 
     text = page.get_by_label("Your text")
     expect(text).to_have_value(REPORT)
-    text.fill(f"Edited – by “me”. {REPORT}")
+    edit(page, f"Edited – by “me”. {REPORT}")
     plain = saved(page, "Save as text").decode()
     assert plain.startswith(f"{NOTICE}\n\nEdited – by “me”. {REPORT}\n\nr2gengpt, model best, ")
     assert plain.endswith(" UTC, edited by its reader\n")
@@ -188,6 +250,9 @@ def test_a_study_is_chosen_streamed_edited_and_saved_as_text_and_pdf(page: Page,
     page.get_by_role("button", name="Undo all edits").click()
     expect(text).to_have_value(REPORT)
     assert b"edited" not in saved(page, "Save as text")
+    page.get_by_role("button", name="Done").click()
+    expect(text).to_be_hidden()
+    expect(page.locator("#written")).to_contain_text(SENTENCES[0].text)
 
 
 @needs_browser
@@ -195,7 +260,7 @@ def test_a_long_text_has_pages_that_each_carry_the_notice_and_loses_no_word(page
     draft(page)
     words = [f"word{number}" for number in range(1500)]
     long = "x" * 300
-    page.get_by_label("Your text").fill(f"{' '.join(words)}\n\n(a \\ backslash) é € {long}")
+    edit(page, f"{' '.join(words)}\n\n(a \\ backslash) é € {long}")
     pages = pdf_pages(saved(page, "Save as PDF"))
     assert len(pages) > 2
     for number, text in enumerate(pages, 1):
@@ -210,7 +275,7 @@ def test_a_long_text_has_pages_that_each_carry_the_notice_and_loses_no_word(page
 @needs_browser
 def test_letters_that_the_pdf_cannot_have_are_named(page: Page) -> None:
     draft(page)
-    page.get_by_label("Your text").fill("Grösse ≥ 3 cm → 心")
+    edit(page, "Grösse ≥ 3 cm → 心")
     (only,) = pdf_pages(saved(page, "Save as PDF"))
     assert "Grösse ? 3 cm ? ?" in only
     expect(page.locator("#saved")).to_contain_text('became "?": ≥ → 心')
@@ -237,6 +302,60 @@ def test_sentences_are_shaded_by_how_sure_the_model_is_in_words_too(page: Page) 
 
 
 @needs_browser
+def test_what_the_film_shows_stands_beside_the_draft_and_below_what_is_saved(
+    page: Page, server: tuple[str, Scripted]
+) -> None:
+    server[1].report = SEEN
+    draft(page)
+    rows = page.locator("#film-findings table").first.locator("tbody tr")
+    expect(rows).to_have_count(3)
+    for at, words in enumerate(("Lung Opacity", "Pleural Effusion", "Edema")):
+        expect(rows.nth(at).get_by_role("rowheader")).to_have_text(words)
+    expect(rows.nth(1)).to_contain_text("91 % 85 % to 95 %likely")
+    hidden = page.get_by_text("Cardiomegaly")
+    expect(hidden).to_be_hidden()
+    page.get_by_text("1 unlikely").click()
+    expect(hidden).to_be_visible()
+    expect(page.locator("#film-findings")).to_contain_text("Not assessed: Fracture")
+    filled = rows.nth(1).locator(".filled").bounding_box()
+    whole = rows.nth(1).locator(".bar").bounding_box()
+    assert filled is not None
+    assert whole is not None
+    assert abs(filled["width"] / whole["width"] - 0.9142) < 0.02, "a pixel or two of border"
+    assert saved(page, "Save as text").decode().split("\n\n")[2] == "\n".join(film_lines(SEEN))
+    (only,) = pdf_pages(saved(page, "Save as PDF"))
+    assert " ".join(film_lines(SEEN)) in " ".join(only.split())
+
+
+@needs_browser
+def test_why_a_draft_needs_review_and_where_its_sentences_come_from_is_told(
+    page: Page, server: tuple[str, Scripted]
+) -> None:
+    server[1].report = SEEN
+    draft(page)
+    reasons = page.locator("#review").get_by_role("listitem")
+    expect(reasons).to_have_text([f'"{SENTENCES[2].text}" {SEEN.sentences[2].reason}', LEFT_OUT])
+    shown = page.locator(".sentence")
+    for at, number in enumerate("121"):
+        expect(shown.nth(at).locator("sup")).to_have_text(number)
+    expect(shown.first).to_have_attribute("title", "Taken from the report of study train-17")
+    expect(page.locator("#sources")).to_have_text(
+        "Sentences were taken from reports of other studies: 1 train-17, 2 train-4"
+    )
+    page.get_by_role("button", name="New study").click()
+    for place in ("#review", "#sources", "#film-findings"):
+        expect(page.locator(place)).to_be_hidden()
+
+
+@needs_browser
+def test_without_a_head_the_page_shows_nothing_of_films(page: Page) -> None:
+    draft(page)
+    for place in ("#review", "#sources", "#film-findings"):
+        expect(page.locator(place)).to_be_hidden()
+    assert len(saved(page, "Save as text").decode().split("\n\n")) == 3
+
+
+@needs_browser
 def test_cancel_frees_the_servers_place_and_keeps_nothing(
     page: Page, server: tuple[str, Scripted], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -259,7 +378,7 @@ def test_cancel_frees_the_servers_place_and_keeps_nothing(
 
 
 @needs_browser
-def test_a_busy_server_is_told_with_the_time_to_wait(browser: Browser, served: Served) -> None:
+def test_a_busy_server_is_told_with_the_time_to_wait(browser: Browser, served: Reporter) -> None:
     with page_server(served, slots=1, queue_size=0) as (address, generator):
         generator.hold(4)
         with open_page(browser, address) as first, open_page(browser, address, refused=True) as second:
@@ -275,12 +394,12 @@ def test_a_busy_server_is_told_with_the_time_to_wait(browser: Browser, served: S
             expect(first.locator("#status")).to_contain_text("finished")
             second.get_by_role("button", name="Write draft").click()
             expect(second.locator("#status")).to_contain_text("finished")
-            expect(alert).to_be_empty()
+            expect(alert).to_be_hidden()
 
 
 @needs_browser
 def test_a_key_is_asked_for_where_it_is_needed_and_stored_nowhere(
-    browser: Browser, served: Served, tmp_path: Path
+    browser: Browser, served: Reporter, tmp_path: Path
 ) -> None:
     keys = tmp_path / "keys"
     keys.write_text(KEY, encoding="utf-8")
@@ -296,7 +415,8 @@ def test_a_key_is_asked_for_where_it_is_needed_and_stored_nowhere(
         page.keyboard.type(KEY)
         page.keyboard.press("Enter")
         expect(page.locator("#status")).to_contain_text("finished")
-        assert page.evaluate("localStorage.length + sessionStorage.length + document.cookie.length") == 0
+        assert page.evaluate("localStorage.length + document.cookie.length") == 0
+        assert KEY not in page.evaluate("JSON.stringify({ ...sessionStorage })")
 
 
 @needs_browser
@@ -310,7 +430,7 @@ def test_a_key_is_asked_for_where_it_is_needed_and_stored_nowhere(
     ],
 )
 def test_refusals_and_failures_are_told_in_words(
-    browser: Browser, served: Served, changes: dict[str, Any], held_at: int, words: str
+    browser: Browser, served: Reporter, changes: dict[str, Any], held_at: int, words: str
 ) -> None:
     with page_server(served, **changes) as (address, generator), open_page(browser, address, refused=True) as page:
         generator.hold(held_at)
@@ -389,7 +509,7 @@ def test_a_sentences_evidence_is_laid_over_the_view_while_it_is_pointed_at_or_fo
     draft(page, film(10, size=64))
     expect(page.locator("#evidence")).to_contain_text("2 of 3 sentences have evidence in the image.")
     plain = middle(page)
-    shown = page.get_by_role("button", name=f"{SENTENCES[0].text} 93 %, has evidence")
+    shown = page.get_by_role("button", name=f"{SENTENCES[0].text} 93 %, depends on the marked area")
     shown.hover()
     red, _, blue = middle(page)
     assert red - blue > 60, "the map's middle should be orange"
@@ -469,7 +589,7 @@ def test_maps_come_after_the_draft_and_only_where_they_are_wanted(page: Page, se
     generator.maps_wait = True
     wish.check()
     expect(page.locator("#evidence")).to_have_text("Mapping the sentences on the image …")
-    page.get_by_label("Your text").fill("Edited meanwhile.")
+    edit(page, "Edited meanwhile.")
     generator.go.set()
     expect(page.locator("#evidence")).to_contain_text("Mapped in")
     expect(page.get_by_label("Your text")).to_have_value("Edited meanwhile.")
@@ -501,7 +621,7 @@ def test_a_changed_study_gives_up_its_maps_and_shows_none(page: Page, server: tu
 @needs_browser
 def test_a_model_that_has_no_maps_is_told_and_the_draft_stays(browser: Browser, server: tuple[str, Scripted]) -> None:
     address, generator = server
-    generator.evidence = InputError("--evidence: a view of this model is one image token: there is nothing to map")
+    generator.evidence = InputError("`evidence`: a view of this model is one image token: there is nothing to map")
     with open_page(browser, address, refused=True) as page:
         draft(page)
         expect(page.locator("#evidence")).to_contain_text("No maps. The server refused this study: evidence: a view of")
@@ -563,7 +683,7 @@ def test_a_doubt_about_whose_images_these_are_stands_above_the_draft_and_in_what
     expect(page.get_by_label("Your text")).to_be_hidden()
     server[1].go.set()
     expect(page.locator("#status")).to_contain_text("finished")
-    page.get_by_label("Your text").fill("Mine.")
+    edit(page, "Mine.")
     plain = saved(page, "Save as text").decode()
     assert plain.startswith(f"{NOTICE}\n\n{note}")
     assert "not known\n\nMine.\n\n" in plain
@@ -655,7 +775,7 @@ def test_a_draft_of_another_study_than_the_one_seen_says_so(page: Page) -> None:
 @needs_browser
 def test_edits_are_not_lost_without_a_question_and_a_new_study_starts_empty(page: Page) -> None:
     draft(page)
-    page.get_by_label("Your text").fill("My own words.")
+    edit(page, "My own words.")
     page.once("dialog", lambda dialog: dialog.dismiss())
     page.get_by_role("button", name="New study").click()
     expect(page.get_by_label("Your text")).to_have_value("My own words.")
@@ -700,8 +820,13 @@ def test_all_of_it_works_with_the_keyboard_alone_and_the_focus_is_always_seen(pa
     page.keyboard.press("Enter")
     expect(page.locator("#status")).to_contain_text("finished")
     expect(page.locator("#draft")).to_be_focused()
-    go("text")
+    go("verdict-edit")
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("Your text")).to_be_focused()
+    page.keyboard.press("Control+End")
     page.keyboard.type(" Seen.")
+    page.keyboard.press("Control+Enter")
+    expect(page.get_by_role("button", name="Edit", exact=True)).to_be_focused()
     go("save-text")
     with page.expect_download() as waiting:
         page.keyboard.press("Enter")
@@ -724,6 +849,7 @@ def test_no_state_of_the_page_breaks_a_rule_of_axe_or_is_wider_than_the_window(
             expect(page.get_by_text(NOTICE)).to_be_in_viewport()
 
         check("empty")
+        generator.report = SEEN
         generator.hold(9)
         choose(page, film(1), film(2))
         page.get_by_role("button", name="Write draft").click()
@@ -731,6 +857,7 @@ def test_no_state_of_the_page_breaks_a_rule_of_axe_or_is_wider_than_the_window(
         check("streaming")
         generator.go.set()
         expect(page.locator("#status")).to_contain_text("finished")
+        page.get_by_text("1 unlikely").click()
         page.get_by_text("How this draft was made").click()
         expect(page.locator("#evidence")).to_contain_text("Mapped in")
         check("done")
@@ -765,7 +892,7 @@ def test_the_colours_can_be_switched(browser: Browser, server: tuple[str, Script
 
 
 @needs_browser
-def test_the_tiny_model_itself_writes_into_the_page(browser: Browser, served: Served) -> None:
+def test_the_tiny_model_itself_writes_into_the_page(browser: Browser, served: Reporter) -> None:
     with running_server(served) as (address, _), open_page(browser, address) as page:
         draft(page, film(13), film(14))
         assert page.get_by_label("Your text").input_value()

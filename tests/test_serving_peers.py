@@ -20,13 +20,13 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
-from r2gengpt.config import ServeConfig
 from r2gengpt.errors import InputError
+from r2gengpt.reporter import Reporter
 from r2gengpt.serving import connections, uploads
 from r2gengpt.serving.connections import network_of
-from r2gengpt.serving.generator import Served
-from r2gengpt.serving.log_lines import LineLimit
+from r2gengpt.serving.failures import LineLimit
 from r2gengpt.serving.server import peers_of
+from r2gengpt.settings import ServeConfig
 from serving_parts import LONG, busy, film, running_server, upload, wait_for
 
 REPORTS = "/v1/reports"
@@ -115,14 +115,14 @@ def check_good_requests_go_on(address: str, count: int, requests: int, seed: int
     assert statistics.median(crowded) < 2 * quiet + 0.02, (quiet, crowded)
 
 
-def test_good_requests_go_on_among_idle_and_slow_peers(served: Served) -> None:
+def test_good_requests_go_on_among_idle_and_slow_peers(served: Reporter) -> None:
     with running_server(served, max_connections_each=24, slots=2, queue_size=2) as (address, _):
         check_good_requests_go_on(address, 60, 8, seed=0)
 
 
 @pytest.mark.drill
 def test_good_requests_go_on_among_five_hundred_idle_and_slow_peers(tiny_checkpoint: Path) -> None:
-    code = "from r2gengpt.cli import main; main()"
+    code = "from r2gengpt.cli.main import main; main()"
     command = [sys.executable, "-c", code, "serve", "--port", "0", "--model", str(tiny_checkpoint)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -144,7 +144,7 @@ def test_good_requests_go_on_among_five_hundred_idle_and_slow_peers(tiny_checkpo
 
 @pytest.mark.parametrize("kind", ["idle", "half a head", "a body that nobody reads"])
 def test_a_peer_that_sends_no_whole_request_in_time_is_closed(
-    served: Served, monkeypatch: pytest.MonkeyPatch, kind: str
+    served: Reporter, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr(connections, "HEAD_SECONDS", 0.3)
     with running_server(served) as (address, _), closing(connect(address)) as peer:
@@ -153,7 +153,7 @@ def test_a_peer_that_sends_no_whole_request_in_time_is_closed(
     assert answer.startswith(b"HTTP/1.1 405") if kind.startswith("a body") else answer == b""
 
 
-def test_a_head_that_trickles_is_no_reason_to_wait_longer(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_head_that_trickles_is_no_reason_to_wait_longer(served: Reporter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "HEAD_SECONDS", 0.3)
     with running_server(served) as (address, _), closing(connect(address)) as peer:
         peer.settimeout(0.02)
@@ -171,7 +171,7 @@ def test_a_head_that_trickles_is_no_reason_to_wait_longer(served: Served, monkey
 
 @pytest.mark.parametrize("kind", ["half a body", "half a chunked body"])
 def test_a_body_that_comes_too_slowly_is_refused_and_takes_no_place(
-    served: Served, monkeypatch: pytest.MonkeyPatch, kind: str
+    served: Reporter, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr(uploads, "BODY_GRACE", 0.3)
     with running_server(served) as (address, generator), closing(connect(address)) as peer:
@@ -182,7 +182,7 @@ def test_a_body_that_comes_too_slowly_is_refused_and_takes_no_place(
     assert b"the body comes too slowly" in answer
 
 
-def test_bodies_under_way_take_no_places_and_no_more_memory_than_there_is(served: Served) -> None:
+def test_bodies_under_way_take_no_places_and_no_more_memory_than_there_is(served: Reporter) -> None:
     """There is room for one body of 1 MiB; of two that are larger than half of it, one is told to come again."""
     with running_server(served, slots=1, queue_size=0, max_body_mb=1) as (address, generator), ExitStack() as stack:
         peers = [stack.enter_context(closing(connect(address))) for _ in range(6)]
@@ -200,7 +200,7 @@ def test_bodies_under_way_take_no_places_and_no_more_memory_than_there_is(served
         wait_for(lambda: httpx2.post(f"{address}{REPORTS}", files=upload(film()), timeout=LONG).status_code == 200)
 
 
-def test_a_peer_that_does_not_read_is_closed(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_peer_that_does_not_read_is_closed(served: Reporter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "WRITE_SECONDS", 0.3)
     with running_server(served) as (address, _), closing(connect(address)) as peer:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -212,7 +212,7 @@ def test_a_peer_that_does_not_read_is_closed(served: Served, monkeypatch: pytest
     raise AssertionError("the server waits for a peer that does not read")
 
 
-def test_where_all_connections_are_at_work_another_is_told_to_come_again(served: Served) -> None:
+def test_where_all_connections_are_at_work_another_is_told_to_come_again(served: Reporter) -> None:
     with (
         running_server(served, max_connections_each=4) as (address, generator),
         ThreadPoolExecutor(4) as pool,
@@ -231,7 +231,7 @@ def test_where_all_connections_are_at_work_another_is_told_to_come_again(served:
     assert [one.result(LONG).status_code for one in waiting] == [200] * 4
 
 
-def test_the_peer_that_has_waited_longest_makes_room(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_peer_that_has_waited_longest_makes_room(served: Reporter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "HEAD_COMES", 0.0)
     with running_server(served, max_connections_each=4) as (address, _), ExitStack() as stack:
         peers = [stack.enter_context(closing(connect(address))) for _ in range(4)]
@@ -246,7 +246,7 @@ def test_the_peer_that_has_waited_longest_makes_room(served: Served, monkeypatch
             assert peer.recv(65536)
 
 
-def test_a_new_peer_stays_where_all_others_send_slow_bodies(served: Served) -> None:
+def test_a_new_peer_stays_where_all_others_send_slow_bodies(served: Reporter) -> None:
     """Its head has had no time to come yet, so it is no idle one: the oldest body makes room for the next."""
     with running_server(served, max_connections_each=4) as (address, _), ExitStack() as stack:
         peers = [stack.enter_context(closing(connect(address))) for _ in range(3)]
@@ -269,7 +269,7 @@ NO_HTTP = (
 
 
 @pytest.mark.parametrize("sent", NO_HTTP)
-def test_what_is_no_http_is_refused_in_the_shape_of_other_refusals(served: Served, sent: bytes) -> None:
+def test_what_is_no_http_is_refused_in_the_shape_of_other_refusals(served: Reporter, sent: bytes) -> None:
     with running_server(served) as (address, _), closing(connect(address)) as peer:
         peer.sendall(sent)
         head, _, body = read_to_end(peer).partition(b"\r\n\r\n")
@@ -278,7 +278,7 @@ def test_what_is_no_http_is_refused_in_the_shape_of_other_refusals(served: Serve
     assert b"X-Notice" in head
 
 
-def test_what_is_no_http_behind_an_answer_under_way_ends_the_connection(served: Served) -> None:
+def test_what_is_no_http_behind_an_answer_under_way_ends_the_connection(served: Reporter) -> None:
     with running_server(served) as (address, _), closing(connect(address)) as peer:
         peer.sendall(CHUNKED.replace(b"POST /v1/reports", b"PUT /health") + b"zz\r\n")
         assert read_to_end(peer).startswith((b"HTTP/1.1 405", b"HTTP/1.1 400"))
@@ -328,7 +328,7 @@ def test_a_librarys_line_is_one_line_without_what_an_error_holds() -> None:
 
 def test_a_server_shows_libraries_lines_by_its_own_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
     from r2gengpt.cli.console import start_logging
-    from r2gengpt.serving.log_lines import limit_lines
+    from r2gengpt.serving.failures import limit_lines
 
     lines: list[str] = []
     start_logging(libraries=False)
@@ -375,13 +375,13 @@ def check_fuzz(address: str, caplog: pytest.LogCaptureFixture, seed: int, count:
     assert seconds_of(address, 1)
 
 
-def test_broken_requests_are_refused_and_nothing_fails(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+def test_broken_requests_are_refused_and_nothing_fails(served: Reporter, caplog: pytest.LogCaptureFixture) -> None:
     with running_server(served) as (address, _):
         check_fuzz(address, caplog, seed=0, count=150)
 
 
 @pytest.mark.drill
-def test_many_broken_requests_are_refused_and_nothing_fails(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+def test_many_broken_requests_are_refused_and_nothing_fails(served: Reporter, caplog: pytest.LogCaptureFixture) -> None:
     with running_server(served) as (address, _):
         check_fuzz(address, caplog, seed=1, count=3000)
 

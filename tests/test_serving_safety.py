@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from r2gengpt.config import ServeConfig
 from r2gengpt.errors import InputError
-from r2gengpt.serving.generator import Served
+from r2gengpt.reporter import Reporter
 from r2gengpt.serving.guard import KEYS_VARIABLE, key_is_known, read_keys
-from r2gengpt.text.notice import NOTICE
+from r2gengpt.settings import ServeConfig
+from r2gengpt.text.written import NOTICE
 from serving_parts import client_of, data_url, film, message, upload
 from test_serving_api import CHAT, REPORTS
 
@@ -27,7 +27,7 @@ KEY, OTHER_KEY = "a-key-of-this-server-1", "a-key-of-this-server-2"
 
 
 @pytest.fixture(scope="module")
-def client(served: Served) -> Iterator[TestClient]:
+def client(served: Reporter) -> Iterator[TestClient]:
     with client_of(served, max_images=3, max_megapixels=1, max_body_mb=1) as (client, _):
         yield client
 
@@ -63,7 +63,7 @@ def test_every_answer_carries_the_notice_and_the_security_headers(client: TestCl
 
 @pytest.mark.parametrize("how", ["file", "environment"])
 def test_with_keys_only_those_who_have_one_may_ask(
-    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+    served: Reporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     path = tmp_path / "keys"
     path.write_text(f"# of the ward\n{KEY}\n\n{OTHER_KEY}\n")
@@ -100,7 +100,7 @@ def test_files_of_no_or_short_keys_are_refused(tmp_path: Path, content: str, wor
     path.write_text(content)
     with pytest.raises(InputError, match=words):
         read_keys(ServeConfig(api_key_file=str(path)))
-    with pytest.raises(InputError, match=r"--api_key_file .*: No such file"):
+    with pytest.raises(InputError, match=r"api_key_file .*: No such file"):
         read_keys(ServeConfig(api_key_file=str(tmp_path / "none")))
 
 
@@ -220,7 +220,7 @@ def test_a_broken_form_is_refused(client: TestClient, kind: str, body: bytes, st
     assert refused.json()["error"]["message"]
 
 
-def test_uploads_stay_in_memory(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uploads_stay_in_memory(served: Reporter, monkeypatch: pytest.MonkeyPatch) -> None:
     """Starlette's parser would write files of more than 1 MiB to the disk."""
 
     def refuse(*args: Any, **kwargs: Any) -> None:
@@ -267,20 +267,20 @@ def test_a_browser_may_be_sent_here_by_no_foreign_page_or_name(
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "127.1", "localhost", "::1", "0:0::1", "LOCALHOST"])
-def test_the_hosts_name_is_checked_on_every_address_of_this_machine_alone(served: Served, host: str) -> None:
+def test_the_hosts_name_is_checked_on_every_address_of_this_machine_alone(served: Reporter, host: str) -> None:
     with client_of(served, host=host) as (client, _):
         for name, status in ((f"[{host}]" if ":" in host else host, 200), ("127.3.2.1", 200), ("rebound.example", 400)):
             assert client.get("/health", headers={"Host": name}).status_code == status
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1"])
-def test_an_address_that_others_reach_has_any_name(served: Served, host: str) -> None:
+def test_an_address_that_others_reach_has_any_name(served: Reporter, host: str) -> None:
     with client_of(served, host=host) as (client, _):
         assert client.get("/health", headers={"Host": "server.example"}).status_code == 200
 
 
 def test_pages_of_other_origins_may_read_answers_only_where_the_flag_names_them(
-    served: Served, client: TestClient
+    served: Reporter, client: TestClient
 ) -> None:
     ask = {"Origin": "https://page.example", "Access-Control-Request-Method": "POST"}
     assert client.options(REPORTS, headers=ask).status_code == 403
@@ -405,7 +405,7 @@ def test_many_mutated_images_and_bodies_are_answered_and_the_server_goes_on(clie
 
 
 @pytest.mark.drill
-def test_requests_made_from_the_openapi_document_find_no_fault(served: Served) -> None:
+def test_requests_made_from_the_openapi_document_find_no_fault(served: Reporter) -> None:
     import schemathesis
 
     statuses = []

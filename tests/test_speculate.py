@@ -14,15 +14,14 @@ from hypothesis import strategies as st
 
 from conftest import Outcome, TinySet, without_logprobs
 from placements import FLOAT32
-from r2gengpt.build import build_model
 from r2gengpt.config import DecodeConfig, ModelConfig
 from r2gengpt.errors import InputError
-from r2gengpt.generation.decode import use_engine
-from r2gengpt.generation.engine import SERVED, Engine, EngineRules, Prompt
-from r2gengpt.generation.scores import Rules
-from r2gengpt.generation.speculate import MOST, Drafter, PassTime, accepted_tokens, pass_time
+from r2gengpt.generation.beams import Rules
+from r2gengpt.generation.engine import SERVED, Engine, Prompt, use_engine
+from r2gengpt.generation.speculate import MOST, Drafter, PassTime, accepted, pass_time
 from r2gengpt.generation.suffixes import START, SUFFIX, Earlier, SuffixIndex, continued, load_index, save_index
-from r2gengpt.model.int8 import to_int8
+from r2gengpt.parts.assemble import build_model
+from r2gengpt.parts.int8 import to_int8
 from test_engine import WORDS, by_engine, prompts_of, random_model
 
 Run = Callable[[list[str]], Outcome]
@@ -31,7 +30,7 @@ FREE = PassTime(0.0, 0.0)
 REPORTS = ([5, 6, 7, 8, 9, 0], [5, 6, 7, 2, 0], [5, 6, 7, 8, 3, 0], [1, 6, 7, 4, 0])
 
 
-def drafted(model: Any, prompts: list[Any], rules: EngineRules, slots: int, drafter: Drafter) -> list[list[int]]:
+def drafted(model: Any, prompts: list[Any], rules: Rules, slots: int, drafter: Drafter) -> list[list[int]]:
     engine = Engine(model, rules, slots, drafter=drafter)
     ids = {one.tag: one.ids for one in engine.run(iter([Prompt(n, p) for n, p in enumerate(prompts)]))}
     return [ids[number] for number in range(len(prompts))]
@@ -71,8 +70,8 @@ def reports_for(case: dict[str, Any], texts: list[list[int]]) -> list[list[int]]
 def assert_greedy(case: dict[str, Any]) -> None:
     model, prompts = random_model(case["kind"]), prompts_of(case["lengths"], case["seed"])
     names = ("repetition_penalty", "no_repeat_ngram_size")
-    scores = Rules(end=case["end"], min_new_tokens=case["shortest"], **{name: case[name] for name in names})
-    rules = EngineRules(scores, case["longest"])
+    lengths = {"min_new_tokens": case["shortest"], "max_new_tokens": case["longest"]}
+    rules = Rules(end=case["end"], **lengths, **{name: case[name] for name in names})
     wanted = by_engine(model, prompts, rules, case["slots"])
     drafter = Drafter(SuffixIndex.of(reports_for(case, wanted)), case["time"])
     assert drafted(model, prompts, rules, case["slots"], drafter) == wanted
@@ -97,7 +96,7 @@ def test_text_with_drafts_is_the_greedy_text_in_many_more_cases(case: dict[str, 
 def test_drafts_that_are_right_are_taken_whole_in_every_served_architecture(kind: str) -> None:
     """The guide's settings, studies of different lengths that leave and join; fewer passes than tokens."""
     model, prompts = random_model(kind), prompts_of([5, 12, 9, 3, 7], 1)
-    rules = EngineRules(Rules(end=17, min_new_tokens=12, repetition_penalty=2.0, no_repeat_ngram_size=2), 40)
+    rules = Rules(end=17, min_new_tokens=12, max_new_tokens=40, repetition_penalty=2.0, no_repeat_ngram_size=2)
     wanted = by_engine(model, prompts, rules, slots=2)
     drafter = Drafter(SuffixIndex.of(wanted * 30), FREE)
     assert drafted(model, prompts, rules, 2, drafter) == wanted
@@ -106,7 +105,7 @@ def test_drafts_that_are_right_are_taken_whole_in_every_served_architecture(kind
 
 def test_a_pass_reads_the_last_token_and_the_draft_and_nothing_else() -> None:
     model = random_model("llama")
-    rules = EngineRules(Rules(end=0, min_new_tokens=14), 14)
+    rules = Rules(end=0, min_new_tokens=14, max_new_tokens=14)
     (wanted,) = by_engine(model, prompts_of([6], 4), rules, slots=1)
     rows: list[int] = []
     hook = model.model.layers[0].register_forward_pre_hook(lambda module, given: rows.append(given[0].shape[1]))
@@ -117,7 +116,7 @@ def test_a_pass_reads_the_last_token_and_the_draft_and_nothing_else() -> None:
 
 def test_streamed_tokens_come_in_order_and_once() -> None:
     model, prompts = random_model("qwen2"), prompts_of([4, 9], 2)
-    rules = EngineRules(Rules(end=17, min_new_tokens=9), 20)
+    rules = Rules(end=17, min_new_tokens=9, max_new_tokens=20)
     wanted = by_engine(model, prompts, rules, slots=2)
     told: dict[int, list[int]] = {0: [], 1: []}
     drafter = Drafter(SuffixIndex.of(wanted * 30), FREE)
@@ -128,7 +127,7 @@ def test_streamed_tokens_come_in_order_and_once() -> None:
 
 def test_log_probabilities_are_those_of_the_plain_loop() -> None:
     model, prompts = random_model("stablelm"), prompts_of([4, 9, 2], 8)
-    rules = EngineRules(Rules(end=17, repetition_penalty=1.3), 20)
+    rules = Rules(end=17, max_new_tokens=20, repetition_penalty=1.3)
     given = [Prompt(n, p) for n, p in enumerate(prompts)]
     plain = {one.tag: one for one in Engine(model, rules, 3).run(iter(given))}
     drafter = Drafter(SuffixIndex.of([one.ids for one in plain.values()]), FREE)
@@ -177,7 +176,7 @@ def test_what_was_written_first_is_forgotten_first(monkeypatch: pytest.MonkeyPat
 
 def test_a_text_written_before_takes_fewer_passes() -> None:
     model, prompts = random_model("llama"), prompts_of([6], 4)
-    rules = EngineRules(Rules(end=0, min_new_tokens=20), 20)
+    rules = Rules(end=0, min_new_tokens=20, max_new_tokens=20)
     drafter = Drafter(SuffixIndex.of([]), FREE)
     first = drafted(model, prompts, rules, 1, drafter)
     passes = drafter.passes
@@ -228,12 +227,12 @@ def test_no_draft_is_longer_than_its_room() -> None:
 
 
 def test_nothing_is_taken_after_an_end_token() -> None:
-    assert accepted_tokens(torch.tensor([[4, 0, 4]]), [[4, 0]], end=0) == [[4, 0]]
+    assert accepted([4, 0, 4], [4, 0], end=0) == 2
 
 
 def test_a_stored_index_comes_back_and_a_misfit_is_one_line(tmp_path: Path) -> None:
     index, path = SuffixIndex.of(REPORTS), tmp_path / "speculation.safetensors"
-    with pytest.raises(InputError, match=r"--speculate True: .*speculation.safetensors is not there"):
+    with pytest.raises(InputError, match=r"speculate True: .*speculation.safetensors is not there"):
         load_index(path, 10)
     save_index(index, path)
     back = load_index(path, 10)
@@ -310,7 +309,7 @@ def test_training_keeps_the_index_beside_the_weights_where_asked(
     "flags", [{"beam_size": 3}, {"beam_size": 1, "do_sample": True}, {"beam_size": 1, "engine": "hf"}]
 )
 def test_drafts_are_refused_where_text_is_not_greedy_or_not_ours(flags: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="--speculate True: needs --beam_size 1 --do_sample False"):
+    with pytest.raises(InputError, match="speculate True: needs beam_size 1 do_sample False"):
         DecodeConfig(**flags, speculate=True)
 
 
@@ -318,5 +317,5 @@ def test_a_language_model_of_generate_takes_no_drafts(tiny_parts: Path, tiny_set
     config = ModelConfig(vision_model=str(tiny_parts / "vision-vit"), lm_model=str(tiny_parts / "lm-gpt2"))
     built = build_model(config, FLOAT32)
     decode = DecodeConfig(beam_size=1, speculate=True)
-    with pytest.raises(InputError, match="--speculate True: language models of type gpt2 are decoded by hf only"):
-        use_engine(built.model, decode)
+    with pytest.raises(InputError, match="speculate True: language models of type gpt2 are decoded by hf only"):
+        use_engine(built.model.language_model, decode)

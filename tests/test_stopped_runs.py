@@ -21,7 +21,7 @@ from test_resume import Killed, assert_same_end, resumable, run_until
 
 CHILD = """
 import os, signal, sys
-from r2gengpt import cli
+from r2gengpt.cli import main as cli
 from r2gengpt.training.module import R2GenGPTModule
 step, batches = R2GenGPTModule.training_step, 0
 def signalled(self, batch, number):
@@ -126,7 +126,7 @@ def test_bytes_that_changed_within_a_state_are_found_by_their_checksum(
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 0xFF
     newest.write_bytes(content)
-    with pytest.raises(InputError, match="no state to resume from is whole; add --overwrite True"):
+    with pytest.raises(InputError, match="no state to resume from is whole; add overwrite True"):
         train(settings)
 
 

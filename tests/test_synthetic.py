@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from r2gengpt.data.annotation import check_images, read_annotation
-from r2gengpt.data.images import load_image
-from r2gengpt.data.synthetic import LABELS, SENTENCES, draw_film, read_label, write_report, write_synthetic
+from r2gengpt.data.prepare.synthetic import LABELS, SENTENCES, draw_film, read_label, write_report, write_synthetic
 from r2gengpt.errors import InputError
+from r2gengpt.films.reader import load_image
 from r2gengpt.text.cleaning import CLEANERS
 
 
@@ -85,10 +85,10 @@ def test_a_seed_fixes_every_byte_and_splits_do_not_depend_on_each_other(tmp_path
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"train": -1}, "--train -1: must be from 0 to 100000"),
-        ({"test": 100_001}, "--test 100001"),
-        ({"size": 31}, "--size 31: must be from 32 to 4096 pixels"),
-        ({"seed": -1}, "--seed -1"),
+        ({"train": -1}, "train -1: must be from 0 to 100000"),
+        ({"test": 100_001}, "test 100001"),
+        ({"size": 31}, "size 31: must be from 32 to 4096 pixels"),
+        ({"seed": -1}, "seed -1"),
     ],
 )
 def test_values_out_of_range_are_refused(tmp_path: Path, changes: dict[str, int], words: str) -> None:

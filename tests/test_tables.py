@@ -11,7 +11,7 @@ from batch_parts import archive
 from conftest import Outcome
 from r2gengpt.batch.listing import read_listing
 from r2gengpt.data.annotation import read_annotation
-from r2gengpt.data.tables import read_table
+from r2gengpt.data.strict import read_table
 from r2gengpt.errors import InputError
 from r2gengpt.evaluation.predictions import read_predictions, read_references
 
@@ -36,9 +36,9 @@ BAD_TABLES = {
 def test_a_table_that_would_lose_a_cell_is_refused_by_its_line(kind: str) -> None:
     text, message = BAD_TABLES[kind]
     with pytest.raises(InputError) as refusal:
-        list(read_table(text.splitlines(keepends=True), "--input list.csv").rows)
+        list(read_table(text.splitlines(keepends=True), "input list.csv").rows)
     assert message in str(refusal.value)
-    assert str(refusal.value).startswith("--input list.csv")
+    assert str(refusal.value).startswith("input list.csv")
 
 
 def test_columns_without_a_name_may_be_empty() -> None:
@@ -49,7 +49,7 @@ def test_columns_without_a_name_may_be_empty() -> None:
 @pytest.mark.parametrize("kind", BAD_TABLES)
 def test_batch_refuses_each_such_list_of_films(kind: str, tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text(BAD_TABLES[kind][0])
-    with pytest.raises(InputError, match=r"^--input .*list\.csv"):
+    with pytest.raises(InputError, match=r"^input .*list\.csv"):
         read_listing(tmp_path / "list.csv", None, "all")
 
 

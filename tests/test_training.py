@@ -1,26 +1,34 @@
 """Training: what moves, what stays, what is written, what stops it. Resuming has a file of its own."""
 
+import contextlib
 import csv
 import itertools
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file
 
 from conftest import TinySet
-from r2gengpt.build import build_model
 from r2gengpt.checkpoint import load_checkpoint
-from r2gengpt.data.loading import shuffled_batches
+from r2gengpt.data.annotation import read_annotation
+from r2gengpt.data.loading import StudyDataset, shuffled_batches
 from r2gengpt.errors import InputError, RunError
+from r2gengpt.parts.assemble import build_model
 from r2gengpt.text.alignment import IGNORE
+from r2gengpt.training import data as training_data
 from r2gengpt.training import module as module_room
 from r2gengpt.training import run as run_room
-from r2gengpt.training.module import R2GenGPTModule, learning_rate_factor, parameter_groups
-from r2gengpt.training.run import as_limit, total_steps, train
+from r2gengpt.training.data import make_loaders, set_feature_statistics
+from r2gengpt.training.module import R2GenGPTModule
+from r2gengpt.training.optimizer import learning_rate_factor, parameter_groups
+from r2gengpt.training.run import train
+from r2gengpt.training.trainer import as_limit, total_steps
 from training_settings import small_run
 
 
@@ -86,7 +94,7 @@ def test_the_validation_score_chooses_the_best_checkpoint_and_both_logs_are_writ
         "decoding.json", "language_adapter",
     }  # fmt: skip
     stored = json.loads((tmp_path / "best" / "config.json").read_text())
-    assert stored["lm_model"] == settings[0].lm_model
+    assert stored["lm_model"] == settings.model.lm_model
     built, _ = load_checkpoint(tmp_path / "best")
     assert not built.model.training
 
@@ -110,7 +118,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_studies(
 
     monkeypatch.setattr(module_room.R2GenGPTModule, "training_step", poisoned)
     settings = small_run(tiny_parts, tiny_set, tmp_path / "run")
-    second = shuffled_batches(8, 2, seed=settings[3].seed, epoch=0)[1]
+    second = shuffled_batches(8, 2, seed=settings.train.seed, epoch=0)[1]
     with pytest.raises(RunError) as caught:
         train(settings)
     message = str(caught.value)
@@ -144,7 +152,7 @@ def test_a_run_without_validation_ends_with_its_last_weights(
 def test_a_run_whose_model_is_refused_leaves_nothing_behind(
     tiny_parts: Path, tiny_set: TinySet, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match="--end_sym"):
+    with pytest.raises(InputError, match="end_sym"):
         train(small_run(tiny_parts, tiny_set, tmp_path / "run", model={"end_sym": "the end of it"}))
     assert not (tmp_path / "run").exists()
 
@@ -165,7 +173,7 @@ def test_training_can_start_from_the_weights_of_a_checkpoint(
 def test_clipping_and_accumulation_act(
     tiny_parts: Path, tiny_set: TinySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
-    monkeypatch.setattr("r2gengpt.build.model.device_has_bfloat16", lambda: True)
+    monkeypatch.setattr("r2gengpt.parts.assemble.device_has_bfloat16", lambda: True)
     norms: list[float] = []
 
     def measure(self: R2GenGPTModule, optimizer: torch.optim.Optimizer) -> None:
@@ -180,6 +188,40 @@ def test_clipping_and_accumulation_act(
     norms = [norm for norm in norms if norm]
     assert norms
     assert max(norms) <= 0.01 * (1 + 1e-4)  # clipping divides by the norm plus 1e-6
+
+
+@pytest.mark.parametrize(
+    ("dropout", "checkpointing"), [(0.0, False), (0.0, True), (0.1, False)], ids=["plain", "computed again", "dropout"]
+)
+def test_adapters_that_do_not_cast_under_autocast_learn_the_same_bits(
+    tiny_parts: Path,
+    tiny_set: TinySet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    dropout: float,
+    checkpointing: bool,
+) -> None:
+    monkeypatch.setattr("r2gengpt.parts.assemble.device_has_bfloat16", lambda: True)
+    casts: list[str] = []
+    original = BaseTunerLayer._cast_input_dtype
+
+    def cast(layer: Any, x: torch.Tensor, dtype: torch.dtype) -> Any:
+        casts.append("casts" if layer.cast_input_dtype_enabled else "none")
+        return original(layer, x, dtype)
+
+    monkeypatch.setattr(BaseTunerLayer, "_cast_input_dtype", cast)
+    learnt = {}
+    for name, always in (("skipped", False), ("cast", True)):
+        if always:
+            monkeypatch.setattr("peft.helpers.disable_input_dtype_casting", lambda *_: contextlib.nullcontext())
+        run = small_run(tiny_parts, tiny_set, tmp_path / name, max_epochs=1, precision="bf16-mixed",
+                        gradient_checkpointing=checkpointing)  # fmt: skip
+        model = replace(run.model, alignment="delta", llm_use_lora=True, lora_dropout=dropout)
+        casts.clear()
+        train(replace(run, model=model))
+        assert ("none" in casts) == (not always and not checkpointing and not dropout)
+        learnt[name] = load_file(tmp_path / name / "last" / "delta.safetensors")
+    assert all(torch.equal(learnt["cast"][name], tensor) for name, tensor in learnt["skipped"].items())
 
 
 def test_the_learning_rate_rises_linearly_then_falls_as_a_cosine_to_its_floor() -> None:
@@ -204,7 +246,7 @@ def test_the_rate_changes_with_each_step_where_the_original_changed_it_once_an_e
 
 
 def test_only_trained_parameters_are_in_the_optimizer_and_only_matrices_decay(tiny_parts: Path) -> None:
-    model = small_run(tiny_parts, TinySet(Path(), Path()), Path("run"))[0]
+    model = small_run(tiny_parts, TinySet(Path(), Path()), Path("run")).model
     built = build_model(model)
     groups = parameter_groups(built.model, 0.1)
     listed = [parameter for group in groups for parameter in group["params"]]
@@ -244,7 +286,7 @@ def test_every_study_comes_once_an_epoch_in_another_order_and_ranks_share_them()
 def test_steps_are_counted_as_the_trainer_counts_them(tiny_parts: Path, tiny_set: TinySet, tmp_path: Path) -> None:
     settings = small_run(tiny_parts, tiny_set, tmp_path, accumulate_grad_batches=3, limit_train_batches=0.99)
     summary = train(settings)
-    assert summary.steps == total_steps(4, settings[3]) == 2
+    assert summary.steps == total_steps(4, settings.train) == 2
     assert as_limit(1.0) == 1.0
     assert as_limit(2.0) == 2
 
@@ -254,9 +296,9 @@ def test_feature_statistics_are_those_of_the_training_images(
 ) -> None:
     train(small_run(tiny_parts, tiny_set, tmp_path, model={"feature_norm": "standardize"}, max_epochs=1))
     built, _ = load_checkpoint(tmp_path / "best")
-    loaders = run_room.make_loaders(
+    loaders = make_loaders(
         built,
-        run_room.read_annotation(tiny_set.annotation, tiny_set.base_dir, ("train", "val")),
+        read_annotation(tiny_set.annotation, tiny_set.base_dir, ("train", "val")),
         small_run(tiny_parts, tiny_set, tmp_path),
         0,
         1,
@@ -266,6 +308,23 @@ def test_feature_statistics_are_those_of_the_training_images(
         normed = built.model.projector.norm_in(features).flatten(0, 1)
     assert torch.allclose(normed.mean(0), torch.zeros(()), atol=1e-3)  # float32 sums of a few hundred patches
     assert torch.allclose(normed.std(0), torch.ones(()), atol=1e-2)
+
+
+def test_feature_statistics_are_taken_from_a_sample_spread_over_the_training_studies(
+    tiny_parts: Path, tiny_set: TinySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = build_model(small_run(tiny_parts, tiny_set, tmp_path, model={"feature_norm": "standardize"}).model)
+    studies = read_annotation(tiny_set.annotation, tiny_set.base_dir, ("train",))["train"]
+    read = []
+
+    class Noting(StudyDataset):
+        def __getitem__(self, key: tuple[int, int]) -> Any:
+            read.append(key[1])
+            return super().__getitem__(key)
+
+    monkeypatch.setattr(training_data, "STATISTICS_STUDIES", 3)
+    set_feature_statistics(built, Noting(studies, built.processor, "plain"))
+    assert read == [0, len(studies) // 3, 2 * len(studies) // 3]
 
 
 def test_validation_loss_is_the_mean_over_tokens_of_all_studies(
@@ -282,10 +341,10 @@ def test_labels_of_a_training_batch_hold_each_report_and_one_end_token(
     tiny_parts: Path, tiny_set: TinySet, tmp_path: Path
 ) -> None:
     settings = small_run(tiny_parts, tiny_set, tmp_path)
-    built = build_model(settings[0])
-    splits = run_room.read_annotation(tiny_set.annotation, tiny_set.base_dir, ("train", "val"))
+    built = build_model(settings.model)
+    splits = read_annotation(tiny_set.annotation, tiny_set.base_dir, ("train", "val"))
     reports = {study.id: study.report for study in splits["train"]}
-    training, _ = run_room.make_loaders(built, splits, settings, 0, 1)
+    training, _ = make_loaders(built, splits, settings, 0, 1)
     end = built.processor.end_token_id
     for batch in training:
         for study, row in zip(batch.ids, batch.labels, strict=True):

@@ -11,17 +11,19 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 from conftest import TinySet
 from placements import OF_PLACE, built_of
 from processes import logged
-from r2gengpt.build import Built, build_model, native_precision
-from r2gengpt.config import PlacementConfig, TrainConfig
+from r2gengpt.config import RunConfig, TrainConfig
 from r2gengpt.data.annotation import read_annotation
 from r2gengpt.data.loading import Batch
 from r2gengpt.errors import InputError
 from r2gengpt.model.loss import chunked_loss, head_is_last, learnt_rows
+from r2gengpt.parts.assemble import Built, build_model, native_precision
+from r2gengpt.settings import PlacementConfig
 from r2gengpt.testing import LANGUAGE_MODELS, tiny_language_model
 from r2gengpt.text.alignment import IGNORE
-from r2gengpt.training.begin import Settings
-from r2gengpt.training.module import R2GenGPTModule, has_fused_adamw
-from r2gengpt.training.run import make_loaders, train
+from r2gengpt.training.data import make_loaders
+from r2gengpt.training.module import R2GenGPTModule
+from r2gengpt.training.optimizer import has_fused_adamw
+from r2gengpt.training.run import train
 from training_settings import small_run
 
 WIDTH, WORDS = 16, 40
@@ -87,12 +89,12 @@ def built_with(parts: Path, language: Path, **options: Any) -> Built:
     return built
 
 
-def first_batch(built: Built, data: TinySet, settings: Settings) -> Batch:
+def first_batch(built: Built, data: TinySet, settings: RunConfig) -> Batch:
     splits = read_annotation(data.annotation, data.base_dir, ("train", "val"))
     return next(iter(make_loaders(built, splits, settings, 0, 1)[0]))
 
 
-def assert_same_step(built: Built, data: TinySet, settings: Settings) -> None:
+def assert_same_step(built: Built, data: TinySet, settings: RunConfig) -> None:
     batch = first_batch(built, data, settings)
     trained = {name: p for name, p in built.model.named_parameters() if p.requires_grad}
     losses = [built.model(**batch.inputs()).loss, built.model.loss(**batch.inputs(), use_cache=False)]
@@ -168,7 +170,7 @@ def test_a_frozen_encoder_runs_in_eval_mode_and_keeps_no_graph(
     tiny_parts: Path, tiny_set: TinySet, tmp_path: Path
 ) -> None:
     settings = small_run(tiny_parts, tiny_set, tmp_path)
-    built = build_model(settings[0], precision="32-true")
+    built = build_model(settings.model, precision="32-true")
     module = R2GenGPTModule(built, settings, steps=1).train()
     assert not any(part.training for part in module.model.vision_tower.modules())
     batch = first_batch(built, tiny_set, settings)
@@ -178,7 +180,7 @@ def test_a_frozen_encoder_runs_in_eval_mode_and_keeps_no_graph(
 
 def test_the_optimizer_is_one_kernel_where_there_is_one(tiny_parts: Path, tiny_set: TinySet, tmp_path: Path) -> None:
     settings = small_run(tiny_parts, tiny_set, tmp_path)
-    built = build_model(settings[0], precision="32-true")
+    built = build_model(settings.model, precision="32-true")
     optimizer = R2GenGPTModule(built, settings, steps=1).configure_optimizers()["optimizer"]
     assert all(group["fused"] for group in optimizer.param_groups)
     assert not has_fused_adamw(built.model, "16-mixed")  # clipping needs gradients whose scale is known
@@ -189,7 +191,7 @@ def test_the_optimizer_is_one_kernel_where_there_is_one(tiny_parts: Path, tiny_s
 def test_training_is_in_bfloat16_by_default_where_the_hardware_has_it(
     monkeypatch: pytest.MonkeyPatch, native: bool, chosen: str
 ) -> None:
-    monkeypatch.setattr("r2gengpt.build.model.device_has_bfloat16", lambda: native)
+    monkeypatch.setattr("r2gengpt.parts.assemble.device_has_bfloat16", lambda: native)
     assert native_precision(TrainConfig().precision) == chosen
 
 
@@ -225,14 +227,14 @@ def test_a_run_in_bfloat16_is_the_one_in_float32_but_for_its_rounding(
 
 @pytest.mark.parametrize(("given", "taken"), [("bf16", "bf16-mixed"), ("32", "32-true")])
 def test_the_old_names_of_a_precision_are_the_new_ones(monkeypatch: pytest.MonkeyPatch, given: str, taken: str) -> None:
-    monkeypatch.setattr("r2gengpt.build.model.device_has_bfloat16", lambda: True)
+    monkeypatch.setattr("r2gengpt.parts.assemble.device_has_bfloat16", lambda: True)
     assert native_precision(given) == taken
 
 
 @pytest.mark.parametrize("given", ["16", "16-mixed"])
 def test_float16_on_a_cpu_is_refused(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(InputError, match="--precision 16-mixed needs a GPU: on a CPU use bf16-mixed or 32-true"):
+    with pytest.raises(InputError, match="precision 16-mixed needs a GPU: on a CPU use bf16-mixed or 32-true"):
         native_precision(given)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert native_precision(given) == "16-mixed"

@@ -12,9 +12,11 @@ import torch
 
 from conftest import Outcome, TinySet
 from hostile_parts import LANGUAGE, VISION, WHOLE, edit, spoilt
-from r2gengpt.checkpoint import load_checkpoint, read_settings
-from r2gengpt.config import STORED, PlacementConfig, kept_names
+from r2gengpt.checkpoint import load_checkpoint
+from r2gengpt.checkpoint_files import read_settings
+from r2gengpt.config import KEPT, DataConfig, DecodeConfig, ModelConfig, TrainConfig
 from r2gengpt.errors import InputError
+from r2gengpt.settings import PlacementConfig
 from r2gengpt.testing import noise_image
 
 Cli = Callable[[list[str]], Outcome]
@@ -31,7 +33,7 @@ def marker(tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def whole(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny checkpoint as one plain directory."""
-    from r2gengpt.cli import run
+    from r2gengpt.cli.main import run
 
     directory = tmp_path_factory.mktemp("whole") / "model"
     assert run("export", ["--model", str(tiny_checkpoint), "--output", str(directory)]) == 0
@@ -132,22 +134,24 @@ def test_every_command_names_the_flag_and_runs_nothing(
 def test_what_the_server_the_listener_and_a_bulk_run_load_runs_nothing(
     tiny_checkpoint: Path, tiny_parts: Path, tmp_path: Path, marker: Path
 ) -> None:
-    from r2gengpt.cli.batch import Located, load_writer
-    from r2gengpt.cli.serve import load
-    from r2gengpt.config import BatchConfig
+    from r2gengpt.batch.model import BulkModel, load_writer
+    from r2gengpt.locate import ModelChoice, locate
+    from r2gengpt.reporter import Reporter
+    from r2gengpt.settings import BatchConfig
 
     evil = spoilt(tiny_parts / "vision-swin", tmp_path / "evil", marker, VISION["an image processor of its own"])
     model = str(asking(tiny_checkpoint, tmp_path / "model", vision_model=evil))
     film(tmp_path)
+    choice = ModelChoice(model, accelerator="cpu")
     bulk = BatchConfig(input=str(tmp_path), output=str(tmp_path / "out"))
     for start in (
-        lambda: load(model, "cpu", {}),
-        lambda: Located(model, {}, bulk, None, "cpu").work(),
-        lambda: load_writer(model, {}, 1, None, False),
+        lambda: Reporter.load(choice),
+        lambda: BulkModel(locate(choice), bulk).work(),
+        lambda: load_writer(locate(choice), 1, False, lambda: None),
     ):
         with pytest.raises(InputError) as refusal:
             start()
-        assert TRUST in str(refusal.value)
+        assert TRUST.replace("--", "") in str(refusal.value)
         assert not marker.exists()
 
 
@@ -189,12 +193,12 @@ def test_with_the_flag_the_code_runs(tiny_parts: Path, tmp_path: Path, marker: P
 
 
 def test_a_chat_template_runs_in_a_sandbox(tiny_parts: Path, tmp_path: Path, marker: Path) -> None:
-    from r2gengpt.build import build_model
     from r2gengpt.config import ModelConfig
+    from r2gengpt.parts.assemble import build_model
 
     evil = spoilt(tiny_parts / "lm-stablelm", tmp_path / "evil", marker, LANGUAGE["a chat template"])
     config = ModelConfig(lm_model=str(evil), vision_model=str(tiny_parts / "vision-swin"), template="chat")
-    with pytest.raises(InputError, match=r"--template chat: the chat template of .* cannot be filled"):
+    with pytest.raises(InputError, match=r"template chat: the chat template of .* cannot be filled"):
         build_model(config)
     assert not marker.exists()
 
@@ -229,6 +233,7 @@ def hostile_settings(out: Path) -> dict[str, Any]:
         "test": True,
         "validate": True,
         "gradient_checkpointing": True,
+        "keep_sentences": True,
         "devices": "7",
         "num_nodes": 7,
         "accelerator": "cuda",
@@ -236,14 +241,20 @@ def hostile_settings(out: Path) -> dict[str, Any]:
         "limit_test_batches": 0.01,
         "num_sanity_val_steps": 10**6,
         "choose_decode": -1,
+        "loggers": ["wandb", "mlflow"],
+        "log_samples": 10**6,
         "every_n_train_steps": 10**6,
     }
 
 
 def test_each_setting_of_the_machine_has_a_hostile_value_here(tmp_path: Path) -> None:
-    names = {f.name for config in (*STORED, PlacementConfig) for f in fields(config)}
-    assert hostile_settings(tmp_path).keys() == names - kept_names()
-    assert not kept_names() & {f.name for f in fields(PlacementConfig)}
+    names = {
+        f.name
+        for config in (ModelConfig, DataConfig, DecodeConfig, TrainConfig, PlacementConfig)
+        for f in fields(config)
+    }
+    assert hostile_settings(tmp_path).keys() == names - KEPT
+    assert not KEPT & {f.name for f in fields(PlacementConfig)}
 
 
 @pytest.mark.parametrize("kind", ["valid", "of no type"])
@@ -270,7 +281,7 @@ def test_no_setting_of_the_machine_is_read_from_a_checkpoint(
     exported = [(tmp_path / f"{name}-export" / "model.safetensors").read_bytes() for name in ("one", "two")]
     assert exported[0] == exported[1]
     assert not (tmp_path / "made").exists()
-    assert read_settings(model, "--model") == read_settings(tiny_checkpoint, "--model")
+    assert read_settings(model, "--model") == read_settings(tiny_checkpoint, "model")
 
 
 def test_what_an_older_checkpoint_holds_and_is_not_read_is_one_line(
@@ -288,7 +299,7 @@ def test_what_an_older_checkpoint_holds_and_is_not_read_is_one_line(
     argv = ["generate", film(tmp_path), "--model", str(model)]
     told = [line for line in run_cli(argv).stderr.splitlines() if "not read" in line]
     assert len(told) == 1
-    assert told[0].endswith("settles it by a flag: quantization, trust_remote_code")
+    assert told[0].endswith("settles it: quantization, trust_remote_code")
     edit(model / "config.json", trust_remote_code=False, quantization="none")
     assert "not read" not in run_cli(argv).stderr
 
@@ -322,6 +333,6 @@ def test_a_wrong_config_of_a_part_is_one_line(
     source = tiny_parts / {"vision_model": "vision-swin", "lm_model": "lm-stablelm"}[part]
     broken = Path(shutil.copytree(source, tmp_path / "part"))
     (broken / "config.json").write_text(content)
-    with pytest.raises(InputError, match=f"--{part} ") as refusal:
+    with pytest.raises(InputError, match=f"{part} ") as refusal:
         load_checkpoint(tiny_checkpoint, **{part: str(broken)})  # type: ignore[arg-type]  # one of the two names
     assert "\n" not in str(refusal.value)

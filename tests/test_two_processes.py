@@ -22,11 +22,12 @@ from processes import (
     logged,
     run,
 )
-from r2gengpt.build import build_model
-from r2gengpt.build import parts as build_room
-from r2gengpt.config import ModelConfig, PlacementConfig
-from r2gengpt.generation.gather import in_batch_order
-from r2gengpt.training.processes import gets_no_gradient
+from r2gengpt.config import ModelConfig
+from r2gengpt.parts import loading as build_room
+from r2gengpt.parts.assemble import build_model
+from r2gengpt.processes import in_batch_order
+from r2gengpt.settings import PlacementConfig
+from r2gengpt.training.distributed.processes import gets_no_gradient
 
 TEST_ENTRY = ENTRY.with_name("test.py")
 KILLED_TEST = """
@@ -39,7 +40,7 @@ def ended(model, processor, batches, decode, drafter=None):
         os.kill(os.getpid(), signal.SIGKILL)
     return found
 run.predict = ended
-from r2gengpt.cli import main
+from r2gengpt.cli.main import main
 main(["test", *sys.argv[1:]])
 """
 """`r2gengpt test`, whose process END_PROCESS kills itself after its first batch."""
@@ -52,7 +53,7 @@ def poisoned(self, batch, index):
         batch.pixel_values.fill_(float("nan"))
     return step(self, batch, index)
 R2GenGPTModule.training_step = poisoned
-from r2gengpt.cli import main
+from r2gengpt.cli.main import main
 main(["train", *sys.argv[1:]])
 """
 """The program, whose second process reads broken pixels in its second batch."""

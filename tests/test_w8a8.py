@@ -9,12 +9,12 @@ from torch import nn
 
 from conftest import Outcome, TinySet
 from placements import FLOAT32
-from r2gengpt.build import place
 from r2gengpt.checkpoint import load_checkpoint
-from r2gengpt.config import PlacementConfig
 from r2gengpt.errors import InputError
-from r2gengpt.model import int8
-from r2gengpt.model.int8 import Int8Linear, to_int8
+from r2gengpt.parts import int8
+from r2gengpt.parts.int8 import Int8Linear, to_int8
+from r2gengpt.parts.placement import place
+from r2gengpt.settings import PlacementConfig
 from r2gengpt.testing import noise_image
 from r2gengpt.training.run import train
 from training_settings import small_run
@@ -88,10 +88,10 @@ def test_generate_takes_it_and_gives_a_report(
 
 
 def test_it_is_refused_for_training_and_away_from_the_cpu(tiny_parts: Path, tiny_set: TinySet, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--quantization w8a8: writes reports, carries no gradients; train with"):
+    with pytest.raises(InputError, match="quantization w8a8: writes reports, carries no gradients; train with"):
         train(small_run(tiny_parts, tiny_set, tmp_path), PlacementConfig(quantization="w8a8"))
     assert not list(tmp_path.iterdir())
-    with pytest.raises(InputError, match="--quantization w8a8: for CPUs only, this runs on cuda"):
+    with pytest.raises(InputError, match="quantization w8a8: for CPUs only, this runs on cuda"):
         place(nn.Module(), "cuda", "w8a8")
 
 

@@ -15,10 +15,10 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_files import data_of, film, ramp
-from r2gengpt.data.containers import DicomChoice
-from r2gengpt.data.dicom_header import read_header, warn_of
-from r2gengpt.data.images import decode_image
 from r2gengpt.errors import InputError
+from r2gengpt.films.containers import DicomChoice
+from r2gengpt.films.dicom.header import read_header, warn_of
+from r2gengpt.films.reader import decode_image
 
 
 def greys(data: bytes) -> npt.NDArray[np.uint8]:

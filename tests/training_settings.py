@@ -1,17 +1,16 @@
-"""Settings of small training runs for tests."""
+"""RunConfig of small training runs for tests."""
 
 from pathlib import Path
 from typing import Any
 
 from conftest import TinySet
-from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
-from r2gengpt.training.begin import Settings
+from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, RunConfig, TrainConfig
 
 
 def small_run(parts: Path, data: TinySet, directory: Path, *, model: dict[str, Any] | None = None,
-              read: dict[str, Any] | None = None, **train: Any) -> Settings:  # fmt: skip
+              read: dict[str, Any] | None = None, **train: Any) -> RunConfig:  # fmt: skip
     """Two epochs of four batches in float32, validated by loss; keyword arguments change single settings."""
-    return (
+    return RunConfig(
         ModelConfig(
             **{
                 "lm_model": str(parts / "lm-stablelm"),

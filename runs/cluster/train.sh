@@ -2,7 +2,7 @@
 # One process of a training run on several machines; slurm.sh and torchrun.sh start it once for each GPU.
 # STRATEGY: ddp, each process holds all weights; fsdp, each holds a part of every weight, gradient and optimizer state;
 # deepspeed_stage_2 (ZeRO-2), a part of gradients and optimizer state; deepspeed_stage_3 (ZeRO-3), of every weight too.
-# The last two need pip install 'r2gengpt[deepspeed]'.
+# The last two need pip install '.[deepspeed]'.
 # Further flags go through: --quantization nf4 --gradient_checkpointing True
 set -euo pipefail
 DATA=${DATA:-data/mimic_cxr}

@@ -1,40 +1,40 @@
 """Trained tensors to a directory and back. No optimizer state (that is the trainer's), no pretrained weights."""
 
-import dataclasses
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from r2gengpt import __version__
-from r2gengpt.build import HERE, Built, build_model
-from r2gengpt.build.lora import save_adapter
-from r2gengpt.config import DecodeConfig, ModelConfig, PlacementConfig, kept_names
-from r2gengpt.data.files import whole_directory, whole_file
-from r2gengpt.data.json_files import parsed_json
+from r2gengpt.checkpoint_files import CONFIG, DELTA, read_settings, stored_prompt, tells_findings_only
+from r2gengpt.config import ModelConfig, Stored
 from r2gengpt.errors import InputError
-from r2gengpt.generation.decoding import ChosenDecoding, decodings, write_chosen
-from r2gengpt.generation.settings import generation_config
+from r2gengpt.files import whole_directory, whole_file
+from r2gengpt.generation.decoding import NOTHING, ChosenDecoding, decodings, write_chosen
+from r2gengpt.generation.library import generation_config
 from r2gengpt.generation.suffixes import SPECULATION, SuffixIndex, save_index
+from r2gengpt.options import Override
+from r2gengpt.parts.assemble import HERE, Built, build_model
+from r2gengpt.parts.lora import save_adapter
+from r2gengpt.settings import PlacementConfig
 from r2gengpt.text.written import utf8
+from r2gengpt.version import __version__
 
 log = logging.getLogger("r2gengpt.checkpoint")
-DELTA, CONFIG = "delta.safetensors", "config.json"
-RUN = "run.json"
-"""The record that a training run keeps beside its checkpoints, on the machine that it ran on."""
-EMBEDDED = Path(__file__).parent / "embedded"
-"""The checkpoint that ships with the program; its two base models come by `r2gengpt pull embedded`."""
 
 
 def trained_names(model: nn.Module) -> list[str]:
-    """Names of what training changes: parameters with a gradient, and the feature statistics."""
-    parameters = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    """Names of what training changes, or changed before: parameters with a gradient, LoRA, head, feature statistics."""
+    parameters = [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad or ".lora_" in name or name.startswith("finding_head.")
+    ]
     return parameters + [name for name, _ in model.named_buffers() if ".norm_in." in f".{name}"]
 
 
@@ -55,33 +55,28 @@ def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
     return {name: whole_tensor(state[name]) for name in trained_names(model)}
 
 
-def flat_settings(*configs: Any) -> dict[str, Any]:
-    """Settings as one flat mapping, ready for JSON."""
-    return {name: value for config in configs for name, value in dataclasses.asdict(config).items()}
-
-
 def save_checkpoint(
     directory: Path,
     built: Built,
-    settings: Mapping[str, Any],
+    stored: Stored,
     card: str,
     index: SuffixIndex | None = None,
     tensors: Mapping[str, Tensor] | None = None,
+    beside: Callable[[Path], None] | None = None,
 ) -> None:
     """Write a checkpoint directory whole: settings, trained tensors, processor, decoding and a model card.
 
-    Of the settings it holds how the model was made; what belongs to this machine or its user is left out.
     LoRA stands in it twice: in our delta, and by itself in PEFT's format. An index of the training reports goes with it
     where one is given. `tensors` are the model's `trained_tensors`, where several processes had to gather them before
-    one writes.
+    one writes. `beside` puts more files into the directory.
     """
     model, processor = built.model, built.processor
     tensors = trained_tensors(model) if tensors is None else tensors
-    decode = _part(DecodeConfig, settings).for_dataset(settings["dataset"])
+    decode = stored.decode.settled().for_dataset(stored.dataset)
     with whole_directory(directory) as target:
         metadata = {"format": "r2gengpt-delta-1", "r2gengpt": __version__, "torch": torch.__version__}
         safetensors.torch.save_file(dict(tensors), target / DELTA, metadata=metadata)
-        write_settings(target, settings)
+        write_settings(target, stored)
         for part, name, base in (
             ("vision_tower", "vision", "vision_model"),
             ("language_model", "language", "lm_model"),
@@ -89,123 +84,32 @@ def save_checkpoint(
             own = {
                 key.removeprefix(f"{part}."): tensor for key, tensor in tensors.items() if key.startswith(f"{part}.")
             }
-            save_adapter(getattr(model, part), own, target / f"{name}_adapter", settings[base])
+            save_adapter(getattr(model, part), own, target / f"{name}_adapter", stored.model.values[base])
         processor.to_json_file(target / "processor_config.json")
         generation_config(decode, processor).save_pretrained(target)
         if index is not None:
             save_index(index, target / SPECULATION)
+        if beside is not None:
+            beside(target)
         (target / "README.md").write_bytes(utf8(card))
 
 
-def write_settings(directory: Path, settings: Mapping[str, Any]) -> None:
-    """Write the settings that a checkpoint holds (`config.kept_names`) to its `config.json`."""
-    kept = {name: value for name, value in settings.items() if name in kept_names()}
-    (directory / CONFIG).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+def write_settings(directory: Path, stored: Stored) -> None:
+    """Write the settings that a checkpoint holds to its `config.json`."""
+    (directory / CONFIG).write_text(json.dumps(stored.flat(), indent=1) + "\n", encoding="utf-8")
 
 
-def add_decoding(directory: Path, built: Built, settings: Mapping[str, Any], chosen: ChosenDecoding) -> None:
+def add_decoding(directory: Path, built: Built, stored: Stored, chosen: ChosenDecoding) -> None:
     """Put the choice of penalties beside weights that stand already; the library's own file follows it."""
     write_chosen(directory, chosen)
-    whole = decodings(settings, {}, directory).whole
+    whole = decodings(stored.decode, NOTHING, None, dataset=stored.dataset, directory=directory).whole
     with whole_file(directory / "generation_config.json") as path:
         generation_config(whole, built.processor).to_json_file(path)
 
 
-def find_checkpoint(path: str, flag: str) -> Path:
-    """The checkpoint directory that a path means: itself, or the best (else the last) of a run directory.
-
-    Raises:
-        InputError: no such directory, a file instead, or a directory that holds no model.
-    """
-    directory = Path(path)
-    if directory.is_file():
-        hint = (
-            f"; turn an original {directory.suffix} into one with `r2gengpt convert`"
-            if directory.suffix in (".pth", ".pt", ".ckpt")
-            else ""
-        )
-        raise InputError(f"{flag} {path}: is a file, must be a checkpoint directory{hint}")
-    if not directory.is_dir():
-        raise InputError(f"{flag} {path}: no such directory")
-    for candidate in (directory, directory / "best", directory / "last"):
-        if (candidate / "config.json").is_file():
-            return candidate
-    raise InputError(f"{flag} {path}: no config.json there, so no model")
-
-
-def _read_object(path: Path, flag: str) -> dict[str, Any]:
-    """A JSON object beside the weights, lists as tuples.
-
-    Raises:
-        InputError: the file holds none.
-    """
-    try:
-        value = parsed_json(path.read_text(encoding="utf-8"), path.name)
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{flag} {path.parent}: {path.name} cannot be read: {error}") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{flag} {path.parent}: {path.name} holds no JSON object")
-    return {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
-
-
-def is_whole_model(directory: Path, flag: str) -> bool:
-    """Whether a directory holds a model whole, as `r2gengpt export` writes it, and no checkpoint.
-
-    Raises:
-        InputError: config.json is not a JSON object.
-    """
-    return _read_object(directory / CONFIG, flag).get("model_type") == "r2gengpt"
-
-
-def read_settings(directory: Path, flag: str) -> dict[str, Any]:
-    """A checkpoint's flat settings: how the model was made.
-
-    Settings of the machine or its user (`PlacementConfig`, paths, devices), which older checkpoints hold, are left out.
-
-    Raises:
-        InputError: config.json is not a JSON object.
-    """
-    return {name: value for name, value in _read_object(directory / CONFIG, flag).items() if name in kept_names()}
-
-
-def data_of_run(directory: Path, flag: str) -> dict[str, Any]:
-    """Where the data of the run that wrote a checkpoint are and how they are read, by the run's own record.
-
-    Empty for a checkpoint that lies in no run's directory: a checkpoint itself names no path.
-
-    Raises:
-        InputError: the record is not a JSON object.
-    """
-    record = directory.parent / RUN
-    if directory.name not in ("best", "last") or not record.is_file():
-        return {}
-    stored = _read_object(record, flag)
-    return {
-        name: stored[name] for name in ("annotation", "base_dir", "frame", "force", "mixed_patients") if name in stored
-    }
-
-
-def tell_ignored(directory: Path, flag: str, used: Mapping[str, Any]) -> None:
-    """Log the settings that an older checkpoint holds, that differ from those used, and that are not read from it.
-
-    Args:
-        directory: of the checkpoint.
-        flag: the flag that named it.
-        used: settings of the machine or its user, as this command runs.
-    """
-    stored = _read_object(directory / CONFIG, flag)
-    settled = {"quantization": ("none", used.get("quantization"))}  # auto was written down as what it came to
-    names = [name for name, value in used.items() if name in stored and stored[name] not in settled.get(name, (value,))]
-    if names:
-        words = "not read from its config.json, as this machine or its user settles it by a flag"
-        log.info("%s %s: %s: %s", flag, directory, words, ", ".join(names))
-
-
-def _part(config: type[Any], settings: Mapping[str, Any]) -> Any:
-    return config(**{f.name: settings[f.name] for f in dataclasses.fields(config) if f.name in settings})
-
-
-def put_tensors(model: nn.Module, tensors: Mapping[str, Tensor], source: str, hint: str) -> None:
+def put_tensors(
+    model: nn.Module, tensors: Mapping[str, Tensor], source: str, hint: str, *, partly: bool = False
+) -> None:
     """Put trained tensors into the model they belong to, all of them or none.
 
     Args:
@@ -213,13 +117,15 @@ def put_tensors(model: nn.Module, tensors: Mapping[str, Tensor], source: str, hi
         tensors: by `trained_names`.
         source: where they come from, for errors.
         hint: what a misfit means there, for errors.
+        partly: the model may have trained tensors that are not among these, which stay as they are.
 
     Raises:
         InputError: missing, unexpected or misshapen tensors (how many, and the first by name).
     """
     trained = set(trained_names(model))
     state = {name: tensor for name, tensor in model.state_dict().items() if name in trained}
-    for words, names in (("misses", state.keys() - tensors.keys()), ("has unexpected", tensors.keys() - state.keys())):
+    missing = set() if partly else state.keys() - tensors.keys()
+    for words, names in (("misses", missing), ("has unexpected", tensors.keys() - state.keys())):
         if names:
             raise InputError(f"{source} {words} {len(names)} tensors, first {sorted(names)[0]}: {hint}")
     for name, tensor in tensors.items():
@@ -231,8 +137,10 @@ def put_tensors(model: nn.Module, tensors: Mapping[str, Tensor], source: str, hi
             state[name].copy_(tensor)
 
 
-def load_delta(model: nn.Module, directory: Path, flag: str) -> None:
+def load_delta(model: nn.Module, directory: Path, field: str) -> None:
     """Put a checkpoint's tensors into a model built from the same settings.
+
+    A checkpoint of a finding head alone goes into a model that has more besides.
 
     Raises:
         InputError: no or a damaged file; missing, unexpected or misshapen tensors (counts, and the first by name).
@@ -241,34 +149,26 @@ def load_delta(model: nn.Module, directory: Path, flag: str) -> None:
     try:
         tensors = safetensors.torch.load_file(path)
     except FileNotFoundError:
-        raise InputError(f"{flag} {directory}: no {DELTA} there") from None
+        raise InputError(f"no {DELTA} there", field=field, value=directory) from None
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{flag} {directory}: {DELTA} is damaged: {error}") from None
-    put_tensors(model, tensors, f"{flag} {directory}: {DELTA}", "it belongs to another model")
-
-
-def _stored_prompt(directory: Path, flag: str) -> dict[str, Any]:
-    """The prompt that the model was trained with, as it was resolved then: a tokenizer's chat template may change."""
-    path = directory / "processor_config.json"
-    if not path.is_file():
-        return {}
-    stored = _read_object(path, flag)
-    return {name: stored[name] for name in ("template", "add_bos", "end_sym") if name in stored}
+        raise InputError(f"{DELTA} is damaged: {error}", field=field, value=directory) from None
+    source, alone = f"`{field}` {directory}: {DELTA}", tells_findings_only(read_settings(directory, field))
+    put_tensors(model, tensors, source, "it belongs to another model", partly=alone)
 
 
 def load_checkpoint(
     directory: Path,
-    flag: str = "--model",
+    field: str = "model",
     where: PlacementConfig = HERE,
     *,
     vision_model: str | None = None,
     lm_model: str | None = None,
-) -> tuple[Built, dict[str, Any]]:
+) -> tuple[Built, Stored]:
     """The model of a checkpoint directory, in eval mode, and its settings.
 
     Args:
         directory: as `find_checkpoint` gives it.
-        flag: the flag that named it, for errors.
+        field: the setting that named it, for errors.
         where: how the model is held on this machine.
         vision_model: its new name where it lies elsewhere now.
         lm_model: likewise.
@@ -276,18 +176,19 @@ def load_checkpoint(
     Raises:
         InputError: parts cannot be loaded or tensors do not fit.
     """
-    settings = read_settings(directory, flag)
-    for name, moved in (("vision_model", vision_model), ("lm_model", lm_model)):
-        if moved is not None:
-            settings[name] = moved
-        if name not in settings:
-            raise InputError(f"{flag} {directory}: config.json is not r2gengpt's: it names no {name}")
-    prompt = _stored_prompt(directory, flag)
+    stored = read_settings(directory, field)
+    moved = {"vision_model": vision_model, "lm_model": lm_model}
+    moved = {name: value for name, value in moved.items() if value is not None}
+    stored = replace(stored, model=stored.model.under(Override(ModelConfig, moved)))
+    for name in ("vision_model", "lm_model"):
+        if name not in stored.model:
+            raise InputError(f"config.json is not r2gengpt's: it names no {name}", field=field, value=directory)
+    prompt = Override(ModelConfig, stored_prompt(directory, field))
     try:
-        parts = dataclasses.replace(_part(ModelConfig, settings), **prompt)
+        config = stored.model.under(prompt).settled()
     except InputError as error:
-        raise InputError(f"{flag} {directory}: {CONFIG}: {error}") from None
-    built = build_model(parts, where, trained=True)
-    load_delta(built.model, directory, flag)
+        raise InputError(f"{CONFIG}: {error}", field=field, value=directory) from None
+    built = build_model(config, where, trained=True, findings_only=tells_findings_only(stored))
+    load_delta(built.model, directory, field)
     built.model.eval()
-    return built, settings
+    return built, stored

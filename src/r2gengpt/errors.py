@@ -1,38 +1,79 @@
 """The errors that end a command in one line, and how logs name faults of ours, which keep their tracebacks."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
-_FLAG = re.compile(r"(?<![\w-])--(?=[A-Za-z])")
+_SETTING = re.compile(r"`([A-Za-z][A-Za-z0-9_]*)`")
 
 
 class InputError(ValueError):
-    """The user's input is wrong: one line that names the value, the limit and the flag. The program exits with 2.
+    """The user's input is wrong: one line that names the field, its value and the limit. The program exits with 2.
 
     Args:
-        message: the line as the command line shows it: a field of the settings is written as its flag, `--frame`.
-        field: the field that is wrong, without dashes.
+        message: what is wrong. Settings stand in it between backticks: `beam_size`.
+        field: the setting that is wrong.
+        value: its value. Given, the line begins with both.
+        limit: what it must keep to.
+
+    >>> str(InputError("must be at least 1", field="beam_size", value=0, limit=1))
+    'beam_size 0: must be at least 1'
+    >>> str(InputError("`global_only` True leaves one token: `image_tokens` has nothing to pool", field="image_tokens"))
+    'global_only True leaves one token: image_tokens has nothing to pool'
     """
 
-    def __init__(self, message: str, *, field: str | None = None) -> None:
+    def __init__(self, message: str, *, field: str | None = None, value: object = None, limit: object = None) -> None:
         super().__init__(message)
         self.field = field
+        self.value = value
+        self.limit = limit
 
-    def in_fields(self) -> str:
-        """The line for those who set fields and no flags.
+    def __str__(self) -> str:
+        return spelt(self.line)
 
-        >>> InputError("--frame 9: image 1 has frames 1 to 3", field="frame").in_fields()
-        'frame 9: image 1 has frames 1 to 3'
-        """
-        return _FLAG.sub("", str(self))
+    @property
+    def line(self) -> str:
+        """The whole line, its settings between backticks: each interface spells them in its own way."""
+        message = str(self.args[0])
+        return message if self.value is None else f"`{self.field}` {self.value}: {message}"
 
 
 class RunError(RuntimeError):
-    """The run cannot go on, and it is not the input's form that is wrong: one line, exit code 1."""
+    """The run cannot go on, and it is not the input's form that is wrong: one line, exit code 1.
+
+    Args:
+        message: what happened. Settings stand in it between backticks.
+    """
+
+    def __str__(self) -> str:
+        return spelt(self.line)
+
+    @property
+    def line(self) -> str:
+        """The line, its settings between backticks."""
+        return str(self.args[0])
 
 
 class Stopped(Exception):
     """A signal ended the command: one line that says what is saved, exit code 130."""
+
+
+def spelt(text: str, spell: Callable[[str], str] = str) -> str:
+    """A text with its settings, which stand between backticks, as an interface names them.
+
+    >>> spelt("lower `learning_rate`, or look at `x`", lambda name: f"--{name}")
+    'lower --learning_rate, or look at --x'
+    """
+    return _SETTING.sub(lambda found: spell(found[1]), text)
+
+
+def installing(extra: str) -> str:
+    """How an optional part gets installed. No release is on a package index yet, so the clone is what pip reads.
+
+    >>> installing("serve")
+    "pip install '.[serve]' in the clone"
+    """
+    return f"pip install '.[{extra}]' in the clone"
 
 
 def one_line(text: str) -> str:

@@ -22,15 +22,14 @@ CORPUS = (
     "Mild cardiomegaly with small bilateral effusions; degenerative changes of the thoracic spine.",
 )
 
+COMMON = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 2, "intermediate_size": 64}
+"""The sizes of a kind of language model that is not listed."""
 LANGUAGE_MODELS: dict[str, dict[str, object]] = {
-    "stablelm": {"num_attention_heads": 4, "num_key_value_heads": 4, "num_hidden_layers": 2, "intermediate_size": 64},
-    "llama": {"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 2, "intermediate_size": 64},
+    "stablelm": {**COMMON, "num_key_value_heads": 4},
+    "llama": {**COMMON},
     "gpt_neox": {"num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 64},
     "gpt2": {"num_attention_heads": 4, "num_hidden_layers": 2},
-    **{
-        kind: {"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 2, "intermediate_size": 64}
-        for kind in ("qwen2", "qwen3", "mistral", "phi3", "gemma3_text")
-    },
+    **{kind: {**COMMON} for kind in ("qwen2", "qwen3", "mistral", "phi3", "gemma3_text")},
 }
 LANGUAGE_MODELS["gemma3_text"] |= {"head_dim": 8, "query_pre_attn_scalar": 8}
 LANGUAGE_MODELS["qwen3"] |= {"head_dim": 8}
@@ -144,7 +143,7 @@ def tiny_language_model(
         initializer_range=0.2,  # a frozen head of the usual 0.02 could never be confident at this width
         bos_token_id=words.bos_token_id,
         eos_token_id=words.eos_token_id,
-        **LANGUAGE_MODELS[kind],
+        **LANGUAGE_MODELS.get(kind, COMMON),
     )
     AutoModelForCausalLM.from_config(config).save_pretrained(target)
     words.save_pretrained(target)

@@ -7,15 +7,15 @@ none stays a view, and its study fails by name.
 import mmap
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from r2gengpt.data.containers import is_dicom, is_film
-from r2gengpt.data.dicom_header import DEFLATED, DicomHeader, read_header
-from r2gengpt.data.files import open_regular
-from r2gengpt.data.images import read_file
 from r2gengpt.errors import InputError
+from r2gengpt.files import open_regular
+from r2gengpt.films.containers import is_dicom, is_film
+from r2gengpt.films.dicom.header import DEFLATED, DicomHeader, read_header
+from r2gengpt.films.reader import read_file
 
 FILM_NAMES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".pjpeg", ".pjp")
 DICOM_NAMES = (".dcm", ".dicom", ".dic", ".ima")
@@ -31,14 +31,6 @@ class LeftOut:
 
     path: str
     why: str
-
-
-@dataclass
-class Found:
-    """Studies as (id, paths), in order, and what was left out."""
-
-    studies: list[tuple[str, list[str]]] = field(default_factory=list)
-    left_out: list[LeftOut] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -72,30 +64,30 @@ def files_below(folder: Path, left_out: list[LeftOut]) -> Iterator[str]:
         yield from ((below / name).as_posix() for name in sorted(names) if not name.startswith("."))
 
 
-def studies_below(folder: Path) -> Found:
-    """The studies of a folder.
+def studies_below(folder: Path, left_out: list[LeftOut]) -> dict[tuple[str, str], list[str]]:
+    """The studies of a folder: paths by id, and by what keeps equal ids of different studies apart.
 
     PNG and JPEG files in one subfolder are the views of one study, whose id is the subfolder's path; those in the
     folder itself are a study each, by their names. DICOM files are the views of the study that they name (its UID is
-    the id); one whose header cannot be read is a study by itself, to be reported as failed. What is neither is named.
+    the id); one whose header cannot be read is a study by itself, to be reported as failed. What is neither goes to
+    `left_out`.
     """
-    found, views, instances = Found(), dict[tuple[str, str], list[str]](), set[tuple[str, str]]()
-    for path in files_below(folder, found.left_out):
+    views, instances = dict[tuple[str, str], list[str]](), set[tuple[str, str]]()
+    for path in files_below(folder, left_out):
         seen = look(folder / path)
         header = seen.header
         if seen.why:
-            found.left_out.append(LeftOut(path, seen.why))
+            left_out.append(LeftOut(path, seen.why))
         elif seen.film:
             views.setdefault(_study_of_film(path), []).append(path)
         elif header is None or not header.study_uid:
             views.setdefault((path, path), []).append(path)
         elif header.instance_uid and (header.study_uid, header.instance_uid) in instances:
-            found.left_out.append(LeftOut(path, "repeated DICOM instance"))
+            left_out.append(LeftOut(path, "repeated DICOM instance"))
         else:
             instances.add((header.study_uid, header.instance_uid))
             views.setdefault((header.study_uid, "DICOM"), []).append(path)
-    found.studies = [(name, paths) for (name, _), paths in views.items()]
-    return found
+    return views
 
 
 def _study_of_film(path: str) -> tuple[str, str]:

@@ -8,16 +8,14 @@ import json
 import logging
 import re
 import zlib
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from r2gengpt.batch.folders import Found, LeftOut, studies_below
+from r2gengpt.batch.folders import LeftOut, studies_below
 from r2gengpt.data.annotation import SPLITS, BaseDirectory, read_annotation
-from r2gengpt.data.json_files import read_json
+from r2gengpt.data.strict import by_plain_name, column_of, open_text, plain, read_json, read_table
 from r2gengpt.data.study import study_id
-from r2gengpt.data.tables import by_plain_name, column_of, open_text, plain, read_table
 from r2gengpt.errors import InputError
 from r2gengpt.text.written import in_short, shown
 
@@ -70,7 +68,7 @@ def read_listing(source: Path, base_dir: str | None, split: str) -> Listing:
     """The studies of an annotation file, a CSV file, or a folder of images or DICOM files.
 
     Args:
-        source: --input.
+        source: `input`.
         base_dir: what paths in a file are relative to; None: for an annotation `images` beside it where there is such
             a folder, else the folder of the file.
         split: of an annotation file, or all.
@@ -81,22 +79,22 @@ def read_listing(source: Path, base_dir: str | None, split: str) -> Listing:
     try:
         if source.is_dir():
             if base_dir is not None or split != "all":
-                given = f"--base_dir {base_dir}" if base_dir is not None else f"--split {split}"
-                raise InputError(f"{given}: --input {source} is a folder: that belongs to annotation files")
+                given = f"`base_dir` {base_dir}" if base_dir is not None else f"`split` {split}"
+                raise InputError(f"{given}: `input` {source} is a folder: that belongs to annotation files")
             left_out: list[LeftOut] = []
             return Listing(source.resolve(), checked(_of_folder(source, left_out), source), left_out)
         if not source.exists():
-            raise InputError(f"--input {source}: no such file or folder")
+            raise InputError("no such file or folder", field="input", value=source)
         beside = source.parent / "images"
         base = Path(base_dir) if base_dir is not None else beside if beside.is_dir() else source.parent
         if not base.is_dir():
-            raise InputError(f"--base_dir {base}: no such folder")
+            raise InputError("no such folder", field="base_dir", value=base)
         rows = _of_annotation(source, base, split) if _is_json(source) else _of_csv(source, base, split)
         return Listing(base.resolve(), checked(rows, source))
     except OSError as error:
-        raise InputError(f"--input {error.filename or source}: {error.strerror or error}") from None
+        raise InputError(f"{error.strerror or error}", field="input", value=error.filename or source) from None
     except (EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise InputError(f"--input {source}: cannot be read as text: {error}") from None
+        raise InputError(f"cannot be read as text: {error}", field="input", value=source) from None
 
 
 def checked(studies: Iterable[StudyFiles], source: Path) -> list[StudyFiles]:
@@ -107,13 +105,15 @@ def checked(studies: Iterable[StudyFiles], source: Path) -> list[StudyFiles]:
     """
     found = list(studies)
     if not found:
-        raise InputError(f"--input {source}: holds no study")
+        raise InputError("holds no study", field="input", value=source)
     seen: dict[str, StudyFiles] = {}
     for study in found:
         if study.id in seen:
             first = seen[study.id].images[0].path
             raise InputError(
-                f"--input {source}: id {study.id} occurs twice ({first} and {study.images[0].path}): must be unique"
+                f"id {study.id} occurs twice ({first} and {study.images[0].path}): must be unique",
+                field="input",
+                value=source,
             )
         seen[study.id] = study
     return found
@@ -129,11 +129,11 @@ def image_file(root: Path, path: str) -> ImageFile:
 
 
 def _of_folder(source: Path, left_out: list[LeftOut]) -> Iterator[StudyFiles]:
-    found: Found = studies_below(source)
-    left_out += [LeftOut(shown(one.path), one.why) for one in found.left_out]
+    found = studies_below(source, left_out)
+    left_out[:] = [LeftOut(shown(one.path), one.why) for one in left_out]
     if left_out:
         log.info("%s: left out: %s", source, by_kind(left_out))
-    for name, paths in found.studies:
+    for (name, _), paths in found.items():
         yield StudyFiles(shown(name), tuple(image_file(source, path) for path in paths))
 
 
@@ -150,17 +150,8 @@ def by_kind(left_out: Sequence[LeftOut]) -> str:
     return ", ".join(f"{kind} {len(paths)} ({in_short(paths)})" for kind, paths in ordered)
 
 
-def in_words(counts: Counter[str]) -> str:
-    """Counts by kind, the most frequent first.
-
-    >>> in_words(Counter({"image": 2, "file": 3}))
-    'file 3, image 2'
-    """
-    return ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
 def _of_annotation(source: Path, base: Path, split: str) -> Iterator[StudyFiles]:
-    content = read_json(source, f"--input {source}")
+    content = read_json(source, f"`input` {source}")
     there = [name for name in SPLITS if isinstance(content, dict) and name in content]
     wanted = there if split == "all" else [split]
     unread = [name for name in content if name not in SPLITS] if isinstance(content, dict) else []
@@ -168,7 +159,7 @@ def _of_annotation(source: Path, base: Path, split: str) -> Iterator[StudyFiles]
         log.info("%s: splits that are not read: %s", source, in_short(unread))
     del content
     root = base.resolve()
-    for studies in read_annotation(source, base, wanted, flag="--input").values():
+    for studies in read_annotation(source, base, wanted, field="input").values():
         for study in studies:
             paths = [path.relative_to(root).as_posix() for path in study.image_paths]
             yield StudyFiles(study.id, tuple(image_file(root, path) for path in paths))
@@ -195,19 +186,19 @@ def _is_json(source: Path) -> bool:
 
 def _of_csv(source: Path, base: Path, split: str) -> Iterator[StudyFiles]:
     if split != "all":
-        raise InputError(f"--split {split}: --input {source} is CSV: that belongs to annotation files")
+        raise InputError(f"`input` {source} is CSV: that belongs to annotation files", field="split", value=split)
     below, root = BaseDirectory(base), base.resolve()
     with open_text(source) as file:
-        table = read_table(file, f"--input {source}")
-        place = f"--input {source}: line {table.line}"
+        table = read_table(file, f"`input` {source}")
+        place = f"`input` {source}: line {table.line}"
         there = by_plain_name(dict.fromkeys(filter(None, table.columns)), place)
         key, images = (column_of(there, (names,), place) for names in (ID_COLUMNS, IMAGE_COLUMNS))
         if key is None or images is None:
             names = f"{' or '.join(ID_COLUMNS)}, and {' or '.join(IMAGE_COLUMNS)}"
-            raise InputError(f"--input {source}: its columns are {list(table.columns)}, must hold {names}")
+            raise InputError(f"its columns are {list(table.columns)}, must hold {names}", field="input", value=source)
         _name_unread([name for name in table.columns if name and plain(name) not in (key, images)], source, place)
         for row in table.rows:
-            where = f"--input {source}: line {row.line}"
+            where = f"`input` {source}: line {row.line}"
             cells = by_plain_name(row.cells, where)
             parts = [part.strip() for part in cells[images].split(BETWEEN) if part.strip()]
             study = study_id(cells[key])

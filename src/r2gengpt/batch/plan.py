@@ -18,8 +18,8 @@ from typing import Any
 
 from r2gengpt.batch.listing import Listing, StudyFiles
 from r2gengpt.batch.shards import write_whole
-from r2gengpt.data.files import check_writable
 from r2gengpt.errors import InputError, RunError
+from r2gengpt.files import check_writable
 from r2gengpt.text.written import as_written, json_text
 
 PLAN, LISTING, LEFT_OUT, LOCK = "plan.json", "listing.jsonl", "left_out.jsonl", ".lock"
@@ -34,8 +34,13 @@ class Shard:
     first: int
     studies: tuple[StudyFiles, ...]
 
+    def row(self) -> dict[str, Any]:
+        """The shard as Ray Data takes it: its number, its place, its studies as lines of the listing."""
+        lines = "".join(study.line() for study in self.studies)
+        return {"shard": self.number, "first": self.first, "studies": lines}
 
-class Plan:
+
+class BulkPlan:
     """The plan in an output directory; studies stay on disk, in memory is where each shard begins."""
 
     def __init__(self, output: Path, shard_size: int) -> None:
@@ -73,26 +78,28 @@ def locked(output: Path) -> Iterator[None]:
     Raises:
         InputError: it cannot be made or written to, holds other things, or another run is writing there.
     """
-    check_writable(output, "--output")
+    check_writable(output, "output")
     others = sorted(path.name for path in output.iterdir()) if output.is_dir() else []
     if others and LOCK not in others and PLAN not in others:
-        raise InputError(f"--output {output}: holds {others[0]} and no bulk run: name an empty or new directory")
+        raise InputError(
+            f"holds {others[0]} and no bulk run: name an empty or new directory", field="output", value=output
+        )
     try:
         output.mkdir(parents=True, exist_ok=True)
         handle = os.open(output / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise InputError(f"--output {output}: {error.strerror or error}") from None
+        raise InputError(f"{error.strerror or error}", field="output", value=output) from None
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise InputError(f"--output {output}: another run is writing there") from None
+            raise InputError("another run is writing there", field="output", value=output) from None
         yield
     finally:
         os.close(handle)
 
 
-def settled_plan(output: Path, listing: Listing, settings: Mapping[str, Any]) -> Plan:
+def settled_plan(output: Path, listing: Listing, settings: Mapping[str, Any]) -> BulkPlan:
     """The plan of a new run, written; or that of the run which was begun there, if nothing has changed since.
 
     Args:
@@ -111,17 +118,19 @@ def settled_plan(output: Path, listing: Listing, settings: Mapping[str, Any]) ->
             before = json.loads(path.read_text(encoding="utf-8"))
             begun, sha256 = before["settings"], before["listing_sha256"]
         except (OSError, ValueError, LookupError, TypeError) as error:
-            raise InputError(f"--output {output}: {PLAN} cannot be read ({error}): start anew elsewhere") from None
+            raise InputError(
+                f"{PLAN} cannot be read ({error}): start anew elsewhere", field="output", value=output
+            ) from None
         check_settings(begun, settings, output)
-        plan = Plan(output, int(settings["shard_size"]))
+        plan = BulkPlan(output, int(settings["shard_size"]))
         if plan.sha256 != sha256:
-            raise InputError(f"--output {output}: {LISTING} is not what {PLAN} says: start anew elsewhere")
+            raise InputError(f"{LISTING} is not what {PLAN} says: start anew elsewhere", field="output", value=output)
         check_input(output / LISTING, listing.studies)
         return plan
     if listing.left_out:
         write_whole(output / LEFT_OUT, (f"{json_text(asdict(one))}\n".encode() for one in listing.left_out))
     write_whole(output / LISTING, (study.line().encode() for study in listing.studies))
-    plan = Plan(output, int(settings["shard_size"]))
+    plan = BulkPlan(output, int(settings["shard_size"]))
     content = {"format": FORMAT, "settings": settings, "studies": plan.studies, "listing_sha256": plan.sha256}
     write_whole(path, [json_text(content, indent=1, ascii_only=True).encode() + b"\n"])
     return plan
@@ -137,8 +146,9 @@ def check_settings(begun: Mapping[str, Any], now: Mapping[str, Any], output: Pat
         was, is_now = begun.get(name), now.get(name)
         if was != is_now:
             raise InputError(
-                f"--{name} {is_now}: the run in --output {output} began with {was}; go on with that, or name another "
-                "--output"
+                f"the run in `output` {output} began with {was}; go on with that, or name another `output`",
+                field=name,
+                value=str(is_now),
             )
 
 
@@ -154,7 +164,7 @@ def check_input(listing: Path, studies: Sequence[StudyFiles]) -> None:
             if was != study:
                 before = {StudyFiles.of(other).id for other in listing.read_text(encoding="utf-8").splitlines()}
                 what = difference(was, study, before, {other.id for other in studies})
-                raise InputError(f"--input has changed since the run began: {what}; name another --output")
+                raise InputError(f"`input` has changed since the run began: {what}; name another `output`")
 
 
 def difference(was: StudyFiles | None, now: StudyFiles | None, before: Set[str], after: Set[str]) -> str:
@@ -191,7 +201,7 @@ def check_origin(output: Path, origin: Mapping[str, Any]) -> None:
     for name, value in flat(origin).items():
         if first.get(name) != value:
             raise RunError(
-                f"{name} is {value}, but the first shards in --output {output} were made with {first.get(name)}: all "
+                f"{name} is {value}, but the first shards in `output` {output} were made with {first.get(name)}: all "
                 "machines and starts of a run need the same model and versions"
             )
 

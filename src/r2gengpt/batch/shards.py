@@ -1,21 +1,218 @@
-"""Files of a bulk run that are there whole or not at all, what they hold, and the manifest of them. Makes no rows."""
+"""What a bulk run writes: rows as JSON lines or Parquet, in files that are whole or not there, and their manifest.
+
+No time of day: a row depends on its input alone.
+"""
 
 import errno
 import hashlib
+import io
 import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from r2gengpt.batch.rows import MOST_EXAMPLES, Told, decoded, told_by
-from r2gengpt.errors import RunError
+from r2gengpt.errors import InputError, RunError
+from r2gengpt.report import Report, film_json
 from r2gengpt.text.written import json_text
+
+if TYPE_CHECKING:
+    import pyarrow
 
 log = logging.getLogger("r2gengpt.batch")
 FOLDER, MANIFEST = "shards", "manifest.json"
+MOST_EXAMPLES = 20
+KINDS = ("file", "image", "report")
+"""What fails: reading a file, decoding it as a chest film, writing the report."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a study has no report: one of `KINDS`, and one line."""
+
+    kind: str
+    message: str
+
+    @classmethod
+    def of(cls, kind: str, error: Exception) -> "Failure":
+        """An exception as one line; its type's name is told unless it is the user's input that is wrong."""
+        text = " ".join(str(error).split())
+        return cls(kind, text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"[:300])
+
+
+@dataclass(frozen=True)
+class Input:
+    """An image that a report was made from: its path below the root, SHA-256 of the file (None: it was not read)."""
+
+    path: str
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class BatchRow:
+    """A study's report, or why there is none.
+
+    `confidence` is the mean calibrated confidence of its sentences (None: no calibration, or no sentence), `logprob`
+    the mean log-probability of its tokens. `provenance` is what it was made with: model, hashes, versions, decoding.
+    `note` is what is doubtful about whose images these are.
+    """
+
+    id: str
+    report: Report | None
+    inputs: tuple[Input, ...]
+    provenance: Mapping[str, Any]
+    error: Failure | None = None
+    note: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as it stands in a shard."""
+        made = self.report
+        sentences = [] if made is None else [sentence.to_json() for sentence in made.sentences]
+        known = [sentence["confidence"] for sentence in sentences if sentence["confidence"] is not None]
+        return {
+            "id": self.id,
+            "note": self.note or None,
+            "report": None if made is None else made.text,
+            "confidence": sum(known) / len(known) if known else None,
+            "tokens": None if made is None else made.tokens,
+            "logprob": None if made is None else made.logprob,
+            "finish": None if made is None else made.finish,
+            "sentences": sentences,
+            **({} if made is None else film_json(made)),
+            "provenance": {**self.provenance, "inputs": [asdict(one) for one in self.inputs]},
+            "error": None if self.error is None else asdict(self.error),
+        }
+
+
+def json_lines(rows: Iterable[BatchRow]) -> bytes:
+    """Rows as JSON lines in UTF-8, in order."""
+    lines = (json_text(row.to_json()) + "\n" for row in rows)
+    return "".join(lines).encode()
+
+
+def encoded(lines: bytes, form: str) -> bytes:
+    """JSON lines as the bytes of a shard's file; the same lines always give the same bytes."""
+    if form == "jsonl":
+        return lines
+    import pyarrow.parquet
+
+    records = [in_columns(json.loads(line)) for line in lines.splitlines()]
+    columns = schema(film=any(map(has_film, records)))
+    held = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(records, schema=columns), held)
+    return held.getvalue()
+
+
+def decoded(data: bytes, form: str) -> Iterator[Mapping[str, Any]]:
+    """The records of a shard's file, one by one.
+
+    Raises:
+        ValueError: the bytes are damaged (pyarrow's errors are ValueErrors or OSErrors).
+    """
+    if form == "jsonl":
+        if data and not data.endswith(b"\n"):
+            raise ValueError("its last line has no end")
+        yield from (json.loads(line) for line in data.split(b"\n")[:-1])
+        return
+    import pyarrow.parquet
+
+    yield from pyarrow.parquet.read_table(io.BytesIO(data)).to_pylist()
+
+
+def in_columns(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON record as Parquet has it: the decode settings and versions, whose names may change, as JSON texts."""
+    provenance = record["provenance"]
+    texts = {name: json.dumps(provenance.get(name), sort_keys=True) for name in ("decode", "versions")}
+    return {**record, "provenance": {**provenance, **texts}}
+
+
+def has_film(record: Mapping[str, Any]) -> bool:
+    """Whether a row says what the films show, why it needs review, or where a sentence comes from."""
+    return not {"findings", "review"}.isdisjoint(record) or any(
+        "reason" in one or "source" in one for one in record["sentences"]
+    )
+
+
+def schema(*, film: bool) -> "pyarrow.Schema":
+    """The columns of a Parquet shard, also where all values of one are empty.
+
+    Args:
+        film: with the columns of `has_film`; a model with a finding head has them in every shard that has a report.
+    """
+    import pyarrow as pa
+
+    text, number = pa.string(), pa.float64()
+    sentence = {"text": text, "tokens": pa.int64(), "logprob": number, "agreement": number, "confidence": number,
+                "needs_review": pa.bool_()}  # fmt: skip
+    finding = {"name": text, "probability": number, "interval": pa.list_(number), "verdict": text}
+    shown = {"findings": pa.list_(pa.struct(finding)), "review": pa.list_(text)} if film else {}
+    sentence |= {"reason": text, "source": text} if film else {}
+    parts, hashes = ("model", "vision_model", "lm_model"), ("model_sha256", "delta_sha256", "calibration_sha256")
+    names = (*parts, *hashes, "decode", "versions")
+    inputs = pa.list_(pa.struct({"path": text, "sha256": text}))
+    return pa.schema(
+        {
+            "id": text,
+            "note": text,
+            "report": text,
+            "confidence": number,
+            "tokens": pa.int64(),
+            "logprob": number,
+            "finish": text,
+            "sentences": pa.list_(pa.struct(sentence)),
+            **shown,
+            "provenance": pa.struct({**dict.fromkeys(names, text), "inputs": inputs}),
+            "error": pa.struct({"kind": text, "message": text}),
+        }
+    )
+
+
+@dataclass(frozen=True)
+class ShardSummary:
+    """What a shard holds in short: the ids of its rows in order, kinds of failures, and the first failed studies."""
+
+    ids: tuple[str, ...]
+    failed: Counter[str]
+    examples: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, records: Iterable[Mapping[str, Any]]) -> "ShardSummary":
+        """The summary of a shard's records."""
+        found = [(record["id"], record["error"]) for record in records]
+        failed = [(name, error) for name, error in found if error is not None]
+        examples = tuple((name, error["message"]) for name, error in failed[:MOST_EXAMPLES])
+        return cls(tuple(name for name, _ in found), Counter(error["kind"] for _, error in failed), examples)
+
+
+@dataclass
+class Totals:
+    """What the shards hold so far: rows, failures by kind, some failed studies with their messages."""
+
+    rows: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    examples: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, shard: ShardSummary) -> None:
+        """Count a shard."""
+        self.rows += len(shard.ids)
+        self.failed += shard.failed
+        self.examples += shard.examples[: MOST_EXAMPLES - len(self.examples)]
+
+
+def read_shard(path: Path, form: str) -> tuple[ShardSummary, str]:
+    """What a shard's file holds, and its SHA-256.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    data = path.read_bytes()
+    try:
+        return ShardSummary.of(decoded(data, form)), hashlib.sha256(data).hexdigest()
+    except (ValueError, OSError, LookupError, TypeError) as error:
+        raise ValueError(f"{path.name}: {type(error).__name__}") from None
 
 
 def shard_path(output: Path, number: int, form: str) -> Path:
@@ -46,47 +243,7 @@ def write_whole(path: Path, parts: Iterable[bytes]) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         hint = ": free some space, then start the same command again" if error.errno == errno.ENOSPC else ""
-        raise RunError(f"--output {path}: {error.strerror or error}{hint}") from None
-
-
-@dataclass
-class Totals:
-    """What the shards hold so far: rows, failures by kind, some failed studies with their messages."""
-
-    rows: int = 0
-    failed: Counter[str] = field(default_factory=Counter)
-    examples: list[tuple[str, str]] = field(default_factory=list)
-
-    def add(self, told: Told) -> None:
-        """Count a shard."""
-        self.rows += len(told.ids)
-        self.failed.update(told.failed)
-        self.examples += told.examples[: MOST_EXAMPLES - len(self.examples)]
-
-
-@dataclass(frozen=True)
-class ShardRecord:
-    """A shard as the manifest has it."""
-
-    file: str
-    sha256: str
-    rows: int
-    failed: dict[str, int]
-
-
-def read_shard(path: Path, form: str) -> tuple[Told, ShardRecord]:
-    """What a shard's file holds.
-
-    Raises:
-        ValueError: it is damaged.
-    """
-    data = path.read_bytes()
-    try:
-        told = told_by(decoded(data, form))
-    except (ValueError, OSError, LookupError, TypeError) as error:
-        raise ValueError(f"{path.name}: {type(error).__name__}") from None
-    failed = dict(sorted(Counter(told.failed).items()))
-    return told, ShardRecord(f"{FOLDER}/{path.name}", hashlib.sha256(data).hexdigest(), len(told.ids), failed)
+        raise RunError(f"`output` {path}: {error.strerror or error}{hint}") from None
 
 
 def missing_shards(output: Path, form: str, wanted: Iterable[Sequence[str]], totals: Totals) -> Iterator[int]:
@@ -102,12 +259,12 @@ def missing_shards(output: Path, form: str, wanted: Iterable[Sequence[str]], tot
         path = shard_path(output, number, form)
         if path.exists():
             try:
-                told, _ = read_shard(path, form)
+                found, _ = read_shard(path, form)
             except ValueError as error:
                 log.info("%s is damaged and is written anew", error)
             else:
-                if told.ids == tuple(ids):
-                    totals.add(told)
+                if found.ids == tuple(ids):
+                    totals.add(found)
                     continue
                 log.info("%s holds other studies and is written anew", path.name)
         yield number
@@ -128,13 +285,14 @@ def write_manifest(output: Path, form: str, shards: int) -> Totals:
 
     It has the plan (settings, hash of the listing) and each shard's hash and counts, and no time of day.
     """
-    plan = json.loads((output / "plan.json").read_text(encoding="utf-8"))
+    plan, origin = (json.loads((output / name).read_text(encoding="utf-8")) for name in ("plan.json", "origin.json"))
     totals, records = Totals(), []
     for number in range(shards):
-        told, record = read_shard(shard_path(output, number, form), form)
-        totals.add(told)
-        records.append(vars(record))
-    origin = json.loads((output / "origin.json").read_text(encoding="utf-8"))
+        path = shard_path(output, number, form)
+        found, sha256 = read_shard(path, form)
+        totals.add(found)
+        failed = dict(sorted(found.failed.items()))
+        records.append({"file": f"{FOLDER}/{path.name}", "sha256": sha256, "rows": len(found.ids), "failed": failed})
     counts = {"rows": totals.rows, "failed": dict(sorted(totals.failed.items()))}
     content = {**plan, "origin": origin, **counts, "shards": records}
     write_whole(output / MANIFEST, [json_text(content, indent=1, ascii_only=True).encode() + b"\n"])

@@ -1,86 +1,131 @@
-"""The summary page of a bulk run: totals, failures, throughput, in one small HTML file. No report text."""
+"""How far a bulk run is, on stderr, and its summary page at the end, in one small HTML file. No report text."""
 
 import json
-from collections.abc import Sequence
-from html import escape
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from r2gengpt.batch.folders import LeftOut
 from r2gengpt.batch.listing import by_kind
 from r2gengpt.batch.plan import LEFT_OUT
-from r2gengpt.batch.progress import Progress, clock_time
-from r2gengpt.batch.shards import MANIFEST, Totals, write_whole
-from r2gengpt.text.notice import NOTICE
-from r2gengpt.text.written import json_text
+from r2gengpt.batch.shards import MANIFEST, ShardSummary, Totals, write_whole
+from r2gengpt.text.html import templates
+from r2gengpt.text.written import NOTICE, json_text
 
+log = logging.getLogger("r2gengpt.batch")
 SUMMARY = "summary.html"
-STYLE = """
-:root { color-scheme: light dark; --line: #8884; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
-table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: .35rem .6rem .35rem 0;
-border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; } th { font-weight: 600; }
-.n { text-align: right; font-variant-numeric: tabular-nums; }
-table + table, .bar + table { margin-top: 1rem; } .given td:first-child { width: 14rem; }
-.bar { display: flex; height: .8rem; border-radius: .4rem; overflow: hidden; background: #c0392b; }
-.bar > span { background: #2e7d5b; }
-.note { border-left: .25rem solid #b7791f; padding-left: .8rem; }
-"""
+EVERY = 5.0
+"""Seconds between two lines."""
 
 
-def table(rows: list[tuple[str, str]], heads: tuple[str, str]) -> str:
-    """A table of two columns, the second one of numbers."""
-    body = "".join(f"<tr><td>{escape(name)}</td><td class=n>{escape(value)}</td></tr>" for name, value in rows)
-    return f"<table><thead><tr><th>{heads[0]}</th><th class=n>{heads[1]}</th></tr></thead><tbody>{body}</tbody></table>"
+def clock_time(seconds: float) -> str:
+    """Hours, minutes and seconds.
+
+    >>> clock_time(3725.2)
+    '1:02:05'
+    """
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
-def failures(totals: Totals) -> str:
-    """Failures by kind, and the first of them by id."""
-    if not totals.failed:
-        return "<p>None.</p>"
-    kinds = table([(kind, str(count)) for kind, count in sorted(totals.failed.items())], ("kind", "studies"))
-    lines = "".join(f"<tr><td>{escape(name)}</td><td>{escape(why)}</td></tr>" for name, why in totals.examples)
-    shown, all_of_them = len(totals.examples), sum(totals.failed.values())
-    first = f"<p>The first {shown} of {all_of_them}:</p>" if shown < all_of_them else ""
-    return f"{kinds}{first}<table><thead><tr><th>study</th><th>why</th></tr></thead><tbody>{lines}</tbody></table>"
+class Progress:
+    """Counts studies of this start against those before it.
+
+    Args:
+        studies: of the whole run.
+        before: what earlier starts have written.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, studies: int, before: Totals, clock: Callable[[], float] = time.monotonic) -> None:
+        self.studies = studies
+        self.before = before.rows
+        self.totals = before
+        self.clock = clock
+        self.started: float | None = None
+        self.shown = 0.0
+        self.seconds = 0.0
+        self.first: float | None = None
+        self.first_rows = 0
+
+    @property
+    def written(self) -> int:
+        """Studies of this start."""
+        return self.totals.rows - self.before
+
+    @property
+    def rate(self) -> float:
+        """Studies a second: since the first shard came, or since the start where that was only just now."""
+        spent = 0.0 if self.first is None else (self.started or 0.0) + self.seconds - self.first
+        if spent >= EVERY:
+            return (self.written - self.first_rows) / spent
+        return self.written / self.seconds if self.seconds else 0.0
+
+    def begin(self) -> None:
+        """The work begins."""
+        self.started = self.shown = self.clock()
+        done = f", {self.before} of them written before" if self.before else ""
+        log.info("%d studies%s", self.studies, done)
+
+    def add(self, shard: ShardSummary) -> None:
+        """A shard is written."""
+        now = self.clock()
+        self.totals.add(shard)
+        self.seconds = now - (self.started if self.started is not None else now)
+        if self.first is None:
+            self.first, self.first_rows = now, self.written
+        if now - self.shown >= EVERY:
+            self.shown = now
+            log.info(self.line())
+
+    def line(self) -> str:
+        """Where the run stands."""
+        left = self.studies - self.totals.rows
+        eta = clock_time(left / self.rate) if self.rate else "unknown"
+        return f"{self.totals.rows} of {self.studies} studies, {self.rate:.1f} a second, {eta} left{self.failures()}"
+
+    def failures(self) -> str:
+        """Failures by kind, or nothing."""
+        return f", failed: {in_words(self.totals.failed)}" if self.totals.failed else ""
+
+    def end(self) -> None:
+        """All is written."""
+        timed = f"{self.written} in {clock_time(self.seconds)}, {self.rate:.1f} a second"
+        rate = timed if self.written else "nothing was left"
+        log.info("%d studies written (this start: %s)%s", self.totals.rows, rate, self.failures())
 
 
-def left_out(others: Sequence[LeftOut]) -> str:
-    """How many files are part of no study, by kind, and the first of each."""
-    if not others:
-        return ""
-    return f"<h2>Left out</h2><p>Part of no study, and all named in {LEFT_OUT}: {escape(by_kind(others))}.</p>"
+def in_words(counts: Counter[str]) -> str:
+    """Counts by kind, the most frequent first.
+
+    >>> in_words(Counter({"image": 2, "file": 3}))
+    'file 3, image 2'
+    """
+    return ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def summary_page(totals: Totals, progress: Progress, manifest: dict[str, object], others: Sequence[LeftOut]) -> str:
+def summary_page(totals: Totals, progress: Progress, manifest: Mapping[str, Any], others: Sequence[LeftOut]) -> str:
     """The page; `others` is what of the input was left out."""
     failed = sum(totals.failed.values())
-    share = 100 * (totals.rows - failed) / totals.rows
-    shards = manifest["shards"]
-    counts = [
-        ("studies", f"{totals.rows}"),
-        ("with a report", f"{totals.rows - failed}"),
-        ("failed", f"{failed}"),
-        ("shards", f"{len(shards) if isinstance(shards, list) else 0}"),
-    ]
-    speed = [
-        ("studies written by this start", f"{progress.written}"),
-        ("studies that earlier starts had written", f"{progress.before}"),
-        ("time, with start of Ray and of the models", clock_time(progress.seconds)),
-        ("studies a second", f"{progress.rate:.2f}"),
-    ]
-    settings = manifest["settings"]
-    assert isinstance(settings, dict)
-    given = [(name, json_text(value)) for name, value in settings.items()]
-    settled = table(given, ("setting", "value")).replace(" class=n", "")
-    return f"""<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width">
-<title>r2gengpt batch: {totals.rows} studies</title><style>{STYLE}</style>
-<h1>{totals.rows} studies, {failed} failed</h1><p class=note>{escape(NOTICE)}</p>
-<div class=bar role=img aria-label="{share:.1f} % with a report"><span style="width:{share:.2f}%"></span></div>
-{table(counts, ("what", "number"))}<h2>Failures</h2>{failures(totals)}{left_out(others)}
-<h2>Throughput</h2>{table(speed, ("what", "value"))}<h2>Settings</h2><div class=given>{settled}</div>
-</html>
-"""
+    return (
+        templates("r2gengpt.batch")
+        .get_template(SUMMARY)
+        .render(
+            totals=totals,
+            failed=failed,
+            share=100 * (totals.rows - failed) / totals.rows,
+            shards=len(manifest["shards"]),
+            others=by_kind(others) if others else "",
+            left_out=LEFT_OUT,
+            progress=progress,
+            time=clock_time(progress.seconds),
+            settings={name: json_text(value) for name, value in manifest["settings"].items()},
+            notice=NOTICE,
+        )
+    )
 
 
 def write_summary(output: Path, totals: Totals, progress: Progress) -> None:

@@ -1,7 +1,6 @@
 """Flags from dataclasses and back: flat names, one JSON file of the same keys. No logic of any command."""
 
 import argparse
-import difflib
 import json
 import types
 import typing
@@ -10,20 +9,54 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
+from r2gengpt.cli.console import FLAGS
+from r2gengpt.cli.help import Formatter, HelpAction, help_of, value_of
 from r2gengpt.config import DECODE_PRESETS, DecodeConfig
-from r2gengpt.data.json_files import read_json_object
-from r2gengpt.errors import InputError
+from r2gengpt.data.strict import read_json_object
+from r2gengpt.errors import InputError, spelt
+from r2gengpt.options import Override, nearest
 
 T = typing.TypeVar("T")
 
-ALIASES = {"llama_model": "lm_model", "llm_model": "lm_model", "prompt": "instruction", "n_beams": "beam_size"}
+ALIASES = {
+    "llama_model": "lm_model",
+    "llm_model": "lm_model",
+    "prompt": "instruction",
+    "n_beams": "beam_size",
+    "delta": "model",
+}
 """Old name → today's flag."""
 PRESET = "decode_preset"
 """A flag that stands for several; it stays among the values that the user set, and is a field of nothing."""
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose errors are `InputError`s: one line, and unknown flags with the nearest name."""
+    """argparse whose errors are `InputError`s: one line, and unknown flags with the nearest name.
+
+    Args:
+        prog: the words that call the command.
+        description: what the command does.
+        common: names of the flags that most calls need; help explains them first.
+        example: a call that works.
+        add_help: whether there is `--help`.
+        options: as argparse has them.
+    """
+
+    def __init__(
+        self,
+        prog: str | None = None,
+        description: str | None = None,
+        *,
+        common: Sequence[str] = (),
+        example: str = "",
+        add_help: bool = True,
+        **options: Any,
+    ) -> None:
+        given = {"allow_abbrev": False, "formatter_class": Formatter, **options}
+        super().__init__(prog, description=description, add_help=False, **given)
+        self.common, self.example = tuple(common), example
+        if add_help:
+            self.add_argument("-h", "--help", action=HelpAction)
 
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print with its usage text."""
@@ -87,6 +120,11 @@ def _kinds(configs: Iterable[type]) -> dict[str, _Kind]:
     return {name: _kind(hint) for config in configs for name, hint in typing.get_type_hints(config).items()}
 
 
+def as_a_flag(name: str) -> str:
+    """A setting as help spells it."""
+    return f"--{name}"
+
+
 def _names(name: str) -> list[str]:
     """`--lm_model` and `--lm-model`, for the field and its old names."""
     every = [name, *(old for old, new in ALIASES.items() if new == name)]
@@ -97,7 +135,7 @@ def add_flags(parser: argparse.ArgumentParser, configs: Iterable[type], only: Se
     """Add a flag for every field of the dataclasses (those named in `only`), one help group each, and `--config`."""
     parser.add_argument("--config", metavar="FILE", help="JSON file of the same names; flags win over it")
     for config in configs:
-        group = parser.add_argument_group((config.__doc__ or config.__name__).splitlines()[0].rstrip("."))
+        group = parser.add_argument_group((config.__doc__ or config.__name__).split(".")[0])
         if config is DecodeConfig and only is None:
             values = " ".join(f"--{name} {value}" for name, value in DECODE_PRESETS["original"].items())
             group.add_argument(f"--{PRESET}", f"--{PRESET.replace('_', '-')}", dest=PRESET, default=argparse.SUPPRESS,
@@ -105,7 +143,9 @@ def add_flags(parser: argparse.ArgumentParser, configs: Iterable[type], only: Se
         hints = typing.get_type_hints(config)
         for f in [f for f in fields(config) if only is None or f.name in only]:
             kind = _kind(hints[f.name])
-            shown = " ".join(map(str, f.default)) if isinstance(f.default, tuple) else f.default
+            choices, unit = f.metadata["choices"], f.metadata["unit"]
+            value = value_of(f.name, choices=choices, unit=unit, is_bool=kind.scalar is bool)
+            text = help_of(f.metadata["help"], default=f.default, choices=choices, value=value)
             convert: Callable[[str], Any] = kind.convert
             extra: dict[str, Any] = {}
             if kind.many:
@@ -117,16 +157,10 @@ def add_flags(parser: argparse.ArgumentParser, configs: Iterable[type], only: Se
                 dest=f.name,
                 type=convert,
                 default=argparse.SUPPRESS,
-                metavar=f.name.split("_")[-1].upper(),
-                help=f"{f.metadata['help']} (default: {shown})".replace("%", "%%"),
+                metavar=value,
+                help=spelt(text, as_a_flag).replace("%", "%%"),
                 **extra,
             )
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """' (did you mean X?)' for the most similar known name, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
@@ -135,6 +169,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
     Raises:
         InputError: unknown flag, missing or malformed value.
     """
+    FLAGS.update(name.lstrip("-") for action in parser._actions for name in action.option_strings)
     space, unknown = parser.parse_known_args(argv)
     if unknown:
         flag = unknown[0].split("=")[0]
@@ -171,20 +206,45 @@ def given_values(space: argparse.Namespace, configs: Sequence[type]) -> dict[str
     return given
 
 
-def with_preset(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The user's values over those that --decode_preset stands for."""
-    return {**DECODE_PRESETS.get(given.get(PRESET, ""), {}), **given}
+@dataclass(frozen=True)
+class Parsed:
+    """What the user has set: flags that are no settings, and settings by their name."""
+
+    space: argparse.Namespace
+    values: Mapping[str, Any]
+
+    @property
+    def preset(self) -> str | None:
+        """The name of the decode preset, if one was set."""
+        return self.values.get(PRESET)
+
+    def override(self, kind: type[T]) -> Override[T]:
+        """Those settings of a class that the user has set."""
+        return Override.of(kind, self.values)
+
+    def settled(self, kind: type[T]) -> T:
+        """Settings of a class, open ones by default.
+
+        Raises:
+            InputError: a value is refused, or another flag overrules it.
+        """
+        return self.override(kind).settled()
+
+    @property
+    def decode(self) -> Override[DecodeConfig]:
+        """Settings of decoding, the preset's among them."""
+        preset = Override(DecodeConfig, DECODE_PRESETS.get(self.preset or "", {}))
+        return preset.under(self.override(DecodeConfig))
 
 
-def make(config: type[T], given: Mapping[str, Any]) -> T:
-    """The dataclass made of its share of the given values; the rest by default.
+def parsed(
+    parser: argparse.ArgumentParser, argv: Sequence[str], configs: Sequence[type], only: Sequence[str] | None = None
+) -> Parsed:
+    """Parse flags and `--config`; of the settings, those named in `only`.
 
     Raises:
-        InputError: a value is refused, or another given value overrules it (--alignment does so).
+        InputError: as `parse` and `given_values`.
     """
-    share = {f.name: given[f.name] for f in fields(config) if f.name in given}  # type: ignore[arg-type]  # a dataclass
-    made = config(**share)
-    for name, value in share.items():
-        if getattr(made, name) != value:
-            raise InputError(f"--{name} {value}: another flag sets it to {getattr(made, name)}")
-    return made
+    space = parse(parser, argv)
+    values = given_values(space, configs)
+    return Parsed(space, {name: value for name, value in values.items() if only is None or name in only})

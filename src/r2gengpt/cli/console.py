@@ -8,8 +8,30 @@ import os
 import sys
 import warnings
 
-from r2gengpt.errors import one_line
+from r2gengpt.errors import one_line, spelt
 from r2gengpt.text.written import named, sign
+
+FLAGS: set[str] = set()
+"""Settings that the running command has flags for; `bridge.parse` fills it."""
+
+
+def flag(setting: str) -> str:
+    """The flag of a setting, whichever command has it."""
+    return f"--{setting}"
+
+
+def as_flag(setting: str) -> str:
+    """How a setting stands in what a command prints: as its flag, or as it was where it has none.
+
+    >>> as_flag("no_such_setting")
+    '`no_such_setting`'
+    """
+    return f"--{setting}" if setting in FLAGS else f"`{setting}`"
+
+
+def clean(text: str) -> str:
+    """A text as one line of what a command prints, its settings as flags."""
+    return one_line(named(spelt(text, as_flag)))
 
 
 class OneLine(logging.Formatter):
@@ -17,7 +39,7 @@ class OneLine(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The message, cleaned."""
-        return one_line(named(super().format(record)))
+        return clean(super().format(record))
 
 
 def take_any_text() -> None:
@@ -47,7 +69,9 @@ def start_logging(*, libraries: bool = True) -> None:
     ours.handlers[:] = [handler]
     ours.setLevel(logging.INFO)
     ours.propagate = False
-    warnings.showwarning = lambda message, *_, **__: print(f"warning: {one_line(named(str(message)))}", file=sys.stderr)
+    warnings.showwarning = lambda message, *_, **__: print(
+        f"warning: {one_line(named(spelt(str(message), as_flag)))}", file=sys.stderr
+    )
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not libraries:
         return

@@ -1,55 +1,145 @@
 """Where a report goes and in which form, for `r2gengpt generate`. Makes no report, and no form of its own."""
 
 import sys
-from argparse import Namespace
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from r2gengpt.data.dicom_header import DicomHeader
-from r2gengpt.data.files import check_writable_file, whole_file
+from r2gengpt.clinical.documents.draft import images_to_send
+from r2gengpt.clinical.documents.forms import FORMS, check_form, check_patient
 from r2gengpt.errors import InputError
-from r2gengpt.serving import forms
-from r2gengpt.serving.draft import images_to_send
-from r2gengpt.serving.forms import BINARY, FORMS, check_form, check_patient
-from r2gengpt.text.written import utf8
+from r2gengpt.files import check_writable, check_writable_file, named_directory, whole_file
+from r2gengpt.films.film import FilmStudy
+from r2gengpt.options import check_fields, option
+from r2gengpt.report import film_lines
+from r2gengpt.settings import METHODS, PlacementConfig
+from r2gengpt.text.written import json_text, noted_json, utf8, with_note, with_notice
+
+if TYPE_CHECKING:
+    from r2gengpt.opening import AnyReporter
+    from r2gengpt.report import Report
+    from r2gengpt.reporter import Reporter
 
 NO_HASH = "needs all weights in memory, as identifiers are made from them: leave out --offload_folder"
 
 
-def check_delivery(space: Namespace, paths: Sequence[Path], headers: Sequence[DicomHeader | None]) -> None:
+@dataclass(frozen=True)
+class GenerateFlags:
+    """What is written, and where to."""
+
+    runtime: str = option(
+        "auto", "what runs the model; auto: what its directory was made for", choices=("auto", "torch", "openvino")
+    )
+    format: str = option(
+        "text",
+        f"of DICOM films too: {', '.join(f'{name} ({form.what})' for name, form in FORMS.items())}",
+        choices=("text", "json", *FORMS),
+    )
+    output: str | None = option(None, "file to write instead of printing", unit="FILE")
+    stream: bool = option(False, "print words as they are written (one beam)")
+    evidence: str | None = option(
+        None,
+        "directory: draw what of the images each sentence rests on, a picture for each sentence and view",
+        unit="DIR",
+    )
+    evidence_method: str | None = option(
+        None, "how maps are made; None: by the finding head, or without one by occlusion", choices=METHODS
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.evidence_method is not None and self.evidence is None:
+            raise InputError(
+                "belongs to `evidence` DIR: name that", field="evidence_method", value=self.evidence_method
+            )
+
+
+def check_delivery(flags: GenerateFlags, where: PlacementConfig) -> None:
     """Refuse, before minutes of work, what could not be delivered.
 
     Raises:
-        InputError: no file for a binary form, a file that cannot be written, a form whose package is missing, or images
-            that it cannot refer to.
+        InputError: no file for a binary form, a place that cannot be written, or a form whose package is missing.
     """
-    if space.output is not None:
-        check_writable_file(Path(space.output), "--output")
-    if space.format not in FORMS:
+    if flags.evidence is not None:
+        check_writable(named_directory(flags.evidence, "evidence"), "evidence")
+    if flags.output is not None:
+        check_writable_file(Path(flags.output), "output")
+    if flags.format not in FORMS:
         return
-    if space.format in BINARY and space.output is None:
-        raise InputError(f"--format {space.format}: is no text, name a file with --output")
-    if getattr(space, "offload_folder", None) is not None:
-        raise InputError(f"--format {space.format}: {NO_HASH}")
-    check_form(space.format, "--format")
-    check_patient(space.format, images_to_send(paths, headers, f"--format {space.format}"), "--format")
+    if FORMS[flags.format].binary and flags.output is None:
+        raise InputError("is no text, name a file with `output`", field="format", value=flags.format)
+    if where.offload_folder is not None:
+        raise InputError(NO_HASH, field="format", value=flags.format)
+    check_form(flags.format, field="format", value=flags.format)
 
 
-def formed(
-    form: str, report: str, labelled: str, headers: Sequence[DicomHeader | None], built: Any, directory: Path
-) -> bytes:
-    """The report in one of `FORMS`, by the model's name and hash; see `serving.forms.formed`.
+def check_evidence(flags: GenerateFlags, *, torch: bool) -> None:
+    """Refuse maps of a model that runs without PyTorch.
 
     Raises:
-        InputError: parts of the weights are on disk, so that the model has no hash.
+        InputError: they are asked for.
     """
-    from r2gengpt.serving.provenance import model_sha256
+    if flags.evidence is not None and not torch:
+        raise InputError("needs PyTorch: `runtime` openvino has no maps", field="evidence", value=flags.evidence)
 
-    digest = model_sha256(built.model)
-    if digest is None:  # without it, drafts of two models would have the same identifiers
-        raise InputError(f"--format {form}: {NO_HASH}")
-    return forms.formed(form, report, labelled, headers, directory.name or str(directory), digest)
+
+def check_films(flags: GenerateFlags, study: FilmStudy) -> None:
+    """Refuse films that a form cannot refer to, before a report is written.
+
+    Raises:
+        InputError: they are no DICOM, or lack an identifier or the patient.
+    """
+    if flags.format in FORMS:
+        names = [film.name for film in study.films]
+        images = images_to_send(names, study.headers, field="format", value=flags.format)
+        check_patient(flags.format, images, field="format")
+
+
+def deliver_report(reporter: "AnyReporter", study: FilmStudy, flags: GenerateFlags) -> None:
+    """Write the report of a study, and print it or put it into files, as the flags say.
+
+    Raises:
+        InputError: a file cannot be written, or the model cannot do what is asked.
+    """
+    live = flags.stream and flags.format == "text" and flags.output is None
+    if live and study.note:
+        print(f"{study.note}\n", flush=True)
+    show = (lambda text: print(text, end="", flush=True)) if live else (lambda text: None)
+    (report,) = reporter.write([study], show if flags.stream else None)
+    if flags.evidence is not None:
+        write_evidence(reporter, study, report, flags)  # type: ignore[arg-type]  # `check_evidence` has seen to it
+    if live:
+        print()
+        if lines := film_lines(report):
+            print("", *lines, sep="\n")
+    else:
+        deliver(content_of(reporter, study, report, flags), flags.output)
+
+
+def content_of(reporter: "AnyReporter", study: FilmStudy, report: "Report", flags: GenerateFlags) -> str | bytes:
+    """A report in the form that is asked for."""
+    from r2gengpt.confidence.calibration import text_of
+
+    if flags.format == "text":
+        text = text_of(report)
+        return f"{with_note(text, study.note)}\n" if flags.output is None else with_notice(text, study.note)
+    if flags.format == "json":
+        return json_text(reporter.record(report), indent=1, ascii_only=True) + "\n"
+    return reporter.document(report, flags.format)
+
+
+def write_evidence(reporter: "Reporter", study: FilmStudy, report: "Report", flags: GenerateFlags) -> None:
+    """Draw the maps of a report's sentences over its films, and write their numbers."""
+    from r2gengpt.confidence.finding_maps import map_method
+    from r2gengpt.evaluation.evidence import read_films, write_pictures
+
+    assert flags.evidence is not None
+    names = [film.name for film in study.films]
+    method = flags.evidence_method or map_method(reporter.built.model, reporter.looker, quick=False)
+    evidence = reporter.explain(report, method)
+    made_from = {**noted_json(study.note), "report": report.text, "images": names}
+    films = read_films([Path(name) for name in names], study.choice)
+    write_pictures(Path(flags.evidence), evidence, films, reporter.built.processor, made_from)
 
 
 def deliver(content: str | bytes, output: str | None) -> None:
@@ -71,4 +161,4 @@ def deliver(content: str | bytes, output: str | None) -> None:
         with whole_file(Path(output)) as temporary:
             temporary.write_bytes(data)
     except OSError as error:
-        raise InputError(f"--output {output}: {error.strerror or error}") from None
+        raise InputError(f"{error.strerror or error}", field="output", value=output) from None

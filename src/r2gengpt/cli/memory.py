@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from r2gengpt.cli import bridge
-from r2gengpt.config import LENGTHS, DataConfig, DecodeConfig, ModelConfig, PlacementConfig, TrainConfig, kept_names
+from r2gengpt.config import KEPT, LENGTHS, DataConfig, DecodeConfig, ModelConfig, TrainConfig
 from r2gengpt.errors import InputError
+from r2gengpt.settings import PlacementConfig
 
 CONFIGS = (ModelConfig, PlacementConfig, DataConfig, DecodeConfig, TrainConfig)
 WHOLE = "whole"
@@ -116,7 +117,7 @@ def settings_of(command: str, argv: Sequence[str]) -> dict[str, Any]:
     defaults = {f.name: f.default for config in CONFIGS for f in fields(config)}
     evaluates = command != "train" or given.get("test") or given.get("validate")
     stored = _stored(model) if model is not None and evaluates else {}
-    kept = {name: value for name, value in stored.items() if name in kept_names()}
+    kept = {name: value for name, value in stored.items() if name in KEPT}
     settings = {**defaults, **kept, **given, WHOLE: stored.get("model_type") == "r2gengpt"}
     if "quantization_config" in _stored(str(settings["lm_model"])) and settings["quantization"] == "auto":
         settings["quantization"] = "nf4"  # the directory holds quantized weights, of whichever form

@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from r2gengpt.data.containers import DicomChoice
-from r2gengpt.data.files import whole_file
-from r2gengpt.data.images import PLAIN
-from r2gengpt.data.json_files import read_json
+from r2gengpt.data.boxes import read_boxes
+from r2gengpt.data.labels import read_age, read_labels, read_sex
+from r2gengpt.data.strict import read_json
 from r2gengpt.data.study import Study, patient_key, study_id
 from r2gengpt.errors import InputError
+from r2gengpt.files import whole_file
+from r2gengpt.films.containers import DicomChoice
+from r2gengpt.films.reader import PLAIN
 
 SPLITS = ("train", "val", "test")
 _TEXTS = ("indication", "findings", "impression")
@@ -49,13 +51,13 @@ class BaseDirectory:
         if not parts or "\0" in text:
             raise InputError(f"{where}: image path {text!r} names no file")
         if text[0] in "/\\" or os.path.isabs(text):  # noqa: PTH117 (hot path: 270,000 of them in MIMIC-CXR)
-            raise InputError(f"{where}: image path {text} is absolute: must be relative to --base_dir {self.directory}")
+            raise InputError(f"{where}: image path {text} is absolute: must be relative to `base_dir` {self.directory}")
         if ".." in parts or ".." in text.split("\\"):
-            raise InputError(f"{where}: image path {text} holds '..': must stay inside --base_dir {self.directory}")
+            raise InputError(f"{where}: image path {text} holds '..': must stay inside `base_dir` {self.directory}")
         real = _follow(os.path.join(self._directory(parts[:-1]), parts[-1]))  # noqa: PTH118
         if not real.startswith(os.path.join(self.real, "")):  # noqa: PTH118
             raise InputError(
-                f"{where}: image path {text} leads through a symbolic link outside --base_dir {self.directory}"
+                f"{where}: image path {text} leads through a symbolic link outside `base_dir` {self.directory}"
             )
         return Path(real)
 
@@ -104,16 +106,17 @@ def _patient(record: Mapping[str, Any], where: str) -> str:
     return str(number) if type(number) is int else str(_field(record, key, str, where)).strip()
 
 
-def _study(record: Any, split: str, index: int, base: BaseDirectory, flag: str) -> Study:
+def _study(record: Any, split: str, index: int, base: BaseDirectory, file: str) -> Study:
     """One record of the file as a study."""
-    where = f"{flag}: {split} study {index}"
+    where = f"{file}: {split} study {index}"
     if not isinstance(record, dict):
         raise InputError(f"{where} is {json.dumps(record)[:60]}, must be an object")
     name = _id(record, where)
     where = f"{where} ({name})"
-    report = _field(record, "report", str, where)
-    if split != "test" and not report.strip():
-        raise InputError(f"{where}: report is empty: only test studies may have none")
+    labels = read_labels(record.get("labels"), where)
+    report = "" if labels and record.get("report") is None else _field(record, "report", str, where)
+    if split != "test" and not report.strip() and not labels:
+        raise InputError(f"{where}: report is empty: only test studies and studies with labels may have none")
     paths = _texts(record, "image_path", where)
     if not paths:
         raise InputError(f"{where}: image_path is an empty list: a study needs at least one image")
@@ -124,15 +127,20 @@ def _study(record: Any, split: str, index: int, base: BaseDirectory, flag: str) 
         split=split,
         views=tuple(_texts(record, "views", where)) if "views" in record else (),
         patient=_patient(record, where),
+        labels=labels,
+        source=_field(record, "source", str, where).strip() if record.get("source") is not None else "",
+        age=read_age(record.get("age"), where),
+        sex=read_sex(record.get("sex"), where),
+        boxes=read_boxes(record.get("boxes"), where),
         **{key: _field(record, key, str, where) for key in _TEXTS if key in record},
     )
 
 
-def _read_object(path: Path, flag: str) -> dict[str, Any]:
+def _read_object(path: Path, field: str) -> dict[str, Any]:
     """The JSON object that the file holds."""
-    value = read_json(path, f"{flag} {path}")
+    value = read_json(path, f"`{field}` {path}")
     if not isinstance(value, dict):
-        raise InputError(f"{flag} {path}: must hold a JSON object of splits, holds a {type(value).__name__}")
+        raise InputError(f"must hold a JSON object of splits, holds a {type(value).__name__}", field=field, value=path)
     return value
 
 
@@ -141,11 +149,12 @@ def read_annotation(
     base_dir: str | Path,
     splits: Sequence[str] = SPLITS,
     *,
-    flag: str = "--annotation",
+    field: str = "annotation",
     dicom: DicomChoice = PLAIN,
 ) -> dict[str, tuple[Study, ...]]:
     """Read an annotation file in R2Gen's format: `{"train": [{"id", "report", "image_path": [..]}, ..], ..}`.
 
+    A study with `labels` may lack its report; `check_reports` refuses it where reports are learnt.
     A study's split is the list that it stands in; its own "split" entry and unknown entries are not read. Images are
     not opened and need not exist (`check_images`). Ids must be unique over all splits of the file, also those not asked
     for, since a study in two splits spoils every score.
@@ -154,13 +163,13 @@ def read_annotation(
         path: the file, JSON in UTF-8.
         base_dir: the directory that image paths are relative to and may not leave.
         splits: the splits to return, all of which the file must have.
-        flag: the flag that errors name.
+        field: the setting that errors name.
         dicom: what is asked of DICOM files.
 
     Raises:
         InputError: anything wrong, by file, split, index and id.
     """
-    content, base, where = _read_object(Path(path), flag), BaseDirectory(Path(base_dir)), f"{flag} {path}"
+    content, base, where = _read_object(Path(path), field), BaseDirectory(Path(base_dir)), f"`{field}` {path}"
     for split in splits:
         if split not in content:
             raise InputError(f"{where}: has no split {split}, only {', '.join(map(str, content)) or 'nothing'}")
@@ -184,12 +193,27 @@ def read_annotation(
     return studies
 
 
+def check_reports(studies: Iterable[Study], field: str = "annotation") -> None:
+    """Refuse studies without a report, which a run that learns reports cannot use, whatever their labels.
+
+    Raises:
+        InputError: names the first one and how many there are.
+    """
+    studies = tuple(studies)
+    without = [study for study in studies if not study.report.strip()]
+    if without:
+        raise InputError(
+            f"`{field}`: {without[0].split} study {without[0].id} has labels and no report to learn from "
+            f"({len(without)} of {len(studies)} have none)"
+        )
+
+
 def missing_images(studies: Iterable[Study]) -> tuple[Path, ...]:
     """The image files of the studies that do not exist, in order."""
     return tuple(path for study in studies for path in study.image_paths if not path.is_file())
 
 
-def check_images(studies: Iterable[Study], flag: str = "--base_dir") -> None:
+def check_images(studies: Iterable[Study], field: str = "base_dir") -> None:
     """Refuse studies whose image files do not exist.
 
     Raises:
@@ -199,7 +223,7 @@ def check_images(studies: Iterable[Study], flag: str = "--base_dir") -> None:
     missing = missing_images(studies)
     if missing:
         total = sum(len(study.image_paths) for study in studies)
-        raise InputError(f"{flag}: no image file {missing[0]} ({len(missing)} of {total} are missing)")
+        raise InputError(f"`{field}`: no image file {missing[0]} ({len(missing)} of {total} are missing)")
 
 
 def _record(study: Study, split: str, base_dir: Path | None) -> dict[str, Any]:
@@ -216,6 +240,13 @@ def _record(study: Study, split: str, base_dir: Path | None) -> dict[str, Any]:
         record["patient"] = study.patient
     if study.views:
         record["views"] = list(study.views)
+    if study.labels:
+        record["labels"] = {name: int(value) if value in (0, 1) else value for name, value in study.labels.items()}
+    record.update({key: value for key in ("source", "sex") if (value := getattr(study, key))})
+    if study.age is not None:
+        record["age"] = int(study.age) if study.age.is_integer() else study.age
+    if study.boxes:
+        record["boxes"] = [box.to_json() for box in study.boxes]
     return record
 
 
@@ -241,4 +272,4 @@ def write_annotation(
             json.dump(content, file, ensure_ascii=False, indent=1)
             file.write("\n")
     except OSError as error:
-        raise InputError(f"--output {target}: {error.strerror or error}") from None
+        raise InputError(f"{error.strerror or error}", field="output", value=target) from None

@@ -1,9 +1,9 @@
-"""Small random changes to a training film: position, angle, size, exposure. Never a mirror: reports name sides."""
+"""Small random changes to a training film: position, angle, size, exposure. Mirrored only where no text names sides."""
 
 import math
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 MAX_SHIFT = 0.05
 """Largest shift, as a share of the width and of the height."""
@@ -18,8 +18,11 @@ MAX_CONTRAST = 0.2
 MAX_GAMMA = 0.2
 """Largest exponent of exposure, as a natural logarithm: gamma lies between exp(-0.2) and exp(0.2)."""
 
+STRONGER = 1.5
+"""How many times the changes are so large where only labels are learnt."""
 
-def augment(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+
+def augment(image: Image.Image, rng: np.random.Generator, *, mirror: bool = False) -> Image.Image:
     """Change an RGB image a little, as another exposure of the same patient might look.
 
     Every call takes the same number of draws from `rng`, so a seed fixes the result whatever the images are.
@@ -27,11 +30,16 @@ def augment(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     Args:
         image: mode RGB.
         rng: where all chance comes from.
+        mirror: where only labels are learnt: half of the images are mirrored, and changes are `STRONGER`.
 
     Returns:
         Mode RGB, of the same size; what moved in from outside is black.
     """
-    shift_x, shift_y, turn, zoom, brightness, contrast, gamma = rng.uniform(-1.0, 1.0, 7)
+    draws = rng.uniform(-1.0, 1.0, 7)
+    if mirror:
+        draws = STRONGER * draws
+        image = ImageOps.mirror(image) if rng.random() < 0.5 else image
+    shift_x, shift_y, turn, zoom, brightness, contrast, gamma = draws
     matrix = _affine(image.size, MAX_SHIFT * shift_x, MAX_SHIFT * shift_y, MAX_TURN * turn, 1.0 + MAX_ZOOM * zoom)
     moved = image.transform(image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
     table = _exposure(MAX_BRIGHTNESS * brightness, 1.0 + MAX_CONTRAST * contrast, math.exp(MAX_GAMMA * gamma))

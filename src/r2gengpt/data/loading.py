@@ -1,7 +1,8 @@
 """Studies to batches of tensors, in an order that depends on seed, epoch and nothing else. No Lightning, no model."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -9,20 +10,21 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from r2gengpt.data import cell
 from r2gengpt.data.ahead import read_ahead
 from r2gengpt.data.augment import augment
-from r2gengpt.data.dicom_study import check_files
-from r2gengpt.data.feature_filling import Features
-from r2gengpt.data.images import load_image
+from r2gengpt.data.features.filling import Features
+from r2gengpt.data.identity import check_files
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError, RunError
+from r2gengpt.films.cell import pool as cell
+from r2gengpt.films.reader import load_image
 from r2gengpt.model.processing import R2GenGPTProcessor, decoded_size, pad_views
-from r2gengpt.text.alignment import IGNORE, Row, pad_rows, training_row
+from r2gengpt.text.alignment import IGNORE, TokenRow, pad_rows, training_row
 from r2gengpt.text.cleaning import CLEANERS
 
 Key = tuple[int, int]
 """Which sample: (epoch, index). The epoch seeds the augmentation, so a sample depends on its key alone."""
+NO_CAPS: Mapping[str, int] = MappingProxyType({})
 Collated = TypeVar("Collated")
 """What a loader makes of the examples of a batch."""
 
@@ -31,7 +33,8 @@ Collated = TypeVar("Collated")
 class Example:
     """One study ready to be batched; `report` is cleaned, `reference` untouched.
 
-    It brings its `pixels` (V, 3, H, W) or, from the feature cache, its `features` (V, N, E); float32.
+    It brings its `pixels` (V, 3, H, W) or, from the feature cache, its `features` (V, N, E); float32. `findings` (O,),
+    float32, are the labels of its observations, NaN where unknown.
     """
 
     id: str
@@ -39,6 +42,7 @@ class Example:
     report: str
     reference: str
     features: Tensor | None = None
+    findings: Tensor | None = None
 
     @property
     def views(self) -> int:
@@ -54,7 +58,9 @@ class Batch:
 
     `input_ids`, `attention_mask` and `labels` are (B, T), int64; `view_mask` (B, V), bool. Images come as
     `pixel_values` (B, V, 3, H, W) or as `features` of the K present views (K, N, E), float32. Training batches are
-    padded on the right and have labels; prompt batches are padded on the left.
+    padded on the right and have labels; prompt batches are padded on the left. `findings` (B, O), float32, are the
+    labels of the observations, NaN where unknown. `token_weights` (B, T), float32, is how much each label counts (None:
+    all alike).
     """
 
     ids: tuple[str, ...]
@@ -65,6 +71,8 @@ class Batch:
     view_mask: Tensor
     labels: Tensor | None = None
     features: Tensor | None = None
+    findings: Tensor | None = None
+    token_weights: Tensor | None = None
 
     def to(self, device: torch.device | str, **kwargs: Any) -> "Batch":
         """The batch on another device (Lightning calls this)."""
@@ -73,9 +81,15 @@ class Batch:
         }
         return replace(self, **moved)
 
+    @property
+    def learnt(self) -> Tensor:
+        """How many tokens are learnt, or the sum of their weights, ()."""
+        assert self.labels is not None
+        return (self.labels != IGNORE).sum() if self.token_weights is None else self.token_weights.sum()
+
     def inputs(self) -> dict[str, Tensor]:
         """The model's keyword arguments."""
-        names = ("input_ids", "attention_mask", "pixel_values", "view_mask", "labels", "features")
+        names = ("input_ids", "attention_mask", "pixel_values", "view_mask", "labels", "features", "token_weights")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
@@ -89,6 +103,8 @@ class StudyDataset(Dataset[Example]):
         seed: of the augmentation; None for none.
         features: of all the studies' images, from the feature cache; no image is opened then.
         in_cell: images come from strangers, and are decoded in the cell.
+        findings: (n, O), the labels of the studies' observations.
+        mirror: mirror half of the augmented images.
     """
 
     def __init__(
@@ -100,6 +116,8 @@ class StudyDataset(Dataset[Example]):
         seed: int | None = None,
         features: Features | None = None,
         in_cell: bool = False,
+        findings: Tensor | None = None,
+        mirror: bool = False,
     ) -> None:
         self.studies = studies
         self.processor = processor
@@ -107,6 +125,8 @@ class StudyDataset(Dataset[Example]):
         self.seed = seed
         self.features = features
         self.in_cell = in_cell
+        self.findings = findings
+        self.mirror = mirror
         self.size = decoded_size(processor)
 
     def __len__(self) -> int:
@@ -115,18 +135,19 @@ class StudyDataset(Dataset[Example]):
     def __getitem__(self, key: Key) -> Example:
         epoch, index = key
         study = self.studies[index]
+        report, findings = self.clean(study.report), None if self.findings is None else self.findings[index]
         if self.features is not None:
-            return Example(study.id, None, self.clean(study.report), study.report, self.features.of(study))
+            return Example(study.id, None, report, study.report, self.features.of(study), findings)
         check_files(study)
         load = cell.load_image if self.in_cell else load_image
         images = [load(path, size=self.size, dicom=study.dicom) for path in study.image_paths]
         if self.seed is not None:
             rng = np.random.default_rng((self.seed, epoch, index))
-            images = [augment(image, rng) for image in images]
-        return Example(study.id, self.processor.pixels(images), self.clean(study.report), study.report)
+            images = [augment(image, rng, mirror=self.mirror) for image in images]
+        return Example(study.id, self.processor.pixels(images), report, study.report, findings=findings)
 
 
-def _batch(examples: Sequence[Example], processor: R2GenGPTProcessor, rows: Sequence[Row], *, left: bool) -> Batch:
+def _batch(examples: Sequence[Example], processor: R2GenGPTProcessor, rows: Sequence[TokenRow], *, left: bool) -> Batch:
     ids, mask = pad_rows([row.input_ids for row in rows], processor.pad_token_id, left=left)
     labels = None if left else torch.tensor(pad_rows([row.labels for row in rows], IGNORE)[0])
     pixels = [example.pixels for example in examples if example.pixels is not None]
@@ -141,6 +162,7 @@ def _batch(examples: Sequence[Example], processor: R2GenGPTProcessor, rows: Sequ
         view_mask,
         labels,
         torch.cat(features) if features else None,
+        None if examples[0].findings is None else torch.stack([one.findings for one in examples]),  # type: ignore[misc]
     )
 
 
@@ -150,8 +172,17 @@ def view_counts(studies: Sequence[Tensor]) -> Tensor:
     return torch.arange(int(counts.max())) < counts.unsqueeze(1)
 
 
-def training_batch(examples: Sequence[Example], processor: R2GenGPTProcessor, max_length: int) -> Batch:
-    """A batch with labels; reports longer than `max_length` tokens are cut (see `training_row`)."""
+def training_batch(
+    examples: Sequence[Example], processor: R2GenGPTProcessor, max_length: int, finding_weight: float | None = None
+) -> Batch:
+    """A batch with labels; reports longer than `max_length` tokens are cut (see `training_row`).
+
+    Args:
+        examples: of the batch.
+        processor: of the model.
+        max_length: most tokens that are learnt of a report.
+        finding_weight: how much tokens of sentences with a positive finding count; None: all tokens alike.
+    """
     rows = [
         training_row(
             processor.prompt_row(example.views),
@@ -161,21 +192,41 @@ def training_batch(examples: Sequence[Example], processor: R2GenGPTProcessor, ma
         )
         for example in examples
     ]
-    return _batch(examples, processor, rows, left=False)
+    batch = _batch(examples, processor, rows, left=False)
+    if finding_weight is None:
+        return batch
+    from r2gengpt.data.weighting import token_weights
+
+    assert batch.labels is not None
+    weights = torch.zeros(batch.labels.shape)
+    for row, example in enumerate(examples):
+        learnt = batch.labels[row] != IGNORE
+        count = int(learnt.sum())
+        weights[row][learnt] = torch.tensor(token_weights(example.report, processor, count, finding_weight))
+    return replace(batch, token_weights=weights)
 
 
 def prompt_batch(examples: Sequence[Example], processor: R2GenGPTProcessor) -> Batch:
     """A batch of prompts, to be continued by the model."""
-    rows = [Row(processor.prompt_row(example.views), ()) for example in examples]
+    rows = [TokenRow(processor.prompt_row(example.views), ()) for example in examples]
     return _batch(examples, processor, rows, left=True)
 
 
 def shuffled_batches(
-    count: int, batch_size: int, *, seed: int, epoch: int, rank: int = 0, world: int = 1
+    count: int,
+    batch_size: int,
+    *,
+    seed: int,
+    epoch: int,
+    rank: int = 0,
+    world: int = 1,
+    sources: Sequence[str] = (),
+    caps: Mapping[str, int] = NO_CAPS,
 ) -> list[list[Key]]:
     """The keys of one epoch's batches for one rank: a seeded permutation, every study once.
 
-    With several ranks the order is wrapped so that each has the same number of samples.
+    With several ranks the order is wrapped so that each has the same number of samples. Of a source in `caps` only so
+    many studies are in an epoch, others in the next one; `sources` are those of the studies.
 
     >>> shuffled_batches(5, 2, seed=0, epoch=0) == shuffled_batches(5, 2, seed=0, epoch=0)
     True
@@ -183,9 +234,28 @@ def shuffled_batches(
     [0, 1, 2, 3, 4]
     """
     order = np.random.default_rng((seed, epoch)).permutation(count).tolist()
+    if caps:
+        order = capped(order, sources, caps)
     short = -len(order) % world
     mine = [*order, *order[:short]][rank::world]
     return [[(epoch, index) for index in mine[at : at + batch_size]] for at in range(0, len(mine), batch_size)]
+
+
+def capped(order: Sequence[int], sources: Sequence[str], caps: Mapping[str, int]) -> list[int]:
+    """The places of an order without those of a source that has had as many as it may.
+
+    >>> capped([2, 0, 1, 3], ["a", "a", "a", "b"], {"a": 2})
+    [2, 0, 3]
+    """
+    left = dict(caps)
+    kept = []
+    for place in order:
+        source = sources[place]
+        if left.get(source, 1) > 0:
+            kept.append(place)
+            if source in left:
+                left[source] -= 1
+    return kept
 
 
 def sequential_batches(count: int, batch_size: int, *, rank: int = 0, world: int = 1) -> list[list[Key]]:

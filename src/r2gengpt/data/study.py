@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from r2gengpt.data.containers import DicomChoice
+from r2gengpt.data.boxes import Marked
+from r2gengpt.data.labels import NO_LABELS, Labels
 from r2gengpt.errors import InputError
+from r2gengpt.films.containers import DicomChoice
 
 PATIENT_NAMES = ("patient", "patient_id", "subject_id")
 """What files call the patient of a study, in the order they are looked for (subject_id: MIMIC-CXR's, and R2Gen's)."""
@@ -41,6 +43,9 @@ class Study:
 
     `report` is the text as the annotation holds it (cleaning is the reader's choice); empty where none is known.
     `patient` is whose study it is, empty where the annotation names none.
+    `labels` are the observations that are known of its films (`Labels`), and `source` says whose labels they are.
+    `age` is the patient's in years, None where it is unknown; `sex` is M, F or empty.
+    `boxes` are where its first film shows what, as its annotation marks it.
     `dicom` is what is asked of its DICOM files.
     `image_paths` are resolved below the base directory, at least one, in the annotation's order.
     """
@@ -55,3 +60,12 @@ class Study:
     views: tuple[str, ...] = ()
     patient: str = ""
     dicom: DicomChoice = field(default_factory=DicomChoice)
+    labels: Mapping[str, float] = NO_LABELS
+    source: str = ""
+    age: float | None = None
+    sex: str = ""
+    boxes: tuple[Marked, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.labels, Labels):
+            object.__setattr__(self, "labels", Labels(self.labels))

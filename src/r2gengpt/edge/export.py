@@ -1,5 +1,6 @@
 """A trained model as an edge directory: graphs, embedding table, tokenizer, record. Writes no report."""
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
+from tokenizers import Tokenizer
 
-from r2gengpt.build import Built
-from r2gengpt.build.lora import merge_lora
+from r2gengpt.confidence.calibration import CALIBRATION
+from r2gengpt.confidence.findings import FINDINGS
 from r2gengpt.config import DecodeConfig
-from r2gengpt.data.files import whole_directory
-from r2gengpt.edge.graphs import keep_cache
-from r2gengpt.edge.library import openvino
+from r2gengpt.edge.graphs import ASKED, halve_weights, keep_cache, openvino, pack_weights
+from r2gengpt.edge.hints import HintPrompt
 from r2gengpt.edge.pixels import FilmSettings, view_pixels
 from r2gengpt.edge.record import (
     LANGUAGE,
@@ -28,22 +29,24 @@ from r2gengpt.edge.record import (
     write_record,
 )
 from r2gengpt.edge.trace import cache_sizes, language_graph, packable_names, vision_graph
-from r2gengpt.edge.weights import halve_weights, pack_weights
 from r2gengpt.errors import InputError
-from r2gengpt.generation.confidence import CALIBRATION
+from r2gengpt.files import whole_directory
 from r2gengpt.generation.decoding import DECODING
 from r2gengpt.generation.engine import unserved
 from r2gengpt.model import R2GenGPTProcessor
 from r2gengpt.model.processing import decoded_size
-from r2gengpt.text.notice import NOTICE
+from r2gengpt.parts.assemble import Built
+from r2gengpt.parts.lora import merge_lora
+from r2gengpt.text.observations import ALL_OBSERVATIONS, LIKELY, POSSIBLE, UNLIKELY, hint_of, hinted
+from r2gengpt.text.written import NOTICE
 
-FLAG = "--target openvino"
 SAMPLE = "The heart is normal in size. No effusion, it's clear ."
+HINT = hint_of(dict(zip(ALL_OBSERVATIONS, itertools.cycle((LIKELY, POSSIBLE, UNLIKELY)), strict=False)))
 READ_ME = f"""# An edge model of r2gengpt
 
 **{NOTICE}.** Not a medical device.
 
-Written by `r2gengpt export {FLAG}`; `r2gengpt generate --model DIR IMAGE` runs it without PyTorch.
+Written by `r2gengpt export`; `r2gengpt generate` runs it without PyTorch.
 `{RECORD}` says what it was made from and what each file must be.
 """
 
@@ -55,13 +58,13 @@ def check_exportable(built: Built, source: str) -> None:
         InputError: its language model, tokenizer or image processor is none that the edge runtime can stand for.
     """
     if (reason := unserved(built.model.language_model)) is not None:
-        raise InputError(f"{FLAG}: {source}: {reason} cannot be exported")
+        raise InputError(f"{source}: {reason} cannot be exported", **ASKED)
     tokenizer = built.processor.tokenizer
     own = getattr(tokenizer, "backend_tokenizer", None)
-    ids = built.processor.encode_text(SAMPLE)
-    if own is None or own.decode(ids) != tokenizer.decode(ids, skip_special_tokens=True):
+    hints = built.model.config.findings_hint
+    if own is None or not reads_alike(built.processor, Tokenizer.from_str(own.to_str()), hints=hints):
         raise InputError(
-            f"{FLAG}: {source}: its tokenizer {type(tokenizer).__name__} is not that of tokenizer.json alone"
+            f"{source}: its tokenizer {type(tokenizer).__name__} is not that of tokenizer.json alone", **ASKED
         )
     settings = film_settings(built.processor)
     shapes = ((300, 260), (70, 90), (64, 64))
@@ -69,7 +72,15 @@ def check_exportable(built: Built, source: str) -> None:
     wanted = built.processor.pixels(films).numpy()
     if not np.array_equal(view_pixels(films, settings), wanted):
         kind = type(built.processor.image_processor).__name__
-        raise InputError(f"{FLAG}: {source}: its image processor {kind} makes pixels that the edge runtime does not")
+        raise InputError(f"{source}: its image processor {kind} makes pixels that the edge runtime does not", **ASKED)
+
+
+def reads_alike(processor: R2GenGPTProcessor, own: Any, *, hints: bool) -> bool:
+    """Whether tokenizer.json alone decodes a text, and with `hints` encodes a prompt, as the processor does."""
+    ids = processor.encode_text(SAMPLE)
+    told = processor.prompt_ids(hinted(processor.instruction, HINT))
+    alike = bool(own.decode(ids) == processor.tokenizer.decode(ids, skip_special_tokens=True))
+    return alike and (not hints or hint_prompt(processor).ids(own, HINT) == told)
 
 
 def film_settings(processor: R2GenGPTProcessor) -> FilmSettings:
@@ -86,6 +97,16 @@ def film_settings(processor: R2GenGPTProcessor) -> FilmSettings:
         factor=float(own.rescale_factor) if own.do_rescale else None,
         mean=tuple(map(float, own.image_mean)) if own.do_normalize else None,
         std=tuple(map(float, own.image_std)) if own.do_normalize else None,
+    )
+
+
+def hint_prompt(processor: R2GenGPTProcessor) -> HintPrompt:
+    """What the processor's prompts with hints are made of."""
+    return HintPrompt(
+        instruction=processor.instruction,
+        template=processor.template,
+        symbols=processor.has_control_tokens(processor.template),
+        opening=processor.prompt_ids().bos,
     )
 
 
@@ -115,13 +136,13 @@ def write_edge(
     Args:
         built: a model in float32, `check_exportable`.
         output: must not exist.
-        weights: form of the language model's linear layers, of `edge.weights.FORMS`.
+        weights: form of the language model's linear layers, of `edge.graphs.FORMS`.
         merge: fold the language model's LoRA into them first; else it stays beside them, whole, as it was trained.
         decode: with all resolved.
         source: what the model was made from, for the record.
         beside: directory of the checkpoint, whose calibration and choice of decoding go along.
     """
-    ov = openvino(FLAG)
+    ov = openvino(**ASKED)
     model, processor = built.model, built.processor
     merge_lora(model if merge else model.vision_tower)
     half = weights != "float32"
@@ -131,7 +152,7 @@ def write_edge(
         ov.save_model(vision_graph(model), target / VISION, compress_to_fp16=half)
         np.save(target / TABLE, embedding_table(model.language_model, half))
         processor.tokenizer.backend_tokenizer.save(str(target / TOKENIZER))
-        for name in (CALIBRATION, DECODING):
+        for name in (CALIBRATION, DECODING, *((FINDINGS,) if model.finding_head is not None else ())):
             if (beside / name).is_file():
                 (target / name).write_bytes((beside / name).read_bytes())
         (target / "README.md").write_text(READ_ME, encoding="utf-8")
@@ -146,6 +167,7 @@ def write_edge(
             film=film_settings(processor),
             decode=replace(decode, engine="auto", speculate=False),
             files=files_of(target),
+            hint=hint_prompt(processor) if model.config.findings_hint else None,
         )
         write_record(target, record)
 
@@ -161,7 +183,7 @@ def write_language(language_model: Any, path: Path, weights: str) -> None:
     if weights != "float32":
         halve_weights(graph, tuple(language_model.get_output_embeddings().weight.shape))
     keep_cache(graph, sizes)
-    openvino(FLAG).save_model(graph, path, compress_to_fp16=False)
+    openvino(**ASKED).save_model(graph, path, compress_to_fp16=False)
 
 
 @torch.no_grad()

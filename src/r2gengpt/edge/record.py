@@ -2,21 +2,25 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from r2gengpt.confidence.findings import FINDINGS
 from r2gengpt.config import DecodeConfig
+from r2gengpt.edge.hints import HintPrompt
 from r2gengpt.edge.pixels import FilmSettings
 from r2gengpt.errors import InputError
-from r2gengpt.text.notice import NOTICE
+from r2gengpt.text.written import NOTICE
 
 RECORD = "edge.json"
 FORMAT = "r2gengpt-edge-1"
 LANGUAGE, VISION, TABLE, TOKENIZER = "language.xml", "vision.xml", "embeddings.npy", "tokenizer.json"
 NEEDED = (LANGUAGE, VISION, TABLE, TOKENIZER)
-AGAIN = "export it anew with `r2gengpt export --target openvino`"
+DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What reading a damaged record raises."""
+AGAIN = "export it anew (`target` openvino)"
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,8 @@ class EdgeRecord:
     `source` is what it was made from (names of the parts, hashes of weights and delta, versions). `weights` is the form
     of the language model's linear layers, `merged` whether LoRA is folded into them. `before` and `after` are the
     prompt's token ids around the image, `end` the token that ends a report, `limit` the language
-    model's number of positions. `files` has bytes and SHA-256 of every other file.
+    model's number of positions. `files` has bytes and SHA-256 of every other file. `hint` is what prompts with hints
+    are made of; None: they have none. The vision graph has a finding head where findings.json is among the files.
     """
 
     source: Mapping[str, Any]
@@ -39,22 +44,24 @@ class EdgeRecord:
     film: FilmSettings
     decode: DecodeConfig
     files: Mapping[str, Mapping[str, Any]]
+    hint: HintPrompt | None = None
 
 
-def is_edge(directory: Path) -> bool:
-    """Whether a directory was made by `r2gengpt export --target openvino`."""
-    return (directory / RECORD).is_file()
-
-
-def runs_on_edge(model: str, runtime: str) -> bool:
-    """Whether a `--runtime` of auto, torch or openvino means the edge runtime for a `--model`.
+def film_side(directory: Path) -> int:
+    """The side in pixels that films are reduced for, by the record alone; whether it is whole shows when it is loaded.
 
     Raises:
-        InputError: an edge directory for PyTorch.
+        InputError: no edge directory, or a damaged one.
     """
-    if runtime == "torch" and is_edge(Path(model)):
-        raise InputError(f"--runtime torch: --model {model} is an edge directory, which only openvino runs")
-    return runtime == "openvino" or is_edge(Path(model))
+    path = directory / RECORD
+    if not path.is_file():
+        words = f"no {RECORD} there, so no model for `runtime` openvino; {AGAIN}"
+        raise InputError(words, field="model", value=directory)
+    try:
+        return FilmSettings.of(json.loads(path.read_text(encoding="utf-8"))["film"]).decoded
+    except DAMAGE as error:
+        words = f"{RECORD} is damaged ({type(error).__name__}: {error}); {AGAIN}"
+        raise InputError(words, field="model", value=directory) from None
 
 
 def files_of(directory: Path) -> dict[str, dict[str, Any]]:
@@ -71,39 +78,42 @@ def files_of(directory: Path) -> dict[str, dict[str, Any]]:
 def write_record(directory: Path, record: EdgeRecord) -> None:
     """Write `edge.json` into a directory whose other files are there already."""
     content = {"format": FORMAT, "notice": NOTICE, **asdict(record)}
+    if record.hint is None:
+        del content["hint"]
     (directory / RECORD).write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def read_record(directory: Path, flag: str) -> EdgeRecord:
+def read_record(directory: Path, field: str) -> EdgeRecord:
     """The record of an edge directory whose files are all as they were written.
 
     Raises:
         InputError: no edge directory, or a file is missing or has changed.
     """
-    path, where = directory / RECORD, f"{flag} {directory}"
+    path, where = directory / RECORD, f"`{field}` {directory}"
     if not path.is_file():
-        raise InputError(f"{where}: no {RECORD} there, so no model for --runtime openvino; {AGAIN}")
+        raise InputError(f"{where}: no {RECORD} there, so no model for `runtime` openvino; {AGAIN}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']}, must be {FORMAT}")
-        values = {f.name: content[f.name] for f in fields(EdgeRecord)}
+        values = {f.name: content[f.name] for f in fields(EdgeRecord) if f.name != "hint"}
+        values["hint"] = HintPrompt.of(content["hint"]) if "hint" in content else None
         values["film"] = FilmSettings.of(values["film"])
         values["decode"] = DecodeConfig(**values["decode"])
         for name in ("before", "after"):
             values[name] = tuple(int(token) for token in values[name])
         record = EdgeRecord(**values)
-        fault = _fault(directory, record.files)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        fault = _fault(directory, record.files, (*NEEDED, FINDINGS) if record.hint else NEEDED)
+    except DAMAGE as error:
         raise InputError(f"{where}: {RECORD} is damaged ({type(error).__name__}: {error}); {AGAIN}") from None
     if fault:
         raise InputError(f"{where}: {fault}; {AGAIN}")
     return record
 
 
-def _fault(directory: Path, files: Mapping[str, Mapping[str, Any]]) -> str:
+def _fault(directory: Path, files: Mapping[str, Mapping[str, Any]], needed: Sequence[str]) -> str:
     """What is wrong with the files against their record, or "" where nothing is."""
-    for name in NEEDED:
+    for name in needed:
         if name not in files:
             raise ValueError(f"it lists no {name}")
     for name, known in files.items():

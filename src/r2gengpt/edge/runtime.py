@@ -1,25 +1,27 @@
 """An edge directory at work: films in, report out, by OpenVINO, numpy and tokenizers. Never PyTorch or transformers."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
+from r2gengpt.confidence.findings import FINDINGS, findings_of, read_scales, verdicts_of
 from r2gengpt.config import DecodeConfig
-from r2gengpt.edge.choose import Choice, Chosen, choose
-from r2gengpt.edge.library import openvino
+from r2gengpt.edge.graphs import openvino
 from r2gengpt.edge.pixels import view_pixels
 from r2gengpt.edge.record import LANGUAGE, TABLE, TOKENIZER, VISION, EdgeRecord, read_record
 from r2gengpt.errors import InputError
-from r2gengpt.generation.prediction import Prediction
-from r2gengpt.generation.sentences import report_sentences, report_text
+from r2gengpt.generation.beams import Candidates, Floats, Ints, Row, Rules, Written
+from r2gengpt.generation.sentences import report_of
+from r2gengpt.report import Finding, Report
+from r2gengpt.text.observations import hint_of
 
-FLAG = "--runtime openvino"
+RUNTIME = "`runtime` openvino"
 EXACT = {
     "INFERENCE_PRECISION_HINT": "f32",
     "KV_CACHE_PRECISION": "f32",
@@ -27,17 +29,15 @@ EXACT = {
 }
 """Products of whole inputs with the packed weights. By default the library rounds inputs and cache to bytes."""
 
-Floats = npt.NDArray[np.float32]
 
-
-class Words:
+class EdgeTokenizer:
     """The tokenizer as `generation.sentences` asks it."""
 
     def __init__(self, tokenizer: Any, end_token_id: int) -> None:
         self._tokenizer, self.end_token_id = tokenizer, end_token_id
 
     @property
-    def tokenizer(self) -> "Words":
+    def tokenizer(self) -> "EdgeTokenizer":
         """What decodes."""
         return self
 
@@ -50,25 +50,35 @@ class Words:
         return [self.decode(row, skip_special_tokens) for row in rows]
 
 
+@dataclass(frozen=True)
+class SeenStudy:
+    """What the films of one study are to the model: image tokens (N, D), float32, and findings."""
+
+    tokens: Floats
+    findings: tuple[Finding, ...]
+
+
 class Edge:
     """A model that writes reports.
 
     Args:
-        directory: made by `r2gengpt export --target openvino`.
-        flag: what named it, for errors.
+        directory: made by an export to OpenVINO.
+        field: what named it, for errors.
         frugal: forget the vision encoder after each study: less memory for one study, slower for many.
 
     Raises:
         InputError: OpenVINO is not installed, or the directory is none or damaged.
     """
 
-    def __init__(self, directory: Path, flag: str = "--model", *, frugal: bool = False) -> None:
-        ov = openvino(FLAG)
+    def __init__(self, directory: Path, field: str = "model", *, frugal: bool = False) -> None:
+        ov = openvino(field="runtime", value="openvino")
         from tokenizers import Tokenizer
 
         self.directory, self.frugal = directory, frugal
-        self.record: EdgeRecord = read_record(directory, flag)
-        self.words = Words(Tokenizer.from_file(str(directory / TOKENIZER)), self.record.end)
+        self.record: EdgeRecord = read_record(directory, field)
+        self.scales = read_scales(directory, field) if FINDINGS in self.record.files else ()
+        self.encoder = Tokenizer.from_file(str(directory / TOKENIZER))
+        self.words = EdgeTokenizer(self.encoder, self.record.end)
         self.table = np.load(directory / TABLE, mmap_mode="r")
         self._core = ov.Core()
 
@@ -90,38 +100,45 @@ class Edge:
         """Of token ids, (T, D), float32."""
         return np.asarray(self.table[np.asarray(ids, dtype=np.int64)], dtype=np.float32)
 
-    def prompt(self, films: Sequence[Image.Image]) -> Floats:
-        """The prompt of one study with its image tokens, (P, D), float32; films are upright and RGB."""
-        tokens = np.array(self._vision.infer({0: view_pixels(films, self.record.film)})[0], dtype=np.float32)
+    def look(self, films: Sequence[Image.Image]) -> SeenStudy:
+        """The films of one study, upright and RGB, as the model sees them; without a head there are no findings."""
+        found = self._vision.infer({0: view_pixels(films, self.record.film)})
+        tokens = np.array(found[0], dtype=np.float32)
+        findings = findings_of(found[1].tolist(), self.scales) if self.scales else ()
         if self.frugal:
             del self._vision
-        return np.concatenate([self.embeddings(self.record.before), tokens, self.embeddings(self.record.after)])
+        return SeenStudy(tokens, findings)
 
-    def choose(self, prompt: Floats, choice: Choice) -> Chosen:
-        """Token ids of a report that goes on from a prompt (P, D).
+    def prompt(self, seen: SeenStudy) -> Floats:
+        """The prompt of one study with its image tokens, and its hint where the model has hints: (P, D), float32."""
+        before, after = self.record.before, self.record.after
+        hint = hint_of(verdicts_of(seen.findings)) if self.record.hint else ""
+        if self.record.hint and hint:
+            ids = self.record.hint.ids(self.encoder, hint)
+            before, after = (*ids.bos, *ids.before), ids.after
+        return np.concatenate([self.embeddings(before), seen.tokens, self.embeddings(after)])
+
+    def choose(self, prompt: Floats, rules: Rules) -> Written:
+        """A report in token ids that goes on from a prompt (P, D).
 
         Raises:
             InputError: prompt and report together have more tokens than the language model has positions.
         """
-        if self.record.limit is not None and len(prompt) + choice.max_new_tokens > self.record.limit:
+        if self.record.limit is not None and len(prompt) + rules.max_new_tokens > self.record.limit:
             raise InputError(
-                f"--max_new_tokens {choice.max_new_tokens}: with {len(prompt)} prompt tokens that is more than the "
-                f"language model's {self.record.limit} positions"
+                f"with {len(prompt)} prompt tokens that is more than the "
+                f"language model's {self.record.limit} positions",
+                field="max_new_tokens",
+                value=rules.max_new_tokens,
             )
         study = _Study(self, len(prompt))
-        return choose(study.begin(prompt), study, choice)
+        return choose(study.begin(prompt), study.step, rules)
 
-    def report(self, study: str, films: Sequence[Image.Image], decode: DecodeConfig) -> Prediction:
+    def report(self, study: str, films: Sequence[Image.Image], decode: DecodeConfig) -> Report:
         """The report of one study, as `generation.decode.predict` gives it; lengths must be resolved."""
-        chosen = self.choose(self.prompt(films), choice_of(decode, self.record.end))
-        return Prediction(
-            id=study,
-            prediction=report_text(self.words, chosen.ids),
-            tokens=len(chosen.ids),
-            logprob=sum(chosen.logprobs) / len(chosen.logprobs),
-            finish="stop" if chosen.ids[-1] == self.record.end else "length",
-            sentences=report_sentences(self.words, chosen.ids, chosen.logprobs, chosen.beams),
-        )
+        seen = self.look(films)
+        written = self.choose(self.prompt(seen), Rules.of(decode, self.record.end))
+        return replace(report_of(self.words, written, study=study), findings=seen.findings)
 
 
 class _Study:
@@ -136,12 +153,12 @@ class _Study:
         logits: Floats = self._pass(prompt[None], np.arange(self.length), np.array([0]))[0]
         return logits
 
-    def step(self, ids: npt.NDArray[np.int64], origin: npt.NDArray[np.int64]) -> Floats:
-        """As `choose.Model` says."""
+    def step(self, ids: Sequence[int], origins: Sequence[int]) -> Floats:
+        """Logits (K, vocabulary) after a token more: row k continues row `origins[k]` of the last pass by `ids[k]`."""
         self.length += 1
-        return self._pass(self.edge.embeddings(ids.tolist())[:, None], np.array([self.length - 1]), origin)
+        return self._pass(self.edge.embeddings(ids)[:, None], np.array([self.length - 1]), np.array(origins))
 
-    def _pass(self, embeds: Floats, positions: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> Floats:
+    def _pass(self, embeds: Floats, positions: Ints, rows: Ints) -> Floats:
         inputs = {
             "embeds": embeds,
             "positions": positions[None].astype(np.int64),
@@ -160,20 +177,76 @@ def check_decoding(decode: DecodeConfig) -> None:
     """
     for name, only in {"do_sample": False, "speculate": False, "engine": "auto"}.items():
         if (value := getattr(decode, name)) != only:
-            raise InputError(f"--{name} {value}: {FLAG} writes greedily or by beams only, with --{name} {only}")
+            raise InputError(
+                f"{RUNTIME} writes greedily or by beams only, with `{name}` {only}", field=name, value=value
+            )
 
 
-def choice_of(decode: DecodeConfig, end: int) -> Choice:
-    """Our settings as the search takes them; the lengths must be resolved (`DecodeConfig.for_dataset`)."""
-    assert decode.max_new_tokens is not None
-    assert decode.min_new_tokens is not None
-    return Choice(
-        end=end,
-        min_new_tokens=decode.min_new_tokens,
-        max_new_tokens=decode.max_new_tokens,
-        beam_size=decode.beam_size,
-        repetition_penalty=decode.repetition_penalty or 1.0,
-        no_repeat_ngram_size=decode.no_repeat_ngram_size or 0,
-        length_penalty=decode.length_penalty,
-        early_stopping=decode.early_stopping,
+def choose(first: Floats, step: Callable[[Sequence[int], Sequence[int]], Floats], rules: Rules) -> Written:
+    """One report, greedily or by beams.
+
+    Args:
+        first: (vocabulary,), logits after the prompt, which is row 0 of the model's last pass.
+        step: the logits (K, vocabulary) after one token more: of the tokens, and of the row that each continues.
+        rules: how, without sampling.
+    """
+    row = Row(rules)
+    logits, origins = np.broadcast_to(first, (rules.beam_size, len(first))), [0]
+    while True:
+        own = log_softmax(logits)
+        if rules.beam_size == 1:
+            token = int(ruled(logits[0], row.running[0].ids, rules).argmax())
+            row.add(token, float(own[0, token]))
+        else:
+            origins = row.advance(candidates(own, row))
+        if row.through:
+            return row.written()
+        logits = step([beam.ids[-1] for beam in row.running], origins)
+
+
+def candidates(own: Floats, row: Row) -> Candidates:
+    """The 2 K best continuations of all beams by their log-probabilities (K, vocabulary), as `generation.scores`."""
+    pairs = zip(own, row.running, strict=True)
+    scores = np.stack([ruled(scores, beam.ids, row.rules) + beam.score for scores, beam in pairs]).reshape(-1)
+    count, vocabulary = 2 * row.rules.beam_size, own.shape[1]
+    places = np.argpartition(-scores, count - 1)[:count]
+    places = places[np.lexsort((places, -scores[places]))]
+    return Candidates(
+        sums=scores[places],
+        origins=places // vocabulary,
+        tokens=places % vocabulary,
+        logprobs=own.reshape(-1)[places],
     )
+
+
+def log_softmax(logits: Floats) -> Floats:
+    """Natural-log probabilities along the last axis, float32."""
+    shifted = logits - logits.max(-1, keepdims=True)
+    result: Floats = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return result
+
+
+def ruled(scores: Floats, written: Sequence[int], rules: Rules) -> Floats:
+    """Scores (vocabulary,) of the token after `written`, with what may not come taken out."""
+    scores = scores.copy()
+    if len(written) < rules.min_new_tokens:
+        scores[rules.end] = -np.inf
+    if written and rules.repetition_penalty != 1.0:
+        ids, penalty = np.unique(written), np.float32(rules.repetition_penalty)
+        found = scores[ids]
+        scores[ids] = np.where(found < 0, found * penalty, found / penalty)
+    scores[repeated(written, rules.no_repeat_ngram_size)] = -np.inf
+    return scores
+
+
+def repeated(written: Sequence[int], size: int) -> list[int]:
+    """The tokens that would end an n-gram of `written` a second time; none where `size` is 0.
+
+    >>> repeated([5, 6, 7, 5, 6], 3)
+    [7]
+    """
+    if size == 0 or len(written) < size:
+        return []
+    last = list(written[len(written) - size + 1 :])
+    starts = range(len(written) - size + 1)
+    return [written[at + size - 1] for at in starts if list(written[at : at + size - 1]) == last]

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 from transformers import Cache
 
-from r2gengpt.edge.library import openvino
+from r2gengpt.edge.graphs import ASKED, openvino
 from r2gengpt.generation.tree import layer_masks
 from r2gengpt.model import R2GenGPTForConditionalGeneration
-from r2gengpt.model.modeling import patch_features
+from r2gengpt.model.vision import view_features
 
-FLAG = "--target openvino"
 PAST = 3
 """Positions in the example cache that the language model is traced with."""
 
@@ -81,15 +80,35 @@ class ImageTokens(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """As `encode_views` and `image_tokens` of the model, for one study."""
+        return self.tokens(self.features(pixels), pixels.shape[0])
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """Of views (K, 3, H, W), (K, N, E)."""
         output = self.vision_tower(pixels)
-        if self.config.global_only:
-            features = output.pooler_output.flatten(1).unsqueeze(1)
-        else:
-            features = patch_features(output, self.config.vision_config, pixels)
+        return view_features(output, self.config.vision_config, pixels, global_only=self.config.global_only)
+
+    def tokens(self, features: Tensor, views: int) -> Tensor:
+        """Of the features of so many views."""
         if self.config.fusion == "mean":
-            features = features.sum(0, keepdim=True) / pixels.shape[0]
+            features = features.sum(0, keepdim=True) / views
         tokens: Tensor = self.projector(features)
         return tokens.flatten(0, 1)
+
+
+class TokensAndFindings(ImageTokens):
+    """`ImageTokens`, and the finding head's logits (O,): the mean of the films and of the mirrored films."""
+
+    def __init__(self, model: R2GenGPTForConditionalGeneration) -> None:
+        super().__init__(model)
+        self.head: Any = model.finding_head
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]  # one output more
+        """As `confidence.looking`, for one study; both passes of the encoder are one of 2 V views."""
+        features = self.features(torch.cat([pixels, pixels.flip(-1)]))
+        patches = self.head.norm(features).reshape(2, -1, features.shape[-1])
+        logits = self.head.read(patches, torch.ones(patches.shape[:2], dtype=torch.bool))
+        here = features.reshape(2, -1, *features.shape[1:])[0]
+        return self.tokens(here, pixels.shape[0]), logits.mean(0)
 
 
 @torch.no_grad()
@@ -99,7 +118,7 @@ def to_graph(module: nn.Module, example: tuple[Tensor, ...]) -> Any:
     The frontend is asked itself: `openvino.convert_model` would report the use to OpenVINO's makers. What need not be
     worked out at each start is worked out now.
     """
-    openvino(FLAG)
+    openvino(**ASKED)
     from openvino._offline_transformations import apply_moc_transformations
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
@@ -134,9 +153,10 @@ def language_graph(language_model: Any, sizes: Sequence[tuple[int, int]]) -> Any
 
 
 def vision_graph(model: R2GenGPTForConditionalGeneration) -> Any:
-    """The graph of `ImageTokens`; the number of views stays open."""
+    """The graph of `ImageTokens`, with the findings where there is a head; the number of views stays open."""
     size = model.config.image_size
-    return to_graph(ImageTokens(model), (torch.zeros(2, 3, size, size),))
+    module = ImageTokens(model) if model.finding_head is None else TokensAndFindings(model)
+    return to_graph(module, (torch.zeros(2, 3, size, size),))
 
 
 def packable_names(language_model: Any) -> set[str]:

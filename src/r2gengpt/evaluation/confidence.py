@@ -5,35 +5,35 @@ from typing import Any
 
 import numpy as np
 
+from r2gengpt.confidence.calibration import Calibration
 from r2gengpt.data.study import Study
-from r2gengpt.generation.confidence import Calibration
-from r2gengpt.generation.prediction import Prediction
 from r2gengpt.metrics import calibration as metric
 from r2gengpt.metrics.bootstrap import patient_numbers
 from r2gengpt.metrics.calibration import Judged
-from r2gengpt.metrics.labels import is_available, label_report
 from r2gengpt.metrics.labels.family import NOT_INSTALLED
+from r2gengpt.metrics.labels.reading import is_available, label_report
 from r2gengpt.metrics.labels.support import DEFINITION, is_supported
+from r2gengpt.report import Report
 
 RESAMPLES, SEED = 1000, 0
 UNCALIBRATED = "Confidence is exp(mean log-probability): not calibrated."
 CALIBRATED = "Confidence is 1 / (1 + exp(-(temperature · mean log-probability + bias)))"
 
 
-def judged_sentences(predictions: Sequence[Prediction], studies: Sequence[Study]) -> Judged:
+def judged_sentences(predictions: Sequence[Report], studies: Sequence[Study]) -> Judged:
     """The sentences that assert something, judged by the labels of their study's reference.
 
     Args:
-        predictions: one for each study.
+        predictions: one for each study; sentences that were taken from reports have no probability and do not count.
         studies: in the same order; where every patient is known, sentences are grouped by patient, else by study.
     """
     ids = [study.id for study in studies]
     patients = patient_numbers(ids, {study.id: study.patient for study in studies})
     groups = np.arange(len(ids)) if patients is None else patients
     rows: list[tuple[float, bool, int]] = []
-    for prediction, study, group in zip(predictions, studies, groups.tolist(), strict=True):
+    for report, study, group in zip(predictions, studies, groups.tolist(), strict=True):
         reference = label_report(study.report)
-        for sentence in prediction.sentences:
+        for sentence in (one for one in report.sentences if not one.source):
             supported = is_supported(sentence.text, reference)
             if supported is not None:
                 rows.append((sentence.logprob, supported, group))
@@ -43,7 +43,7 @@ def judged_sentences(predictions: Sequence[Prediction], studies: Sequence[Study]
 
 
 def measured_confidence(
-    predictions: Sequence[Prediction], studies: Sequence[Study], calibration: Calibration | None
+    predictions: Sequence[Report], studies: Sequence[Study], calibration: Calibration | None
 ) -> Mapping[str, Any] | str:
     """What scores.json says of confidence, or why it cannot be measured.
 
@@ -52,6 +52,8 @@ def measured_confidence(
     if not is_available():
         return NOT_INSTALLED
     judged = judged_sentences(predictions, studies)
+    if not len(judged) and any(sentence.source for report in predictions for sentence in report.sentences):
+        return "sentences that were taken from reports have no probability"
     if not len(judged):
         return "no sentence asserts one of the 14 observations (or the predictions have no sentences)"
     plain = np.exp(judged.logprobs)

@@ -1,6 +1,6 @@
 """Evidence maps of a test's studies, and maps as files: JSON lines, and a picture for each sentence and view.
 
-The maps are made in `generation.evidence`; the report page is not drawn here.
+The maps are made in `confidence.evidence`; the report page is not drawn here.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,16 +10,17 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from r2gengpt.build import Built
-from r2gengpt.data.cell import load_image
-from r2gengpt.data.containers import DicomChoice
-from r2gengpt.data.files import whole_file
+from r2gengpt.confidence.evidence import SMALLEST_GAIN
+from r2gengpt.confidence.finding_maps import evidence_of
+from r2gengpt.confidence.looking import Looker
+from r2gengpt.confidence.maps import Evidence, draw_heat_map, kept_box
 from r2gengpt.data.loading import StudyDataset, prompt_batch
 from r2gengpt.errors import InputError
-from r2gengpt.generation.evidence import SMALLEST_GAIN, report_evidence
-from r2gengpt.generation.evidence_record import Evidence
-from r2gengpt.generation.heat_map import draw_heat_map
-from r2gengpt.model.processing import R2GenGPTProcessor, kept_box
+from r2gengpt.files import whole_file
+from r2gengpt.films.cell.pool import load_image
+from r2gengpt.films.containers import DicomChoice
+from r2gengpt.model.processing import R2GenGPTProcessor
+from r2gengpt.parts.assemble import Built
 from r2gengpt.text.written import json_text
 
 LARGEST_PICTURE = 1024
@@ -44,16 +45,21 @@ def chosen_places(values: Sequence[float], count: int) -> list[int]:
 
 
 def evidence_of_studies(
-    built: Built, dataset: StudyDataset, reports: Sequence[str], places: Sequence[int], method: str
+    built: Built,
+    looker: Looker | None,
+    dataset: StudyDataset,
+    reports: Sequence[str],
+    places: Sequence[int],
+    method: str,
 ) -> Iterator[Evidence]:
-    """The maps of the reports at some places of a data set, with a bar on stderr.
+    """The maps of the reports at some places of a data set, with a bar on stderr; its images are read.
 
     Raises:
         InputError: an image cannot be read, or the model has no such maps.
     """
     for place in tqdm(places, desc="evidence"):
         batch = prompt_batch([dataset[(0, place)]], built.processor)
-        yield report_evidence(built.model, built.processor, batch, reports[place], method)
+        yield evidence_of(built.model, built.processor, looker, batch, reports[place], method)
 
 
 def write_evidence(path: Path, found: Iterable[Evidence]) -> None:
@@ -136,4 +142,4 @@ def write_pictures(
         with whole_file(directory / "evidence.json") as temporary:
             temporary.write_text(json_text(record, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
-        raise InputError(f"--evidence {directory}: {error.strerror or error}") from None
+        raise InputError(f"{error.strerror or error}", field="evidence", value=directory) from None

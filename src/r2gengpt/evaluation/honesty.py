@@ -3,17 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from r2gengpt.build import Built
-from r2gengpt.config import DataConfig, HonestyConfig
-from r2gengpt.data.containers import DicomChoice
+from r2gengpt.config import DataConfig
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 from r2gengpt.evaluation.nearest import NAME, nearest_image, training_studies
-from r2gengpt.evaluation.run import BesideRows, Evaluation, predict_studies
-from r2gengpt.generation.gather import Share, agreed
-from r2gengpt.metrics.baselines import derangement
+from r2gengpt.evaluation.run import BaselineRows, Evaluation, predict_studies
+from r2gengpt.films.containers import DicomChoice
+from r2gengpt.metrics.baselines import Baseline, derangement
 from r2gengpt.metrics.score import IMAGES_SHUFFLED
-from r2gengpt.metrics.systems import Beside
+from r2gengpt.parts.assemble import Built
+from r2gengpt.processes import Share, agreed
+from r2gengpt.reporter import Reporter
+from r2gengpt.settings import HonestyConfig
 
 SEED = 0
 """Of the shuffling; that of `score`, so that both shuffled rows move the studies alike."""
@@ -46,7 +47,7 @@ def plan_honesty(config: HonestyConfig, data: DataConfig, studies: Sequence[Stud
     return Honesty(train, shuffled, {})
 
 
-def nearest_row(built: Built, plan: Evaluation, honesty: Honesty, share: Share) -> dict[str, Beside]:
+def nearest_row(built: Built, plan: Evaluation, honesty: Honesty, share: Share) -> dict[str, Baseline]:
     """The nearest-image row in the first process, before anything is predicted; none in the others, which wait.
 
     `plan.features`, where there are any, must hold the training studies' images too.
@@ -58,7 +59,7 @@ def nearest_row(built: Built, plan: Evaluation, honesty: Honesty, share: Share) 
         return {}
     threads = max(1, plan.num_workers)
 
-    def work() -> dict[str, Beside]:
+    def work() -> dict[str, Baseline]:
         if share.rank:
             return {}
         return {NAME: nearest_image(built, honesty.train, plan.studies, features=plan.features, threads=threads)}
@@ -67,20 +68,20 @@ def nearest_row(built: Built, plan: Evaluation, honesty: Honesty, share: Share) 
 
 
 def with_shuffled_row(
-    rows: Mapping[str, Beside], built: Built, plan: Evaluation, honesty: Honesty, share: Share
-) -> BesideRows:
+    rows: Mapping[str, Baseline], reporter: Reporter, plan: Evaluation, honesty: Honesty, share: Share
+) -> BaselineRows:
     """The rows and, where asked for, that of the second pass, in which every process has a part.
 
     Raises:
         InputError: an image cannot be read; in every process.
     """
     if not honesty.shuffled:
-        return BesideRows(rows)
+        return BaselineRows(rows)
     second = replace(plan, studies=honesty.shuffled)
-    predictions = predict_studies(built, second, share.rank, share.world, title="images shuffled")
+    predictions = predict_studies(reporter, second, share.rank, share.world, title="images shuffled")
     about = f"the model's texts for images that were shuffled between studies, seed {SEED}"
-    texts = {prediction.id: prediction.prediction for prediction in predictions}
-    return BesideRows({**rows, IMAGES_SHUFFLED: Beside(about, texts, human=False)}, tuple(predictions))
+    texts = {report.id: report.text for report in predictions}
+    return BaselineRows({**rows, IMAGES_SHUFFLED: Baseline(about, texts, human=False)}, tuple(predictions))
 
 
 def with_shuffled_images(studies: Sequence[Study], seed: int) -> tuple[Study, ...]:
@@ -93,7 +94,7 @@ def with_shuffled_images(studies: Sequence[Study], seed: int) -> tuple[Study, ..
         InputError: fewer than two studies.
     """
     if len(studies) < 2:
-        raise InputError(f"--shuffle_images True: needs two studies, there is {len(studies)}")
+        raise InputError(f"needs two studies, there is {len(studies)}", field="shuffle_images", value=True)
     places = derangement(len(studies), seed)
     return tuple(
         replace(study, image_paths=studies[place].image_paths, views=studies[place].views)

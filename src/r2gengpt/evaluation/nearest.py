@@ -1,10 +1,11 @@
-"""The nearest-image baseline: for each study the report of the training study that looks most like it. Scores nothing.
+"""The nearest-image baseline, and the index of training reports that drafts come from. Scores nothing.
 
 A model that copies reports of similar films reaches this without writing a word; it needs no training.
 """
 
 import json
 import logging
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,16 +14,20 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from r2gengpt.build import Built
+from r2gengpt.checkpoint_files import EMBEDDED
 from r2gengpt.data.ahead import read_ahead
 from r2gengpt.data.annotation import missing_images, read_annotation
-from r2gengpt.data.containers import DicomChoice
-from r2gengpt.data.feature_filling import IMAGES_AT_ONCE, Features, choices_of, encoding
-from r2gengpt.data.images import PLAIN, load_image
+from r2gengpt.data.features.filling import IMAGES_AT_ONCE, Features, choices_of, encoding
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
-from r2gengpt.metrics.systems import Beside
+from r2gengpt.films.containers import DicomChoice
+from r2gengpt.films.reader import PLAIN, load_image
+from r2gengpt.generation.speculate import reports_index
+from r2gengpt.generation.suffixes import SPECULATION, SuffixIndex, save_index
+from r2gengpt.metrics.baselines import Baseline
 from r2gengpt.model.processing import decoded_size
+from r2gengpt.parts.assemble import Built
+from r2gengpt.reporter import stored_index
 
 log = logging.getLogger("r2gengpt.evaluation")
 NAME = "nearest_image"
@@ -41,7 +46,7 @@ def training_studies(
         annotation: the file.
         base_dir: of its images.
         split: what is being scored.
-        wanted: `--nearest_image`: True, False, or auto (with a feature cache, or where the images are few).
+        wanted: `nearest_image`: True, False, or auto (with a feature cache, or where the images are few).
         cached: whether there is a feature cache.
         dicom: what is asked of DICOM files.
 
@@ -50,16 +55,22 @@ def training_studies(
         InputError: the train split is wrong, or there is nothing to look among although it is wanted.
     """
     if wanted == "False":
-        raise LookupError("--nearest_image False")
+        raise LookupError("`nearest_image` False")
     try:
         return _studies(annotation, base_dir, split, dicom, unasked=wanted == "auto" and not cached)
     except LookupError as reason:
         if wanted == "True":
-            raise InputError(f"--nearest_image True: {reason}") from None
+            raise InputError(f"{reason}", field="nearest_image", value=True) from None
         raise
 
 
-def _studies(annotation: str, base_dir: str, split: str, dicom: DicomChoice, *, unasked: bool) -> tuple[Study, ...]:
+def reported_studies(annotation: str, base_dir: str, split: str, dicom: DicomChoice) -> tuple[Study, ...]:
+    """The training studies that have a report to lend, whether or not their images are there.
+
+    Raises:
+        LookupError: there are none, or they are what is scored; says why.
+        InputError: the train split is wrong.
+    """
     if split == "train":
         raise LookupError("the train split itself is scored")
     records = json.loads(Path(annotation).read_text(encoding="utf-8-sig")).get("train")
@@ -68,11 +79,19 @@ def _studies(annotation: str, base_dir: str, split: str, dicom: DicomChoice, *, 
     if not all(isinstance(record, dict) and record.get("image_path") for record in records):
         raise LookupError("studies of the train split name no image")
     studies = read_annotation(annotation, base_dir, ("train",), dicom=dicom)["train"]
+    studies = tuple(study for study in studies if study.report.strip())  # those with labels only have none to lend
+    if not studies:
+        raise LookupError("no study of the train split has a report")
+    return studies
+
+
+def _studies(annotation: str, base_dir: str, split: str, dicom: DicomChoice, *, unasked: bool) -> tuple[Study, ...]:
+    studies = reported_studies(annotation, base_dir, split, dicom)
     images = sum(len(study.image_paths) for study in studies)
     if missing := missing_images(studies):
         raise LookupError(f"{len(missing)} of {images} training images are not there")
     if unasked and images > READ_UNASKED:
-        raise LookupError(f"{images} training images are to be read for it: --nearest_image True, or --feature_cache")
+        raise LookupError(f"{images} training images are to be read for it: `nearest_image` True, or `feature_cache`")
     return studies
 
 
@@ -83,7 +102,7 @@ def nearest_image(
     *,
     features: Features | None = None,
     threads: int = 1,
-) -> Beside:
+) -> Baseline:
     """For each study the report of the training study whose image features are nearest.
 
     A study's features are the vision encoder's, averaged over image tokens and views; the training studies' mean is
@@ -106,7 +125,7 @@ def nearest_image(
         "averaged over tokens and views, centred, by cosine"
     )
     found = {study.id: train[place].report for study, place in zip(studies, places, strict=True)}
-    return Beside(about, found, human=True)
+    return Baseline(about, found, human=True)
 
 
 def pooled(studies: Sequence[Study], of: Callable[[Study], Tensor]) -> Tensor:
@@ -126,7 +145,7 @@ def _reader(built: Built, studies: Sequence[Study], threads: int) -> Callable[[S
     """A function like `Features.of`, from images that are read here; it keeps their means over tokens, (V, 1, E)."""
     choices = choices_of(studies)
     paths = list(choices)
-    log.info("nearest image: reading %d images; --nearest_image False leaves it out", len(paths))
+    log.info("nearest image: reading %d images; `nearest_image` False leaves it out", len(paths))
     encode, size = encoding(built.model, built.model.device, None), decoded_size(built.processor)
 
     def pixels(path: Path) -> Tensor:
@@ -140,3 +159,29 @@ def _reader(built: Built, studies: Sequence[Study], threads: int) -> Callable[[S
             bar.update(len(batch))
     vectors = dict(zip(paths, means, strict=True))
     return lambda study: torch.stack([vectors[path] for path in study.image_paths])
+
+
+def index_for(built: Built, directory: Path, reports: Sequence[str], dataset: str, *, keep: bool) -> SuffixIndex:
+    """The index beside the weights; where there is none it is made from the reports, and kept there if it may be.
+
+    Args:
+        built: the model.
+        directory: of its checkpoint (or an original file, beside which nothing is kept).
+        reports: of the train split.
+        dataset: whose cleaner to use.
+        keep: False in all but one of several processes.
+
+    Raises:
+        InputError: there are no reports to make it from, or the one that is there is damaged.
+    """
+    path = directory / SPECULATION
+    if path.exists():
+        return stored_index(built, directory)
+    if not reports:
+        words = f"{path} is not there, and `annotation` has no train split to make it from"
+        raise InputError(words, field="speculate", value=True)
+    index = reports_index(reports, built.processor, dataset)
+    if keep and directory.is_dir() and directory != EMBEDDED and os.access(directory, os.W_OK):
+        save_index(index, path)
+        log.info("%s: holds the %d training reports, for later runs with `speculate` True", path, len(reports))
+    return index

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from r2gengpt.data.files import whole_file
-from r2gengpt.data.json_files import parsed_json
+from r2gengpt.data.strict import by_plain_name, column_of, parsed_json, read_table
 from r2gengpt.data.study import patient_key, study_id
-from r2gengpt.data.tables import by_plain_name, column_of, read_table
 from r2gengpt.errors import InputError
-from r2gengpt.generation.prediction import Prediction
+from r2gengpt.files import whole_file
+from r2gengpt.report import Report
 from r2gengpt.text.written import json_text
 
 SPLITS = ("train", "val", "test")
@@ -44,7 +43,7 @@ class References:
     patients: dict[str, str]
 
 
-def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
+def write_predictions(path: Path, predictions: Iterable[Report]) -> None:
     """Write one JSON object a line, whole or not at all.
 
     Raises:
@@ -52,10 +51,10 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
         ValueError: an id occurs twice, or a number is not finite; nothing is written.
     """
     lines: dict[str, str] = {}
-    for prediction in predictions:
-        if prediction.id in lines:
-            raise ValueError(f"two predictions of study {prediction.id}")
-        lines[prediction.id] = json_text(prediction.to_json()) + "\n"
+    for report in predictions:
+        if report.id in lines:
+            raise ValueError(f"two predictions of study {report.id}")
+        lines[report.id] = json_text(report.to_prediction()) + "\n"
     try:
         with whole_file(path) as temporary:
             temporary.write_text("".join(lines.values()), encoding="utf-8", newline="\n")
@@ -63,13 +62,13 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
         raise InputError(f"output {path}: {error.strerror or error}") from None
 
 
-def read_predictions(path: Path, flag: str = "--predictions") -> dict[str, str]:
+def read_predictions(path: Path, field: str = "predictions") -> dict[str, str]:
     """Study id → generated text, of JSON lines, a JSON object of `{"id": ["text"]}`, or CSV.
 
     Raises:
         InputError: the file can't be read, or an id or text is missing, given twice or not a text.
     """
-    source = f"{flag} {path}"
+    source = f"`{field}` {path}"
     content = _content(path, source)
     if isinstance(content, dict) and _is_annotation(content):
         raise InputError(f"{source}: is an annotation file (train, val, test), not predictions")
@@ -80,12 +79,12 @@ def read_predictions(path: Path, flag: str = "--predictions") -> dict[str, str]:
     return {study: texts[0] for study, texts in found.items()}
 
 
-def read_references(path: Path, split: str = "test", flag: str = "--references") -> Texts:
+def read_references(path: Path, split: str = "test", field: str = "references") -> Texts:
     """Study id → its reference texts, as `read_reference_file` reads them."""
-    return read_reference_file(path, split, flag).texts
+    return read_reference_file(path, split, field).texts
 
 
-def read_reference_file(path: Path, split: str = "test", flag: str = "--references") -> References:
+def read_reference_file(path: Path, split: str = "test", field: str = "references") -> References:
     """Reference texts and patients, of an R2Gen annotation file or the formats of predictions.
 
     Args:
@@ -96,7 +95,7 @@ def read_reference_file(path: Path, split: str = "test", flag: str = "--referenc
     Raises:
         InputError: as `read_predictions`, or the annotation has no such split.
     """
-    source = f"{flag} {path}"
+    source = f"`{field}` {path}"
     content = _content(path, source)
     if isinstance(content, dict) and _is_annotation(content):
         entries = list(_split(content, split, source))
@@ -105,7 +104,7 @@ def read_reference_file(path: Path, split: str = "test", flag: str = "--referenc
     return References(_collect(entries, source), _patients(entries))
 
 
-def patients_by_rule(studies: Iterable[str], pattern: str, flag: str = "--patient_of") -> dict[str, str]:
+def patients_by_rule(studies: Iterable[str], pattern: str, field: str = "patient_of") -> dict[str, str]:
     """Study id → the part of it that a regular expression finds: its first group, or all that it matches.
 
     Raises:
@@ -114,28 +113,35 @@ def patients_by_rule(studies: Iterable[str], pattern: str, flag: str = "--patien
     try:
         rule = re.compile(pattern)
     except (re.error, RecursionError) as error:
-        raise InputError(f"{flag} {pattern}: not a regular expression: {error}") from None
+        raise InputError(f"not a regular expression: {error}", field=field, value=pattern) from None
     found = {}
     for study in studies:
         match = rule.search(study)
         patient = match[min(1, rule.groups)] if match is not None else None
         if not patient:
-            raise InputError(f"{flag} {pattern}: finds nothing in the study id {study}")
+            raise InputError(f"finds nothing in the study id {study}", field=field, value=pattern)
         found[study] = patient
     return found
 
 
-def read_train_reports(path: Path, flag: str = "--train") -> list[str]:
-    """The reports of an annotation file's train split.
+def read_train_reports(path: Path, field: str = "train") -> list[str]:
+    """The reports of an annotation file's train split; studies with labels only have none to give.
 
     Raises:
         InputError: not an annotation file, or its train split is empty.
     """
-    source = f"{flag} {path}"
+    source = f"`{field}` {path}"
     content = _content(path, source)
     if not isinstance(content, dict) or not _is_annotation(content):
         raise InputError(f"{source}: must be an annotation file with a train split")
-    return [texts[0] for texts in _collect(_split(content, "train", source), source).values()]
+    written = {**content, "train": [record for record in content.get("train", ()) if not is_label_only(record)]}
+    return [texts[0] for texts in _collect(_split(written, "train", source), source).values()]
+
+
+def is_label_only(record: Mapping[str, Any]) -> bool:
+    """Whether a study's record in an annotation file has labels and no report."""
+    report = record.get("report")
+    return bool(record.get("labels")) and (report is None or (isinstance(report, str) and not report.strip()))
 
 
 def _content(path: Path, source: str) -> Any:

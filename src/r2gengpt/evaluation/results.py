@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from r2gengpt.errors import InputError
-from r2gengpt.metrics.signature import Signature
+from r2gengpt.metrics.records import Signature
 
 
 @dataclass(frozen=True)

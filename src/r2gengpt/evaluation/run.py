@@ -6,73 +6,72 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
-from r2gengpt import __version__
-from r2gengpt.build import Built
-from r2gengpt.config import DecodeConfig
-from r2gengpt.data.feature_filling import Features
-from r2gengpt.data.files import whole_file
+from r2gengpt.confidence.calibration import Calibration
+from r2gengpt.confidence.maps import Evidence
+from r2gengpt.data.features.filling import Features
 from r2gengpt.data.loading import StudyDataset, StudyLoader, prompt_batch, sequential_batches
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
+from r2gengpt.evaluation.boxes import measured_boxes
 from r2gengpt.evaluation.confidence import measured_confidence
 from r2gengpt.evaluation.evidence import write_evidence
+from r2gengpt.evaluation.findings import measured_findings
+from r2gengpt.evaluation.page.page import write_report_page
+from r2gengpt.evaluation.page.scores import scores_file
+from r2gengpt.evaluation.page.sentences import read_evidence
+from r2gengpt.evaluation.page.study import StudyRow
 from r2gengpt.evaluation.predictions import write_predictions
-from r2gengpt.evaluation.report_numbers import scores_file
-from r2gengpt.evaluation.report_page import StudyRow, write_report_page
-from r2gengpt.evaluation.report_sentences import read_evidence
-from r2gengpt.generation.confidence import Calibration
-from r2gengpt.generation.decode import predict
-from r2gengpt.generation.evidence_record import Evidence
-from r2gengpt.generation.gather import agreed, gathered
-from r2gengpt.generation.prediction import Prediction
-from r2gengpt.generation.speculate import drafter_for
-from r2gengpt.generation.suffixes import SuffixIndex
-from r2gengpt.metrics.choice import choose
+from r2gengpt.files import whole_file
+from r2gengpt.metrics.baselines import Baseline
+from r2gengpt.metrics.measure import choose
 from r2gengpt.metrics.protocols import PROTOCOLS
 from r2gengpt.metrics.records import Scores
 from r2gengpt.metrics.score import score
-from r2gengpt.metrics.systems import Beside
+from r2gengpt.processes import agreed, gathered
+from r2gengpt.report import Report
+from r2gengpt.reporter import Reporter
+from r2gengpt.version import __version__
 
 log = logging.getLogger("r2gengpt.evaluation")
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation reads: studies, train reports for the baselines, how to decode, features of a cache."""
+    """What an evaluation reads: studies, train reports for the baselines, features of a cache."""
 
     studies: Sequence[Study]
     train_reports: Sequence[str]
     dataset: str
-    decode: DecodeConfig
     batch_size: int
     num_workers: int = 0
     prefetch_factor: int = 4
     protocol: str = "clean"
     features: Features | None = None
-    index: SuffixIndex | None = None
-    """Of the training reports, with `decode.speculate`."""
     meteor: str = "none"
     """Which METEOR is measured too: see `metrics.choice.choose`."""
+    image_processor: Any = None
+    """Of the model: which part of a film evidence maps lie on. None: all of it."""
 
 
 @dataclass(frozen=True)
-class BesideRows:
+class BaselineRows:
     """Rows beside the model's scores by name, and what it wrote for shuffled images (empty: not asked for)."""
 
-    rows: Mapping[str, Beside]
-    shuffled: Sequence[Prediction] = ()
+    rows: Mapping[str, Baseline]
+    shuffled: Sequence[Report] = ()
 
 
-NO_ROWS = BesideRows({})
+NO_ROWS = BaselineRows({})
 
 
 def predict_studies(
-    built: Built, plan: Evaluation, rank: int = 0, world: int = 1, title: str = "reports"
-) -> list[Prediction]:
-    """A prediction for each study, in order, with a bar of that title on stderr.
+    reporter: Reporter, plan: Evaluation, rank: int = 0, world: int = 1, title: str = "reports"
+) -> list[Report]:
+    """A report for each study, in order, with a bar of that title on stderr.
 
     Several processes take a batch each, bring the results together, and go on: all end with all predictions, those of
     one process, and none works on for long after another one has ended.
@@ -80,28 +79,27 @@ def predict_studies(
     Raises:
         InputError: an image cannot be read, or lengths do not fit; in every process.
     """
-    count = len(plan.studies)
+    count, processor = len(plan.studies), reporter.built.processor
     loader = StudyLoader(
-        StudyDataset(plan.studies, built.processor, plan.dataset, features=plan.features),
+        StudyDataset(plan.studies, processor, plan.dataset, features=plan.features),
         lambda _: sequential_batches(count, plan.batch_size, rank=rank, world=world),
-        functools.partial(prompt_batch, processor=built.processor),
+        functools.partial(prompt_batch, processor=processor),
         num_workers=plan.num_workers,
         prefetch_factor=plan.prefetch_factor,
     )
-    decode = plan.decode.for_dataset(plan.dataset)
-    drafter = drafter_for(built.model.language_model, plan.index)
+    decode = reporter.decode.for_dataset(plan.dataset)
     batches = iter(loader)
-    done: list[Prediction] = []
+    done: list[Report] = []
     with tqdm(desc=title, total=count, disable=rank > 0) as bar:
         for first in range(0, -(-count // plan.batch_size), world):
             seeded = replace(decode, decode_seed=decode.decode_seed + first + rank)  # by the batch's place in the set
             following = itertools.islice(batches, 1)  # nothing where the last round has no batch for this process
-            mine = agreed(lambda: list(predict(built.model, built.processor, following, seeded, drafter)))  # noqa: B023
+            mine = agreed(lambda: list(reporter.predict(following, seeded)))  # noqa: B023
             for found in gathered(mine):
                 done += found
                 bar.update(len(found))
-    if drafter is not None:
-        drafter.log()
+    if reporter.drafter is not None:
+        reporter.drafter.log()
     return done
 
 
@@ -116,18 +114,20 @@ def check_references(studies: Sequence[Study]) -> None:
         what = (
             f"{len(without)} studies have no report to score against, first {without[0]}" if without else "no studies"
         )
-        raise InputError(f"--annotation: {what}")
+        raise InputError(f"`annotation`: {what}")
 
 
 def write_evaluation(
-    predictions: Sequence[Prediction],
+    predictions: Sequence[Report],
     plan: Evaluation,
     directory: Path,
     provenance: Mapping[str, str],
-    others: BesideRows = NO_ROWS,
+    others: BaselineRows = NO_ROWS,
     missing: Mapping[str, str] | None = None,
     calibration: Calibration | None = None,
     maps: Callable[[Scores], Iterable[Evidence]] | None = None,
+    spell: Callable[[str], str] = str,
+    title: str = "Chest X-ray reports",
 ) -> Scores:
     """Score, and write predictions.jsonl, scores.json and report.html, each whole.
 
@@ -143,10 +143,12 @@ def write_evaluation(
         missing: why such a row is not there.
         calibration: by which the predictions' sentences got their confidence; None: they have none.
         maps: makes evidence maps of some studies, which may depend on the scores.
+        spell: how settings are named in reasons.
+        title: of the page; `page_title` names model and data.
     """
     patients = {study.id: study.patient for study in plan.studies if study.patient}
     scores = score(
-        {prediction.id: prediction.prediction for prediction in predictions},
+        {report.id: report.text for report in predictions},
         {study.id: [study.report] for study in plan.studies},
         PROTOCOLS[plan.protocol],
         dataset=plan.dataset,
@@ -161,14 +163,23 @@ def write_evaluation(
         scores = replace(scores, not_available={**scores.not_available, "confidence": found})
     else:
         scores = replace(scores, confidence=found)
+    told = measured_findings(predictions, plan.studies)
+    if isinstance(told, str):
+        scores = replace(scores, not_available={**scores.not_available, "findings": told})
+    else:
+        scores = replace(scores, findings=told)
+    scores = scores.spelt(spell)
     for name, several in (("predictions", predictions), ("predictions-images-shuffled", others.shuffled)):
         if several:
-            named = (replace(prediction, patient=patients.get(prediction.id, "")) for prediction in several)
+            named = (replace(report, patient=patients.get(report.id, "")) for report in several)
             write_predictions(directory / f"{name}.jsonl", named)
     if maps is None:
         (directory / "evidence.jsonl").unlink(missing_ok=True)
     else:
-        write_evidence(directory / "evidence.jsonl", maps(scores))
+        drawn = list(maps(scores))
+        write_evidence(directory / "evidence.jsonl", drawn)
+        if boxes := measured_boxes(drawn, plan.studies, plan.image_processor):
+            scores = replace(scores, findings={**(scores.findings or {}), "boxes": boxes})
     content = scores.to_json()
     with whole_file(directory / "scores.json") as path:
         path.write_text(scores_file(content), encoding="utf-8")
@@ -177,16 +188,16 @@ def write_evaluation(
         StudyRow(
             study.id,
             tuple(study.image_paths),
-            prediction,
+            report,
             {name: float(values[index]) for name, values in scores.per_study.items()},
             evidence.get(study.id),
             study.dicom,
         )
-        for index, (study, prediction) in enumerate(zip(plan.studies, predictions, strict=True))
+        for index, (study, report) in enumerate(zip(plan.studies, predictions, strict=True))
     ]
     write_report_page(
         directory / "report.html",
-        title="Chest X-ray reports",
+        title=title,
         studies=rows,
         scores=content,
         provenance={**provenance, "r2gengpt": __version__},

@@ -1,166 +1,171 @@
-"""Beam search over studies that stand at different steps: which beams go on, which are done. No model.
+"""How a report's tokens are kept and its beams chosen: one bookkeeping for the engine and the runtime without PyTorch.
 
-Source: the rules of `transformers.generation.utils._beam_search` (5.23), a study at a time independent of the others.
+numpy only, no model. Source: the rules of `transformers.generation.utils._beam_search` (5.23), for one study alone.
 """
 
-from dataclasses import dataclass, fields
+import warnings
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
 
-LOW = -1.0e9
+from r2gengpt.config import DecodeConfig
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+LOW = np.float32(-1.0e9)
 """What the library takes for minus infinity."""
 
 
-def take(tensor: Tensor, beams: Tensor) -> Tensor:
-    """Rows (S, n, …) of the named beams (S, m) → (S, m, …)."""
-    index = beams.reshape(*beams.shape, *([1] * (tensor.ndim - 2)))
-    return tensor.take_along_dim(index, dim=1)
+@dataclass(frozen=True)
+class Rules:
+    """How tokens are chosen; names as in `DecodeConfig`, the defaults change nothing. `end` is the end token.
 
-
-@dataclass
-class Beams:
-    """The state of S studies with K beams each; T is the longest report.
-
-    `tokens` (S, K, T) and `total` (S, K) are the running beams and their summed scores, `logprobs` (S, K, T) the
-    log-probability of each token under the model alone; `done_*` are the best ended ones so far, scored by length;
-    `ended` (S, K) tells which of those are real; `open` (S,) whether a better one may still come.
+    `early_stopping` True ends as soon as K beams have ended; False when the best running one cannot win at its length;
+    "never" when it can at no length.
     """
 
-    tokens: Tensor
-    total: Tensor
-    logprobs: Tensor
-    done_tokens: Tensor
-    done_total: Tensor
-    done_logprobs: Tensor
-    done_length: Tensor
-    ended: Tensor
-    open: Tensor
+    end: int
+    max_new_tokens: int
+    min_new_tokens: int = 0
+    beam_size: int = 1
+    repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+    length_penalty: float = 1.0
+    early_stopping: bool | str = False
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
 
     @classmethod
-    def start(cls, studies: int, beams: int, longest: int, device: torch.device) -> "Beams":
-        """Studies without a token; only the first beam counts, so that all beams do not begin alike."""
-        total = torch.full((studies, beams), LOW, dtype=torch.float32, device=device)
-        total[:, 0] = 0.0
-        tokens = torch.zeros(studies, beams, longest, dtype=torch.long, device=device)
+    def of(cls, decode: DecodeConfig, end: int) -> "Rules":
+        """Our settings; the lengths must be resolved (`DecodeConfig.for_dataset`).
+
+        A temperature without sampling has no effect, and a warning says so; the original passed both on.
+        """
+        if decode.max_new_tokens is None or decode.min_new_tokens is None:
+            raise ValueError("decode lengths are open: call for_dataset first")
+        if decode.temperature and not decode.do_sample:
+            warnings.warn(f"`temperature` {decode.temperature} has no effect without `do_sample` True", stacklevel=2)
         return cls(
-            tokens=tokens,
-            total=total,
-            logprobs=torch.zeros(studies, beams, longest, dtype=torch.float32, device=device),
-            done_tokens=tokens.clone(),
-            done_total=torch.full((studies, beams), LOW, dtype=torch.float32, device=device),
-            done_logprobs=torch.zeros(studies, beams, longest, dtype=torch.float32, device=device),
-            done_length=torch.zeros(studies, beams, dtype=torch.long, device=device),
-            ended=torch.zeros(studies, beams, dtype=torch.bool, device=device),
-            open=torch.ones(studies, dtype=torch.bool, device=device),
+            end=end,
+            max_new_tokens=decode.max_new_tokens,
+            min_new_tokens=decode.min_new_tokens,
+            beam_size=decode.beam_size,
+            repetition_penalty=decode.repetition_penalty or 1.0,
+            no_repeat_ngram_size=decode.no_repeat_ngram_size or 0,
+            length_penalty=decode.length_penalty,
+            early_stopping="never" if decode.early_stopping == "never" else decode.early_stopping == "True",
+            do_sample=decode.do_sample,
+            temperature=decode.temperature or 1.0,
+            top_k=decode.top_k,
+            top_p=decode.top_p,
         )
-
-    def rows(self, index: Tensor) -> "Beams":
-        """The state of some of the studies."""
-        return Beams(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
-
-    def join(self, other: "Beams") -> "Beams":
-        """This state with other studies after it."""
-        return Beams(**{f.name: torch.cat([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)})
 
 
 @dataclass(frozen=True)
-class BeamRules:
-    """When a beam ends and how ended ones are compared."""
+class Written:
+    """A finished report: new token ids, the end token included if it was written, and their log-probabilities.
 
-    end: int
-    longest: int
-    length_penalty: float = 1.0
-    early_stopping: bool | str = False
-    """True: as soon as K have ended; False: when the best running one cannot win at its length; "never": at any."""
-    beams: int = 1
+    `beams` are the ids of all reports that beam search ended with, this one first; empty without beams. `tag` says
+    whose report it is.
+    """
 
-    def choose(self, scores: Tensor, generators: list[torch.Generator] | None) -> tuple[Tensor, Tensor]:
-        """The 2 K best continuations of each study, or 2 K drawn ones: sums (S, 2K) and their places (S, 2K).
+    ids: list[int]
+    logprobs: list[float]
+    beams: tuple[list[int], ...] = ()
+    tag: Any = None
 
-        Args:
-            scores: (S, K · vocabulary), summed scores.
-            generators: one a study where they are drawn.
-        """
-        beams = 2 * self.beams
-        if generators is None:
-            values, places = scores.topk(beams)
-            return values, places
-        shares = scores.softmax(-1)
-        drawn = [torch.multinomial(s, beams, generator=g) for s, g in zip(shares, generators, strict=True)]
-        places = torch.stack(drawn)
-        return scores.gather(1, places), places
 
-    def step(
-        self,
-        state: Beams,
-        scores: Tensor,
-        logprobs: Tensor,
-        steps: Tensor,
-        generators: list[torch.Generator] | None = None,
-    ) -> tuple[Beams, Tensor, Tensor]:
-        """One token more.
+@dataclass(frozen=True)
+class Candidates:
+    """The 2 K best continuations of a study's beams, best first, or 2 K drawn ones; (2K,) each.
 
-        Args:
-            state: before it.
-            scores: (S, K, vocabulary), the rules applied.
-            logprobs: (S, K, vocabulary), the model's own.
-            steps: (S,), tokens before it.
-            generators: one a study where tokens are drawn.
+    `sums` are the scores of whole texts, the rules applied; `origins` the beams that are continued; `logprobs` the
+    new tokens' log-probabilities under the model alone.
+    """
 
-        Returns:
-            The state after it; (S, K) which beam each running one continues; (S,) which studies are through.
-        """
-        beams, vocabulary = scores.shape[1:]
-        sums, places = self.choose((scores + state.total[:, :, None]).flatten(1), generators)
-        origin, ids = places // vocabulary, places % vocabulary
-        here = steps[:, None, None].expand(-1, 2 * beams, 1)
-        tokens = take(state.tokens, origin).scatter_(2, here, ids[:, :, None])
-        own = take(state.logprobs, origin).scatter_(2, here, logprobs.flatten(1).gather(1, places)[:, :, None])
-        hits = (ids == self.end) | (steps + 1 >= self.longest)[:, None]
+    sums: Floats
+    origins: Ints
+    tokens: Ints
+    logprobs: Floats
 
-        running = sums + hits * LOW
-        best = running.topk(beams)[1]
-        after = self._update_ended(state, tokens, sums, own, hits, steps)
-        after.tokens, after.total, after.logprobs = take(tokens, best), running.gather(1, best), take(own, best)
-        lengths = (steps + 1).float() if not self._looks_ahead else torch.full_like(after.total[:, 0], self.longest)
-        hope = after.total[:, 0] / lengths**self.length_penalty
-        worst = torch.where(after.ended, after.done_total.min(1, keepdim=True)[0], LOW)
-        after.open = state.open & (hope[:, None] > worst).any(1)
-        through = ~after.open | hits.all(1)
-        if self.early_stopping is True:
-            through = through | after.ended.all(1)
-        return after, origin.gather(1, best), through
+
+@dataclass(frozen=True)
+class Beam:
+    """A text so far; its `score` is summed while it runs, and divided by its length once it has ended."""
+
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    score: np.float32 = LOW
+    ended: bool = False
+
+
+class Row:
+    """The text of one study while it is written: `beam_size` running beams, and the best ended ones, best first."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        # only the first beam counts, so that all beams do not begin alike
+        self.running = [Beam(score=np.float32(0)), *(Beam() for _ in range(rules.beam_size - 1))]
+        self.done = [Beam()] * rules.beam_size
+        self.through = False
 
     @property
-    def _looks_ahead(self) -> bool:
-        return self.early_stopping == "never" and self.length_penalty > 0.0
+    def step(self) -> int:
+        """How many new tokens there are."""
+        return len(self.running[0].ids)
 
-    def _update_ended(
-        self, state: Beams, tokens: Tensor, sums: Tensor, own: Tensor, hits: Tensor, steps: Tensor
-    ) -> Beams:
-        """The state with the K best of what had ended before and what ends now (only the first K candidates count)."""
-        beams = state.total.shape[1]
-        now = hits.clone()
-        now[:, beams:] = False
-        scored = sums / ((steps + 1).float() ** self.length_penalty)[:, None]
-        full = state.ended.all(1, keepdim=True) & (self.early_stopping is True)
-        scored = scored + full * LOW + ~state.open[:, None] * LOW + ~now * LOW
-        merged = torch.cat([state.done_total, scored], 1)
-        best = merged.topk(beams)[1]
+    def add(self, token: int, logprob: float) -> None:
+        """One token more of the only beam."""
+        (beam,) = self.running
+        beam.ids.append(token)
+        beam.logprobs.append(logprob)
+        self.through = token == self.rules.end or self.step >= self.rules.max_new_tokens
 
-        def keep(old: Tensor, new: Tensor) -> Tensor:
-            return take(torch.cat([old, new], 1), best)
+    def advance(self, found: Candidates) -> list[int]:
+        """One token more of each beam; returns which beam each running one continues."""
+        rules, length = self.rules, self.step + 1
+        ends = (found.tokens == rules.end) | (length >= rules.max_new_tokens)
+        if ends[: rules.beam_size].any():  # only the first K candidates count
+            self._end(found, ends[: rules.beam_size], length)
+        scores = found.sums + ends * LOW
+        best = largest(scores, rules.beam_size)
+        self.running = [replace(self._longer(found, place), score=scores[place]) for place in best.tolist()]
+        ahead = rules.early_stopping == "never" and rules.length_penalty > 0
+        hope = self._by_length(self.running[0].score, rules.max_new_tokens if ahead else length)
+        enough = rules.early_stopping is True and self.done[-1].ended
+        self.through = enough or bool(ends.all()) or not hope > self.done[-1].score
+        origins: list[int] = found.origins[best].tolist()
+        return origins
 
-        lengths = (steps + 1)[:, None].expand_as(sums)
-        return Beams(
-            tokens=state.tokens,
-            total=state.total,
-            logprobs=state.logprobs,
-            done_tokens=keep(state.done_tokens, tokens),
-            done_total=merged.gather(1, best),
-            done_logprobs=keep(state.done_logprobs, own),
-            done_length=keep(state.done_length, lengths),
-            ended=keep(state.ended, now),
-            open=state.open,
-        )
+    def _end(self, found: Candidates, ends: npt.NDArray[np.bool_], length: int) -> None:
+        """Keep the K best of what had ended before and what ends now."""
+        scores = self._by_length(found.sums, length)
+        now = [replace(self._longer(found, at), score=scores[at], ended=True) for at in np.flatnonzero(ends).tolist()]
+        best = largest(np.array([beam.score for beam in (*self.done, *now)]), len(self.done))
+        self.done = [(*self.done, *now)[place] for place in best]
+
+    def _by_length(self, sums: Any, length: int) -> Any:
+        """Sums divided by the length to the power of `length_penalty`, in float32, which may overflow to infinity."""
+        with np.errstate(all="ignore"):
+            return sums / np.power(np.float32(length), np.float32(self.rules.length_penalty))
+
+    def _longer(self, found: Candidates, place: int) -> Beam:
+        """A beam with the token of a candidate."""
+        old = self.running[found.origins[place]]
+        return Beam([*old.ids, int(found.tokens[place])], [*old.logprobs, float(found.logprobs[place])])
+
+    def written(self, tag: Any = None) -> Written:
+        """The report, once it is through."""
+        if self.rules.beam_size == 1:
+            return Written(self.running[0].ids, self.running[0].logprobs, tag=tag)
+        beams = tuple(beam.ids for beam in self.done if beam.ended)
+        return Written(self.done[0].ids, self.done[0].logprobs, beams, tag)
+
+
+def largest(scores: Floats, count: int) -> Ints:
+    """Places of the `count` largest, largest first, the earlier first among equals."""
+    return np.argsort(-scores, kind="stable")[:count]

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from r2gengpt.config import DECODE_PRESETS, DecodeConfig
-from r2gengpt.data.files import whole_file
 from r2gengpt.errors import InputError
+from r2gengpt.files import whole_file
+from r2gengpt.options import Override
 
 DECODING = "decoding.json"
+NOTHING = Override(DecodeConfig)
 OLD_PENALTY = 2.0
 """The repetition penalty that checkpoints hold from when it was the default; with one beam it ruins every text."""
 
@@ -76,34 +78,47 @@ def write_chosen(directory: Path, chosen: ChosenDecoding) -> None:
         path.write_text(json.dumps(chosen.to_json(), indent=1) + "\n", encoding="utf-8")
 
 
-def decodings(settings: Mapping[str, Any], given: Mapping[str, Any], directory: Path) -> Decodings:
+def decodings(
+    stored: Override[DecodeConfig], asked: Override[DecodeConfig], preset: str | None, *, dataset: str, directory: Path
+) -> Decodings:
     """The decode settings of a model: the user's, over what training chose, over what it was trained with.
 
     Args:
-        settings: stored with the model, the user's on top of them.
-        given: the user's alone, with the name of a preset where one was set.
+        stored: with the model.
+        asked: by the user.
+        preset: one of `DECODE_PRESETS`, which the user's own values overrule.
+        dataset: whose lengths stand where they were left open.
         directory: of the checkpoint, or an original file.
 
     Raises:
         InputError: a value is refused, or decoding.json is damaged.
     """
-    chosen, dataset = read_chosen(directory), settings.get("dataset", "plain")
-    one = _one_beam(chosen, settings, given)
-    settings = {**settings, **DECODE_PRESETS.get(given.get("decode_preset", ""), {}), **given}
-    fixed = {f.name: settings[f.name] for f in fields(Penalties) if settings.get(f.name) is not None}
-    own = {f.name: settings[f.name] for f in fields(DecodeConfig) if f.name in settings}
+    chosen = read_chosen(directory)
+    wanted = stored.under(Override(DecodeConfig, DECODE_PRESETS[preset]) if preset else NOTHING).under(asked)
     several = {} if chosen is None else asdict(chosen.beams)
-    off = asdict(Penalties())
+    own, off = wanted.values, asdict(Penalties())
+    one = _one_beam(chosen, stored, asked)
     streamed = DecodeConfig(**{**own, **off, **one, "beam_size": 1}).for_dataset(dataset)
-    whole = DecodeConfig(**{**own, **off, **several, **fixed}).for_dataset(dataset)
+    whole = DecodeConfig(**{**own, **off, **several, **_penalties(wanted)}).for_dataset(dataset)
     return Decodings(streamed if whole.beam_size == 1 else whole, streamed)
 
 
-def _one_beam(chosen: ChosenDecoding | None, settings: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def _penalties(override: Override[DecodeConfig]) -> dict[str, Any]:
+    """Those that are set."""
+    return {f.name: value for f in fields(Penalties) if (value := override.values.get(f.name)) is not None}
+
+
+def _one_beam(
+    chosen: ChosenDecoding | None, stored: Override[DecodeConfig], asked: Override[DecodeConfig]
+) -> dict[str, Any]:
     """The penalties of one beam: never those that a checkpoint holds for several, but the user's own stand."""
-    stored = {f.name: settings[f.name] for f in fields(Penalties) if settings.get(f.name) is not None}
+    penalties = _penalties(stored.under(asked))
     if chosen is not None:
-        stored = asdict(chosen.one_beam)
-    elif settings.get("beam_size", 3) != 1 or "beam_size" in given or stored.get("repetition_penalty") == OLD_PENALTY:
-        stored["repetition_penalty"] = 1.0
-    return {**stored, **{f.name: given[f.name] for f in fields(Penalties) if f.name in given}}
+        penalties = asdict(chosen.one_beam)
+    elif (
+        stored.under(asked).values.get("beam_size", 3) != 1
+        or "beam_size" in asked
+        or penalties.get("repetition_penalty") == OLD_PENALTY
+    ):
+        penalties["repetition_penalty"] = 1.0
+    return {**penalties, **_penalties(asked)}

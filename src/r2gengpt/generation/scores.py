@@ -1,67 +1,103 @@
-"""Next-token scores under the decoding rules, for studies that stand at different steps. No model, no choice of tokens.
+"""Which tokens may come next, and which come: the rules on a language model's logits, by PyTorch. Keeps no texts.
 
-The rules are the library's (`transformers.generation.logits_process`), with the step of each row told apart.
+The rules are the library's (`transformers.generation.logits_process`), for rows that stand at different steps.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
+from r2gengpt.generation.beams import Candidates, Rules
 
-@dataclass(frozen=True)
-class Rules:
-    """What changes scores before a token is chosen; names as in `DecodeConfig`, the defaults change nothing."""
+Generators = Sequence[torch.Generator]
+"""One a study; used where tokens are drawn."""
 
-    end: int
-    min_new_tokens: int = 0
-    repetition_penalty: float = 1.0
-    no_repeat_ngram_size: int = 0
-    do_sample: bool = False
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    beams: int = 1
 
-    def apply(self, scores: Tensor, history: Tensor, steps: Tensor) -> Tensor:
-        """The changed scores; `scores` may be overwritten.
+def next_tokens(
+    rules: Rules, logits: Tensor, texts: Sequence[list[int]], generators: Generators
+) -> tuple[list[int], list[float]]:
+    """The likeliest or a drawn token of each row (S, vocabulary), and its log-probability under the model alone."""
+    scores = ruled(rules, logits.clone(), *histories(texts, logits.device))
+    if rules.do_sample:
+        shares = scores.softmax(-1)
+        ids = torch.cat([torch.multinomial(s, 1, generator=g) for s, g in zip(shares, generators, strict=True)])
+    else:
+        ids = scores.argmax(-1)
+    logprobs = logits.gather(1, ids[:, None])[:, 0] - logits.logsumexp(-1)
+    return ids.tolist(), logprobs.tolist()
 
-        Args:
-            scores: (R, vocabulary), float32: logits, or log-probabilities in beam search.
-            history: (R, T), int64: the new tokens of each row; what lies beyond its step is ignored.
-            steps: (R,), int64: how many new tokens each row has.
-        """
-        if self.min_new_tokens:
-            scores[steps < self.min_new_tokens, self.end] = -torch.inf
-        if history.shape[1]:
-            if self.repetition_penalty != 1.0:
-                scores = repetition_penalised(scores, history, steps, self.repetition_penalty)
-            if self.no_repeat_ngram_size:
-                scores = without_repeated_ngrams(scores, history, steps, self.no_repeat_ngram_size)
-        for warper in self._warpers():
-            scores = warper(history, scores)
-        return scores
 
-    def _warpers(self) -> Sequence[TemperatureLogitsWarper | TopKLogitsWarper | TopPLogitsWarper]:
-        if not self.do_sample:
-            return ()
-        keep = 2 if self.beams > 1 else 1  # an end token and another one
-        warpers: list[TemperatureLogitsWarper | TopKLogitsWarper | TopPLogitsWarper] = []
-        if self.temperature != 1.0:
-            warpers.append(TemperatureLogitsWarper(self.temperature))
-        if self.top_k:
-            warpers.append(TopKLogitsWarper(self.top_k, min_tokens_to_keep=keep))
-        if self.top_p < 1.0:
-            warpers.append(TopPLogitsWarper(self.top_p, min_tokens_to_keep=keep))
-        return warpers
+def candidates(
+    rules: Rules, logits: Tensor, texts: Sequence[list[int]], totals: Tensor, generators: Generators
+) -> list[Candidates]:
+    """The 2 K best continuations of each study's K beams, or 2 K drawn ones.
+
+    Args:
+        rules: how they are chosen.
+        logits: (S, K, vocabulary), float32, after each beam.
+        texts: the new tokens of each beam, study after study.
+        totals: (S, K), float32, the summed score of each.
+        generators: one a study.
+    """
+    own, vocabulary = logits.log_softmax(-1), logits.shape[2]
+    scores = ruled(rules, own.flatten(0, 1).clone(), *histories(texts, logits.device)).view(own.shape)
+    sums = (scores + totals[:, :, None]).flatten(1)
+    if rules.do_sample:
+        shares = zip(sums.softmax(-1), generators, strict=True)
+        places = torch.stack([torch.multinomial(s, 2 * rules.beam_size, generator=g) for s, g in shares])
+        values = sums.gather(1, places)
+    else:
+        values, places = sums.topk(2 * rules.beam_size)
+    found = values, places // vocabulary, places % vocabulary, own.flatten(1).gather(1, places)
+    studies = zip(*(tensor.cpu().numpy() for tensor in found), strict=True)
+    return [Candidates(sums=s, origins=o, tokens=t, logprobs=p) for s, o, t, p in studies]
+
+
+def histories(texts: Sequence[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Texts of new tokens as (R, T), int64, filled up with 0, and how many each has, (R,)."""
+    steps = [len(text) for text in texts]
+    rows = [text + [0] * (max(steps) - len(text)) for text in texts]
+    return torch.tensor(rows, dtype=torch.long, device=device), torch.tensor(steps, device=device)
+
+
+def ruled(rules: Rules, scores: Tensor, history: Tensor, steps: Tensor) -> Tensor:
+    """The scores with what may not come taken out; `scores` may be overwritten.
+
+    Args:
+        rules: what changes them.
+        scores: (R, vocabulary), float32: logits, or log-probabilities in beam search.
+        history: (R, T), int64: the new tokens of each row; what lies beyond its step is ignored.
+        steps: (R,), int64: how many new tokens each row has.
+    """
+    if rules.min_new_tokens:
+        scores[steps < rules.min_new_tokens, rules.end] = -torch.inf
+    if history.shape[1]:
+        if rules.repetition_penalty != 1.0:
+            scores = repetition_penalised(scores, history, steps, rules.repetition_penalty)
+        if rules.no_repeat_ngram_size:
+            scores = without_repeated_ngrams(scores, history, steps, rules.no_repeat_ngram_size)
+    for warper in warpers(rules) if rules.do_sample else ():
+        scores = warper(history, scores)
+    return scores
+
+
+def warpers(rules: Rules) -> Iterable[Callable[[Tensor, Tensor], Tensor]]:
+    """The library's changes of scores before a token is drawn."""
+    keep = 2 if rules.beam_size > 1 else 1  # an end token and another one
+    if rules.temperature != 1.0:
+        yield TemperatureLogitsWarper(rules.temperature)
+    if rules.top_k:
+        yield TopKLogitsWarper(rules.top_k, min_tokens_to_keep=keep)
+    if rules.top_p < 1.0:
+        yield TopPLogitsWarper(rules.top_p, min_tokens_to_keep=keep)
 
 
 def repetition_penalised(scores: Tensor, history: Tensor, steps: Tensor, penalty: float) -> Tensor:
     """Scores of tokens already written divided by the penalty, or multiplied where they are negative.
 
-    Source: Keskar et al., arXiv 1909.05858. Arguments as in `Rules.apply`.
+    Source: Keskar et al., arXiv 1909.05858. Arguments as in `ruled`.
     """
     places = torch.arange(history.shape[1], device=history.device)
     # beyond a row's step its first token stands again: the same change twice is one change
@@ -72,7 +108,7 @@ def repetition_penalised(scores: Tensor, history: Tensor, steps: Tensor, penalty
 
 
 def without_repeated_ngrams(scores: Tensor, history: Tensor, steps: Tensor, size: int) -> Tensor:
-    """Minus infinity for tokens that would end an n-gram of the row a second time. Arguments as in `Rules.apply`."""
+    """Minus infinity for tokens that would end an n-gram of the row a second time. Arguments as in `ruled`."""
     if history.shape[1] < size:
         return scores
     windows = history.unfold(1, size, 1)  # (R, T - size + 1, size)

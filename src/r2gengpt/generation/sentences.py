@@ -1,14 +1,15 @@
-"""A finished report's sentences with what decoding knows of each: log-probability, agreement of beams. No model."""
+"""A finished report as a record: its text, and what decoding knows of each sentence. No model, no PyTorch."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from r2gengpt.generation.prediction import Sentence
+from r2gengpt.generation.beams import Written
+from r2gengpt.report import Report, Sentence
 from r2gengpt.text.prompt import tidy_report
 from r2gengpt.text.sentences import same_sentence, sentence_spans, tokens_of
 
 
-class Words(Protocol):
+class TokenWords(Protocol):
     """What a processor knows of tokens; `R2GenGPTProcessor` is one, and so is the edge runtime's, without PyTorch."""
 
     @property
@@ -20,8 +21,30 @@ class Words(Protocol):
         """The token that ends a report."""
 
 
+def report_of(processor: TokenWords, written: Written, *, study: str, reference: str = "") -> Report:
+    """A finished report as a record.
+
+    Args:
+        processor: knows the tokens.
+        written: the report.
+        study: id of the study.
+        reference: the study's own report, empty where none is known.
+    """
+    return Report(
+        id=study,
+        text=report_text(processor, written.ids),
+        reference=reference,
+        tokens=len(written.ids),
+        logprob=sum(written.logprobs) / len(written.logprobs),
+        finish="stop" if written.ids[-1] == processor.end_token_id else "length",
+        sentences=report_sentences(processor, written.ids, written.logprobs, written.beams),
+        token_ids=tuple(written.ids),
+        token_logprobs=tuple(written.logprobs),
+    )
+
+
 def report_sentences(
-    processor: Words,
+    processor: TokenWords,
     ids: Sequence[int],
     logprobs: Sequence[float],
     beams: Sequence[Sequence[int]] = (),
@@ -45,22 +68,28 @@ def report_sentences(
     return tuple(found)
 
 
-def sentence_tokens(processor: Words, ids: Sequence[int]) -> list[tuple[str, list[int]]]:
-    """The sentences of a report's tokens in order, each with the numbers of its tokens."""
+def sentence_tokens(processor: TokenWords, ids: Sequence[int], most: int | None = None) -> list[tuple[str, list[int]]]:
+    """The sentences of a report's tokens in order, each with the numbers of its tokens.
+
+    Args:
+        processor: knows the tokens.
+        ids: new tokens of the report.
+        most: characters that the report has; the rest is none of it.
+    """
     whole, ends = text_and_ends(processor, ids)
-    text = tidy_report(whole)
-    before = len(whole.rstrip()) - len(text)  # white space and role words
+    text, before = tidy_report(whole), tidied_away(whole)
+    text = text[:most]
     spans = sentence_spans(text)
     tokens_by_sentence = tokens_of([(first + before, last + before) for first, last in spans], ends)
     return [(text[first:last], tokens) for (first, last), tokens in zip(spans, tokens_by_sentence, strict=True)]
 
 
-def report_text(processor: Words, ids: Sequence[int]) -> str:
+def report_text(processor: TokenWords, ids: Sequence[int]) -> str:
     """The report of new tokens, as the processor's `decode_reports` gives it."""
     return tidy_report(processor.tokenizer.decode(_body(processor, ids), skip_special_tokens=True))
 
 
-def text_and_ends(processor: Words, ids: Sequence[int]) -> tuple[str, list[int]]:
+def text_and_ends(processor: TokenWords, ids: Sequence[int]) -> tuple[str, list[int]]:
     """The text of new tokens, not yet tidied, and how long it is up to and with each of them (without the end token).
 
     A token counts as far as what is written by then is the beginning of the whole: half a character, and a blank that
@@ -77,6 +106,11 @@ def text_and_ends(processor: Words, ids: Sequence[int]) -> tuple[str, list[int]]
     return whole, ends
 
 
+def tidied_away(whole: str) -> int:
+    """How many characters `tidy_report` takes off the beginning: white space and role words."""
+    return len(whole.rstrip()) - len(tidy_report(whole))
+
+
 def _shared(first: str, second: str) -> int:
     """How many characters both begin with."""
     if second.startswith(first):
@@ -85,7 +119,7 @@ def _shared(first: str, second: str) -> int:
     return next((place for place, (a, b) in pairs if a != b), len(second))
 
 
-def _body(processor: Words, ids: Sequence[int]) -> list[int]:
+def _body(processor: TokenWords, ids: Sequence[int]) -> list[int]:
     """The tokens before the end token."""
     row, end = list(ids), processor.end_token_id
     return row[: row.index(end)] if end in row else row

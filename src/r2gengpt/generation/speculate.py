@@ -10,7 +10,7 @@ drafts are looked up, as in prompt lookup and REST (He et al., arXiv 2311.08252)
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from operator import mul
@@ -19,10 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from r2gengpt.generation.scores import Rules
+from r2gengpt.generation.beams import Rules
+from r2gengpt.generation.scores import next_tokens
 from r2gengpt.generation.suffixes import START, Earlier, SuffixIndex, continued
-from r2gengpt.model.int8 import Int8Linear
 from r2gengpt.model.processing import R2GenGPTProcessor
+from r2gengpt.parts.int8 import Int8Linear
 from r2gengpt.text.cleaning import CLEANERS
 
 log = logging.getLogger("r2gengpt.generation")
@@ -114,11 +115,35 @@ class Drafter:
         token, share = self.earlier.next(context)
         return (token, share) if token != START else self.index.next(context)
 
+    def gain(
+        self, texts: Sequence[list[int]], rules: Rules, read: Callable[[Sequence[Sequence[int]]], Tensor]
+    ) -> list[tuple[list[int], list[float]]]:
+        """What each study gains by one pass: the tokens that greedy decoding writes, and their log-probabilities.
+
+        Args:
+            texts: new tokens of each study so far.
+            rules: without sampling.
+            read: the logits (S, Q, vocabulary) after each token of chains (S, Q), each study's last token first.
+        """
+        drafts = self.draft(texts, [rules.max_new_tokens - len(text) - 1 for text in texts])
+        most = max(map(len, drafts))
+        padded = [draft + [rules.end] * (most - len(draft)) for draft in drafts]
+        logits = read([[text[-1], *draft] for text, draft in zip(texts, padded, strict=True)])
+        before = [text + draft[:size] for text, draft in zip(texts, padded, strict=True) for size in range(most + 1)]
+        ids, logprobs = next_tokens(rules, logits.flatten(0, 1), before, ())
+        found = []
+        for study, draft in enumerate(drafts):
+            start = study * (most + 1)
+            stop = start + accepted(ids[start : start + most + 1], draft, rules.end)
+            found.append((ids[start:stop], logprobs[start:stop]))
+        self.learn(sum(len(tokens) - 1 for tokens, _ in found), len(found))
+        return found
+
     def log(self) -> None:
         """Say how many tokens a pass gave, if there were any."""
         if self.passes:
             each = self.tokens / self.passes
-            log.info("--speculate: %.2f tokens a pass (%d in %d)", each, self.tokens, self.passes)
+            log.info("`speculate`: %.2f tokens a pass (%d in %d)", each, self.tokens, self.passes)
 
     def learn(self, accepted: int, studies: int) -> None:
         """Count what stood of the last drafts of so many studies."""
@@ -133,38 +158,16 @@ def drafter_for(language_model: Any, index: SuffixIndex | None) -> Drafter | Non
     return None if index is None else Drafter(index, pass_time(language_model))
 
 
-def chosen(rules: Rules, logits: Tensor, tokens: Tensor, steps: Tensor) -> Tensor:
-    """What greedy decoding writes after each token of a chain, the rules applied at each by what stands before it.
+def accepted(choice: Sequence[int], draft: Sequence[int], end: int) -> int:
+    """How many tokens a study gains: the part of its draft that was chosen too, and the choice after it, to an end.
 
-    Args:
-        rules: without sampling.
-        logits: (S, Q, vocabulary), float32, after each token of the chain.
-        tokens: (S, T), int64: what was written, then the chain's draft from place `steps` on.
-        steps: (S,), int64: how many new tokens each study has before the draft.
-
-    Returns:
-        (S, Q), int64.
+    >>> accepted([5, 6, 9], [5, 6], end=0), accepted([7, 1, 1], [8], end=0), accepted([4, 0, 4], [4, 0], end=0)
+    (3, 1, 2)
     """
-    studies, queries, words = logits.shape
-    places = steps[:, None] + torch.arange(queries, device=steps.device)
-    history = tokens[:, None].expand(-1, queries, -1)[:, :, : int(places.max())].flatten(0, 1)
-    scores = rules.apply(logits.reshape(-1, words).clone(), history, places.flatten().clamp_max(tokens.shape[1]))
-    return scores.argmax(-1).view(studies, queries)
-
-
-def accepted_tokens(choice: Tensor, drafts: Sequence[Sequence[int]], end: int) -> list[list[int]]:
-    """What each study gains: the part of its draft that was chosen too, and the choice after it, to an end token.
-
-    >>> accepted_tokens(torch.tensor([[5, 6, 9], [7, 1, 1]]), [[5, 6], [8]], end=0)
-    [[5, 6, 9], [7]]
-    """
-    gained = []
-    for row, draft in zip(choice.tolist(), drafts, strict=True):
-        right = 0
-        while right < len(draft) and draft[right] == row[right] and row[right] != end:
-            right += 1
-        gained.append(row[: right + 1])
-    return gained
+    right = 0
+    while right < len(draft) and draft[right] == choice[right] and choice[right] != end:
+        right += 1
+    return right + 1
 
 
 def reports_index(reports: Sequence[str], processor: R2GenGPTProcessor, dataset: str) -> SuffixIndex:

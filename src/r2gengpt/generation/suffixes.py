@@ -16,8 +16,8 @@ import numpy.typing as npt
 import safetensors.numpy
 from safetensors import SafetensorError
 
-from r2gengpt.data.files import whole_file
 from r2gengpt.errors import InputError
+from r2gengpt.files import whole_file
 
 SPECULATION = "speculation.safetensors"
 START = -1
@@ -189,14 +189,18 @@ def load_index(path: Path, vocabulary: int) -> SuffixIndex:
         arrays = safetensors.numpy.load_file(path)
         text, order = arrays["text"], arrays["order"]
     except FileNotFoundError:
-        hint = "train or test with --speculate True to make it"
-        raise InputError(f"--speculate True: {path} is not there; {hint}") from None
+        hint = "train or test with `speculate` True to make it"
+        raise InputError(f"{path} is not there; {hint}", field="speculate", value=True) from None
     except (SafetensorError, OSError, KeyError) as error:
-        raise InputError(f"--speculate True: {path} is damaged: {error}") from None
+        raise InputError(f"{path} is damaged: {error}", field="speculate", value=True) from None
     if text.dtype != np.int32 or order.dtype != np.int32 or text.shape != order.shape or text.ndim != 1:
-        raise InputError(f"--speculate True: {path} is damaged: two rows of whole numbers of one length are needed")
+        raise InputError(
+            f"{path} is damaged: two rows of whole numbers of one length are needed", field="speculate", value=True
+        )
     if len(text) and not (order.min() >= 0 and order.max() < len(text)):
-        raise InputError(f"--speculate True: {path} is damaged: places beyond the text")
+        raise InputError(f"{path} is damaged: places beyond the text", field="speculate", value=True)
     if len(text) and not (text.min() >= START and text.max() < vocabulary):
-        raise InputError(f"--speculate True: {path} has token {text.max()}, but the language model {vocabulary} tokens")
+        raise InputError(
+            f"{path} has token {text.max()}, but the language model {vocabulary} tokens", field="speculate", value=True
+        )
     return SuffixIndex(text, order)

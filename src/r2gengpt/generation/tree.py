@@ -1,10 +1,10 @@
-"""One growing store of keys and values, shared by a study's beams: who may see what is told by masks. No decoding.
+"""Forward passes over studies whose beams share one growing store of keys and values. No token is chosen here.
 
 A study's store holds its prompt once, then one column a beam and step. A beam's text is a path through those columns,
 so choosing other beams changes a mask and moves no keys or values.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -119,34 +119,123 @@ class TreeCache(Cache):  # type: ignore[misc]  # the library is untyped
         return 0
 
 
-def prompt_mask(lengths: Tensor, width: int) -> Tensor:
-    """Causal masks of prompts padded on the right, (B,) lengths → (B, 1, width, width), bool.
+def layer_masks(config: Any, mask: Tensor, positions: Tensor, seen: Tensor) -> Any:
+    """The mask as a language model takes it: one for all layers, or one for each kind of layer (Gemma 3).
 
-    A padded position sees what a token there would; nothing reads what comes of it.
-    """
-    causal = torch.ones(width, width, dtype=torch.bool, device=lengths.device).tril()
-    return causal.expand(len(lengths), 1, width, width)
-
-
-def windowed(mask: Tensor, positions: Tensor, seen: Tensor, window: int) -> Tensor:
-    """The mask without keys that lie `window` positions back or more.
+    Layers with a sliding window do not see keys that lie that many positions back or more.
 
     Args:
+        config: of the language model.
         mask: (B, 1, Q, L), bool.
         positions: (B, Q), of the queries.
         seen: (B, L), positions of the keys.
-        window: as the library's sliding windows count.
     """
-    return mask & (positions[:, None, :, None] - seen[:, None, None, :] < window)
-
-
-def layer_masks(config: Any, mask: Tensor, positions: Tensor, seen: Tensor) -> Any:
-    """The mask as a language model takes it: one for all layers, or one for each kind of layer (Gemma 3)."""
     window = getattr(config, "sliding_window", None)
     kinds = set(getattr(config, "layer_types", None) or ())
     if window is None or (kinds and "sliding_attention" not in kinds):
         return mask
-    sliding = windowed(mask, positions, seen, window)
-    if not kinds:
-        return sliding
-    return {"full_attention": mask, "sliding_attention": sliding}
+    sliding = mask & (positions[:, None, :, None] - seen[:, None, None, :] < window)
+    return {"full_attention": mask, "sliding_attention": sliding} if kinds else sliding
+
+
+class Tree:
+    """Studies in `slots` places of one store: each prompt is run once, then one pass a step over all of them.
+
+    `sees` (slots, K, columns) tells which columns each beam's text is made of, `at` (slots, columns) at which positions
+    their tokens stand. Without beams a token's column is its position, and neither is needed.
+    """
+
+    def __init__(self, language_model: Any, slots: int, beams: int) -> None:
+        self.language_model, self.slots, self.beams = language_model, slots, beams
+        self.device = language_model.get_input_embeddings().weight.device
+        self.cache = TreeCache(slots)
+        self.sees = torch.zeros(slots, beams, 0, dtype=torch.bool, device=self.device)
+        self.at = torch.zeros(slots, 0, dtype=torch.long, device=self.device)
+
+    def begin(self, first: int, prompts: Sequence[Tensor]) -> Tensor:
+        """Run new prompts, (P, D) each, into the places from `first` on: the logits after them, (S, vocabulary)."""
+        count = len(prompts)
+        rows = torch.arange(first, first + count, device=self.device)
+        lengths = torch.tensor([len(prompt) for prompt in prompts], device=self.device)
+        width = max(map(len, prompts))
+        positions = torch.arange(width, device=self.device).expand(count, width)
+        if self.beams > 1:
+            self._widen(width)
+            self.sees[rows] = False
+            self.sees[rows, :, :width] = (positions < lengths[:, None])[:, None]
+            self.at[rows, :width] = positions
+        self.cache.aim(rows, positions, width, prefilling=True)
+        embeds = torch.nn.utils.rnn.pad_sequence(list(prompts), batch_first=True)
+        # padded positions on the right see what a token there would; nothing reads what comes of them
+        causal = torch.ones(width, width, dtype=torch.bool, device=self.device).tril().expand(count, 1, width, width)
+        ends, where = torch.unique(lengths - 1, return_inverse=True)
+        logits = self._pass(embeds, causal, positions, positions, ends)
+        return logits[torch.arange(count, device=self.device), where]
+
+    def read(self, tokens: Sequence[Sequence[int]], prompts: Sequence[int], steps: Sequence[int]) -> Tensor:
+        """One pass over the last tokens of all beams, or without beams over the last token and its draft.
+
+        What is not kept of a draft lies in columns that the next pass writes before it sees them.
+
+        Args:
+            tokens: (S, Q) ids.
+            prompts: how many tokens each study's prompt has.
+            steps: how many new tokens each study has, without its draft.
+
+        Returns:
+            Logits after each token, (S, Q, vocabulary), float32.
+        """
+        count, queries = len(tokens), len(tokens[0])
+        starts = [prompt + (step - 1) * self.beams for prompt, step in zip(prompts, steps, strict=True)]
+        columns = torch.tensor(starts, device=self.device)[:, None] + torch.arange(queries, device=self.device)
+        width = max(starts) + queries
+        if self.beams == 1:
+            positions, at = columns, torch.arange(width, device=self.device).expand(count, width)
+            mask = at[:, None, None] <= columns[:, None, :, None]
+        else:
+            last = torch.tensor([p + s - 1 for p, s in zip(prompts, steps, strict=True)], device=self.device)
+            positions = last[:, None].expand(count, queries)
+            mask, at = self._branch(columns, positions, width)
+        self.cache.aim(torch.arange(count, device=self.device), columns, width)
+        embeds = self.language_model.get_input_embeddings()(torch.tensor(tokens, device=self.device))
+        return self._pass(embeds, mask, positions, at, 0)
+
+    def _branch(self, columns: Tensor, positions: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        """Let each beam see its own new column (S, K): what each sees (S, 1, K, width), and where tokens stand."""
+        self._widen(width)
+        count = len(columns)
+        own = torch.eye(self.beams, dtype=torch.bool, device=self.device).expand(count, -1, -1)
+        self.sees[:count].scatter_(2, columns[:, None].expand(-1, self.beams, -1), own)
+        self.at[:count].scatter_(1, columns, positions)
+        return self.sees[:count, None, :, :width], self.at[:count, :width]
+
+    def follow(self, first: int, origins: Sequence[Sequence[int]]) -> None:
+        """Let each beam of the studies from `first` on be a continuation of another one, (S, K)."""
+        rows = self.sees[first : first + len(origins)]
+        index = torch.tensor(origins, device=self.device)[:, :, None].expand_as(rows)
+        self.sees[first : first + len(origins)] = rows.gather(1, index)
+
+    def move(self, source: int, target: int) -> None:
+        """Put one study's columns where another's were."""
+        self.cache.move(source, target)
+        self.sees[target], self.at[target] = self.sees[source], self.at[source]
+
+    def _pass(self, embeds: Tensor, mask: Tensor, positions: Tensor, seen: Tensor, keep: Any) -> Tensor:
+        output = self.language_model(
+            inputs_embeds=embeds,
+            attention_mask=layer_masks(self.language_model.config, mask, positions, seen),
+            position_ids=positions,
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=keep,
+        )
+        logits: Tensor = output.logits
+        return logits.float()
+
+    def _widen(self, width: int) -> None:
+        """Room for `width` columns in `sees` and `at`."""
+        missing = width - self.sees.shape[2]
+        if missing > 0:
+            more = missing + STEP * self.beams
+            self.sees = torch.cat([self.sees, self.sees.new_zeros(*self.sees.shape[:2], more)], 2)
+            self.at = torch.cat([self.at, self.at.new_zeros(self.slots, more)], 1)

@@ -4,7 +4,7 @@ Differs from resampling texts and scoring anew only in CIDEr-D, whose document f
 Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13 (percentile intervals).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -50,17 +50,26 @@ def resampled_sums(columns: Floats, resamples: int, seed: int, patients: Ints | 
         (resamples, C).
     """
     columns = patient_sums(columns, patients)
-    studies = columns.shape[0]
+    sums = [times @ columns for times in drawn_times(columns.shape[0], resamples, seed)]
+    return np.concatenate(sums) if sums else np.empty((0, columns.shape[1]))
+
+
+def drawn_times(units: int, resamples: int, seed: int) -> Iterator[Floats]:
+    """How often each unit is drawn, (rows, units), in blocks of rows that together are the resamples.
+
+    Args:
+        units: how many are drawn, with replacement, from as many.
+        resamples: how many times.
+        seed: of the draws.
+    """
     generator = np.random.default_rng(seed)
-    block = max(1, BLOCK // studies)
-    sums = np.empty((resamples, columns.shape[1]))
+    block = max(1, BLOCK // units)
     for start in range(0, resamples, block):
         rows = min(block, resamples - start)
-        draws = generator.integers(0, studies, size=(rows, studies))
-        draws += np.arange(rows)[:, None] * studies
-        times = np.bincount(draws.ravel(), minlength=rows * studies).reshape(rows, studies)
-        sums[start : start + rows] = times.astype(np.float64) @ columns
-    return sums
+        draws = generator.integers(0, units, size=(rows, units))
+        draws += np.arange(rows)[:, None] * units
+        times = np.bincount(draws.ravel(), minlength=rows * units).reshape(rows, units)
+        yield times.astype(np.float64)
 
 
 def ci95(resampled: Floats) -> Floats:

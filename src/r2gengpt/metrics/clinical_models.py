@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from r2gengpt.errors import InputError, RunError
-from r2gengpt.metrics.families import Family, Texts, mean
+from r2gengpt.errors import InputError, RunError, installing
+from r2gengpt.metrics.families import MetricFamily, Texts, mean
 from r2gengpt.metrics.ngrams import Floats
 
 MEANS = {
@@ -31,13 +31,13 @@ LABELS = 14
 _NOTE = f"{CHEXBERT}: uncertain counts as positive, as in RadEval"
 
 
-def clinical_family(name: str) -> Family | str:
+def clinical_family(name: str) -> MetricFamily | str:
     """The family of one of `NAMES`, or in words what is missing."""
     if importlib.util.find_spec("radeval") is None:
-        return "the package RadEval is missing: pip install 'r2gengpt[clinical]'"
+        return f"the package RadEval is missing: {installing('clinical')}"
     if name == CHEXBERT:
-        return Family(name, CHEXBERT_SCORES, 4 * LABELS, _chexbert_counts, _chexbert_f1, _NOTE)
-    return Family(name, MEANS[name], len(MEANS[name]), functools.partial(_per_study, name), mean)
+        return MetricFamily(name, CHEXBERT_SCORES, 4 * LABELS, _chexbert_counts, _chexbert_f1, _NOTE)
+    return MetricFamily(name, MEANS[name], len(MEANS[name]), functools.partial(_per_study, name), mean)
 
 
 @functools.cache
@@ -51,13 +51,13 @@ def _evaluator(name: str) -> Any:
         return importlib.import_module("radeval").RadEval(metrics=[name], per_sample=True, show_progress=False)
     except (ImportError, OSError, RuntimeError, AssertionError) as error:  # by hubs, files, devices
         why = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise RunError(f"--clinical {name}: RadEval cannot load it: {why}") from error
+        raise RunError(f"`clinical` {name}: RadEval cannot load it: {why}") from error
 
 
 def _pairs(texts: Texts, name: str) -> tuple[list[str], list[str]]:
     """Outputs and references, each pair once."""
     if several := next((references for references in texts.wanted if len(references) > 1), None):
-        raise InputError(f"--clinical {name}: takes one reference a study, one has {len(several)}")
+        raise InputError(f"takes one reference a study, one has {len(several)}", field="clinical", value=name)
     return list(texts.written), [references[0] for references in texts.wanted]
 
 
@@ -68,7 +68,7 @@ def _once(texts: Texts, name: str, compute: Callable[[list[str], list[str]], Flo
     place = {pair: i for i, pair in enumerate(distinct)}
     found = compute([pair[0] for pair in distinct], [pair[1] for pair in distinct])
     if found.shape != (len(distinct), columns):
-        raise RunError(f"--clinical {name}: RadEval gave {found.shape} numbers for {len(distinct)} studies")
+        raise RunError(f"`clinical` {name}: RadEval gave {found.shape} numbers for {len(distinct)} studies")
     return found[[place[pair] for pair in pairs]]
 
 

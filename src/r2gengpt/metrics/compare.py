@@ -1,18 +1,18 @@
 """Two systems' texts for the same studies to differences of scores that say what chance would do. Reads no file."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+from r2gengpt.errors import spelt
 from r2gengpt.metrics.bootstrap import patient_numbers
-from r2gengpt.metrics.choice import Choice, choose
 from r2gengpt.metrics.families import shown_names
-from r2gengpt.metrics.measure import measure, metric_names, scores_of
+from r2gengpt.metrics.measure import MetricChoice, choose, measure, metric_names, scores_of
 from r2gengpt.metrics.ngrams import Floats
 from r2gengpt.metrics.paired import Difference, differences
-from r2gengpt.metrics.protocols import Rules
+from r2gengpt.metrics.protocols import BoundProtocol
+from r2gengpt.metrics.records import Signature
 from r2gengpt.metrics.score import check_ids, edited_references
-from r2gengpt.metrics.signature import Signature
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,13 @@ class Comparison:
     swaps: int
     seed: int
 
+    def spelt(self, spell: Callable[[str], str] = str) -> "Comparison":
+        """The same, with settings in reasons and notes as an interface names them (`errors.spelt`)."""
+        reasons = {name: spelt(reason, spell) for name, reason in self.not_available.items()}
+        return replace(self, not_available=reasons, notes=tuple(spelt(note, spell) for note in self.notes))
+
     def to_json(self) -> dict[str, Any]:
-        """What `r2gengpt compare --format json` prints."""
+        """The comparison as JSON."""
         return {
             "signature": str(self.signature),
             "n": self.studies,
@@ -61,9 +66,9 @@ def compare(
     first: Mapping[str, str],
     second: Mapping[str, str],
     references: Mapping[str, Sequence[str]],
-    rules: Rules,
+    rules: BoundProtocol,
     *,
-    choice: Choice | None = None,
+    choice: MetricChoice | None = None,
     patients: Mapping[str, str] | None = None,
     resamples: int = 1000,
     swaps: int = 1000,

@@ -2,7 +2,7 @@
 
 A metric that keeps to this gets its intervals, baselines, comparisons and its place in every file without more code:
 
-    Family("length", ("words",), 1, lambda texts: ..., lambda sums, studies: sums / studies)
+    MetricFamily("length", ("words",), 1, lambda texts: ..., lambda sums, studies: sums / studies)
 """
 
 import functools
@@ -35,7 +35,7 @@ class Texts:
 
 
 @dataclass(frozen=True)
-class Family:
+class MetricFamily:
     """Metrics that share their statistics.
 
     Attributes:
@@ -60,12 +60,12 @@ class Family:
     details: Callable[[Floats], Mapping[str, Any]] | None = None
 
 
-def shown_names(families: Sequence[Family]) -> tuple[str, ...]:
+def shown_names(families: Sequence[MetricFamily]) -> tuple[str, ...]:
     """The metrics that tables show."""
     return tuple(name for f in families for name in (f.metrics if f.shown is None else f.shown))
 
 
-def family_details(families: Sequence[Family], sums: Floats) -> dict[str, Mapping[str, Any]]:
+def family_details(families: Sequence[MetricFamily], sums: Floats) -> dict[str, Mapping[str, Any]]:
     """Family → what it says beside its metrics, of sums over all studies (C,)."""
     parts = np.split(sums, np.cumsum([family.columns for family in families])[:-1])
     return {f.name: f.details(part) for f, part in zip(families, parts, strict=True) if f.details is not None}

@@ -1,30 +1,87 @@
-"""Families of metrics side by side, as columns that add up over studies. No protocol: texts come ready to split."""
+"""Families of metrics: which a score has, and their statistics side by side. No protocol: texts come ready to split."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from r2gengpt.metrics.bleu import bleu, bleu_statistics
 from r2gengpt.metrics.cider import cider_d
-from r2gengpt.metrics.families import Family, Texts, mean
+from r2gengpt.metrics.families import MetricFamily, Texts, mean
+from r2gengpt.metrics.labels.family import LABELS, NOT_ASKED, NOT_INSTALLED
+from r2gengpt.metrics.labels.location import LOCATION
+from r2gengpt.metrics.labels.reading import is_available
 from r2gengpt.metrics.ngrams import Floats
 from r2gengpt.metrics.rouge import rouge_l
 
+
+@dataclass(frozen=True)
+class MetricChoice:
+    """Families to measure, and name → reason for each metric that cannot be measured here."""
+
+    families: tuple[MetricFamily, ...]
+    not_available: Mapping[str, str]
+
+
+def choose(*, labels: bool = False, meteor: str = "none", clinical: Sequence[str] = ()) -> MetricChoice:
+    """What can be measured here. One that needs something more is added here, or named with why not.
+
+    Args:
+        labels: clinical labels too, and the side and place of findings; the first text takes seconds, because spaCy
+            is imported.
+        meteor: one of `config.METEOR_NAMES`: `jar` is METEOR 1.5 as pycocoevalcap runs it (Java, some seconds to
+            start), exact_stem a metric without Java, synonyms and paraphrases under its own name.
+        clinical: of `clinical_models.NAMES`, each of which loads a model at the first text.
+    """
+    added, missing = _meteor(meteor)
+    families = [*FAMILIES, *added]
+    for name in clinical:
+        from r2gengpt.metrics.clinical_models import clinical_family
+
+        if isinstance(family := clinical_family(name), str):
+            missing[name] = family
+        else:
+            families.append(family)
+    if labels and is_available():
+        families += [LABELS, LOCATION]
+    else:
+        missing |= dict.fromkeys((LABELS.name, LOCATION.name), NOT_INSTALLED if labels else NOT_ASKED)
+    return MetricChoice(tuple(families), missing)
+
+
+def _meteor(kind: str) -> tuple[tuple[MetricFamily, ...], dict[str, str]]:
+    """The family of METEOR, or why there is none."""
+    if kind == "none":
+        return (), {"meteor": "not asked for (`meteor` jar)"}
+    if kind == "exact_stem":
+        from r2gengpt.metrics.meteor.python import NAME, exact_stem_family
+
+        family, missing = exact_stem_family(), {"meteor": "not asked for (`meteor` jar)"}
+        return ((), {**missing, NAME: family}) if isinstance(family, str) else ((family,), missing)
+    from r2gengpt.metrics.meteor import jar as meteor_jar
+    from r2gengpt.metrics.meteor.statistics import meteor_family
+
+    place = meteor_jar.find()
+    if isinstance(place, str):
+        return (), {"meteor": place}
+    return (meteor_family("meteor", lambda pairs: meteor_jar.shared(place).rows(pairs)),), {}
+
+
 FAMILIES = (
-    Family(
+    MetricFamily(
         "bleu",
         ("bleu_1", "bleu_2", "bleu_3", "bleu_4"),
         10,
         lambda texts: bleu_statistics(texts.counted).columns(),
         lambda sums, studies: bleu(sums),
     ),
-    Family("rouge_l", ("rouge_l",), 1, lambda texts: rouge_l(texts.hypotheses, texts.references)[:, None], mean),
-    Family("cider", ("cider",), 1, lambda texts: cider_d(texts.counted)[:, None], mean),
+    MetricFamily("rouge_l", ("rouge_l",), 1, lambda texts: rouge_l(texts.hypotheses, texts.references)[:, None], mean),
+    MetricFamily("cider", ("cider",), 1, lambda texts: cider_d(texts.counted)[:, None], mean),
 )
 """Those that need nothing but the texts; `choice.choose` knows of others."""
 
 
-def metric_names(families: Sequence[Family]) -> tuple[str, ...]:
+def metric_names(families: Sequence[MetricFamily]) -> tuple[str, ...]:
     """The names of all scores, in the order of `scores_of`."""
     return tuple(name for family in families for name in family.metrics)
 
@@ -35,7 +92,7 @@ METRICS = metric_names(FAMILIES)
 def measure(
     hypotheses: Sequence[str],
     references: Sequence[Sequence[str]],
-    families: Sequence[Family] = FAMILIES,
+    families: Sequence[MetricFamily] = FAMILIES,
     *,
     written: Sequence[str] | None = None,
     wanted: Sequence[Sequence[str]] | None = None,
@@ -67,7 +124,7 @@ def measure(
     return np.concatenate(parts, axis=1)
 
 
-def scores_of(sums: Floats, studies: int | Floats, families: Sequence[Family] = FAMILIES) -> Floats:
+def scores_of(sums: Floats, studies: int | Floats, families: Sequence[MetricFamily] = FAMILIES) -> Floats:
     """The scores in `metric_names`' order, (…, M), of sums of statistics, (…, C).
 
     With `studies` 1 and the statistics themselves these are the scores of each study: BLEU is then sentence BLEU as

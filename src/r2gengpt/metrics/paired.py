@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from r2gengpt.metrics.bootstrap import BLOCK, ci95, patient_sums, resampled_sums
-from r2gengpt.metrics.families import Family
+from r2gengpt.metrics.families import MetricFamily
 from r2gengpt.metrics.measure import metric_names, scores_of
 from r2gengpt.metrics.ngrams import Floats, Ints
 
@@ -49,10 +49,43 @@ class Difference:
         return {name: value for name, value in values.items() if value is not None}
 
 
+@dataclass(frozen=True)
+class Resampling:
+    """How often resamples and swaps are drawn, from which seed, and each study's patient number (None: by study)."""
+
+    times: int
+    seed: int
+    patients: Ints | None = None
+
+    @property
+    def patients_drawn(self) -> int | None:
+        """How many patients are drawn; None: studies are."""
+        return None if self.patients is None else int(self.patients.max()) + 1
+
+
+def metric_difference(
+    metric: str, first: Floats, second: Floats, families: Sequence[MetricFamily], draws: Resampling
+) -> Difference:
+    """One metric's difference, second minus first, from the columns of its family alone."""
+    ends = np.cumsum([family.columns for family in families])
+    place = next(i for i, family in enumerate(families) if metric in family.metrics)
+    some = slice(int(ends[place]) - families[place].columns, int(ends[place]))
+    found = differences(
+        first[:, some],
+        second[:, some],
+        (families[place],),
+        resamples=draws.times,
+        swaps=draws.times,
+        seed=draws.seed,
+        patients=draws.patients,
+    )
+    return found[metric]
+
+
 def differences(
     first: Floats,
     second: Floats,
-    families: Sequence[Family],
+    families: Sequence[MetricFamily],
     *,
     resamples: int,
     swaps: int,
@@ -92,7 +125,7 @@ def differences(
 
 
 def _drawn_differences(
-    first: Floats, second: Floats, families: Sequence[Family], resamples: int, seed: int, patients: Ints | None
+    first: Floats, second: Floats, families: Sequence[MetricFamily], resamples: int, seed: int, patients: Ints | None
 ) -> Floats:
     """Differences of scores on resampled studies, the same draws for both systems, (resamples, M)."""
     columns = np.column_stack([np.ones(first.shape[0]), first, second])
@@ -103,7 +136,7 @@ def _drawn_differences(
 
 
 def _swapped_differences(
-    first: Floats, second: Floats, families: Sequence[Family], swaps: int, seed: int, patients: Ints | None
+    first: Floats, second: Floats, families: Sequence[MetricFamily], swaps: int, seed: int, patients: Ints | None
 ) -> Floats:
     """Sizes of the differences after each unit's outputs changed sides with probability 1/2, (swaps, M)."""
     studies, whole = first.shape[0], first.sum(axis=0) + second.sum(axis=0)

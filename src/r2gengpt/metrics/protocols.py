@@ -9,11 +9,12 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 from r2gengpt.errors import InputError
-from r2gengpt.metrics.ptb import ptb
-from r2gengpt.metrics.signature import Signature
+from r2gengpt.metrics.ptb.tokenizer import ptb
+from r2gengpt.metrics.records import Signature
 from r2gengpt.text.cleaning import CLEANERS, clean_r2gengpt
 
 Edit = Callable[[str], str]
@@ -21,6 +22,32 @@ UNKNOWN = "<unk>"
 R2GEN_LIMITS = {"iu_xray": (3, 59), "mimic_cxr": (10, 99)}
 """Data set → (times a training word must occur, reference words kept): 60 and 100 ids, the start symbol being one."""
 _WORDS = re.compile(r"[^\W_]+(?:['’.,/-][^\W_]+)*|_+|[^\w\s]")
+
+
+def truncation(path: Path, max_length: int) -> tuple[Edit, str]:
+    """A function that keeps a text's first `max_length` tokens, and its name for signatures.
+
+    Args:
+        path: a tokenizer.json, or a model directory with one.
+        max_length: tokens to keep; the end token, which the original appended first, only counts where it fits.
+
+    Raises:
+        InputError: no such file, or not a tokenizer.
+    """
+    from tokenizers import Tokenizer
+
+    file = path / "tokenizer.json" if path.is_dir() else path
+    if not file.is_file():
+        raise InputError("no such file, or no tokenizer.json in that directory", field="tokenizer", value=path)
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises bare Exception for every fault of the file
+        raise InputError(f"not a tokenizer: {error}", field="tokenizer", value=file) from None
+
+    def cut(text: str) -> str:
+        return str(tokenizer.decode(tokenizer.encode(text, add_special_tokens=False).ids[:max_length]))
+
+    return cut, f"{max_length}of{tokenizer.get_vocab_size()}"
 
 
 @dataclass(frozen=True)
@@ -47,7 +74,7 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
 
 
 @dataclass(frozen=True)
-class Rules:
+class BoundProtocol:
     """A protocol bound to a data set.
 
     `hypothesis` edits a generated text, `report` a human one as if it had been generated (for baselines), `reference`
@@ -81,7 +108,7 @@ def bind(
     train: Sequence[str] | None = None,
     truncate: Edit | None = None,
     truncate_name: str = "model-tokens",
-) -> Rules:
+) -> BoundProtocol:
     """Make the rules of a protocol for a data set.
 
     Args:
@@ -95,7 +122,7 @@ def bind(
         InputError: unknown data set, or something that the protocol needs is missing.
     """
     if dataset not in CLEANERS:
-        raise InputError(f"--dataset {dataset}: choose from {', '.join(CLEANERS)}")
+        raise InputError(f"choose from {', '.join(CLEANERS)}", field="dataset", value=dataset)
     if protocol.name == "raw":
         return _same(Signature("raw", "none", "ws", "none", "none", protocol.version), join_words)
     if protocol.name == "clean":
@@ -108,8 +135,8 @@ def bind(
     return _same(Signature("ptb", "none", "ptb3.4.1", "none", "none", protocol.version), ptb)
 
 
-def _same(signature: Signature, edit: Edit) -> Rules:
-    return Rules(signature, edit, edit, edit)
+def _same(signature: Signature, edit: Edit) -> BoundProtocol:
+    return BoundProtocol(signature, edit, edit, edit)
 
 
 def _cleaner(dataset: str) -> Edit:
@@ -123,12 +150,16 @@ def vocabulary(reports: Iterable[str], times: int) -> frozenset[str]:
     return frozenset(word for word, count in counts.items() if count >= times)
 
 
-def _r2gen(protocol: Protocol, dataset: str, train: Sequence[str] | None) -> Rules:
+def _r2gen(protocol: Protocol, dataset: str, train: Sequence[str] | None) -> BoundProtocol:
     """Both texts over the training vocabulary, references cut. Source: R2Gen, modules/tokenizers.py, datasets.py."""
     if dataset not in R2GEN_LIMITS:
-        raise InputError(f"--protocol r2gen: has no rules for --dataset {dataset}, only for {', '.join(R2GEN_LIMITS)}")
+        raise InputError(
+            f"has no rules for `dataset` {dataset}, only for {', '.join(R2GEN_LIMITS)}", field="protocol", value="r2gen"
+        )
     if not train:
-        raise InputError("--protocol r2gen: needs --train, the annotation file whose train reports are its vocabulary")
+        raise InputError(
+            "needs `train`, the annotation file whose train reports are its vocabulary", field="protocol", value="r2gen"
+        )
     times, length = R2GEN_LIMITS[dataset]
     clean = _cleaner(dataset)
     known = vocabulary(map(clean, train), times)
@@ -140,10 +171,10 @@ def _r2gen(protocol: Protocol, dataset: str, train: Sequence[str] | None) -> Rul
         return " ".join(over_vocabulary(text).split()[:length])
 
     signature = Signature("r2gen", dataset, "ws", f"{length}w", f"lt{times}of{len(known)}", protocol.version)
-    return Rules(signature, over_vocabulary, over_vocabulary, cut)
+    return BoundProtocol(signature, over_vocabulary, over_vocabulary, cut)
 
 
-def _r2gengpt(protocol: Protocol, dataset: str, truncate: Edit | None, truncate_name: str) -> Rules:
+def _r2gengpt(protocol: Protocol, dataset: str, truncate: Edit | None, truncate_name: str) -> BoundProtocol:
     """Hypotheses as generated, references through the model's tokenizer and back.
 
     The original cleans no hypothesis and joins no words, so a double space that its cleaner leaves counts as an empty
@@ -151,7 +182,9 @@ def _r2gengpt(protocol: Protocol, dataset: str, truncate: Edit | None, truncate_
     """
     if truncate is None:
         raise InputError(
-            "--protocol r2gengpt: needs the model's tokenizer (--tokenizer) and --max_length to cut its references"
+            "needs the model's tokenizer (`tokenizer`) and `max_length` to cut its references",
+            field="protocol",
+            value="r2gengpt",
         )
 
     def report(text: str) -> str:
@@ -161,4 +194,4 @@ def _r2gengpt(protocol: Protocol, dataset: str, truncate: Edit | None, truncate_
         return truncate(report(text)).strip()
 
     signature = Signature("r2gengpt", dataset, "ws", truncate_name, "none", protocol.version)
-    return Rules(signature, str.strip, report, cut)
+    return BoundProtocol(signature, str.strip, report, cut)

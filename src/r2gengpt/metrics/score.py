@@ -6,20 +6,20 @@ import numpy as np
 
 from r2gengpt.errors import InputError
 from r2gengpt.metrics import baselines
+from r2gengpt.metrics.baselines import Baseline, Reports, System, blind_systems
 from r2gengpt.metrics.bootstrap import ci95, patient_numbers, resampled_sums
-from r2gengpt.metrics.choice import Choice, choose
-from r2gengpt.metrics.families import Family
-from r2gengpt.metrics.measure import measure, metric_names, scores_of
+from r2gengpt.metrics.families import MetricFamily
+from r2gengpt.metrics.measure import MetricChoice, choose, measure, metric_names, scores_of
 from r2gengpt.metrics.ngrams import Floats, Ints
-from r2gengpt.metrics.paired import Difference, differences
-from r2gengpt.metrics.protocols import Edit, Protocol, Rules, bind, join_words
-from r2gengpt.metrics.records import Row, Score, Scores
-from r2gengpt.metrics.systems import Beside, Reports, System, blind_systems
+from r2gengpt.metrics.paired import Difference, Resampling, differences, metric_difference
+from r2gengpt.metrics.protocols import BoundProtocol, Edit, Protocol, bind, join_words
+from r2gengpt.metrics.records import BaselineScores, Score, Scores
+from r2gengpt.metrics.verdict import CEILINGS, Verdict, headline, judge
 
 IMAGES_SHUFFLED = "images_shuffled"
 NEEDS_A_MODEL = {
     "nearest_image": "needs the images and a model (r2gengpt test)",
-    IMAGES_SHUFFLED: "needs the images and a model (r2gengpt test --shuffle_images True)",
+    IMAGES_SHUFFLED: "needs the images and a model (r2gengpt test `shuffle_images` True)",
 }
 """Rows that only the caller can bring, with why they are not there."""
 SHOWN = 5
@@ -35,8 +35,8 @@ def score(
     train: Sequence[str] | None = None,
     truncate: Edit | None = None,
     truncate_name: str = "model-tokens",
-    choice: Choice | None = None,
-    beside: Mapping[str, Beside] | None = None,
+    choice: MetricChoice | None = None,
+    beside: Mapping[str, Baseline] | None = None,
     missing: Mapping[str, str] | None = None,
     patients: Mapping[str, str] | None = None,
     resamples: int = 1000,
@@ -57,7 +57,7 @@ def score(
         truncate_name: see `protocols.bind`.
         choice: what is measured; None: all that can be measured here.
         beside: further rows by name; the row `images_shuffled` gives the grounding gap.
-        missing: why a row of `NEEDS_A_MODEL` is not among them, where there is more to say.
+        missing: why a row is not among them, over what `NEEDS_A_MODEL` has to say.
         patients: study id → patient; where all are known, patients are resampled instead of studies.
         resamples: of the bootstrap; 0: no intervals.
         seed: of the bootstrap and of the random baselines.
@@ -83,8 +83,16 @@ def score(
     ]
     numbers = patient_numbers(ids, patients or {})
     own, *rows = _rows(columns, families, resamples, seed, numbers)
+    baseline_rows = dict(zip(others, rows, strict=True))
     by_name = dict(zip(others, columns[1:], strict=True))
     per_study = scores_of(columns[0], 1, families)
+    verdict = _verdict(
+        {"": own, **baseline_rows},
+        {"": columns[0], **by_name},
+        families,
+        texts,
+        Resampling(resamples, seed, numbers),
+    )
     return Scores(
         signature=rules.signature,
         ids=ids,
@@ -92,10 +100,11 @@ def score(
         per_study={name: per_study[:, i] for i, name in enumerate(own)},
         families=families,
         columns=columns[0],
-        baselines={name: Row(others[name].about, row) for name, row in zip(others, rows, strict=True)},
-        distinct=len(set(texts)),
+        baselines={name: BaselineScores(others[name].about, row) for name, row in baseline_rows.items()},
+        verdict=verdict,
+        distinct=verdict.distinct,
         commonest_share=baselines.commonest_share(texts),
-        collapsed=baselines.is_collapsed(texts),
+        collapsed=verdict.collapsed,
         verbatim_in_train=_verbatim([references[study] for study in ids], pool, rules),
         not_available={**not_available, **_missing(bool(pool.texts), len(ids)), **_not_brought(others, missing or {})},
         grounding_gap=_gap(by_name.get(IMAGES_SHUFFLED), columns[0], families, resamples, seed, numbers),
@@ -107,7 +116,7 @@ def score(
         ),
         resamples=resamples,
         seed=seed,
-        patients=None if numbers is None else int(numbers.max()) + 1,
+        patients=verdict.patients,
     )
 
 
@@ -133,7 +142,7 @@ def check_ids(hypotheses: Mapping[str, object], references: Mapping[str, object]
         raise InputError("; ".join(parts))
 
 
-def edited_references(study: str, texts: Sequence[str], rules: Rules, name: str) -> list[str]:
+def edited_references(study: str, texts: Sequence[str], rules: BoundProtocol, name: str) -> list[str]:
     """A study's references in the protocol's form.
 
     Raises:
@@ -146,7 +155,7 @@ def edited_references(study: str, texts: Sequence[str], rules: Rules, name: str)
 
 
 def _rows(
-    columns: Sequence[Floats], families: Sequence[Family], resamples: int, seed: int, patients: Ints | None
+    columns: Sequence[Floats], families: Sequence[MetricFamily], resamples: int, seed: int, patients: Ints | None
 ) -> list[dict[str, Score]]:
     """Each system's scores; all systems are resampled with the same draws."""
     studies = columns[0].shape[0]
@@ -164,7 +173,7 @@ def _rows(
     ]
 
 
-def _verbatim(references: Sequence[Sequence[str]], pool: Reports, rules: Rules) -> float | None:
+def _verbatim(references: Sequence[Sequence[str]], pool: Reports, rules: BoundProtocol) -> float | None:
     """The share of studies with a reference that the train split has word for word; None without a train split."""
     if not pool.texts:
         return None
@@ -174,20 +183,20 @@ def _verbatim(references: Sequence[Sequence[str]], pool: Reports, rules: Rules) 
 def _missing(has_train: bool, studies: int) -> dict[str, str]:
     missing: dict[str, str] = {}
     if not has_train:
-        missing |= dict.fromkeys(("most_frequent", "random_train"), "needs the reports of the train split (--train)")
+        missing |= dict.fromkeys(("most_frequent", "random_train"), "needs the reports of the train split (`train`)")
     if studies == 1:
         missing["texts_shuffled"] = "needs two studies"
     return missing
 
 
 def _not_brought(systems: Mapping[str, System], missing: Mapping[str, str]) -> dict[str, str]:
-    return {name: missing.get(name, why) for name, why in NEEDS_A_MODEL.items() if name not in systems}
+    return {name: why for name, why in {**NEEDS_A_MODEL, **missing}.items() if name not in systems}
 
 
 def _gap(
     shuffled: Floats | None,
     own: Floats,
-    families: Sequence[Family],
+    families: Sequence[MetricFamily],
     resamples: int,
     seed: int,
     patients: Ints | None,
@@ -196,6 +205,28 @@ def _gap(
     if shuffled is None:
         return None
     return differences(shuffled, own, families, resamples=resamples, swaps=resamples, seed=seed, patients=patients)
+
+
+def _verdict(
+    rows: Mapping[str, Mapping[str, Score]],
+    columns: Mapping[str, Floats],
+    families: Sequence[MetricFamily],
+    texts: Sequence[str],
+    draws: Resampling,
+) -> Verdict:
+    """How the model, the row without a name, stands to the others."""
+    metric = headline(rows[""])
+    rivals = {name: row[metric].value for name, row in rows.items() if name and name not in CEILINGS}
+    return judge(
+        metric,
+        rows[""][metric].value,
+        rivals,
+        {name: metric_difference(metric, columns[name], columns[""], families, draws) for name in rivals},
+        studies=len(texts),
+        patients=draws.patients_drawn,
+        distinct=len(set(texts)),
+        collapsed=baselines.is_collapsed(texts),
+    )
 
 
 def _unknown_patients(ids: Sequence[str], patients: Mapping[str, str]) -> list[str]:
@@ -221,7 +252,7 @@ def _notes(texts: Sequence[str]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _not_cleaned(texts: Sequence[str], rules: Rules) -> list[str]:
+def _not_cleaned(texts: Sequence[str], rules: BoundProtocol) -> list[str]:
     """A note where a protocol takes outputs as they are and they are not in the form of its references."""
     if rules.hypothesis is rules.report:
         return []

@@ -20,13 +20,13 @@ def patch_grid(vision_config: PreTrainedConfig, image_size: int) -> int:
     if isinstance(patch, list | tuple):
         patch = patch[0]
     if not isinstance(patch, int):
-        raise InputError(f"--vision_model: {vision_config.model_type} has no patch_size, so no known patch features")
+        raise InputError(f"`vision_model`: {vision_config.model_type} has no patch_size, so no known patch features")
     stages = len(getattr(vision_config, "depths", None) or [0])
     side = image_size // patch
     for _ in range(stages - 1):
         side = math.ceil(side / 2)
     if side < 1:
-        raise InputError(f"--vision_model: images of {image_size} pixels hold no patch of {patch} pixels")
+        raise InputError(f"`vision_model`: images of {image_size} pixels hold no patch of {patch} pixels")
     return side
 
 
@@ -35,7 +35,8 @@ class R2GenGPTConfig(PreTrainedConfig):  # type: ignore[misc]  # the library is 
 
     `image_token_id` marks the positions of image tokens in `input_ids`; it needs no row in the language model's
     embedding. `pooled_side` is the side of the pooled patch grid of one view (None: no pooling). `feature_norm` is
-    "none" or "standardize". `fusion` is "mean" or "concat".
+    "none" or "standardize". `fusion` is "mean" or "concat". `observations` is how many
+    the finding head tells (0: no head), `findings_hint` whether prompts hold what it tells.
     """
 
     model_type = "r2gengpt"
@@ -49,6 +50,8 @@ class R2GenGPTConfig(PreTrainedConfig):  # type: ignore[misc]  # the library is 
     fusion: str = "mean"
     pooled_side: int | None = None
     feature_norm: str = "none"
+    observations: int = 0
+    findings_hint: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
         for name in ("vision_config", "text_config"):
@@ -62,6 +65,14 @@ class R2GenGPTConfig(PreTrainedConfig):  # type: ignore[misc]  # the library is 
         super().__post_init__(**kwargs)
         for part, attention in zip(parts, chosen, strict=True):  # the library resets what loaded parts have chosen
             part._attn_implementation = attention
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as JSON has it; of a model without a head nothing is said of one."""
+        found: dict[str, Any] = super().to_dict()
+        if not self.observations:
+            for name in ("observations", "findings_hint"):
+                found.pop(name, None)
+        return found
 
     @property
     def tokens_per_view(self) -> int:

@@ -1,69 +1,20 @@
 """R2GenGPT as a Hugging Face model: vision encoder → projector → language model. No downloads, no training loop."""
 
 import copy
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
-from transformers import (
-    AutoModel,
-    AutoModelForCausalLM,
-    GenerationConfig,
-    GenerationMixin,
-    LogitsProcessor,
-    LogitsProcessorList,
-    NoRepeatNGramLogitsProcessor,
-    PreTrainedModel,
-    RepetitionPenaltyLogitsProcessor,
-)
-from transformers.modeling_outputs import ModelOutput
+from transformers import AutoModel, AutoModelForCausalLM, GenerationMixin, LogitsProcessorList, PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from r2gengpt.model.configuration import R2GenGPTConfig, patch_grid
-from r2gengpt.model.loss import chunked_loss, head_is_last, learnt_rows
+from r2gengpt.model.configuration import R2GenGPTConfig
+from r2gengpt.model.findings import FindingHead
+from r2gengpt.model.loss import chunked_loss, head_is_last, learnt_rows, learnt_tail, report_loss
 from r2gengpt.model.projector import Projector, mean_over_views
+from r2gengpt.model.repetition import take_repetition_rules
+from r2gengpt.model.vision import encoder_width, full_mask, present_views, view_features
 from r2gengpt.text.alignment import IGNORE
-
-
-@dataclass
-class R2GenGPTOutput(ModelOutput):  # type: ignore[misc]  # the library is untyped
-    """What `forward` gives: `loss` (), float32; `logits` (B, K, vocabulary) of the last K positions."""
-
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    past_key_values: Any = None
-
-
-def patch_features(output: Any, vision_config: Any, pixels: Tensor) -> Tensor:
-    """The patches of the encoder's last layer, (K, N, E): class and register tokens in front are left out.
-
-    Raises:
-        ValueError: fewer features than the image has patches.
-    """
-    features: Tensor = output.last_hidden_state
-    if features.ndim == 4:
-        return features.flatten(2).transpose(1, 2)
-    expected = patch_grid(vision_config, pixels.shape[-2]) * patch_grid(vision_config, pixels.shape[-1])
-    found = features.shape[1]
-    if found < expected:
-        raise ValueError(
-            f"vision encoder gave {found} features for {expected} patches of a {pixels.shape[-1]}-pixel image"
-        )
-    return features[:, found - expected :]
-
-
-def report_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy of the learnt tokens.
-
-    Args:
-        logits: (B, K, vocabulary), position i predicts the token at i + 1.
-        labels: (B, K), int64, not shifted, IGNORE where nothing is learnt.
-
-    Returns:
-        (), float32.
-    """
-    return functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=IGNORE)
 
 
 class R2GenGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
@@ -73,7 +24,7 @@ class R2GenGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
     base_model_prefix = ""
     main_input_name = "input_ids"
     input_modalities = ("image", "text")
-    _keep_in_fp32_modules_strict = {"vision_tower", "projector"}  # noqa: RUF012 - the library's form
+    _keep_in_fp32_modules_strict = {"vision_tower", "projector", "finding_head"}  # noqa: RUF012 - the library's form
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_attention_backend = True
@@ -93,6 +44,9 @@ class R2GenGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
             config.text_config.hidden_size,
             standardize=config.feature_norm == "standardize",
             pooled_side=config.pooled_side,
+        )
+        self.finding_head = (
+            FindingHead(encoder_width(config.vision_config), config.observations) if config.observations else None
         )
         self._head_is_last: bool | None = None  # looked up at the first `loss`
         if vision_tower is None or language_model is None:
@@ -119,24 +73,24 @@ class R2GenGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         Raises:
             ValueError: shapes that do not fit, with both shapes; a study without any view.
         """
-        if pixel_values.ndim != 5:
-            raise ValueError(f"pixel_values has shape {tuple(pixel_values.shape)}, must be (studies, views, 3, H, W)")
-        view_mask = full_mask(pixel_values) if view_mask is None else view_mask
-        if view_mask.shape != pixel_values.shape[:2]:
-            raise ValueError(
-                f"view_mask has shape {tuple(view_mask.shape)}, pixel_values {tuple(pixel_values.shape)}: studies and "
-                "views must agree"
-            )
-        if not bool(view_mask.any(1).all()):
-            raise ValueError(f"study {int((~view_mask.any(1)).nonzero()[0])} of the batch has no view")
-        pixels = pixel_values[view_mask].to(self.vision_tower.dtype)
+        pixels = present_views(pixel_values, view_mask).to(self.vision_tower.dtype)
         output = self.vision_tower(pixels)
-        if not self.config.global_only:
-            return patch_features(output, self.config.vision_config, pixels)
-        pooled = getattr(output, "pooler_output", None)
-        if pooled is None:
-            raise ValueError(f"global_only: {self.config.vision_config.model_type} gives no pooled feature")
-        return pooled.flatten(1).unsqueeze(1)  # type: ignore[no-any-return]
+        return view_features(output, self.config.vision_config, pixels, global_only=self.config.global_only)
+
+    def finding_logits(self, features: Tensor, view_mask: Tensor) -> Tensor:
+        """What the finding head makes of features, (B, O), float32.
+
+        Args:
+            features: (K, N, E) from `encode_views`.
+            view_mask: (B, V), bool.
+
+        Raises:
+            ValueError: the model has no finding head.
+        """
+        if self.finding_head is None:
+            raise ValueError("this model has no finding head")
+        logits: Tensor = self.finding_head(features, view_mask)
+        return logits
 
     def image_tokens(self, features: Tensor, view_mask: Tensor) -> Tensor:
         """Image tokens in the order of their placeholders, (total, D).
@@ -197,9 +151,10 @@ class R2GenGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
+        token_weights: Tensor | None = None,
         **kwargs: Any,
-    ) -> R2GenGPTOutput:
-        """Logits, and the loss where labels are given.
+    ) -> CausalLMOutputWithPast:
+        """Logits (B, K, vocabulary) of the last K positions, and the loss (), float32, where labels are given.
 
         Args:
             input_ids: (B, T), int64, with image placeholders.
@@ -209,6 +164,7 @@ class R2GenGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
             attention_mask: (B, T), 1 where a token is.
             labels: (B, T), int64, not shifted; logits are then computed from the first learnt position on only.
             inputs_embeds: (B, T, D) instead of all of the above but the mask.
+            token_weights: (B, T), how much each label counts in the loss; None: all alike.
             **kwargs: handed to the language model.
         """
         if inputs_embeds is None:
@@ -216,15 +172,13 @@ class R2GenGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
                 raise ValueError("input_ids or inputs_embeds is needed")
             inputs_embeds = self.embed_inputs(input_ids, pixel_values, view_mask, features)
         if labels is not None:
-            learnt = (labels != IGNORE).any(0).nonzero()
-            if not len(learnt):
-                raise ValueError("labels hold no learnt token")
-            keep = labels.shape[1] - max(int(learnt[0]) - 1, 0)
-            kwargs["logits_to_keep"] = keep
-            labels = labels[:, -keep:]
+            labels = learnt_tail(labels)
+            kwargs["logits_to_keep"] = labels.shape[1]
         output = self.language_model(inputs_embeds=inputs_embeds, attention_mask=attention_mask, **kwargs)
-        loss = None if labels is None else report_loss(output.logits, labels)
-        return R2GenGPTOutput(loss=loss, logits=output.logits, past_key_values=output.past_key_values)
+        if token_weights is not None and labels is not None:
+            token_weights = token_weights[:, -labels.shape[1] :]
+        loss = None if labels is None else report_loss(output.logits, labels, token_weights)
+        return CausalLMOutputWithPast(loss=loss, logits=output.logits, past_key_values=output.past_key_values)
 
     def loss(
         self,
@@ -234,6 +188,7 @@ class R2GenGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         pixel_values: Tensor | None = None,
         view_mask: Tensor | None = None,
         features: Tensor | None = None,
+        token_weights: Tensor | None = None,
         **kwargs: Any,
     ) -> Tensor:
         """The loss of `forward`, (), float32, without its logits: those of learnt tokens only, a chunk at a time.
@@ -245,12 +200,18 @@ class R2GenGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
             self._head_is_last = head_is_last(self.language_model)
         if not self._head_is_last:
             # not `self(…)`: fsdp gathers weights around the outermost call, and would give them away after this one
-            output = self.forward(inputs_embeds=embeds, attention_mask=attention_mask, labels=labels, **kwargs)
-            assert output.loss is not None
-            return output.loss
+            loss: Tensor = self.forward(
+                inputs_embeds=embeds,
+                attention_mask=attention_mask,
+                labels=labels,
+                token_weights=token_weights,
+                **kwargs,
+            ).loss
+            return loss
         inner = self.language_model.base_model
         hidden = inner(inputs_embeds=embeds, attention_mask=attention_mask, **kwargs).last_hidden_state
-        return chunked_loss(*learnt_rows(hidden, labels), self.get_output_embeddings())
+        weights = None if token_weights is None else token_weights[:, 1:][labels[:, 1:] != IGNORE]
+        return chunked_loss(*learnt_rows(hidden, labels), self.get_output_embeddings(), weights=weights)
 
     @torch.no_grad()
     def generate(
@@ -278,30 +239,3 @@ class R2GenGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         return self.language_model.generate(
             inputs_embeds=embeds, attention_mask=attention_mask, generation_config=settings, **rest
         )
-
-
-def take_repetition_rules(settings: GenerationConfig) -> list[LogitsProcessor]:
-    """The repetition penalty and the n-gram rule as processors of new tokens; they are switched off in `settings`.
-
-    The library's own penalty takes a prompt's padding for padding of the new tokens where prompts are embeddings, and
-    so lets a padded row repeat its first words.
-    """
-    rules: list[LogitsProcessor] = []
-    if settings.repetition_penalty is not None and settings.repetition_penalty != 1.0:
-        rules.append(RepetitionPenaltyLogitsProcessor(float(settings.repetition_penalty)))
-        settings.repetition_penalty = 1.0
-    if settings.no_repeat_ngram_size:
-        rules.append(NoRepeatNGramLogitsProcessor(settings.no_repeat_ngram_size))
-        settings.no_repeat_ngram_size = 0
-    return rules
-
-
-def full_mask(pixel_values: Tensor) -> Tensor:
-    """All views are there: (B, V), bool."""
-    return torch.ones(pixel_values.shape[:2], dtype=torch.bool, device=pixel_values.device)
-
-
-def encoder_width(vision_config: Any) -> int:
-    """E: width of the encoder's last layer (Swin's `hidden_size` is that of its last stage)."""
-    sizes = getattr(vision_config, "hidden_sizes", None)
-    return int(sizes[-1] if sizes else vision_config.hidden_size)

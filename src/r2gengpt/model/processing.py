@@ -1,6 +1,5 @@
 """Images and prompt text to model inputs, generated ids to text. No files are opened and nothing is cleaned here."""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,28 +15,12 @@ from r2gengpt.text.prompt import (
     IMAGE_PLACEHOLDER,
     TEMPLATE,
     PromptIds,
+    chat_template_of,
     encode_prompt,
     end_token_id,
     fill_template,
     tidy_report,
 )
-
-
-def chat_template_of(template: str) -> str:
-    """A prompt template for chat messages: one user turn whose images are the views of one study. In Jinja.
-
-    Raises:
-        InputError: the template does not hold the image's place exactly once.
-    """
-    fill_template("", template)
-    before, _, after = (json.dumps(part, ensure_ascii=False) for part in template.partition("{instruction}"))
-    content = (
-        "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
-        "{% for part in message['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}"
-        "{% endif %}"
-    )
-    turn = "{% if message['role'] == 'user' %}{{ " + before + " }}" + content + "{{ " + after + " }}{% endif %}"
-    return "{% for message in messages %}" + turn + "{% endfor %}"
 
 
 class R2GenGPTProcessor(ProcessorMixin):  # type: ignore[misc]  # the library is untyped
@@ -94,6 +77,11 @@ class R2GenGPTProcessor(ProcessorMixin):  # type: ignore[misc]  # the library is
         """Text to ids; special tokens written out in the text stay ordinary text."""
         return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids)
 
+    def token_ends(self, text: str) -> list[int]:
+        """For each token of `encode_text` the length of the text up to and with it."""
+        encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
+        return [end for _, end in encoded.offset_mapping]
+
     def prompt_ids(self, text: str | None = None) -> PromptIds:
         """The prompt in ids: `text` is an instruction, a whole prompt with `<ImageHere>`, or None for the default.
 
@@ -106,12 +94,12 @@ class R2GenGPTProcessor(ProcessorMixin):  # type: ignore[misc]  # the library is
         else:
             instruction = self.instruction if text is None or not text.strip() else text
             halves = fill_template(instruction, self.template)
-        encode = self._encode_symbols if self._has_control_tokens(self.template) else self.encode_text
-        if encode == self._encode_symbols and self._has_control_tokens(instruction):
+        encode = self._encode_symbols if self.has_control_tokens(self.template) else self.encode_text
+        if encode == self._encode_symbols and self.has_control_tokens(instruction):
             raise InputError(f"instruction {instruction!r} holds a control token of this language model")
         return encode_prompt(encode, halves, self._opening())
 
-    def _has_control_tokens(self, text: str) -> bool:
+    def has_control_tokens(self, text: str) -> bool:
         """Whether special tokens of the language model, the image's place aside, are written out in a text."""
         text = text.replace(IMAGE_PLACEHOLDER, "")
         return self._encode_symbols(text) != self.encode_text(text)
@@ -198,29 +186,6 @@ def film_side(image_processor: Any) -> int:
 def decoded_size(processor: R2GenGPTProcessor) -> int:
     """`film_side` of a model's processor."""
     return film_side(processor.image_processor)
-
-
-def kept_box(image_processor: Any, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The part of a film that the encoder sees: left, top, right, bottom in the film's pixels.
-
-    All of it, but where the image processor crops the centre out of what it has resized.
-
-    Args:
-        image_processor: of the model.
-        size: width and height of the film.
-    """
-    width, height = size
-    if not getattr(image_processor, "do_center_crop", False):
-        return 0, 0, width, height
-    sides, crop = dict(image_processor.size), dict(image_processor.crop_size)
-    edge = sides.get("shortest_edge")
-    scales = [edge / min(size)] * 2 if edge else [sides["width"] / width, sides["height"] / height]
-    kept = [
-        min(whole, round(crop[name] / scale))
-        for whole, name, scale in zip(size, ("width", "height"), scales, strict=True)
-    ]
-    left, top = (width - kept[0]) // 2, (height - kept[1]) // 2
-    return left, top, left + kept[0], top + kept[1]
 
 
 def pair_inputs(images: Any, text: str | Sequence[str] | None) -> tuple[list[list[Any]], list[str | None]]:

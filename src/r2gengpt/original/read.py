@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
-from r2gengpt.build.lora import ROLES
-from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig
+from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, Stored
 from r2gengpt.errors import InputError
+from r2gengpt.files import check_readable
+from r2gengpt.parts.lora import ROLES
 
 CONFIGS = (ModelConfig, DataConfig, DecodeConfig)
-SUFFIXES = (".pth", ".pt", ".ckpt")
 
 PREFIXES = (
     ("visual_encoder.base_model.model.", "vision_tower."),
@@ -68,12 +68,12 @@ TAKEN = (
 class Original:
     """What an original file holds, in our names.
 
-    `tensors` are float32; `settings` are those of its flags that act; `parts` is what the tensors themselves say of
+    `tensors` are float32; `stored` are those of its flags that act; `parts` is what the tensors themselves say of
     how the model was trained (it outweighs the flags, of which some have no effect there).
     """
 
     tensors: dict[str, Tensor]
-    settings: dict[str, Any]
+    stored: Stored
     parts: dict[str, Any]
     epoch: int | None
     step: int | None
@@ -85,10 +85,7 @@ def unpickle(path: Path) -> dict[str, Any]:
     Raises:
         InputError: no such file, not an original checkpoint, or it names code (which).
     """
-    try:
-        path.open("rb").close()
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from None
+    check_readable(path, str(path))
     try:
         with torch.serialization.safe_globals(READABLE):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
@@ -188,16 +185,16 @@ def trained_parts(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "freeze_vm": not any(name.startswith("vision_tower.") and ".lora_" not in name for name in tensors)
     }
-    for prefix, flag in (("vision_tower.", "vis"), ("language_model.", "llm")):
+    for prefix, part in (("vision_tower.", "vis"), ("language_model.", "llm")):
         lora = [name for name in tensors if name.startswith(prefix) and ".lora_A." in name]
-        found[f"{flag}_use_lora"] = bool(lora)
+        found[f"{part}_use_lora"] = bool(lora)
         if lora:
-            found[f"{flag}_r"] = tensors[lora[0]].shape[0]
-            found[f"{flag}_lora_targets"] = lora_targets(lora)
+            found[f"{part}_r"] = tensors[lora[0]].shape[0]
+            found[f"{part}_lora_targets"] = lora_targets(lora)
     return found
 
 
-def our_settings(config: Any, path: Path) -> dict[str, Any]:
+def our_settings(config: Any, path: Path) -> Stored:
     """Those of the original's flags that act, in our names.
 
     Raises:
@@ -216,7 +213,7 @@ def our_settings(config: Any, path: Path) -> dict[str, Any]:
         if type(value) not in (hints[name], *typing.get_args(hints[name])):
             raise InputError(f"{path}: its setting {name} is {value!r}: a {type(value).__name__} is not what it takes")
         settings[name] = value
-    return settings
+    return Stored.of(settings)
 
 
 def read_original(path: Path) -> Original:

@@ -7,24 +7,28 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 
-from r2gengpt import __version__
-from r2gengpt.config import ServeConfig
+from r2gengpt.serving.card import card_routes
 from r2gengpt.serving.chat import chat_routes
+from r2gengpt.serving.edited import document_routes
 from r2gengpt.serving.evidence import evidence_routes
 from r2gengpt.serving.failures import ApiError, ClientGone, unavailable
 from r2gengpt.serving.generator import Generator
 from r2gengpt.serving.guard import Guard, answer, read_keys
 from r2gengpt.serving.metrics import Metrics
-from r2gengpt.serving.page import page_routes
-from r2gengpt.serving.preview import preview_routes
+from r2gengpt.serving.page import page_routes, preview_routes, reference_routes
+from r2gengpt.serving.pdf import pdf_routes
 from r2gengpt.serving.reports import report_routes
-from r2gengpt.serving.waiting import Desk
-from r2gengpt.text.notice import NOTICE
+from r2gengpt.serving.standing import queue_routes
+from r2gengpt.serving.waiting import ServerContext
+from r2gengpt.settings import ServeConfig
+from r2gengpt.text.written import NOTICE
+from r2gengpt.version import __version__
 
 CLIENT_GONE = 499
 """What stands in the log for a request whose client left; nobody reads it."""
 
-SERVED = "POST /v1/chat/completions, /v1/reports, /v1/evidence and /v1/preview, GET /v1/models"
+POSTS = "POST /v1/chat/completions, /v1/reports, /v1/evidence, /v1/preview, /v1/documents and /v1/pdf"
+SERVED = f"{POSTS}, GET /v1/models, /v1/card and /v1/queue"
 HTTP_WORDS = {
     404: (f"no such address: this server has {SERVED}", "unknown_url"),
     405: (f"this address takes another method: this server has {SERVED}", "method_not_allowed"),
@@ -39,7 +43,7 @@ def create_app(generator: Generator, settings: ServeConfig) -> FastAPI:
         InputError: API keys that cannot be read.
     """
     keys, metrics = read_keys(settings), Metrics(generator)
-    desk = Desk(generator, settings, metrics)
+    desk = ServerContext(generator, settings, metrics)
     app = FastAPI(
         title="r2gengpt",
         version=__version__,
@@ -53,7 +57,12 @@ def create_app(generator: Generator, settings: ServeConfig) -> FastAPI:
     app.include_router(report_routes(desk))
     app.include_router(evidence_routes(desk))
     app.include_router(preview_routes(desk))
+    app.include_router(card_routes(desk))
+    app.include_router(queue_routes(desk))
+    app.include_router(document_routes(desk))
+    app.include_router(pdf_routes())
     app.include_router(page_routes())
+    app.include_router(reference_routes(app, desk))
     add_state_routes(app, generator, metrics)
     app.add_exception_handler(ApiError, _refuse)
     app.add_exception_handler(HTTPException, _refuse_http)

@@ -1,20 +1,51 @@
 """A chat request to a job of the engine: its images, its instruction, how to decode. No routes and no answers."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from r2gengpt.config import DecodeConfig, ServeConfig
-from r2gengpt.data.containers import DicomChoice
+from r2gengpt.config import DecodeConfig
 from r2gengpt.errors import InputError
-from r2gengpt.serving.apart import LONG, Apart, take_apart
-from r2gengpt.serving.chat_request import ChatRequest, ImagePart, Message, TextPart, parse_chat
-from r2gengpt.serving.data_urls import NoDataUrl, read_data_url
-from r2gengpt.serving.failures import INVALID, ApiError, no_model, refused
-from r2gengpt.serving.films import Film, read_films
-from r2gengpt.serving.generator import Served
-from r2gengpt.serving.jobs import Job
-from r2gengpt.serving.provenance import Source
+from r2gengpt.films.containers import DicomChoice
+from r2gengpt.provenance import Source
+from r2gengpt.reporter import Reporter
+from r2gengpt.serving.bodies import LONG, Apart, NoDataUrl, read_data_url, take_apart
+from r2gengpt.serving.chat_request import LONGEST_STOP, ChatRequest, ImagePart, Message, TextPart, parse_chat
+from r2gengpt.serving.conversation import EARLIER_LEFT_OUT
+from r2gengpt.serving.failures import INVALID, UNSUPPORTED, ApiError, no_model, refused
+from r2gengpt.serving.films import Upload, read_films
+from r2gengpt.serving.instructions import instruction_warnings
+from r2gengpt.serving.jobs import Job, new_future
+from r2gengpt.serving.report_members import Members, members_of
 from r2gengpt.serving.uploads import MAX_TEXT, check_count, check_text
+from r2gengpt.settings import ServeConfig
+
+
+@dataclass(frozen=True)
+class ChatStudy:
+    """A chat request that was read.
+
+    Attributes:
+        chat: the request.
+        jobs: one a choice, or one for all where each choice would be the same.
+        sources: what its images were.
+        warnings: what is to be known of the answer.
+        members: of the JSON that the content is wanted as; None: the report's text.
+    """
+
+    chat: ChatRequest
+    jobs: tuple[Job, ...]
+    sources: list[Source]
+    warnings: list[str]
+    members: Members | None
+
+    def choices_of(self, job: int) -> range:
+        """The numbers of the choices that a job writes."""
+        return range(self.chat.n) if len(self.jobs) == 1 else range(job, job + 1)
+
+    @property
+    def streams_text(self) -> bool:
+        """Whether the text is sent as it is written."""
+        return self.chat.stream and self.members is None
 
 
 def chat_decode(chat: ChatRequest, whole: DecodeConfig, streamed: DecodeConfig) -> DecodeConfig:
@@ -27,7 +58,7 @@ def chat_decode(chat: ChatRequest, whole: DecodeConfig, streamed: DecodeConfig) 
         ApiError: settings that contradict each other.
     """
     changes: dict[str, Any] = {}
-    own = streamed if chat.stream else whole
+    own = streamed if chat.stream and not chat.as_json else whole
     if chat.temperature or (chat.top_p is not None and chat.top_p < 1 and chat.temperature is None):
         own = streamed
         changes.update(do_sample=True, temperature=chat.temperature or 1.0, top_p=chat.top_p or 1.0)
@@ -55,14 +86,14 @@ def text_of(message: Message, name: str, apart: Apart) -> str:
     return check_text("\n".join(texts).strip(), name)
 
 
-def film_of(part: ImagePart, name: str, apart: Apart) -> Film:
+def film_of(part: ImagePart, name: str, apart: Apart) -> Upload:
     """The bytes of an image.
 
     Raises:
         ApiError: an address instead of a data URL, or not base64.
     """
     try:
-        return Film(name, read_data_url(apart.pieces(part.image_url.url)))
+        return Upload(name, read_data_url(apart.pieces(part.image_url.url)))
     except NoDataUrl:
         words = "must be a data URL of PNG, JPEG or DICOM in base64: this server fetches nothing"
     except ValueError:
@@ -88,7 +119,7 @@ def instruction_of(chat: ChatRequest, apart: Apart, own: str) -> str | None:
     return check_text(f"{system}\n{asked or own}", "messages") if system else asked or None
 
 
-def films_of(chat: ChatRequest, apart: Apart, settings: ServeConfig) -> list[Film]:
+def films_of(chat: ChatRequest, apart: Apart, settings: ServeConfig) -> list[Upload]:
     """The images of the study.
 
     Raises:
@@ -100,21 +131,48 @@ def films_of(chat: ChatRequest, apart: Apart, settings: ServeConfig) -> list[Fil
     return [film_of(part, f"messages.{number}.content.{at}", apart) for at, part in parts]
 
 
-def read_chat(body: bytearray, served: Served, settings: ServeConfig) -> tuple[ChatRequest, Job, list[Source]]:
-    """A request's bytes to the job; for a decoding thread.
+def check_can(chat: ChatRequest, apart: Apart, reporter: Reporter, settings: ServeConfig) -> None:
+    """Refuse what this server cannot do for anybody.
+
+    Raises:
+        ApiError: another model, log-probabilities of texts that no language model wrote, more choices than places.
+    """
+    if chat.model != reporter.name:
+        raise no_model(reporter.name)
+    if any(map(apart.is_long, chat.stop)):
+        raise ApiError(400, f"stop: must have at most {LONGEST_STOP} characters", INVALID, param="stop")
+    if chat.logprobs and reporter.composer is not None:
+        words = "logprobs: this server's reports are composed of training sentences, and have none"
+        raise ApiError(400, words, UNSUPPORTED, param="logprobs")
+    if chat.n > settings.places:
+        raise ApiError(400, f"n: this server has {settings.places} places: at most as many", UNSUPPORTED, param="n")
+
+
+def jobs_of(chat: ChatRequest, first: Job, *, drawn: bool) -> tuple[Job, ...]:
+    """The jobs of a request: one a choice where tokens are drawn, each with the next seed, else one for all."""
+    if not drawn:
+        return (first,)
+    seeds = [(first.decode.decode_seed + number) % 2**63 for number in range(chat.n)]
+    return tuple(replace(first, decode=replace(first.decode, decode_seed=seed), future=new_future()) for seed in seeds)
+
+
+def read_chat(body: bytearray, reporter: Reporter, settings: ServeConfig) -> ChatStudy:
+    """A request's bytes to its jobs; for a decoding thread.
 
     Raises:
         ApiError: the request is refused.
     """
     apart = take_apart(body)
     chat = parse_chat(apart)
-    if chat.model != served.name:
-        raise no_model(served.name)
-    decode = chat_decode(chat, served.decode, served.streamed)
-    instruction, films = (
-        instruction_of(chat, apart, served.built.processor.instruction),
-        films_of(chat, apart, settings),
-    )
+    check_can(chat, apart, reporter, settings)
+    members = members_of(chat.response_format)
+    decode = chat_decode(chat, reporter.decode, reporter.streamed)
+    own = reporter.built.processor.instruction
+    instruction, films = instruction_of(chat, apart, own), films_of(chat, apart, settings)
     choice = DicomChoice(chat.frame, chat.force, chat.mixed_patients)
-    pixels, sources = read_films(films, choice, served.built.processor, settings)
-    return chat, Job(pixels, instruction, decode), sources
+    pixels, sources = read_films(films, choice, reporter.built.processor, settings)
+    warnings = [EARLIER_LEFT_OUT] if chat.has_earlier_turns else []
+    warnings += instruction_warnings(instruction, reporter)
+    first = Job(pixels, instruction, decode, stop=tuple(chat.stop), likeliest=chat.top_logprobs)
+    jobs = jobs_of(chat, first, drawn=decode.do_sample and reporter.composer is None)
+    return ChatStudy(chat, jobs, sources, warnings, members)

@@ -7,28 +7,24 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
-from r2gengpt.config import ServeConfig
-from r2gengpt.generation.evidence_record import Evidence
-from r2gengpt.model.processing import R2GenGPTProcessor, kept_box
+from r2gengpt.confidence.maps import Evidence, kept_box
+from r2gengpt.model.processing import R2GenGPTProcessor
+from r2gengpt.provenance import Source
+from r2gengpt.reporter import Reporter
 from r2gengpt.serving.documents import form_document
 from r2gengpt.serving.failures import INVALID, ApiError
 from r2gengpt.serving.films import note_on, read_films
-from r2gengpt.serving.generator import Served
+from r2gengpt.serving.instructions import instruction_with
 from r2gengpt.serving.jobs import Job
-from r2gengpt.serving.provenance import Source
-from r2gengpt.serving.uploads import IMAGE_FIELD, REPORT_FIELD, STUDY_FIELDS, Form, read_form
-from r2gengpt.serving.waiting import Desk
-from r2gengpt.text.notice import noted_json
+from r2gengpt.serving.uploads import IMAGE_FIELD, REPORT_FIELD, STUDY_FIELDS, StudyUpload, read_form
+from r2gengpt.serving.waiting import ServerContext
+from r2gengpt.settings import ServeConfig
+from r2gengpt.text.written import noted_json
 
 FIELDS = (*STUDY_FIELDS, REPORT_FIELD)
 DOCUMENT = form_document(FIELDS, "application/json", required=(IMAGE_FIELD, REPORT_FIELD))
 LONGER = 2
-"""Times `--max_new_tokens` that a text may be long: each sentence costs a pass, and an edited draft may grow."""
-
-
-def instruction_with(indication: str, own: str) -> str | None:
-    """The prompt's instruction for a study with an indication; None, the model's own, where there is none."""
-    return f"{own} Indication: {indication}" if indication else None
+"""Times `max_new_tokens` that a text may be long: each sentence costs a pass, and an edited draft may grow."""
 
 
 def evidence_json(evidence: Evidence, sources: list[Source], processor: R2GenGPTProcessor) -> dict[str, Any]:
@@ -40,22 +36,22 @@ def evidence_json(evidence: Evidence, sources: list[Source], processor: R2GenGPT
     return {**evidence.to_json(), "boxes": boxes}
 
 
-def told_job(form: Form, served: Served, settings: ServeConfig) -> tuple[Job, list[Source]]:
+def evidence_job(form: StudyUpload, reporter: Reporter, settings: ServeConfig) -> tuple[Job, list[Source]]:
     """A form to its job; for a decoding thread.
 
     Raises:
         ApiError: the study or the text is refused.
     """
-    processor = served.built.processor
-    tokens, most = len(processor.encode_text(form.report)), LONGER * (served.decode.max_new_tokens or 0)
+    processor = reporter.built.processor
+    tokens, most = len(processor.encode_text(form.report)), LONGER * (reporter.decode.max_new_tokens or 0)
     if not form.report or tokens > most:
         raise ApiError(400, f"{REPORT_FIELD}: has {tokens} tokens: 1 to {most}", INVALID, param=REPORT_FIELD)
     pixels, sources = read_films(form.films, form.choice, processor, settings)
     instruction = instruction_with(form.indication, processor.instruction)
-    return Job(pixels, instruction, served.decode, evidence=True, told=form.report), sources
+    return Job(pixels, instruction, reporter.decode, evidence=True, told=form.report), sources
 
 
-def evidence_routes(desk: Desk) -> APIRouter:
+def evidence_routes(desk: ServerContext) -> APIRouter:
     """`POST /v1/evidence`."""
     router = APIRouter()
 
@@ -65,13 +61,13 @@ def evidence_routes(desk: Desk) -> APIRouter:
         with ExitStack() as stack:
             visit = stack.enter_context(desk.visit())
             form = await visit.read(read_form(request.headers, visit.pieces(request), desk.settings, FIELDS))
-            job, sources = await visit.prepare(partial(told_job, form, visit.served, desk.settings))
-            wait = stack.enter_context(visit.wait(job, request))
+            job, sources = await visit.prepare(partial(evidence_job, form, visit.reporter, desk.settings))
+            wait = stack.enter_context(visit.wait([job], request))
             wait.begin(streaming=False)
             found = (await wait.answer()).evidence
         assert found is not None
         return JSONResponse(
-            {**noted_json(note_on(sources)), **evidence_json(found, sources, visit.served.built.processor)}
+            {**noted_json(note_on(sources)), **evidence_json(found, sources, visit.reporter.built.processor)}
         )
 
     return router

@@ -8,15 +8,15 @@ from importlib.util import find_spec
 from PIL import Image
 from torch import Tensor
 
-from r2gengpt.config import ServeConfig
-from r2gengpt.data.cell import decode_image, read_header
-from r2gengpt.data.containers import ContainerError, DicomChoice, is_dicom, open_container
-from r2gengpt.data.dicom_header import check_is_chest_film
-from r2gengpt.data.dicom_study import check_study, note_of
 from r2gengpt.errors import InputError
+from r2gengpt.films.cell.pool import decode_image, read_header
+from r2gengpt.films.containers import ContainerError, DicomChoice, is_dicom, open_container
+from r2gengpt.films.dicom.header import check_is_chest_film
+from r2gengpt.films.film import check_study, note_of
 from r2gengpt.model.processing import R2GenGPTProcessor, decoded_size
+from r2gengpt.provenance import Source
 from r2gengpt.serving.failures import INVALID, ApiError, refused
-from r2gengpt.serving.provenance import Source
+from r2gengpt.settings import ServeConfig
 
 FRAME, FORCE = "frame_needed", "force_needed"
 """Codes of refusals that another `frame` or `force` would undo."""
@@ -25,14 +25,14 @@ SIDEWAYS = range(5, 9)
 
 
 @dataclass(frozen=True)
-class Film:
+class Upload:
     """An image as it was sent: what errors call it, and its bytes."""
 
     name: str
     data: bytes
 
 
-def source_of(film: Film, choice: DicomChoice, settings: ServeConfig) -> Source:
+def source_of(film: Upload, choice: DicomChoice, settings: ServeConfig) -> Source:
     """What a film is, from its headers alone.
 
     Raises:
@@ -49,7 +49,7 @@ def source_of(film: Film, choice: DicomChoice, settings: ServeConfig) -> Source:
     return Source(hashlib.sha256(film.data).hexdigest(), container.format, container.size, upright)
 
 
-def check_size(film: Film, size: tuple[int, int], settings: ServeConfig) -> None:
+def check_size(film: Upload, size: tuple[int, int], settings: ServeConfig) -> None:
     """Refuse a film that is larger than the server takes.
 
     Raises:
@@ -61,7 +61,7 @@ def check_size(film: Film, size: tuple[int, int], settings: ServeConfig) -> None
         raise ApiError(413, f"image {film.name}: {width}x{height} is {width * height} pixels: {limit}", param=film.name)
 
 
-def dicom_source(film: Film, choice: DicomChoice, settings: ServeConfig) -> Source:
+def dicom_source(film: Upload, choice: DicomChoice, settings: ServeConfig) -> Source:
     """What a DICOM film is.
 
     Raises:
@@ -85,7 +85,7 @@ def dicom_source(film: Film, choice: DicomChoice, settings: ServeConfig) -> Sour
     return Source(hashlib.sha256(film.data).hexdigest(), "DICOM", header.size, header.size, header)
 
 
-def sources_of(films: Sequence[Film], choice: DicomChoice, settings: ServeConfig) -> list[Source]:
+def sources_of(films: Sequence[Upload], choice: DicomChoice, settings: ServeConfig) -> list[Source]:
     """What the films of one study are; headers of all before pixels of any.
 
     Raises:
@@ -104,7 +104,7 @@ def note_on(sources: Sequence[Source]) -> str:
     return note_of([source.header for source in sources])
 
 
-def picture_of(film: Film, choice: DicomChoice, size: int | None = None) -> Image.Image:
+def picture_of(film: Upload, choice: DicomChoice, size: int | None = None) -> Image.Image:
     """A film whose source was looked at, decoded.
 
     Raises:
@@ -117,7 +117,7 @@ def picture_of(film: Film, choice: DicomChoice, size: int | None = None) -> Imag
 
 
 def read_films(
-    films: Sequence[Film], choice: DicomChoice, processor: R2GenGPTProcessor, settings: ServeConfig
+    films: Sequence[Upload], choice: DicomChoice, processor: R2GenGPTProcessor, settings: ServeConfig
 ) -> tuple[Tensor, list[Source]]:
     """The pixels of a study's films (V, 3, H, W), float32, and what they were.
 

@@ -3,79 +3,36 @@
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
-import torch
-
-from r2gengpt.build import Built
-from r2gengpt.config import DecodeConfig
-from r2gengpt.data.loading import Batch
 from r2gengpt.errors import InputError, place_of
-from r2gengpt.generation.confidence import Calibration, with_confidence
-from r2gengpt.generation.decode import (
-    CallbackStreamer,
-    engine_rules,
-    predict,
-    prediction_of,
-    prompts_of,
-    stream,
-    use_engine,
-)
-from r2gengpt.generation.engine import Engine, Prompt, Written
-from r2gengpt.generation.evidence import report_evidence
-from r2gengpt.generation.prediction import Prediction
-from r2gengpt.model import R2GenGPTForConditionalGeneration
-from r2gengpt.model.int8 import Int8Linear
-from r2gengpt.model.processing import pad_views
-from r2gengpt.serving.jobs import Answer, Job, Line
+from r2gengpt.generation.beams import Rules, Written
+from r2gengpt.generation.decode import prompts_of
+from r2gengpt.generation.engine import Engine, Prompt, use_engine
+from r2gengpt.generation.sentences import report_of
+from r2gengpt.generation.stopping import stopped
+from r2gengpt.report import Finding, Report
+from r2gengpt.reporter import Reporter
+from r2gengpt.serving.jobs import Answer, Job, Queue
+from r2gengpt.serving.writing import Listener, complete, write_alone
 
 log = logging.getLogger("r2gengpt.serving")
-
-
-@dataclass(frozen=True)
-class Served:
-    """The model of a server: its name to clients, how it decodes a whole report and a streamed one unless asked
-    otherwise, what it is made of, and how far its sentences can be relied on: by a calibration, with marks on those
-    below a limit."""
-
-    name: str
-    built: Built
-    decode: DecodeConfig
-    streamed: DecodeConfig
-    origin: dict[str, Any]
-    calibration: Calibration | None = None
-    abstain_below: float | None = None
-
-    def answer(self, prediction: Prediction, prompt_tokens: int) -> Answer:
-        """A finished report, with confidence in its sentences."""
-        return Answer(with_confidence(prediction, self.calibration, self.abstain_below), prompt_tokens)
-
-
-def job_batch(job: Job, built: Built) -> Batch:
-    """The job as a batch of one prompt.
-
-    Raises:
-        InputError: a text that cannot be a prompt of this model.
-    """
-    ids = torch.tensor([built.processor.prompt_row(len(job.pixels), job.instruction)])
-    pixels, mask = pad_views([job.pixels])
-    return Batch(("study",), ("",), ids, torch.ones_like(ids), pixels, mask)
 
 
 class Run:
     """One run of the engine over jobs of equal settings, those that come while it goes on included."""
 
-    def __init__(self, served: Served, line: Line, first: Job) -> None:
-        self.served = served
+    def __init__(self, reporter: Reporter, line: Queue, first: Job) -> None:
+        self.reporter = reporter
         self.line = line
         self.settings = first.settings
         self.began = first
         self.first: Job | None = first
-        self.unexplained: list[tuple[Job, Answer]] = []
+        self.unfinished: list[tuple[Job, Answer]] = []
         self.so_far = 0
         self.prompt_tokens: dict[Job, int] = {}
-        self.streamers: dict[Job, CallbackStreamer] = {}
+        self.findings: dict[Job, tuple[Finding, ...]] = {}
+        self.listeners: dict[Job, Listener] = {}
 
     def prompts(self) -> Iterator[Prompt | None]:
         """For the engine: the next study, None while nobody waits; it ends when all are through and nobody waits."""
@@ -94,101 +51,64 @@ class Run:
 
     def _prompt(self, job: Job) -> Prompt | None:
         """The study as the engine takes it; None where its text is refused, which its request hears."""
-        built = self.served.built
+        built = self.reporter.built
         try:
-            (prompt,) = prompts_of(built.model, [job_batch(job, built)], job.decode, [])
+            batch = self.reporter.batch(job.pixels, job.instruction)
+            batch, (self.findings[job],) = self.reporter.look(batch, job.instruction)
+            (prompt,) = prompts_of(built.model, [batch], job.decode)
         except Exception as error:
             job.fail(error)
             if not isinstance(error, InputError):
                 raise
             return None
         self.prompt_tokens[job] = len(prompt.embeds)
-        if job.on_text is not None:
-            streamer = CallbackStreamer(built.processor, job.on_text)
-            streamer.next_tokens_are_prompt = False  # the engine hands out new tokens only
-            self.streamers[job] = streamer
+        listener = Listener.of(job, built.processor)
+        if listener is not None and job.decode.beam_size == 1:
+            self.listeners[job] = listener
         return replace(prompt, tag=job)
 
-    def show(self, job: Job, token: int) -> None:
-        """The engine has a new token of a study."""
-        if job in self.streamers:
-            self.streamers[job].put(torch.tensor([token]))
+    def show(self, job: Job, token: int) -> bool:
+        """The engine has a new token of a study; whether the study ends with it."""
+        return job in self.listeners and self.listeners[job].show(token)
 
     def unwanted(self, job: Job) -> bool:
         """Whether a study leaves before it is finished."""
         if job.unwanted:
             self.prompt_tokens.pop(job)
-            self.streamers.pop(job, None)
+            self.listeners.pop(job, None)
+            self.findings.pop(job)
         return job.unwanted
 
     def finish(self, written: Written) -> None:
         """Hand a report to who waits for it."""
         job: Job = written.tag
-        if job in self.streamers:
-            self.streamers.pop(job).end()
-        prediction = prediction_of(self.served.built.processor, ("study", ""), written)
-        answer = self.served.answer(prediction, self.prompt_tokens.pop(job))
-        if job.evidence:  # when all are written: the engine has put its own attention into the model
-            self.unexplained.append((job, answer))
+        if job in self.listeners:
+            self.listeners.pop(job).end()
+        processor = self.reporter.built.processor
+        report = stopped(report_of(processor, written, study="study"), processor, job.stop)
+        report = replace(report, findings=self.findings.pop(job))
+        answer = Answer(self.reporter.judged(report), self.prompt_tokens.pop(job))
+        if job.needs_model:  # when all are written: the engine has put its own attention into the model
+            self.unfinished.append((job, answer))
         else:
             job.future.set_result(answer)
 
     def write(self) -> None:
         """All of it."""
-        built = self.served.built
-        rules = engine_rules(self.settings, built.processor.end_token_id)
+        built = self.reporter.built
+        rules = Rules.of(self.settings, built.processor.end_token_id)
         show = self.show if self.settings.beam_size == 1 else None
         engine = Engine(built.model.language_model, rules, self.line.share, show, unwanted=self.unwanted)
         try:
             for written in engine.run(self.prompts()):
                 self.finish(written)
-            for job, answer in self.unexplained:
+            for job, answer in self.unfinished:
                 if not job.unwanted:
-                    explain(self.served, job, answer)
+                    complete(self.reporter, job, answer)
         except Exception as error:
-            for job in (*self.prompt_tokens, *(job for job, _ in self.unexplained)):
+            for job in (*self.prompt_tokens, *(job for job, _ in self.unfinished)):
                 job.fail(error)
             raise
-
-
-def map_method(model: R2GenGPTForConditionalGeneration) -> str:
-    """How maps are made while others wait: by a backward pass a sentence, or by a pass a token where there is none."""
-    return "occlusion" if any(isinstance(module, Int8Linear) for module in model.modules()) else "gradient"
-
-
-def explain(served: Served, job: Job, answer: Answer) -> None:
-    """Hand out a report with maps of what its sentences rest on."""
-    model, processor = served.built.model, served.built.processor
-    try:
-        batch = job_batch(job, served.built).to(model.device)
-        evidence = report_evidence(model, processor, batch, answer.prediction.prediction, map_method(model))
-    except Exception as error:
-        job.fail(error)
-        if not isinstance(error, InputError):
-            raise
-        return
-    job.future.set_result(replace(answer, evidence=evidence))
-
-
-def write_alone(served: Served, job: Job) -> None:
-    """One report by transformers' `generate`, for language models that the engine cannot serve."""
-    built = served.built
-    try:
-        batch = job_batch(job, built)
-        if job.on_text is None:
-            (prediction,) = predict(built.model, built.processor, [batch], job.decode)
-        else:
-            prediction = stream(built.model, built.processor, batch, job.decode, job.on_text)
-    except Exception as error:
-        job.fail(error)
-        if not isinstance(error, InputError):
-            raise
-        return
-    answer = served.answer(prediction, batch.input_ids.shape[1])
-    if job.evidence:
-        explain(served, job, answer)
-    else:
-        job.future.set_result(answer)
 
 
 class Generator:
@@ -200,22 +120,22 @@ class Generator:
     """
 
     def __init__(self, slots: int, places: int) -> None:
-        self.line = Line(places, slots)
+        self.line = Queue(places, slots)
         self.failure: BaseException | None = None
         self.draining = False
-        self._served: Served | None = None
+        self._reporter: Reporter | None = None
         self._running: Run | None = None
         self._thread: threading.Thread | None = None
 
     @property
-    def served(self) -> Served | None:
+    def reporter(self) -> Reporter | None:
         """The model, once it is loaded."""
-        return self._served
+        return self._reporter
 
     @property
     def ready(self) -> bool:
         """Whether requests are taken."""
-        return self._served is not None and not self.draining
+        return self._reporter is not None and not self.draining
 
     @property
     def running(self) -> int:
@@ -223,7 +143,7 @@ class Generator:
         run = self._running
         return 0 if run is None else len(run.prompt_tokens)
 
-    def start(self, load: Callable[[], Served], on_loaded: Callable[[], None] = lambda: None) -> None:
+    def start(self, load: Callable[[], Reporter], on_loaded: Callable[[], None] = lambda: None) -> None:
         """Load the model and serve, in the thread; `failure` is why it could not."""
         self._thread = threading.Thread(target=self._work, args=(load, on_loaded), name="writer", daemon=True)
         self._thread.start()
@@ -240,9 +160,9 @@ class Generator:
             self._thread.join(seconds)
         return self._thread is None or not self._thread.is_alive()
 
-    def _work(self, load: Callable[[], Served], on_loaded: Callable[[], None]) -> None:
+    def _work(self, load: Callable[[], Reporter], on_loaded: Callable[[], None]) -> None:
         try:
-            self._served = load()
+            self._reporter = load()
         except BaseException as error:  # of a thread, kept for the one that started it; an exit is a failure too
             self.failure = error
             self.line.close("the model could not be loaded")
@@ -250,18 +170,18 @@ class Generator:
         on_loaded()
         while (job := self.line.first()) is not None:
             try:
-                self._write(self._served, job)
+                self._write(self._reporter, job)
             except Exception as error:  # those who waited for this run have heard; the next run is another one
                 log.error("a run ended with %s", place_of(error))
 
-    def _write(self, served: Served, job: Job) -> None:
+    def _write(self, reporter: Reporter, job: Job) -> None:
         if job.told is not None:
-            explain(served, job, Answer(Prediction("study", job.told), 0))
+            complete(reporter, job, Answer(Report("study", job.told), 0))
             return
-        if not use_engine(served.built.model, job.decode):
-            write_alone(served, job)
+        if reporter.composer is not None or not use_engine(reporter.built.model.language_model, job.decode):
+            write_alone(reporter, job)
             return
-        self._running = Run(served, self.line, job)
+        self._running = Run(reporter, self.line, job)
         try:
             self._running.write()
         finally:

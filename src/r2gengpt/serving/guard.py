@@ -15,18 +15,18 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from r2gengpt.config import ServeConfig
 from r2gengpt.errors import InputError, place_of
 from r2gengpt.serving.failures import ApiError, unavailable
 from r2gengpt.serving.metrics import Metrics
-from r2gengpt.text.notice import NOTICE
+from r2gengpt.settings import ServeConfig
+from r2gengpt.text.written import NOTICE
 
 log = logging.getLogger("r2gengpt.serving")
 KEYS_VARIABLE = "R2GENGPT_API_KEYS"
 SHORTEST_KEY = 16
 METHODS = ("GET", "POST", "HEAD", "OPTIONS")
-PROBES = ("/health", "/ready", "/metrics")
-"""Asked every few seconds by machines: no log line for each."""
+PROBES = ("/health", "/ready", "/metrics", "/v1/queue/{ticket}")
+"""Asked every few seconds by machines and by the page that waits: no log line for each."""
 HEADERS = {
     "X-Notice": NOTICE,
     "X-Content-Type-Options": "nosniff",
@@ -40,13 +40,13 @@ HEADERS = {
 
 
 def read_keys(settings: ServeConfig) -> tuple[bytes, ...]:
-    """The API keys of `--api_key_file`, else of the environment; none where neither is set.
+    """The API keys of `api_key_file`, else of the environment; none where neither is set.
 
     Raises:
         InputError: no such file, no key in it, or a key that is too short to be one.
     """
     if settings.api_key_file is not None:
-        source = f"--api_key_file {settings.api_key_file}"
+        source = f"`api_key_file` {settings.api_key_file}"
         try:
             lines = Path(settings.api_key_file).read_text(encoding="utf-8").splitlines()
         except (OSError, ValueError) as error:

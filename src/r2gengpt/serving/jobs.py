@@ -1,6 +1,7 @@
 """Studies that wait for their report: a bounded line that is fair between settings. No HTTP, no model."""
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -8,22 +9,25 @@ from functools import cached_property
 
 from torch import Tensor
 
+from r2gengpt.confidence.maps import Evidence
 from r2gengpt.config import DecodeConfig
-from r2gengpt.generation.evidence_record import Evidence
-from r2gengpt.generation.prediction import Prediction
+from r2gengpt.generation.likeliest import PlaceInText
+from r2gengpt.report import Report
 from r2gengpt.serving.failures import full, unavailable
+from r2gengpt.serving.pace import Pace, QueueProgress
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A finished report, how many tokens its prompt had, and its evidence maps where they were asked for."""
+    """A finished report, and how many tokens its prompt had; its maps and its places where they were asked for."""
 
-    prediction: Prediction
+    report: Report
     prompt_tokens: int
     evidence: Evidence | None = None
+    places: tuple[PlaceInText, ...] = ()
 
 
-def _new_future() -> Future[Answer]:
+def new_future() -> Future[Answer]:
     """A future that its reader cannot cancel: who waits no longer says so by `Job.cancel`."""
     future: Future[Answer] = Future()
     future.set_running_or_notify_cancel()
@@ -35,7 +39,9 @@ class Job:
     """One study: its pixels (V, 3, H, W), float32, on the CPU; what is asked; how to decode.
 
     `on_text` gets the text as it is written (one beam); `evidence` asks for maps of the report, or of the text `told`,
-    and then nothing is written. `future` gets the `Answer`, or why there is none.
+    and then nothing is written. The text ends before the first string of `stop`; `likeliest` asks for so many of the
+    likeliest tokens at each place. `future` gets the `Answer`, or why there is none. `begun` is when its turn came, by
+    the queue's clock.
     """
 
     pixels: Tensor
@@ -44,8 +50,11 @@ class Job:
     on_text: Callable[[str], None] | None = None
     evidence: bool = False
     told: str | None = None
-    future: Future[Answer] = field(default_factory=_new_future)
+    stop: tuple[str, ...] = ()
+    likeliest: int = 0
+    future: Future[Answer] = field(default_factory=new_future)
     unwanted: bool = False
+    begun: float | None = None
 
     @cached_property
     def settings(self) -> DecodeConfig:
@@ -53,9 +62,19 @@ class Job:
         return replace(self.decode, decode_seed=0)
 
     @property
-    def kind(self) -> tuple[DecodeConfig, bool, bool]:
+    def kind(self) -> tuple[DecodeConfig, bool, bool, bool]:
         """What studies that are written together share."""
-        return self.settings, self.evidence, self.told is not None
+        return self.settings, self.evidence, self.told is not None, self.likeliest > 0
+
+    @property
+    def needs_model(self) -> bool:
+        """Whether the model has more to tell once the report is written."""
+        return self.evidence or self.likeliest > 0
+
+    @property
+    def effort(self) -> tuple[int, bool, bool]:
+        """What studies share that take about as long."""
+        return self.decode.beam_size, self.evidence, self.told is not None
 
     def fail(self, error: BaseException) -> None:
         """Tell who waits that there is no report."""
@@ -63,21 +82,26 @@ class Job:
             self.future.set_exception(error)
 
 
-class Line:
+class Queue:
     """Places for requests, and the jobs that wait.
 
-    A place is taken when a request's body has come, so slow clients take none, and given back when it is answered.
+    A place is taken when a request's body has come, so slow clients take none, and given back when it is answered. A
+    request of several reports takes a place for each.
     Jobs of equal settings are written together. While jobs of other settings wait, a run takes no
     more than `share` jobs in all: then it is the turn of the longest waiting job's settings.
 
     Args:
         places: requests in work or waiting.
         share: jobs of a run while others wait for its end.
+        now: a clock in seconds.
     """
 
-    def __init__(self, places: int, share: int) -> None:
+    def __init__(self, places: int, share: int, now: Callable[[], float] = time.monotonic) -> None:
         self.places = places
         self.share = share
+        self.now = now
+        self._pace = Pace()
+        self._begun: list[Job] = []
         self._taken = 0
         self._jobs: list[Job] = []
         self._closed: str | None = None
@@ -98,8 +122,8 @@ class Line:
         self.take_place()
         self.free_place()
 
-    def take_place(self) -> None:
-        """Take one.
+    def take_place(self, count: int = 1) -> None:
+        """Take one, or some at once.
 
         Raises:
             ApiError: 503 where the line is closed, 429 where no place is free.
@@ -107,14 +131,14 @@ class Line:
         with self._changed:
             if self._closed is not None:
                 raise unavailable(self._closed)
-            if self._taken >= self.places:
+            if self._taken + count > self.places:
                 raise full(self.places)
-            self._taken += 1
+            self._taken += count
 
-    def free_place(self) -> None:
-        """Give one back."""
+    def free_place(self, count: int = 1) -> None:
+        """Give one back, or some."""
         with self._changed:
-            self._taken -= 1
+            self._taken -= count
 
     def put(self, job: Job) -> None:
         """Let a job wait; its request has a place.
@@ -147,15 +171,47 @@ class Line:
     def first(self) -> Job | None:
         """The longest waiting job, as soon as there is one; None when the line is closed."""
         with self._changed:
+            self._begun.clear()  # who asks writes nothing
             while not self._jobs and self._closed is None:
                 self._changed.wait()
-            return self._jobs.pop(0) if self._jobs else None
+            return self._begin(self._jobs[0]) if self._jobs else None
 
     def next_of(self, first: Job, so_far: int) -> Job | None:
         """The next job that may join the run of `so_far` jobs that `first` began; None where there is none now."""
         with self._changed:
+            self._begun = [job for job in self._begun if job.evidence or not job.unwanted]  # maps are made to their end
             same = [job for job in self._jobs if job.kind == first.kind]
             if not same or (so_far >= self.share and len(same) < len(self._jobs)):
                 return None
-            self._jobs.remove(same[0])
-            return same[0]
+            return self._begin(same[0])
+
+    def _begin(self, job: Job) -> Job:
+        """It is the turn of a job that waits; the lock is held."""
+        self._jobs.remove(job)
+        self._begun.append(job)
+        job.begun = self.now()
+        job.future.add_done_callback(lambda future: self._end(job, failed=future.exception() is not None))
+        return job
+
+    def _end(self, job: Job, *, failed: bool) -> None:
+        """A job has its answer, or will have none."""
+        with self._changed:
+            if job in self._begun:
+                self._begun.remove(job)
+            if not failed and job.begun is not None:
+                self._pace.ended(job.effort, job.begun, self.now())
+
+    def standing(self, job: Job) -> QueueProgress:
+        """Where a job is: its place, and about how long it takes until its end."""
+        with self._changed:
+            now = self.now()
+            if job.unwanted:
+                return QueueProgress(None, None)
+            if job in self._begun and job.begun is not None:
+                return QueueProgress(0, self._pace.rest(job.effort, now - job.begun))
+            if job not in self._jobs:
+                return QueueProgress(None, None)
+            place = self._jobs.index(job) + 1
+            ahead = [*self._begun, *self._jobs[: place - 1]]
+            since = min((one.begun for one in self._begun if one.begun is not None), default=now)
+            return QueueProgress(place, self._pace.wait([one.effort for one in ahead], job.effort, now, since))

@@ -5,7 +5,6 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
-from dataclasses import asdict
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -13,31 +12,39 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from r2gengpt.clinical.documents.draft import draft_of, images_to_send, origin_of
+from r2gengpt.clinical.documents.forms import check_form, formed
+from r2gengpt.clinical.documents.plain_pdf import report_pdf
+from r2gengpt.confidence.calibration import marked_text, text_of
 from r2gengpt.errors import InputError
-from r2gengpt.generation.confidence import marked_text
-from r2gengpt.serving.documents import form_document
-from r2gengpt.serving.draft import draft_of, images_to_send, origin_of
-from r2gengpt.serving.evidence import evidence_json, instruction_with
+from r2gengpt.provenance import Source, provenance
+from r2gengpt.report import film_json, review_lines
+from r2gengpt.reporter import Reporter
+from r2gengpt.serving.documents import REPORT, form_document
+from r2gengpt.serving.evidence import evidence_json
 from r2gengpt.serving.failures import ApiError, refused
 from r2gengpt.serving.films import note_on, read_films
-from r2gengpt.serving.forms import check_form, formed
-from r2gengpt.serving.generator import Served
+from r2gengpt.serving.instructions import INDICATION, instruction_warnings, instruction_with
 from r2gengpt.serving.jobs import Answer, Job
-from r2gengpt.serving.plain_pdf import report_pdf
-from r2gengpt.serving.provenance import Source, provenance
-from r2gengpt.serving.stream import EventStream
+from r2gengpt.serving.standing import TICKET, ticket_of
 from r2gengpt.serving.uploads import IMAGE_FIELD, STUDY_FIELDS, read_form, truth_of
-from r2gengpt.serving.waiting import Desk, Event, Wait
-from r2gengpt.text.notice import noted_json, with_notice
+from r2gengpt.serving.waiting import Event, EventStream, ServerContext, Wait
+from r2gengpt.text.written import noted_json, with_notice
 
 JSON, TEXT, EVENTS, PDF = "application/json", "text/plain", "text/event-stream", "application/pdf"
 ARCHIVE = {"application/fhir+json": "fhir", "application/dicom": "sr"}
 """Media type → form of a report for archives; these need DICOM images."""
+FILM = "film_findings"
+"""What the films show stands under this name: `findings` is the text here, as it always was."""
 GIVEN = (JSON, TEXT, EVENTS, PDF, *ARCHIVE)
-DOCUMENT = {
-    "parameters": [{"name": "evidence", "in": "query", "schema": {"type": "boolean", "default": False}}],
+DOCUMENT: dict[str, Any] = {
+    "parameters": [
+        {"name": "evidence", "in": "query", "schema": {"type": "boolean", "default": False}},
+        {"name": TICKET, "in": "header", "schema": {"type": "string", "pattern": "^[A-Za-z0-9-]{16,64}$"}},
+    ],
     **form_document(STUDY_FIELDS, *GIVEN),
 }
+DOCUMENT["responses"]["200"]["content"][JSON]["schema"] = REPORT
 
 
 def wanted_type(accept: str) -> str:
@@ -59,55 +66,63 @@ def wanted_type(accept: str) -> str:
     raise ApiError(406, f"Accept: this route gives {', '.join(GIVEN[:-1])} and {GIVEN[-1]}")
 
 
-def check_archive(kind: str, sources: list[Source], served: Served) -> None:
+def check_archive(kind: str, sources: list[Source], reporter: Reporter) -> None:
     """Refuse, before a report is written, a form that it could not be sent in.
 
     Raises:
         ApiError: 406 where this server cannot give the form, 400 where the images are not what it refers to.
     """
     try:
-        check_form(ARCHIVE[kind], f"Accept {kind}:")
+        check_form(ARCHIVE[kind], field="Accept", value=kind)
     except InputError as error:
         raise refused(error, 406) from None
-    if served.origin.get("model_sha256") is None:
+    if reporter.origin.model_sha256 is None:
         raise ApiError(406, f"Accept: {kind} needs a hash of the weights, and this server keeps some on disk")
     names = [f"{IMAGE_FIELD}[{at}]" for at in range(len(sources))]
     try:
-        images_to_send(names, [source.header for source in sources], f"Accept: {kind}")
+        images_to_send(names, [source.header for source in sources], field="Accept", value=kind)
     except InputError as error:
         raise refused(error) from None
 
 
-def report_file(kind: str, served: Served, answer: Answer, sources: list[Source]) -> bytes:
+def report_file(kind: str, reporter: Reporter, answer: Answer, sources: list[Source]) -> bytes:
     """The draft as a file: for archives, or as a PDF that names no patient."""
-    text, headers = marked_text(answer.prediction), [source.header for source in sources]
+    report, headers = answer.report, [source.header for source in sources]
+    text = marked_text(report)
     if kind in ARCHIVE:
-        digest = served.origin["model_sha256"]
-        return formed(ARCHIVE[kind], text, answer.prediction.prediction, headers, served.name, digest)
-    sections = draft_of(text, (), served.name, "", datetime.now().astimezone()).sections
-    return report_pdf(origin_of(len(sources), served.name, note=note_on(sources)), sections)
+        digest = reporter.origin.model_sha256 or ""  # `check_archive` has seen to it
+        return formed(ARCHIVE[kind], report, text, headers, reporter.name, digest)
+    now, film, review = datetime.now().astimezone(), report.findings, review_lines(report)
+    draft = draft_of(text, (), reporter.name, "", now, film=film, review=review)
+    return report_pdf(origin_of(len(sources), reporter.name, note=note_on(sources)), draft.sections, draft.blocks)
 
 
-def report_json(served: Served, job: Job, answer: Answer, sources: list[Source]) -> dict[str, Any]:
+def report_json(
+    reporter: Reporter, job: Job, answer: Answer, sources: list[Source], warnings: list[str]
+) -> dict[str, Any]:
     """The draft with what it was made with and from."""
-    prediction = answer.prediction
+    report = answer.report
     found: dict[str, Any] = {
         "id": f"report-{uuid.uuid4().hex}",
         "created": int(time.time()),
         **noted_json(note_on(sources)),
-        "findings": prediction.prediction,
-        "sentences": [asdict(sentence) for sentence in prediction.sentences],
-        "finish_reason": prediction.finish,
-        "tokens": prediction.tokens,
-        "logprob": prediction.logprob,
+        "findings": report.text,
+        "sentences": [sentence.to_json() for sentence in report.sentences],
+        **film_json(report, FILM),
+        "finish_reason": report.finish,
+        "tokens": report.tokens,
+        "logprob": report.logprob,
     }
+    if warnings:
+        found["warnings"] = warnings
     if answer.evidence is not None:
-        found["evidence"] = evidence_json(answer.evidence, sources, served.built.processor)
-    return {**found, "provenance": provenance(served.name, served.origin, job.decode, sources)}
+        found["evidence"] = evidence_json(answer.evidence, sources, reporter.built.processor)
+    made = provenance(reporter.name, reporter.origin, job.decode, sources)
+    return {**found, "provenance": {**made, **reporter.written_by}}
 
 
 async def report_events(
-    first: Event, wait: Wait, desk: Desk, note: str, record: Callable[[Answer], dict[str, Any]]
+    first: Event, wait: Wait, desk: ServerContext, note: str, record: Callable[[Answer], dict[str, Any]]
 ) -> AsyncIterator[str]:
     """The data of all events: the note on the images if any, the text's pieces, the whole record as JSON, the end."""
     if note:
@@ -116,12 +131,12 @@ async def report_events(
     while isinstance(event, str):
         yield json.dumps({"delta": event})
         event = await wait.next()
-    desk.metrics.tokens.inc(event.prediction.tokens)
+    desk.metrics.tokens.inc(event.report.tokens)
     yield json.dumps(record(event))
     yield "[DONE]"
 
 
-def report_routes(desk: Desk) -> APIRouter:
+def report_routes(desk: ServerContext) -> APIRouter:
     """`POST /v1/reports`."""
     router = APIRouter()
 
@@ -130,33 +145,38 @@ def report_routes(desk: Desk) -> APIRouter:
         """The report of one study. As server-sent events it comes while it is written, and has one beam."""
         wanted = wanted_type(request.headers.get("accept", ""))
         evidence = truth_of(request.query_params.get("evidence", "false"), "evidence")
+        ticket = ticket_of(request.headers.get(TICKET, ""))
         if evidence and wanted not in (JSON, EVENTS):
             raise ApiError(400, f"evidence: has no place in {wanted}: ask for {JSON} or {EVENTS}")
         with ExitStack() as stack:
             visit = stack.enter_context(desk.visit())
-            served = visit.served
+            reporter = visit.reporter
             form = await visit.read(read_form(request.headers, visit.pieces(request), desk.settings))
-            read = partial(read_films, form.films, form.choice, served.built.processor, desk.settings)
+            read = partial(read_films, form.films, form.choice, reporter.built.processor, desk.settings)
             pixels, sources = await visit.prepare(read)
             if wanted in ARCHIVE:
-                check_archive(wanted, sources, served)
-            decode = served.streamed if wanted == EVENTS else served.decode
-            job = Job(pixels, instruction_with(form.indication, served.built.processor.instruction), decode)
+                check_archive(wanted, sources, reporter)
+            decode = reporter.streamed if wanted == EVENTS else reporter.decode
+            own = reporter.built.processor.instruction
+            job = Job(pixels, instruction_with(form.indication, own), decode)
+            warnings = instruction_warnings(job.instruction, reporter, INDICATION)
+            headers = {"X-Warning": "; ".join(warnings)} if warnings else {}
             job.evidence = evidence
-            wait = stack.enter_context(visit.wait(job, request))
+            stack.enter_context(desk.ticket(ticket, job))
+            wait = stack.enter_context(visit.wait([job], request))
             wait.begin(streaming=wanted == EVENTS)
             if wanted == EVENTS:
                 first = await wait.next()  # until then an error still has a status
-                record = partial(report_json, served, job, sources=sources)
+                record = partial(report_json, reporter, job, sources=sources, warnings=warnings)
                 events = report_events(first, wait, desk, note_on(sources), record)
                 return EventStream(events, stack.pop_all(), visit.deadline)
             answer = await wait.answer()
-            desk.metrics.tokens.inc(answer.prediction.tokens)
+            desk.metrics.tokens.inc(answer.report.tokens)
             if wanted == TEXT:
-                return PlainTextResponse(with_notice(marked_text(answer.prediction), note_on(sources)))
+                return PlainTextResponse(with_notice(text_of(answer.report), note_on(sources)), headers=headers)
             if wanted == JSON:
-                return JSONResponse(report_json(served, job, answer, sources))
-            file = await visit.prepare(partial(report_file, wanted, served, answer, sources), desk.archive)
-            return Response(file, media_type=wanted)
+                return JSONResponse(report_json(reporter, job, answer, sources, warnings))
+            file = await visit.prepare(partial(report_file, wanted, reporter, answer, sources), desk.archive)
+            return Response(file, media_type=wanted, headers=headers)
 
     return router

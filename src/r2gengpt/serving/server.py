@@ -14,14 +14,14 @@ from typing import cast
 import uvicorn
 from fastapi import FastAPI
 
-from r2gengpt.config import ServeConfig
-from r2gengpt.errors import InputError
+from r2gengpt.serving.address import BACKLOG, bound, opened
+from r2gengpt.serving.address import address_of as address_of
 from r2gengpt.serving.connections import LimitedProtocol, Peers
 from r2gengpt.serving.generator import Generator
 from r2gengpt.serving.guard import KEYS_VARIABLE, listens_inside, read_keys
+from r2gengpt.settings import ServeConfig
 
 log = logging.getLogger("r2gengpt.serving")
-BACKLOG = 256
 AT_LAST = 1.0
 """Seconds after the last of these that the process is ended, whatever it still does."""
 LAST_PASS = 2.0
@@ -29,39 +29,19 @@ LAST_PASS = 2.0
 
 
 def listen(settings: ServeConfig) -> socket.socket:
-    """A socket that listens.
+    """A socket that listens at the settings' address.
 
     Raises:
         InputError: the address is not this machine's, or the port is taken or not allowed.
     """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        found = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise InputError(f"--host {settings.host}: {error.strerror or error}") from None
-    try:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind(address)
-        found.listen(BACKLOG)
-    except OSError as error:
-        found.close()
-        raise InputError(f"--host {settings.host} --port {settings.port}: {error.strerror or error}") from None
-    return found
-
-
-def address_of(listening: socket.socket) -> str:
-    """The socket's address as a URL."""
-    host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return opened(bound(settings.host, settings.port))
 
 
 def warn_if_open(settings: ServeConfig) -> None:
     """Say in one line that everybody may ask."""
     if not listens_inside(settings.host) and not read_keys(settings):
         log.warning(
-            "--host %s without keys: whoever reaches this address may use the model; set --api_key_file or %s",
+            "`host` %s without keys: whoever reaches this address may use the model; set `api_key_file` or %s",
             settings.host,
             KEYS_VARIABLE,
         )

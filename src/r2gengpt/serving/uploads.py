@@ -12,16 +12,18 @@ from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from r2gengpt.config import ServeConfig
-from r2gengpt.data.containers import DicomChoice
-from r2gengpt.data.images import PLAIN
+from r2gengpt.films.containers import DicomChoice
+from r2gengpt.films.reader import PLAIN
 from r2gengpt.serving.failures import INVALID, ApiError, ClientGone
-from r2gengpt.serving.films import Film
+from r2gengpt.serving.films import Upload
+from r2gengpt.settings import ServeConfig
 
 MAX_TEXT = 4000
 """Characters of an instruction or an indication."""
+MAX_KNOWN = 20_000
+"""Characters of what is known of a draft, as JSON."""
 IMAGE_FIELD, TEXT_FIELD, REPORT_FIELD, FRAME_FIELD, FORCE_FIELD = "images", "indication", "report", "frame", "force"
-MIXED_FIELD = "mixed_patients"
+MIXED_FIELD, KNOWN_FIELD = "mixed_patients", "known"
 STUDY_FIELDS = (IMAGE_FIELD, TEXT_FIELD, FRAME_FIELD, FORCE_FIELD, MIXED_FIELD)
 MOST_FRAMES = 99_999
 BODY_GRACE, SLOWEST = 15.0, 32 * 2**10
@@ -29,13 +31,14 @@ BODY_GRACE, SLOWEST = 15.0, 32 * 2**10
 
 
 @dataclass(frozen=True)
-class Form:
+class StudyUpload:
     """A form that was read: its films, its texts, what it asks of DICOM files."""
 
-    films: list[Film]
+    films: list[Upload]
     indication: str = ""
     report: str = ""
     choice: DicomChoice = PLAIN
+    known: str = ""
 
 
 async def limited_body(request: Request, limit: int, take: Callable[[int], None]) -> AsyncIterator[bytes]:
@@ -88,14 +91,23 @@ class _MemoryParser(MultiPartParser):
     spool_max_size = 2**62
 
 
+def check_length(text: str, name: str, most: int) -> None:
+    """Refuse a client's text that is too long.
+
+    Raises:
+        ApiError: 400.
+    """
+    if len(text) > most:
+        raise ApiError(400, f"{name}: has {len(text)} characters: at most {most}", INVALID, param=name)
+
+
 def check_text(text: str, name: str) -> str:
     """A client's text, as it may stand in a prompt.
 
     Raises:
         ApiError: too long, or with the image's place in it.
     """
-    if len(text) > MAX_TEXT:
-        raise ApiError(400, f"{name}: has {len(text)} characters: at most {MAX_TEXT}", INVALID, param=name)
+    check_length(text, name, MAX_TEXT)
     if "<ImageHere>" in text:
         raise ApiError(400, f"{name}: may not hold <ImageHere>, which is the prompt's own", INVALID, param=name)
     return text
@@ -103,7 +115,7 @@ def check_text(text: str, name: str) -> str:
 
 async def read_form(
     headers: Headers, pieces: AsyncIterator[bytes], settings: ServeConfig, fields: Sequence[str] = STUDY_FIELDS
-) -> Form:
+) -> StudyUpload:
     """A multipart form of these fields.
 
     Raises:
@@ -128,24 +140,26 @@ async def read_form(
     return found
 
 
-async def form_parts(form: FormData, fields: Sequence[str]) -> Form:
+async def form_parts(form: FormData, fields: Sequence[str]) -> StudyUpload:
     """What a form holds; of a field that comes twice the last counts.
 
     Raises:
         ApiError: fields that are not known, or values that these cannot have.
     """
-    films: list[Film] = []
+    films: list[Upload] = []
     texts: dict[str, str] = {}
     for name, value in form.multi_items():
         if name == IMAGE_FIELD and isinstance(value, UploadFile):
-            films.append(Film(f"{IMAGE_FIELD}[{len(films)}]", await value.read()))
+            films.append(Upload(f"{IMAGE_FIELD}[{len(films)}]", await value.read()))
         elif name in fields and name != IMAGE_FIELD and isinstance(value, str):
             texts[name] = value
         else:
             others = " and ".join(field for field in fields if field != IMAGE_FIELD)
             raise ApiError(400, f"the form has another field than {IMAGE_FIELD} (files) and {others} (text)")
     indication, report = (check_text(texts.get(name, ""), name).strip() for name in (TEXT_FIELD, REPORT_FIELD))
-    return Form(films, indication, report, choice_of(texts))
+    known = texts.get(KNOWN_FIELD, "")
+    check_length(known, KNOWN_FIELD, MAX_KNOWN)
+    return StudyUpload(films, indication, report, choice_of(texts), known)
 
 
 def truth_of(text: str, name: str) -> bool:

@@ -1,24 +1,82 @@
 """A request's way to its report, in the event loop: a place, a deadline, text as it comes, the end. No formats."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
-from r2gengpt.config import ServeConfig
 from r2gengpt.errors import InputError
+from r2gengpt.reporter import Reporter
 from r2gengpt.serving.failures import ApiError, ClientGone, full, refused, timed_out, unavailable
-from r2gengpt.serving.generator import Generator, Served
-from r2gengpt.serving.jobs import Answer, Job, Line
+from r2gengpt.serving.generator import Generator
+from r2gengpt.serving.jobs import Answer, Job, Queue
 from r2gengpt.serving.metrics import Metrics
 from r2gengpt.serving.uploads import limited_body
+from r2gengpt.settings import ServeConfig
+
+
+class EventStream(Response):
+    """The events' data one by one; an error on the way is the last event, as the status has been sent.
+
+    Args:
+        events: the data of each event, without line breaks.
+        held: closed at the end: the request's place and its wait.
+        deadline: in the event loop's time; a client that reads too slowly loses its place then.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncIterator[str], held: ExitStack, deadline: float) -> None:
+        self.events = events
+        self.held = held
+        self.deadline = deadline
+        self.status_code = 200
+        self.background = None
+        self.init_headers({"X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send them all."""
+
+        async def put(text: str, *, more: bool = True) -> None:
+            await send({"type": "http.response.body", "body": text.encode(), "more_body": more})
+
+        with self.held:
+            try:
+                async with asyncio.timeout_at(self.deadline + 1.0):  # `events` itself says so at the deadline
+                    await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                    try:
+                        async for data in self.events:
+                            await put(f"data: {data}\n\n")
+                    except ApiError as error:
+                        await put(f"data: {json.dumps(error.body())}\n\n")
+                    self.held.close()  # before the end: a client that reads it may ask again at once
+                    await put("", more=False)
+            except (TimeoutError, ClientGone):
+                return  # nobody reads, and the status has been sent
+
 
 T = TypeVar("T")
 Event = str | Answer
 """A piece of text, or the end."""
+
+
+@dataclass(frozen=True)
+class JobEvent:
+    """An event of one of a request's jobs, by the job's number."""
+
+    job: int
+    event: Event
+
+
 DECODING_THREADS = 2
 """Images decoded at once: each may take some hundred MB for a moment."""
 
@@ -30,53 +88,62 @@ async def disconnected(request: Request) -> None:
 
 
 class Wait:
-    """One job's events, for the request that waits for them.
+    """The events of a request's jobs, for the request that waits for them.
 
     Args:
-        job: not yet in the line.
+        jobs: not yet in the line.
         line: where it will wait.
         request: whose body was read.
         deadline: in the event loop's time.
         limit: seconds that the deadline was set to, for the error's words.
     """
 
-    def __init__(self, job: Job, line: Line, request: Request, deadline: float, limit: float) -> None:
+    def __init__(self, jobs: Sequence[Job], line: Queue, request: Request, deadline: float, limit: float) -> None:
         self.loop = asyncio.get_running_loop()
-        self.events: asyncio.Queue[Event | BaseException] = asyncio.Queue()
-        self.job = job
+        self.events: asyncio.Queue[JobEvent | BaseException] = asyncio.Queue()
+        self.jobs = jobs
         self.line = line
         self.request = request
         self.deadline = deadline
         self.limit = limit
         self._watch: asyncio.Task[None] | None = None
 
-    def _tell(self, event: Event | BaseException) -> None:
+    def _tell(self, event: JobEvent | BaseException) -> None:
         """From any thread."""
         with suppress(RuntimeError):  # the loop is closed: the server has stopped, and with it who waited
             self.loop.call_soon_threadsafe(self.events.put_nowait, event)
 
-    def _ended(self, future: Future[Answer]) -> None:
-        self._tell(future.exception() or future.result())
+    def _tell_text(self, job: int, text: str) -> None:
+        self._tell(JobEvent(job, text))
+
+    def _ended(self, job: int, future: Future[Answer]) -> None:
+        self._tell(future.exception() or JobEvent(job, future.result()))
 
     def _left(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled():
             self._tell(task.exception() or ClientGone())
 
     def begin(self, *, streaming: bool) -> None:
-        """Put the job into the line.
+        """Put the jobs into the line.
 
         Raises:
             ApiError: 503, the server stops.
         """
-        if streaming:
-            self.job.on_text = self._tell
-        self.job.future.add_done_callback(self._ended)
+        for number, job in enumerate(self.jobs):
+            if streaming:
+                job.on_text = partial(self._tell_text, number)
+            job.future.add_done_callback(partial(self._ended, number))
         self._watch = asyncio.create_task(disconnected(self.request))
         self._watch.add_done_callback(self._left)
-        self.line.put(self.job)
+        for job in self.jobs:
+            self.line.put(job)
 
     async def next(self) -> Event:
-        """The next event.
+        """The next event of the only job; raises as `next_of_any`."""
+        return (await self.next_of_any()).event
+
+    async def next_of_any(self) -> JobEvent:
+        """The next event of any job.
 
         Raises:
             ApiError: 504 at the deadline, 503 where the server stops, 400 where the text is no prompt.
@@ -94,27 +161,35 @@ class Wait:
         return event
 
     async def answer(self) -> Answer:
-        """The end; text before it is passed over."""
-        while isinstance(event := await self.next(), str):
-            pass
-        return event
+        """The end of the only job; text before it is passed over."""
+        return (await self.answers())[0]
+
+    async def answers(self) -> list[Answer]:
+        """The ends of all jobs, in their order."""
+        found: dict[int, Answer] = {}
+        while len(found) < len(self.jobs):
+            next_one = await self.next_of_any()
+            if isinstance(next_one.event, Answer):
+                found[next_one.job] = next_one.event
+        return [found[number] for number in range(len(self.jobs))]
 
     def end(self) -> None:
-        """Whatever happened: the job is nobody's any more."""
-        self.line.drop(self.job)
+        """Whatever happened: the jobs are nobody's any more."""
+        for job in self.jobs:
+            self.line.drop(job)
         if self._watch is not None:
             self._watch.cancel()
 
 
-class Visit:
+class RequestContext:
     """A request on its way: it reads its body, then it has a place."""
 
-    def __init__(self, desk: "Desk", served: Served) -> None:
+    def __init__(self, desk: "ServerContext", reporter: Reporter) -> None:
         self.desk = desk
-        self.served = served
+        self.reporter = reporter
         self.limit = desk.settings.request_timeout
         self.deadline = asyncio.get_running_loop().time() + self.limit
-        self.has_place = False
+        self.places = 0
         self.bytes = 0
 
     def _take_bytes(self, count: int) -> None:
@@ -130,8 +205,7 @@ class Visit:
     def leave(self) -> None:
         """Give back what was taken."""
         self.desk.bytes -= self.bytes
-        if self.has_place:
-            self.desk.generator.line.free_place()
+        self.desk.generator.line.free_place(self.places)
 
     async def read(self, work: Coroutine[Any, Any, T]) -> T:
         """What the client sends; when it has come, the request takes a place.
@@ -142,13 +216,21 @@ class Visit:
         try:
             async with asyncio.timeout_at(self.deadline):
                 found = await work
-            self.desk.generator.line.take_place()
-            self.has_place = True
+            self.take_places(1)
             return found
         except TimeoutError:
             raise ApiError(
                 408, f"the body took more than {self.limit:g} seconds", None, {"Connection": "close"}
             ) from None
+
+    def take_places(self, count: int) -> None:
+        """Take so many places, until the request is answered.
+
+        Raises:
+            ApiError: 429 where they are not free, 503 where the server stops.
+        """
+        self.desk.generator.line.take_place(count)
+        self.places += count
 
     async def prepare(self, work: Callable[[], T], pool: ThreadPoolExecutor | None = None) -> T:
         """Work that would hold up the event loop, in one of the decoding threads, or of another pool's.
@@ -163,20 +245,21 @@ class Visit:
             raise timed_out(self.limit) from None
 
     @contextmanager
-    def wait(self, job: Job, request: Request) -> Iterator[Wait]:
-        """Wait for a job; whatever happens, it is dropped at the end."""
-        wait = Wait(job, self.desk.generator.line, request, self.deadline, self.limit)
+    def wait(self, jobs: Sequence[Job], request: Request) -> Iterator[Wait]:
+        """Wait for jobs; whatever happens, they are dropped at the end."""
+        wait = Wait(jobs, self.desk.generator.line, request, self.deadline, self.limit)
         try:
             yield wait
         finally:
             wait.end()
 
 
-class Desk:
+class ServerContext:
     """What the routes of one server share.
 
     Attributes:
         bytes: of bodies that are being read or whose requests have a place; memory is bounded by `most_bytes` of them.
+        tickets: what clients call their jobs by, as long as they wait for them.
     """
 
     def __init__(self, generator: Generator, settings: ServeConfig, metrics: Metrics) -> None:
@@ -185,29 +268,41 @@ class Desk:
         self.metrics = metrics
         self.bytes, self.most_bytes = 0, settings.places * settings.max_body_mb * 2**20
         self.pool = ThreadPoolExecutor(DECODING_THREADS, "decoder")
+        self.tickets: dict[str, Job] = {}
         self.archive = ThreadPoolExecutor(1, "archive")  # forms for archives: what reads labels is one thread's own
 
-    def served(self) -> Served:
+    def reporter(self) -> Reporter:
         """The model.
 
         Raises:
             ApiError: 503 while it is not there.
         """
-        served = self.generator.served
-        if served is None:
+        reporter = self.generator.reporter
+        if reporter is None:
             raise unavailable("the model is being loaded")
-        return served
+        return reporter
 
     @contextmanager
-    def visit(self) -> Iterator[Visit]:
+    def ticket(self, name: str, job: Job) -> Iterator[None]:
+        """Let a client ask by this name where its job is; "" for none."""
+        if name:
+            self.tickets[name] = job
+        try:
+            yield
+        finally:
+            if self.tickets.get(name) is job:
+                del self.tickets[name]
+
+    @contextmanager
+    def visit(self) -> Iterator[RequestContext]:
         """A request, until it is answered; it is not let in where it would get no place.
 
         Raises:
             ApiError: 429 where there is none, 503 while the model is not there or the server stops.
         """
-        served = self.served()
+        reporter = self.reporter()
         self.generator.line.check_place()
-        visit = Visit(self, served)
+        visit = RequestContext(self, reporter)
         try:
             yield visit
         finally:

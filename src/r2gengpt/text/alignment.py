@@ -12,14 +12,14 @@ IGNORE = -100
 
 
 @dataclass(frozen=True)
-class Row:
+class TokenRow:
     """One study's tokens; `labels[i]` is the token at position i where it is learnt, else IGNORE (not shifted)."""
 
     input_ids: tuple[int, ...]
     labels: tuple[int, ...]
 
 
-def training_row(prompt: Sequence[int], report: Sequence[int], end: int, max_length: int) -> Row:
+def training_row(prompt: Sequence[int], report: Sequence[int], end: int, max_length: int) -> TokenRow:
     """The prompt, the report and the end token, of which only the last two are learnt.
 
     `max_length` bounds the learnt tokens, end token included. A report that does not fit is cut and carries no end
@@ -35,14 +35,14 @@ def training_row(prompt: Sequence[int], report: Sequence[int], end: int, max_len
         labels       -     -       -  -  -       clear  lungs
 
     >>> training_row([1, 5, 9, 9, 6], [7, 8], 0, 3)
-    Row(input_ids=(1, 5, 9, 9, 6, 7, 8, 0), labels=(-100, -100, -100, -100, -100, 7, 8, 0))
+    TokenRow(input_ids=(1, 5, 9, 9, 6, 7, 8, 0), labels=(-100, -100, -100, -100, -100, 7, 8, 0))
     >>> training_row([1, 5, 9, 9, 6], [7, 8], 0, 2).labels[-2:]
     (7, 8)
 
     Differs from the original: it masks labels by value (`== 0`), which also masks the end token where pad = eos.
     """
     learnt = (*report, end)[:max_length]
-    return Row((*prompt, *learnt), (*([IGNORE] * len(prompt)), *learnt))
+    return TokenRow((*prompt, *learnt), (*([IGNORE] * len(prompt)), *learnt))
 
 
 def pad_rows(

@@ -1,5 +1,6 @@
 """The prompt around the image tokens: pure functions on text and token ids. No tokenizer is loaded here."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,23 @@ def fill_template(instruction: str, template: str = TEMPLATE) -> tuple[str, str]
         raise InputError(f"prompt template holds {IMAGE_PLACEHOLDER} {count} times, must hold it once")
     before, after = template.split(IMAGE_PLACEHOLDER)
     return before.replace("{instruction}", instruction), after.replace("{instruction}", instruction)
+
+
+def chat_template_of(template: str) -> str:
+    """A prompt template for chat messages: one user turn whose images are the views of one study. In Jinja.
+
+    Raises:
+        InputError: the template does not hold the image's place exactly once.
+    """
+    fill_template("", template)
+    before, _, after = (json.dumps(part, ensure_ascii=False) for part in template.partition("{instruction}"))
+    content = (
+        "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+        "{% for part in message['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}"
+        "{% endif %}"
+    )
+    turn = "{% if message['role'] == 'user' %}{{ " + before + " }}" + content + "{{ " + after + " }}{% endif %}"
+    return "{% for message in messages %}" + turn + "{% endfor %}"
 
 
 @dataclass(frozen=True)
@@ -63,12 +81,12 @@ def end_token_id(encode: Encode, end_sym: str | None, eos_token_id: int | None) 
         ids = list(encode(end_sym))
         if len(ids) != 1:
             raise InputError(
-                f"--end_sym {end_sym} is {len(ids)} tokens of this language model ({ids}), must be one; "
-                "leave the flag out to use the tokenizer's own end token"
+                f"`end_sym` {end_sym} is {len(ids)} tokens of this language model ({ids}), must be one; "
+                "leave it out to use the tokenizer's own end token"
             )
         return ids[0]
     if eos_token_id is None:
-        raise InputError("this tokenizer has no end token: name one of its tokens with --end_sym")
+        raise InputError("this tokenizer has no end token: name one of its tokens with `end_sym`")
     return eos_token_id
 
 

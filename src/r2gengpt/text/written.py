@@ -1,13 +1,36 @@
-"""Texts as they are written: JSON, UTF-8, signs that an encoding has not. Opens no file.
+"""Texts as they are written: JSON, UTF-8, signs that an encoding has not, the notice. Opens no file.
 
 A name of a file need not be UTF-8: Python then holds its odd bytes as lone surrogates, which no UTF-8 text, Parquet
-column or strict reader of JSON takes. What is written shows such a byte as `\\xfc`; the file is opened by its own name.
+column or strict reader of JSON takes. What is written shows such a byte as `\xfc`; the file is opened by its own name.
 """
 
 import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+NOTICE = "AI draft, not verified, research only"
+
+
+def with_notice(report: str, note: str = "") -> str:
+    """The report as plain text whose first line is the notice, and the next one the note where there is one."""
+    return f"{NOTICE}\n{note}\n\n{report}\n" if note else f"{NOTICE}\n\n{report}\n"
+
+
+def noted(note: str) -> str:
+    """The notice, and the note where there is one, in a line."""
+    return f"{NOTICE}. {note}" if note else NOTICE
+
+
+def noted_json(note: str) -> dict[str, str]:
+    """The notice as a part of a record, and beside it the note where there is one."""
+    return {"notice": NOTICE, "note": note} if note else {"notice": NOTICE}
+
+
+def with_note(report: str, note: str) -> str:
+    """The report under the note on its images; as it is where there is none."""
+    return f"{note}\n\n{report}" if note else report
+
 
 _LONE = re.compile("[\ud800-\udfff]")
 _BEYOND_ASCII = re.compile("[^\\x00-\\x7f]")

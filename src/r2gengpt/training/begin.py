@@ -1,20 +1,117 @@
-"""What is looked at before a run, and its directory: refused, resumed or begun anew. Builds and trains nothing."""
+"""What is looked at before a run: its directory and its data's fingerprint. Builds and trains nothing."""
 
+import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
 
-from r2gengpt.checkpoint import RUN, flat_settings
-from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, PlacementConfig, TrainConfig
-from r2gengpt.data.files import check_writable, recover_directory, remove, whole_file
+from r2gengpt.checkpoint_files import RUN
+from r2gengpt.config import DataConfig, ModelConfig, RunConfig
+from r2gengpt.data.labels import NO_LABELS
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
-from r2gengpt.training.fingerprint import Fingerprint, write_fingerprint
+from r2gengpt.files import check_writable, recover_directory, remove, whole_file
+from r2gengpt.settings import PlacementConfig
 from r2gengpt.training.states import find_state, recover_states, remove_states
 
-Settings = tuple[ModelConfig, DataConfig, DecodeConfig, TrainConfig]
+DATA = "data.json"
+SAMPLE = 2**16
+"""Bytes read of each end of an image; its size counts too. A PNG's last bytes are a checksum of all its pixels."""
+
+_OTHERWISE = ("image_paths", "dicom", "boxes")
+"""What is looked at in another way, and boxes, which nothing is trained on."""
+_LATER = ("labels", "source", "age", "sex")
+"""What older runs' studies had not: it counts where there is some, so that a run of before goes on."""
+
+Fingerprint = dict[str, dict[str, list[str]]]
+"""Split → study's id → digest of its texts, digest of its images; in the order of the file."""
+
+
+def fingerprint(splits: Mapping[str, Sequence[Study]]) -> Fingerprint:
+    """The fingerprint of the studies of a run.
+
+    Raises:
+        InputError: an image cannot be read.
+    """
+    with ThreadPoolExecutor(4) as pool:  # reading lets go of the interpreter
+        return {
+            split: dict(zip([study.id for study in studies], pool.map(_digests, studies), strict=True))
+            for split, studies in splits.items()
+        }
+
+
+def _digests(study: Study) -> list[str]:
+    texts = {key: value for key, value in vars(study).items() if key not in (*_OTHERWISE, *_LATER)}
+    texts |= {key: value for key in _LATER if (value := getattr(study, key)) not in (None, "", NO_LABELS)}
+    images = hashlib.sha256()
+    for path in study.image_paths:
+        images.update(_sample(path))
+    text = json.dumps(texts | {"dicom": dataclasses.astuple(study.dicom)}, sort_keys=True, default=str)
+    return [hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16], images.hexdigest()[:16]]
+
+
+def _sample(path: Path) -> bytes:
+    """A digest of an image's size and both its ends."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(0)
+            digest = hashlib.sha256(size.to_bytes(8, "big") + file.read(SAMPLE))
+            file.seek(max(0, size - SAMPLE))
+            digest.update(file.read(SAMPLE))
+    except OSError as error:
+        raise InputError(f"image {path}: {error.strerror or error}") from None
+    return digest.digest()
+
+
+def write_fingerprint(directory: Path, found: Fingerprint) -> None:
+    """Keep it with the run."""
+    with whole_file(directory / DATA) as path:
+        path.write_text(json.dumps(found) + "\n", encoding="utf-8")
+
+
+def check_same_data(directory: Path, found: Fingerprint, annotation: str) -> None:
+    """Refuse to go on with other data than the run began with. A run of an older version kept none: it goes on.
+
+    Raises:
+        InputError: names how many studies differ, and the first of them.
+    """
+    path = directory / DATA
+    if not path.exists():
+        return
+    begun: Fingerprint = json.loads(path.read_text(encoding="utf-8"))
+    changes = [change for split in found for change in _changes(split, begun.get(split, {}), found[split])]
+    if changes:
+        more = f" (and {len(changes) - 1} more)" if len(changes) > 1 else ""
+        raise InputError(
+            f"the unfinished run in {directory} began with other data: {changes[0]}{more}; "
+            "name another `savedmodel_path`, or `overwrite` True",
+            field="annotation",
+            value=annotation,
+        )
+
+
+def _changes(split: str, begun: Mapping[str, list[str]], now: Mapping[str, list[str]]) -> list[str]:
+    """What differs between the studies of a split, in words."""
+    found = [f"study {name} of split {split} is gone" for name in begun if name not in now]
+    for name, digests in now.items():
+        if name not in begun:
+            found.append(f"study {name} of split {split} is new")
+        elif digests != begun[name]:
+            parts = [
+                what for what, old, new in zip(("texts", "images"), begun[name], digests, strict=True) if old != new
+            ]
+            found.append(f"study {name} of split {split} has other {' and '.join(parts)}")
+    if not found and list(begun) != list(now):
+        found.append(f"the studies of split {split} stand in another order")
+    return found
+
+
 SUMMARY = "summary.json"
 SAME_RUN = (
     "resume",
@@ -24,54 +121,59 @@ SAME_RUN = (
     "gradient_checkpointing",
     "feature_cache",
     "choose_decode",
+    "keep_sentences",
 )
 """Settings that may change between the start of a run and its continuation."""
 
 
-def open_run(settings: Settings, where: PlacementConfig) -> Path | None:
+def open_run(config: RunConfig, where: PlacementConfig) -> Path | None:
     """Look at the run's directory; gives the state to resume from, or None where a run starts anew.
 
     Raises:
         InputError: the directory holds a finished run, or an unfinished one of other settings, or of which no state
             is whole.
     """
-    train = settings[3]
+    train = config.train
     directory = Path(train.savedmodel_path)
-    wanted = json.loads(json.dumps(flat_settings(*settings, where)))
-    check_writable(directory, "--savedmodel_path")
+    wanted = json.loads(json.dumps({**config.flat(), **asdict(where)}))
+    check_writable(directory, "savedmodel_path")
     if rank_zero_only.rank == 0:
         for name in ("best", "last"):
             recover_directory(directory / name)
         recover_states(directory)
     if (directory / SUMMARY).exists() and not train.overwrite:
         raise InputError(
-            f"--savedmodel_path {directory}: holds a finished run; name another directory or --overwrite True"
+            "holds a finished run; name another directory or `overwrite` True", field="savedmodel_path", value=directory
         )
     resume = None if train.overwrite else find_state(directory)
     if resume is None:
         return None
     if not train.resume:
-        raise InputError(f"--resume False: {directory} holds an unfinished run; add --overwrite True to lose it")
+        raise InputError(
+            f"{directory} holds an unfinished run; add `overwrite` True to lose it", field="resume", value=False
+        )
     stored = json.loads((directory / RUN).read_text(encoding="utf-8"))
     for name, value in wanted.items():
         if name not in SAME_RUN and stored.get(name) != value:
             raise InputError(
-                f"--{name} {value}: the unfinished run in {directory} has {stored.get(name)}; go on with that, name "
-                "another --savedmodel_path, or --overwrite True"
+                f"the unfinished run in {directory} has {stored.get(name)}; go on with that, name another "
+                "`savedmodel_path`, or `overwrite` True",
+                field=name,
+                value=value,
             )
     return resume
 
 
 @rank_zero_only  # type: ignore[untyped-decorator]
-def start_run(settings: Settings, where: PlacementConfig, data: Fingerprint) -> None:
+def start_run(config: RunConfig, where: PlacementConfig, data: Fingerprint) -> None:
     """Clear what an earlier run left in the directory and write down the settings and the data of the new one."""
-    directory = Path(settings[3].savedmodel_path)
+    directory = Path(config.train.savedmodel_path)
     remove_states(directory)
     for name in (SUMMARY, "best", "last"):
         remove(directory / name)
     write_fingerprint(directory, data)
     with whole_file(directory / RUN) as path:
-        path.write_text(json.dumps(flat_settings(*settings, where), indent=1) + "\n", encoding="utf-8")
+        path.write_text(json.dumps({**config.flat(), **asdict(where)}, indent=1) + "\n", encoding="utf-8")
 
 
 def check_shares(splits: Mapping[str, Sequence[Study]], world: int) -> None:
@@ -82,7 +184,7 @@ def check_shares(splits: Mapping[str, Sequence[Study]], world: int) -> None:
     """
     for split, studies in splits.items():
         if len(studies) < world:
-            raise InputError(f"--devices: {world} processes, but split {split} has only {len(studies)} studies")
+            raise InputError(f"`devices`: {world} processes, but split {split} has only {len(studies)} studies")
 
 
 def check_on_one_device(config: PlacementConfig) -> None:
@@ -93,23 +195,31 @@ def check_on_one_device(config: PlacementConfig) -> None:
     """
     if config.device_map != "none":
         raise InputError(
-            f"--device_map {config.device_map}: not in training, whose backward pass needs every layer on the device; "
-            "to save memory take --quantization nf4 --gradient_checkpointing True"
+            "not in training, whose backward pass needs every layer on the device; "
+            "to save memory take `quantization` nf4 `gradient_checkpointing` True",
+            field="device_map",
+            value=config.device_map,
         )
 
 
-def check_cacheable(config: ModelConfig, data: DataConfig) -> None:
+def check_cacheable(config: ModelConfig, data: DataConfig, *, stays: bool = False) -> None:
     """A cache of features needs an encoder that stays as it is, and a directory.
+
+    Args:
+        config: of the model.
+        data: with the directory.
+        stays: an encoder that was trained before is not trained on.
 
     Raises:
         InputError: the vision encoder is trained, or the directory cannot be written to.
     """
     if data.feature_cache is None:
         return
-    if not config.vision_is_frozen:
-        flag = "--freeze_vm False" if not config.freeze_vm else "--vis_use_lora True"
+    if not config.vision_is_frozen and not stays:
+        why = "`freeze_vm` False" if not config.freeze_vm else "`vis_use_lora` True"
         raise InputError(
-            f"--feature_cache {data.feature_cache}: {flag} trains the vision encoder, so its features change with each "
-            "step; --alignment shallow freezes it"
+            f"{why} trains the vision encoder, so its features change with each step; `alignment` shallow freezes it",
+            field="feature_cache",
+            value=data.feature_cache,
         )
-    check_writable(Path(data.feature_cache), "--feature_cache")
+    check_writable(Path(data.feature_cache), "feature_cache")

@@ -1,6 +1,6 @@
-"""What a run writes and shows: best checkpoint, state to resume from, progress. No step of the training itself."""
+"""What a run writes and shows: best checkpoint and its card, state to resume from, progress. Trains nothing."""
 
-import math
+import logging
 import sys
 import time
 from collections.abc import Mapping
@@ -11,12 +11,94 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
-from r2gengpt.build.families import family_of
 from r2gengpt.checkpoint import save_checkpoint, trained_tensors
+from r2gengpt.config import ModelConfig, RunConfig
+from r2gengpt.parts.assemble import Built
+from r2gengpt.parts.families import family_of
+from r2gengpt.settings import PlacementConfig
 from r2gengpt.text.alignment import IGNORE
-from r2gengpt.training.card import model_card
 from r2gengpt.training.module import R2GenGPTModule
+from r2gengpt.training.standing import Attempt, Standing, rule, shortfall
 from r2gengpt.training.states import NEWEST, keep_state
+
+log = logging.getLogger("r2gengpt.training")
+
+TRAINED = (
+    ("freeze_vm", False, "the vision encoder (deep alignment)"),
+    ("vis_use_lora", True, "LoRA on the vision encoder (delta alignment)"),
+    ("llm_use_lora", True, "LoRA on the language model"),
+    ("findings_head", True, "the finding head"),
+)
+
+
+KEPT_SENTENCES = (
+    "`sentences.safetensors`, if it is here, holds sentences of the training reports and their studies' ids: pass it "
+    "on only where the terms of that data allow it."
+)
+
+
+def model_card(
+    model: ModelConfig,
+    dataset: str,
+    scores: Mapping[str, float],
+    *,
+    annotation: str = "",
+    quantization: str = "none",
+    licence: str | None = None,
+    chosen: str = "",
+    sentences: bool = False,
+) -> str:
+    """The card of a model.
+
+    Args:
+        model: its parts, and what of them was trained.
+        dataset: what it was trained on.
+        scores: its best validation scores.
+        annotation: the file that it was trained with, where that is known.
+        quantization: of the frozen weights in training.
+        licence: what is known of the language model's.
+        chosen: by what the best checkpoint of its run is chosen, where that is known.
+        sentences: whether sentences of the training reports lie beside the weights.
+    """
+    note = "" if licence is None else f" (language model: {licence})"
+    parts = ["the projector", *(words for name, value, words in TRAINED if getattr(model, name) == value)]
+    source = f", annotation `{annotation.rsplit('/', 1)[-1]}`" if annotation else ""
+    lines = [
+        "# R2GenGPT checkpoint",
+        "",
+        "Writes drafts of chest X-ray reports. For research only: not a medical device, not verified, no diagnosis.",
+        "",
+        f"- vision encoder: `{model.vision_model}`",
+        f"- language model: `{model.lm_model}`",
+        f"- trained: {', '.join(parts)}",
+        *([] if quantization == "none" else [f"- frozen weights of the language model in training: {quantization}"]),
+        f"- data set: `{dataset}`{source}",
+        f"- licence: that of the two models and of the training data, whichever allows less{note}",
+        "",
+        "`delta.safetensors` holds the trained tensors only; the two models are loaded from where they are named.",
+        *([KEPT_SENTENCES] if sentences else []),
+        "",
+        "Best validation scores (protocol `clean`):",
+        "",
+        *(f"- {name}: {value:.4g}" for name, value in scores.items()),
+        *([f"\nThe best checkpoint of a run is chosen by {chosen}."] if chosen else []),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def card_of(config: RunConfig, where: PlacementConfig, built: Built, scores: Mapping[str, float]) -> str:
+    """The card of a run's model."""
+    below = shortfall(scores, config.train)
+    return model_card(
+        config.model,
+        config.data.dataset,
+        scores,
+        annotation=config.data.annotation,
+        quantization=where.quantization,
+        licence=family_of(built.model.language_model).licence,
+        chosen=rule(config.train) + (f" (this one is below: {below})" if below else ""),
+        sentences=config.train.keep_sentences,
+    )
 
 
 class BestCheckpoint(Callback):  # type: ignore[misc]  # the library is untyped
@@ -24,42 +106,54 @@ class BestCheckpoint(Callback):  # type: ignore[misc]  # the library is untyped
 
     Args:
         directory: where the best checkpoint goes.
-        settings: flat settings to store with it.
-        patience: validations without a better score before the run stops; None never stops it.
+        config: of the run.
+        where: how the frozen weights are held.
     """
 
-    def __init__(self, directory: Path, settings: Mapping[str, Any], patience: int | None) -> None:
+    def __init__(self, directory: Path, config: RunConfig, where: PlacementConfig) -> None:
         self.directory = directory
-        self.settings = settings
-        self.patience = patience
-        self.best = -math.inf
+        self.config = config
+        self.where = where
+        self.best = Standing()
         self.stale = 0
         self.scores: dict[str, float] = {}
+        self.attempts: list[Attempt] = []
 
     def state_dict(self) -> dict[str, Any]:
         """Kept with the state to resume from."""
-        return {"best": self.best, "stale": self.stale, "scores": self.scores}
+        attempts = [(one.epoch, one.step, one.standing.reach, one.score) for one in self.attempts]
+        best = {"best": self.best.score, "reach": self.best.reach}
+        return {**best, "stale": self.stale, "scores": self.scores, "attempts": attempts}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
-        self.best, self.stale, self.scores = state_dict["best"], state_dict["stale"], state_dict["scores"]
+        self.best = Standing(state_dict.get("reach", 0.0), state_dict["best"])
+        self.stale, self.scores = state_dict["stale"], state_dict["scores"]
+        attempts = state_dict.get("attempts", ())
+        self.attempts = [Attempt(epoch, step, Standing(reach, score)) for epoch, step, reach, score in attempts]
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: R2GenGPTModule) -> None:
         """Compare and save."""
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
-        found = pl_module.latest["val_score"]
+        found = Standing.of(pl_module.latest, self.config.train)
+        self.attempts.append(Attempt(trainer.current_epoch, trainer.global_step, found))
         if found > self.best:
             self.best, self.stale = found, 0
             self.scores = {**pl_module.latest, "epoch": trainer.current_epoch, "step": trainer.global_step}
+            if below := shortfall(self.scores, self.config.train):
+                log.warning("no checkpoint has reached its floors yet, the nearest one is kept: %s", below)
             built = pl_module.built
             tensors = trained_tensors(built.model)  # by all processes: each may hold a part
             if trainer.is_global_zero:
-                card = model_card(self.settings, self.scores, family_of(built.model.language_model).licence)
-                save_checkpoint(self.directory, built, self.settings, card, pl_module.index, tensors)
+                card = card_of(self.config, self.where, built, self.scores)
+                save_checkpoint(
+                    self.directory, built, self.config.stored, card, pl_module.index, tensors, pl_module.write_beside
+                )
         else:
             self.stale += 1
-        if self.patience is not None and self.stale >= self.patience:
+        patience = self.config.train.patience
+        if patience is not None and self.stale >= patience:
             trainer.should_stop = True
 
 
@@ -94,7 +188,7 @@ class ResumeState(Callback):  # type: ignore[misc]  # the library is untyped
             self._save(trainer)
 
 
-class Progress(TQDMProgressBar):  # type: ignore[misc]  # the library is untyped
+class ProgressBar(TQDMProgressBar):  # type: ignore[misc]  # the library is untyped
     """One bar on stderr with loss, report tokens per second and the time that is left."""
 
     def __init__(self) -> None:

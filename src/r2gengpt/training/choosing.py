@@ -5,31 +5,34 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from tqdm import tqdm
 
-from r2gengpt.build import Built, place
 from r2gengpt.checkpoint import load_delta
 from r2gengpt.config import DataConfig, DecodeConfig
-from r2gengpt.data.feature_filling import Features
+from r2gengpt.data.features.filling import Features
 from r2gengpt.data.loading import StudyDataset, StudyLoader, prompt_batch, sequential_batches
 from r2gengpt.data.study import Study
 from r2gengpt.generation.decode import predict
 from r2gengpt.generation.decoding import ChosenDecoding, Penalties
-from r2gengpt.training.module import validation_scores
+from r2gengpt.parts.assemble import Built
+from r2gengpt.parts.placement import place
+from r2gengpt.training.validation import validation_scores
 
 log = logging.getLogger("r2gengpt.training")
+T = TypeVar("T")
 TRIED = (Penalties(), Penalties(1.0, 4), Penalties(1.2, 0), Penalties(2.0, 0))
 """In the order in which ties are settled. 2.0 is the original's."""
 TRIED_BY_ONE = TRIED[:-1]
 """One beam has no other way out of a penalty of 2.0 than words that fit nowhere."""
 
 
-def spread(studies: Sequence[Study], count: int) -> list[Study]:
-    """At most so many studies, evenly spread over the split."""
-    step = max(1.0, len(studies) / count)
-    return [studies[int(index * step)] for index in range(min(count, len(studies)))]
+def spread(items: Sequence[T], count: int) -> list[T]:
+    """At most so many items, evenly spread over all of them."""
+    step = max(1.0, len(items) / max(1, count))
+    return [items[int(index * step)] for index in range(min(count, len(items)))]
 
 
 class DecodeChooser:
@@ -95,7 +98,7 @@ def choose_decoding(
     """
     model = chooser.built.model
     if best is not None:
-        load_delta(model, best, "--savedmodel_path")
+        load_delta(model, best, "savedmodel_path")
     place(model, device, quantization)
     model.eval()
     autocast = torch.bfloat16 if precision == "bf16-mixed" else None

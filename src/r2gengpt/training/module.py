@@ -1,44 +1,30 @@
 """The model under Lightning: steps, validation, optimizer. The mathematics are the model's and the metrics' own."""
 
-import math
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from r2gengpt.build import Built
-from r2gengpt.build.quantization import keep_layout
 from r2gengpt.checkpoint import trained_names
-from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
+from r2gengpt.config import RunConfig
 from r2gengpt.data.loading import Batch
-from r2gengpt.errors import InputError, RunError
+from r2gengpt.errors import RunError
 from r2gengpt.generation.decode import predict
-from r2gengpt.generation.gather import gathered, in_batch_order
-from r2gengpt.generation.prediction import Prediction
 from r2gengpt.generation.speculate import Drafter, drafter_for
 from r2gengpt.generation.suffixes import SuffixIndex
-from r2gengpt.metrics.choice import Choice
-from r2gengpt.metrics.measure import FAMILIES
-from r2gengpt.metrics.protocols import PROTOCOLS
-from r2gengpt.metrics.score import score
+from r2gengpt.parts.assemble import Built
+from r2gengpt.parts.quantization import keep_layout
+from r2gengpt.processes import gathered, in_batch_order
+from r2gengpt.report import Report
 from r2gengpt.text.alignment import IGNORE
-from r2gengpt.training.processes import is_sharded
-
-
-class ValidationBatch(NamedTuple):
-    """The same studies twice: with labels for the loss, and as prompts for the scores."""
-
-    learn: Batch
-    prompt: Batch
-
-
-class Validated(NamedTuple):
-    """What a validation batch gave: the sum of its token losses, how many tokens they are, and its predictions."""
-
-    loss: float
-    tokens: int
-    predictions: list[Prediction]
+from r2gengpt.training.auxiliary import AuxiliaryHead
+from r2gengpt.training.choosing import spread
+from r2gengpt.training.distributed.processes import is_sharded, over_processes
+from r2gengpt.training.optimizer import checkpoint_layers, optimizer_and_schedule
+from r2gengpt.training.validation import Validated, ValidationBatch, check_measured, needs_text, scores_of
 
 
 def step_seed(seed: int, epoch: int, batch: int, rank: int) -> int:
@@ -46,99 +32,54 @@ def step_seed(seed: int, epoch: int, batch: int, rank: int) -> int:
     return ((seed * 1_000_003 + epoch) * 1_000_003 + batch) * 1_009 + rank & 0x7FFF_FFFF_FFFF_FFFF
 
 
-def learning_rate_factor(step: int, total: int, warmup: int, floor: float) -> float:
-    """Linear warm-up to 1 and cosine down to `floor`, by optimizer step.
-
-    Source: Loshchilov and Hutter, arXiv 1608.03983, without restarts.
-    Differs from the original: it stepped the cosine once an epoch, so three epochs saw three rates.
-    """
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    share = min(1.0, (step - warmup) / max(1, total - warmup))
-    return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * share))
-
-
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Trained parameters only; matrices decay, biases and norms do not."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
-
-
-def has_fused_adamw(model: nn.Module, precision: str) -> bool:
-    """Whether AdamW's update can be one kernel, 3 to 9 times as fast on a CPU (docs/log.md).
-
-    Not with scaled float16 gradients: the kernel would undo the scale by itself, which Lightning's clipping forbids.
-    """
-    devices = {parameter.device.type for parameter in model.parameters() if parameter.requires_grad}
-    return devices <= {"cpu", "cuda", "mps"} and precision != "16-mixed"
-
-
-def checkpoint_layers(language_model: Any) -> list[nn.Module]:
-    """Let each layer keep only its input and compute the rest again in the backward pass; gives those modules.
-
-    Random state is kept, so dropout drops the same values twice. The library makes embeddings ask for a gradient, which
-    `use_reentrant=False` does not need, so that is taken back. Source: Chen et al., arXiv 1604.06174.
-
-    Raises:
-        InputError: the architecture has no layers of this kind.
-    """
-    enable = getattr(language_model, "activation_checkpointing_enable", None)  # the name since transformers 5.2x
-    try:
-        (enable or language_model.gradient_checkpointing_enable)({"use_reentrant": False})
-        language_model.disable_input_require_grads()
-    except ValueError as error:
-        raise InputError(f"--gradient_checkpointing True: {error}") from None
-    return [module for module in language_model.modules() if getattr(module, "gradient_checkpointing", False)]
-
-
 class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is untyped
     """Training and validation of one model.
 
     Args:
         built: the model, its trained parameters marked, and its processor.
-        settings: the four groups of settings of the run.
+        config: of the run.
         steps: optimizer steps of the whole run. (Lightning's own estimate makes the loader before a resumed run's
             state is loaded, and the loader would then start at its first batch.)
-        index: of the training reports, with `--speculate`.
+        index: of the training reports, with `speculate`.
+        head: the finding head beside the report; None: the model has none.
     """
 
     def __init__(
         self,
         built: Built,
-        settings: tuple[ModelConfig, DataConfig, DecodeConfig, TrainConfig],
+        config: RunConfig,
         steps: int,
         index: SuffixIndex | None = None,
+        head: AuxiliaryHead | None = None,
     ) -> None:
         super().__init__()
         self.built = built
         self.model = built.model
-        self.model_settings, self.data_settings, self.decode_settings, self.train_settings = settings
+        self.config = config
         self.steps = steps
         self.index = index
+        self.head = head
         self.drafter: Drafter | None = None
         keep_layout(self.model.language_model)
-        layers = self.train_settings.gradient_checkpointing
+        layers = self.config.train.gradient_checkpointing
         self.checkpointed = checkpoint_layers(self.model.language_model) if layers else []
         self.strict_loading = False  # checkpoints hold trained tensors only
         self.validated: list[Validated] = []
         self.latest: dict[str, float] = {}
+        self.samples: Sequence[Report] = ()
+        """Some reports of the last validation, of the same studies each time."""
         self.rounds = 0
         self.last_batch: ValidationBatch | None = None
-
-    @property
-    def needs_text(self) -> bool:
-        """True where a score of the generated text chooses the best checkpoint."""
-        return any(name != "val_loss" for name in self.train_settings.scorer_types)
+        self.needs_text = needs_text(config.train)
 
     def train(self, mode: bool = True) -> "R2GenGPTModule":
         """Training mode for the parts that are trained; frozen parts always run without dropout."""
         super().train(mode)
-        if self.model_settings.vision_is_frozen:
+        if self.config.model.vision_is_frozen or self.config.train.freeze_seeing:
             self.model.vision_tower.eval()
-        if not self.model_settings.llm_use_lora:
+        if self.config.train.freeze_seeing and self.model.finding_head is not None:
+            self.model.finding_head.eval()
+        if not self.config.model.llm_use_lora:
             self.model.language_model.eval()
         for module in self.checkpointed:  # the library looks at this mark; dropout layers inside have their own
             module.training = mode
@@ -148,48 +89,54 @@ class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is
         """Loaded parts come in eval mode, and Lightning leaves modes as they are: dropout would never act."""
         self.train()
 
-    def _over_ranks(self, loss: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """What to differentiate in this process, and the mean over the tokens of all processes; both (), float32.
-
-        Gradients are averaged over processes, and the mean of means is not the mean where reports differ in length.
-        So each process's loss is weighted by its share of the tokens: n processes equal one with n times the batch.
-        """
-        if self.trainer.world_size == 1:
-            return loss, loss.detach()
-        tokens = (labels != IGNORE).sum().float()
-        sums = torch.stack([loss.detach() * tokens, tokens])
-        torch.distributed.all_reduce(sums)
-        return loss * (tokens * self.trainer.world_size / sums[1]), sums[0] / sums[1]
-
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch, (), float32; over several processes its gradients average to the common batch's.
 
         Raises:
             RunError: the loss is not finite, here or in another process; the studies of the batch are named.
         """
-        assert batch.labels is not None
-        torch.manual_seed(step_seed(self.train_settings.seed, self.current_epoch, batch_idx, self.global_rank))
-        own: Tensor = self.model.loss(**batch.inputs(), use_cache=False)
-        loss, mean = self._over_ranks(own, batch.labels)
+        torch.manual_seed(step_seed(self.config.train.seed, self.current_epoch, batch_idx, self.global_rank))
+        beside: Tensor | float = 0.0
+        if self.head is not None:
+            batch, beside = self.head.learn(batch, self.global_step / self.steps)
+            self.log("findings_loss", beside.detach(), batch_size=len(batch.ids))
+        own = self._loss(batch)
+        loss, mean = over_processes(own, batch.learnt, self.trainer.world_size)
         if not bool(torch.isfinite(mean)):
             where = "" if self.trainer.world_size == 1 else f" (process {self.global_rank}: {own.item()})"
             raise RunError(
                 f"loss is {mean.item()}{where} at epoch {self.current_epoch}, batch {batch_idx}, studies "
-                f"{', '.join(batch.ids)}: lower --learning_rate, set --gradient_clip_val, or look at these studies"
+                f"{', '.join(batch.ids)}: lower `learning_rate`, set `gradient_clip_val`, or look at these studies"
             )
         self.log("loss", mean, prog_bar=True, batch_size=len(batch.ids))
+        return loss if self.head is None else loss + beside
+
+    def _loss(self, batch: Batch) -> Tensor:
+        """The batch's loss; under autocast adapters take their input as it comes, as each product casts it anyway.
+
+        The numbers are the same, bit for bit. Dropout would draw others, and a layer that is computed again in the
+        backward pass must cast both times.
+        """
+        from peft.helpers import disable_input_dtype_casting
+
+        alike = not self.config.model.lora_dropout and not self.checkpointed
+        with disable_input_dtype_casting(self.model, alike and torch.is_autocast_enabled(self.device.type)):
+            loss: Tensor = self.model.loss(**batch.inputs(), use_cache=False)
         return loss
 
     def validation_step(self, batch: ValidationBatch, batch_idx: int) -> None:
         """Keep the summed loss with its token count, and the predictions where scores need them."""
+        seen = None
+        if self.head is not None:
+            batch, seen = self.head.look(batch)
         labels = batch.learn.labels
         assert labels is not None
         tokens = int((labels != IGNORE).sum())
         loss = float(self.model.loss(**batch.learn.inputs(), use_cache=False)) * tokens
         prompts = [batch.prompt] if self.needs_text else []
         self.drafter = self.drafter or drafter_for(self.model.language_model, self.index)
-        predictions = list(predict(self.model, self.built.processor, prompts, self.decode_settings, self.drafter))
-        self.validated.append(Validated(loss, tokens, predictions))
+        predictions = list(predict(self.model, self.built.processor, prompts, self.config.decode, self.drafter))
+        self.validated.append(Validated(loss, tokens, predictions, seen))
         self.last_batch = batch
 
     @property
@@ -198,7 +145,7 @@ class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is
 
         Where reports are written, the strategy keeps whole weights, and each process goes its own way.
         """
-        return is_sharded(self.train_settings) and not self.needs_text
+        return is_sharded(self.config.train) and not self.needs_text
 
     def on_validation_epoch_start(self) -> None:
         """Ask, while all are here, how many batches the process with the most has."""
@@ -219,50 +166,24 @@ class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is
             self.drafter.log()
             self.drafter = None
         batches, self.validated = in_batch_order(gathered(self.validated)), []
-        self.latest = {"val_loss": sum(batch.loss for batch in batches) / sum(batch.tokens for batch in batches)}
-        if self.needs_text:
-            predictions = [prediction for batch in batches for prediction in batch.predictions]
-            self.latest |= validation_scores(predictions, self.data_settings.dataset)
-        names, weights = self.train_settings.scorer_types, self.train_settings.weights
-        keys = {name: name.lower() for name in names}
-        signs = {name: -1.0 if name == "val_loss" else 1.0 for name in names}
-        self.latest["val_score"] = sum(
-            weight * signs[name] * self.latest[keys[name]] for name, weight in zip(names, weights, strict=True)
-        )
+        seen = [batch.seen for batch in batches if batch.seen is not None]
+        beside = {} if self.head is None else self.head.validation.ended(seen)
+        self.latest = scores_of(batches, self.config, beside)
+        self.samples = spread([one for batch in batches for one in batch.predictions], self.config.train.log_samples)
         if not self.trainer.sanity_checking:
+            check_measured(self.latest, self.config.train)
             self.log_dict(self.latest, prog_bar=False, sync_dist=True, reduce_fx="max")  # the same in every process
 
+    def write_beside(self, directory: Path) -> None:
+        """Put what belongs to the last validation beside weights."""
+        if self.head is not None:
+            self.head.validation.write(directory)
+
     def configure_optimizers(self) -> Any:
-        """AdamW over trained parameters, its rate set anew each optimizer step."""
-        settings = self.train_settings
-        optimizer = torch.optim.AdamW(
-            parameter_groups(self.model, settings.weight_decay),
-            lr=settings.learning_rate,
-            fused=has_fused_adamw(self.model, settings.precision),
-        )
-        optimizer._step_supports_amp_scaling = False  # where fused, nothing is scaled; Lightning refuses to clip else
-        total = self.steps
-        warmup = round(settings.warmup_ratio * total)
-        floor = settings.min_learning_rate / settings.learning_rate
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: learning_rate_factor(step, total, warmup, floor)
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        """AdamW with its schedule by step."""
+        return optimizer_and_schedule(self.model, self.config.train, self.steps)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave the frozen weights out: they come from where they came from."""
         kept = {f"model.{name}" for name in trained_names(self.model)}
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in kept}
-
-
-def validation_scores(predictions: list[Prediction], dataset: str) -> dict[str, float]:
-    """Scores by the default protocol, without intervals."""
-    scores = score(
-        {p.id: p.prediction for p in predictions},
-        {p.id: [p.reference] for p in predictions},
-        PROTOCOLS["clean"],
-        dataset=dataset,
-        choice=Choice(FAMILIES, {}),
-        resamples=0,
-    )
-    return {name: value.value for name, value in scores.metrics.items()}

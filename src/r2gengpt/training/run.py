@@ -1,100 +1,67 @@
 """A whole training run: data, model, trainer, files. Each of them lives elsewhere; this joins them."""
 
 import contextlib
-import functools
 import json
 import logging
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
 from lightning.pytorch.callbacks import LearningRateMonitor
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from r2gengpt.build import HERE, Built, build_model, native_precision, settled
-from r2gengpt.build.families import family_of
-from r2gengpt.build.parts import own_device
-from r2gengpt.checkpoint import (
-    add_decoding,
-    find_checkpoint,
-    flat_settings,
-    load_delta,
-    save_checkpoint,
-    trained_tensors,
-)
-from r2gengpt.config import DataConfig, PlacementConfig, TrainConfig
-from r2gengpt.data.annotation import check_images, read_annotation
-from r2gengpt.data.bucketing import bucketed_batches, row_lengths
-from r2gengpt.data.containers import DicomChoice
-from r2gengpt.data.feature_filling import Features, cached_features
-from r2gengpt.data.files import check_model_directory, whole_file
+from r2gengpt.checkpoint import add_decoding, load_delta, save_checkpoint, trained_tensors
+from r2gengpt.checkpoint_files import find_checkpoint, is_original
+from r2gengpt.config import RunConfig
+from r2gengpt.data.features.filling import Features
 from r2gengpt.data.loading import (
-    Batch,
-    Example,
     StudyDataset,
-    StudyLoader,
-    prompt_batch,
-    sequential_batches,
-    shuffled_batches,
-    training_batch,
 )
 from r2gengpt.data.study import Study
+from r2gengpt.data.weighting import check_weighable
 from r2gengpt.errors import InputError, Stopped
+from r2gengpt.files import check_model_directory, whole_file
 from r2gengpt.generation.decoding import ChosenDecoding
 from r2gengpt.generation.speculate import reports_index
-from r2gengpt.original.convert import is_original, put_original
+from r2gengpt.original.convert import put_original
+from r2gengpt.parts.assemble import HERE, Built, build_model, native_precision
+from r2gengpt.parts.loading import settled
+from r2gengpt.settings import PlacementConfig
+from r2gengpt.training.auxiliary import AuxiliaryHead, check_measurable
+from r2gengpt.training.averaging import MovingAverage
 from r2gengpt.training.begin import (
     SUMMARY,
-    Settings,
     check_cacheable,
     check_on_one_device,
+    check_same_data,
     check_shares,
+    fingerprint,
     open_run,
     start_run,
 )
-from r2gengpt.training.callbacks import BestCheckpoint, Progress, ResumeState
-from r2gengpt.training.card import model_card
+from r2gengpt.training.callbacks import BestCheckpoint, ProgressBar, ResumeState, card_of
 from r2gengpt.training.choosing import DecodeChooser, choose_decoding, spread
-from r2gengpt.training.fingerprint import check_same_data, fingerprint
-from r2gengpt.training.interrupt import EndedBySignals, RunEnded, ended_by_signals
-from r2gengpt.training.module import R2GenGPTModule, ValidationBatch
-from r2gengpt.training.processes import (
-    ZERO,
-    check_launch,
+from r2gengpt.training.data import make_loaders, read_splits, run_features, set_feature_statistics
+from r2gengpt.training.distributed.processes import (
     check_sharded,
     check_strategy,
-    device_count,
-    flags,
-    gets_no_gradient,
     is_sharded,
-    quiet_lightning,
     told_if_another_process_ends,
 )
-from r2gengpt.training.sharding import ShardedStrategy
-from r2gengpt.training.states import BEFORE, NEWEST, locked, remove_states
+from r2gengpt.training.findings import FindingsModule, check_findings_only, finding_labels, freeze_seeing
+from r2gengpt.training.keeping import check_keeps, keep_sentences
+from r2gengpt.training.live import LiveLogs
+from r2gengpt.training.loggers import check_loggers, make_loggers
+from r2gengpt.training.module import R2GenGPTModule
+from r2gengpt.training.standing import Attempt, rule, shortfall, why_best
+from r2gengpt.training.states import BEFORE, NEWEST, EndedBySignals, RunEnded, ended_by_signals, locked, remove_states
+from r2gengpt.training.trainer import EXPECTED_WARNINGS, make_trainer, total_steps
+from r2gengpt.training.validation import check_scores
 
 log = logging.getLogger("r2gengpt.training")
-STATISTICS_IMAGES = 2048
-"""Most training images that feature statistics are taken from; more change the mean by less than noise."""
-EXPECTED_WARNINGS = (
-    ".*torch.distributed.* is deprecated",  # by DeepSpeed
-    ".*each worker will save a shard of the checkpoint.*",
-    ".*does not have many workers.*",  # reading is not the bottleneck where the user asks for none
-    ".*module.* in eval mode at the start of training.*",  # frozen parts are meant to be
-    ".*The number of training batches.*is smaller than the logging interval.*",
-    ".*GPU available but not used.*",
-    ".*Starting from v1.9.0.*",
-    ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
-    ".*Found [0-9]+ module\\(s\\) in eval mode.*",
-)
 
 
 @dataclass(frozen=True)
@@ -104,6 +71,11 @@ class Summary:
     directory: Path
     best: Mapping[str, float]
     steps: int
+    chosen_by: str = ""
+    below_floors: str = ""
+    """The floors that the best checkpoint is below, as none reached them all."""
+    validations: tuple[Attempt, ...] = ()
+    """What was compared, in its order."""
     is_first: bool = True
     """False in all but one of a run's processes: that one writes files and speaks."""
 
@@ -114,162 +86,16 @@ class Summary:
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in summary.json, which also marks the run as finished."""
-        return {"finished": True, "steps": self.steps, "best": dict(self.best)}
-
-
-def as_limit(value: float) -> float | int:
-    """Lightning's form of a share (at most 1.0) or a number of batches."""
-    return value if value <= 1.0 else int(value)
-
-
-def total_steps(batches: int, options: TrainConfig) -> int:
-    """Optimizer steps of a run whose epochs have so many batches; the last step of an epoch may be a short one."""
-    limit = as_limit(options.limit_train_batches)
-    used = int(batches * limit) if isinstance(limit, float) else min(batches, limit)
-    steps = math.ceil(used / options.accumulate_grad_batches) * options.max_epochs
-    return steps if options.max_steps < 0 else min(steps, options.max_steps)
-
-
-def make_loaders(
-    built: Built,
-    splits: Mapping[str, Sequence[Study]],
-    settings: Settings,
-    rank: int,
-    world: int,
-    features: Features | None = None,
-) -> tuple[StudyLoader[Batch], StudyLoader[ValidationBatch]]:
-    """The training loader and the validation loader of one rank."""
-    _, data, _, train = settings
-    processor, studies = built.processor, splits["train"]
-    learn = functools.partial(training_batch, processor=processor, max_length=data.report_tokens)
-    reading: dict[str, int] = {"num_workers": data.num_workers, "prefetch_factor": data.prefetch_factor}
-
-    def both(examples: list[Example]) -> ValidationBatch:
-        return ValidationBatch(learn(examples), prompt_batch(examples, processor))
-
-    share = {"seed": train.seed, "rank": rank, "world": world}
-    if data.bucket_by_length:
-        lengths = row_lengths(studies, processor, data.dataset, data.report_tokens)
-        order = functools.partial(bucketed_batches, lengths, data.batch_size, **share)
-    else:
-        order = functools.partial(shuffled_batches, len(studies), data.batch_size, **share)
-    seed = train.seed if data.augment else None
-    training = StudyLoader(
-        StudyDataset(studies, processor, data.dataset, seed=seed, features=features),
-        lambda epoch: order(epoch=epoch),
-        learn,
-        **reading,
-    )
-    count = len(splits["val"])
-    size = min(data.val_batch_size, max(1, count // world))  # a batch for every process
-    validation = StudyLoader(
-        StudyDataset(splits["val"], processor, data.dataset, features=features),
-        lambda _: sequential_batches(count, size, rank=rank, world=world),
-        both,
-        **reading,
-    )
-    return training, validation
-
-
-@torch.no_grad()
-def set_feature_statistics(built: Built, dataset: StudyDataset) -> None:
-    """Take mean and standard deviation of the encoder's features, per channel, over training images, float64 sums."""
-    model, norm = built.model, built.model.projector.norm_in
-    if norm is None:
-        return
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model.vision_tower.to(device).eval()
-    count, total, squares = 0, torch.zeros(()), torch.zeros(())
-    for index in range(len(dataset)):
-        example = dataset[(0, index)]
-        features = example.features
-        if features is None:
-            assert example.pixels is not None
-            features = model.encode_views(example.pixels.unsqueeze(0).to(device))
-        features = features.double().flatten(0, 1).cpu()
-        count += len(features)
-        total, squares = total + features.sum(0), squares + features.square().sum(0)
-        if (index + 1) >= STATISTICS_IMAGES:
-            break
-    mean = total / count
-    norm.set_statistics(mean.float(), (squares / count - mean.square()).clamp_min(0).sqrt().float())
-
-
-def make_strategy(train: TrainConfig) -> Any:
-    """The run's strategy: our own, or Lightning's by its name."""
-    if train.strategy == "fsdp":
-        return ShardedStrategy()
-    if train.strategy in ZERO:
-        from r2gengpt.training.zero import ZeroStrategy
-
-        return ZeroStrategy(train)
-    return train.strategy
-
-
-def make_trainer(settings: Settings, built: Built, callbacks: list[Any]) -> L.Trainer:
-    """Lightning's trainer by the run's settings.
-
-    Raises:
-        InputError: Lightning refuses the strategy or the devices, or `check_launch` does.
-    """
-    quiet_lightning()
-    train = settings[3]
-    logs = Path(train.savedmodel_path) / "logs"
-    make = functools.partial(
-        L.Trainer,
-        accelerator=train.accelerator,
-        strategy=make_strategy(train),
-        inference_mode=not is_sharded(train),  # what validation gathers is used again in training
-        devices=device_count(train),
-        num_nodes=train.num_nodes,
-        precision=train.precision,
-        max_epochs=train.max_epochs,
-        max_steps=train.max_steps,
-        limit_train_batches=as_limit(train.limit_train_batches),
-        limit_val_batches=as_limit(train.limit_val_batches),
-        val_check_interval=as_limit(train.val_check_interval),
-        num_sanity_val_steps=train.num_sanity_val_steps,
-        accumulate_grad_batches=train.accumulate_grad_batches,
-        gradient_clip_val=train.gradient_clip_val,
-        callbacks=callbacks,
-        logger=[CSVLogger(logs, name="csv"), TensorBoardLogger(logs, name="tensorboard")],
-        log_every_n_steps=1,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
-    try:
-        trainer = make()
-    except (MisconfigurationException, ValueError) as error:
-        raise InputError(f"{flags(train)}: {error}") from None
-    check_launch(train, trainer.strategy, trainer.world_size)
-    if isinstance(trainer.strategy, DDPStrategy) and gets_no_gradient(built):
-        trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
-    return trainer
-
-
-def run_features(built: Built, splits: Mapping[str, Sequence[Study]], settings: Settings) -> Features | None:
-    """The features of all the run's images, where a cache is asked for; processes started together share the work."""
-    _, data, _, options = settings
-    if data.feature_cache is None:
-        return None
-    on_gpu = torch.cuda.is_available() and options.accelerator != "cpu"
-    return cached_features(
-        data.feature_cache,
-        data.feature_cache_dtype,
-        built.model,
-        built.processor,
-        [study for studies in splits.values() for study in studies],
-        device=torch.device("cuda", own_device()) if on_gpu else torch.device("cpu"),
-        precision=options.precision,
-        threads=max(1, data.num_workers),
-    )
+        content = {"finished": True, "steps": self.steps, "best": dict(self.best), "chosen_by": self.chosen_by}
+        found = [{"epoch": one.epoch, "step": one.step, "val_score": one.score} for one in self.validations]
+        below = {"below_floors": self.below_floors} if self.below_floors else {}
+        return {**content, **below, "validations": found}
 
 
 def chosen_decoding(
     built: Built,
     studies: Sequence[Study],
-    settings: Settings,
+    config: RunConfig,
     where: PlacementConfig,
     *,
     scores: Mapping[str, float],
@@ -280,19 +106,19 @@ def chosen_decoding(
 
     Weights that lie in parts on several processes can't write reports here: their penalties stay open.
     """
-    _, data, decode, options = settings
-    if not options.choose_decode or options.limit_val_batches == 0 or is_sharded(options):
+    options = config.train
+    if options.findings_only or not options.choose_decode or options.limit_val_batches == 0 or is_sharded(options):
         return None
     best = Path(options.savedmodel_path) / "best" if scores else None
-    chooser = DecodeChooser(built, spread(studies, options.choose_decode), data, decode, features)
+    chooser = DecodeChooser(built, spread(studies, options.choose_decode), config.data, config.decode, features)
     return choose_decoding(chooser, best, device, quantization=where.quantization, precision=options.precision)
 
 
-def train(settings: Settings, where: PlacementConfig = HERE) -> Summary:
+def train(config: RunConfig, where: PlacementConfig = HERE) -> Summary:
     """Run training to its end, going on where an unfinished run in the same directory stopped.
 
     Args:
-        settings: of model, data, decoding and training.
+        config: its settings.
         where: how the frozen weights are held; the run's own record keeps that, its checkpoints do not.
 
     Raises:
@@ -300,13 +126,14 @@ def train(settings: Settings, where: PlacementConfig = HERE) -> Summary:
         RunError: the loss is not finite.
         Stopped: by SIGINT or SIGTERM.
     """
-    directory, options = Path(settings[3].savedmodel_path), settings[3]
+    options = config.train
+    directory = Path(options.savedmodel_path)
     state = ResumeState(directory, options.every_n_train_steps)
-    check_model_directory(directory, "--savedmodel_path")
+    check_model_directory(directory, "savedmodel_path")
     alone = locked(directory) if rank_zero_only.rank == 0 else contextlib.nullcontext()
     try:
         with ended_by_signals(), alone:
-            return _train(settings, where, state)
+            return _train(config, where, state)
     except RunEnded:
         if rank_zero_only.rank:
             raise SystemExit(0) from None  # the first process says it; another code would have it killed before
@@ -319,91 +146,99 @@ def what_is_saved(directory: Path, state: ResumeState) -> str:
         return f"stopped: {directory} holds the state after step {state.saved}; the same command goes on from there"
     if any((directory / name).exists() for name in (NEWEST, BEFORE)):
         return f"stopped: {directory} holds the state that this run went on from; the same command does so again"
-    return "stopped before a state was saved (--every_n_train_steps N saves more often): the same command begins anew"
+    return "stopped before a state was saved (`every_n_train_steps` N saves more often): the same command begins anew"
 
 
-def read_splits(data: DataConfig) -> dict[str, tuple[Study, ...]]:
-    """The studies to train and validate on, whose images are there.
-
-    Raises:
-        InputError: the annotation is refused, a split of it is empty, or an image is missing.
-    """
-    dicom = DicomChoice(data.frame, data.force, data.mixed_patients)
-    splits = read_annotation(data.annotation, data.base_dir, ("train", "val"), dicom=dicom)
-    for split, studies in splits.items():
-        if not studies:
-            raise InputError(f"--annotation {data.annotation}: split {split} has no studies")
-        check_images(studies)
-    return splits
-
-
-def _train(settings: Settings, where: PlacementConfig, state: ResumeState) -> Summary:
+def _train(config: RunConfig, where: PlacementConfig, state: ResumeState) -> Summary:
     """`train`, within the directory's lock."""
-    model_settings, data, decode, options = settings
+    data, options = config.data, config.train
     if rank_zero_only.rank:
         logging.getLogger("r2gengpt").setLevel(logging.WARNING)
     check_strategy(options)
     options = replace(options, precision=native_precision(options.precision))
     check_on_one_device(where)
     if where.quantization == "w8a8":
-        raise InputError("--quantization w8a8: writes reports, carries no gradients; train with none, int8 or nf4")
-    check_cacheable(model_settings, data)
-    splits = read_splits(data)
-    where = settled(model_settings.lm_model, where)  # may ask a hub: what lies here has been looked at
+        raise InputError(
+            "writes reports, carries no gradients; train with none, int8 or nf4", field="quantization", value="w8a8"
+        )
+    check_cacheable(config.model, data, stays=options.freeze_seeing)
+    check_findings_only(config)
+    check_scores(config)
+    check_loggers(options.loggers)
+    if options.weigh_findings:
+        check_weighable()
+    splits = read_splits(data, reports=not options.findings_only)
+    check_keeps(config, splits["train"])
+    where = settled(config.model.lm_model, where)  # may ask a hub: what lies here has been looked at
     check_sharded(options, where)
-    settings = (model_settings, data, decode.for_dataset(data.dataset), options)
+    config = replace(config, decode=config.decode.for_dataset(data.dataset), train=options)
     directory = Path(options.savedmodel_path)
-    resume = open_run(settings, where)
+    resume = open_run(config, where)
     data_found = fingerprint(splits)
     if resume is not None:
         check_same_data(directory, data_found, data.annotation)
     torch.manual_seed(options.seed)
-    built = build_model(model_settings, where, precision=options.precision)
+    built = build_model(config.model, where, precision=options.precision, findings_only=options.findings_only)
+    start = None
     if options.start_from is not None and is_original(options.start_from):
         put_original(built.model, Path(options.start_from))
     elif options.start_from is not None:
-        load_delta(built.model, find_checkpoint(options.start_from, "--ckpt_file"), "--ckpt_file")
-    features = run_features(built, splits, settings)
+        start = find_checkpoint(options.start_from, "ckpt_file")
+        load_delta(built.model, start, "ckpt_file")
+    if options.freeze_seeing:
+        freeze_seeing(built.model)
+    features = run_features(built, splits, config)
     if resume is None:
         set_feature_statistics(built, StudyDataset(splits["train"], built.processor, data.dataset, features=features))
-        start_run(settings, where, data_found)
-    stored = flat_settings(*settings, where)  # of which a checkpoint keeps what belongs to it
-    best = BestCheckpoint(directory / "best", stored, options.patience)
-    callbacks = [
-        best,
-        LearningRateMonitor("step"),
-        Progress(),
-        EndedBySignals(),
-        state,
-    ]
+        start_run(config, where, data_found)
+    best = BestCheckpoint(directory / "best", config, where)
+    averaging = [MovingAverage(options.ema)] if options.ema else []
+    seen = [LearningRateMonitor("step"), ProgressBar(), LiveLogs()]
+    callbacks = [best, *averaging, *seen, EndedBySignals(), state]
+    labels = {split: finding_labels(studies) for split, studies in splits.items()} if config.model.findings_head else {}
+    if labels:
+        check_measurable(labels["val"], splits["val"], config)
     with warnings.catch_warnings():
         for message in EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", message)
-        trainer = make_trainer(settings, built, callbacks)
+        trainer = make_trainer(options, built, callbacks, make_loggers(config))
         count = sum(parameter.numel() for parameter in built.model.parameters() if parameter.requires_grad)
         log.info("%d trained parameters, %d training studies", count, len(splits["train"]))
         if resume is not None:
             log.info("resuming from %s", resume)
         check_shares(splits, trainer.world_size)
-        loaders = make_loaders(built, splits, settings, trainer.global_rank, trainer.world_size, features)
+        loaders = make_loaders(built, splits, config, trainer.global_rank, trainer.world_size, features, labels)
         reports = [study.report for study in splits["train"]]
-        index = reports_index(reports, built.processor, data.dataset) if decode.speculate else None
-        module = R2GenGPTModule(built, settings, total_steps(len(loaders[0]), options), index)
+        index = reports_index(reports, built.processor, data.dataset) if config.decode.speculate else None
+        steps = total_steps(len(loaders[0]), options)
+        module: FindingsModule | R2GenGPTModule
+        if options.findings_only:
+            module = FindingsModule(built, config, steps, labels=labels["train"], studies=splits["val"])
+        else:
+            head = AuxiliaryHead(built, config, labels["train"], splits["val"], start) if labels else None
+            module = R2GenGPTModule(built, config, steps, index, head)
         then = "the same command again goes on from the last saved state"
         with told_if_another_process_ends(trainer.global_rank, trainer.world_size, then):
             trainer.fit(module, *loaders, ckpt_path=resume, weights_only=True)
             tensors = trained_tensors(built.model)  # by all processes: each may hold a part
-    summary = Summary(directory, best.scores, trainer.global_step, trainer.is_global_zero)
+    below = shortfall(best.scores, options) if best.scores else ""
+    summary = Summary(
+        directory, best.scores, trainer.global_step, rule(options), below, tuple(best.attempts), trainer.is_global_zero
+    )
     if trainer.is_global_zero:
-        card = model_card(stored, module.latest, family_of(built.model.language_model).licence)
-        save_checkpoint(directory / "last", built, stored, card, index, tensors)
+        card = card_of(config, where, built, module.latest)
+        save_checkpoint(directory / "last", built, config.stored, card, index, tensors, module.write_beside)
         device = trainer.strategy.root_device
         chosen = chosen_decoding(
-            built, splits["val"], settings, where, scores=best.scores, device=device, features=features
+            built, splits["val"], config, where, scores=best.scores, device=device, features=features
         )
         for path in (directory / "last", directory / "best"):
             if chosen is not None and path.is_dir():
-                add_decoding(path, built, stored, chosen)
+                add_decoding(path, built, config.stored, chosen)
+        if options.keep_sentences:
+            keep_sentences(built, splits["train"], config, summary.checkpoint, device=device, features=features)
+        if best.scores:
+            log.info(why_best(best.attempts, options))
         with whole_file(directory / SUMMARY) as path:
             path.write_text(json.dumps(summary.to_json(), indent=1) + "\n", encoding="utf-8")
         remove_states(directory)

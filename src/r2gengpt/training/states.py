@@ -1,15 +1,66 @@
-"""The states a run resumes from: the newest and the one before it, on the disk for certain. Knows no tensors."""
+"""The states a run resumes from, and what a signal leaves. Knows no tensors."""
 
 import contextlib
 import fcntl
 import logging
 import os
+import signal
+import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
-from r2gengpt.data.files import put_in_place, recover_directory, remove
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+
 from r2gengpt.errors import InputError
+from r2gengpt.files import put_in_place, recover_directory, remove
+
+
+class RunEnded(BaseException):
+    """A signal ends the run. No `Exception`, and not `KeyboardInterrupt`: Lightning exits with 1 on that."""
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    for each in (signal.SIGINT, signal.SIGTERM):  # a second one would cut the first one's clean-up short
+        signal.signal(each, signal.SIG_IGN)
+    raise RunEnded(signal.Signals(number).name)
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Within the block SIGINT and SIGTERM raise `RunEnded`; outside the main thread nothing is changed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, _end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class EndedBySignals(Callback):  # type: ignore[misc]  # the library is untyped
+    """Puts `RunEnded` in the place of Lightning's own SIGTERM handler, which goes on to the end of the batch.
+
+    Other processes that Lightning started get the signal too: a stopped run leaves none behind.
+    """
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Lightning has just set its handlers."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+
+        def end(number: int, frame: FrameType | None) -> None:
+            if trainer.strategy.launcher is not None:
+                trainer.strategy.launcher.kill(signal.Signals(number))
+            _end(number, frame)
+
+        signal.signal(signal.SIGTERM, end)
+
 
 log = logging.getLogger("r2gengpt.training")
 NEWEST, BEFORE = "resume.ckpt", "resume.before.ckpt"
@@ -28,13 +79,15 @@ def locked(directory: Path) -> Iterator[None]:
         directory.mkdir(parents=True, exist_ok=True)
         handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        raise InputError(f"--savedmodel_path {directory}: {error.strerror or error}") from None
+        raise InputError(f"{error.strerror or error}", field="savedmodel_path", value=directory) from None
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(
-                f"--savedmodel_path {directory}: another run is at work there; name another directory, or end that one"
+                "another run is at work there; name another directory, or end that one",
+                field="savedmodel_path",
+                value=directory,
             ) from None
         yield
     finally:
@@ -79,7 +132,9 @@ def find_state(directory: Path) -> Path | None:
             return path
         log.warning("%s: %s, skipped", path, fault)
     if there:
-        raise InputError(f"--savedmodel_path {directory}: no state to resume from is whole; add --overwrite True")
+        raise InputError(
+            "no state to resume from is whole; add `overwrite` True", field="savedmodel_path", value=directory
+        )
     return None
 
 

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from r2gengpt.metrics.labels.observations import FIVE, OBSERVATIONS, Label
+from r2gengpt.metrics.labels.observations import FIVE, Label
 from r2gengpt.metrics.ngrams import Floats
+from r2gengpt.text.observations import OBSERVATIONS
 
 POLICIES: Mapping[str, tuple[Label, ...]] = {
     "uncertain_as_positive": (Label.POSITIVE, Label.UNCERTAIN),
@@ -37,7 +38,7 @@ def statistics(predicted: Floats, reference: Floats) -> Floats:
     """The columns of each study, (S, `COLUMNS`), from what is there on either side, each (S, 14)."""
     hits = predicted * reference
     counts = np.stack([hits, predicted - hits, reference - hits], axis=-2)
-    each = [_measures(counts[..., places].sum(axis=-1)) for places in _PLACES]
+    each = [measures(counts[..., places].sum(axis=-1)) for places in _PLACES]
     return np.concatenate([counts.reshape(len(hits), COUNTED), *each], axis=-1)
 
 
@@ -56,7 +57,7 @@ def averages(sums: Floats, studies: Floats) -> Floats:
     for number, places in enumerate(_PLACES):
         some = counts[..., places]
         example = each[..., 3 * number : 3 * number + 3]
-        rows.append(np.stack([_measures(some.sum(axis=-1)), by_observation(some).mean(axis=-2), example], axis=-2))
+        rows.append(np.stack([measures(some.sum(axis=-1)), by_observation(some).mean(axis=-2), example], axis=-2))
     return np.stack(rows, axis=-3)
 
 
@@ -66,23 +67,23 @@ def of_observations(sums: Floats) -> Floats:
 
 
 def positives(sums: Floats) -> Floats:
-    """How many studies each observation is there in, by prediction and by reference: (…, 2, 14)."""
+    """How many studies each observation is there in, by report and by reference: (…, 2, 14)."""
     counts = _counts(sums)
     return np.stack([counts[..., 0, :] + counts[..., 1, :], counts[..., 0, :] + counts[..., 2, :]], axis=-2)
 
 
 def by_observation(counts: Floats) -> Floats:
     """Three measures of each observation, (…, n, 3), from its three counts, (…, 3, n)."""
-    return _measures(np.swapaxes(counts, -1, -2))
+    return measures(np.swapaxes(counts, -1, -2))
 
 
 def _counts(sums: Floats) -> Floats:
     return sums[..., :COUNTED].reshape(*sums.shape[:-1], 3, len(OBSERVATIONS))
 
 
-def _measures(counts: Floats) -> Floats:
+def measures(counts: Floats) -> Floats:
     """Precision, recall and F1, (…, 3), of true positives, false positives and misses, (…, 3)."""
     hits, wrong, missed = np.moveaxis(counts, -1, 0)
     over = np.stack([hits + wrong, hits + missed, hits + (wrong + missed) / 2], axis=-1)
-    measures: Floats = np.divide(hits[..., None], over, out=np.zeros_like(over), where=over > 0)
-    return measures
+    shares: Floats = np.divide(hits[..., None], over, out=np.zeros_like(over), where=over > 0)
+    return shares

@@ -6,21 +6,26 @@ from typing import Any
 
 import numpy as np
 
-from r2gengpt.metrics.families import Family, Texts
+from r2gengpt.errors import installing
+from r2gengpt.metrics.families import MetricFamily, Texts
 from r2gengpt.metrics.labels import agreement
 from r2gengpt.metrics.labels.agreement import AVERAGES, COLUMNS, MEASURES, POLICIES, SETS
-from r2gengpt.metrics.labels.observations import OBSERVATIONS
 from r2gengpt.metrics.labels.reading import VERSION, label_report
 from r2gengpt.metrics.ngrams import Floats
+from r2gengpt.text.observations import OBSERVATIONS
 
 LABELER = "rule-based, not CheXbert"
-NOT_INSTALLED = "needs spaCy and negspacy: pip install 'r2gengpt[labels]'"
-NOT_ASKED = "not asked for (--labels True)"
+NOT_INSTALLED = f"needs spaCy and negspacy: {installing('labels')}"
+NOT_ASKED = "not asked for (`labels` True)"
 
 
 def average_name(average: str, measure: str, size: str, policy: str) -> str:
     """The name of a score: clinical_micro_f1_14_uncertain_as_positive."""
     return f"clinical_{average}_{measure}_{size}_{policy}"
+
+
+LABEL_F1 = average_name("micro", "f1", "14", "uncertain_as_positive")
+"""The score that stands for the labels where one is wanted: verdicts rest on it, and checkpoints are chosen by it."""
 
 
 def observation_name(observation: str, policy: str) -> str:
@@ -92,7 +97,7 @@ def _by_policy(sums: Floats) -> tuple[Floats, ...]:
     return tuple(sums[..., i * COLUMNS : (i + 1) * COLUMNS] for i in range(len(POLICIES)))
 
 
-LABELS = Family(
+LABELS = MetricFamily(
     "clinical",
     (*AVERAGE_NAMES, *OBSERVATION_NAMES),
     len(POLICIES) * COLUMNS,

@@ -7,6 +7,8 @@ precedence and the definition of No Finding.
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
+from r2gengpt.text.observations import NO_FINDING, OBSERVATIONS, SUPPORT_DEVICES
+
 
 class Label(StrEnum):
     """What a report says of an observation; blank: nothing."""
@@ -17,25 +19,6 @@ class Label(StrEnum):
     BLANK = "blank"
 
 
-NO_FINDING = "No Finding"
-SUPPORT_DEVICES = "Support Devices"
-OBSERVATIONS = (
-    NO_FINDING,
-    "Enlarged Cardiomediastinum",
-    "Cardiomegaly",
-    "Lung Opacity",
-    "Lung Lesion",
-    "Edema",
-    "Consolidation",
-    "Pneumonia",
-    "Atelectasis",
-    "Pneumothorax",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Fracture",
-    SUPPORT_DEVICES,
-)
-"""In CheXpert's order."""
 FIVE = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
 """CheXpert's competition tasks."""
 

@@ -1,17 +1,19 @@
 """A report's text → CheXpert's observations, by rules. No scores, and not CheXbert: no model is loaded or fetched.
 
 Mentions are found by `phrases`; what is denied and what is doubted by negspacy's NegEx on a blank spaCy pipeline, once
-with each set of `cues`. spaCy is imported when the first mention is met; where PyTorch is installed, spaCy imports it.
+with each set of cues. spaCy is imported when the first mention is met; where PyTorch is installed, spaCy imports it.
 """
 
 import functools
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from r2gengpt.metrics.labels import cues, phrases
+from r2gengpt.errors import InputError, installing
+from r2gengpt.metrics.labels import phrases
 from r2gengpt.metrics.labels.observations import Label, Statement, combine
 from r2gengpt.text.sentences import sentence_spans
 
@@ -25,6 +27,16 @@ SENTENCES_KEPT = 1 << 16
 VERSION = 2
 """Rises when a phrase, a cue or a rule changes, so that old labels are not mixed with new ones."""
 _LIST_NUMBER = re.compile(r"^\W*(?:\d{1,2}[.)]\s*)?")
+
+
+@dataclass(frozen=True)
+class Mention:
+    """An observation that a sentence names, what it says of it, and the characters that name it."""
+
+    observation: str
+    label: Label
+    start: int
+    stop: int
 
 
 def is_available() -> bool:
@@ -61,23 +73,36 @@ def statements(sentence: str) -> tuple[Statement, ...]:
         for observation, pattern in patterns
         if pattern.search(sentence)
     }
-    return tuple(sorted(found | _mentioned(sentence)))
+    return tuple(sorted(found | {(one.observation, one.label) for one in mentions(sentence)}))
 
 
-def _mentioned(sentence: str) -> set[Statement]:
-    """The statements that NegEx decides."""
+@functools.lru_cache(maxsize=SENTENCES_KEPT)
+def mentions(sentence: str) -> tuple[Mention, ...]:
+    """What NegEx decides of one lower-case sentence: each mention, as often as it is there."""
     places = [
         (match.span(match.lastindex or 0), observation)
         for observation, pattern in _patterns()["present"]
         for match in pattern.finditer(sentence)
     ]
     if not places:
-        return set()
+        return ()
     pipeline = _pipeline()
     doc = pipeline.make_doc(sentence)
     spans = (doc.char_span(*place, label=observation, alignment_mode="expand") for place, observation in places)
     doc.spans[MENTIONS] = [span for span in spans if span is not None]  # of the sentence itself, so none is None
-    return {(span.label_, _label(span)) for span in pipeline(doc).spans[MENTIONS]}
+    found = pipeline(doc).spans[MENTIONS]
+    return tuple(Mention(span.label_, _label(span), span.start_char, span.end_char) for span in found)
+
+
+def asserted(text: str) -> dict[str, str]:
+    """What a text says of CheXpert's observations, without those that it does not mention.
+
+    Raises:
+        InputError: the labeller's packages are not installed.
+    """
+    if not is_available():
+        raise InputError(f"what a report asserts needs spaCy and negspacy: {installing('labels')}")
+    return {name: label.value for name, label in label_report(text).items() if label != Label.BLANK}
 
 
 def _label(span: "Span") -> Label:
@@ -103,7 +128,7 @@ def _pipeline() -> "Language":
 
     pipeline = spacy.blank("en")
     pipeline.add_pipe("sentencizer")
-    for extension, terms in ((DENIED, cues.DENIAL), (DOUBTED, cues.DOUBT)):
+    for extension, terms in ((DENIED, phrases.DENIAL), (DOUBTED, phrases.DOUBT)):
         settings = {
             "neg_termset": {kind: list(words) for kind, words in terms.items()},
             "extension_name": extension,

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-from r2gengpt.metrics.labels.observations import NO_FINDING, Label
+from r2gengpt.metrics.labels.observations import Label
 from r2gengpt.metrics.labels.reading import label_report
+from r2gengpt.text.observations import NO_FINDING
 
 AGREES: Mapping[Label, tuple[Label, ...]] = {
     Label.POSITIVE: (Label.POSITIVE,),

@@ -1,6 +1,7 @@
 /* A question about a DICOM file: which of its frames, or whether to open it all the same. Opens nothing itself. */
 
-const $ = (id) => document.getElementById(id);
+import { $ } from "./elements.js";
+
 let reply = null;
 
 function close(found) {

@@ -1,4 +1,4 @@
-/* One study to the server; its report back as it is written, maps of it, previews. Knows HTTP, not the page. */
+/* What the page asks of the server: reports as they come, maps, previews, documents. Knows HTTP, not the page. */
 
 export class Refused extends Error {
   /* `code` and `frames`: what the server says of a DICOM file that it would read if it were asked otherwise. */
@@ -59,37 +59,72 @@ export async function* events(body) {
   }
 }
 
-/* Post a form to a route: `files`, which are sent without their names, and texts, of which empty ones are left out.
-   Throws `Refused`, and what `fetch` throws. */
-async function post(route, { files, texts, key, signal, accept }) {
-  const form = new FormData();
-  files.forEach((file, at) => form.append("images", file, `view${at + 1}`));
-  for (const [name, value] of Object.entries(texts)) if (value) form.append(name, String(value));
+/* Ask a route. Throws `Refused`, and what `fetch` throws. */
+async function send(method, route, { key, signal, accept = "application/json", type, ticket, body }) {
   const headers = { Accept: accept };
+  if (type) headers["Content-Type"] = type;
+  if (ticket) headers["X-Ticket"] = ticket;
   if (key) headers.Authorization = `Bearer ${key}`;
-  const response = await fetch(route, { method: "POST", body: form, headers, signal, credentials: "omit" });
+  const response = await fetch(route, { method, body, headers, signal, credentials: "omit" });
   if (!response.ok) throw await refusal(response);
   return response;
 }
 
-/* A DICOM film as the server shows it, the name of its view, and what may mislead in it. Throws as `post`. */
+const post = (route, body, options) => send("POST", route, { ...options, body });
+const read = async (route, options = {}) => (await send("GET", route, options)).json();
+
+/* A form of files, which are sent without their names, and of texts, of which empty ones are left out. */
+function formOf(files, texts) {
+  const form = new FormData();
+  files.forEach((file, at) => form.append("images", file, `view${at + 1}`));
+  for (const [name, value] of Object.entries(texts)) if (value) form.append(name, String(value));
+  return form;
+}
+
+/* {films: [{name, title, caption}], credits: [paragraph]}; one of these as a file. Throw as `send`. */
+export const exampleFilms = () => read("/page/examples.json");
+export async function exampleFilm(name) {
+  const blob = await (await send("GET", `/page/examples/${encodeURIComponent(name)}`, { accept: "image/*" })).blob();
+  return new File([blob], name, { type: blob.type });
+}
+
+/* The model and its card; where a request is, {place, seconds_left}. Throw as `send`. */
+export const modelCard = (key) => read("/v1/card", { key });
+export const queueOf = (ticket, key, signal) => read(`/v1/queue/${ticket}`, { key, signal });
+
+/* A DICOM film as the server shows it, its view, what may mislead in it, and whose it is. Throws as `send`. */
 export async function previewOf({ file, choice, key }) {
-  const response = await post("/v1/preview", { files: [file], texts: choice, key, accept: "image/png" });
-  const [name, warning] = ["X-View", "X-Warning"].map((header) => response.headers.get(header) ?? "");
-  return { picture: await response.blob(), name, warning };
+  const told = await (await post("/v1/preview?patient=true", formOf([file], choice), { key })).json();
+  const bytes = Uint8Array.from(atob(told.png), (letter) => letter.charCodeAt(0));
+  const picture = new Blob([bytes], { type: "image/png" });
+  return { picture, name: told.view, warning: told.warnings.join("; "), patient: told.patient ?? null };
 }
 
-/* Maps of what each sentence of `report` rests on. A study is {files, indication, choice, key}. Throws as `post`. */
+/* Maps of what each sentence of `report` rests on. A study is {files, indication, choice, key}. Throws as `send`. */
 export async function mapsOf({ files, indication, choice, key }, report, signal) {
-  const texts = { indication, report, ...choice };
-  return (await post("/v1/evidence", { files, texts, key, signal, accept: "application/json" })).json();
+  const form = formOf(files, { indication, report, ...choice });
+  return (await post("/v1/evidence", form, { key, signal })).json();
 }
 
-/* Ask for the report of a study. `onText` gets each new piece, `onNote` what is doubtful about whose images these are;
-   the answer is the whole record, as `/v1/reports` gives it. Throws as `post`. */
-export async function writeReport({ files, indication, choice, key }, signal, onText, onNote) {
-  const texts = { indication, ...choice };
-  const response = await post("/v1/reports", { files, texts, key, signal, accept: "text/event-stream" });
+/* A text as a PDF with the notice and `foot` on each page, and the letters that became "?". Throws as `send`. */
+export async function pdfOf(report, foot, key) {
+  const [body, type] = [JSON.stringify({ report, foot }), "application/json"];
+  const response = await post("/v1/pdf", body, { key, accept: "application/pdf", type });
+  const missing = decodeURIComponent(response.headers.get("X-Replaced") ?? "");
+  return { pdf: await response.blob(), missing: [...missing] };
+}
+
+/* A text and what is known of it, {film_findings, review, edited}, as a document of DICOM images. Throws as `send`. */
+export async function documentOf({ files, choice, key }, report, known, accept) {
+  const form = formOf(files, { report, known: JSON.stringify(known), ...choice });
+  return (await post("/v1/documents", form, { key, accept })).blob();
+}
+
+/* Ask for the report of a study; `ticket` is for `queueOf`. `onText` gets each new piece, `onNote` what is doubtful
+   about whose images these are; the answer is the whole record, as `/v1/reports` gives it. Throws as `send`. */
+export async function writeReport({ files, indication, choice, key, ticket }, signal, onText, onNote) {
+  const form = formOf(files, { indication, ...choice });
+  const response = await post("/v1/reports", form, { key, signal, accept: "text/event-stream", ticket });
   let record = null;
   for await (const data of events(response.body)) {
     if (data === "[DONE]") break;

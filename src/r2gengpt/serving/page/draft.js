@@ -1,6 +1,8 @@
 /* A draft as the page shows it: text as it comes, then sentences shaded by how sure the model is, and its origin.
    Nothing is sent and nothing is saved here. */
 
+import { element } from "./elements.js";
+
 const [SURE, DOUBT] = [0.75, 0.5];
 const LEGENDS = {
   confidence: "Percent: the calibrated probability that a radiologist's report supports the sentence.",
@@ -13,22 +15,15 @@ export function certainty(sentence) {
   for (const kind of ["confidence", "agreement"]) {
     if (typeof sentence[kind] === "number") return { kind, value: sentence[kind] };
   }
-  return typeof sentence.logprob === "number" ? { kind: "logprob", value: Math.exp(sentence.logprob) } : null;
+  return typeof sentence.logprob === "number" && sentence.tokens !== 0 ? { kind: "logprob", value: Math.exp(sentence.logprob) } : null;
 }
 
 const MAP_MEANS = "Point at a sentence, or move to it with Tab, to see what of the image its words rest on; a click or " +
   "Enter keeps it. That does not make it true. “No evidence”: they rest on the marked places no more than on others.";
-const VERDICTS = { evidence: "has evidence", "no evidence": "no evidence" };
+const VERDICTS = { evidence: "depends on the marked area", "no evidence": "no evidence" };
 
-function element(name, text, className = "") {
-  const made = document.createElement(name);
-  made.textContent = text;
-  made.className = className;
-  return made;
-}
-
-/* A sentence, with its percent, and the verdict on its map where there is one. */
-function sentenceElement(sentence, verdict) {
+/* A sentence, with its percent, the verdict on its map where there is one, and the number of its source. */
+function sentenceElement(sentence, verdict, source) {
   const sure = certainty(sentence);
   const shown = element("span", sentence.text, "sentence");
   if (sure) shown.classList.add(sure.value >= SURE ? "sure" : sure.value >= DOUBT ? "doubt" : "unsure");
@@ -36,7 +31,22 @@ function sentenceElement(sentence, verdict) {
   const review = sentence.needs_review ? "check this" : "";
   const words = [sure ? `${Math.round(100 * sure.value)} %` : "", review, VERDICTS[verdict] ?? ""];
   if (words.join("")) shown.append(" ", element("span", words.filter(Boolean).join(", "), "share"));
+  if (source) {
+    shown.title = `Taken from the report of study ${sentence.source}`;
+    shown.append(element("sup", String(source)));
+  }
   return shown;
+}
+
+/* The studies that sentences were taken from, each once. */
+const sourcesOf = (sentences) => [...new Set(sentences.map(({ source }) => source).filter(Boolean))];
+
+/* Below the draft: which study each number at a sentence means. */
+export function showSources(record, place) {
+  const sources = sourcesOf(record.sentences ?? []);
+  place.hidden = sources.length === 0;
+  const notes = sources.flatMap((source, at) => [element("sup", String(at + 1)), ` ${source}${at + 1 < sources.length ? ", " : ""}`]);
+  place.replaceChildren("Sentences were taken from reports of other studies: ", ...notes);
 }
 
 /* Pointing at a sentence, or focusing it, shows what in the image it rests on; a click, Enter or Space keeps it. */
@@ -81,20 +91,49 @@ export function verdictWords({ sentences }) {
   return count ? `${of} have evidence in the image.` : "No evidence: no sentence rests on the image.";
 }
 
-/* Fill `place` with the record's sentences, `legend` with what their shades mean. With `evidence`, a sentence that is
-   pointed at calls `overlay` with its number, and whether it is to stay; with null when it is left. */
-export function showRecord(record, place, legend, evidence = null, overlay = null) {
+/* The text in pieces: its sentences that stand as they were written, by their number, and the reader's own words. */
+function piecesOf(text, record) {
   const sentences = record.sentences ?? [];
-  const maps = mapped(record, evidence);
-  place.replaceChildren();
-  if (!sentences.length) place.append(record.findings);
+  if (text === record.findings) return sentences.map((_, at) => ({ at, gap: at ? " " : "" }));
+  const pieces = [];
+  let from = 0;
+  const between = (until) => {
+    const words = text.slice(from, until);
+    const own = words.trim();
+    const [before, after] = own ? words.split(own, 2) : [words, ""];
+    pieces.push({ gap: before, words: own || undefined }, { gap: after });
+  };
   sentences.forEach((sentence, at) => {
-    const shown = sentenceElement(sentence, maps?.[at].verdict);
-    if (maps) showsEvidence(shown, (on, kept) => overlay(on ? at : null, kept));
-    place.append(at ? " " : "", shown);
+    const found = text.indexOf(sentence.text, from);
+    if (found < 0) return;
+    between(found);
+    pieces.push({ at, gap: "" });
+    from = found + sentence.text.length;
   });
+  between(text.length);
+  return pieces;
+}
+
+/* Fill `place` with the text: the record's sentences, and between them what its reader wrote; `legend` with what their
+   shades mean. With `evidence`, a sentence that is pointed at calls `overlay` with its number, and whether it is to
+   stay; with null when it is left. */
+export function showRecord(record, text, place, legend, evidence = null, overlay = null) {
+  const sentences = record.sentences ?? [];
+  const [maps, sources, pieces] = [mapped(record, evidence), sourcesOf(sentences), piecesOf(text, record)];
+  place.replaceChildren();
+  if (!pieces.length) place.append(text);
+  for (const { at, gap = "", words } of pieces) {
+    place.append(gap);
+    if (words !== undefined) place.append(element("span", words, "own"));
+    if (at === undefined) continue;
+    const sentence = sentences[at];
+    const shown = sentenceElement(sentence, maps?.[at].verdict, sources.indexOf(sentence.source) + 1);
+    if (maps) showsEvidence(shown, (on, kept) => overlay(on ? at : null, kept));
+    place.append(shown);
+  }
   const kinds = new Set(sentences.map((sentence) => certainty(sentence)?.kind).filter(Boolean));
   legend.hidden = kinds.size === 0 && !maps;
+  legend.querySelector(".own").hidden = text === record.findings;
   const words = [...kinds].map((kind) => LEGENDS[kind]);
   if (maps) words.push(MAP_MEANS);
   legend.querySelector("#legend-text").textContent = words.join(" ");

@@ -13,8 +13,9 @@ async function isDicom(file) {
 /* A view of the study. `choice` is what is asked of DICOM: {frame, force}. Throws `TypeError` where the file is none
    that is read here, and `Refused`. */
 export async function openFilm(file, choice, key) {
-  if (KINDS.includes(file.type)) return { file, image: await createImageBitmap(file), name: "", warning: "" };
+  const plain = { file, name: "", warning: "", patient: null, dicom: false };
+  if (KINDS.includes(file.type)) return { ...plain, image: await createImageBitmap(file) };
   if (!(await isDicom(file))) throw new TypeError(file.type);
-  const { picture, name, warning } = await previewOf({ file, choice, key });
-  return { file, image: await createImageBitmap(picture), name, warning, dicom: true };
+  const { picture, name, warning, patient } = await previewOf({ file, choice, key });
+  return { file, image: await createImageBitmap(picture), name, warning, patient, dicom: true };
 }

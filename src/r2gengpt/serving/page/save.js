@@ -1,43 +1,77 @@
-/* A text out of the page: to the clipboard, as a text file, as a PDF. Each carries the notice. */
+/* A draft out of the page: to the clipboard, or as a file, which is named by whose it is. Each carries the notice. */
 
-import { encoded, pdfOf } from "./pdf.js";
+import { documentOf, pdfOf } from "./client.js";
+import { filmLines, reviewLines } from "./findings.js";
+import { fileName } from "./names.js";
+import { draft, edited, key, text } from "./state.js";
 
 const NOTICE = "AI draft, not verified, research only";
+const BY = { accept: ", accepted by its reader", reject: ", rejected by its reader" };
+const ARCHIVE = {
+  fhir: { type: "application/fhir+json", ending: "fhir.json" },
+  sr: { type: "application/dicom", ending: "dcm" },
+};
 
-/* The text under the note on its images, where there is one. */
-const noted = ({ text, note }) => (note ? `${note}\n\n${text}` : text);
-
-const whole = (result) => `${NOTICE}\n\n${noted(result)}\n\n${result.foot}\n`;
-
-function download(content, type, name) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([content], { type }));
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+/* The text as it now stands, and what goes above and below it. */
+function result() {
+  const { record, verdict } = draft;
+  const written = new Date(1000 * record.created).toISOString().slice(0, 16).replace("T", " ");
+  const by = (edited() ? ", edited by its reader" : "") + (BY[verdict?.verdict] ?? "");
+  const foot = `r2gengpt, model ${record.provenance?.model ?? "unknown"}, ${written} UTC${by}`;
+  return { words: text().trim(), foot, note: record.note ?? "", below: filmLines(record) };
 }
 
+/* The text under the note on its images, and over what the films show, where there is either. */
+const noted = ({ words, note, below }) => [note, words, below.join("\n")].filter(Boolean).join("\n\n");
+
+const whole = (made) => `${NOTICE}\n\n${noted(made)}\n\n${made.foot}\n`;
+
+/* Saves; gives what to tell the reader. */
+function download(content, type, ending) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([content], { type }));
+  link.download = fileName(draft.patient, ending);
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  return `Saved as ${link.download}.`;
+}
+
+async function savePdf() {
+  const made = result();
+  const { pdf, missing } = await pdfOf(noted(made), made.foot, key());
+  const lost = missing.length ? ` These letters are not in its font and became "?": ${missing.join(" ")}` : "";
+  return download(pdf, "application/pdf", "pdf") + lost;
+}
+
+/* The server's record, and beside it what its reader made of it. */
+function saveJson() {
+  const { verdict = null, decided = null } = draft.verdict ?? {};
+  const reader = { text: text(), edited: edited(), verdict, decided };
+  return download(`${JSON.stringify({ ...draft.record, reader }, null, 1)}\n`, "application/json", "json");
+}
+
+async function saveArchive(form) {
+  const { type, ending } = ARCHIVE[form];
+  const { record, sent } = draft;
+  const known = { film_findings: record.film_findings ?? [], review: reviewLines(record), edited: edited() };
+  return download(await documentOf({ ...sent, key: key() }, text().trim(), known, type), type, ending);
+}
+
+/* Form → what saves it and tells the reader. May throw as the server's routes do. */
+export const SAVERS = {
+  text: async () => download(whole(result()), "text/plain;charset=utf-8", "txt"),
+  pdf: savePdf,
+  json: async () => saveJson(),
+  fhir: () => saveArchive("fhir"),
+  sr: () => saveArchive("sr"),
+};
+
 /* Whether the browser let it be copied. */
-export async function copyText(result) {
+export async function copyText() {
   try {
-    await navigator.clipboard.writeText(whole(result));
+    await navigator.clipboard.writeText(whole(result()));
     return true;
   } catch {
     return false;
   }
-}
-
-/* Saves; gives what to tell the reader. */
-export function saveText(result) {
-  download(whole(result), "text/plain;charset=utf-8", "report-draft.txt");
-  return "Saved as report-draft.txt.";
-}
-
-/* Saves; gives what to tell the reader. */
-export function savePdf(result) {
-  const text = noted(result);
-  const { missing } = encoded(text);
-  download(pdfOf(text, NOTICE, result.foot), "application/pdf", "report-draft.pdf");
-  const lost = missing.length ? ` These letters are not in its font and became "?": ${missing.join(" ")}` : "";
-  return `Saved as report-draft.pdf.${lost}`;
 }

@@ -1,16 +1,12 @@
-/* One image on a canvas: window and level, zoom, moving, inversion, an evidence map over it.
+/* One image on a canvas: window and level, zoom, moving, turning, mirroring, an evidence map over it.
    It changes only what is seen; no pixel of it is sent to anybody. */
 
-const MOST_ZOOM = 8;
-const START = { level: 0.5, width: 1, zoom: 1, x: 0, y: 0, invert: false };
+import { listenToHands } from "./hands.js";
+import { greysOf, presetOf, windowTable } from "./windows.js";
 
-/* The displayed value (0 to 255) of each of the 256 values: linear within the window, black below, white above. */
-export function windowTable({ level, width, invert }) {
-  return Uint8ClampedArray.from({ length: 256 }, (_, value) => {
-    const shown = ((value / 255 - level) / width + 0.5) * 255;
-    return invert ? 255 - Math.min(255, Math.max(0, shown)) : shown;
-  });
-}
+const MOST_ZOOM = 8;
+/* `preset`: which window it is, or null; `turn`: quarters clockwise; `flip`: left and right exchanged, as seen. */
+export const START = { level: 0.5, width: 1, preset: null, zoom: 1, x: 0, y: 0, invert: false, turn: 0, flip: false };
 
 const [MAP_COLOUR, MAP_OPACITY, FAINT] = [[255, 140, 0], 190, 0.45];
 /* Nats that are drawn full at least: a map of less stays faint, as in the pictures of `generate --evidence`. */
@@ -27,25 +23,28 @@ function mapPicture([rows, cols], values, faint) {
   return picture;
 }
 
+const within = (value, low, high) => Math.min(high, Math.max(low, value));
+
 export class Viewer {
-  /* `changed` is called with the state after each change of it. */
+  /* `changed` is called with the viewer after each change of its state. */
   constructor(canvas, changed) {
     this.canvas = canvas;
     this.context = canvas.getContext("2d", { willReadFrequently: true });
     this.changed = changed;
     this.state = { ...START };
     this.image = null;
+    this.greys = null;
     this.map = null;
     this.asked = false;
-    canvas.addEventListener("pointerdown", (event) => this.hold(event));
-    canvas.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
-    canvas.addEventListener("keydown", (event) => this.key(event));
+    listenToHands(this);
     new ResizeObserver(() => this.draw()).observe(canvas);
   }
 
-  show(image) {
+  /* Show an image, or none; `state` as it was left. */
+  show(image, state) {
     this.image = image;
-    this.set({ zoom: 1, x: 0, y: 0 });
+    this.greys = null;
+    this.set({ ...START, ...state });
   }
 
   /* Lay a map over the image, {grid, values, box, faint}; null takes it away. `box`: left, top, right, bottom of what
@@ -59,41 +58,47 @@ export class Viewer {
     this.set(START);
   }
 
+  /* A window for a part of the chest, by the image's own greys. */
+  preset(name) {
+    this.greys ??= greysOf(this.image);
+    this.set({ ...presetOf(name, this.greys), preset: name });
+  }
+
   /* `x`, `y`: how far the image's middle is from the canvas's, in shares of the image as shown at zoom 1. */
   set(changes) {
     const next = { ...this.state, ...changes };
-    next.level = Math.min(1, Math.max(0, next.level));
-    next.width = Math.min(2, Math.max(0.01, next.width));
-    next.zoom = Math.min(MOST_ZOOM, Math.max(1, next.zoom));
-    const far = (next.zoom - 1) / 2 + 0.25 * (next.zoom > 1);
-    next.x = Math.min(far, Math.max(-far, next.x));
-    next.y = Math.min(far, Math.max(-far, next.y));
+    if (("level" in changes || "width" in changes) && !changes.preset) next.preset = null;
+    next.level = within(next.level, 0, 1);
+    next.width = within(next.width, 0.01, 2);
+    next.zoom = within(next.zoom, 1, MOST_ZOOM);
+    next.turn = ((next.turn % 4) + 4) % 4;
+    const far = (next.zoom - 1) / 2 + 0.25;
+    [next.x, next.y] = [within(next.x, -far, far), within(next.y, -far, far)];
     this.state = next;
     this.canvas.classList.toggle("zoomed", next.zoom > 1);
-    this.changed(next);
+    this.changed(this);
     this.draw();
   }
 
-  /* Zoom so that what is under a point of the canvas stays there; the point as `x` and `y` are. */
+  /* Zoom, so that what is at (px, py) stays there; both in shares from the canvas's middle, as `x` and `y` are. */
   zoomTo(zoom, px = 0, py = 0) {
-    const ratio = Math.min(MOST_ZOOM, Math.max(1, zoom)) / this.state.zoom;
-    this.set({ zoom, x: px - (px - this.state.x) * ratio, y: py - (py - this.state.y) * ratio });
+    const { zoom: now, x, y } = this.state;
+    const next = within(zoom, 1, MOST_ZOOM);
+    if (next === 1) this.set({ zoom: 1, x: 0, y: 0 });
+    else this.set({ zoom: next, x: px + ((x - px) * next) / now, y: py + ((y - py) * next) / now });
   }
 
-  /* The image's size on the page at zoom 1. */
-  fitted() {
-    const { clientWidth, clientHeight } = this.canvas;
-    const fit = Math.min(clientWidth / this.image.width, clientHeight / this.image.height);
-    return [this.image.width * fit, this.image.height * fit];
+  /* Width and height that the image, turned as it is, has at zoom 1 on a canvas of this size. */
+  fitted({ width, height }) {
+    const { image } = this;
+    const [w, h] = this.state.turn % 2 ? [image.height, image.width] : [image.width, image.height];
+    const fit = Math.min(width / w, height / h);
+    return [w * fit, h * fit];
   }
 
-  /* Where the image stands on the canvas, in canvas pixels. */
-  place() {
-    const { width, height } = this.canvas;
-    const { zoom, x, y } = this.state;
-    const fit = Math.min(width / this.image.width, height / this.image.height);
-    const [w, h] = [this.image.width * fit, this.image.height * fit];
-    return [width / 2 + x * w - (w * zoom) / 2, height / 2 + y * h - (h * zoom) / 2, w * zoom, h * zoom];
+  /* The same in the page's own pixels. */
+  get shown() {
+    return this.fitted({ width: this.canvas.clientWidth, height: this.canvas.clientHeight });
   }
 
   /* At the next frame, once however often it is asked for. */
@@ -107,20 +112,34 @@ export class Viewer {
   }
 
   paint() {
-    const { canvas, context, image } = this;
+    const { canvas, image } = this;
     const density = Math.min(window.devicePixelRatio || 1, 2);
     canvas.width = Math.max(1, Math.round(canvas.clientWidth * density));
     canvas.height = Math.max(1, Math.round(canvas.clientHeight * density));
     if (!image) return;
-    const [x, y, w, h] = this.place();
-    context.imageSmoothingQuality = "high";
-    context.drawImage(image, x, y, w, h);
-    const [left, top] = [Math.max(0, Math.floor(x)), Math.max(0, Math.floor(y))];
-    const [right, bottom] = [Math.min(canvas.width, Math.ceil(x + w)), Math.min(canvas.height, Math.ceil(y + h))];
-    if (right > left && bottom > top) this.apply(left, top, right - left, bottom - top);
-    if (!this.map) return;
-    const [west, north, east, south] = this.map.box;
-    context.drawImage(this.map.picture, x + west * w, y + north * h, (east - west) * w, (south - north) * h);
+    const { zoom, x, y } = this.state;
+    const [w, h] = this.fitted(canvas);
+    const [cx, cy] = [canvas.width / 2 + x * w, canvas.height / 2 + y * h];
+    this.context.imageSmoothingQuality = "high";
+    this.place(cx, cy, w * zoom, h * zoom, image, [0, 0, 1, 1]);
+    const [left, top] = [Math.max(0, Math.floor(cx - (w * zoom) / 2)), Math.max(0, Math.floor(cy - (h * zoom) / 2))];
+    const [right, bottom] = [cx + (w * zoom) / 2, cy + (h * zoom) / 2].map(Math.ceil);
+    const size = [Math.min(canvas.width, right) - left, Math.min(canvas.height, bottom) - top];
+    if (size[0] > 0 && size[1] > 0) this.apply(left, top, ...size);
+    if (this.map) this.place(cx, cy, w * zoom, h * zoom, this.map.picture, this.map.box);
+  }
+
+  /* Draw a picture over a part (in shares of the image) of where the image stands: middle, width, height as seen. */
+  place(cx, cy, width, height, picture, [west, north, east, south]) {
+    const { context } = this;
+    const { turn, flip } = this.state;
+    const [w, h] = turn % 2 ? [height, width] : [width, height];
+    context.save();
+    context.translate(cx, cy);
+    context.scale(flip ? -1 : 1, 1);
+    context.rotate((turn * Math.PI) / 2);
+    context.drawImage(picture, (west - 0.5) * w, (north - 0.5) * h, (east - west) * w, (south - north) * h);
+    context.restore();
   }
 
   /* Window and level on what was drawn. */
@@ -134,52 +153,5 @@ export class Viewer {
       data[at + 2] = table[data[at + 2]];
     }
     this.context.putImageData(shown, x, y);
-  }
-
-  /* Drag moves; with Shift, or the right button, it changes window (sideways) and level (up and down). */
-  hold(event) {
-    if (!this.image || (event.pointerType === "touch" && this.state.zoom === 1)) return;
-    const { canvas, state } = this;
-    const windowing = event.shiftKey || event.button === 2;
-    const [w, h] = this.fitted();
-    const move = (now) => {
-      const [dx, dy] = [now.clientX - event.clientX, now.clientY - event.clientY];
-      if (windowing) this.set({ width: state.width + dx / 300, level: state.level + dy / 300 });
-      else this.set({ x: state.x + dx / w, y: state.y + dy / h });
-    };
-    canvas.setPointerCapture(event.pointerId);
-    canvas.addEventListener("pointermove", move);
-    const end = () => canvas.removeEventListener("pointermove", move);
-    canvas.addEventListener("pointerup", end, { once: true });
-    canvas.addEventListener("pointercancel", end, { once: true });
-    canvas.addEventListener("contextmenu", (menu) => menu.preventDefault(), { once: true });
-  }
-
-  wheel(event) {
-    if (!this.image) return;
-    event.preventDefault();
-    const [w, h] = this.fitted();
-    const box = this.canvas.getBoundingClientRect();
-    const [px, py] = [event.clientX - box.left - box.width / 2, event.clientY - box.top - box.height / 2];
-    this.zoomTo(this.state.zoom * Math.exp(-event.deltaY / 500), px / w, py / h);
-  }
-
-  key(event) {
-    const { x, y, zoom, invert } = this.state;
-    const step = 0.1;
-    const acts = {
-      ArrowLeft: () => this.set({ x: x + step }),
-      ArrowRight: () => this.set({ x: x - step }),
-      ArrowUp: () => this.set({ y: y + step }),
-      ArrowDown: () => this.set({ y: y - step }),
-      "+": () => this.zoomTo(zoom * 1.25),
-      "-": () => this.zoomTo(zoom / 1.25),
-      i: () => this.set({ invert: !invert }),
-      0: () => this.reset(),
-    };
-    const act = acts[event.key === "=" ? "+" : event.key.toLowerCase()];
-    if (!this.image || !act || event.ctrlKey || event.metaKey || event.altKey) return;
-    event.preventDefault();
-    act();
   }
 }

@@ -1,0 +1,136 @@
+"""The model of a bulk run: what its rows depend on, how workers load it and write with it. Starts no worker."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from r2gengpt.batch.cluster import Workers
+from r2gengpt.batch.driver import BulkWork
+from r2gengpt.batch.workers import Decoded, FilmPixels
+from r2gengpt.checkpoint_files import DELTA, SENTENCES
+from r2gengpt.config import DecodeConfig
+from r2gengpt.films.containers import DicomChoice
+from r2gengpt.generation.decoding import decodings
+from r2gengpt.locate import Located
+from r2gengpt.model.processing import film_side
+from r2gengpt.options import Override
+from r2gengpt.parts.loading import load_image_processor
+from r2gengpt.parts.placement import device_of
+from r2gengpt.provenance import file_sha256
+from r2gengpt.report import Report
+from r2gengpt.settings import BatchConfig, CellConfig
+
+if TYPE_CHECKING:
+    from r2gengpt.reporter import Reporter
+
+
+@dataclass(frozen=True)
+class BulkModel:
+    """A model that is known by its settings only, and what a bulk run does with it."""
+
+    located: Located
+    config: BatchConfig
+    limits: CellConfig = CellConfig()
+    begin: Callable[[], None] = lambda: None
+    """Called first in each actor: how its log lines look."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """All that rows depend on, by flag."""
+        config, choice, stored = self.config, self.located.choice, self.located.stored
+        without = stored.decode.under(Override(DecodeConfig, {"speculate": False}))
+        directory = self.located.directory
+        decode = decodings(without, choice.decode, choice.preset, dataset=stored.dataset, directory=directory).whole
+        return {
+            "input": os.path.realpath(config.input),
+            "delta": choice.name,
+            "delta_sha256": file_sha256(directory / DELTA),
+            "split": config.split,
+            "force": config.force,
+            "mixed_patients": config.mixed_patients,
+            "format": config.format,
+            "batch_size": config.batch_size,
+            "shard_size": config.studies_a_shard,
+            "abstain_below": choice.abstain_below,
+            **self._writer,
+            **vars(decode),
+            **stored.model.values,
+            **vars(choice.where),
+        }
+
+    @property
+    def _writer(self) -> Mapping[str, Any]:
+        """The writer and what it takes sentences from, where it is not the language model."""
+        if not self.located.choice.retrieves:
+            return {}
+        return {"writer": "retrieve", "sentences_sha256": file_sha256(self.located.directory / SENTENCES)}
+
+    def work(self) -> BulkWork:
+        """What Ray's workers do, and how many there are."""
+        config, choice, located = self.config, self.located.choice, self.located
+        name, remote = str(located.stored.model.values["vision_model"]), choice.where.trust_remote_code
+        image_processor = load_image_processor(name, trust_remote_code=remote, whole=located.whole)
+        films = DicomChoice(force=config.force, mixed_patients=config.mixed_patients)
+        pixels = FilmPixels(image_processor, film_side(image_processor), films, self.limits)
+        cores, gpu = os.cpu_count() or 1, {"auto": None, "cpu": False}.get(choice.accelerator, True)
+        here = config.address is None and (gpu is False or device_of("auto") == "cpu")
+        threads = config.threads or (max(1, cores // config.actors) if here else 1)
+        decoders = config.decode_workers or max(1, cores - config.actors * threads)
+        make = partial(load_writer, located, config.batch_size, gpu, self.begin)
+        return BulkWork(pixels, make, Workers(config.actors, threads, gpu, decoders), config.address)
+
+
+def load_writer(located: Located, batch_size: int, gpu: bool | None, begin: Callable[[], None]) -> "ModelWriter":
+    """In an actor: the model, on the GPU that Ray has given the actor, or on the CPU.
+
+    Raises:
+        InputError: parts that cannot be loaded, or an engine that cannot serve them.
+    """
+    from r2gengpt.reporter import Reporter
+
+    begin()
+    accelerator = "cpu" if gpu is False else "gpu" if gpu else "auto"
+    reporter = Reporter.of(replace(located, choice=replace(located.choice, accelerator=accelerator)))
+    return ModelWriter(replace(reporter, name=Path(located.choice.name).name), batch_size)
+
+
+@dataclass
+class ModelWriter:
+    """A model and how it writes. Batches are of equal numbers of views, as far as a shard allows."""
+
+    reporter: "Reporter"
+    batch_size: int
+
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        """The provenance that all rows share."""
+        reporter = self.reporter
+        origin = {"model": reporter.name, **asdict(reporter.origin), "decode": asdict(reporter.decode)}
+        return {**origin, **reporter.written_by}
+
+    def write(self, studies: Sequence[Decoded], first: int) -> list[Report]:
+        """One run of the engine: as studies end, the next of the shard take their places."""
+        order, decode = by_views(studies), self.reporter.decode
+        decode = replace(decode, decode_seed=decode.decode_seed + first)
+        batches = self._batches([studies[place] for place in order])
+        back = dict(zip(order, self.reporter.predict(batches, decode), strict=True))
+        return [back[place] for place in range(len(studies))]
+
+    def _batches(self, studies: Sequence[Decoded]) -> Iterator[Any]:
+        import torch
+
+        from r2gengpt.data.loading import Example, prompt_batch
+
+        for at in range(0, len(studies), self.batch_size):
+            some = studies[at : at + self.batch_size]
+            examples = [Example(study.id, torch.from_numpy(study.pixels.copy()), "", "") for study in some]  # type: ignore[union-attr]  # those with pixels
+            yield prompt_batch(examples, self.reporter.built.processor)
+
+
+def by_views(studies: Sequence[Decoded]) -> list[int]:
+    """Places of the studies by their number of views, else as they stand: batches then pad least."""
+    views = [0 if study.pixels is None else len(study.pixels) for study in studies]
+    return sorted(range(len(studies)), key=views.__getitem__)

@@ -1,0 +1,74 @@
+"""Flags that several commands have: which model, where it runs, how films are decoded. Loads no model."""
+
+from dataclasses import dataclass, replace
+
+from r2gengpt.cli.bridge import Parsed
+from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig
+from r2gengpt.errors import InputError
+from r2gengpt.films.containers import DicomChoice
+from r2gengpt.locate import ModelChoice
+from r2gengpt.options import check_fields, option
+from r2gengpt.settings import PlacementConfig, ReviewConfig, WriterConfig
+
+
+@dataclass(frozen=True)
+class ModelFlags:
+    """Which model, and where it runs."""
+
+    model: str = option("embedded", "trained model, or an original .pth", unit="MODEL")
+    accelerator: str = option("auto", "device", choices=("auto", "cpu", "gpu", "cuda", "mps"))
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class FilmFlags:
+    """How films are read."""
+
+    frame: int | None = option(None, "DICOM of several frames: this one, from 1", unit="FRAME")
+    force: bool = option(False, "read DICOM that is not a CR, DX or DR image of the chest")
+    mixed_patients: bool = option(False, "take DICOM of two patients or two studies for the views of one study")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+def dicom_of(parsed: Parsed) -> DicomChoice:
+    """What the flags ask of DICOM files."""
+    flags = parsed.settled(FilmFlags)
+    return DicomChoice(flags.frame, flags.force, flags.mixed_patients)
+
+
+def choice_of(parsed: Parsed, *, field: str = "model", no_drafts_in: str | None = None) -> ModelChoice:
+    """The model that the flags choose.
+
+    Args:
+        parsed: flags, `ModelFlags` among them.
+        field: the flag that names the model.
+        no_drafts_in: the command, where it may not draft from other studies' reports.
+
+    Raises:
+        InputError: a flag is refused.
+    """
+    flags = parsed.settled(ModelFlags)
+    choice = choice_of_model(parsed, flags.model)
+    if no_drafts_in and parsed.decode.settled().speculate:
+        words = f"drafts would come from other studies' reports: not in {no_drafts_in}"
+        raise InputError(words, field="speculate", value=True)
+    below = parsed.settled(ReviewConfig).abstain_below
+    return replace(choice, field=field, accelerator=flags.accelerator, drafts=no_drafts_in is None, abstain_below=below)
+
+
+def choice_of_model(parsed: Parsed, name: str) -> ModelChoice:
+    """The model of a name, with what the user has set of its parts, its decoding and its place."""
+    return ModelChoice(
+        name=name,
+        model=parsed.override(ModelConfig),
+        data=parsed.override(DataConfig),
+        decode=parsed.override(DecodeConfig),
+        preset=parsed.preset,
+        placement=parsed.override(PlacementConfig),
+        runtime=parsed.values.get("runtime", "auto"),
+        writer=parsed.settled(WriterConfig).writer,
+    )

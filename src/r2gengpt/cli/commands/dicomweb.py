@@ -1,0 +1,113 @@
+"""`r2gengpt dicomweb`: one study from a DICOMweb server, its report back to it."""
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from r2gengpt.cli import bridge
+from r2gengpt.cli.choice import ModelFlags, choice_of
+from r2gengpt.cli.commands.listen import add_login, check_installed, client_of
+from r2gengpt.cli.console import return_large_blocks, start_logging
+from r2gengpt.cli.delivery import deliver
+from r2gengpt.config import DecodeConfig, ModelConfig
+from r2gengpt.errors import InputError, RunError
+from r2gengpt.files import check_writable_file
+from r2gengpt.locate import locate_writer
+from r2gengpt.options import check_fields, option
+from r2gengpt.settings import PlacementConfig, ReviewConfig, WriterConfig
+from r2gengpt.text.written import NOTICE
+
+if TYPE_CHECKING:
+    from r2gengpt.clinical.archive.loop import Document
+    from r2gengpt.films.dicom.header import DicomHeader
+    from r2gengpt.reporter import Reporter
+
+
+@dataclass(frozen=True)
+class DicomWebFlags:
+    """Which study, and where its report goes."""
+
+    format: str = option("sr", "structured report, encapsulated PDF", choices=("sr", "pdf"))
+    no_push: bool = option(False, "send nothing: belongs to `output`")
+    output: str | None = option(None, "file to write the report to as well", unit="FILE")
+    max_images: int = option(8, "most films of a study", low=1, unit="FILMS")
+    mixed_patients: bool = option(False, "take DICOM of two patients or two studies for the views of one study")
+    max_bytes: int = option(2**30, "most bytes of an answer of the server", low=1, unit="BYTES")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.no_push and self.output is None:
+            raise InputError("then name a file for the report with `output`", field="no_push", value=True)
+
+
+FLAGS = (DicomWebFlags, ModelFlags, ModelConfig, PlacementConfig, DecodeConfig, WriterConfig, ReviewConfig)
+COMMON = ("url", "study", "model", "format", "output", "no_push", "user", "password_file", "ca_file", "accelerator")
+"""The flags that most calls need."""
+
+
+def parser() -> bridge.Parser:
+    """Flags of the command."""
+    made = bridge.Parser(
+        "r2gengpt dicomweb",
+        "One study from a DICOMweb server, its report back to it. Prints the UID of the report.",
+        common=COMMON,
+        example="r2gengpt dicomweb --url http://host:8042/dicom-web --study 1.2.3",
+    )
+    made.add_argument("--url", required=True, help="DICOMweb service, as http://host:8042/dicom-web")
+    made.add_argument("--study", required=True, metavar="UID", help="Study Instance UID")
+    add_login(made)
+    bridge.add_flags(made, FLAGS)
+    return made
+
+
+def main(argv: list[str]) -> None:
+    """Parse and run; prints the UID of the report."""
+    parsed = bridge.parsed(parser(), argv, FLAGS)
+    flags, choice, space = parsed.settled(DicomWebFlags), choice_of(parsed, no_drafts_in="dicomweb"), parsed.space
+    check_installed("dicomweb")
+    if flags.output is not None:
+        check_writable_file(Path(flags.output), "output")
+    located = locate_writer(choice)
+    start_logging()
+    return_large_blocks()
+    from r2gengpt.clinical.archive.web import chest_films, pull
+    from r2gengpt.reporter import Reporter
+
+    client = client_of(space.url, space, flags.max_bytes)
+    films = chest_films(pull(client, space.study), space.study, flags.max_images, mixed=flags.mixed_patients)
+    report = written(replace(Reporter.of(located), name=Path(choice.name).absolute().name), films, flags.format)
+    if flags.output is not None:
+        deliver(report.data, flags.output)
+    if not flags.no_push:
+        push(report.data, client, space.url)
+    print(report.uid)
+    print(NOTICE, file=sys.stderr)
+
+
+def written(reporter: "Reporter", films: "Sequence[tuple[bytes, DicomHeader]]", form: str) -> "Document":
+    """The report of a study's films, as a DICOM file; the films lie in files of their own meanwhile."""
+    from r2gengpt.clinical.archive.run import writer
+
+    with tempfile.TemporaryDirectory(prefix="r2gengpt-") as directory:
+        paths = [Path(directory) / f"{number}.dcm" for number in range(len(films))]
+        for path, (data, _) in zip(paths, films, strict=True):
+            path.write_bytes(data)
+        return writer(reporter, form)(paths, [header for _, header in films])
+
+
+def push(data: bytes, client: Any, url: str) -> None:
+    """Store the report on the server.
+
+    Raises:
+        RunError: it was not stored.
+    """
+    from r2gengpt.clinical.archive.loop import NotNow, Refused
+    from r2gengpt.clinical.archive.web import stow
+
+    try:
+        stow(client)(data)
+    except (Refused, NotNow) as error:
+        raise RunError(f"--url {url}: the report was not stored: {error}") from None

@@ -1,0 +1,113 @@
+"""`r2gengpt listen`: films in by DICOM C-STORE, a report of each study back to the archive, until a signal."""
+
+import importlib.util
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from r2gengpt.cli import bridge
+from r2gengpt.cli.choice import ModelFlags, choice_of
+from r2gengpt.cli.console import return_large_blocks, start_logging
+from r2gengpt.config import DecodeConfig, ModelConfig
+from r2gengpt.errors import InputError, installing
+from r2gengpt.locate import locate_writer
+from r2gengpt.serving.address import bound
+from r2gengpt.settings import CellConfig, ListenConfig, PlacementConfig, ReviewConfig, WriterConfig
+from r2gengpt.text.written import NOTICE
+
+FLAGS = (ModelFlags, ModelConfig, PlacementConfig, DecodeConfig, WriterConfig, ReviewConfig, ListenConfig, CellConfig)
+NEEDED = ("pydicom", "pynetdicom", "dicomweb_client")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+log = logging.getLogger("r2gengpt.cli")
+COMMON = ("model", "bind", "port", "ae_title", "allowed_aets", "spool", "to_host", "to_port", "to_ae", "stow")
+"""The flags that most calls need."""
+
+
+def parser() -> bridge.Parser:
+    """Flags of the command."""
+    made = bridge.Parser(
+        "r2gengpt listen",
+        "Films in by DICOM C-STORE, a report of each study back to the archive, until a signal.",
+        common=COMMON,
+        example="r2gengpt listen --to_host pacs --to_port 104 --to_ae PACS",
+    )
+    add_login(made)
+    bridge.add_flags(made, FLAGS)
+    return made
+
+
+def main(argv: list[str]) -> None:
+    """Parse and run; prints where it listens."""
+    parsed = bridge.parsed(parser(), argv, FLAGS)
+    settings, choice = parsed.settled(ListenConfig), choice_of(parsed, no_drafts_in="listen")
+    settings.check_peer()
+    check_installed("listen")
+    from r2gengpt.films.cell.pool import open_cell
+
+    located = locate_writer(choice)  # what is wrong with the flags is said before anybody can connect
+    bound(settings.bind, settings.port, "bind").close()  # and before anything large is loaded
+    open_cell(parsed.settled(CellConfig)).warm()  # what decodes images comes up meanwhile
+    start_logging()
+    return_large_blocks()
+    from r2gengpt.clinical.archive.run import listen, peer_of, writer
+    from r2gengpt.reporter import Reporter
+
+    send = peer_of(settings, lambda url: stow_peer(url, parsed.space))
+    if settings.bind not in LOOPBACK and not settings.allowed_aets:
+        log.warning("--bind %s: whoever reaches this port may send films; DICOM here has neither keys nor "
+                    "encryption, keep it within a trusted network", settings.bind)  # fmt: skip
+
+    def say(port: int) -> None:
+        print(f"r2gengpt listens at {settings.bind}:{port} as {settings.ae_title} ({NOTICE})", flush=True)
+
+    name = Path(choice.name).absolute().name
+    listen(settings, send, lambda: writer(replace(Reporter.of(located), name=name), settings.format), say)
+
+
+def add_login(parser: bridge.Parser) -> None:
+    """Flags of who we are to a DICOMweb server."""
+    parser.add_argument("--user", metavar="NAME", help="DICOMweb: our name")
+    parser.add_argument("--password_file", "--password-file", metavar="FILE",
+                        help="DICOMweb: file of the password; without it R2GENGPT_DICOMWEB_PASSWORD")  # fmt: skip
+    parser.add_argument("--ca_file", "--ca-file", metavar="FILE", help="DICOMweb: certificates to trust, PEM")
+
+
+def check_installed(command: str) -> None:
+    """Refuse to go on without the extra.
+
+    Raises:
+        InputError: a package is missing.
+    """
+    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
+        raise InputError(f"{command} needs {', '.join(missing)}: {installing('pacs')}")
+
+
+def client_of(url: str, space: Any, most_bytes: int = 2**30, field: str = "url") -> Any:
+    """A DICOMweb client with the user's login.
+
+    Raises:
+        InputError: half a login, or files that are not there.
+    """
+    import os
+
+    from r2gengpt.clinical.archive.web import connect
+
+    password = os.environ.get("R2GENGPT_DICOMWEB_PASSWORD")
+    if space.password_file is not None:
+        try:
+            password = Path(space.password_file).read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"--password_file {space.password_file}: {getattr(error, 'strerror', 'no text')}"
+            ) from None
+    if (space.user is None and space.password_file is not None) or (space.user is not None and password is None):
+        raise InputError("--user and a password (--password_file or R2GENGPT_DICOMWEB_PASSWORD) belong together")
+    return connect(url, space.user, password, space.ca_file, most_bytes, field)
+
+
+def stow_peer(url: str, space: Any) -> Any:
+    """The DICOMweb server as who gets reports."""
+    from r2gengpt.clinical.archive.web import stow
+
+    return stow(client_of(url, space, field="stow"))

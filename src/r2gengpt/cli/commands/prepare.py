@@ -1,0 +1,196 @@
+"""`r2gengpt prepare`: a data set's release to annotation.json, or a drawn data set. Parses and hands over."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from r2gengpt.cli import bridge
+from r2gengpt.cli.console import flag, start_logging
+from r2gengpt.errors import InputError, spelt
+from r2gengpt.options import nearest
+
+USAGE = """\
+usage: r2gengpt prepare iu_xray    --reports NLMCXR_reports.tgz --output annotation.json [flags]
+       r2gengpt prepare mimic_cxr  --release DIR --output annotation.json [flags]
+       r2gengpt prepare films FILE.csv --images DIR --output annotation.json [flags]
+       r2gengpt prepare synthetic  --output DIR [flags]
+
+iu_xray: the IU X-ray release's reports; mimic_cxr: PhysioNet's csv and report files; films: films with labels, as
+ChestX-ray14's Data_Entry_2017.csv; synthetic: drawn chest films.
+r2gengpt prepare KIND --help lists the flags."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of source: its flags, those of them that must be given, and what is done with their values."""
+
+    parser: Callable[[], bridge.Parser]
+    required: tuple[str, ...]
+    work: Callable[[dict[str, Any]], str]
+
+
+def _flag(parser: bridge.Parser, name: str, help: str, **options: Any) -> None:
+    """A flag under its name with underscores and with dashes."""
+    forms = dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}"))
+    shown = "" if options.get("default") is None else f" (default: {options['default']})"
+    parser.add_argument(*forms, dest=name, help=help + shown, **options)
+
+
+def _switch(parser: bridge.Parser, name: str, help: str) -> None:
+    """A flag that takes True, False, or nothing for True."""
+    value = "True|False"
+    _flag(parser, name, help, type=bridge.parse_bool, nargs="?", const=True, default=False, metavar=value)
+
+
+def _iu_xray_flags() -> bridge.Parser:
+    parser = bridge.Parser(
+        "r2gengpt prepare iu_xray",
+        "Reports of the IU X-ray release to an annotation file.",
+        example="r2gengpt prepare iu_xray --reports NLMCXR_reports.tgz --output iu.json",
+    )
+    _flag(parser, "reports", "NLMCXR_reports.tgz, as released", metavar="FILE")
+    _flag(parser, "output", "annotation file to write", metavar="FILE")
+    _flag(parser, "split_from", "annotation file whose studies and split to take, as R2Gen's", metavar="FILE")
+    _flag(
+        parser,
+        "layout",
+        "image names: release (CXR1_1_IM-0001-3001.png), or r2gen (CXR1_1_IM-0001/0.png, as in --split_from)",
+        choices=("release", "r2gen"),
+        default="release",
+    )
+    _flag(parser, "images_dir", "leave out images that are not in this directory", metavar="DIR")
+    _flag(parser, "image_ext", "ending of image files in the release layout (with --images_dir others are found too)",
+          default="png")  # fmt: skip
+    _flag(parser, "min_views", "images a study needs; R2Gen's studies have at least 2", type=int, default=1,
+          metavar="VIEWS")  # fmt: skip
+    _flag(parser, "seed", "of the random split without --split_from (70/10/20 by patient)", type=int, default=42)
+    return parser
+
+
+def _iu_xray(given: dict[str, Any]) -> str:
+    from r2gengpt.data.prepare.iu_xray import prepare_iu_xray
+
+    return _summary(prepare_iu_xray(**given))
+
+
+def _mimic_cxr_flags() -> bridge.Parser:
+    parser = bridge.Parser(
+        "r2gengpt prepare mimic_cxr",
+        "PhysioNet's csv and report files of MIMIC-CXR to an annotation file.",
+        example="r2gengpt prepare mimic_cxr --release DIR --output mimic.json",
+    )
+    _flag(parser, "release", "directory of the -split and -metadata csv files", metavar="DIR")
+    _flag(parser, "output", "annotation file to write", metavar="FILE")
+    _flag(parser, "reports", "directory of the reports' files/, or mimic-cxr-reports.zip; default: --release",
+          metavar="PATH")  # fmt: skip
+    _flag(
+        parser,
+        "section",
+        "what becomes the report; studies without it are left out",
+        choices=("findings", "impression", "both"),
+        default="findings",
+    )
+    _switch(parser, "one_image", "one example an image, as R2Gen has it, instead of one a study with all its views")
+    _flag(parser, "images_dir", "leave out images that are not below this directory", metavar="DIR")
+    _flag(parser, "image_ext", "ending of image files (with --images_dir others are found too)", default="jpg")
+    return parser
+
+
+def _mimic_cxr(given: dict[str, Any]) -> str:
+    from r2gengpt.data.prepare.mimic_cxr import prepare_mimic_cxr
+
+    return _summary(prepare_mimic_cxr(**given))
+
+
+def _films_flags() -> bridge.Parser:
+    parser = bridge.Parser(
+        "r2gengpt prepare films",
+        "Films with labels to an annotation file.",
+        example="r2gengpt prepare films Data_Entry_2017.csv --images DIR --output films.json",
+    )
+    parser.add_argument(
+        "table",
+        metavar="FILE.csv",
+        help="ChestX-ray14's Data_Entry_2017.csv, or a table with the columns image and labels",
+    )
+    _flag(parser, "output", "annotation file to write", metavar="FILE")
+    _flag(parser, "images", "directory that the films' names are relative to; those not there are left out",
+          metavar="DIR")  # fmt: skip
+    _flag(parser, "splits", "directory of ChestX-ray14's train_val_list.txt and test_list.txt", metavar="DIR")
+    _flag(parser, "rules", "JSON file of what the labels of further sources say", metavar="FILE")
+    _switch(parser, "compose", "give each film a report: what its note says of it, else sentences made of its labels")
+    _flag(parser, "seed", "of the wordings of --compose", type=int, default=0)
+    return parser
+
+
+def _films(given: dict[str, Any]) -> str:
+    from r2gengpt.data.prepare.films import prepare_films
+
+    return _summary(prepare_films(**given))
+
+
+def _synthetic_flags() -> bridge.Parser:
+    parser = bridge.Parser(
+        "r2gengpt prepare synthetic",
+        "Drawn chest films with reports, to try the program with.",
+        example="r2gengpt prepare synthetic --output data/synthetic",
+    )
+    _flag(parser, "output", "new directory to write", metavar="DIR")
+    for split, default in (("train", 64), ("val", 16), ("test", 16)):
+        _flag(parser, split, f"{split} studies", type=int, default=default, metavar="STUDIES")
+    _flag(parser, "seed", "fixes every pixel and word", type=int, default=0)
+    _flag(parser, "size", "side of the films", type=int, default=224, metavar="PIXELS")
+    return parser
+
+
+def _synthetic(given: dict[str, Any]) -> str:
+    from r2gengpt.data.prepare.synthetic import write_synthetic
+
+    path = write_synthetic(given.pop("output"), **given)
+    return f"{_counts(given)}: {path}"
+
+
+def _counts(studies: Any) -> str:
+    return ", ".join(f"{studies[split]} {split}" for split in ("train", "val", "test"))
+
+
+def _summary(done: Any) -> str:
+    """The final line: studies written, studies left out, remarks, and the file."""
+    left_out = ", ".join(f"{count} {reason}" for reason, count in done.skipped.items()) or "none"
+    return f"{'; '.join((_counts(done.studies), f'left out: {left_out}', *done.notes))}: {done.path}"
+
+
+KINDS = {
+    "iu_xray": Kind(_iu_xray_flags, ("reports", "output"), _iu_xray),
+    "mimic_cxr": Kind(_mimic_cxr_flags, ("release", "output"), _mimic_cxr),
+    "films": Kind(_films_flags, ("output", "images"), _films),
+    "synthetic": Kind(_synthetic_flags, ("output",), _synthetic),
+}
+
+
+def _parse(kind: Kind, argv: Sequence[str]) -> dict[str, Any]:
+    """The flags' values; those required are checked last, so that a misspelt one is reported as unknown."""
+    parser = kind.parser()
+    given = vars(bridge.parse(parser, argv))
+    for name in kind.required:
+        if given[name] is None:
+            raise InputError(f"--{name} is missing (see {parser.prog} --help)")
+    return given
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parse and run; prints counts and the file written.
+
+    Raises:
+        InputError: unknown kind or flag, or what the preparation refuses.
+    """
+    if not argv:
+        raise InputError(f"prepare what? Choose from {', '.join(KINDS)}")
+    kind, rest = argv[0].replace("-", "_") if argv[0][:1] != "-" else argv[0], argv[1:]
+    if kind in ("-h", "--help", "help"):
+        print(USAGE)
+        return
+    if kind not in KINDS:
+        raise InputError(f"unknown data set {argv[0]}{nearest(kind, KINDS)}: choose from {', '.join(KINDS)}")
+    start_logging(libraries=False)
+    print(spelt(KINDS[kind].work(_parse(KINDS[kind], rest)), flag))

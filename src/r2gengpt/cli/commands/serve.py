@@ -1,0 +1,84 @@
+"""`r2gengpt serve`: the model behind HTTP, for OpenAI's clients and for forms, until a signal."""
+
+import importlib.util
+import logging
+import os
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+from r2gengpt.cli import bridge
+from r2gengpt.cli.choice import ModelFlags, choice_of
+from r2gengpt.cli.console import return_large_blocks, start_logging
+from r2gengpt.config import DecodeConfig, ModelConfig
+from r2gengpt.errors import InputError, installing
+from r2gengpt.locate import Located, ModelChoice, locate_writer
+from r2gengpt.serving.address import address_of, bound, opened
+from r2gengpt.settings import CellConfig, PlacementConfig, ReviewConfig, ServeConfig, WriterConfig
+from r2gengpt.text.written import NOTICE
+
+FLAGS = (ModelFlags, ModelConfig, PlacementConfig, DecodeConfig, WriterConfig, ReviewConfig, ServeConfig, CellConfig)
+NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
+log = logging.getLogger("r2gengpt.cli")
+COMMON = (
+    "model", "host", "port", "api_key_file", "slots",
+    "queue_size", "accelerator", "quantization", "beam_size", "cors_origin",
+)  # fmt: skip
+"""The flags that most calls need."""
+
+
+def parser() -> bridge.Parser:
+    """Flags of the command."""
+    made = bridge.Parser(
+        "r2gengpt serve",
+        "The model behind HTTP until a signal: OpenAI's chat completions, reports of uploaded studies, a web page.",
+        common=COMMON,
+        example="r2gengpt serve --model save/mimic/v1 --port 8000",
+    )
+    bridge.add_flags(made, FLAGS)
+    return made
+
+
+def main(argv: list[str]) -> None:
+    """Parse and run; prints the address, then serves."""
+    parsed = bridge.parsed(parser(), argv, FLAGS)
+    settings, choice = parsed.settled(ServeConfig), choice_of(parsed, no_drafts_in="serve")
+    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
+        raise InputError(f"serve needs {', '.join(missing)}: {installing('serve')}")
+    from r2gengpt.films.cell.pool import close_cell, open_cell
+
+    located = locate_writer(choice)
+    with bound(settings.host, settings.port) as address:  # before anything large is loaded
+        open_cell(parsed.settled(CellConfig)).warm()  # what decodes images comes up meanwhile
+        try:
+            start(choice, located, settings, address)
+        finally:
+            close_cell()
+
+
+def start(choice: ModelChoice, located: Located, settings: ServeConfig, address: socket.socket) -> None:
+    """Listen, load and serve.
+
+    Raises:
+        InputError: no such device or keys, or the address is taken meanwhile.
+    """
+    start_logging()
+    return_large_blocks()
+    from r2gengpt.parts.placement import device_of
+    from r2gengpt.reporter import Reporter
+    from r2gengpt.serving.app import create_app
+    from r2gengpt.serving.failures import limit_lines
+    from r2gengpt.serving.generator import Generator
+    from r2gengpt.serving.server import serve, warn_if_open
+
+    device_of(choice.accelerator)  # what is wrong with the flags is said before anybody can connect
+    generator = Generator(settings.slots, settings.places)
+    app = create_app(generator, settings)
+    listening = opened(address)
+    limit_lines()
+    warn_if_open(settings)
+    print(f"r2gengpt serves at {address_of(listening)} ({NOTICE})", flush=True)
+    name = Path(choice.name).absolute().name
+    generator.start(lambda: replace(Reporter.of(located), name=name), lambda: log.info("ready"))
+    if not serve(app, generator, settings, listening):
+        os._exit(0)  # the thread is within a pass for nobody: taking the interpreter down under it may crash

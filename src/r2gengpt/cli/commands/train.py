@@ -1,0 +1,86 @@
+"""`r2gengpt train`: flags to a training run. With --test or --validate it scores instead, as the original does."""
+
+from pathlib import Path
+
+from r2gengpt.checkpoint_files import find_checkpoint, is_original
+from r2gengpt.cli import bridge
+from r2gengpt.cli.console import return_large_blocks, start_logging
+from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, RunConfig, TrainConfig
+from r2gengpt.files import check_readable
+from r2gengpt.locate import check_parts
+from r2gengpt.settings import PlacementConfig
+
+FLAGS = (ModelConfig, DataConfig, DecodeConfig, TrainConfig, PlacementConfig)
+COMMON = (
+    "annotation", "base_dir", "dataset", "savedmodel_path", "vision_model",
+    "lm_model", "llm_use_lora", "max_epochs", "batch_size", "learning_rate",
+)  # fmt: skip
+"""The flags that most calls need."""
+
+
+def parser() -> bridge.Parser:
+    """Flags of the command."""
+    made = bridge.Parser(
+        "r2gengpt train",
+        "Train a model on an annotation file. Stopped or killed, the same command goes on where the run was. "
+        "Prints the path of the best checkpoint.",
+        common=COMMON,
+        example="r2gengpt train --annotation iu/annotation.json --base_dir iu/images",
+    )
+    bridge.add_flags(made, FLAGS)
+    return made
+
+
+def main(argv: list[str]) -> None:
+    """Parse and run; prints where the best checkpoint is."""
+    parsed = bridge.parsed(parser(), argv, FLAGS)
+    options, where = parsed.settled(TrainConfig), parsed.settled(PlacementConfig)
+    config = RunConfig(
+        model=parsed.settled(ModelConfig),
+        data=parsed.settled(DataConfig),
+        decode=parsed.decode.settled(),
+        train=options,
+    )
+    if options.test or options.validate:
+        from r2gengpt.cli.evaluating import Asked, evaluate
+
+        evaluate(parsed, Asked(split="test" if options.test else "val"))
+        return
+    check_named(config)
+    start_logging()
+    if options.gradient_checkpointing:  # memory is dearer than time
+        return_large_blocks()
+    from r2gengpt.training.run import train
+
+    summary = train(started(config, parsed), where)
+    if summary.is_first:
+        print(summary.checkpoint)
+
+
+def check_named(config: RunConfig) -> None:
+    """Refuse what is not where the flags name it, before anything large is loaded.
+
+    Raises:
+        InputError: no such checkpoint, annotation file or part.
+    """
+    source = config.train.start_from
+    if source is not None and is_original(source):
+        check_readable(Path(source), source)
+        return  # its settings name parts, and are read next
+    if source is not None:
+        find_checkpoint(source, "ckpt_file")
+    check_readable(Path(config.data.annotation), f"`annotation` {config.data.annotation}")
+    check_parts(vars(config.model))
+
+
+def started(config: RunConfig, parsed: bridge.Parsed) -> RunConfig:
+    """The settings of the run; where it starts from an original file, those of the file under the user's."""
+    source = config.train.start_from
+    if source is None or not is_original(source):
+        return config
+    from dataclasses import replace
+
+    from r2gengpt.original.convert import training_settings
+
+    model, data = training_settings(Path(source), parsed.override(ModelConfig), parsed.override(DataConfig))
+    return replace(config, model=model, data=data)

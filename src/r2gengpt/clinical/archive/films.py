@@ -1,0 +1,55 @@
+"""Whether a film that came in can be reported, why not, and where it stands in its study. Keeps nothing."""
+
+from pathlib import Path
+
+from r2gengpt.clinical.archive.ledger import key_of
+from r2gengpt.clinical.documents.draft import images_to_send
+from r2gengpt.errors import InputError, one_line
+from r2gengpt.films.cell.pool import the_cell
+from r2gengpt.films.cell.wire import Request
+from r2gengpt.films.containers import DicomChoice
+from r2gengpt.films.dicom.header import DicomHeader, read_header
+from r2gengpt.films.reader import MIN_SIDE
+
+NAME = "film"
+TWO_PATIENTS = "its films name different patients"
+"""Why a study has no report: numbers, their issuers or birth dates contradict each other."""
+
+
+def checked_film(data: bytes) -> DicomHeader:
+    """The header of a film of the chest whose pixels can be decoded.
+
+    Raises:
+        InputError: it is none (see `reason_of`).
+    """
+    header = the_cell().film(Request(NAME, DicomChoice(), MIN_SIDE, header=True), data).header
+    if header is None:
+        raise InputError(f"image {NAME}: is not DICOM")
+    return header
+
+
+def identified(data: bytes) -> DicomHeader:
+    """The header of a film that names its study, series, instance and class.
+
+    Raises:
+        InputError: it does not.
+    """
+    header = read_header(data, NAME)
+    images_to_send([Path(NAME)], [header], field="image", value=NAME)
+    return header
+
+
+def keys_of(header: DicomHeader) -> tuple[str, str]:
+    """The keys of a film's study and of the film."""
+    return key_of(header.study_uid), key_of(f"{header.study_uid} {header.instance_uid}")
+
+
+def reason_of(error: InputError) -> str:
+    """An image's error without the names and flags that mean nothing to who sent the film."""
+    words = str(error).replace(" (force reads it all the same)", "").removeprefix("image: ")
+    return one_line(words.removeprefix(f"image {NAME}").removeprefix(":"))
+
+
+def order_of(header: DicomHeader) -> tuple[int, int, str]:
+    """Series and number within it; the UID where they are equal."""
+    return int(header.series_number or 0), int(header.instance_number or 0), header.instance_uid

@@ -1,0 +1,131 @@
+"""DICOMweb: the chest films of a study from a server (QIDO-RS, WADO-RS). Sends nothing, judges no picture.
+
+Needs dicomweb-client (extra `pacs`). Errors name the server and the status, never what it sent.
+"""
+
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import requests
+from pydicom import Dataset
+
+from r2gengpt.clinical.archive.exchange import Doubtful, TooLarge
+from r2gengpt.clinical.archive.films import TWO_PATIENTS, checked_film, order_of, reason_of
+from r2gengpt.clinical.archive.server import SECONDS, NotMultipart, Server, connect, parts_of
+from r2gengpt.clinical.archive.stow import stow
+from r2gengpt.clinical.documents.draft import images_to_send
+from r2gengpt.errors import InputError, RunError, one_line
+from r2gengpt.films.dicom.header import MODALITIES, DicomHeader
+from r2gengpt.films.film import MIXED_WORDS, contradiction
+
+__all__ = ["chest_films", "connect", "pull", "stow"]
+log = logging.getLogger("r2gengpt.clinical.archive")
+KEYS = "`user` and `password_file` or R2GENGPT_DICOMWEB_PASSWORD"
+MOST_SERIES = 100
+"""Of a study that are asked for."""
+DICOM = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+
+
+def pull(server: Server, study: str) -> list[bytes]:
+    """The films of a study, each as a DICOM file, as the server stores them; only CR, DX and DR are asked for.
+
+    Raises:
+        InputError: no such study, none with films, or no access.
+        RunError: the server cannot be reached, or its answer cannot be used.
+    """
+    url = server.base_url
+    if not is_uid(study):
+        raise InputError("must be a UID, of digits and dots", field="study", value=study)
+    try:
+        series = [Dataset.from_json(one) for one in server.search_for_series(study)]
+        kinds = sorted({str(one.get("Modality", "")) for one in series})
+        found = [str(one.SeriesInstanceUID) for one in series if one.get("Modality") in MODALITIES]
+    except Exception as error:  # of a library, from what the server sent
+        raise explained(error, url, study) from None
+    if not series:
+        raise InputError(f"{url} has no such study", field="study", value=study)
+    if len(found) > MOST_SERIES or not all(map(is_uid, found)):
+        raise RunError(f"`url` {url}: lists more than {MOST_SERIES} series of films, or one without a UID")
+    films: list[bytes] = []
+    for one in found:
+        try:
+            films += _films_of(server, f"{url}/studies/{study}/series/{one}")
+        except (requests.exceptions.RequestException, NotMultipart) as error:
+            raise explained(error, url, study) from None
+        if sum(map(len, films)) > server.session.most_bytes:
+            raise RunError(f"`url` {url}: sends more than {server.session.most_bytes} bytes (`max_bytes`)")
+    if not films:
+        only = one_line(", ".join(kinds))[:80]
+        raise InputError(f"has no {', '.join(MODALITIES)} images, only {only}", field="study", value=study)
+    return films
+
+
+def is_uid(text: str) -> bool:
+    """Whether a text is a UID, and can stand in a URL."""
+    return bool(re.fullmatch(r"[0-9.]{1,64}", text)) and ".." not in text
+
+
+def _films_of(server: Server, url: str) -> list[bytes]:
+    """The instances of a series.
+
+    Raises:
+        requests.exceptions.RequestException: no answer.
+        NotMultipart: an answer that is none of the standard's, or is cut off.
+    """
+    response = server.session.get(url, headers={"Accept": DICOM}, timeout=SECONDS)
+    response.raise_for_status()
+    return parts_of(response.content, response.headers.get("Content-Type", ""))
+
+
+def chest_films(
+    films: Sequence[bytes], study: str, most: int, *, mixed: bool = False
+) -> list[tuple[bytes, DicomHeader]]:
+    """Those that are chest films and can be decoded, with their headers, in the order of their series and numbers.
+
+    Raises:
+        InputError: none is, there are too many, or they are of two patients and not `mixed`; with the first reason why
+            one is not used.
+        RunError: one is of another study than was asked for.
+    """
+    found: list[tuple[bytes, DicomHeader]] = []
+    reasons: list[str] = []
+    for data in films:
+        try:
+            header = checked_film(data)
+            images_to_send([Path("film")], [header], field="image", value="film")
+        except InputError as error:
+            reasons.append(reason_of(error))
+            log.warning("a film of the study is left out: %s", reasons[-1])
+            continue
+        found.append((data, header))
+    if not found:
+        raise InputError(f"none of its {len(films)} images can be used: {reasons[0]}", field="study", value=study)
+    if len(found) > most:
+        raise InputError(f"has {len(found)} films: at most {most} (`max_images`)", field="study", value=study)
+    if any(header.study_uid != study for _, header in found):
+        raise RunError(f"`study` {study}: the server sent films of another study")
+    if not mixed and contradiction([header for _, header in found]) is not None:
+        raise InputError(f"{TWO_PATIENTS}{MIXED_WORDS}", field="study", value=study)
+    return sorted(found, key=lambda one: order_of(one[1]))
+
+
+def explained(error: Exception, url: str, study: str) -> Exception:
+    """A failed request as the one line that its user needs."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status in (401, 403):
+        return InputError(f"refuses us ({status}): {KEYS}", field="url", value=url)
+    if status == 404:
+        return InputError(f"{url} has no such study, or is no DICOMweb service (404)", field="study", value=study)
+    if status is not None:
+        return RunError(f"`url` {url}: answers with status {status}")
+    if isinstance(error, TooLarge):
+        return RunError(f"`url` {url}: {error} (`max_bytes`)")
+    if isinstance(error, Doubtful | NotMultipart):
+        return RunError(f"`url` {url}: {error}")
+    if isinstance(error, requests.exceptions.SSLError):
+        return InputError("its certificate is not trusted (`ca_file`)", field="url", value=url)
+    if isinstance(error, requests.exceptions.RequestException) and not isinstance(error, ValueError):
+        return RunError(f"`url` {url}: cannot be reached ({type(error).__name__})")
+    return RunError(f"`url` {url}: its answer cannot be read ({type(error).__name__})")

@@ -1,0 +1,1 @@
+"""A draft as DICOM, FHIR, HL7 and PDF. Sends nothing."""

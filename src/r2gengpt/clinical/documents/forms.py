@@ -1,0 +1,145 @@
+"""The forms that a draft can leave in: which there are, what they need, their bytes. Nothing is written or sent."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.util import find_spec
+
+from r2gengpt.clinical.documents.draft import Draft, draft_of, patient_of
+from r2gengpt.errors import InputError, RunError, installing, place_of
+from r2gengpt.films.dicom.header import DicomHeader
+from r2gengpt.report import Report, review_lines
+
+log = logging.getLogger("r2gengpt.serving")
+
+
+def _structured_report(draft: Draft) -> bytes:
+    from r2gengpt.clinical.documents.structured_report import structured_report
+
+    return structured_report(draft)
+
+
+def _encapsulated_pdf(draft: Draft) -> bytes:
+    from r2gengpt.clinical.documents.encapsulated_pdf import encapsulated_pdf
+
+    return encapsulated_pdf(draft)
+
+
+def _fhir_bundle(draft: Draft) -> bytes:
+    from r2gengpt.clinical.documents.fhir import fhir_bundle
+
+    return fhir_bundle(draft)
+
+
+def _hl7_message(draft: Draft) -> bytes:
+    from r2gengpt.clinical.documents.hl7 import hl7_message
+
+    return hl7_message(draft)
+
+
+@dataclass(frozen=True)
+class Form:
+    """One form of a draft.
+
+    Attributes:
+        what: it is, for the help text.
+        make: the draft → its bytes; imports what it needs when it is called.
+        package: what must be installed; empty: nothing.
+        extra: what installs that.
+        binary: whether it is no text, a DICOM object.
+        patient: whether it must name a patient.
+        labels: whether it holds what the text says of each observation.
+    """
+
+    what: str
+    make: Callable[[Draft], bytes]
+    package: str = ""
+    extra: str = ""
+    binary: bool = False
+    patient: bool = False
+    labels: bool = False
+
+
+FORMS: Mapping[str, Form] = {
+    "sr": Form("a structured report", _structured_report, "pydicom", "dicom", binary=True),
+    "pdf": Form("an encapsulated PDF", _encapsulated_pdf, "pydicom", "dicom", binary=True),
+    "fhir": Form("a FHIR bundle", _fhir_bundle, "fhir", "fhir", labels=True),
+    "hl7": Form("an HL7 message", _hl7_message, "hl7apy", "fhir", patient=True),
+}
+"""All forms by name. A new one is a row here and a module that makes its bytes."""
+
+
+def check_form(form: str, *, field: str, value: str) -> None:
+    """Refuse a form whose package is missing; `field` and `value` are how it was asked for.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    wanted = FORMS[form]
+    if wanted.package and find_spec(wanted.package) is None:
+        raise InputError(f"needs {wanted.package} ({installing(wanted.extra)})", field=field, value=value)
+
+
+def check_patient(form: str, images: Sequence[DicomHeader], *, field: str) -> None:
+    """Refuse a form that must name a patient where the images name none.
+
+    Raises:
+        InputError: so it is.
+    """
+    if FORMS[form].patient and not patient_of(images).patient_id:
+        raise InputError("a message needs a patient, and the images have no Patient ID", field=field, value=form)
+
+
+def formed(
+    form: str, report: Report, marked: str, headers: Sequence[DicomHeader | None], model: str, digest: str
+) -> bytes:
+    """A report of DICOM images in one of `FORMS`, as of now.
+
+    Args:
+        form: which.
+        report: the report; labels are read from its text.
+        marked: its text with marks.
+        headers: of its images.
+        model: the model's name.
+        digest: of its weights.
+    """
+    images = [header for header in headers if header is not None]
+    labels = labels_of(report.text) if FORMS[form].labels else {}
+    now = datetime.now().astimezone()
+    film, review = report.findings, review_lines(report)
+    return bytes_of(draft_of(marked, images, model, digest, now, labels, film=film, review=review), form)
+
+
+def labels_of(report: str) -> dict[str, str]:
+    """What the text says of CheXpert's observations, without those it does not mention."""
+    from r2gengpt.metrics.labels.observations import Label
+    from r2gengpt.metrics.labels.reading import is_available, label_report
+
+    if not is_available():
+        log.info(f"no Observations: labels are not installed ({installing('labels')})")
+        return {}
+    return {name: label.value for name, label in label_report(report).items() if label != Label.BLANK}
+
+
+def bytes_of(draft: Draft, form: str) -> bytes:
+    """The draft in one of `FORMS`: sr and pdf are DICOM files, fhir JSON, hl7 a message.
+
+    Raises:
+        RunError: a fault of ours, by its kind and place: the packages' own words quote what they refuse.
+    """
+    wanted = FORMS[form]
+    try:
+        return _unvalidated(wanted, draft) if wanted.binary else wanted.make(draft)
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:
+        raise RunError(f"the draft cannot be made as {form}: {place_of(error)}") from None
+
+
+def _unvalidated(form: Form, draft: Draft) -> bytes:
+    """A DICOM object whose identifiers are passed on as they came, also those that are too long."""
+    from pydicom.config import disable_value_validation
+
+    with disable_value_validation():
+        return form.make(draft)

@@ -1,0 +1,103 @@
+"""Where a report's text and its films disagree, by the rule labeller and the model's findings. Changes no word."""
+
+import functools
+import logging
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from r2gengpt.errors import installing
+from r2gengpt.metrics.labels.observations import Label
+from r2gengpt.metrics.labels.reading import is_available, label_report
+from r2gengpt.metrics.labels.support import asserted
+from r2gengpt.report import Finding, Report, Sentence, chance, plain_name
+from r2gengpt.text.observations import ABNORMAL, CHILDREN, LIKELY, NO_FINDING, UNLIKELY
+
+log = logging.getLogger("r2gengpt.generation")
+NAMED = (Label.POSITIVE, Label.UNCERTAIN)
+BETWEEN = "; "
+"""Stands between two reasons of a sentence."""
+
+Labels = Mapping[str, Label]
+Film = Mapping[str, Finding]
+
+
+def reviewed(report: Report) -> Report:
+    """The report with marks where its text and its findings disagree; as it is where it has no findings.
+
+    A sentence that asserts what is unlikely on the film, or denies what is likely, needs review and says why. What is
+    likely on the film and not in the text stands in `review`. Marks that are there stay. A second time changes nothing.
+    """
+    if not report.findings:
+        return report
+    film = {finding.name: finding for finding in report.findings}
+    readable = _can_read()
+    sentences = tuple(_sentence(one, film, readable=readable) for one in report.sentences)
+    lines = _lines(report, film) if readable else ()
+    return replace(report, sentences=sentences, review=tuple(dict.fromkeys([*report.review, *lines])))
+
+
+@functools.cache
+def _can_read() -> bool:
+    """Whether the labeller is there; what is missing without it is logged once."""
+    if not is_available():
+        log.info(f"texts are not compared with findings: labels are not installed ({installing('labels')})")
+    return is_available()
+
+
+def _sentence(sentence: Sentence, film: Film, *, readable: bool) -> Sentence:
+    """The sentence with all its reasons; one that was marked before says that the model is not sure of it."""
+    reasons = sentence.reason.split(BETWEEN) if sentence.reason else []
+    if sentence.needs_review and not reasons:
+        sure = math.exp(sentence.logprob) if sentence.confidence is None else sentence.confidence
+        reasons.append(f"the model is not sure of it ({chance(sure)})")
+    found = list(_contradictions(sentence.text, film)) if readable else []
+    reason = BETWEEN.join(dict.fromkeys([*reasons, *found]))
+    return replace(sentence, needs_review=sentence.needs_review or bool(found), reason=reason)
+
+
+def _contradictions(text: str, film: Film) -> Iterator[str]:
+    """What the films show against each observation that a text asserts or denies."""
+    for name, label in asserted(text).items():
+        if (finding := film.get(name)) is None:
+            continue
+        if (label, finding.verdict) == (Label.POSITIVE, UNLIKELY):
+            yield f"the film shows no {plain_name(name)}: {_verdict(finding)}"
+        if (label, finding.verdict) == (Label.NEGATIVE, LIKELY):
+            yield f"the film shows {plain_name(name)}: {_verdict(finding)}"
+
+
+def _lines(report: Report, film: Film) -> Iterator[str]:
+    """What is wrong with the report as a whole."""
+    labels = label_report(report.text)
+    if not report.sentences:
+        yield from _contradictions(report.text, film)
+    likely = [film[name] for name in ABNORMAL if name in film and film[name].verdict == LIKELY]
+    for finding in likely:
+        if not _is_named(finding.name, labels):
+            yield f"left out: {plain_name(finding.name)}, {_verdict(finding)} on the film"
+    yield from _normal(labels, film, likely)
+
+
+def _is_named(name: str, labels: Labels) -> bool:
+    """Whether a text says anything of an observation, or names a kind of it."""
+    return labels[name] != Label.BLANK or any(labels[child] in NAMED for child in CHILDREN.get(name, ()))
+
+
+def _normal(labels: Labels, film: Film, likely: Iterable[Finding]) -> Iterator[str]:
+    """Where one of text and film is normal and the other is not."""
+    normal = film.get(NO_FINDING)
+    if labels[NO_FINDING] == Label.POSITIVE:
+        shown = [finding.in_short for finding in likely]
+        if normal is not None and normal.verdict == UNLIKELY:
+            shown.append(normal.in_short)
+        if shown:
+            yield f"the text names nothing abnormal, and the film shows: {', '.join(shown)}"
+    elif normal is not None and normal.verdict == LIKELY:
+        named = [plain_name(name) for name in ABNORMAL if labels[name] == Label.POSITIVE]
+        if named:
+            yield f"the text names {', '.join(named)}, and the film shows: {normal.in_short}"
+
+
+def _verdict(finding: Finding) -> str:
+    return f"{finding.verdict} ({chance(finding.probability)})"

@@ -1,0 +1,219 @@
+"""From a finding head's logits to findings: calibrated probabilities, intervals, verdicts. No model, no films.
+
+What stands here is fitted on the validation split when a head has been trained, and lies beside its weights.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from r2gengpt.errors import InputError
+from r2gengpt.files import whole_file
+from r2gengpt.metrics.detection import FEWEST, areas, decided, numbered, resampled
+from r2gengpt.metrics.ngrams import Floats
+from r2gengpt.report import Finding
+from r2gengpt.text.observations import ALL_OBSERVATIONS, LIKELY, NO_FINDING, NOT_ASSESSED, POSSIBLE, UNLIKELY
+
+FINDINGS = "findings.json"
+CHANCE = 0.55
+"""An observation is assessed where the lower end of its area under the curve's interval is above this."""
+MISSED = 0.1
+"""Share of validation positives that `UNLIKELY` may hold, at most."""
+SPREAD = 1.96
+"""Standard deviations of a 95 % interval."""
+RIDGE = 1.0, 1e-3
+"""Weights of the priors that slope and intercept stay as they are: few positives then move the slope little.
+
+Next to none lies on the intercept: it follows the share of positives, whatever that was in training.
+"""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How the logit z of one observation is read.
+
+    Attributes:
+        name: the observation's.
+        slope: a of the probability 1 / (1 + exp(-(a z + b))).
+        intercept: b.
+        variance: of a and b, (a, a), (a, b), (b, b).
+        likely: logits of at least this are `LIKELY`.
+        unlikely: logits below this are `UNLIKELY`.
+        positives: how many validation studies showed it.
+        negatives: how many did not.
+        auc: area under the ROC curve there.
+        auc_ci95: its 95 % interval, studies drawn anew; patients where they are known.
+        assessed: whether the head tells it from chance.
+    """
+
+    name: str
+    slope: float = 1.0
+    intercept: float = 0.0
+    variance: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    likely: float = 0.0
+    unlikely: float = 0.0
+    positives: int = 0
+    negatives: int = 0
+    auc: float = 0.5
+    auc_ci95: tuple[float, float] = (0.0, 1.0)
+    assessed: bool = False
+
+    def finding(self, logit: float) -> Finding:
+        """What a logit says."""
+        middle = self.slope * logit + self.intercept
+        aa, ab, bb = self.variance
+        half = SPREAD * math.sqrt(max(0.0, aa * logit * logit + 2 * ab * logit + bb))
+        verdict = LIKELY if logit >= self.likely else UNLIKELY if logit < self.unlikely else POSSIBLE
+        return Finding(
+            self.name,
+            sigmoid(middle),
+            (sigmoid(middle - half), sigmoid(middle + half)),
+            verdict if self.assessed else NOT_ASSESSED,
+        )
+
+
+def sigmoid(value: float) -> float:
+    """1 / (1 + exp(-value)), without overflow."""
+    return 1 / (1 + math.exp(-value)) if value >= 0 else math.exp(value) / (1 + math.exp(value))
+
+
+UNFITTED = tuple(Scale(name, assessed=True) for name in ALL_OBSERVATIONS)
+"""Before anything was fitted: logits as they are, likely from a half on."""
+
+
+def findings_of(logits: Sequence[float], scales: Sequence[Scale]) -> tuple[Finding, ...]:
+    """The findings of one study, in the order of the observations."""
+    return tuple(scale.finding(float(logit)) for scale, logit in zip(scales, logits, strict=True))
+
+
+def fit_scale(name: str, labels: Floats, logits: Floats, groups: Sequence[str], *, resamples: int = 200) -> Scale:
+    """The scale of one observation.
+
+    Args:
+        name: the observation's.
+        labels: (n,), 0 to 1, NaN where unknown; between .25 and .75 counts as unknown too.
+        logits: (n,).
+        groups: whose study each is, drawn together.
+        resamples: of the interval of the area.
+    """
+    known = decided(labels)
+    truth, seen, whose = labels[known] > 0.5, logits[known], numbered(np.asarray(groups)[known].tolist())
+    p, n = int(truth.sum()), int((~truth).sum())
+    if min(p, n) < FEWEST:
+        return Scale(name, positives=p, negatives=n)
+    found = resampled({"auc": areas(truth, seen)}, whose, resamples)["auc"]
+    low, high = found.ci95 or (0.0, 1.0)
+    slope, intercept, variance = logistic(seen, truth.astype(float))
+    chances = 1 / (1 + np.exp(-np.clip(slope * seen + intercept, -30, 30)))
+    best = balanced(slope, intercept, p / (p + n)) if name == NO_FINDING else highest_f1(seen, chances)
+    return Scale(
+        name,
+        slope,
+        intercept,
+        variance,
+        likely=best,
+        unlikely=min(best, float(np.quantile(seen[truth], MISSED, method="lower"))),
+        positives=p,
+        negatives=n,
+        auc=found.value,
+        auc_ci95=(low, high),
+        assessed=low > CHANCE and slope > 0,
+    )
+
+
+def logistic(logits: Floats, truth: Floats) -> tuple[float, float, tuple[float, float, float]]:
+    """Slope, intercept and their covariance of a logistic regression with `RIDGE` about (1, 0), by Newton's method.
+
+    Source: Platt 1999, "Probabilistic outputs for support vector machines".
+    """
+    x, beta, prior = np.stack([logits, np.ones_like(logits)], 1), np.array([1.0, 0.0]), np.array([1.0, 0.0])
+    ridge = np.diag(RIDGE)
+    for _ in range(50):
+        p = 1 / (1 + np.exp(-np.clip(x @ beta, -30, 30)))
+        hessian = (x * (p * (1 - p))[:, None]).T @ x + ridge
+        step = np.linalg.solve(hessian, x.T @ (truth - p) - ridge @ (beta - prior))
+        beta = beta + step
+        if float(np.abs(step).max()) < 1e-9:
+            break
+    covariance = np.linalg.inv(hessian)
+    return float(beta[0]), float(beta[1]), (float(covariance[0, 0]), float(covariance[0, 1]), float(covariance[1, 1]))
+
+
+def balanced(slope: float, intercept: float, share: float) -> float:
+    """The logit at which a film is called as often rightly where it shows something as where it does not.
+
+    There the probability is the share of positives. A threshold searched among few films follows their noise.
+
+    Args:
+        slope: of the scale.
+        intercept: of the scale.
+        share: of positives among the films that both were fitted to, above 0 and below 1.
+    """
+    return (math.log(share / (1 - share)) - intercept) / slope if slope > 0 else 0.0
+
+
+def highest_f1(logits: Floats, chances: Floats) -> float:
+    """The threshold whose F1 is the highest that is expected by the films' probabilities, (n,) each; midway.
+
+    Source: Lipton et al. 2014, "Optimal thresholding of classifiers to maximize F1" (arXiv 1402.1892).
+    """
+    order = np.argsort(-logits, kind="stable")
+    sorted_logits, hits = logits[order], np.cumsum(chances[order])
+    expected = 2 * hits / (np.arange(1, len(logits) + 1) + hits[-1])
+    last = int(expected.argmax())
+    return float(sorted_logits[last : last + 2].mean())
+
+
+def fit_scales(labels: Floats, logits: Floats, groups: Sequence[str]) -> tuple[Scale, ...]:
+    """The scale of each observation, from (n, O) labels and logits of the validation split."""
+    return tuple(fit_scale(name, labels[:, at], logits[:, at], groups) for at, name in enumerate(ALL_OBSERVATIONS))
+
+
+def write_scales(directory: Path, scales: Sequence[Scale]) -> None:
+    """Put the scales beside the weights."""
+    with whole_file(directory / FINDINGS) as path:
+        content = {"version": 1, "scales": [asdict(scale) for scale in scales]}
+        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def read_scales(directory: Path, field: str) -> tuple[Scale, ...]:
+    """The scales beside a head's weights.
+
+    Raises:
+        InputError: there are none, or the file is damaged.
+    """
+    path = directory / FINDINGS
+    try:
+        records: Sequence[Mapping[str, object]] = json.loads(path.read_text(encoding="utf-8"))["scales"]
+        scales = tuple(scale_of(record) for record in records)
+    except FileNotFoundError:
+        raise InputError(f"its finding head has no {FINDINGS}", field=field, value=directory) from None
+    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+        raise InputError(f"{FINDINGS} is damaged: {error}", field=field, value=directory) from None
+    if tuple(scale.name for scale in scales) != ALL_OBSERVATIONS:
+        raise InputError(f"{FINDINGS} is not of this program's observations", field=field, value=directory)
+    return scales
+
+
+def scale_of(record: Mapping[str, object]) -> Scale:
+    """A scale as `write_scales` keeps it.
+
+    Raises:
+        TypeError: other fields.
+        ValueError: no numbers.
+    """
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
+    scale = Scale(**values)  # type: ignore[arg-type]  # looked at below
+    numbers = (scale.slope, scale.intercept, *scale.variance, scale.likely, scale.unlikely)
+    if not isinstance(scale.name, str) or len(scale.variance) != 3 or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"scale of {scale.name}")
+    return scale
+
+
+def verdicts_of(findings: Sequence[Finding]) -> dict[str, str]:
+    """The verdicts by observation, as a hint takes them."""
+    return {finding.name: finding.verdict for finding in findings}

@@ -1,0 +1,92 @@
+"""What a model's finding head sees on a batch's films, and the hint that its prompts then hold. Writes no report."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from r2gengpt.confidence.findings import Scale, findings_of, verdicts_of
+from r2gengpt.data.loading import Batch
+from r2gengpt.model import R2GenGPTForConditionalGeneration, R2GenGPTProcessor
+from r2gengpt.report import Finding
+from r2gengpt.text.alignment import pad_rows
+from r2gengpt.text.observations import hint_of, hinted
+from r2gengpt.text.prompt import IMAGE_PLACEHOLDER
+
+
+@dataclass(frozen=True)
+class Looker:
+    """A model with a finding head, and how its logits are read.
+
+    Attributes:
+        model: in eval mode.
+        processor: of the model.
+        scales: one an observation.
+        hints: whether prompts hold the verdicts.
+        told: hints by study, which prompts hold in place of the head's own.
+    """
+
+    model: R2GenGPTForConditionalGeneration
+    processor: R2GenGPTProcessor
+    scales: tuple[Scale, ...]
+    hints: bool
+    told: Mapping[str, str] = field(default_factory=dict)
+
+    def look(self, batch: Batch, instruction: str | None = None) -> tuple[Batch, list[tuple[Finding, ...]]]:
+        """The findings of each study of a batch of prompts, and the batch with its films' features and with hints.
+
+        Films are seen as they are and mirrored; a batch of features only as it is. A prompt that somebody wrote whole
+        gets no hint.
+
+        Args:
+            batch: the prompts.
+            instruction: what they ask for; None: the model's own.
+        """
+        batch, logits = self.seen(batch, instruction)
+        return batch, [findings_of(row, self.scales) for row in logits.tolist()]
+
+    @torch.no_grad()
+    def seen(self, batch: Batch, instruction: str | None = None) -> tuple[Batch, Tensor]:
+        """As `look`, with the logits (B, O), float32, in place of findings."""
+        batch = batch.to(self.model.device)
+        features, logits = self._features(batch)
+        looked = replace(batch, features=features, pixel_values=None)
+        if not self.hints or (instruction is not None and IMAGE_PLACEHOLDER in instruction):
+            return looked, logits
+        own = [hint_of(verdicts_of(findings_of(row, self.scales))) for row in logits.tolist()]
+        hints = [self.told.get(study, hint) for study, hint in zip(batch.ids, own, strict=True)]
+        return self._hinted(looked, hints, instruction or self.processor.instruction), logits
+
+    def _features(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Features (K, N, E) and logits (B, O)."""
+        mask = batch.view_mask
+        if batch.features is not None:
+            return batch.features, self.model.finding_logits(batch.features, mask)
+        assert batch.pixel_values is not None  # a batch has one or the other
+        both = torch.cat([batch.pixel_values, batch.pixel_values.flip(-1)])
+        with fast_arithmetic(both.device):
+            features = self.model.encode_views(both, torch.cat([mask, mask])).float()
+        here = features[: len(features) // 2]
+        logits = self.model.finding_logits(features, torch.cat([mask, mask]))
+        return here, (logits[: len(mask)] + logits[len(mask) :]) / 2
+
+    def _hinted(self, batch: Batch, hints: Sequence[str], instruction: str) -> Batch:
+        """The batch with a hint in front of each prompt's instruction."""
+        views = batch.view_mask.sum(1).tolist()
+        rows = [
+            self.processor.prompt_row(count, hinted(instruction, hint))
+            for count, hint in zip(views, hints, strict=True)
+        ]
+        ids, mask = pad_rows(rows, self.processor.pad_token_id, left=True)
+        device = batch.input_ids.device
+        return replace(
+            batch, input_ids=torch.tensor(ids, device=device), attention_mask=torch.tensor(mask, device=device)
+        )
+
+
+def fast_arithmetic(device: torch.device) -> torch.autocast:
+    """bfloat16 for the encoder where a CPU has it, which the head was trained in; elsewhere as the weights are."""
+    has = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    wanted = device.type == "cpu" and has is not None and bool(has())
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted)

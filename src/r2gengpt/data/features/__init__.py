@@ -1,0 +1,1 @@
+"""What a frozen encoder makes of images, kept on disk. No training."""

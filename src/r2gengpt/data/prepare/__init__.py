@@ -1,0 +1,1 @@
+"""Raw releases to annotation files. Downloads nothing."""

@@ -1,0 +1,280 @@
+"""MIMIC-CXR's csv and report files, as PhysioNet releases them, to an annotation file. Opens no image.
+
+Read are `mimic-cxr-2.0.0-split.csv` and `mimic-cxr-2.0.0-metadata.csv` (also as `.csv.gz`) of MIMIC-CXR-JPG, and the
+reports of MIMIC-CXR, as the directory `files/p10/p10000032/s50414267.txt` or as `mimic-cxr-reports.zip` unopened.
+"""
+
+import logging
+import re
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from r2gengpt.data.annotation import SPLITS, Preparation, write_annotation
+from r2gengpt.data.prepare.images import check_ending, find_image, name_missing
+from r2gengpt.data.strict import open_text, read_table
+from r2gengpt.data.study import Study
+from r2gengpt.errors import InputError
+from r2gengpt.files import check_writable_file
+from r2gengpt.text.sections import ReportSections, parse_sections
+
+log = logging.getLogger("r2gengpt.prepare")
+
+OFFICIAL = {"train": "train", "validate": "val", "test": "test"}
+"""The release's name of a split → ours."""
+FRONTAL_FIRST = ("PA", "AP", "LATERAL", "LL")
+"""Order of a study's views; others come last."""
+MAX_REPORT_BYTES = 2**20
+
+_NUMBER = re.compile(r"\d{1,12}")
+_DICOM_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
+
+Section = Literal["findings", "impression", "both"]
+ReportReader = Callable[[str], str | None]
+"""Name as `files/p10/p10000032/s50414267.txt` → text, or None where there is no such file."""
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """One image of the release: a row of the split file, its view position from the metadata."""
+
+    dicom_id: str
+    study_id: str
+    subject_id: str
+    split: str
+    view: str = ""
+
+    @property
+    def folder(self) -> str:
+        """The study's folder of images; its report lies beside it, with the ending .txt."""
+        return f"files/p{self.subject_id[:2]}/p{self.subject_id}/s{self.study_id}"
+
+
+def _find_table(release: Path, name: str) -> Path:
+    """The csv file of this name, packed or not."""
+    for path in (release / f"{name}.csv.gz", release / f"{name}.csv"):
+        if path.is_file():
+            return path
+    raise InputError(f"has no {name}.csv or {name}.csv.gz", field="release", value=release)
+
+
+def _read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line number and named columns of each row; the images of a table, `dicom_id`, stand in it once."""
+    seen: set[str] = set()
+    try:
+        with open_text(path) as file:
+            table = read_table(file, f"`release` {path}")
+            for column in columns:
+                if column not in table.columns:
+                    raise InputError(f"has no column {column}", field="release", value=path)
+            for row in table.rows:
+                cells = {column: row.cells[column].strip() for column in columns}
+                if cells["dicom_id"] in seen:
+                    raise InputError(
+                        f"line {row.line}: dicom_id {cells['dicom_id']} is given twice", field="release", value=path
+                    )
+                seen.add(cells["dicom_id"])
+                yield row.line, cells
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise InputError(f"cannot be read: {error}", field="release", value=path) from None
+
+
+def read_images(release: str | Path) -> list[ImageRow]:
+    """The images of the release in the split file's order, with the view position from the metadata file.
+
+    Raises:
+        InputError: a file is missing, cut off, lacks a column, or a row holds what is no id or split.
+    """
+    metadata = _find_table(Path(release), "mimic-cxr-2.0.0-metadata")
+    views = {row["dicom_id"]: row["ViewPosition"] for _, row in _read_table(metadata, ("dicom_id", "ViewPosition"))}
+    table = _find_table(Path(release), "mimic-cxr-2.0.0-split")
+    images = [
+        _image_row(row, f"`release` {table}: line {line}", views)
+        for line, row in _read_table(table, ("dicom_id", "study_id", "subject_id", "split"))
+    ]
+    if unplaced := views.keys() - {image.dicom_id for image in images}:
+        log.warning("left out: %d images of %s are in no split, first %s", len(unplaced), metadata, min(unplaced))
+    return images
+
+
+def _image_row(row: dict[str, str], where: str, views: Mapping[str, str]) -> ImageRow:
+    for column, pattern in (("dicom_id", _DICOM_ID), ("study_id", _NUMBER), ("subject_id", _NUMBER)):
+        if not pattern.fullmatch(row[column]):
+            raise InputError(f"{where}: {column} is {row[column][:60]!r}, which is no id")
+    if row["split"] not in OFFICIAL:
+        raise InputError(f"{where}: split is {row['split'][:60]!r}: must be one of {', '.join(OFFICIAL)}")
+    return ImageRow(**{**row, "split": OFFICIAL[row["split"]]}, view=views.get(row["dicom_id"], ""))
+
+
+def _read_from_directory(reports: Path, name: str) -> str | None:
+    path = reports / name
+    try:
+        if not path.is_file():
+            return None
+        size = path.stat().st_size
+        if size > MAX_REPORT_BYTES:
+            raise InputError(f"is {size} bytes large: at most {MAX_REPORT_BYTES}", field="reports", value=path)
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise InputError(f"{error.strerror or error}", field="reports", value=path) from None
+
+
+def _read_from_zip(archive: zipfile.ZipFile, name: str) -> str | None:
+    try:
+        size = archive.getinfo(name).file_size
+        if size > MAX_REPORT_BYTES:
+            raise InputError(
+                f"{name} is {size} bytes large: at most {MAX_REPORT_BYTES}", field="reports", value=archive.filename
+            )
+        return archive.read(name).decode("utf-8", errors="replace")
+    except KeyError:
+        return None
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise InputError(f"{name} cannot be read: {error}", field="reports", value=archive.filename) from None
+
+
+@contextmanager
+def open_reports(reports: str | Path) -> Iterator[ReportReader]:
+    """A reader of reports from the directory that holds `files/`, or from the release's zip file.
+
+    Bytes that are not UTF-8 become replacement characters.
+
+    Raises:
+        InputError: neither a directory nor a zip file.
+    """
+    path = Path(reports)
+    if path.is_dir():
+        yield partial(_read_from_directory, path)
+        return
+    try:
+        archive = zipfile.ZipFile(path)
+    except OSError as error:
+        raise InputError(f"{error.strerror or error}", field="reports", value=path) from None
+    except zipfile.BadZipFile as error:
+        raise InputError(f"neither a directory nor a zip file: {error}", field="reports", value=path) from None
+    with archive:
+        yield partial(_read_from_zip, archive)
+
+
+def _text(sections: ReportSections, section: Section) -> str:
+    """What becomes the report."""
+    if section == "both":
+        return " ".join(filter(None, (sections.findings, sections.impression)))
+    return sections.findings if section == "findings" else sections.impression
+
+
+def _view_order(image: ImageRow) -> tuple[int, str]:
+    known = FRONTAL_FIRST.index(image.view) if image.view in FRONTAL_FIRST else len(FRONTAL_FIRST)
+    return known, image.dicom_id
+
+
+def _to_study(images: Sequence[ImageRow], sections: ReportSections, section: Section, image_ext: str) -> Study:
+    """One study of the release with all its views."""
+    ordered = sorted(images, key=_view_order)
+    return Study(
+        id=f"s{ordered[0].study_id}",
+        image_paths=tuple(Path(image.folder, f"{image.dicom_id}.{image_ext}") for image in ordered),
+        report=_text(sections, section),
+        split=ordered[0].split,
+        indication=sections.indication,
+        findings=sections.findings,
+        impression=sections.impression,
+        views=tuple(image.view for image in ordered),
+        patient=ordered[0].subject_id,
+    )
+
+
+def _one_image_each(study: Study) -> list[Study]:
+    """The study once for each of its images, under the image's id, as R2Gen's MIMIC-CXR annotation has it."""
+    return [
+        replace(study, id=path.stem, image_paths=(path,), views=(view,))
+        for path, view in zip(study.image_paths, study.views, strict=True)
+    ]
+
+
+def _with_existing_views(study: Study, images_dir: Path, missing: list[Path]) -> Study:
+    """The study as far as its images are there; the others go to `missing`."""
+    found = [find_image(images_dir, path) for path in study.image_paths]
+    missing += [path for path, there in zip(study.image_paths, found, strict=True) if there is None]
+    return replace(
+        study,
+        image_paths=tuple(path for path in found if path is not None),
+        views=tuple(view for view, path in zip(study.views, found, strict=True) if path is not None),
+    )
+
+
+def _read_studies(
+    images: Sequence[ImageRow], read: ReportReader, section: Section, image_ext: str, skipped: Counter[str]
+) -> list[Study]:
+    """The studies whose reports have the section; the others are counted in `skipped`."""
+    groups: dict[tuple[str, str], list[ImageRow]] = {}
+    for image in images:
+        groups.setdefault((image.folder, image.split), []).append(image)
+    studies = []
+    for done, ((folder, _), group) in enumerate(groups.items(), 1):
+        if done % 20_000 == 0:
+            log.info("%d of %d reports read", done, len(groups))
+        report = read(f"{folder}.txt")
+        if report is None:
+            skipped["no report file"] += 1
+            continue
+        study = _to_study(group, parse_sections(report), section, image_ext)
+        if not study.report:
+            skipped[f"no {'text' if section == 'both' else section}"] += 1
+            continue
+        studies.append(study)
+    return studies
+
+
+def prepare_mimic_cxr(
+    release: str | Path,
+    output: str | Path,
+    *,
+    reports: str | Path | None = None,
+    section: Section = "findings",
+    one_image: bool = False,
+    images_dir: str | Path | None = None,
+    image_ext: str = "jpg",
+) -> Preparation:
+    """Write an annotation file of MIMIC-CXR with its official split.
+
+    Args:
+        release: the directory with the csv files.
+        output: the annotation file to write.
+        reports: the directory that holds the reports' `files/`, or the release's zip file; None: `release`.
+        section: what becomes the report: "findings" (as in R2Gen), "impression", or "both" joined (what there is of
+            them). Studies whose report lacks it are left out and counted.
+        one_image: one example an image instead of one a study, as in R2Gen.
+        images_dir: where the images' `files/` is. Given, views whose files do not exist are left out, and so are
+            studies without any left. None leaves the files unchecked.
+        image_ext: the ending of image files; a file of another one is taken by its bytes where `images_dir` is given.
+
+    Raises:
+        InputError: a wrong input file, or no study left.
+    """
+    check_ending(image_ext)
+    check_writable_file(Path(output), "output")
+    images = read_images(release)
+    skipped: Counter[str] = Counter()
+    with open_reports(reports or release) as read:
+        listed = _read_studies(images, read, section, image_ext, skipped)
+    missing: list[Path] = []
+    found = listed
+    if images_dir is not None:
+        found = [_with_existing_views(study, Path(images_dir), missing) for study in listed]
+        name_missing(missing, Path(images_dir))
+    kept = [study for study in found if study.image_paths]
+    skipped["no image file"] = len(found) - len(kept)
+    if not kept:
+        raise InputError(f"no study is left of {len(images)} images: {dict(+skipped)}", field="release", value=release)
+    examples = [example for study in kept for example in (_one_image_each(study) if one_image else [study])]
+    splits = {split: [study for study in examples if study.split == split] for split in SPLITS}
+    write_annotation(output, splits)
+    notes = [] if images_dir is None else [f"{len(missing)} image files missing in {images_dir}"]
+    return Preparation(Path(output), {split: len(studies) for split, studies in splits.items()}, +skipped, tuple(notes))

@@ -1,0 +1,181 @@
+"""A split's studies, texts and scores as one self-contained HTML file. Scores nothing and opens no network.
+
+What is shown is made ready in `scores`, `study` and `plots`; how it stands in HTML is in the templates beside them.
+"""
+
+import base64
+import functools
+import hashlib
+import io
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from jinja2 import Environment
+from markupsafe import Markup
+from PIL import Image
+
+from r2gengpt.errors import InputError
+from r2gengpt.evaluation.page import findings as finding_tables
+from r2gengpt.evaluation.page import plots
+from r2gengpt.evaluation.page import scores as tables
+from r2gengpt.evaluation.page.scores import Json
+from r2gengpt.evaluation.page.study import StudyRow, examples, kinds_of_studies, make_card, sort_orders
+from r2gengpt.files import whole_file
+from r2gengpt.films.containers import DicomChoice
+from r2gengpt.films.reader import PLAIN, load_image
+from r2gengpt.report import by_verdict, chance
+from r2gengpt.text.html import templates
+
+PAGE_BYTES = 29_000_000
+"""The whole page, whatever the split: thumbnails take what the rest leaves."""
+WITHIN_A_RUN = ("best", "last")
+"""Directories that every run has."""
+LARGEST_SIDE, SMALLEST_SIDE = 512, 64
+"""Pixels of a thumbnail's longer side."""
+BYTES_A_PIXEL = 0.2
+"""A grey chest film as JPEG of quality 80, in base64: measured .09 to .16. Only where to begin: sizes are counted."""
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A grey JPEG in base64 and its size in pixels."""
+
+    data: Markup
+    width: int
+    height: int
+
+
+def page_title(model: str, annotation: str, split: str) -> str:
+    """What was tested on what: the last parts of both paths that tell one model, or one set, from another.
+
+    >>> page_title("save/iu/best", "data/iu_xray/annotation.json", "test")
+    'Chest X-ray reports: iu/best on iu_xray, test split'
+    """
+    run, data = Path(model).absolute(), Path(annotation).absolute()
+    told = f"{run.parent.name}/{run.name}" if run.name in WITHIN_A_RUN else run.name
+    return (
+        f"Chest X-ray reports: {told} on {data.parent.name if data.stem == 'annotation' else data.stem}, {split} split"
+    )
+
+
+def write_report_page(
+    path: Path,
+    *,
+    title: str,
+    studies: Sequence[StudyRow],
+    scores: Json,
+    provenance: Mapping[str, str],
+) -> None:
+    """Write report.html, whole or not at all.
+
+    Args:
+        path: the file.
+        title: heading of the page.
+        studies: in the order of the page.
+        scores: the content of scores.json for the same predictions.
+        provenance: what the page says of its making: model, data, command, versions.
+
+    Raises:
+        InputError: an image can't be read, or the file can't be written.
+    """
+    page = report_page(title, studies, scores, provenance)
+    try:
+        with whole_file(path) as temporary:
+            temporary.write_text(page, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise InputError(f"output {path}: {error.strerror or error}") from None
+
+
+def report_page(title: str, studies: Sequence[StudyRow], scores: Json, provenance: Mapping[str, str]) -> str:
+    """The page as text; see `write_report_page`."""
+    cards = [make_card(study) for study in studies]
+    chosen = examples(cards)
+    style, script = _part("page.css"), _part("page.js")
+    render = functools.partial(
+        _environment().get_template("page.html").render,
+        title=title,
+        style=Markup(style),
+        script=Markup(script),
+        style_hash=_digest(style),
+        script_hash=_digest(script),
+        scores=scores,
+        scores_file=base64.b64encode(tables.scores_file(scores).encode()).decode(),
+        provenance=provenance,
+        cards=cards,
+        examples=chosen,
+        stale=sum(card.stale for card in cards),
+        shown=[sentence for card in cards for sentence in card.sentences],
+        words=[_words(studies, side) for side in ("text", "reference")] if studies else [],
+        orders=sort_orders(cards),
+        kinds=kinds_of_studies(cards),
+    )
+    paths = [file for card in (*cards, *(example.card for example in chosen)) for file in card.study.image_paths]
+    none = dict.fromkeys(paths, Thumbnail(Markup(""), LARGEST_SIDE, LARGEST_SIDE))
+    budget = PAGE_BYTES - len(render(films=none).encode())
+    dicom = studies[0].dicom if studies else PLAIN  # of one command, and so of all
+    return render(films=thumbnails(paths, budget, dicom))
+
+
+def _words(studies: Sequence[StudyRow], side: str) -> list[int]:
+    """How many words each study's text has, on one side: `text` or `reference`."""
+    return [len(str(getattr(study.report, side)).split()) for study in studies]
+
+
+@functools.cache
+def _environment() -> Environment:
+    """The templates with what they may call: names and numbers in words, tables of the scores, plots."""
+    environment = templates("r2gengpt.evaluation.page")
+    for word in (tables.label, tables.number, tables.percent, tables.interval, tables.measured, chance, by_verdict):
+        environment.filters[word.__name__] = word
+    environment.filters["median"] = statistics.median
+    environment.globals |= {"tables": tables, "plots": plots, "finding_tables": finding_tables}
+    return environment
+
+
+@functools.cache
+def _part(name: str) -> str:
+    return resources.files("r2gengpt.evaluation.page").joinpath(name).read_text(encoding="utf-8")
+
+
+def _digest(content: str) -> str:
+    """The source by which a content security policy allows this very text of a style or script element."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}"
+
+
+def thumbnails(paths: Sequence[Path], budget: int, dicom: DicomChoice = PLAIN) -> dict[Path, Thumbnail]:
+    """A thumbnail of each file, made smaller until those of all paths (repeated ones count again) fit the budget.
+
+    Args:
+        paths: image files, in the order in which they are used.
+        budget: characters of base64.
+        dicom: what is asked of DICOM files.
+
+    Raises:
+        InputError: an image can't be read.
+    """
+    side = thumbnail_side(len(paths), budget)
+    while True:
+        made = {path: thumbnail(path, side, dicom) for path in dict.fromkeys(paths)}
+        total = sum(len(made[path].data) for path in paths)
+        if total <= budget or side == SMALLEST_SIDE:
+            return made
+        side = max(SMALLEST_SIDE, int(side * math.sqrt(budget / total) * 0.95))
+
+
+def thumbnail_side(images: int, budget: int) -> int:
+    """The longest side in pixels at which so many thumbnails should fit: 512 at most, 64 at least."""
+    pixels = budget / BYTES_A_PIXEL / max(images, 1)
+    return max(SMALLEST_SIDE, min(LARGEST_SIDE, math.isqrt(max(0, int(pixels)))))
+
+
+def thumbnail(path: Path, side: int, dicom: DicomChoice = PLAIN) -> Thumbnail:
+    """A grey JPEG of the file whose longer side is at most `side`; a small film is not enlarged."""
+    image = load_image(path, size=side, dicom=dicom).convert("L")
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=80, optimize=True)
+    return Thumbnail(Markup(base64.b64encode(stream.getvalue()).decode("ascii")), image.width, image.height)

@@ -1,0 +1,194 @@
+"""Files and directories that appear whole or not at all. Nothing about their contents."""
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from r2gengpt.errors import InputError
+from r2gengpt.text.written import shown
+
+
+def check_writable(directory: Path, field: str) -> None:
+    """Refuse a directory that can't be made or written to, before hours of work end in it. Leaves nothing behind.
+
+    Raises:
+        InputError: it or what is above it is a file or a link to nothing, may not be written to, or a name is too long.
+    """
+    _check_makeable(directory, directory, field)
+
+
+def named_directory(text: str, field: str) -> Path:
+    """The directory that a flag names; an empty text, as of a variable that is not set, is not the current one.
+
+    Raises:
+        InputError: the text is empty.
+    """
+    if not text.strip():
+        raise InputError(f"`{field}` is empty: must name a directory")
+    return Path(text)
+
+
+def check_model_directory(directory: Path, field: str) -> None:
+    """Refuse a directory that a model can't be written to: as `check_writable`, and weights need names in UTF-8.
+
+    Raises:
+        InputError: as `check_writable`, or the name is not UTF-8.
+    """
+    name = str(directory.absolute())
+    if shown(name) != name:
+        raise InputError("is not UTF-8, which libraries that write weights need", field=field, value=directory)
+    check_writable(directory, field)
+
+
+def check_new_model(directory: Path, field: str) -> None:
+    """Refuse a directory that a model is to be written to and that is there, or can't be made.
+
+    Raises:
+        InputError: as `check_model_directory`, or something is there.
+    """
+    if os.path.lexists(directory):
+        raise InputError("exists already", field=field, value=directory)
+    check_model_directory(directory, field)
+
+
+def check_writable_file(path: Path, field: str) -> None:
+    """Refuse a file that can't be written, before the work whose result it is to hold. Leaves nothing behind.
+
+    Raises:
+        InputError: as `check_writable` for its directory and its name, or it is a directory, a pipe or a device.
+    """
+    if os.path.isdir(path):  # noqa: PTH112 (Path's own raise where a name is too long)
+        raise InputError("is a directory, must be a file", field=field, value=path)
+    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
+        raise InputError("is no regular file", field=field, value=path)
+    _check_makeable(path, path.parent, field)
+
+
+def _check_makeable(path: Path, directory: Path, field: str) -> None:
+    """Refuse a path that cannot be made in `directory`, which is the path itself or what it lies in."""
+    try:
+        there = next(parent for parent in (directory, *directory.absolute().parents) if os.path.lexists(parent))
+        if not os.path.isdir(there):  # noqa: PTH112
+            what = "no directory" if os.path.exists(there) else "a link that leads nowhere"  # noqa: PTH110
+            raise InputError(f"{there} is {what}", field=field, value=path)
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise InputError(f"{there} may not be written to", field=field, value=path)
+        for name in path.absolute().parts[len(there.absolute().parts) :]:
+            _check_name(there, name)
+        _check_name(path.absolute().parent, path.name)
+        with tempfile.TemporaryDirectory(prefix=".", dir=there):  # /proc and the like refuse what access() allows
+            pass
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        raise InputError(f"{getattr(error, 'strerror', None) or error}", field=field, value=path) from None
+
+
+def _check_name(directory: Path, name: str) -> None:
+    """Ask the system whether it takes so long a name, as it is while a file is written (`whole_file`)."""
+    with contextlib.suppress(FileNotFoundError):
+        os.lstat(directory / f".{name}.{'x' * 8}")
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A regular file opened for reading. What would wait or act when it is opened (a pipe, a device) is not opened.
+
+    Raises:
+        OSError: it cannot be opened, or is no regular file.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # it has become another in between
+        file.close()
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
+    return file
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, renamed onto it when the block ends well, removed when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_directory(path: Path) -> Iterator[Path]:
+    """A temporary directory beside `path`, put in its place when the block ends well, removed when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        for file in temporary.rglob("*"):
+            file.chmod(0o755 if file.is_dir() else 0o644)
+        put_in_place(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Rename a file or directory onto another one; what a kill leaves of a directory `recover_directory` mends."""
+    old = path.with_name(f".{path.name}.old")
+    if path.is_dir():
+        shutil.rmtree(old, ignore_errors=True)
+        path.rename(old)
+    temporary.replace(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or directory, if there is one."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def recover_directory(path: Path) -> None:
+    """Undo a replacement that was killed between its two renames, and sweep away what killed writers left."""
+    old = path.with_name(f".{path.name}.old")
+    if old.exists() and not path.exists():
+        old.rename(path)
+    if path.parent.is_dir():
+        for left in path.parent.glob(f".{path.name}.*"):
+            remove(left)
+
+
+def check_readable(path: Path, source: str) -> None:
+    """Refuse a file that cannot be opened; `source` is what errors call it.
+
+    Raises:
+        InputError: so it is.
+    """
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise InputError(f"{source}: {error.strerror or error}") from None
+
+
+def check_part(name: str, field: str) -> None:
+    """Refuse a path that holds no model's part; what may be a hub's name passes.
+
+    Raises:
+        InputError: no such directory, or none of Hugging Face's.
+    """
+    path = Path(name)
+    if not path.exists() and (path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1):
+        raise InputError("no such directory", field=field, value=name)
+    if path.exists() and not (path / "config.json").is_file():
+        raise InputError("no config.json there, so no Hugging Face model directory", field=field, value=name)

@@ -1,0 +1,1 @@
+"""Films of strangers decoded in processes of their own, within limits. Reads no annotation."""

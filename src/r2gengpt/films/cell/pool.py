@@ -1,0 +1,236 @@
+"""Images of strangers decoded in processes of their own, which are ended when they take too long. Decodes nothing here.
+
+Decoders are C code over bytes that anybody may have written. Each image is decoded in a worker (`cell_worker`) that has
+neither the model nor the user's keys: bounded in time by this process, in memory and CPU time by itself. A worker is
+used for many images, one at a time; one that was ended is replaced.
+
+Training and testing read the user's own annotation, and decode in process (`images`).
+"""
+
+import atexit
+import logging
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+from PIL import Image
+
+from r2gengpt.errors import InputError, RunError
+from r2gengpt.films.cell.process import Ended, Late, Worker
+from r2gengpt.films.cell.wire import LogLine, Reply, Request
+from r2gengpt.films.containers import DicomChoice
+from r2gengpt.films.dicom.header import DicomHeader
+from r2gengpt.films.film import Film
+from r2gengpt.films.reader import MAX_BYTES, PLAIN, read_file
+from r2gengpt.settings import CellConfig
+
+WORKERS = 2
+"""Images decoded at once by one process."""
+CLOSED = "images are decoded no more: the program ends"
+
+
+class Cell:
+    """The workers of one process.
+
+    Args:
+        config: what decoding one image may take.
+        workers: images decoded at once; who comes then waits.
+        again: films will be asked for again at other sizes, and DICOM is decoded once for that.
+    """
+
+    def __init__(self, config: CellConfig, workers: int = WORKERS, *, again: bool = False) -> None:
+        self.config, self.again = config, again
+        self._places = threading.BoundedSemaphore(workers)
+        self._lock = threading.Lock()
+        self._idle: list[Worker] = []
+        self._all: set[Worker] = set()
+        self._closed = False
+        # Linux ends a worker with the thread that started it: this one lives as long as the process
+        self._starter = ThreadPoolExecutor(1, "cell")
+
+    def warm(self) -> None:
+        """Start a worker, so that it comes up while the caller does other work."""
+        worker = self._start()
+        with self._lock:
+            self._idle.append(worker)
+
+    def film(self, request: Request, data: bytes) -> Film:
+        """An image's picture and header, as far as they are wanted.
+
+        Raises:
+            InputError: the image is refused, or takes more time or memory than it may.
+            RunError: there is no worker to be had.
+        """
+        if len(data) > MAX_BYTES:
+            raise InputError(f"image {request.name}: is {len(data)} bytes large: at most {MAX_BYTES}")
+        try:
+            with self._places:
+                reply, body = self._ask(request, data)
+        except Ended as error:
+            raise InputError(f"image {request.name}: {error}") from None
+        for line in reply.log:
+            _log_once(line)
+        if reply.refused is not None:
+            raise InputError(reply.refused, field=reply.field)
+        picture = None if reply.size is None else Image.frombytes("RGB", reply.size, body)
+        return Film(request.name, picture, reply.header)
+
+    def _ask(self, request: Request, data: bytes) -> tuple[Reply, bytes]:
+        """The answer of a worker; of a new one where another ended that earlier images may have harmed."""
+        with self._worker() as worker:
+            was_used = worker.used
+            try:
+                return self._answer(worker, request, data)
+            except Ended as error:
+                if isinstance(error, Late) or not was_used:
+                    raise
+        with self._worker(new=True) as worker:
+            return self._answer(worker, request, data)
+
+    def _answer(self, worker: Worker, request: Request, data: bytes) -> tuple[Reply, bytes]:
+        reply, body = worker.ask(request, data)
+        if reply.no_memory:
+            worker.end()
+            raise Ended(f"takes more than {self.config.decode_memory_mb} MiB to decode (`decode_memory_mb`)")
+        if len(body) != _bytes_of(reply, request):
+            worker.end()
+            raise Ended("ended the process that decoded it (no picture)")
+        return reply, body
+
+    @contextmanager
+    def _worker(self, *, new: bool = False) -> Iterator[Worker]:
+        """A worker for one image; one that has ended meanwhile, or whose answer was not waited for, is left."""
+        with self._lock:
+            worker = self._idle.pop() if self._idle and not new else None
+        worker = worker or self._start()
+        whole = False
+        try:
+            yield worker
+            whole = worker.process.poll() is None
+        finally:
+            with self._lock:
+                if whole and not self._closed:
+                    self._idle.append(worker)
+                else:
+                    whole = False
+                    self._all.discard(worker)
+            if not whole:
+                worker.end()
+
+    def _start(self) -> Worker:
+        try:
+            worker = self._starter.submit(Worker, self.config, again=self.again).result()
+        except RuntimeError as error:  # it was shut down
+            raise error if isinstance(error, RunError) else RunError(CLOSED) from None
+        with self._lock:
+            if not self._closed:
+                self._all.add(worker)
+                return worker
+        worker.end()
+        raise RunError(CLOSED)
+
+    def close(self) -> None:
+        """End all workers, those that decode too: who waits for them gets an error."""
+        with self._lock:
+            self._closed = True
+            busy, idle, self._idle = self._all - set(self._idle), self._idle, []
+        for worker in busy:
+            worker.process.kill()  # who waits for it ends it then
+        for worker in idle:
+            worker.end()
+        self._starter.shutdown()
+
+
+def _bytes_of(reply: Reply, request: Request) -> int:
+    """How long the picture of an honest reply is; -1 where it has none and should have."""
+    if reply.size is None:
+        return -1 if request.picture and reply.refused is None else 0
+    return 3 * reply.size[0] * reply.size[1] if min(reply.size) > 0 else -1
+
+
+@lru_cache(maxsize=10_000)
+def _log_once(line: LogLine) -> None:
+    """Say what a worker had to tell, once in this process."""
+    logging.getLogger(line.logger).log(line.level, "%s", line.words)
+
+
+_lock = threading.Lock()
+_cell: Cell | None = None
+
+
+def open_cell(config: CellConfig, workers: int = WORKERS, *, again: bool = False) -> Cell:
+    """The cell of this process from now on; without this, the first image opens one with the default limits."""
+    global _cell
+    close_cell()
+    with _lock:
+        _cell = Cell(config, workers, again=again)
+        return _cell
+
+
+def the_cell() -> Cell:
+    """The cell of this process."""
+    global _cell
+    with _lock:
+        if _cell is None:
+            _cell = Cell(CellConfig())
+        return _cell
+
+
+def cell_with(config: CellConfig) -> Cell:
+    """The cell of this process, with these limits."""
+    found = _cell
+    return found if found is not None and found.config == config else open_cell(config)
+
+
+@atexit.register
+def close_cell() -> None:
+    """End all decoding in this process, at once."""
+    global _cell
+    with _lock:
+        old, _cell = _cell, None
+    if old is not None:
+        old.close()
+
+
+def read_film(data: bytes, name: str, size: int | None = None, dicom: DicomChoice = PLAIN) -> Film:
+    """As `films.reader.read_film`, in the cell.
+
+    Raises:
+        InputError: as there, or it takes more time or memory than it may.
+    """
+    return the_cell().film(Request(name, dicom, size, header=True), data)
+
+
+def decode_image(data: bytes, name: str, size: int | None = None, dicom: DicomChoice = PLAIN) -> Image.Image:
+    """As `images.decode_image`, in the cell.
+
+    Raises:
+        InputError: as there, or it takes more time or memory than it may.
+    """
+    picture = the_cell().film(Request(name, dicom, size), data).picture
+    assert picture is not None
+    return picture
+
+
+def read_header(data: bytes, name: str) -> DicomHeader:
+    """As `dicom_header.read_header`, in the cell.
+
+    Raises:
+        InputError: as there, or it takes more time or memory than it may.
+    """
+    header = the_cell().film(Request(name, PLAIN, picture=False, header=True), data).header
+    if header is None:
+        raise InputError(f"image {name}: is not DICOM")
+    return header
+
+
+def load_image(path: str | Path, *, size: int | None = None, dicom: DicomChoice = PLAIN) -> Image.Image:
+    """As `images.load_image`, in the cell.
+
+    Raises:
+        InputError: as there, or it takes more time or memory than it may.
+    """
+    return decode_image(read_file(Path(path)), str(path), size, dicom)

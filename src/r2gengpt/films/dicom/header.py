@@ -1,0 +1,256 @@
+"""What a DICOM file says of itself: whose, which study, which view. No pixels are decoded here.
+
+Identities of patients stay in the record, out of its repr, of errors and of logs. Needs pydicom (extra `dicom`), which
+is imported where it is used.
+"""
+
+import io
+import logging
+import math
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from r2gengpt.errors import InputError, installing
+from r2gengpt.films.dicom.values import charsets_of, date_of, items_of, numbers_of, text_of, time_of
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+    from pydicom.tag import BaseTag
+
+log = logging.getLogger("r2gengpt.data")
+DEFLATED = b"1.2.840.10008.1.2.1.99"
+MODALITIES = ("CR", "DX", "DR")
+CHEST_WORDS = ("CHEST", "THORA", "TORAX", "TÓRAX", "LUNG", "HEART")
+"""Parts of the words for the chest in Body Part Examined, as manufacturers spell them, in capitals."""
+MOST_READS = 100_000
+"""Elements of a file at most, but for a few reads beside: each takes memory for an object, however short it is."""
+LARGEST_ELEMENT = 2**19
+"""Bytes of the largest element that is kept besides the pixels: sequences in it are taken apart when asked for."""
+_PIXELS = 0x7FE00010
+NO_ELEMENTS = (0xFFFE,)
+"""Groups of what is no element but a mark between items; a stray one says nothing."""
+CHEST_CODES = ("51185008", "43799004", "39607008", "T-D3000", "T-28000")
+"""Anatomic regions: thoracic structure, thoracic cavity, lung (SNOMED CT); chest, lung (SNOMED RT)."""
+
+
+@dataclass(frozen=True)
+class DicomHeader:
+    """One image instance: where it belongs and what it shows.
+
+    Texts are empty where the file has none. `view` is the view position (PA, AP, LL, …), `laterality` L or R;
+    `frames` at least 1; `size` width and height in pixels, 0 where the file has no such number; dates are YYYYMMDD,
+    times HH, HHMM or HHMMSS. `name` is a person name in DICOM's form (Family^Given). Identifiers and names are whole:
+    a backslash stays in them, and no control character does.
+    """
+
+    study_uid: str
+    series_uid: str
+    instance_uid: str
+    class_uid: str
+    modality: str
+    body_part: str = ""
+    view: str = ""
+    laterality: str = ""
+    frames: int = 1
+    size: tuple[int, int] = (0, 0)
+    burned_in: bool = False
+    for_processing: bool = False
+    series_number: str = ""
+    instance_number: str = ""
+    study_date: str = ""
+    study_time: str = ""
+    patient_id: str = field(default="", repr=False)
+    issuer: str = field(default="", repr=False)
+    name: str = field(default="", repr=False)
+    birth_date: str = field(default="", repr=False)
+    sex: str = field(default="", repr=False)
+    accession: str = field(default="", repr=False)
+    study_id: str = field(default="", repr=False)
+    study_description: str = field(default="", repr=False)
+    referring: str = field(default="", repr=False)
+
+    @property
+    def view_name(self) -> str:
+        """View position and laterality as `Study.views` has them: "PA", "LATERAL L", or ""."""
+        return " ".join(filter(None, (self.view, self.laterality)))
+
+
+def open_dataset(data: bytes, name: str, *, pixels: bool = True) -> "Dataset":
+    """The elements of a DICOM file, with or without preamble; without its pixels on demand.
+
+    For the whole process, pydicom then takes values as they come (real files break its limits) and keeps silent.
+
+    Raises:
+        InputError: pydicom is not installed, or the bytes cannot be read. The reason names no value of the file.
+    """
+    try:
+        from pydicom import config, dcmread
+    except ImportError:
+        raise InputError(f"image {name}: is DICOM, which needs pydicom ({installing('dicom')})") from None
+    if DEFLATED in data:  # how large it is shows only when all of it is unpacked
+        raise InputError(f"image {name}: is deflated DICOM (transfer syntax {DEFLATED.decode()}), which is not read")
+    silence_pydicom()
+    config.settings.reading_validation_mode = config.IGNORE
+    try:
+        dataset = dcmread(_Counted(data), force=True, stop_before_pixels=not pixels)
+        for tag in list(dataset.keys()):  # of the dataset itself an iterator takes each element apart
+            if tag.group in NO_ELEMENTS or (tag != _PIXELS and _size(dataset, tag) > LARGEST_ELEMENT):
+                del dataset[tag]
+    except _TooMany:
+        raise InputError(f"image {name}: has more than {MOST_READS} DICOM elements") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # a parser over bytes of strangers: anything may come
+        raise InputError(f"image {name}: its DICOM header cannot be read ({type(error).__name__})") from None
+    if not len(dataset):  # what pydicom gives of a file that ends within an element
+        raise InputError(f"image {name}: its DICOM elements are cut off")
+    return dataset
+
+
+class _TooMany(Exception):
+    """The file has more elements than are read."""
+
+
+class _Counted(io.BytesIO):
+    """A file whose reader takes it apart in at most `MOST_READS` pieces."""
+
+    reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As any file's, counted."""
+        self.reads += 1
+        if self.reads > MOST_READS:
+            raise _TooMany
+        return super().read(size)
+
+
+def _size(dataset: "Dataset", tag: "BaseTag") -> int:
+    """Bytes of an element that was not asked for yet; 0 of others, which were taken apart within the count."""
+    value = getattr(dataset.get_item(tag), "value", None)
+    return len(value) if isinstance(value, bytes) else 0
+
+
+def silence_pydicom() -> None:
+    """Keep pydicom's warnings off stderr: they quote elements, and so names of patients."""
+    warnings.filterwarnings("ignore", module="pydicom")
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+
+
+def read_header(data: bytes, name: str) -> DicomHeader:
+    """What a DICOM file says of itself; `name` is what errors call it.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    return header_of(open_dataset(data, name, pixels=False), name)
+
+
+def header_of(dataset: "Dataset", name: str) -> DicomHeader:
+    """The header of a dataset that was opened.
+
+    Raises:
+        InputError: an element cannot be read.
+    """
+    try:
+        return _header(dataset)
+    except MemoryError:
+        raise
+    except Exception as error:  # each element is parsed when it is asked for
+        raise InputError(f"image {name}: its DICOM header cannot be read ({type(error).__name__})") from None
+
+
+def _header(dataset: "Dataset") -> DicomHeader:
+    charsets = charsets_of(dataset)
+
+    def whole(key: str) -> str:
+        return text_of(dataset, key, charsets)
+
+    def text(key: str) -> str:
+        return whole(key).split("\\")[0].strip()
+
+    def fitting(key: str, form: str) -> str:
+        return found if re.fullmatch(form, found := text(key)) else ""
+
+    def number(key: str) -> int:
+        found = numbers_of(dataset, key)
+        return int(found[0]) if found and math.isfinite(found[0]) else 0
+
+    side = text("ImageLaterality") or text("Laterality")
+    return DicomHeader(
+        study_uid=text("StudyInstanceUID"),
+        series_uid=text("SeriesInstanceUID"),
+        instance_uid=text("SOPInstanceUID"),
+        class_uid=text("SOPClassUID"),
+        modality=text("Modality").upper(),
+        body_part=_body_part(dataset, text("BodyPartExamined"), charsets),
+        view=text("ViewPosition").upper() or _meaning(dataset, "ViewCodeSequence", charsets),
+        laterality=side if side in ("L", "R") else "",
+        frames=max(1, number("NumberOfFrames")),
+        size=(number("Columns"), number("Rows")),
+        burned_in=text("BurnedInAnnotation").upper() == "YES",
+        for_processing=text("PresentationIntentType").upper() == "FOR PROCESSING",
+        series_number=fitting("SeriesNumber", r"-?[0-9]{1,9}"),
+        instance_number=fitting("InstanceNumber", r"-?[0-9]{1,9}"),
+        study_date=date_of(text("StudyDate")),
+        study_time=time_of(text("StudyTime")),
+        patient_id=whole("PatientID"),
+        issuer=whole("IssuerOfPatientID"),
+        name=whole("PatientName"),
+        birth_date=date_of(text("PatientBirthDate")),
+        sex=fitting("PatientSex", "[MFO]"),
+        accession=whole("AccessionNumber"),
+        study_id=whole("StudyID"),
+        study_description=whole("StudyDescription"),
+        referring=whole("ReferringPhysicianName"),
+    )
+
+
+def _meaning(dataset: "Dataset", key: str, charsets: Sequence[str]) -> str:
+    """The words of the first code of a sequence, in capitals."""
+    codes = items_of(dataset, key)
+    return text_of(codes[0], "CodeMeaning", charsets).upper() if codes else ""
+
+
+def _body_part(dataset: "Dataset", examined: str, charsets: Sequence[str]) -> str:
+    """What was examined: the element's word, or else the anatomic region's ("CHEST" where its code means that)."""
+    regions = items_of(dataset, "AnatomicRegionSequence")
+    if examined or not regions:
+        return examined.upper()
+    known = text_of(regions[0], "CodeValue", charsets) in CHEST_CODES
+    return "CHEST" if known else _meaning(dataset, "AnatomicRegionSequence", charsets) or "ANOTHER REGION"
+
+
+def check_is_chest_film(header: DicomHeader, name: str) -> None:
+    """Refuse what says of itself that it is not a projection radiograph of the chest; a body part may be missing.
+
+    Raises:
+        InputError: another modality than `MODALITIES`, none, or another body part.
+    """
+    if header.modality not in MODALITIES:
+        said = f"modality is {header.modality[:40]}" if header.modality else "modality is not named"
+        allowed = ", ".join(MODALITIES)
+        raise InputError(f"image {name}: its {said}, must be {allowed} (`force` reads it all the same)", field="force")
+    if header.body_part and not any(word in header.body_part for word in CHEST_WORDS):
+        part = header.body_part[:40]
+        words = f"image {name}: shows {part}, must be a chest film (`force` reads it all the same)"
+        raise InputError(words, field="force")
+
+
+def warnings_of(header: DicomHeader) -> tuple[str, ...]:
+    """What may mislead in a file, in words that follow its name."""
+    found = {
+        "says that it has burned-in annotation: it may show the patient's identity": header.burned_in,
+        "is raw (FOR PROCESSING), not the picture that is meant for reading": header.for_processing,
+    }
+    return tuple(words for words, there in found.items() if there)
+
+
+@lru_cache(maxsize=10_000)
+def warn_of(words: tuple[str, ...], name: str) -> None:
+    """Say once for each file what `warnings_of` found; nothing of the file itself is kept."""
+    for said in words:
+        log.warning("image %s: %s", name, said)

@@ -1,0 +1,151 @@
+"""A film that was read, the films of one study, and whether they belong together. Opens no file."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from PIL import Image
+
+from r2gengpt.errors import InputError
+from r2gengpt.films.containers import DicomChoice, is_dicom
+from r2gengpt.films.dicom.header import DicomHeader, read_header
+
+
+@dataclass(frozen=True)
+class Film:
+    """One image of a study.
+
+    Attributes:
+        name: what errors call it.
+        picture: upright, mode RGB; None where only its header was asked for.
+        header: what DICOM says of it; None of other files.
+    """
+
+    name: str
+    picture: Image.Image | None = field(repr=False)
+    header: DicomHeader | None = field(default=None, repr=False)
+
+    @property
+    def shown(self) -> Image.Image:
+        """The picture of a film that was read whole."""
+        assert self.picture is not None
+        return self.picture
+
+
+@dataclass(frozen=True)
+class FilmStudy:
+    """The views of one study, at least one."""
+
+    films: tuple[Film, ...]
+    id: str = "study"
+    choice: DicomChoice = DicomChoice()
+    """What was asked of DICOM files."""
+
+    @property
+    def headers(self) -> tuple[DicomHeader | None, ...]:
+        """Of each film."""
+        return tuple(film.header for film in self.films)
+
+    @property
+    def pictures(self) -> Sequence[Image.Image]:
+        """Of each film."""
+        return [film.shown for film in self.films]
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The view that each film names, as PA; empty where none does."""
+        names = tuple("" if header is None else header.view_name for header in self.headers)
+        return names if any(names) else ()
+
+    @property
+    def note(self) -> str:
+        """What is doubtful about whose images these are; empty where nothing is."""
+        return note_of(self.headers)
+
+
+MIXED = "mixed_patients"
+MIXED_ASKED = f"`{MIXED}` True"
+MIXED_WORDS = f" ({MIXED_ASKED} reads them all the same)"
+IDENTITY: tuple[tuple[str, Callable[[DicomHeader], str]], ...] = (
+    ("are of two patients (their Patient IDs differ)", lambda header: header.patient_id),
+    ("are of two patients (their Patient IDs have two issuers)", lambda header: header.patient_id and header.issuer),
+    ("are of two patients (their birth dates differ)", lambda header: header.birth_date),
+    ("are of two studies (their Study Instance UIDs differ)", lambda header: header.study_uid),
+)
+"""How images contradict each other, and the value that tells it; an empty one contradicts nothing."""
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """Two images that cannot belong together, by their places, and why in words that follow them."""
+
+    first: int
+    second: int
+    why: str
+
+
+def check_study(names: Sequence[str], headers: Sequence[DicomHeader | None], choice: DicomChoice) -> None:
+    """Refuse images that are not of one study, by their headers, and a choice that none of them is meant by.
+
+    Raises:
+        InputError: images contradict each other and that was not asked for, or the choice is for DICOM and none is.
+    """
+    if choice != DicomChoice() and not any(header is not None for header in headers):
+        field = "force" if choice.force else MIXED if choice.frame is None else "frame"
+        words = {"force": "`force`", "frame": f"`frame` {choice.frame}", MIXED: MIXED_ASKED}[field]
+        raise InputError(f"{words}: belongs to DICOM, and none of the images is", field=field)
+    check_together(names, headers, choice)
+
+
+def check_together(names: Sequence[str], headers: Sequence[DicomHeader | None], choice: DicomChoice) -> None:
+    """Refuse images of two patients or of two studies, unless the choice asks for such a mixture.
+
+    Raises:
+        InputError: names two images that contradict each other, and in what; no value of theirs.
+    """
+    found = contradiction(headers)
+    if found is not None and not choice.mixed_patients:
+        pair = f"images {names[found.first]} and {names[found.second]}"
+        raise InputError(f"{pair} {found.why}: give the views of ONE study{MIXED_WORDS}", field=MIXED)
+
+
+def contradiction(headers: Sequence[DicomHeader | None]) -> Contradiction | None:
+    """The first two images that name two studies, patients, issuers of their numbers, or birth dates."""
+    for why, value_of in IDENTITY:
+        values = [(place, value_of(header)) for place, header in enumerate(headers) if header is not None]
+        named = [(place, value) for place, value in values if value]
+        for place, value in named[1:]:
+            if value != named[0][1]:
+                return Contradiction(named[0][0], place, why)
+    return None
+
+
+def note_of(headers: Sequence[DicomHeader | None]) -> str:
+    """What a reader must know of whose images these are, in a sentence that names nobody.
+
+    "" where nothing is doubtful: all name one patient and study, or there is no DICOM header to compare with.
+    """
+    found = contradiction(headers)
+    if found is not None:
+        return f"CHECK WHOSE IMAGES THESE ARE: they {found.why}, and one draft of all was asked for"
+    known = [header for header in headers if header is not None]
+    nobody = len(headers) - sum(bool(header.patient_id) for header in known)
+    nowhere = len(headers) - sum(bool(header.study_uid) for header in known)
+    foreign = 0 < len(known) < len(headers)
+    if foreign or 0 < nobody < len(headers):
+        return _doubt(nobody, len(headers), "patient")
+    return _doubt(nowhere, len(headers), "study") if 0 < nowhere < len(headers) else ""
+
+
+def _doubt(count: int, of: int, what: str) -> str:
+    names = "names" if count == 1 else "name"
+    unknown = f"whether all are of one {what} is not known"
+    return f"CHECK WHOSE IMAGES THESE ARE: {count} of {of} {names} no {what}, {unknown}"
+
+
+def header_in(data: bytes, name: str) -> DicomHeader | None:
+    """The header of a file that is DICOM; None of another.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    return read_header(data, name) if is_dicom(data) else None

@@ -1,0 +1,95 @@
+"""What a caller has of a film (a path, bytes, an image, an array, a data set) to the films of one study."""
+
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from r2gengpt.errors import InputError
+from r2gengpt.films.cell.pool import read_film
+from r2gengpt.films.containers import ContainerError, DicomChoice
+from r2gengpt.films.depth import check_picture, grey8
+from r2gengpt.films.film import Film, FilmStudy, check_study
+from r2gengpt.films.reader import MAX_PIXELS, MIN_SIDE, PLAIN, read_file, reduced, to_rgb
+
+
+def study_of(images: Iterable[object], choice: DicomChoice = PLAIN, side: int | None = None) -> FilmStudy:
+    """The films of one study.
+
+    Args:
+        images: its views: paths, bytes, Pillow images, numpy arrays (H, W) or (H, W, 3), or pydicom data sets.
+        choice: what is asked of DICOM.
+        side: the side in pixels that they will be resized to; a larger film is decoded at a reduced scale.
+
+    Raises:
+        InputError: no image, one that cannot be read, or images that are not of one study.
+    """
+    if isinstance(images, str | bytes | Path | np.ndarray | Image.Image):
+        raise InputError("images: must be a list, the views of ONE study")
+    films = tuple(film_of(image, f"images[{place}]", choice, side) for place, image in enumerate(images))
+    if not films:
+        raise InputError("images: is empty, must hold the views of one study")
+    check_study([film.name for film in films], [film.header for film in films], choice)
+    return FilmStudy(films, choice=choice)
+
+
+def films_at(paths: Sequence[Path], choice: DicomChoice = PLAIN, side: int | None = None) -> FilmStudy:
+    """The films of one study, by their paths; see `study_of`."""
+    return study_of(paths, choice, side)
+
+
+def film_of(image: object, name: str, choice: DicomChoice = PLAIN, side: int | None = None) -> Film:
+    """One film; `name` is what errors call what has no name of its own. Raises as `study_of`."""
+    if isinstance(image, str | Path):
+        return read_film(read_file(Path(image)), str(image), side, choice)
+    if isinstance(image, bytes | bytearray):
+        return read_film(bytes(image), name, side, choice)
+    if isinstance(image, Image.Image):
+        return Film(name, checked(image, name, side))
+    if isinstance(image, np.ndarray):
+        return Film(name, checked(picture_of(image, name), name, side))
+    if hasattr(image, "save_as") and hasattr(image, "file_meta"):
+        return read_film(written(image), name, side, choice)
+    kinds = "a path, bytes, a Pillow image, a numpy array or a pydicom data set"
+    raise InputError(f"image {name}: is a {type(image).__name__}, must be {kinds}")
+
+
+def picture_of(pixels: np.ndarray, name: str) -> Image.Image:
+    """An array as a picture: whole numbers of 8 or 16 bits by the bits in use, (H, W) or (H, W, 3).
+
+    Raises:
+        InputError: another shape or type.
+    """
+    grey, colours = pixels.ndim == 2, pixels.ndim == 3 and pixels.shape[2] == 3
+    if not (grey or colours) or pixels.dtype.kind not in "iu" or (colours and pixels.dtype != np.uint8):
+        found = f"{pixels.dtype} of shape {pixels.shape}"
+        raise InputError(f"image {name}: is {found}, must be whole numbers (H, W), or uint8 (H, W, 3)")
+    return Image.fromarray(np.ascontiguousarray(pixels) if pixels.dtype == np.uint8 else grey8(pixels))
+
+
+def checked(image: Image.Image, name: str, side: int | None) -> Image.Image:
+    """A picture within the limits of films, RGB, at a reduced scale.
+
+    Raises:
+        InputError: too small, too large, or of one grey.
+    """
+    if min(image.size) < MIN_SIDE or image.size[0] * image.size[1] > MAX_PIXELS:
+        size = f"{image.size[0]}x{image.size[1]}"
+        raise InputError(
+            f"image {name}: is {size} pixels: at least {MIN_SIDE} on each side, at most {MAX_PIXELS} in all"
+        )
+    picture = to_rgb(image)
+    try:
+        check_picture(picture)
+    except ContainerError as error:
+        raise InputError(f"image {name}: {error}") from None
+    return reduced(picture, side)
+
+
+def written(dataset: object) -> bytes:
+    """A pydicom data set as the bytes of a file."""
+    out = io.BytesIO()
+    dataset.save_as(out, enforce_file_format=False)  # type: ignore[attr-defined]  # of pydicom, which is optional
+    return out.getvalue()

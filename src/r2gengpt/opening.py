@@ -1,0 +1,104 @@
+"""The one door to a model that writes reports, whichever runtime it is for. Loads PyTorch only where that is needed."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from r2gengpt.config import DecodeConfig, ModelConfig
+from r2gengpt.edge.record import RECORD, film_side
+from r2gengpt.errors import InputError
+from r2gengpt.locate import Located, ModelChoice, encoder_side, locate
+from r2gengpt.options import Override, nearest
+from r2gengpt.settings import PlacementConfig, WriterConfig
+
+if TYPE_CHECKING:
+    from r2gengpt.edge.reporter import EdgeReporter
+    from r2gengpt.reporter import Reporter
+
+    AnyReporter = Reporter | EdgeReporter
+
+
+def found(choice: ModelChoice) -> Located | None:
+    """The model of a choice, nothing of it loaded; None for an edge directory.
+
+    Raises:
+        InputError: no model there, settings that contradict it, or an edge directory for PyTorch.
+    """
+    edge = (Path(choice.name) / RECORD).is_file()
+    if choice.runtime == "torch" and edge:
+        raise InputError(
+            f"`model` {choice.name} is an edge directory, which only openvino runs", field="runtime", value="torch"
+        )
+    return None if edge or choice.runtime == "openvino" else locate(choice)
+
+
+def side_of(choice: ModelChoice, located: Located | None) -> int:
+    """The side in pixels that the model's films are resized to; `located` is as `found` gives it.
+
+    Raises:
+        InputError: the files that tell it cannot be read.
+    """
+    return film_side(Path(choice.name)) if located is None else encoder_side(located)
+
+
+def opened(choice: ModelChoice, located: Located | None) -> "AnyReporter":
+    """The model, ready to write.
+
+    Args:
+        choice: which one.
+        located: as `found` gives it.
+
+    Raises:
+        InputError: parts that cannot be loaded.
+    """
+    if located is None:
+        from r2gengpt.edge.reporter import EdgeReporter
+
+        return EdgeReporter.load(choice)
+    from r2gengpt.reporter import Reporter
+
+    return Reporter.of(located)
+
+
+def load(
+    model: str | Path = "embedded",
+    *,
+    accelerator: str = "auto",
+    runtime: str = "auto",
+    abstain_below: float | None = None,
+    **settings: object,
+) -> "AnyReporter":
+    """A model that writes reports.
+
+    >>> import r2gengpt
+    >>> reporter = r2gengpt.load("embedded")  # doctest: +SKIP
+    >>> report = reporter.report(["frontal.png"])  # doctest: +SKIP
+    >>> report.text, report.sentences[0].confidence, report.asserted  # doctest: +SKIP
+
+    Args:
+        model: embedded, a checkpoint or run directory, an exported directory, or an original `.pth` file.
+        accelerator: auto, cpu, gpu, cuda or mps.
+        runtime: torch, openvino, or auto: what the directory was made for.
+        abstain_below: sentences less sure than this are marked for review.
+        **settings: of the model, its decoding and its place, by the names of the flags: `beam_size=1`,
+            `dtype="float32"`, `quantization="w8a8"`, `writer="retrieve"`.
+
+    Raises:
+        InputError: no model there, an unknown setting, or one that is refused.
+    """
+    kinds = (ModelConfig, DecodeConfig, PlacementConfig, WriterConfig)
+    known = [f.name for kind in kinds for f in fields(kind)]
+    for name in settings:
+        if name not in known:
+            raise InputError(f"unknown setting {name}{nearest(name, known)}")
+    choice = ModelChoice(
+        name=str(model),
+        model=Override.of(ModelConfig, settings),
+        decode=Override.of(DecodeConfig, settings),
+        placement=Override.of(PlacementConfig, settings),
+        accelerator=accelerator,
+        runtime=runtime,
+        abstain_below=abstain_below,
+        writer=Override.of(WriterConfig, settings).settled().writer,
+    )
+    return opened(choice, found(choice))

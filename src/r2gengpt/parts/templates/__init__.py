@@ -1,0 +1,1 @@
+"""Chat templates filled within limits. Knows no model."""

@@ -1,0 +1,441 @@
+"""A loaded model that writes reports: what every command and Python itself use. Names no flag, writes no file."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from r2gengpt.checkpoint import load_checkpoint
+from r2gengpt.checkpoint_files import SENTENCES, check_writes, is_original, tell_ignored, tells_findings_only
+from r2gengpt.clinical.documents.draft import images_to_send
+from r2gengpt.clinical.documents.forms import check_form, check_patient, formed
+from r2gengpt.confidence.calibration import Calibration, calibration_beside, marked_text, with_confidence
+from r2gengpt.confidence.contradictions import reviewed
+from r2gengpt.confidence.finding_maps import FINDINGS, evidence_of, map_method
+from r2gengpt.confidence.findings import findings_of, read_scales
+from r2gengpt.confidence.looking import Looker
+from r2gengpt.confidence.maps import Evidence
+from r2gengpt.config import DecodeConfig, Stored
+from r2gengpt.data.loading import Batch
+from r2gengpt.errors import InputError
+from r2gengpt.films.containers import DicomChoice
+from r2gengpt.films.film import FilmStudy
+from r2gengpt.films.reader import PLAIN
+from r2gengpt.films.sources import study_of
+from r2gengpt.generation.composition import Composer
+from r2gengpt.generation.decode import predict, stream
+from r2gengpt.generation.decoding import decodings
+from r2gengpt.generation.retrieval import load_sentences
+from r2gengpt.generation.speculate import Drafter, drafter_for
+from r2gengpt.generation.suffixes import SPECULATION, SuffixIndex, load_index
+from r2gengpt.locate import MOVABLE, Located, ModelChoice, locate
+from r2gengpt.metrics.labels.reading import is_available, label_report
+from r2gengpt.model.processing import decoded_size, pad_views
+from r2gengpt.options import Override
+from r2gengpt.original.convert import load_original
+from r2gengpt.parts.assemble import Built, load_directory
+from r2gengpt.parts.placement import device_of, place
+from r2gengpt.provenance import Origin, file_sha256, origin_of
+from r2gengpt.report import NO_HEAD, Finding, Report, film_json, films_of
+from r2gengpt.text.written import noted_json
+from r2gengpt.version import __version__
+
+log = logging.getLogger("r2gengpt.generation")
+NEVER_TRAINED = ("language_model.", "projector.")
+"""Parts of a model that tells findings alone: without weights, or with new ones each time."""
+NO_HASH = "needs all weights in memory, as identifiers are made from them: leave out `offload_folder`"
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """A model that writes reports, and how it writes them.
+
+    Attributes:
+        name: of the model, as its reports call it.
+        built: the model in eval mode, on its device, and its processor.
+        stored: how it was made.
+        directory: of its checkpoint, or its original file.
+        decode: how a whole report is decoded, lengths and penalties resolved.
+        streamed: the same of a report that is streamed.
+        calibration: what its sentences' confidence is computed by; None: they have none.
+        abstain_below: sentences less sure than this are marked.
+        index: of the training reports, which drafts are taken from; None: no drafts.
+        looker: its finding head at work; None: it has none.
+        composer: what writes in place of the language model; None: the language model writes.
+    """
+
+    name: str
+    built: Built
+    stored: Stored
+    directory: Path
+    decode: DecodeConfig
+    streamed: DecodeConfig
+    calibration: Calibration | None = None
+    abstain_below: float | None = None
+    index: SuffixIndex | None = None
+    looker: Looker | None = None
+    composer: Composer | None = None
+
+    @classmethod
+    def load(cls, choice: ModelChoice) -> "Reporter":
+        """The model of a choice, ready to write.
+
+        Raises:
+            InputError: no model there, settings that contradict it, or parts that cannot be loaded.
+        """
+        return cls.of(locate(choice))
+
+    @classmethod
+    def of(
+        cls,
+        located: Located,
+        *,
+        device: torch.device | None = None,
+        index: Callable[[Built, Path], SuffixIndex] | None = None,
+    ) -> "Reporter":
+        """A model that was located, ready to write.
+
+        Args:
+            located: the model.
+            device: where it is to be; None: by the choice's accelerator.
+            index: makes the index that drafts are taken from; None: the one beside the weights.
+
+        Raises:
+            InputError: as `load`.
+        """
+        choice = located.choice
+        device = torch.device(device_of(choice.accelerator)) if device is None else device
+        built, stored = loaded(located)
+        retrieves = choice.retrieves
+        if retrieves:
+            tell_unused(choice)
+        if not choice.drafts or retrieves:
+            stored = replace(stored, decode=stored.decode.under(Override(DecodeConfig, {"speculate": False})))
+        both = decodings(
+            stored.decode, choice.decode, choice.preset, dataset=stored.dataset, directory=located.directory
+        )
+        calibration = None if retrieves else calibration_beside(located.directory, both.whole, choice.abstain_below)
+        looker = looker_of(built, located)
+        if tells_findings_only(stored):  # its language model has no weights to place
+            built.model.vision_tower.to(device)
+            if built.model.finding_head is not None:
+                built.model.finding_head.to(device)
+        else:
+            place(built.model, device, choice.where.quantization)
+        return cls(
+            name=located.name,
+            built=built,
+            stored=stored,
+            directory=located.directory,
+            decode=both.whole,
+            streamed=both.streamed,
+            calibration=calibration,
+            abstain_below=choice.abstain_below,
+            index=(index or stored_index)(built, located.directory) if both.whole.speculate else None,
+            looker=looker,
+            composer=composer_of(looker, located.directory) if retrieves else None,
+        )
+
+    @cached_property
+    def origin(self) -> Origin:
+        """What all its reports were made with: parts, hashes and versions."""
+        left_out = NEVER_TRAINED if tells_findings_only(self.stored) else ()
+        beside = "".join(f"{name} {value}\n" for name, value in self.written_by.items()).encode()
+        return origin_of(self.built.model, self.stored, self.directory, beside=beside, left_out=left_out)
+
+    @cached_property
+    def written_by(self) -> Mapping[str, str | None]:
+        """Who wrote, where it was not the language model: a part of a record."""
+        if self.composer is None:
+            return {}
+        return {"writer": "retrieve", "sentences_sha256": file_sha256(self.directory / SENTENCES)}
+
+    @property
+    def side(self) -> int:
+        """What films are reduced for: the pixels of the longer side of the encoder's input."""
+        return decoded_size(self.built.processor)
+
+    def batch(self, pixels: Tensor, instruction: str | None = None, name: str = "study") -> Batch:
+        """One study as the model takes it.
+
+        Args:
+            pixels: (V, 3, H, W), float32, as the processor makes them.
+            instruction: what the prompt asks for; None: the model's own.
+            name: the study's id.
+
+        Raises:
+            InputError: an instruction that can be no prompt of this model.
+        """
+        values, mask = pad_views([pixels])
+        ids = torch.tensor([self.built.processor.prompt_row(len(pixels), instruction)])
+        return Batch((name,), ("",), ids, torch.ones_like(ids), values, mask)
+
+    def write(self, studies: Iterable[FilmStudy], on_text: Callable[[str], None] | None = None) -> Iterator[Report]:
+        """The report of each study, in order.
+
+        Args:
+            studies: their films.
+            on_text: gets the text as it is written; then reports are decoded as `streamed`.
+
+        Raises:
+            InputError: prompt and report do not fit into the language model.
+        """
+        self.check_writes()
+        for study in studies:
+            batch = self.batch(self.built.processor.pixels(study.pictures), name=study.id)
+            if on_text is None:
+                (report,) = self.predict([batch])
+            else:
+                report = self.stream(batch, self.streamed, on_text)
+            yield replace(report, note=study.note, study=study, reporter=self)
+
+    def predict(
+        self, batches: Iterable[Batch], decode: DecodeConfig | None = None, instruction: str | None = None
+    ) -> Iterator[Report]:
+        """The reports of batches of prompts, in order.
+
+        Args:
+            batches: the prompts, padded on the left.
+            decode: how; None: as whole reports are decoded.
+            instruction: what they ask for; None: the model's own.
+
+        Raises:
+            InputError: prompt and report do not fit into the language model.
+        """
+        self.check_writes()
+        if self.composer is not None:
+            return self._retrieved(self.composer, batches)
+        seen: list[tuple[Finding, ...]] = []
+
+        def looked() -> Iterator[Batch]:
+            for batch in batches:
+                batch, findings = self.look(batch, instruction)
+                seen.extend(findings)
+                yield batch
+
+        found = predict(self.built.model, self.built.processor, looked(), decode or self.decode, self.drafter)
+        return (self.judged(replace(report, findings=seen[place])) for place, report in enumerate(found))
+
+    def stream(
+        self, batch: Batch, decode: DecodeConfig, on_text: Callable[[str], None], instruction: str | None = None
+    ) -> Report:
+        """The report of a prompt, its text handed out as it is written.
+
+        Raises:
+            InputError: more than one study, or beam search.
+        """
+        if self.composer is not None:
+            (report,) = self._retrieved(self.composer, [batch])
+            on_text(report.text)
+            return report
+        batch, (findings,) = self.look(batch, instruction)
+        written = stream(self.built.model, self.built.processor, batch, decode, on_text, self.drafter)
+        return self.judged(replace(written, findings=findings))
+
+    def _retrieved(self, composer: Composer, batches: Iterable[Batch]) -> Iterator[Report]:
+        """The reports of batches of films, composed of training sentences."""
+        assert self.looker is not None
+        for batch in batches:
+            rows = self.looker.seen(batch)[1].tolist()
+            for study, reference, logits in zip(batch.ids, batch.references, rows, strict=True):
+                findings = findings_of(logits, self.looker.scales)
+                yield self.judged(composer.report(findings, logits, study, reference))
+
+    def look(self, batch: Batch, instruction: str | None = None) -> tuple[Batch, list[tuple[Finding, ...]]]:
+        """What the finding head sees on each study's films, and the prompts with it; as they are without a head.
+
+        Args:
+            batch: prompts.
+            instruction: what they ask for; None: the model's own.
+        """
+        return (batch, [()] * len(batch.ids)) if self.looker is None else self.looker.look(batch, instruction)
+
+    def findings(self, images: Iterable[object], *, choice: DicomChoice = PLAIN) -> tuple[Finding, ...]:
+        """What the films of one study show, without a report.
+
+        Args:
+            images: as `report` takes them.
+            choice: what is asked of DICOM.
+
+        Raises:
+            InputError: the model has no finding head, an image cannot be read, or they are not of one study.
+        """
+        if self.looker is None:
+            raise InputError(NO_HEAD, field="model", value=self.name)
+        study = study_of(images, choice, self.side)
+        return self.look(self.batch(self.built.processor.pixels(study.pictures), name=study.id))[1][0]
+
+    def check_writes(self) -> None:
+        """Refuse to write with a head that was trained alone, unless by retrieval.
+
+        Raises:
+            InputError: so it is.
+        """
+        if self.composer is None:
+            check_writes(self.stored, self.name, "model")
+
+    def check_explains(self, method: str) -> None:
+        """Refuse maps of image tokens of a model without a language model.
+
+        Raises:
+            InputError: so it is.
+        """
+        if tells_findings_only(self.stored) and method != FINDINGS:
+            words = f"was trained for findings alone: maps by {method} are of what a language model reads"
+            raise InputError(words, field="model", value=self.name)
+
+    def judged(self, report: Report) -> Report:
+        """A report with confidence in its sentences, and marks on those that need review."""
+        return reviewed(with_confidence(report, self.calibration, self.abstain_below))
+
+    def report(
+        self, images: Iterable[object], *, on_text: Callable[[str], None] | None = None, choice: DicomChoice = PLAIN
+    ) -> Report:
+        """The report of one study.
+
+        Args:
+            images: its views: paths, bytes, Pillow images, numpy arrays (H, W) or (H, W, 3), or pydicom data sets.
+            on_text: gets the text as it is written, piece by piece.
+            choice: what is asked of DICOM.
+
+        Raises:
+            InputError: an image cannot be read, or they are not of one study.
+        """
+        (report,) = self.write([study_of(images, choice, self.side)], on_text)
+        return report
+
+    def explain(self, report: Report, method: str | None = None) -> Evidence:
+        """Maps of the image tokens that each sentence of a report rests on; its text need not be this model's.
+
+        Args:
+            report: with its films.
+            method: findings, occlusion or gradient; None: findings, or without a head the quicker of the others.
+
+        Raises:
+            InputError: the model has no such maps.
+        """
+        model, processor, study = self.built.model, self.built.processor, films_of(report)
+        method = method or map_method(model, self.looker)
+        self.check_explains(method)
+        batch = self.batch(processor.pixels(study.pictures), name=study.id)
+        return evidence_of(model, processor, self.looker, batch, report.text, method)
+
+    def record(self, report: Report) -> dict[str, Any]:
+        """A report with what it was made with and from, ready for JSON."""
+        parts = self.stored.model.values
+        return {
+            **noted_json(report.note),
+            "report": report.text,
+            "tokens": report.tokens,
+            "logprob": report.logprob,
+            "finish": report.finish,
+            "sentences": [sentence.to_json() for sentence in report.sentences],
+            **film_json(report),
+            "images": [film.name for film in films_of(report).films],
+            "views": list(films_of(report).views),
+            "model": self.name,
+            "vision_model": parts["vision_model"],
+            "lm_model": parts["lm_model"],
+            "version": __version__,
+            **self.written_by,
+        }
+
+    def document(self, report: Report, form: str) -> bytes:
+        """A report of DICOM films as fhir, hl7, sr or pdf, under the model's name and hash.
+
+        Raises:
+            InputError: films that it cannot refer to, or weights on disk, so that the model has no hash.
+        """
+        study = films_of(report)
+        check_form(form, field="format", value=form)
+        names = [film.name for film in study.films]
+        check_patient(form, images_to_send(names, study.headers, field="format", value=form), field="format")
+        digest = self.origin.model_sha256
+        if digest is None:  # without it, drafts of two models would have the same identifiers
+            raise InputError(NO_HASH, field="format", value=form)
+        return formed(form, report, marked_text(report), study.headers, self.name, digest)
+
+    @cached_property
+    def drafter(self) -> Drafter | None:
+        """What guesses the next tokens, with an index."""
+        return None if self.index is None else drafter_for(self.built.model.language_model, self.index)
+
+
+def loaded(located: Located) -> tuple[Built, Stored]:
+    """The model in eval mode, and how it was made, under what the user gave.
+
+    How it is held on this machine, and whether its parts' own code may run, is what was chosen, whatever it holds.
+
+    Raises:
+        InputError: parts that cannot be loaded.
+    """
+    choice, stored = located.choice, located.stored
+    if is_original(choice.name):
+        built, found, _ = load_original(Path(choice.name), choice.model, choice.where)
+        built.model.eval()
+        return built, replace(found, data=found.data.under(choice.data))
+    if located.whole:
+        built = load_directory(located.directory, dtype=choice.where.dtype)
+        return built, replace(stored, decode=Override(DecodeConfig, decoding_of(built)))
+    moved = {name: choice.model.values.get(name) for name in MOVABLE}
+    built, _ = load_checkpoint(located.directory, choice.field, choice.where, **moved)
+    tell_ignored(located.directory, choice.field, choice.where)
+    return built, stored
+
+
+def looker_of(built: Built, located: Located) -> Looker | None:
+    """The finding head of a model at work; None where it has none.
+
+    Raises:
+        InputError: nothing says how its logits are read.
+    """
+    if built.model.finding_head is None:
+        return None
+    scales = read_scales(located.directory, located.choice.field)
+    return Looker(built.model, built.processor, scales, hints=built.model.config.findings_hint)
+
+
+def composer_of(looker: Looker | None, directory: Path) -> Composer:
+    """What writes by retrieval, with what reads its texts loaded.
+
+    Raises:
+        InputError: no head, or the sentences are damaged.
+    """
+    if looker is None:
+        raise InputError(NO_HEAD, field="model", value=directory)
+    index = load_sentences(directory / SENTENCES)
+    if is_available():
+        label_report("No effusion.")  # the first mention loads the labeller, which takes seconds
+    assessed = [at for at, scale in enumerate(looker.scales) if scale.assessed]
+    return Composer(index, tuple(assessed))
+
+
+def tell_unused(choice: ModelChoice) -> None:
+    """Log which settings of decoding have no effect on retrieval."""
+    names = [*choice.decode.values, *(["decode_preset"] if choice.preset else [])]
+    if names:
+        log.info("%s: no effect, `writer` retrieve decodes nothing", ", ".join(f"`{name}`" for name in names))
+
+
+def decoding_of(built: Built) -> dict[str, Any]:
+    """The decode settings in a whole model's generation_config.json, under our names; those it leaves open are out."""
+    names = {"num_beams": "beam_size", **{f.name: f.name for f in fields(DecodeConfig)}}
+    stored = built.model.generation_config.to_diff_dict()
+    found = {ours: stored[theirs] for theirs, ours in names.items() if stored.get(theirs) is not None}
+    if "early_stopping" in found:  # the library's is a truth value or "never"
+        found["early_stopping"] = str(found["early_stopping"])
+    return found
+
+
+def stored_index(built: Built, directory: Path) -> SuffixIndex:
+    """The index of the training reports that lies beside the trained weights.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    return load_index(directory / SPECULATION, len(built.model.language_model.get_input_embeddings().weight))

@@ -1,0 +1,46 @@
+/* What outlives a reload: the draft and its reader's work, in this tab's session storage. No image, no key. */
+
+import { $ } from "./elements.js";
+import { draft, text } from "./state.js";
+
+const NAME = "r2gengpt";
+/* Whether the browser kept what it was last given. */
+let kept = true;
+
+export const isKept = () => kept;
+
+/* Put away what there is; where there is nothing, nothing is left. */
+export function keep() {
+  const [indication, prior] = [$("indication").value, $("prior").value];
+  const { record, patient, verdict, sent } = draft;
+  const asked = record && { indication: sent.indication, choice: sent.choice };
+  const work = record && { record, patient, verdict, sent: asked, text: text() };
+  try {
+    if (work || indication || prior) sessionStorage.setItem(NAME, JSON.stringify({ ...work, indication, prior }));
+    else sessionStorage.removeItem(NAME);
+    kept = true;
+  } catch {
+    kept = false; // full, or not allowed
+  }
+  $("kept").textContent = kept
+    ? "Your text is kept in this tab only, through a reload, until the tab is closed or “New study” is pressed."
+    : "This browser keeps nothing for the page: a reload loses your text. Save it first.";
+}
+
+const isText = (value) => typeof value === "string";
+
+/* Whether it is what `keep` puts away: another version of the page may have done it. */
+function isWork({ indication, prior, record, sent, text: words }) {
+  if (!isText(indication) || !isText(prior)) return false;
+  return !record || [record.findings, record.id, sent?.indication, words].every(isText);
+}
+
+/* What was kept before a reload, or null. */
+export function restored() {
+  try {
+    const found = JSON.parse(sessionStorage.getItem(NAME));
+    return found && isWork(found) ? found : null;
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,164 @@
+/* A draft is asked for, shown as it comes, given up; and one from before a reload is taken up again. */
+
+import { Refused, writeReport } from "./client.js";
+import { showOrigin, showSources } from "./draft.js";
+import { hideDraft, showDraft } from "./editor.js";
+import { $, askForKey, complain, complainNoMore, complainOfFiles, say } from "./elements.js";
+import { showFindings, showReview } from "./findings.js";
+import { isKept, keep, restored } from "./kept.js";
+import { mapSentences } from "./maps.js";
+import { overlay } from "./panes.js";
+import { follow, newTicket } from "./queue.js";
+import { showForms } from "./saving.js";
+import { draft, edited, key, patientOf, stale, study } from "./state.js";
+
+const CHANGED = "The study was changed after this draft was written: it may not fit any more.";
+const ALONE = "This draft is from before the page was reloaded. Images are not kept: choose them again to see them.";
+/* Refusals that are about the study's files. */
+const OF_FILES = [400, 413, 415];
+
+/* Whether the draft fits the study that is seen: said once. */
+export function tellStale() {
+  const words = stale() ? (study.views.length || draft.version !== null ? CHANGED : ALONE) : "";
+  if ($("stale").textContent !== words) $("stale").textContent = words;
+  if (words) draft.mapping?.abort();
+  overlay(draft.at);
+  showForms();
+}
+
+export function mayDiscard() {
+  return !edited() || window.confirm("Your edits of this draft will be lost. Go on?");
+}
+
+/* No draft any more. */
+export function clearDraft() {
+  draft.mapping?.abort();
+  Object.assign(draft, { record: null, patient: null, evidence: null, at: null });
+  hideDraft();
+  for (const id of ["made", "review", "film-findings", "sources"]) $(id).hidden = true;
+  $("written").replaceChildren();
+  for (const id of ["saved", "evidence", "note", "queue"]) $(id).textContent = "";
+  keep();
+  tellStale();
+}
+
+/* One button gives way to the other; the focus goes along. */
+function setBusy(busy) {
+  const [from, to] = busy ? ["write", "cancel"] : ["cancel", "write"];
+  const focused = document.activeElement === $(from);
+  $(to).hidden = false;
+  if (focused) $(to).focus();
+  $(from).hidden = true;
+  $("draft").setAttribute("aria-busy", String(busy));
+}
+
+function onText(piece) {
+  if ($("written").hidden) $("queue").textContent = ""; // it is its turn
+  $("written").hidden = false;
+  $("written").append(piece);
+  say("Writing …", { busy: true });
+}
+
+/* Into a live region: said once, as soon as it is known. */
+function onNote(note) {
+  if ($("note").textContent !== note) $("note").textContent = note;
+}
+
+function show(record, words, verdict) {
+  draft.record = record;
+  showReview(record, $("review"));
+  showSources(record, $("sources"));
+  showFindings(record, $("film-findings"));
+  showOrigin(record, $("made-list"));
+  $("made").hidden = false;
+  $("card").open = false;
+  showDraft(words, verdict);
+  keep();
+  tellStale();
+}
+
+function finish(record) {
+  show(record, record.findings, null);
+  const cut = record.finish_reason === "length" ? " It reached the length limit and may be cut off." : "";
+  const focused = document.activeElement === $("cancel");
+  say(`The draft is finished. Read it against the images: it is not verified.${cut}`);
+  if (focused) $("draft").focus();
+  mapSentences();
+}
+
+function failed(error) {
+  clearDraft();
+  if (error.name === "AbortError") {
+    say("Cancelled. Nothing was kept.");
+    return;
+  }
+  say("No draft was written.");
+  if (error instanceof Refused) (OF_FILES.includes(error.status) ? complainOfFiles : complain)(error.message);
+  else complain("No connection to the server. Check that it is running, and try again.");
+  if (error.status === 401) askForKey();
+}
+
+/* Ask for a draft of the study as it is. */
+export async function write() {
+  if (!study.views.length || draft.request || !mayDiscard()) return;
+  const request = new AbortController();
+  draft.request = request;
+  clearDraft();
+  complainNoMore();
+  Object.assign(draft, { version: study.version, patient: patientOf(study.views) });
+  const files = study.views.map((view) => view.file);
+  draft.sent = { files, indication: $("indication").value.trim(), choice: { ...study.choice } };
+  setBusy(true);
+  say("Waiting for the server …", { busy: true });
+  const [ticket, over] = [newTicket(), new AbortController()];
+  follow(ticket, over.signal);
+  try {
+    finish(await writeReport({ ...draft.sent, key: key(), ticket }, request.signal, onText, onNote));
+  } catch (error) {
+    failed(error);
+  } finally {
+    over.abort();
+    draft.request = null;
+    setBusy(false);
+  }
+}
+
+/* What was kept before a reload, shown again; its images are not. */
+export function takeUp() {
+  const kept = restored();
+  if (!kept) return;
+  $("indication").value = kept.indication;
+  $("prior").value = kept.prior;
+  if (!kept.record) return;
+  Object.assign(draft, { version: null, sent: kept.sent, patient: kept.patient });
+  onNote(kept.record.note ?? "");
+  show(kept.record, kept.text, kept.verdict);
+  say("The draft is there again. Read it against the images: it is not verified.");
+}
+
+async function hashOf(file) {
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", await file.arrayBuffer()));
+  return [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/* A draft from before a reload fits again when the same images are there; `crypto.subtle` is for secure pages only. */
+export async function recognise() {
+  const inputs = draft.record?.provenance?.inputs;
+  if (draft.version !== null || !inputs || inputs.length !== study.views.length || !crypto.subtle) return;
+  if ($("indication").value.trim() !== draft.sent.indication) return;
+  const [{ version }, files] = [study, study.views.map(({ file }) => file)];
+  const hashes = await Promise.all(files.map(hashOf));
+  if (draft.version !== null || study.version !== version) return;
+  if (!inputs.every(({ sha256 }, at) => sha256 === hashes[at])) return;
+  Object.assign(draft, { version, sent: { ...draft.sent, files } });
+  tellStale();
+  mapSentences();
+}
+
+/* Wire it; call once. */
+export function listenToRequests() {
+  $("write").addEventListener("click", write);
+  $("cancel").addEventListener("click", () => draft.request?.abort());
+  $("maps").addEventListener("change", mapSentences);
+  window.addEventListener("beforeunload", (event) => edited() && !isKept() && event.preventDefault());
+}

@@ -1,0 +1,122 @@
+/* The study: its files are opened, shown and removed. What follows from a change of it is for others. */
+
+import { ask, stopAsking } from "./ask.js";
+import { Refused } from "./client.js";
+import { $, askForKey, complainNoMore, complainOfFiles, element, say } from "./elements.js";
+import { openFilm } from "./films.js";
+import { identityRows } from "./names.js";
+import { select, showFilms } from "./panes.js";
+import { draft, key, patientOf, study } from "./state.js";
+
+const EMPTY = "Choose the images of one study to begin.";
+let opening = Promise.resolve();
+let changed = () => {};
+
+/* What is called after each change of the study. */
+export function onStudyChange(callback) {
+  changed = callback;
+}
+
+function showIdentity() {
+  const rows = identityRows(patientOf(study.views));
+  $("identity").hidden = rows.length === 0;
+  const cells = ([name, value]) => {
+    const group = document.createElement("div");
+    group.append(element("dt", name), element("dd", value));
+    return group;
+  };
+  $("identity").replaceChildren(...rows.map(cells));
+}
+
+/* The draft may not fit any more. */
+export function studyChanged() {
+  study.version += 1;
+  $("write").disabled = study.views.length === 0;
+  $("drop").classList.toggle("empty", study.views.length === 0);
+  $("examples").classList.toggle("gone", study.views.length > 0);
+  showIdentity();
+  changed();
+}
+
+/* A file as a view; where the server would read it if it were asked otherwise, the reader is asked. */
+async function viewOf(file) {
+  for (;;) {
+    try {
+      return await openFilm(file, study.choice, key());
+    } catch (error) {
+      if (!["frame_needed", "force_needed"].includes(error.code)) throw error;
+      say("Waiting for an answer about a file.");
+      const wanted = await ask(file.name, error);
+      if (!wanted) return null;
+      Object.assign(study.choice, wanted);
+    }
+  }
+}
+
+async function openFiles(files, known) {
+  complainNoMore();
+  const [none, told, first, { views }] = [[], [], study.views.length, study];
+  if (!draft.record && !draft.request) say("Opening …", { busy: true });
+  for (const file of files) {
+    try {
+      const view = await viewOf(file);
+      if (views !== study.views) return; // a new study was begun meanwhile
+      if (view) views.push({ ...view, known });
+    } catch (error) {
+      if (error instanceof Refused) told.push(`${file.name}: ${error.message}`);
+      else none.push(file.name);
+      if (error.status === 401) askForKey();
+    }
+  }
+  if (none.length) told.push(`No PNG, JPEG or DICOM image, left out: ${none.join(", ")}.`);
+  if (views.length > first) {
+    studyChanged();
+    select(first);
+  }
+  complainOfFiles(told.join(" "));
+  if (draft.record || draft.request) return;
+  if (views.length) say("Ready. Write the draft when all images of the study are here.");
+  else say(EMPTY);
+}
+
+/* One after the other: a file may need an answer first. `known`: what is known of example films. */
+export function addFiles(files, known = "") {
+  opening = opening.then(() => openFiles(files, known));
+}
+
+export function removeView(at) {
+  study.views.splice(at, 1)[0].image.close();
+  if (!study.views.some(({ dicom }) => dicom)) study.choice = {};
+  studyChanged();
+  showFilms();
+  if (!study.views.length) $("files").focus();
+  else if (document.activeElement === document.body) $("views").querySelector(".show").focus();
+}
+
+/* No film any more. */
+export function emptyStudy() {
+  stopAsking();
+  for (const { image } of study.views) image.close();
+  Object.assign(study, { views: [], choice: {} });
+  $("indication").value = "";
+  $("prior").value = "";
+  studyChanged();
+  showFilms();
+  complainNoMore();
+  say(EMPTY);
+}
+
+/* Wire the place where files are dropped; call once. */
+export function listenToFiles() {
+  $("files").addEventListener("change", () => {
+    addFiles([...$("files").files]);
+    $("files").value = "";
+  });
+  for (const name of ["dragover", "dragleave", "drop"]) {
+    document.addEventListener(name, (event) => {
+      event.preventDefault();
+      $("drop").classList.toggle("over", name === "dragover");
+      if (name === "drop" && event.dataTransfer.files.length) addFiles([...event.dataTransfer.files]);
+    });
+  }
+}

@@ -1,0 +1,94 @@
+"""One study's report: who hears it while it is written, what the model tells of it then, and one written alone."""
+
+from dataclasses import dataclass, replace
+
+from r2gengpt.confidence.finding_maps import evidence_of, map_method
+from r2gengpt.errors import InputError
+from r2gengpt.generation.library import CallbackStreamer
+from r2gengpt.generation.likeliest import likeliest_tokens
+from r2gengpt.generation.stopping import StopWatch, stopped
+from r2gengpt.model import R2GenGPTProcessor
+from r2gengpt.reporter import Reporter
+from r2gengpt.serving.jobs import Answer, Job
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who hears the text of a job while it is written by one beam: its request, and what looks for its stop strings."""
+
+    streamer: CallbackStreamer
+    watch: StopWatch
+
+    @classmethod
+    def of(cls, job: Job, processor: R2GenGPTProcessor) -> "Listener | None":
+        """The one of a job; None where nobody would hear anything."""
+        if job.on_text is None and not job.stop:
+            return None
+        watch = StopWatch(job.stop, job.on_text or _nobody)
+        return cls(CallbackStreamer(processor, watch.take), watch)
+
+    def show(self, token: int) -> bool:
+        """One new token; whether the text has come to a stop string."""
+        self.streamer.show(token)
+        return self.watch.stopped
+
+    def end(self) -> None:
+        """No token comes any more."""
+        self.streamer.end()
+        self.watch.end()
+
+
+def _nobody(text: str) -> None:
+    """Hears nothing."""
+
+
+def complete(reporter: Reporter, job: Job, answer: Answer) -> None:
+    """Hand out a report with what the model tells of it besides: maps, the likeliest tokens."""
+    try:
+        if job.evidence:
+            answer = explained(reporter, job, answer)
+        if job.likeliest:
+            answer = with_likeliest(reporter, job, answer)
+    except Exception as error:
+        job.fail(error)
+        if not isinstance(error, InputError):
+            raise
+        return
+    job.future.set_result(answer)
+
+
+def explained(reporter: Reporter, job: Job, answer: Answer) -> Answer:
+    """A report with maps of what its sentences rest on."""
+    model, processor = reporter.built.model, reporter.built.processor
+    method = map_method(model, reporter.looker)
+    reporter.check_explains(method)
+    batch, text = reporter.batch(job.pixels, job.instruction), answer.report.text
+    evidence = evidence_of(model, processor, reporter.looker, batch, text, method, job.instruction)
+    return replace(answer, evidence=evidence)
+
+
+def with_likeliest(reporter: Reporter, job: Job, answer: Answer) -> Answer:
+    """A report with the likeliest tokens at each of its places."""
+    batch, _ = reporter.look(reporter.batch(job.pixels, job.instruction), job.instruction)
+    places = likeliest_tokens(reporter.built.model, batch, answer.report.token_ids, job.likeliest)
+    return replace(answer, places=places)
+
+
+def write_alone(reporter: Reporter, job: Job) -> None:
+    """One report without the engine: by transformers' `generate`, or composed of training sentences."""
+    processor = reporter.built.processor
+    try:
+        batch = reporter.batch(job.pixels, job.instruction)
+        if job.on_text is None:
+            (report,) = reporter.predict([batch], job.decode, job.instruction)
+        else:
+            watch = StopWatch(job.stop, job.on_text)
+            report = reporter.stream(batch, job.decode, watch.take, job.instruction)
+            watch.end()
+        report = reporter.judged(stopped(report, processor, job.stop)) if job.stop else report
+    except Exception as error:
+        job.fail(error)
+        if not isinstance(error, InputError):
+            raise
+        return
+    complete(reporter, job, Answer(report, batch.input_ids.shape[1]))

@@ -1,0 +1,388 @@
+"""Settings of what runs, measures or serves a model, as frozen dataclasses. None of them is stored with weights."""
+
+import re
+from dataclasses import dataclass
+
+from r2gengpt.errors import InputError
+from r2gengpt.options import check_fields, option
+
+MEMORY_LIMIT = re.compile(r"([0-9]{1,3}|cpu)=([0-9]{1,6}(?:GiB|MiB|KiB|GB|MB|KB))")
+"""A device, and a size in the words that accelerate reads."""
+
+
+@dataclass(frozen=True)
+class PlacementConfig:
+    """How a model is held on this machine, and whose code may run. Never stored with weights, never read from them."""
+
+    quantization: str = option(
+        "auto",
+        "frozen weights of the language model in 8 or 4 bits (needs bitsandbytes); auto: as `lm_model` holds them; "
+        "w8a8: weights and products in 8 bits, for writing reports on a CPU (not for training)",
+        choices=("auto", "none", "int8", "nf4", "fp4", "w8a8"),
+    )
+    double_quant: bool = option(False, "4 bits: quantize the quantization's constants too")
+    low_resource: bool = option(False, "the original's name for `quantization` int8")
+    dtype: str = option(
+        "auto",
+        "frozen weights in memory; auto: bfloat16 where `precision` or the device has it, else float32",
+        choices=("auto", "float32", "bfloat16", "float16"),
+    )
+    device_map: str = option(
+        "none",
+        "layers of the language model: none, on one device; auto, spread over all devices, then memory, then "
+        "`offload_folder` (not in training)",
+        choices=("none", "auto"),
+    )
+    offload_folder: str | None = option(
+        None, "`device_map` auto: layers that fit nowhere else are read from disk", unit="DIR"
+    )
+    max_memory: tuple[str, ...] = option(
+        (),
+        "`device_map` auto: most to take, as 0=20GiB cpu=8GiB (a number is a GPU); none: what is free",
+        unit="DEVICE=SIZE",
+    )
+    trust_remote_code: bool = option(
+        False, "run Python code that comes with `vision_model` or `lm_model`; a checkpoint cannot ask for it"
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.low_resource:
+            if self.quantization not in ("auto", "int8"):
+                raise InputError(f"`low_resource` True means int8, but `quantization` is {self.quantization}: give one")
+            object.__setattr__(self, "quantization", "int8")
+        if self.double_quant and self.quantization not in ("nf4", "fp4"):
+            raise InputError(f"`double_quant` True belongs to nf4 and fp4, but `quantization` is {self.quantization}")
+        if self.device_map == "none" and (self.max_memory or self.offload_folder is not None):
+            name = "max_memory" if self.max_memory else "offload_folder"
+            raise InputError(f"`{name}` belongs to `device_map` auto, but `device_map` is none")
+        if self.offload_folder is not None and self.quantization in ("int8", "nf4", "fp4", "w8a8"):
+            raise InputError(f"`offload_folder`: {self.quantization} weights cannot be read from disk layer by layer")
+        if len(self.memory_limits) != len(self.max_memory):
+            raise InputError("names a device twice", field="max_memory", value=" ".join(self.max_memory))
+
+    @property
+    def memory_limits(self) -> dict[int | str, str]:
+        """`max_memory` by device: a GPU's number, or cpu.
+
+        Raises:
+            InputError: an entry is not of the form DEVICE=SIZE.
+        """
+        limits: dict[int | str, str] = {}
+        for entry in self.max_memory:
+            found = MEMORY_LIMIT.fullmatch(entry)
+            if found is None:
+                raise InputError("must be like 0=20GiB, 1=500MB or cpu=8GiB", field="max_memory", value=entry)
+            limits[int(found[1]) if found[1].isdecimal() else found[1]] = found[2]
+        return limits
+
+
+@dataclass(frozen=True)
+class CellConfig:
+    """What decoding one image may take; it is done in a process of its own, which is ended beyond that."""
+
+    decode_seconds: float = option(
+        30.0,
+        "processor seconds for decoding one image, four times as many by the clock; then it is refused",
+        above=0.0,
+        high=3600.0,
+        unit="SECONDS",
+    )
+    decode_memory_mb: int = option(
+        2048,
+        "MiB of memory for decoding one image, 80 megapixels included; then it is refused",
+        low=256,
+        high=65536,
+        unit="MIB",
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class ReviewConfig:
+    """Which sentences are marked for review."""
+
+    abstain_below: float | None = option(
+        None,
+        "mark sentences whose confidence is below this as needing review; without a calibration beside the model "
+        "confidence is exp(mean log-probability)",
+        low=0.0,
+        high=1.0,
+        unit="PROBABILITY",
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+GENERATE, RETRIEVE = "generate", "retrieve"
+WRITERS = (GENERATE, RETRIEVE)
+
+
+@dataclass(frozen=True)
+class WriterConfig:
+    """Who writes the reports."""
+
+    writer: str = option(
+        GENERATE,
+        "generate: the language model; retrieve: sentences of training reports that fit what the finding head sees, "
+        "each with its source (train with `keep_sentences` True)",
+        choices=WRITERS,
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+METHODS = ("findings", "occlusion", "gradient")
+
+
+@dataclass(frozen=True)
+class EvidenceConfig:
+    """Which parts of the images a test's texts rest on."""
+
+    evidence: bool = option(
+        False, "maps of the image tokens that each sentence rests on, with a faithfulness number: evidence.jsonl"
+    )
+    evidence_studies: int = option(
+        20, "how many studies get maps: the best, median and worst by CIDEr", low=1, unit="STUDIES"
+    )
+    evidence_method: str | None = option(
+        None,
+        "findings: the patches that the finding head read a sentence's finding from; occlusion: the drop of a "
+        "sentence's log-probability when image tokens are masked; gradient: faster, less faithful; None: findings "
+        "where there is a head, else occlusion",
+        choices=METHODS,
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+METEOR_NAMES = ("jar", "exact_stem", "none")
+
+
+@dataclass(frozen=True)
+class HonestyConfig:
+    """What a test measures beside the model."""
+
+    shuffle_images: bool = option(
+        False, "write a second time, with images shuffled between studies: the difference is the grounding gap"
+    )
+    nearest_image: str = option(
+        "auto",
+        "baseline: the training report whose images are nearest; auto: with `feature_cache`, or where there are at "
+        "most 5,000 training images to read",
+        choices=("auto", "True", "False"),
+    )
+    nearest_labels: str = option(
+        "auto",
+        "baseline: the training report whose labels are nearest to what the finding head sees; auto: where they are "
+        "given, or at most 5,000 training reports are to be read for them",
+        choices=("auto", "True", "False"),
+    )
+    oracle_hint: str = option(
+        "auto",
+        "ceiling: write a second time, with the true labels in the hint; auto: for at most 1,000 studies",
+        choices=("auto", "True", "False"),
+    )
+    meteor: str = option(
+        "jar",
+        "jar: METEOR 1.5 by Java, which takes seconds to start; exact_stem: a part of it without Java (extra metrics)",
+        choices=METEOR_NAMES,
+    )
+    calibrate: bool = option(
+        False,
+        "fit the confidence of sentences on the val split first, and keep it beside the weights, in calibration.json",
+    )
+    patient_of: str | None = option(
+        None,
+        "regular expression that finds the patient in a study's id (its first group, or all of it): patients are "
+        "resampled then; None: the patient or subject_id that the annotation names, if any",
+        unit="REGEX",
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+BATCH_FORMATS = ("jsonl", "parquet")
+
+
+@dataclass(frozen=True)
+class BatchConfig:
+    """What a bulk run reads, how it is cut, and who works on it."""
+
+    input: str = option(
+        "", "annotation.json, CSV (id, image_path; views by ;), a folder of images, or a DICOM tree", unit="PATH"
+    )
+    output: str = option(
+        "", "directory of the run: shards, manifest.json, summary.html; started again, it goes on", unit="DIR"
+    )
+    base_dir: str | None = option(
+        None, "what paths in a file are relative to; None: images beside it, or its folder", unit="DIR"
+    )
+    split: str = option("all", "annotation file: which split", choices=("all", "train", "val", "test"))
+    format: str = option("jsonl", "of the shards", choices=BATCH_FORMATS)
+    batch_size: int = option(8, "studies that a model writes at once", low=1, high=1024, unit="STUDIES")
+    shard_size: int | None = option(
+        None,
+        "studies of a shard, which is written whole; None: four times `batch_size`",
+        low=1,
+        high=100_000,
+        unit="STUDIES",
+    )
+    force: bool = option(False, "read DICOM that is not a CR, DX or DR image of the chest")
+    mixed_patients: bool = option(False, "take DICOM of two patients or two studies for the views of one study")
+    address: str | None = option(
+        None, "HOST:PORT of a Ray cluster's head; None: a Ray of this program's own, here", unit="HOST:PORT"
+    )
+    actors: int = option(1, "models loaded, each in a process", low=1, unit="MODELS")
+    threads: int | None = option(
+        None,
+        "CPU threads of each; None: this machine's shared out, or 1 with GPUs and on a cluster",
+        low=1,
+        unit="THREADS",
+    )
+    decode_workers: int | None = option(
+        None,
+        "without `address`: processes that read and decode; None: as many as CPUs are left, at least 1",
+        low=1,
+        unit="PROCESSES",
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for name in ("input", "output"):
+            if not getattr(self, name).strip():
+                raise InputError(f"`{name}` is missing: name {'what to read' if name == 'input' else 'a directory'}")
+        if self.address is not None and self.decode_workers is not None:
+            raise InputError(
+                "on a cluster (`address`) Ray settles that", field="decode_workers", value=self.decode_workers
+            )
+
+    @property
+    def studies_a_shard(self) -> int:
+        """`shard_size`, or its default."""
+        return self.shard_size if self.shard_size is not None else 4 * self.batch_size
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """Who may ask the server, and for how much."""
+
+    host: str = option("127.0.0.1", "address to listen on; 0.0.0.0 is every one that this machine has", unit="ADDRESS")
+    port: int = option(8000, "port; 0: a free one, which is printed", low=0, high=65535, unit="PORT")
+    slots: int = option(8, "studies written at once", low=1, unit="STUDIES")
+    queue_size: int = option(
+        32, "requests that may wait besides; one more is answered with 429", low=0, unit="REQUESTS"
+    )
+    request_timeout: float = option(
+        300.0, "seconds for one request, waiting included; then 504", above=0.0, unit="SECONDS"
+    )
+    drain_timeout: float = option(
+        25.0, "SIGTERM: seconds that running requests have to finish", above=0.0, unit="SECONDS"
+    )
+    max_body_mb: int = option(32, "largest request in MiB", low=1, high=1024, unit="MIB")
+    max_megapixels: int = option(
+        40, "largest image in megapixels, looked at before it is decoded", low=1, high=80, unit="MEGAPIXELS"
+    )
+    max_images: int = option(8, "most images of a study", low=1, high=64, unit="FILMS")
+    max_connections: int = option(
+        512,
+        "open connections; beyond, the one that has kept the server waiting longest is closed",
+        low=8,
+        unit="CONNECTIONS",
+    )
+    max_connections_each: int = option(
+        128, "the same of one address; behind a reverse proxy all have the proxy's", low=4, unit="CONNECTIONS"
+    )
+    api_key_file: str | None = option(
+        None,
+        "file of API keys, one a line; without it R2GENGPT_API_KEYS; without both no key is asked for",
+        unit="FILE",
+    )
+    cors_origin: tuple[str, ...] = option((), "web origins that may read answers, as https://host:port", unit="ORIGIN")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not self.host.strip():
+            raise InputError("`host` is empty: must be an address, as 127.0.0.1")
+        for origin in self.cors_origin:
+            if not re.fullmatch(r"https?://[A-Za-z0-9.\-\[\]:]+", origin):
+                raise InputError("must be like https://host or http://host:port", field="cors_origin", value=origin)
+
+    @property
+    def places(self) -> int:
+        """Requests that are in work or wait, at most."""
+        return self.slots + self.queue_size
+
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class ListenConfig:
+    """Who may send films, where they wait, and who gets the reports."""
+
+    bind: str = option("127.0.0.1", "address to listen on; 0.0.0.0 is every one that this machine has", unit="ADDRESS")
+    port: int = option(11112, "port; 0: a free one, which is printed", low=0, high=65535, unit="PORT")
+    ae_title: str = option("R2GENGPT", "our AE title: peers must call it", unit="TITLE")
+    allowed_aets: tuple[str, ...] = option(
+        (), "AE titles that may send; none named: all (a title proves nothing)", unit="TITLE"
+    )
+    spool: str = option("spool", "directory that films wait in; holds patient data", unit="DIR")
+    quiet_seconds: float = option(
+        30.0, "a study is complete when no film of it has come for so long", low=0.0, unit="SECONDS"
+    )
+    keep_sent_seconds: float = option(
+        86400.0, "films and report of a study stay in `spool` for so long after it was sent, or until room is needed",
+        low=0.0, unit="SECONDS",
+    )  # fmt: skip
+    max_images: int = option(8, "most films of a study", low=1, high=64, unit="FILMS")
+    mixed_patients: bool = option(False, "report studies whose films name two patients too, with a note in the report")
+    max_instance_bytes: int = option(
+        128 * 2**20, "largest film; a larger one ends its association", low=1024, high=GIB, unit="BYTES"
+    )
+    max_spool_bytes: int = option(
+        20 * GIB, "most bytes in `spool`; then films are refused: out of resources", low=1024, unit="BYTES"
+    )
+    max_associations: int = option(8, "senders at once", low=1, high=256, unit="SENDERS")
+    to_host: str | None = option(None, "reports go by C-STORE to this host", unit="HOST")
+    to_port: int | None = option(None, "its port", low=1, high=65535, unit="PORT")
+    to_ae: str | None = option(None, "its AE title", unit="TITLE")
+    stow: str | None = option(
+        None, "reports go by DICOMweb STOW-RS to this URL, as http://host:8042/dicom-web", unit="URL"
+    )
+    format: str = option("sr", "reports as structured reports, or as encapsulated PDF", choices=("sr", "pdf"))
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        names = [("ae_title", self.ae_title), *(("allowed_aets", name) for name in self.allowed_aets)]
+        if self.to_ae is not None:
+            names.append(("to_ae", self.to_ae))
+        for field, name in names:
+            if not re.fullmatch(r"(?! )[ -\[\]-~]{1,16}(?<! )", name):
+                raise InputError("must be 1 to 16 printable ASCII signs without \\", field=field, value=repr(name))
+        for field in ("bind", "spool"):
+            if not getattr(self, field).strip():
+                raise InputError(f"`{field}` is empty", field=field)
+        if self.max_spool_bytes < self.max_instance_bytes:
+            raise InputError(
+                f"`max_spool_bytes` {self.max_spool_bytes} is less than `max_instance_bytes` {self.max_instance_bytes}"
+            )
+
+    def check_peer(self) -> None:
+        """Refuse no peer, half a peer, and two.
+
+        Raises:
+            InputError: so it is.
+        """
+        parts = {"to_host": self.to_host, "to_port": self.to_port, "to_ae": self.to_ae}
+        missing = [f"`{name}`" for name, value in parts.items() if value is None]
+        if self.stow is not None and len(missing) < len(parts):
+            raise InputError("`stow` and `to_host` name two peers for reports: give one")
+        if self.stow is None and missing:
+            raise InputError(f"who gets the reports? {', '.join(missing)} missing (or give `stow` URL)")

@@ -1,0 +1,87 @@
+"""What a finding head tells of a film, by name: CheXpert's 14 observations and six more. No labels, no models.
+
+Source: Irvin et al. 2019, "CheXpert" (arXiv 1901.07031), section 3, for the 14 and their order; Wang et al. 2017,
+"ChestX-ray8" (arXiv 1705.02315), for three of the others.
+"""
+
+from collections.abc import Mapping, Sequence
+
+NO_FINDING = "No Finding"
+SUPPORT_DEVICES = "Support Devices"
+OBSERVATIONS = (
+    NO_FINDING,
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Fracture",
+    SUPPORT_DEVICES,
+)
+"""In CheXpert's order."""
+ABNORMAL = tuple(name for name in OBSERVATIONS if name not in (NO_FINDING, SUPPORT_DEVICES))
+"""Those that make a film abnormal."""
+CHILDREN: Mapping[str, tuple[str, ...]] = {
+    "Enlarged Cardiomediastinum": ("Cardiomegaly",),
+    "Lung Opacity": ("Edema", "Consolidation", "Pneumonia", "Atelectasis", "Lung Lesion"),
+    "Consolidation": ("Pneumonia",),
+}
+"""Observation → those that are kinds of it: a text that names one of them has not left it out.
+
+Source: Irvin et al. 2019, "CheXpert" (arXiv 1901.07031), figure 1.
+"""
+LATERAL_VIEW, AP_VIEW, CHILD = "Lateral View", "AP View", "Child"
+OF_THE_FILM = (LATERAL_VIEW, AP_VIEW, CHILD)
+"""How a film was taken, and of whom: a head learns it, no hint and no report says it."""
+FURTHER = ("Emphysema", "Fibrosis", "Hernia", *OF_THE_FILM)
+"""Observations beside CheXpert's: three more of ChestX-ray14's, and those of the film itself."""
+ALL_OBSERVATIONS = (*OBSERVATIONS, *FURTHER)
+"""All that a label can be of and a finding head tells, in the order of its logits."""
+LIKELY, POSSIBLE, UNLIKELY, NOT_ASSESSED = "likely", "possible", "unlikely", "not assessed"
+"""What a verdict can be; `not assessed`: on validation films the head did not tell this observation from chance."""
+
+
+def hint_of(verdicts: Mapping[str, str]) -> str:
+    """Verdicts as words for a prompt, in the order of the observations; empty where there are none to tell.
+
+    >>> hint_of({"Edema": "unlikely", "Consolidation": "likely", "Hernia": "not assessed"})
+    'Findings: edema unlikely; consolidation likely.'
+    """
+    told = (LIKELY, POSSIBLE, UNLIKELY)
+    names = [name for name in ALL_OBSERVATIONS if name not in OF_THE_FILM]
+    words = [f"{name.lower()} {verdicts[name]}" for name in names if verdicts.get(name) in told]
+    return f"Findings: {'; '.join(words)}." if words else ""
+
+
+def hinted(instruction: str, hint: str) -> str:
+    """An instruction with a hint in front; as it was where there is none.
+
+    >>> hinted("Describe the film.", "Findings: edema likely.")
+    'Findings: edema likely. Describe the film.'
+    """
+    return f"{hint} {instruction}" if hint else instruction
+
+
+def verdict_of_label(label: float) -> str:
+    """The verdict that a label stands for: 1 is likely, 0 unlikely, what lies between possible.
+
+    >>> verdict_of_label(1), verdict_of_label(0.5), verdict_of_label(0.1)
+    ('likely', 'possible', 'unlikely')
+    """
+    return LIKELY if label >= 0.75 else UNLIKELY if label <= 0.25 else POSSIBLE
+
+
+def true_hint(labels: Sequence[float]) -> str:
+    """The hint that a study's labels make, one an observation; not a number where unknown, which is not told.
+
+    >>> true_hint([0.0, *[float("nan")] * 4, 1.0, *[float("nan")] * 14])
+    'Findings: no finding unlikely; edema likely.'
+    """
+    known = {name: label for name, label in zip(ALL_OBSERVATIONS, labels, strict=True) if label == label}
+    return hint_of({name: verdict_of_label(label) for name, label in known.items()})

@@ -1,0 +1,1 @@
+"""Training in several processes: started, joined, and their weights shared out. No training step."""

@@ -1,0 +1,184 @@
+"""Small faults put into the source, one at a time, to see whether the tests find them. Started by a drill, or by hand.
+
+    .venv/bin/python tests/mutation.py --count 300 --seed 0 [--only films]
+
+Each mutant is one change of one expression: another comparison, `and` for `or`, a number by one, a truth value, a
+condition the other way round. The tests that import its module run on a copy of the source; one that fails kills it.
+"""
+
+import argparse
+import ast
+import functools
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "src" / "r2gengpt"
+ROOMS = ("text", "metrics", "films", "config.py")
+"""What is mutated: the pure rooms, whose tests are quick."""
+SECONDS = 240
+"""Most that a mutant's tests may take; a mutant that never ends is found."""
+COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
+}  # fmt: skip
+ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.FloorDiv, ast.FloorDiv: ast.Mult, ast.Div: ast.Mult,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change: the expression at a place of a file, and what stands there instead."""
+
+    path: Path
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+    new: str
+
+    @property
+    def module(self) -> str:
+        return ".".join(self.path.relative_to(PACKAGE.parent).with_suffix("").parts)
+
+    def applied(self) -> str:
+        """The file's text with the change."""
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+        first, last = lines[self.line - 1].encode(), lines[self.end_line - 1].encode()
+        joined = first[: self.column] + self.new.encode() + last[self.end_column :]
+        return "".join([*lines[: self.line - 1], joined.decode(), *lines[self.end_line :]])
+
+    def __str__(self) -> str:
+        lines = self.path.read_text(encoding="utf-8").splitlines()
+        return f"{self.path.relative_to(ROOT)}:{self.line}: {lines[self.line - 1].strip()}  →  {self.new}"
+
+
+def changes(node: ast.expr) -> Iterator[ast.expr]:
+    """What an expression is changed to."""
+    if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in COMPARISONS:
+        yield ast.Compare(node.left, [COMPARISONS[type(node.ops[0])]()], node.comparators)
+    elif isinstance(node, ast.BoolOp):
+        yield ast.BoolOp(ast.Or() if isinstance(node.op, ast.And) else ast.And(), node.values)
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        yield node.operand
+    elif (
+        isinstance(node, ast.BinOp)
+        and type(node.op) in ARITHMETIC
+        and not isinstance(node.left, ast.Constant | ast.JoinedStr)
+    ):
+        yield ast.BinOp(node.left, ARITHMETIC[type(node.op)](), node.right)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
+        yield ast.Constant(not node.value)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, int):
+        yield ast.Constant(node.value + 1)
+    elif isinstance(node, ast.IfExp):
+        yield ast.IfExp(ast.UnaryOp(ast.Not(), node.test), node.body, node.orelse)
+
+
+def expressions(tree: ast.AST) -> Iterator[ast.expr]:
+    """The expressions that may be changed: none of an annotation, a decorator, a formatted text or an import guard."""
+    for name, value in ast.iter_fields(tree):
+        if name in ("annotation", "returns", "decorator_list"):
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            if not isinstance(child, ast.AST) or isinstance(child, ast.JoinedStr):
+                continue
+            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+                continue
+            if isinstance(child, ast.expr):
+                yield child
+            yield from expressions(child)
+
+
+def mutants(only: str = "") -> list[Mutant]:
+    """Every mutant of the rooms, in a fixed order."""
+    found = []
+    for room in ROOMS:
+        place = PACKAGE / room
+        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+            if only and only not in str(path.relative_to(PACKAGE)):
+                continue
+            for node in expressions(ast.parse(path.read_text(encoding="utf-8"))):
+                for new in changes(node):
+                    text = f"({ast.unparse(ast.fix_missing_locations(new))})"
+                    end = node.end_lineno or node.lineno, node.end_col_offset or 0
+                    found.append(Mutant(path, node.lineno, node.col_offset, *end, text))
+    return found
+
+
+@functools.cache
+def tests_of(module: str) -> list[Path]:
+    """The test files that import a module; those that import its package where none does."""
+    names = [module, module.rpartition(".")[0]]
+    texts = {path: path.read_text(encoding="utf-8") for path in sorted((ROOT / "tests").glob("test_*.py"))}
+    for name in names:
+        found = [path for path, text in texts.items() if re.search(rf"\b{re.escape(name)}\b", text)]
+        if found:
+            return found
+    return []
+
+
+def is_killed(mutant: Mutant, home: Path) -> bool:
+    """Whether a test fails on a copy of the source, at `home`, that has the fault."""
+    copy = home / mutant.path.relative_to(PACKAGE.parent)
+    whole = copy.read_text(encoding="utf-8")
+    copy.write_text(mutant.applied(), encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(home), "PYTHONDONTWRITEBYTECODE": "1", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *map(str, tests_of(mutant.module))]
+    try:
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return True
+    finally:
+        copy.write_text(whole, encoding="utf-8")
+    return done.returncode != 0
+
+
+def survivors(chosen: Sequence[Mutant], workers: int = 2) -> list[Mutant]:
+    """Those of the mutants that no test kills."""
+    with tempfile.TemporaryDirectory() as folder:
+        homes: SimpleQueue[Path] = SimpleQueue()
+        for number in range(workers):
+            home = Path(folder) / str(number)
+            shutil.copytree(PACKAGE, home / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
+            homes.put(home)
+
+        def judged(mutant: Mutant) -> bool:
+            home = homes.get()
+            try:
+                killed = is_killed(mutant, home)
+            finally:
+                homes.put(home)
+            print("killed  " if killed else "SURVIVES", mutant, flush=True)
+            return killed
+
+        with ThreadPoolExecutor(workers) as pool:
+            return [mutant for mutant, killed in zip(chosen, pool.map(judged, chosen), strict=True) if not killed]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="part of a path below src/r2gengpt")
+    parser.add_argument("--workers", type=int, default=2)
+    asked = parser.parse_args()
+    every = mutants(asked.only)
+    chosen = random.Random(asked.seed).sample(every, min(asked.count, len(every)))
+    alive = survivors(chosen, asked.workers)
+    print(f"{len(chosen) - len(alive)} of {len(chosen)} killed; {len(every)} mutants in all")
+
+
+if __name__ == "__main__":
+    main()

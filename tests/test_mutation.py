@@ -1,0 +1,49 @@
+"""Small faults in the pure rooms are found by their tests; the whole sample is a drill."""
+
+import ast
+import random
+
+import pytest
+
+import mutation
+from mutation import PACKAGE, Mutant, changes, mutants, survivors
+
+KILLED = 0.9
+"""Share of mutants that the tests must find; some change nothing that anybody could see."""
+
+
+@pytest.mark.parametrize(
+    ("code", "changed"),
+    [("a < b", "a <= b"), ("a and b", "a or b"), ("not a", "a"), ("a + b", "a - b"), ("True", "False"), ("3", "4")],
+)
+def test_a_mutant_is_one_small_change(code: str, changed: str) -> None:
+    assert [ast.unparse(new) for new in changes(ast.parse(code, mode="eval").body)] == [changed]
+
+
+def test_each_mutant_can_be_compiled_and_differs() -> None:
+    every = mutants()
+    assert len(every) > 1000
+    for mutant in random.Random(1).sample(every, 40):
+        assert ast.dump(ast.parse(mutant.applied())) != ast.dump(ast.parse(mutant.path.read_text(encoding="utf-8")))
+
+
+def test_each_mutated_module_has_tests_that_name_it() -> None:
+    assert all(map(mutation.tests_of, {mutant.module for mutant in mutants()}))
+
+
+def test_a_fault_that_tests_know_is_found_and_one_that_changes_nothing_is_not() -> None:
+    path = PACKAGE / "metrics" / "rouge.py"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    line = next(number for number, text in enumerate(lines, 1) if text.startswith("def "))
+    broken = Mutant(
+        path, line, 0, line, len(lines[line - 1].encode()), lines[line - 1].replace("def ", "def _gone_", 1)
+    )
+    same = Mutant(path, 1, 0, 1, len(lines[0].encode()), lines[0])
+    assert survivors([broken, same], workers=1) == [same]
+
+
+@pytest.mark.drill
+def test_nine_of_ten_mutants_of_the_pure_rooms_are_killed() -> None:
+    chosen = random.Random(0).sample(mutants(), 300)
+    alive = survivors(chosen)
+    assert len(alive) <= (1 - KILLED) * len(chosen), "\n".join(map(str, alive))

@@ -1,0 +1,196 @@
+"""A verdict is one sentence that says the truth: better only above every baseline, level where chance explains it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from r2gengpt.cli.main import run
+from r2gengpt.metrics.baselines import CONSTANT_REPORT, Baseline
+from r2gengpt.metrics.labels.family import LABEL_F1
+from r2gengpt.metrics.measure import choose
+from r2gengpt.metrics.paired import Difference
+from r2gengpt.metrics.protocols import PROTOCOLS
+from r2gengpt.metrics.records import Scores
+from r2gengpt.metrics.score import score
+from r2gengpt.metrics.summary import COLUMNS, short_table, terminal_text
+from r2gengpt.metrics.verdict import Outcome, headline, judge, outcome
+
+REFERENCES = {f"s{i}": f"word{i} word{i * 7} lungs clear left base number{i}" for i in range(40)}
+BETTER = Difference(0.2, (0.1, 0.3), 0.002, 0.001)
+LEVEL = Difference(-0.01, (-0.1, 0.1), 0.9, 0.8)
+WORSE = Difference(-0.2, (-0.3, -0.1), 0.002, 0.001)
+
+
+def scored(texts: dict[str, str], resamples: int = 200, labels: bool = False) -> Scores:
+    references = {study: [REFERENCES[study]] for study in texts}
+    return score(texts, references, PROTOCOLS["clean"], resamples=resamples, choice=choose(labels=labels))
+
+
+@pytest.mark.parametrize(
+    ("difference", "wanted"),
+    [
+        (BETTER, Outcome.BETTER),
+        (LEVEL, Outcome.LEVEL),
+        (WORSE, Outcome.WORSE),
+        (Difference(0.2, (0.1, 0.3), 0.002, 0.05), Outcome.LEVEL),  # the interval alone is not enough
+        (Difference(0.2, (-0.001, 0.3), 0.06, 0.04), Outcome.LEVEL),  # nor is p
+        (Difference(0.0, (0.0, 0.0), 1.0, 1.0), Outcome.LEVEL),
+        (Difference(0.2), Outcome.UNKNOWN),
+    ],
+)
+def test_a_difference_counts_where_its_interval_and_its_p_agree(difference: Difference, wanted: Outcome) -> None:
+    assert outcome(difference) is wanted
+
+
+@pytest.mark.parametrize(
+    ("against", "named", "wanted"),
+    [
+        ({"constant": BETTER, "nearest_image": replace(BETTER, value=0.1)}, "nearest_image", Outcome.BETTER),
+        # one that it is not told apart from goes before a nearer one that it is told apart from
+        ({"constant": replace(LEVEL, value=0.3), "nearest_image": BETTER}, "constant", Outcome.LEVEL),
+        ({"constant": replace(LEVEL, value=-0.9), "nearest_image": WORSE}, "nearest_image", Outcome.WORSE),
+    ],
+)
+def test_the_baseline_that_is_named_is_the_one_that_the_model_does_worst_against(
+    against: dict[str, Difference], named: str, wanted: Outcome
+) -> None:
+    told = judge(
+        "cider", 0.5, dict.fromkeys(against, 0.4), against, studies=9, patients=None, distinct=9, collapsed=False
+    )
+    assert (told.baseline, told.outcome) == (named, wanted)
+
+
+def test_a_good_model_is_better_than_all_baselines_with_interval_and_p() -> None:
+    told = scored({study: text if i % 4 else "word" for i, (study, text) in enumerate(REFERENCES.items())}).verdict
+    assert told.outcome is Outcome.BETTER
+    assert told.sentence.startswith("Better than all 2 baselines, the nearest ")
+    assert "CIDEr-D " in told.sentence
+    assert "(95 % interval +" in told.sentence
+    assert told.sentence.endswith(f", p {1 / 201:.3f}), on 40 studies.")
+    assert told.warnings == ()
+    assert told.sentence.count(". ") == 0  # one sentence
+
+
+def test_a_model_that_writes_the_constant_report_is_level_with_it_and_collapsed() -> None:
+    told = scored(dict.fromkeys(REFERENCES, CONSTANT_REPORT)).verdict
+    assert told.outcome is Outcome.LEVEL
+    assert told.sentence.startswith("Level with the constant report: CIDEr-D ")
+    assert "difference +0.000 (95 % interval +0.000 to +0.000, p 1.000)" in told.sentence
+    assert told.warnings == ("collapsed: 1 distinct output for 40 studies", "level with the constant report")
+
+
+def test_a_model_below_a_baseline_is_worse_than_it() -> None:
+    texts = dict.fromkeys(REFERENCES, "heart")
+    better = Baseline("looked up", dict(REFERENCES), human=True)
+    scores = score(
+        texts,
+        {study: [text] for study, text in REFERENCES.items()},
+        PROTOCOLS["clean"],
+        beside={"nearest_image": better, "oracle_hint": better},
+        resamples=200,
+        patients={study: study[:2] for study in texts},
+    )
+    told = scores.verdict
+    assert told.sentence.startswith("Worse than the report of the nearest training image: ")
+    assert told.sentence.endswith("on 40 studies of 10 patients.")
+    assert "oracle_hint" not in told.against  # it knows the answer
+
+
+@pytest.mark.parametrize("texts", [{"s0": "word0"}, dict.fromkeys(REFERENCES, "x")])
+def test_without_resamples_there_is_no_verdict_and_no_warning_of_the_constant(texts: dict[str, str]) -> None:
+    told = scored(texts, resamples=0).verdict
+    assert told.outcome is Outcome.UNKNOWN
+    assert told.sentence.startswith("No verdict, nothing was resampled; beside ")
+    assert not [line for line in told.warnings if "constant" in line]
+
+
+def test_a_verdict_rests_on_labels_where_they_were_measured() -> None:
+    assert headline({"bleu_4": 1, "cider": 1, LABEL_F1: 1}) == LABEL_F1
+    assert headline({"bleu_4": 1, "cider": 1}) == "cider"
+    assert headline({"words": 1}) == "words"
+
+
+def test_scores_json_holds_the_verdict() -> None:
+    scores = scored(dict.fromkeys(REFERENCES, CONSTANT_REPORT))
+    told = json.loads(json.dumps(scores.to_json(), allow_nan=False))["verdict"]
+    assert told["sentence"] == scores.verdict.sentence
+    assert (told["outcome"], told["metric"], told["baseline"]) == ("level", "cider", "constant")
+    assert told["warnings"] == list(scores.verdict.warnings)
+    assert set(told["against"]) == {"constant", "texts_shuffled"}
+    assert told["against"]["constant"]["outcome"] == "level"
+    assert set(told["difference"]) == {"value", "ci95", "p_bootstrap", "p_randomisation"}
+
+
+def full(texts: dict[str, str]) -> Scores:
+    """Scores with every row and part that a terminal may have to show."""
+    moved = Baseline("moved", dict(zip(texts, reversed(texts.values()), strict=True)), human=False)
+    names = ("nearest_image", "nearest_labels", "oracle_hint", "images_shuffled")
+    scores = score(
+        texts,
+        {study: [text] for study, text in REFERENCES.items()},
+        PROTOCOLS["clean"],
+        choice=choose(labels=True),
+        train=list(REFERENCES.values()),
+        beside=dict.fromkeys(names, moved),
+        missing={"meteor": "a reason of many words " * 9},
+        resamples=20,
+    )
+    area = {"value": 0.5, "ci95": [0.1, 0.9]}
+    normal = {"n": 3, "called_so": 1}
+    row = {"normal": normal, "abnormal": normal, "balanced_accuracy": area, "moved": area}
+    head = {"all": {"mean_auc": {**area, "over": ["Edema"]}}, "normal_or_abnormal": {"all": row, "by_source": {}}}
+    confidence = {"ece": area, "temperature": 1.0, "n_sentences": 40}
+    boxes = {"mass": area, "chance": area, "n": 3}
+    return replace(
+        scores,
+        findings={"head": head, "text": {"all": row, "by_source": {"drawn": row}}, "boxes": boxes},
+        confidence=confidence,
+    )
+
+
+def test_the_table_of_a_terminal_fits_100_columns_and_opens_with_the_verdict() -> None:
+    scores = full(dict.fromkeys(REFERENCES, CONSTANT_REPORT))
+    lines = short_table(scores).splitlines()
+    assert max(map(len, lines)) <= COLUMNS == 100
+    assert " ".join(" ".join(lines).split()).startswith(scores.verdict.sentence)
+    assert "! collapsed: 1 distinct output for 40 studies" in lines
+    assert "! level with the constant report" in lines
+    for words in (
+        "grounding gap ",
+        "confidence calibrated",
+        "finding head: mean area",
+        "evidence maps in",
+        "normal or ",
+    ):
+        assert any(line.startswith(words) for line in lines), words
+    row = next(line.split() for line in lines if line.startswith("rouge_l"))
+    best = max(value.metrics["rouge_l"].value for name, value in scores.baselines.items() if name != "oracle_hint")
+    assert row[-2] == f"{best:.4f}"
+
+
+def test_details_have_every_baseline_below_the_same_verdict() -> None:
+    scores = scored(dict.fromkeys(REFERENCES, CONSTANT_REPORT), labels=True)
+    text = terminal_text(scores, details=True)
+    assert " ".join(text.split()).startswith(scores.verdict.sentence)
+    assert "clinical_example_f1_5_uncertain_as_negative" in text
+    assert "clinical_example_f1_5_uncertain_as_negative" not in terminal_text(scores)
+
+
+def test_the_command_prints_the_verdict_first_and_the_wide_table_on_demand(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [json.dumps({"id": k, "prediction": v, "reference": v}) for k, v in REFERENCES.items()]
+    (tmp_path / "predictions.jsonl").write_text("\n".join(lines))
+    given = ["--predictions", str(tmp_path / "predictions.jsonl"), "--meteor", "none", "--bootstrap", "100"]
+    assert run("score", given) == 0
+    short = capsys.readouterr().out
+    assert short.startswith("Better than all 2 baselines")
+    assert max(map(len, short.splitlines())) <= 100
+    assert "texts_shuffled" not in next(line for line in short.splitlines() if line.startswith("metric"))
+    for words in (["--details"], ["--details", "True"]):
+        assert run("score", [*given, *words]) == 0
+        wide = capsys.readouterr().out
+        assert wide.startswith("Better than all 2 baselines")
+        assert "texts_shuffled" in next(line for line in wide.splitlines() if line.startswith("metric"))
