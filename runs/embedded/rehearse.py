@@ -1,7 +1,8 @@
 """Adds studies with drawn verdicts to an annotation file, so that a writer learns to believe its hints.
 
-Each is a training film with labels drawn by chance and a report composed from them. Most have just the observations that the
-finding head tells from chance: the hints of a trained model look so. Not for training a head: the labels are not the film's.
+Each is a training film with labels drawn by chance and a report composed from them. Most have just the observations
+that the finding head tells from chance, as the hints of a trained model do. Not for training a head: the labels are not
+the film's.
 
     python runs/embedded/rehearse.py --annotation OUT/annotation.json --model OUT/head/best --output OUT/rehearsed.json
 """
@@ -29,7 +30,7 @@ OF_NORMAL, OF_ABNORMAL = (0.03, 0.15), (0.4, 0.25)
 
 
 def drawn_labels(assessed: Sequence[str], of_film: Mapping[str, float], rng: random.Random) -> dict[str, float]:
-    """Labels by chance: 1 is likely, .5 possible (no report tells it), 0 unlikely; how it was taken stays the film's."""
+    """Labels by chance: 1 is likely, .5 possible (no report tells it), 0 unlikely. View and age stay the film's."""
     names = [name for name in PRESENT if name in assessed]
     if rng.random() > SAME_NAMES:
         names = [name for name in PRESENT if rng.random() < rng.choice((0.3, 0.6, 1.0))]
