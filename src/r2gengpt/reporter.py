@@ -42,6 +42,7 @@ from r2gengpt.parts.assemble import Built, load_directory
 from r2gengpt.parts.placement import device_of, place
 from r2gengpt.provenance import Origin, file_sha256, origin_of
 from r2gengpt.report import NO_HEAD, Finding, Report, film_json, films_of
+from r2gengpt.text.prompt import instruction_with
 from r2gengpt.text.written import noted_json
 from r2gengpt.version import __version__
 
@@ -156,6 +157,16 @@ class Reporter:
         return {"writer": "retrieve", "sentences_sha256": file_sha256(self.directory / SENTENCES)}
 
     @property
+    def no_text(self) -> str:
+        """Why words beside the films do not reach its reports; empty where they do."""
+        return "" if self.composer is None else "`writer` retrieve reads no prompt"
+
+    @property
+    def fingerprint(self) -> str | None:
+        """A name for its very weights; None where they are read from disk when they are needed."""
+        return self.origin.model_sha256
+
+    @property
     def side(self) -> int:
         """What films are reduced for: the pixels of the longer side of the encoder's input."""
         return decoded_size(self.built.processor)
@@ -175,23 +186,30 @@ class Reporter:
         ids = torch.tensor([self.built.processor.prompt_row(len(pixels), instruction)])
         return Batch((name,), ("",), ids, torch.ones_like(ids), values, mask)
 
-    def write(self, studies: Iterable[FilmStudy], on_text: Callable[[str], None] | None = None) -> Iterator[Report]:
+    def write(
+        self,
+        studies: Iterable[FilmStudy],
+        on_text: Callable[[str], None] | None = None,
+        indication: str = "",
+    ) -> Iterator[Report]:
         """The report of each study, in order.
 
         Args:
             studies: their films.
             on_text: gets the text as it is written; then reports are decoded as `streamed`.
+            indication: stands in the prompt beside what it asks for; empty: the prompt is the model's own.
 
         Raises:
             InputError: prompt and report do not fit into the language model.
         """
         self.check_writes()
+        instruction = instruction_with(indication, self.built.processor.instruction)
         for study in studies:
-            batch = self.batch(self.built.processor.pixels(study.pictures), name=study.id)
+            batch = self.batch(self.built.processor.pixels(study.pictures), instruction, study.id)
             if on_text is None:
-                (report,) = self.predict([batch])
+                (report,) = self.predict([batch], instruction=instruction)
             else:
-                report = self.stream(batch, self.streamed, on_text)
+                report = self.stream(batch, self.streamed, on_text, instruction)
             yield replace(report, note=study.note, study=study, reporter=self)
 
     def predict(

@@ -208,6 +208,44 @@ class HonestyConfig:
         check_fields(self)
 
 
+@dataclass(frozen=True)
+class AuditConfig:
+    """Which studies an audit asks about, and whom."""
+
+    annotation: str = option("", "annotation file, with labels or reports that tell them", unit="FILE")
+    base_dir: str = option("", "what its image paths are relative to", unit="DIR")
+    split: str = option("test", "which split", choices=("test", "val", "train"))
+    output: str = option("audit", "where answers.jsonl, audit.json and audit.html go; started again, it goes on",
+                         unit="DIR")  # fmt: skip
+    sources: tuple[str, ...] = option((), "only studies of these sources; none: all", unit="SOURCE")
+    studies: int = option(
+        100, "how many are drawn, from each source and finding in turn; each is asked about up to ten times",
+        low=2, high=100_000, unit="STUDIES",
+    )  # fmt: skip
+    seed: int = option(0, "seed of what is drawn", low=0, unit="SEED")
+    endpoint: str | None = option(
+        None,
+        "an OpenAI-compatible server in place of a model, as http://host:8000/v1: films are sent there",
+        unit="URL",
+    )
+    endpoint_model: str | None = option(None, "the model's name there", unit="NAME")
+    endpoint_prompt: str = option(
+        "Generate a comprehensive and detailed diagnosis report for this chest xray image.",
+        "what it is asked for",
+        unit="TEXT",
+    )
+    endpoint_key: str = option("OPENAI_API_KEY", "environment variable that holds its key", unit="VARIABLE")
+    endpoint_timeout: float = option(120.0, "seconds that an answer may take", above=0.0, unit="SECONDS")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for name in ("annotation", "base_dir", "output"):
+            if not getattr(self, name).strip():
+                raise InputError(f"`{name}` is missing: name a {'file' if name == 'annotation' else 'directory'}")
+        if (self.endpoint is None) is not (self.endpoint_model is None):
+            raise InputError("`endpoint` and `endpoint_model` belong together: give both, or a `model`")
+
+
 BATCH_FORMATS = ("jsonl", "parquet")
 
 

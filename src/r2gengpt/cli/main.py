@@ -15,6 +15,7 @@ from r2gengpt.version import __version__
 COMMANDS = {
     "train": "train a model on an annotation file",
     "test": "score a model on a test split: predictions, scores, report page",
+    "audit": "whether a model reads the film: answers to changed films and words, a verdict per finding",
     "generate": "write a report for the images of one study",
     "batch": "reports of a whole archive, on this machine or a Ray cluster; goes on where it was ended",
     "score": "score a file of predictions (no model needed)",

@@ -66,12 +66,29 @@ class EdgeReporter:
         """What films are reduced for, in pixels."""
         return self.edge.record.film.decoded
 
-    def write(self, studies: Iterable[FilmStudy], on_text: Callable[[str], None] | None = None) -> Iterator[Report]:
+    @property
+    def no_text(self) -> str:
+        """Why words beside the films do not reach its reports."""
+        return "`runtime` openvino has one prompt, settled when it was exported"
+
+    @property
+    def fingerprint(self) -> str:
+        """A name for its very weights."""
+        return self.digest
+
+    def write(
+        self,
+        studies: Iterable[FilmStudy],
+        on_text: Callable[[str], None] | None = None,
+        indication: str = "",
+    ) -> Iterator[Report]:
         """The report of each study, in order.
 
         Raises:
-            InputError: a stream is asked for, or prompt and report do not fit into the language model.
+            InputError: a stream or an indication is asked for, or prompt and report do not fit into the language model.
         """
+        if indication:
+            raise InputError(self.no_text, field="indication", value=indication)
         if on_text is not None:
             words = "`runtime` openvino prints a report when it is whole; leave it out"
             raise InputError(words, field="stream", value=True)

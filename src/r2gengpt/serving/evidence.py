@@ -14,11 +14,11 @@ from r2gengpt.reporter import Reporter
 from r2gengpt.serving.documents import form_document
 from r2gengpt.serving.failures import INVALID, ApiError
 from r2gengpt.serving.films import note_on, read_films
-from r2gengpt.serving.instructions import instruction_with
 from r2gengpt.serving.jobs import Job
 from r2gengpt.serving.uploads import IMAGE_FIELD, REPORT_FIELD, STUDY_FIELDS, StudyUpload, read_form
 from r2gengpt.serving.waiting import ServerContext
 from r2gengpt.settings import ServeConfig
+from r2gengpt.text.prompt import instruction_with
 from r2gengpt.text.written import noted_json
 
 FIELDS = (*STUDY_FIELDS, REPORT_FIELD)

@@ -6,13 +6,7 @@ OTHER_INSTRUCTION = (
     "the instruction is not the one that the model was trained with: the report may be worse than with the model's own"
 )
 INDICATION = "the prompt holds an indication, and the model was trained without: the report may be worse for it"
-
 NO_EFFECT = "the instruction, or indication, has no effect: the report is composed of training sentences"
-
-
-def instruction_with(indication: str, own: str) -> str | None:
-    """The prompt's instruction for a study with an indication; None, the model's own, where there is none."""
-    return f"{own} Indication: {indication}" if indication else None
 
 
 def instruction_warnings(instruction: str | None, reporter: Reporter, words: str = OTHER_INSTRUCTION) -> list[str]:

@@ -24,11 +24,12 @@ from r2gengpt.serving.documents import REPORT, form_document
 from r2gengpt.serving.evidence import evidence_json
 from r2gengpt.serving.failures import ApiError, refused
 from r2gengpt.serving.films import note_on, read_films
-from r2gengpt.serving.instructions import INDICATION, instruction_warnings, instruction_with
+from r2gengpt.serving.instructions import INDICATION, instruction_warnings
 from r2gengpt.serving.jobs import Answer, Job
 from r2gengpt.serving.standing import TICKET, ticket_of
 from r2gengpt.serving.uploads import IMAGE_FIELD, STUDY_FIELDS, read_form, truth_of
 from r2gengpt.serving.waiting import Event, EventStream, ServerContext, Wait
+from r2gengpt.text.prompt import instruction_with
 from r2gengpt.text.written import noted_json, with_notice
 
 JSON, TEXT, EVENTS, PDF = "application/json", "text/plain", "text/event-stream", "application/pdf"

@@ -1,0 +1,57 @@
+"""An audit from studies to its files: answers, figures, page. Loads no model and names no flag."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from r2gengpt.data.study import Study
+from r2gengpt.evaluation.audit.measure import Audit
+from r2gengpt.evaluation.audit.plan import plan_audit
+from r2gengpt.evaluation.audit.run import ANSWERS, ask
+from r2gengpt.evaluation.audit.subjects import Subject
+from r2gengpt.evaluation.page.audit import write_audit_page
+from r2gengpt.files import whole_file
+from r2gengpt.settings import AuditConfig
+from r2gengpt.text.written import json_text
+from r2gengpt.version import __version__
+
+
+def run_audit(subject: Subject, studies: Sequence[Study], config: AuditConfig, output: Path) -> dict[str, Any]:
+    """Ask, measure and write answers.jsonl, audit.json and audit.html.
+
+    Args:
+        subject: who is asked.
+        studies: of the split.
+        config: how many are drawn, and of what.
+        output: where the files go.
+
+    Returns:
+        The content of audit.json.
+
+    Raises:
+        InputError: no labels, an unknown source, an image that cannot be read, or answers of another audit there.
+        RunError: the subject fails.
+    """
+    plan = plan_audit(studies, count=config.studies, seed=config.seed, sources=config.sources, no_text=subject.no_text)
+    about = {
+        "data": f"{config.annotation}, split {config.split}",
+        "sources": " ".join(config.sources) or "all",
+        "seed": str(config.seed),
+        "r2gengpt": __version__,
+    }
+    answers = ask(subject, plan.questions, output / ANSWERS, about, config.seed)
+    provenance = {**subject.identity(), **about, "studies": str(len(plan.studies))}
+    found = {**Audit(plan, answers, config.seed).to_json(), "provenance": provenance}
+    with whole_file(output / "audit.json") as path:
+        path.write_text(json_text(found, indent=1) + "\n", encoding="utf-8")
+    shown = json.loads((output / "audit.json").read_text(encoding="utf-8"))  # the page shows what the file holds
+    write_audit_page(
+        output / "audit.html",
+        title=f"Does {subject.name} read the film?",
+        audit=shown,
+        questions=plan.questions,
+        answers=answers,
+        provenance=provenance,
+    )
+    return found

@@ -1,0 +1,107 @@
+"""Who is audited: a model of ours, or whoever answers as one. Changes no film and judges no answer."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from r2gengpt.config import DecodeConfig
+from r2gengpt.films.film import FilmStudy
+from r2gengpt.report import Report
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What came back for one question.
+
+    Attributes:
+        text: the report.
+        findings: finding → its probability and its verdict in words, of a model with a finding head.
+        refused: why there is no report; empty: there is one.
+    """
+
+    text: str
+    findings: Mapping[str, tuple[float, str]] = field(default_factory=dict)
+    refused: str = ""
+
+
+class Subject(Protocol):
+    """Whoever writes reports of films."""
+
+    @property
+    def name(self) -> str:
+        """As the page calls it."""
+
+    @property
+    def side(self) -> int | None:
+        """The side in pixels that films are reduced for; None: they stay as they are."""
+
+    @property
+    def no_text(self) -> str:
+        """Why words beside the films do not reach it; empty where they do."""
+
+    def identity(self) -> dict[str, str]:
+        """What tells it from another one: answers of two are never mixed."""
+
+    def answer(self, films: FilmStudy, context: str) -> Answered:
+        """The report of films, with words beside them where there are any."""
+
+
+class ReportWriter(Protocol):
+    """A loaded model, whichever runtime it is for."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def side(self) -> int: ...  # noqa: D102
+
+    @property
+    def decode(self) -> DecodeConfig: ...  # noqa: D102
+
+    @property
+    def no_text(self) -> str: ...  # noqa: D102
+
+    @property
+    def fingerprint(self) -> str | None: ...  # noqa: D102
+
+    def write(self, studies: Iterable[FilmStudy], on_text: Any = None, indication: str = "") -> Iterator[Report]: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class ModelSubject:
+    """A loaded model."""
+
+    reporter: ReportWriter
+
+    @property
+    def name(self) -> str:
+        """Of the model, as its reports call it."""
+        return self.reporter.name
+
+    @property
+    def side(self) -> int | None:
+        """What its films are reduced for."""
+        return self.reporter.side
+
+    @property
+    def no_text(self) -> str:
+        """Why it takes no words."""
+        return self.reporter.no_text
+
+    def identity(self) -> dict[str, str]:
+        """Its name, its weights and how it writes."""
+        return {
+            "model": self.name,
+            "model_sha256": self.reporter.fingerprint or "not told",
+            "decoding": json.dumps(asdict(self.reporter.decode), sort_keys=True),
+        }
+
+    def answer(self, films: FilmStudy, context: str) -> Answered:
+        """Its report, and what its finding head sees.
+
+        Raises:
+            InputError: it cannot write.
+        """
+        (report,) = self.reporter.write([films], indication=context)
+        return Answered(report.text, {one.name: (one.probability, one.verdict) for one in report.findings})
