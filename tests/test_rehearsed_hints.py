@@ -5,6 +5,7 @@ import json
 import random
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,7 @@ def annotation(tmp_path: Path) -> Path:
     return path
 
 
-def add(annotation: Path, monkeypatch: pytest.MonkeyPatch, seed: int = 0) -> dict[str, list[dict[str, object]]]:
+def add(annotation: Path, monkeypatch: pytest.MonkeyPatch, seed: int = 0) -> dict[str, list[dict[str, Any]]]:
     output = annotation.with_name(f"rehearsed{seed}.json")
     flags = [
         "--annotation",
