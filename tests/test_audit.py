@@ -387,7 +387,7 @@ def test_an_endpoint_gets_words_and_films_and_its_refusals_are_counted(
     assert audit["conditions"]["blank"]["refused"] == 24
     assert audit["conditions"]["blank"]["missing"] == "refused: 422: shows nothing"
     assert audit["verdicts"]["text"]["Pleural Effusion"]["verdict"] == "reads the film", "without the blank films"
-    assert "secret" not in "".join(path.read_text() for path in tmp_path.iterdir())
+    assert "secret" not in "".join(path.read_text() for path in tmp_path.rglob("*.*"))
 
 
 @pytest.mark.parametrize(

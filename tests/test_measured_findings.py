@@ -302,7 +302,7 @@ def test_the_page_shows_every_figure_and_the_calibration(measured: dict[str, Any
     assert rows["Edema"][6].startswith("1.000|")
     children = {row[0]: row for row in page.tables["Observations of no film, source children"]}
     assert children["Edema"][3] == "too few"
-    groups = [row[0] for row in page.tables["Area under the ROC curve by source, age and sex"]]
+    groups = [row[0] for row in page.tables["Area under the ROC curve by source, age, sex and view"]]
     assert groups[1:] == [
         "all studies", "source adults", "source children", "age child < 16", "age 16-39", "age 40-64", "age 65+",
         "sex F", "sex M",

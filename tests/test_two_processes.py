@@ -213,8 +213,8 @@ def test_two_processes_write_the_files_of_one_byte_for_byte(
         assert outcome.code == 0, outcome.stderr
         assert complaints(outcome) == []
     assert outcomes[2].stdout.replace(str(tmp_path / "2"), str(tmp_path / "1")) == outcomes[1].stdout
-    assert sorted(path.name for path in (tmp_path / "2").iterdir()) == sorted(RESULTS)
-    for name in RESULTS:
+    assert sorted(path.name for path in (tmp_path / "2").iterdir()) == sorted([*RESULTS, "card"])
+    for name in (*RESULTS, "card/README.md", "card/index.html"):
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
     ids = [json.loads(line)["id"] for line in (tmp_path / "2" / RESULTS[0]).read_text().splitlines()]
     assert ids == [f"train{index}" for index in range(8)]

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-FEWEST = 5
-"""Positives and negatives that an area needs to be told."""
+from r2gengpt.evaluation.audit.summary import short
+from r2gengpt.evaluation.card import CardTable, areas, table_lines
+
 LABEL_F1 = "clinical_micro_f1_14_uncertain_as_positive"
 ROWS = (
     ("the model", None),
@@ -31,36 +32,14 @@ SIDE, RIM = 360, 56
 Scores = dict[str, Any]
 
 
-def short(measure: Scores | None) -> str:
-    """A value with its interval, two decimals.
-
-    >>> short({"value": 0.914, "ci95": [0.87, 0.96]})
-    '.91 [.87, .96]'
-    """
-    if measure is None or measure.get("value") is None:
-        return ""
-    numbers = [f"{value:.2f}".replace("0.", ".", 1) for value in (measure["value"], *(measure.get("ci95") or ()))]
-    return numbers[0] if len(numbers) == 1 else f"{numbers[0]} [{numbers[1]}, {numbers[2]}]"
-
-
 def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """A table of Markdown."""
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(table_lines(CardTable("", head, tuple(rows))))
 
 
-def areas(group: dict[str, Scores]) -> str:
-    """Areas under the ROC curve by observation, a column a source, age or sex."""
-    names = list(group)
-    observations = list(next(iter(group.values()))["observations"])
-    rows = []
-    for observation in observations:
-        seen = [group[name]["observations"][observation] for name in names]
-        if any(one["positive"] >= FEWEST and one["negative"] >= FEWEST for one in seen):
-            told = [f"{short(one.get('auc'))} ({one['positive']} of {one['positive'] + one['negative']})"
-                    if one["positive"] >= FEWEST and one["negative"] >= FEWEST else "" for one in seen]  # fmt: skip
-            rows.append((observation, *told))
-    return table(("observation", *(f"{name}, {group[name]['n']} films" for name in names)), rows)
+def told(measure: Scores | None) -> str:
+    """A value with its interval; empty where there is none."""
+    return "" if measure is None or measure.get("value") is None else short(measure)
 
 
 def normal_or_abnormal(scores: Scores, before: Scores | None) -> str:
@@ -72,7 +51,7 @@ def normal_or_abnormal(scores: Scores, before: Scores | None) -> str:
         part = found["findings"]["text"] if who != "head" else found["findings"]["head"]["normal_or_abnormal"]
         for source, one in part["by_source"].items():
             called = [f"{one[kind]['called_so']} of {one[kind]['n']}" for kind in ("normal", "abnormal")]
-            rows.append((who, source, *called, short(one.get("balanced_accuracy")), short(one.get("moved"))))
+            rows.append((who, source, *called, told(one.get("balanced_accuracy")), told(one.get("moved"))))
     head = ("what", "source", "normal called so", "abnormal called so", "balanced accuracy", "moved between films")
     return table(head, rows)
 
@@ -83,11 +62,11 @@ def texts(scores: Scores, before: Scores | None) -> str:
     for words, name in ROWS:
         row = scores if name is None else scores["baselines"].get(name)
         if row is not None:
-            rows.append((words, short(row["metrics"].get(LABEL_F1)), short(row["metrics"].get("cider"))))
+            rows.append((words, told(row["metrics"].get(LABEL_F1)), told(row["metrics"].get("cider"))))
     if before is not None:
         moved = before["baselines"]["texts_shuffled"]["metrics"]
         for words, metrics in (("the model before", before["metrics"]), ("the same, texts moved", moved)):
-            rows.append((words, short(metrics.get(LABEL_F1)), short(metrics.get("cider"))))
+            rows.append((words, told(metrics.get(LABEL_F1)), told(metrics.get("cider"))))
     return table(("texts", "label F1, micro of 14", "CIDEr-D"), rows)
 
 
@@ -147,7 +126,7 @@ def main() -> None:
     scores = json.loads(asked.scores.read_text(encoding="utf-8"))
     before = json.loads(asked.before.read_text(encoding="utf-8")) if asked.before else None
     head = scores["findings"]["head"]
-    tables = {name: areas(head[name]) for name in ("by_source", "by_age", "by_sex")}
+    tables = {name: "\n".join(table_lines(areas(name, head[name]))) for name in ("by_source", "by_age", "by_sex")}
     tables |= {"normal": normal_or_abnormal(scores, before), "texts": texts(scores, before)}
     asked.card.write_text(filled(asked.card.read_text(encoding="utf-8"), tables), encoding="utf-8")
     asked.card.with_name("calibration.svg").write_text(plot(head["calibration"]["reliability"]), encoding="utf-8")

@@ -127,6 +127,7 @@ class EvaluationWork:
         from r2gengpt.evaluation.calibrate import settled_calibration
         from r2gengpt.evaluation.honesty import nearest_row, with_shuffled_row
         from r2gengpt.evaluation.labelled import plan_labels, with_label_rows
+        from r2gengpt.evaluation.page.card import write_card
         from r2gengpt.evaluation.page.page import page_title
         from r2gengpt.evaluation.run import predict_studies, write_evaluation
         from r2gengpt.processes import agreed
@@ -145,7 +146,7 @@ class EvaluationWork:
         others = with_shuffled_row(rows, reporter, plan, honesty, share)
         if share.rank:
             return None
-        return write_evaluation(
+        found = write_evaluation(
             reports,
             plan,
             target,
@@ -157,6 +158,20 @@ class EvaluationWork:
             flag,
             page_title(self.model_name(), self.data.annotation, asked.split),
         )
+        write_card(target, f"Model card of {self.model_name()}", self.on_card(reporter), self.studies)
+        return found
+
+    def on_card(self, reporter: "Reporter") -> dict[str, str]:
+        """What the card says of the model and the data."""
+        from r2gengpt.evaluation.card import NOT_TOLD, licence_in
+
+        own = self.located.directory / "README.md"
+        return {
+            **self.provenance(reporter),
+            "model_sha256": reporter.fingerprint or NOT_TOLD,
+            "licence": licence_in(own.read_text(encoding="utf-8")) if own.is_file() else NOT_TOLD,
+            "trained on": str(reporter.stored.data.values.get("annotation", NOT_TOLD)),
+        }
 
     def reporter(self) -> "Reporter":
         """The model on this process's device.

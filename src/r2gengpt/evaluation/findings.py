@@ -94,7 +94,7 @@ def measured_text(predictions: Sequence[Report], studies: Sequence[Study]) -> Js
 
 
 def measured_head(predictions: Sequence[Report], studies: Sequence[Study]) -> Json:
-    """How well the head tells findings: by observation, source, age and sex, its calibration, normal films."""
+    """How well the head tells findings: by observation, source, age, sex and view, its calibration, normal films."""
     names = tuple(finding.name for finding in predictions[0].findings)
     known = [known_labels(study) for study in studies]
     detected = Detections(
@@ -112,6 +112,7 @@ def measured_head(predictions: Sequence[Report], studies: Sequence[Study]) -> Js
         "by_source": {name: group_scores(detected, kept) for name, kept in sources_of(studies)},
         "by_age": {name: group_scores(detected, kept) for name, kept in ages_of(studies)},
         "by_sex": {name: group_scores(detected, kept) for name, kept in sexes_of(studies)},
+        "by_view": {name: group_scores(detected, kept) for name, kept in views_of(studies)},
         "calibration": calibrated(detected),
     }
     if detected.assessed(at):
@@ -220,6 +221,12 @@ def ages_of(studies: Sequence[Study]) -> list[tuple[str, Bools]]:
 def sexes_of(studies: Sequence[Study]) -> list[tuple[str, Bools]]:
     """Each sex that has studies, and which."""
     return _present((sex, np.array([study.sex == sex for study in studies])) for sex in ("F", "M"))
+
+
+def views_of(studies: Sequence[Study]) -> list[tuple[str, Bools]]:
+    """Each view that first films are named as, and which studies have it."""
+    first = [study.views[0].strip().upper() if study.views else "" for study in studies]
+    return [(name, np.array([view == name for view in first])) for name in sorted(set(filter(None, first)))]
 
 
 def _present(groups: Iterable[tuple[str, Bools]]) -> list[tuple[str, Bools]]:

@@ -11,6 +11,7 @@ from r2gengpt.evaluation.audit.plan import plan_audit
 from r2gengpt.evaluation.audit.run import ANSWERS, ask
 from r2gengpt.evaluation.audit.subjects import Subject
 from r2gengpt.evaluation.page.audit import write_audit_page
+from r2gengpt.evaluation.page.card import write_card
 from r2gengpt.files import whole_file
 from r2gengpt.settings import AuditConfig
 from r2gengpt.text.written import json_text
@@ -18,7 +19,7 @@ from r2gengpt.version import __version__
 
 
 def run_audit(subject: Subject, studies: Sequence[Study], config: AuditConfig, output: Path) -> dict[str, Any]:
-    """Ask, measure and write answers.jsonl, audit.json and audit.html.
+    """Ask, measure and write answers.jsonl, audit.json, audit.html and the card.
 
     Args:
         subject: who is asked.
@@ -54,4 +55,5 @@ def run_audit(subject: Subject, studies: Sequence[Study], config: AuditConfig, o
         answers=answers,
         provenance=provenance,
     )
+    write_card(output, f"Model card of {subject.name}", {}, plan.studies)
     return found

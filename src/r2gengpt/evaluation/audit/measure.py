@@ -27,6 +27,8 @@ from r2gengpt.text.observations import ALL_OBSERVATIONS, LIKELY, NOT_ASSESSED, O
 RESAMPLES = 1000
 FEWEST = 10
 """Patients with a finding, and patients without, that a verdict needs; also texts with a side."""
+WORST = 6
+"""Failures that are kept."""
 AGAINST = (Condition.OTHER_LABELS, Condition.BLANK)
 """What a finding's agreement with labels must be above, before a model reads it from the film."""
 OTHER_SIDE: Mapping[str, str] = {LEFT: RIGHT, RIGHT: LEFT}
@@ -130,6 +132,7 @@ class Audit:
             "claims": self.claims(),
             "boxes": {one.value: self.boxes(one) for one in (Condition.OCCLUDED, Condition.OCCLUDED_ELSEWHERE)},
             "conditions": {one.value: self.condition(one) for one in Condition},
+            "failures": self.failures(),
         }
 
     def is_known(self, name: str) -> bool:
@@ -236,6 +239,17 @@ class Audit:
             return found
 
         return measure
+
+    def failures(self) -> list[Json]:
+        """The texts on true films that miss and invent the most findings."""
+        found = []
+        for study, own, _ in self.pairs(Condition.TRUE):
+            known = {name: there for name, there in self.labels[study.id].items() if name in OBSERVATIONS}
+            missed = [name for name, there in known.items() if there and name not in own.named]
+            invented = [name for name, there in known.items() if not there and name in own.named]
+            found.append({"study": study.id, "missed": missed, "invented": invented, "text": own.text})
+        found.sort(key=lambda one: -len(one["missed"]) - len(one["invented"]))
+        return [one for one in found[:WORST] if one["missed"] or one["invented"]]
 
     # ── sides, claims and boxes ──────────────────────────────────────────────────────────────────────────────────────
 

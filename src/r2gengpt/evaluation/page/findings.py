@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from r2gengpt.evaluation.page.scores import Json, ShownCell, ShownRow, ShownTable, interval, number
 from r2gengpt.text.observations import NO_FINDING
 
-GROUPS = (("by_source", "source"), ("by_age", "age"), ("by_sex", "sex"))
+GROUPS = (("by_source", "source"), ("by_age", "age"), ("by_sex", "sex"), ("by_view", "view"))
 MEASURES = {
     "auc": "area under ROC",
     "average_precision": "average precision",
@@ -51,11 +51,11 @@ def _scored(found: Json, name: str, *more: str) -> ShownCell:
 
 
 def group_areas(head: Json) -> ShownTable:
-    """No Finding and the mean over assessed observations: by source, age and sex."""
+    """No Finding and the mean over assessed observations: by source, age, sex and view."""
     rows = [_group("all studies", head["all"])]
     rows += [_group(f"{title} {name}", group) for part, title in GROUPS for name, group in head[part].items()]
     heads = ("", "studies", "No Finding", "mean of assessed")
-    return ShownTable("Area under the ROC curve by source, age and sex", heads, tuple(rows))
+    return ShownTable("Area under the ROC curve by source, age, sex and view", heads, tuple(rows))
 
 
 def _group(name: str, group: Json) -> ShownRow:

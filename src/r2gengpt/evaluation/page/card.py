@@ -1,0 +1,50 @@
+"""The card of a model as README.md and as a page, in a folder beside its results. Measures nothing."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from markupsafe import Markup
+
+from r2gengpt.data.study import Study
+from r2gengpt.evaluation.card import CardTable, card_parts, markdown_of
+from r2gengpt.evaluation.page.page import Thumbnail, _digest, _environment, _part, thumbnail
+from r2gengpt.evaluation.page.scores import ShownCell, ShownRow, ShownTable
+from r2gengpt.files import whole_file
+
+FOLDER = "card"
+FILM_SIDE = 256
+"""Pixels of a film in the gallery."""
+
+
+def write_card(directory: Path, title: str, about: Mapping[str, str], studies: Sequence[Study]) -> None:
+    """Write card/README.md and card/index.html, each whole.
+
+    Args:
+        directory: where scores.json, audit.json or both lie.
+        title: heading of the card.
+        about: what is known of the model and the data, by name.
+        studies: whose films the gallery shows.
+
+    Raises:
+        InputError: a film of the gallery can't be read.
+    """
+    parts = card_parts(directory, about)
+    by_id = {study.id: study for study in studies}
+    wanted = [by_id[one.study] for part in parts for one in part.failures if one.study in by_id]
+    films: dict[str, Thumbnail] = {
+        study.id: thumbnail(study.image_paths[0], FILM_SIDE, study.dicom) for study in wanted
+    }
+    style = _part("page.css")
+    template = _environment().get_template("card.html")
+    page = template.render(
+        title=title, parts=parts, films=films, shown=shown_table, style=Markup(style), style_hash=_digest(style)
+    )
+    for name, content in (("README.md", markdown_of(title, parts)), ("index.html", page)):
+        with whole_file(directory / FOLDER / name) as path:
+            path.write_text(content, encoding="utf-8", newline="\n")
+
+
+def shown_table(table: CardTable) -> ShownTable:
+    """A table of the card as the page's templates take it."""
+    rows = tuple(ShownRow(row[0], tuple(map(ShownCell, row[1:]))) for row in table.rows)
+    return ShownTable(table.name, ("", *table.heads[1:]), rows)
