@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pydicom.uid import JPEG2000Lossless
 
+import r2gengpt.clinical.archive.bounded as bounded
 from archive_parts import (
     Clock,
     Kept,
@@ -126,7 +127,10 @@ def test_an_association_that_is_aborted_within_a_film_leaves_nothing_of_it(tmp_p
         assert store(receiver.port, one) == [0]
 
 
-def test_a_film_larger_than_allowed_ends_its_association_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_film_larger_than_allowed_ends_its_association_only(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounded, "_too_large", bounded.Seldom("beyond `max_instance_bytes`"))  # one a minute
     large = study_film(1)
     large.PixelData = bytes(2 * 2**20)
     with (

@@ -395,9 +395,22 @@ class ListenConfig:
         None, "reports go by DICOMweb STOW-RS to this URL, as http://host:8042/dicom-web", unit="URL"
     )
     format: str = option("sr", "reports as structured reports, or as encapsulated PDF", choices=("sr", "pdf"))
+    tls_cert: str | None = option(
+        None, "TLS at `port` and in C-STORE of reports: our certificate and those above it, PEM", unit="FILE"
+    )
+    tls_key: str | None = option(None, "its private key, PEM, without a password", unit="FILE")
+    tls_ca: str | None = option(
+        None, "whose certificates peers must have, in and out, PEM; without it senders need none", unit="FILE"
+    )
+    to_tls: bool = option(True, "with `tls_cert`: C-STORE of reports by TLS too; False: in plain text")
+    to_name: str | None = option(None, "name in the certificate of `to_host`, where it is another one", unit="NAME")
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise InputError("`tls_cert` and `tls_key` belong together")
+        if self.tls_ca is not None and self.tls_cert is None:
+            raise InputError("`tls_ca` needs `tls_cert` and `tls_key`")
         names = [("ae_title", self.ae_title), *(("allowed_aets", name) for name in self.allowed_aets)]
         if self.to_ae is not None:
             names.append(("to_ae", self.to_ae))
@@ -424,3 +437,14 @@ class ListenConfig:
             raise InputError("`stow` and `to_host` name two peers for reports: give one")
         if self.stow is None and missing:
             raise InputError(f"who gets the reports? {', '.join(missing)} missing (or give `stow` URL)")
+        self._check_peer_tls()
+
+    def _check_peer_tls(self) -> None:
+        """Refuse half of what TLS to the peer needs."""
+        is_tls = self.tls_cert is not None and self.to_host is not None
+        if is_tls and self.to_tls and self.tls_ca is None:
+            raise InputError("`tls_ca` is missing: by whom is the certificate of `to_host` (or `to_tls` False)?")
+        if not self.to_tls and not is_tls:
+            raise InputError("`to_tls` False has an effect with `tls_cert` and `to_host` only")
+        if self.to_name is not None and not (is_tls and self.to_tls):
+            raise InputError("`to_name` has an effect with `tls_cert` and `to_host` only, without `to_tls` False")

@@ -43,8 +43,10 @@ def main(argv: list[str]) -> None:
     settings, choice = parsed.settled(ListenConfig), choice_of(parsed, no_drafts_in="listen")
     settings.check_peer()
     check_installed("listen")
+    from r2gengpt.clinical.archive.tls import doubts_of_keys
     from r2gengpt.films.cell.pool import open_cell
 
+    doubts = doubts_of_keys(settings)
     located = locate_writer(choice)  # what is wrong with the flags is said before anybody can connect
     bound(settings.bind, settings.port, "bind").close()  # and before anything large is loaded
     open_cell(parsed.settled(CellConfig)).warm()  # what decodes images comes up meanwhile
@@ -53,10 +55,12 @@ def main(argv: list[str]) -> None:
     from r2gengpt.clinical.archive.run import listen, peer_of, writer
     from r2gengpt.reporter import Reporter
 
+    for doubt in doubts:
+        log.warning(doubt)
     send = peer_of(settings, lambda url: stow_peer(url, parsed.space))
-    if settings.bind not in LOOPBACK and not settings.allowed_aets:
-        log.warning("--bind %s: whoever reaches this port may send films; DICOM here has neither keys nor "
-                    "encryption, keep it within a trusted network", settings.bind)  # fmt: skip
+    if settings.bind not in LOOPBACK and not settings.allowed_aets and settings.tls_ca is None:
+        log.warning("--bind %s: whoever reaches this port may send films; give --tls_cert, --tls_key and --tls_ca, "
+                    "or keep it within a trusted network", settings.bind)  # fmt: skip
 
     def say(port: int) -> None:
         print(f"r2gengpt listens at {settings.bind}:{port} as {settings.ae_title} ({NOTICE})", flush=True)

@@ -6,6 +6,7 @@ pynetdicom reads as many bytes as a peer's header claims, and waits for the next
 import contextlib
 import logging
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -145,20 +146,30 @@ class BoundedSocket(AssociationSocket):  # type: ignore[misc]  # pynetdicom's ty
 
 
 def end(connection: socket.socket, last: bytes) -> None:
-    """Say a last word, if it can be said at once, and end a connection. It is not closed yet."""
+    """Say a last word, if it can be said at once, and end a connection. It is not closed yet.
+
+    One of TLS that waits belongs to its association's thread, which may be within it: it ends without a word.
+    """
     with contextlib.suppress(OSError):
-        connection.send(last, socket.MSG_DONTWAIT)
+        if not isinstance(connection, ssl.SSLSocket):
+            connection.send(last, socket.MSG_DONTWAIT)
+        elif connection.gettimeout() == 0:
+            connection.send(last)
     with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)  # that of TLS would go on in plain text
 
 
-def bound_answers(assoc: Any, seconds: float) -> None:
+def bound_answers(assoc: Any, seconds: float, on_error: Callable[[OSError], None] = lambda _: None) -> None:
     """Bound what is read from a peer that we called: small answers, each in its time."""
     wrapped = assoc.dul.socket
 
     def recv(nr_bytes: int) -> bytearray:
         if nr_bytes > MAX_PDU:
             raise OSError("more than may be")
-        return read_within(wrapped.socket, nr_bytes, seconds)
+        try:
+            return read_within(wrapped.socket, nr_bytes, seconds)
+        except OSError as error:
+            on_error(error)
+            raise
 
     wrapped.recv = recv

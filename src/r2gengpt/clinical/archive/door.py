@@ -7,6 +7,7 @@ A caller that has asked gets a place; where none is free, that of the one who ha
 import contextlib
 import selectors
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from r2gengpt.clinical.archive.bounded import ABORT, SECONDS, Seldom, end
+from r2gengpt.clinical.archive.tls import words_of
 from r2gengpt.errors import place_of
 
 ASK_SECONDS = 10.0
@@ -58,6 +60,8 @@ class _Caller:
     connection: socket.socket
     address: Address
     since: float
+    is_greeted: bool
+    """Whether its TLS handshake, if it needs one, is done."""
     data: bytearray = field(default_factory=bytearray)
 
     @property
@@ -83,16 +87,18 @@ class Door:
         listening: a socket that listens.
         enter: lets a caller in.
         places: associations at once.
+        tls: what callers must fit; None: they speak in plain text.
     """
 
-    def __init__(self, listening: socket.socket, enter: Enter, places: int) -> None:
-        self.listening, self.enter, self.places = listening, enter, places
+    def __init__(self, listening: socket.socket, enter: Enter, places: int, tls: ssl.SSLContext | None = None) -> None:
+        self.listening, self.enter, self.places, self.tls = listening, enter, places, tls
         self._asking: dict[_Caller, None] = {}  # oldest first
         self._waiting: list[_Caller] = []
         self._guests: list[tuple[str, Guest]] = []
         self._silent = Seldom(
             "a connection was ended that had not asked for an association in its time, or asked wrongly"
         )
+        self._unsafe = Seldom("a connection was refused by TLS: ")
         self._crowded = Seldom("an association that got no further was ended, as its place was needed")
         self._fault = Seldom("a connection could not be let in: ")
         self._stop = threading.Event()
@@ -134,7 +140,11 @@ class Door:
             for _ in range(MOST_CALLERS):
                 connection, address = self.listening.accept()
                 connection.setblocking(False)
-                caller = _Caller(connection, address, time.monotonic())
+                secured = self._secured(connection)
+                if secured is None:
+                    continue
+                connection = secured
+                caller = _Caller(connection, address, time.monotonic(), is_greeted=self.tls is None)
                 self._asking[caller] = None
                 self._selector.register(connection, selectors.EVENT_READ, caller)
                 self._make_room(address[0])
@@ -145,6 +155,35 @@ class Door:
                 self._end_asking(next(iter(self._asking)))
             self._stop.wait(0.01)
 
+    def _secured(self, connection: socket.socket) -> socket.socket | None:
+        """The connection as TLS has it, before its handshake; None where it has gone again."""
+        if self.tls is None:
+            return connection
+        try:
+            return self.tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        except OSError:
+            connection.close()
+            return None
+
+    def _greet(self, caller: _Caller) -> bool:
+        """Go on with a handshake as far as the caller's bytes go; whether it is done."""
+        connection, events = caller.connection, selectors.EVENT_READ
+        assert isinstance(connection, ssl.SSLSocket)
+        try:
+            connection.do_handshake()
+            caller.is_greeted = True
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLWantWriteError:
+            events = selectors.EVENT_WRITE
+        except OSError as error:
+            self._unsafe(words_of(error))
+            self._forget(caller)
+            self._end(caller, b"")
+            return False
+        self._selector.modify(connection, events, caller)
+        return caller.is_greeted
+
     def _make_room(self, host: str) -> None:
         """The oldest goes where there are too many: who means it asks at once."""
         hosts = Counter(caller.address[0] for caller in self._asking)
@@ -154,19 +193,21 @@ class Door:
         self._end_asking(next(caller for caller in self._asking if caller.address[0] == crowd))
 
     def _read(self, caller: _Caller) -> None:
+        if not caller.is_greeted and not self._greet(caller):
+            return
         try:
-            piece = caller.connection.recv(caller.missing)
-        except BlockingIOError:
+            while caller.missing and not caller.is_wrong() and (piece := caller.connection.recv(caller.missing)):
+                caller.data += piece  # until nothing is left, as TLS may hold some that no selector sees
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return
         except OSError:
-            piece = b""
-        caller.data += piece
-        if not piece or caller.is_wrong():
+            pass
+        if caller.missing or caller.is_wrong():
             self._end_asking(caller)
-        elif not caller.missing:
-            self._forget(caller)
-            caller.since = time.monotonic()
-            self._waiting.append(caller)
+            return
+        self._forget(caller)
+        caller.since = time.monotonic()
+        self._waiting.append(caller)
 
     def _admit(self) -> None:
         """Give places: first to addresses with few of them, and there to who came last, as that one waits still."""

@@ -20,6 +20,7 @@ from r2gengpt.clinical.archive.bounded import MAX_PDU as MAX_PDU
 from r2gengpt.clinical.archive.bounded import SECONDS, BoundedSocket, Seldom
 from r2gengpt.clinical.archive.door import Address, Door
 from r2gengpt.clinical.archive.spool import NoSpace, Spool, Unreadable
+from r2gengpt.clinical.archive.tls import server_context
 from r2gengpt.errors import InputError, place_of
 from r2gengpt.films.dicom.picture import READ
 from r2gengpt.settings import ListenConfig
@@ -98,10 +99,11 @@ class Receiver:
         settings: who may send what.
 
     Raises:
-        InputError: the address is not this machine's, or the port is taken.
+        InputError: the address is not this machine's, the port is taken, or a file of TLS cannot be used.
     """
 
     def __init__(self, spool: Spool, settings: ListenConfig) -> None:
+        tls = server_context(settings)
         silence_pynetdicom()
         self.spool = spool
         self._refused, self._fault = Seldom("a film was refused: "), Seldom("a film could not be kept: ")
@@ -125,7 +127,7 @@ class Receiver:
             where = f"`bind` {settings.bind} `port` {settings.port}"
             raise InputError(f"{where}: {error.strerror or error}") from None
         self.server.most_bytes = settings.max_instance_bytes + 2**16  # for the handler
-        self._door = Door(self.server.socket, self._enter, settings.max_associations)
+        self._door = Door(self.server.socket, self._enter, settings.max_associations, tls)
 
     @property
     def port(self) -> int:

@@ -13,6 +13,7 @@ from r2gengpt.clinical.archive.loop import Document, Loop, Send, Write
 from r2gengpt.clinical.archive.receive import Receiver
 from r2gengpt.clinical.archive.send import c_store
 from r2gengpt.clinical.archive.spool import Spool
+from r2gengpt.clinical.archive.tls import peer_tls
 from r2gengpt.clinical.documents.draft import draft_of
 from r2gengpt.clinical.documents.forms import bytes_of
 from r2gengpt.confidence.calibration import marked_text
@@ -64,7 +65,7 @@ def peer_of(settings: ListenConfig, connect: Callable[[str], Send]) -> Send:
     """Who gets the reports; `connect` makes a DICOMweb peer of a URL.
 
     Raises:
-        InputError: nobody, or two.
+        InputError: nobody, or two; or a file of TLS cannot be used.
     """
     settings.check_peer()
     if settings.stow is not None:
@@ -72,7 +73,8 @@ def peer_of(settings: ListenConfig, connect: Callable[[str], Send]) -> Send:
     assert settings.to_host is not None
     assert settings.to_port is not None
     assert settings.to_ae is not None
-    return c_store(settings.to_host, settings.to_port, settings.to_ae, settings.ae_title)
+    tls = peer_tls(settings, settings.to_host)
+    return c_store(settings.to_host, settings.to_port, settings.to_ae, settings.ae_title, tls)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Reports to a peer by C-STORE. Keeps nothing, and tries once. Needs pynetdicom (extra `pacs`)."""
 
 import io
+import ssl
 from typing import Any
 
 from pydicom import dcmread
@@ -11,13 +12,14 @@ from pynetdicom import AE, evt
 from r2gengpt.clinical.archive.bounded import bound_answers
 from r2gengpt.clinical.archive.loop import NotNow, Refused, Send
 from r2gengpt.clinical.archive.receive import silence_pynetdicom
+from r2gengpt.clinical.archive.tls import PeerTls, words_of
 
 SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 SECONDS = 30.0
 """For the peer's answer to each request."""
 
 
-def c_store(host: str, port: int, called: str, calling: str) -> Send:
+def c_store(host: str, port: int, called: str, calling: str, tls: PeerTls | None = None) -> Send:
     """What sends reports to this peer.
 
     Args:
@@ -25,18 +27,27 @@ def c_store(host: str, port: int, called: str, calling: str) -> Send:
         port: the peer's.
         called: its AE title.
         calling: ours.
+        tls: how it is spoken to; None: in plain text.
     """
     silence_pynetdicom()
+
+    def note(error: OSError) -> None:
+        if tls is not None and isinstance(error, ssl.SSLError):  # TLS 1.3 refuses us where we read first
+            tls.context.failure = f"TLS: {words_of(error)}"
 
     def send(report: bytes) -> None:
         dataset = dcmread(io.BytesIO(report))
         ae = AE(ae_title=calling)
         ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = SECONDS
         ae.add_requested_context(dataset.SOPClassUID, SYNTAXES)
-        bound = (evt.EVT_CONN_OPEN, lambda event: bound_answers(event.assoc, SECONDS))
-        assoc = ae.associate(host, port, ae_title=called, evt_handlers=[bound])
+        bound = (evt.EVT_CONN_OPEN, lambda event: bound_answers(event.assoc, SECONDS, note))
+        if tls is not None:
+            tls.context.failure = ""
+        tls_args = None if tls is None else (tls.context, tls.name)
+        assoc = ae.associate(host, port, ae_title=called, evt_handlers=[bound], tls_args=tls_args)
         if not assoc.is_established:
-            raise NotNow(f"{called} {_why_not(assoc)}")
+            failure = tls.context.failure if tls is not None else ""
+            raise NotNow(f"{called} {_why_not(assoc)}{failure and f' ({failure})'}")
         try:
             with disable_value_validation():
                 status = assoc.send_c_store(dataset)
