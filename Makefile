@@ -4,11 +4,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
 LOCKED := requirements/locked.txt
 SETUP := pyproject.toml constraints.txt $(LOCKED)
 WORKERS ?= 2
 RELEASE := build/release-tools
-PIP := -m pip install --quiet --disable-pip-version-check --no-deps
+PIP := -m pip install --quiet --quiet --disable-pip-version-check --no-deps
+
+# of what pip prints: every thirtieth package, the step that takes longest, what went wrong
+PROGRESS := /^Collecting/ && ++n % 30 == 0 { print n " packages fetched"; fflush() } \
+	/^Installing collected/ { print "installing them"; fflush() } /^ERROR/ { print }
 
 .PHONY: setup demo test check bench drills lock sbom audit release clean
 
@@ -16,16 +22,18 @@ setup: $(READY)
 
 # cuda.txt only where the index had a CUDA build of PyTorch; what is pinned is whole, which `pip check` proves
 $(READY): $(SETUP)
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python $(PIP) --require-hashes --requirement $(LOCKED)
-	case "$$($(BIN)/python -c 'from importlib.metadata import version; print(version("torch"))')" in *+cpu) ;; \
+	@echo "setting up $(VENV), once, in some minutes" >&2
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-deps --require-hashes --requirement $(LOCKED) 2>&1 | \
+		awk '$(PROGRESS)' >&2
+	@case "$$($(BIN)/python -c 'from importlib.metadata import version; print(version("torch"))')" in *+cpu) ;; \
 	*) $(BIN)/python $(PIP) --require-hashes --requirement requirements/cuda.txt ;; esac
-	$(BIN)/python $(PIP) --no-build-isolation --editable .
-	$(BIN)/python -m pip check --quiet --disable-pip-version-check
-	touch $(READY)
+	@$(BIN)/python $(PIP) --no-build-isolation --editable .
+	@$(BIN)/python -m pip check --quiet --disable-pip-version-check
+	@touch $(READY)
 
 demo: $(READY)
-	PATH="$(CURDIR)/$(BIN):$$PATH" bash runs/demo.sh
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash runs/demo.sh
 
 test: $(READY)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
