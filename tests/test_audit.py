@@ -291,7 +291,7 @@ def test_page_and_lines_open_with_the_verdict(honest: tuple[dict[str, Any], Path
     assert lines[0] in page.texts
     rows = page.tables["Verdict of each finding, text"]
     assert ["Pleural Effusion", "reads the film", "20", "20", "20 of 40"] in [row[:5] for row in rows]
-    assert len(page.tables["What each condition changes"]) == 1 + len(Condition)
+    assert len(page.tables["Changes by condition"]) == 1 + len(Condition)
 
 
 def test_words_of_a_model_are_text_on_the_page(drawn: tuple[Study, ...], tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def findings_part(scores: Json | None, audit: Json | None) -> CardPart:
             rows.append((name, *cells))
     heads = ("finding", "F1 of the text's labels", "head, area under ROC (positive of all)", "audit of the text")
     return CardPart(
-        "Findings", () if rows else (NOT_TOLD,), (CardTable("Findings", heads, tuple(rows)),) if rows else ()
+        "Findings", () if rows else (NOT_TOLD,), (CardTable("Each finding", heads, tuple(rows)),) if rows else ()
     )
 
 

@@ -48,7 +48,7 @@ def condition_table(audit: Json) -> ShownTable:
             refused = (f"{found['refused']} refused",) if found["refused"] else ()
             cells = (ShownCell(str(found["n"]), refused), *(_cell(found.get(key)) for key in CHANGES))
         rows.append(ShownRow(f"{name.replace('_', ' ')}: {ABOUT[Condition(name)]}", cells))
-    return ShownTable("What each condition changes", ("", "studies", *CHANGES.values()), tuple(rows))
+    return ShownTable("Changes by condition", ("", "studies", *CHANGES.values()), tuple(rows))
 
 
 def _cell(score: Json | None) -> ShownCell:
