@@ -1,6 +1,7 @@
 """Writes the hashes of all that is pinned, for pip's --require-hashes (`make lock`). Installs nothing.
 
 locked.txt: constraints.txt, which is the whole closure. cuda.txt: what PyTorch's CUDA builds need besides it.
+edge.txt: of these the ones that edge.in names, for a machine without PyTorch. full.txt: the ones of full.in.
 release.txt: the tools of release.in and what they need. A line holds the hash of every file of that version.
 """
 
@@ -36,8 +37,15 @@ def write(path: Path, blocks: dict[str, str]) -> None:
     path.write_text("\n".join(with_builds(name, blocks[name]) for name in sorted(blocks)) + "\n", encoding="utf-8")
 
 
+def named(source: Path, locked: dict[str, str]) -> dict[str, str]:
+    """The lines of the packages that a file names, which must be all that these need."""
+    lines = source.read_text(encoding="utf-8").splitlines()
+    names = [re.sub(r"[-_.]+", "-", line).lower() for line in lines if line and not line.startswith("#")]
+    return {name: locked[name] for name in names}
+
+
 def main() -> None:
-    """Write all three files."""
+    """Write all files."""
     locked = compiled(PINS, "--no-deps")
     write(HERE / "locked.txt", locked)
     torch = HERE / "torch.in"
@@ -47,6 +55,8 @@ def main() -> None:
     finally:
         torch.unlink()
     write(HERE / "cuda.txt", {name: block for name, block in cuda.items() if name not in locked})
+    for name in ("edge", "full"):
+        write(HERE / f"{name}.txt", named(HERE / f"{name}.in", locked))
     write(HERE / "release.txt", compiled(HERE / "release.in"))
 
 

@@ -16,6 +16,7 @@ from r2gengpt.report import Report, Sentence
 from r2gengpt.reporter import Reporter
 from r2gengpt.serving.generator import Generator
 from r2gengpt.serving.jobs import Answer, Job
+from r2gengpt.serving.served import ServedModel
 from r2gengpt.settings import ServeConfig
 from serving_parts import LONG, film, running_server
 
@@ -73,7 +74,7 @@ class Scripted(Generator):
         self.held_at = at
         self.go.clear()
 
-    def _write(self, served: Reporter, job: Job) -> None:
+    def _write(self, model: ServedModel, job: Job) -> None:
         if job.told is not None:
             self._map(job)
             return

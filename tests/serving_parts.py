@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import torch
+import numpy as np
 from starlette.testclient import TestClient
 
-from r2gengpt.reporter import Reporter
 from r2gengpt.serving.app import create_app
 from r2gengpt.serving.generator import Generator
 from r2gengpt.serving.jobs import Job
+from r2gengpt.serving.served import ServedModel
 from r2gengpt.serving.server import DrainingServer, address_of, listen, server_config
 from r2gengpt.settings import ServeConfig
 from r2gengpt.testing import noise_image
@@ -45,7 +45,7 @@ def upload(*films: bytes, name: str = "film.png") -> list[tuple[str, tuple[str, 
     return [("images", (name, one, "image/png")) for one in films]
 
 
-def generator_of(served: Reporter, settings: ServeConfig) -> Generator:
+def generator_of(served: ServedModel, settings: ServeConfig) -> Generator:
     """A generator that is ready."""
     ready = threading.Event()
     generator = Generator(settings.slots, settings.places)
@@ -55,7 +55,7 @@ def generator_of(served: Reporter, settings: ServeConfig) -> Generator:
 
 
 @contextmanager
-def client_of(served: Reporter, **changes: Any) -> Iterator[tuple[TestClient, Generator]]:
+def client_of(served: ServedModel, **changes: Any) -> Iterator[tuple[TestClient, Generator]]:
     """A client of an application with these settings, and its generator."""
     settings = ServeConfig(**changes)
     generator = generator_of(served, settings)
@@ -77,7 +77,7 @@ def busy(generator: Generator) -> Iterator[threading.Event]:
         assert go_on.wait(LONG)
 
     decode = replace(served.decode, beam_size=1, min_new_tokens=8)
-    job = Job(torch.zeros(1, 3, 32, 32), None, decode, hold)
+    job = Job(np.zeros((1, 3, 32, 32), np.float32), None, decode, hold)
     generator.line.put(job)
     assert begun.wait(LONG)
     try:
@@ -89,7 +89,7 @@ def busy(generator: Generator) -> Iterator[threading.Event]:
 
 @contextmanager
 def running_server(
-    served: Reporter, generator: Generator | None = None, **changes: Any
+    served: ServedModel, generator: Generator | None = None, **changes: Any
 ) -> Iterator[tuple[str, Generator]]:
     """A real server on a free port of this machine; its address and its generator, the model's own if none is given."""
     settings = ServeConfig(port=0, **changes)

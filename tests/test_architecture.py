@@ -52,7 +52,7 @@ ALLOWED: dict[str, set[str]] = {
     "scoring": {*LOW, "metrics"},
     "training": {*HIGH, "original"},
     "evaluation": {*HIGH, "reporter"},
-    "serving": {*HIGH, "reporter", "clinical.documents"},
+    "serving": {*HIGH, "reporter", "edge", "clinical.documents"},
     "clinical": {*HIGH, "reporter", "clinical.documents"},
     "batch": {*HIGH, "reporter", "locate", "evaluation"},
     "testing": LOW,
@@ -200,6 +200,7 @@ def test_only_commands_print_to_stdout(path: Path) -> None:
         "from r2gengpt.cli.main import main; main(['completion', 'bash'])",
         "from r2gengpt.cli.main import main; main(['train', '--lm_modle', 'x'])",
         "import r2gengpt.edge.reporter, r2gengpt.opening",
+        "from r2gengpt.cli.main import main; main(['serve', '--help'])",
         "import r2gengpt.metrics.score, r2gengpt.text.prompt, r2gengpt.text.alignment, r2gengpt.config",
     ],
 )
@@ -212,6 +213,16 @@ def test_neither_torch_nor_transformers_nor_templates_are_loaded_for_this(code: 
     )
     done = subprocess.run([sys.executable, "-c", check + code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_server_itself_loads_no_pytorch() -> None:
+    """What runs the model does: an edge directory is served without."""
+    code = (
+        "import sys, r2gengpt.serving.app, r2gengpt.serving.server\n"
+        "sys.exit(sorted({'torch', 'transformers', 'peft'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_no_class_name_stands_twice() -> None:

@@ -283,7 +283,6 @@ def edit(directory: Path, **changes: Any) -> None:
         (["--do_sample", "True"], "--do_sample True"),
         (["--engine", "hf"], "--engine hf"),
         (["--speculate", "True"], "--speculate True"),
-        (["--stream"], "--stream True"),
         (["--accelerator", "gpu"], "--accelerator gpu"),
         (["--evidence", "maps"], "--evidence maps"),
         (["--dtype", "float32"], "--dtype float32"),
@@ -297,6 +296,21 @@ def test_what_the_edge_has_not_is_refused_by_name(
 ) -> None:
     _, directory, films = llama
     assert words in refused("generate", [str(films[0]), "--model", str(directory), *flags], capsys)
+
+
+def test_a_stream_is_the_text_word_by_word(
+    llama: tuple[Path, Path, list[Path]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, directory, films = llama
+    arguments = [str(films[0]), "--model", str(directory), "--format", "text"]
+    assert run("generate", arguments) == 0
+    whole = capsys.readouterr().out
+    printed: list[str] = []
+    monkeypatch.setattr("builtins.print", lambda *words, end="\n", **_: printed.append(" ".join(words) + end))
+    assert run("generate", [*arguments, "--stream"]) == 0
+    said = printed[: printed.index(f"{NOTICE}\n")]
+    assert "".join(said) == whole
+    assert len(said) > 2
 
 
 def test_a_checkpoint_is_no_edge_directory(

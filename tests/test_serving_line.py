@@ -1,7 +1,7 @@
 """The line of waiting jobs: bounded, fair between settings, and honest to those who wait when it closes."""
 
+import numpy as np
 import pytest
-import torch
 
 from r2gengpt.config import DecodeConfig
 from r2gengpt.serving.failures import ApiError
@@ -11,7 +11,7 @@ GREEDY, BEAMS = (DecodeConfig(beam_size=size, min_new_tokens=0, max_new_tokens=9
 
 
 def job(decode: DecodeConfig) -> Job:
-    return Job(torch.zeros(1, 3, 4, 4), None, decode)
+    return Job(np.zeros((1, 3, 4, 4), np.float32), None, decode)
 
 
 def line_of(*jobs: Job, share: int = 2) -> Queue:

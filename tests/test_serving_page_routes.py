@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -210,9 +211,7 @@ def test_a_document_of_films_that_are_no_dicom_is_refused(served: Reporter) -> N
 
 
 def job_of(beams: int = 1, told: str | None = None) -> Job:
-    import torch
-
-    return Job(torch.zeros(1, 3, 8, 8), None, DecodeConfig(beam_size=beams), told=told)
+    return Job(np.zeros((1, 3, 8, 8), np.float32), None, DecodeConfig(beam_size=beams), told=told)
 
 
 def ended(job: Job) -> None:

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -30,6 +29,7 @@ from r2gengpt.serving.server import address_of, listen, warn_if_open
 from r2gengpt.settings import ServeConfig
 from r2gengpt.text.written import NOTICE
 from serving_parts import LONG, data_url, film, message, running_server, upload
+from serving_process import Process
 from test_serving_api import alone, events, wait_for
 
 ROOT = Path(__file__).parents[1]
@@ -192,43 +192,6 @@ def test_clients_that_leave_a_real_server_leave_no_place_taken(served: Reporter)
                 assert next(answer.iter_lines()).startswith("data: ")
         wait_for(lambda: generator.line.taken == 0 and generator.running == 0)
         assert httpx2.get(f"{address}/ready").status_code == 200
-
-
-class Process:
-    """`r2gengpt serve` with these flags, after some code of the test, from its first line to its end."""
-
-    def __init__(self, *flags: str, before: str = "") -> None:
-        code = f"{before}\nfrom r2gengpt.cli.main import main; main()"
-        command = [sys.executable, "-c", code, "serve", "--port", "0", *flags]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        self.stderr: list[str] = []
-        self.ready = threading.Event()
-        self.reader = threading.Thread(target=self._read)
-        self.reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.stderr.append(line)
-            if line == "ready\n":
-                self.ready.set()
-
-    @property
-    def address(self) -> str:
-        assert self.process.stdout is not None
-        return re.findall(r"http://\S+", self.process.stdout.readline())[0]
-
-    def end(self, seconds: float) -> int:
-        code = self.process.wait(seconds)
-        self.reader.join(LONG)
-        return code
-
-    def close(self) -> None:
-        self.process.kill()
-        self.end(LONG)
-        for stream in (self.process.stdout, self.process.stderr):
-            assert stream is not None
-            stream.close()
 
 
 def number(text: str, name: str) -> float:

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 LOCKED = ROOT / "requirements" / "locked.txt"
 
@@ -29,7 +31,7 @@ def test_the_hashed_pins_are_those_of_the_constraints() -> None:
 
 
 def test_every_pin_has_a_hash_and_no_address() -> None:
-    for name in ("locked", "cuda", "release"):
+    for name in ("locked", "cuda", "edge", "full", "release"):
         for package, part in blocks(ROOT / "requirements" / f"{name}.txt").items():
             assert re.search(r"--hash=sha256:[0-9a-f]{64}", part), package
             assert "://" not in part, package
@@ -37,6 +39,20 @@ def test_every_pin_has_a_hash_and_no_address() -> None:
 
 def test_cuda_pins_are_only_what_the_constraints_lack() -> None:
     assert not blocks(ROOT / "requirements" / "cuda.txt").keys() & blocks(LOCKED).keys()
+
+
+@pytest.mark.parametrize("name", ["edge", "full"])
+def test_the_pins_of_an_image_are_the_ones_that_its_list_names(name: str) -> None:
+    lines = (ROOT / "requirements" / f"{name}.in").read_text(encoding="utf-8").splitlines()
+    wanted = {normal(line) for line in lines if not line.startswith("#")}
+    locked, found = blocks(LOCKED), blocks(ROOT / "requirements" / f"{name}.txt")
+    assert found == {name: locked[name] for name in wanted}
+
+
+def test_the_machine_without_pytorch_is_given_none_and_nothing_that_reports_its_use() -> None:
+    named = blocks(ROOT / "requirements" / "edge.txt").keys()
+    assert not named & {"torch", "transformers", "peft", "safetensors", "openvino-telemetry"}
+    assert {"openvino", "tokenizers", "fastapi", "uvicorn", "pydicom", "fhir-resources"} <= named
 
 
 def test_the_bill_of_materials_names_no_directory_of_the_builder(tmp_path: Path) -> None:

@@ -174,9 +174,19 @@ def locate_writer(choice: ModelChoice) -> Located:
         InputError: as there; the model's finding head was trained alone, and the language model is to write.
     """
     located = locate(choice)
+    check_writer(located)
+    return located
+
+
+def check_writer(located: Located) -> None:
+    """Refuse what writes no reports.
+
+    Raises:
+        InputError: as `locate_writer`.
+    """
+    choice = located.choice
     if not choice.retrieves:
         check_writes(located.stored, choice.name, choice.field)
-    return located
 
 
 def check_agreement(stored: Override[ModelConfig], asked: Override[ModelConfig]) -> None:

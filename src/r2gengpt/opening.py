@@ -41,12 +41,13 @@ def side_of(choice: ModelChoice, located: Located | None) -> int:
     return film_side(Path(choice.name)) if located is None else encoder_side(located)
 
 
-def opened(choice: ModelChoice, located: Located | None) -> "AnyReporter":
+def opened(choice: ModelChoice, located: Located | None, *, frugal: bool = True) -> "AnyReporter":
     """The model, ready to write.
 
     Args:
         choice: which one.
         located: as `found` gives it.
+        frugal: an edge directory keeps its encoder only as long as a study needs it; False: for many studies.
 
     Raises:
         InputError: parts that cannot be loaded.
@@ -54,7 +55,7 @@ def opened(choice: ModelChoice, located: Located | None) -> "AnyReporter":
     if located is None:
         from r2gengpt.edge.reporter import EdgeReporter
 
-        return EdgeReporter.load(choice)
+        return EdgeReporter.load(choice, frugal=frugal)
     from r2gengpt.reporter import Reporter
 
     return Reporter.of(located)

@@ -1,14 +1,10 @@
-"""What a report was made with and from, by hashes. No report text, no names of files."""
+"""What a report was made with and from, by hashes. No report text, no names of files; PyTorch only where it runs."""
 
 import hashlib
 import platform
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
-
-import torch
-import transformers
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from r2gengpt.checkpoint_files import DELTA
 from r2gengpt.confidence.calibration import CALIBRATION
@@ -17,8 +13,11 @@ from r2gengpt.config import DecodeConfig, Stored
 from r2gengpt.films.dicom.header import DicomHeader, warnings_of
 from r2gengpt.version import __version__
 
+if TYPE_CHECKING:
+    from torch import nn
 
-def model_sha256(model: nn.Module, beside: bytes = b"", left_out: tuple[str, ...] = ()) -> str | None:
+
+def model_sha256(model: "nn.Module", beside: bytes = b"", left_out: tuple[str, ...] = ()) -> str | None:
     """SHA-256 over all tensors as they lie in memory: name, type, shape and bytes, in the order of names.
 
     None where layers are read from disk when they are needed (`offload_folder`).
@@ -28,6 +27,8 @@ def model_sha256(model: nn.Module, beside: bytes = b"", left_out: tuple[str, ...
         beside: what else its reports depend on.
         left_out: how names begin that do not count, of parts that have no weights of their own.
     """
+    import torch
+
     digest = hashlib.sha256()
     state = {name: it for name, it in model.state_dict().items() if not name.startswith(left_out)}
     if any(tensor.is_meta for tensor in state.values()):
@@ -76,9 +77,12 @@ class Origin:
 
 
 def origin_of(
-    model: nn.Module, stored: Stored, directory: Path, *, beside: bytes = b"", left_out: tuple[str, ...] = ()
+    model: "nn.Module", stored: Stored, directory: Path, *, beside: bytes = b"", left_out: tuple[str, ...] = ()
 ) -> Origin:
-    """The origin of the reports of a model; `beside` and `left_out` as for `model_sha256`."""
+    """The origin of the reports of a model in PyTorch; `beside` and `left_out` as for `model_sha256`."""
+    import torch
+    import transformers
+
     return Origin(
         vision_model=part_name(stored.model.values["vision_model"]),
         lm_model=part_name(stored.model.values["lm_model"]),

@@ -1,13 +1,14 @@
 """A loaded model that writes reports: what every command and Python itself use. Names no flag, writes no file."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from r2gengpt.checkpoint import load_checkpoint
@@ -27,6 +28,7 @@ from r2gengpt.films.containers import DicomChoice
 from r2gengpt.films.film import FilmStudy
 from r2gengpt.films.reader import PLAIN
 from r2gengpt.films.sources import study_of
+from r2gengpt.generation.beams import Floats
 from r2gengpt.generation.composition import Composer
 from r2gengpt.generation.decode import predict, stream
 from r2gengpt.generation.decoding import decodings
@@ -35,12 +37,12 @@ from r2gengpt.generation.speculate import Drafter, drafter_for
 from r2gengpt.generation.suffixes import SPECULATION, SuffixIndex, load_index
 from r2gengpt.locate import MOVABLE, Located, ModelChoice, locate
 from r2gengpt.metrics.labels.reading import is_available, label_report
-from r2gengpt.model.processing import decoded_size, pad_views
+from r2gengpt.model.processing import R2GenGPTProcessor, decoded_size, pad_views
 from r2gengpt.options import Override
 from r2gengpt.original.convert import load_original
 from r2gengpt.parts.assemble import Built, load_directory
 from r2gengpt.parts.placement import device_of, place
-from r2gengpt.provenance import Origin, file_sha256, origin_of
+from r2gengpt.provenance import Origin, file_sha256, origin_of, part_name
 from r2gengpt.report import NO_HEAD, Finding, Report, film_json, films_of
 from r2gengpt.text.prompt import instruction_with
 from r2gengpt.text.written import noted_json
@@ -161,6 +163,36 @@ class Reporter:
         """Why words beside the films do not reach its reports; empty where they do."""
         return "" if self.composer is None else "`writer` retrieve reads no prompt"
 
+    def named(self, name: str) -> "Reporter":
+        """The same model under another name."""
+        return replace(self, name=name)
+
+    @property
+    def instruction(self) -> str:
+        """What its prompt asks for."""
+        return str(self.built.processor.instruction)
+
+    @property
+    def words(self) -> R2GenGPTProcessor:
+        """What knows its tokens."""
+        return self.built.processor
+
+    @property
+    def composes(self) -> bool:
+        """Whether its reports are composed of training sentences."""
+        return self.composer is not None
+
+    @property
+    def tells_findings(self) -> bool:
+        """Whether it has a finding head."""
+        return self.looker is not None
+
+    @property
+    def part_names(self) -> tuple[str, str]:
+        """The encoder's name and the language model's, without their directories."""
+        values = self.stored.model.values
+        return part_name(values["vision_model"]), part_name(values["lm_model"])
+
     @property
     def fingerprint(self) -> str | None:
         """A name for its very weights; None where they are read from disk when they are needed."""
@@ -170,6 +202,11 @@ class Reporter:
     def side(self) -> int:
         """What films are reduced for: the pixels of the longer side of the encoder's input."""
         return decoded_size(self.built.processor)
+
+    def pixels(self, pictures: Sequence[Image.Image]) -> Floats:
+        """The views of one study, (V, 3, H, W), float32."""
+        values: Floats = self.built.processor.pixels(pictures).numpy()
+        return values
 
     def batch(self, pixels: Tensor, instruction: str | None = None, name: str = "study") -> Batch:
         """One study as the model takes it.

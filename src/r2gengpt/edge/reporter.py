@@ -1,28 +1,35 @@
-"""An edge directory that writes reports: the face of `Reporter`, without PyTorch. Has no maps and no streams."""
+"""An edge directory that writes reports: the face of `Reporter`, without PyTorch. Has no maps and draws no tokens."""
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+import platform
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from r2gengpt.clinical.documents.draft import images_to_send
 from r2gengpt.clinical.documents.forms import check_form, check_patient, formed
-from r2gengpt.confidence.calibration import Calibration, calibration_beside, marked_text, with_confidence
+from r2gengpt.confidence.calibration import CALIBRATION, Calibration, calibration_beside, marked_text, with_confidence
 from r2gengpt.confidence.contradictions import reviewed
 from r2gengpt.confidence.maps import Evidence
 from r2gengpt.config import DecodeConfig
-from r2gengpt.edge.runtime import Edge, check_decoding
+from r2gengpt.edge.pixels import view_pixels
+from r2gengpt.edge.runtime import Edge, EdgeTokenizer, Watch, check_decoding
 from r2gengpt.errors import InputError
 from r2gengpt.films.containers import DicomChoice
 from r2gengpt.films.film import FilmStudy
 from r2gengpt.films.reader import PLAIN
 from r2gengpt.films.sources import study_of
+from r2gengpt.generation.beams import Floats
 from r2gengpt.generation.decoding import decodings
+from r2gengpt.generation.pieces import TextPieces
 from r2gengpt.locate import ModelChoice
 from r2gengpt.options import Override
+from r2gengpt.provenance import Origin, file_sha256, part_name
 from r2gengpt.report import NO_HEAD, Finding, Report, film_json, films_of
 from r2gengpt.text.written import noted_json
 from r2gengpt.version import __version__
@@ -34,12 +41,18 @@ class EdgeReporter:
 
     edge: Edge
     decode: DecodeConfig
+    streamed: DecodeConfig
     calibration: Calibration | None = None
     abstain_below: float | None = None
+    alias: str = ""
 
     @classmethod
-    def load(cls, choice: ModelChoice) -> "EdgeReporter":
+    def load(cls, choice: ModelChoice, *, frugal: bool = True) -> "EdgeReporter":
         """The model of an edge directory.
+
+        Args:
+            choice: which one.
+            frugal: as `Edge` has it; False also makes its graphs ready, for many studies.
 
         Raises:
             InputError: no such directory, a damaged one, or settings that the runtime has not.
@@ -50,21 +63,82 @@ class EdgeReporter:
             raise InputError("`runtime` openvino writes by its language model", field="writer", value="retrieve")
         if choice.accelerator not in ("auto", "cpu"):
             raise InputError("`runtime` openvino runs on cpu", field="accelerator", value=choice.accelerator)
-        edge = Edge(Path(choice.name), frugal=True)
+        edge = Edge(Path(choice.name), frugal=frugal)
         stored = Override(DecodeConfig, asdict(edge.record.decode))
-        decode = decodings(stored, choice.decode, choice.preset, dataset="plain", directory=edge.directory).whole
-        check_decoding(decode)
-        return cls(edge, decode, calibration_beside(edge.directory, decode, choice.abstain_below), choice.abstain_below)
+        both = decodings(stored, choice.decode, choice.preset, dataset="plain", directory=edge.directory)
+        check_decoding(both.whole)
+        calibration = calibration_beside(edge.directory, both.whole, choice.abstain_below)
+        if not frugal:
+            edge.compile()
+        return cls(edge, both.whole, both.streamed, calibration, choice.abstain_below)
 
     @property
     def name(self) -> str:
         """Of the model, as its reports call it."""
-        return self.edge.directory.name
+        return self.alias or self.edge.directory.name
+
+    def named(self, name: str) -> "EdgeReporter":
+        """The same model under another name."""
+        return replace(self, alias=name)
+
+    @property
+    def directory(self) -> Path:
+        """Of the export."""
+        return self.edge.directory
 
     @property
     def side(self) -> int:
         """What films are reduced for, in pixels."""
         return self.edge.record.film.decoded
+
+    @property
+    def words(self) -> EdgeTokenizer:
+        """What knows its tokens."""
+        return self.edge.words
+
+    @property
+    def instruction(self) -> str:
+        """What its prompt asks for, as far as the export tells; else empty."""
+        return self.edge.record.hint.instruction if self.edge.record.hint else ""
+
+    @property
+    def part_names(self) -> tuple[str, str]:
+        """The encoder's name and the language model's, without their directories."""
+        source = self.edge.record.source
+        return part_name(source["vision_model"]), part_name(source["lm_model"])
+
+    @property
+    def composes(self) -> bool:
+        """Whether its reports are composed of training sentences."""
+        return False
+
+    @property
+    def tells_findings(self) -> bool:
+        """Whether it has a finding head."""
+        return bool(self.edge.scales)
+
+    @property
+    def written_by(self) -> Mapping[str, str | None]:
+        """What wrote, besides what `origin` tells: a part of a record."""
+        return {"runtime": "openvino", "weights": self.edge.record.weights}
+
+    @cached_property
+    def origin(self) -> Origin:
+        """What all its reports were made with; its hash is of the graphs, see `digest`."""
+        source = self.edge.record.source
+        vision_model, lm_model = self.part_names
+        return Origin(
+            vision_model=vision_model,
+            lm_model=lm_model,
+            model_sha256=self.digest,
+            delta_sha256=source.get("delta_sha256"),
+            calibration_sha256=file_sha256(self.directory / CALIBRATION),
+            versions={
+                "r2gengpt": __version__,
+                "openvino": self.edge.version,
+                "python": platform.python_version(),
+            },
+        )
 
     @property
     def no_text(self) -> str:
@@ -85,17 +159,44 @@ class EdgeReporter:
         """The report of each study, in order.
 
         Raises:
-            InputError: a stream or an indication is asked for, or prompt and report do not fit into the language model.
+            InputError: an indication is given, or prompt and report do not fit into the language model.
         """
         if indication:
             raise InputError(self.no_text, field="indication", value=indication)
-        if on_text is not None:
-            words = "`runtime` openvino prints a report when it is whole; leave it out"
-            raise InputError(words, field="stream", value=True)
         for study in studies:
-            report = self.edge.report(study.id, study.pictures, self.decode)
-            report = reviewed(with_confidence(report, self.calibration, self.abstain_below))
-            yield replace(report, note=study.note, study=study, reporter=self)
+            pixels = self.pixels(study.pictures)
+            report, _ = self.draft(pixels, self.decode) if on_text is None else self.stream(pixels, on_text)
+            yield replace(self.judged(report), id=study.id, note=study.note, study=study, reporter=self)
+
+    def pixels(self, pictures: Sequence[Image.Image]) -> Floats:
+        """The views of one study, (V, 3, H, W), float32."""
+        return view_pixels(pictures, self.edge.record.film)
+
+    def draft(self, pixels: Floats, decode: DecodeConfig, watch: Watch | None = None) -> tuple[Report, int]:
+        """What the model writes, not yet judged, and how many tokens its prompt had.
+
+        Args:
+            pixels: (V, 3, H, W), of one study.
+            decode: how, lengths and penalties resolved.
+            watch: gets each token; True ends a report of one beam.
+        """
+        return self.edge.written("study", self.edge.see(pixels), decode, watch)
+
+    def stream(self, pixels: Floats, on_text: Callable[[str], None]) -> tuple[Report, int]:
+        """`draft` by one beam; `on_text` gets its words as they come."""
+        pieces = TextPieces(self.words, on_text)
+
+        def watch(token: int) -> bool:
+            pieces.show(token)
+            return False
+
+        found = self.draft(pixels, self.streamed, watch)
+        pieces.end()
+        return found
+
+    def judged(self, report: Report) -> Report:
+        """A report with confidence in its sentences, and marks on those that need review."""
+        return reviewed(with_confidence(report, self.calibration, self.abstain_below))
 
     def report(
         self, images: Iterable[object], *, on_text: Callable[[str], None] | None = None, choice: DicomChoice = PLAIN

@@ -28,6 +28,7 @@ EXACT = {
     "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
 }
 """Products of whole inputs with the packed weights. By default the library rounds inputs and cache to bytes."""
+Watch = Callable[[int], bool]
 
 
 class EdgeTokenizer:
@@ -80,6 +81,7 @@ class Edge:
         self.encoder = Tokenizer.from_file(str(directory / TOKENIZER))
         self.words = EdgeTokenizer(self.encoder, self.record.end)
         self.table = np.load(directory / TABLE, mmap_mode="r")
+        self.version = str(ov.__version__)
         self._core = ov.Core()
 
     def _compiled(self, name: str) -> Any:
@@ -100,9 +102,17 @@ class Edge:
         """Of token ids, (T, D), float32."""
         return np.asarray(self.table[np.asarray(ids, dtype=np.int64)], dtype=np.float32)
 
+    def compile(self) -> None:
+        """Make both graphs ready, so that the first study does not wait for it."""
+        _ = self._vision, self._language
+
     def look(self, films: Sequence[Image.Image]) -> SeenStudy:
         """The films of one study, upright and RGB, as the model sees them; without a head there are no findings."""
-        found = self._vision.infer({0: view_pixels(films, self.record.film)})
+        return self.see(view_pixels(films, self.record.film))
+
+    def see(self, pixels: Floats) -> SeenStudy:
+        """`look`, of films that are pixels already, (V, 3, H, W), float32."""
+        found = self._vision.infer({0: pixels})
         tokens = np.array(found[0], dtype=np.float32)
         findings = findings_of(found[1].tolist(), self.scales) if self.scales else ()
         if self.frugal:
@@ -118,8 +128,8 @@ class Edge:
             before, after = (*ids.bos, *ids.before), ids.after
         return np.concatenate([self.embeddings(before), seen.tokens, self.embeddings(after)])
 
-    def choose(self, prompt: Floats, rules: Rules) -> Written:
-        """A report in token ids that goes on from a prompt (P, D).
+    def choose(self, prompt: Floats, rules: Rules, watch: Watch | None = None) -> Written:
+        """A report in token ids that goes on from a prompt (P, D); `watch` as in `choose`.
 
         Raises:
             InputError: prompt and report together have more tokens than the language model has positions.
@@ -132,13 +142,19 @@ class Edge:
                 value=rules.max_new_tokens,
             )
         study = _Study(self, len(prompt))
-        return choose(study.begin(prompt), study.step, rules)
+        return choose(study.begin(prompt), study.step, rules, watch)
 
     def report(self, study: str, films: Sequence[Image.Image], decode: DecodeConfig) -> Report:
         """The report of one study, as `generation.decode.predict` gives it; lengths must be resolved."""
-        seen = self.look(films)
-        written = self.choose(self.prompt(seen), Rules.of(decode, self.record.end))
-        return replace(report_of(self.words, written, study=study), findings=seen.findings)
+        return self.written(study, self.look(films), decode)[0]
+
+    def written(
+        self, study: str, seen: SeenStudy, decode: DecodeConfig, watch: Watch | None = None
+    ) -> tuple[Report, int]:
+        """The report of a study that was looked at, and how many tokens its prompt had; `watch` as in `choose`."""
+        prompt = self.prompt(seen)
+        written = self.choose(prompt, Rules.of(decode, self.record.end), watch)
+        return replace(report_of(self.words, written, study=study), findings=seen.findings), len(prompt)
 
 
 class _Study:
@@ -182,13 +198,19 @@ def check_decoding(decode: DecodeConfig) -> None:
             )
 
 
-def choose(first: Floats, step: Callable[[Sequence[int], Sequence[int]], Floats], rules: Rules) -> Written:
+def choose(
+    first: Floats,
+    step: Callable[[Sequence[int], Sequence[int]], Floats],
+    rules: Rules,
+    watch: Watch | None = None,
+) -> Written:
     """One report, greedily or by beams.
 
     Args:
         first: (vocabulary,), logits after the prompt, which is row 0 of the model's last pass.
         step: the logits (K, vocabulary) after one token more: of the tokens, and of the row that each continues.
         rules: how, without sampling.
+        watch: gets the newest token of the first beam; True ends a report of one beam there.
     """
     row = Row(rules)
     logits, origins = np.broadcast_to(first, (rules.beam_size, len(first))), [0]
@@ -199,7 +221,8 @@ def choose(first: Floats, step: Callable[[Sequence[int], Sequence[int]], Floats]
             row.add(token, float(own[0, token]))
         else:
             origins = row.advance(candidates(own, row))
-        if row.through:
+        ended = watch is not None and watch(row.running[0].ids[-1])
+        if row.through or (ended and rules.beam_size == 1):
             return row.written()
         logits = step([beam.ids[-1] for beam in row.running], origins)
 

@@ -1,22 +1,14 @@
 """The likeliest tokens at each place of a report, by one forward pass over prompt and report. Writes none."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 
 from r2gengpt.data.loading import Batch
 from r2gengpt.generation.decode import image_features
 from r2gengpt.generation.library import forced_logits
+from r2gengpt.generation.sentences import PlaceInText
 from r2gengpt.model import R2GenGPTForConditionalGeneration
-
-
-@dataclass(frozen=True)
-class PlaceInText:
-    """A place of a report: the log-probability of the token that stands there, and the likeliest tokens with theirs."""
-
-    logprob: float
-    likeliest: Mapping[int, float]
 
 
 @torch.no_grad()

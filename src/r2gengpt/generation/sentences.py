@@ -1,6 +1,7 @@
 """A finished report as a record: its text, and what decoding knows of each sentence. No model, no PyTorch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from r2gengpt.generation.beams import Written
@@ -19,6 +20,14 @@ class TokenWords(Protocol):
     @property
     def end_token_id(self) -> int:
         """The token that ends a report."""
+
+
+@dataclass(frozen=True)
+class PlaceInText:
+    """A place of a report: the log-probability of the token that stands there, and the likeliest tokens with theirs."""
+
+    logprob: float
+    likeliest: Mapping[int, float]
 
 
 def report_of(processor: TokenWords, written: Written, *, study: str, reference: str = "") -> Report:

@@ -10,8 +10,7 @@ from fastapi import APIRouter
 
 from r2gengpt.clinical.documents.forms import check_form
 from r2gengpt.errors import InputError
-from r2gengpt.provenance import part_name
-from r2gengpt.reporter import Reporter
+from r2gengpt.serving.served import ServedModel
 from r2gengpt.serving.waiting import ServerContext
 
 CARD = "README.md"
@@ -56,15 +55,15 @@ def card_text(directory: Path) -> tuple[str, str]:
     return (named[1].strip() if named else ""), (text[front.end() :] if front else text).strip()
 
 
-def model_card(reporter: Reporter) -> ModelCard:
+def model_card(reporter: ServedModel) -> ModelCard:
     """The card of a loaded model."""
-    values = reporter.stored.model.values
+    vision_model, lm_model = reporter.part_names
     licence, card = card_text(reporter.directory)
     return ModelCard(
         name=reporter.name,
-        vision_model=part_name(values["vision_model"]),
-        lm_model="" if reporter.composer is not None else part_name(values["lm_model"]),
-        finding_head=reporter.looker is not None,
+        vision_model=vision_model,
+        lm_model="" if reporter.composes else lm_model,
+        finding_head=reporter.tells_findings,
         licence=licence,
         card=card,
         forms=tuple(form for form in ("fhir", "sr") if _given(form)),

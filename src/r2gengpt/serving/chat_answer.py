@@ -8,12 +8,12 @@ from typing import Any
 
 from r2gengpt.provenance import provenance
 from r2gengpt.report import film_json
-from r2gengpt.reporter import Reporter
 from r2gengpt.serving.chat_job import ChatStudy
 from r2gengpt.serving.films import note_on
 from r2gengpt.serving.jobs import Answer
 from r2gengpt.serving.logprobs import logprobs_json
 from r2gengpt.serving.reports import report_json
+from r2gengpt.serving.served import ServedModel
 from r2gengpt.serving.waiting import JobEvent, ServerContext, Wait
 from r2gengpt.text.written import json_text, noted_json, with_note
 
@@ -33,7 +33,7 @@ class Completion:
     first choice; drawn ones differ in their `seed`.
     """
 
-    def __init__(self, reporter: Reporter, study: ChatStudy) -> None:
+    def __init__(self, reporter: ServedModel, study: ChatStudy) -> None:
         self.reporter, self.study = reporter, study
         self.head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": reporter.name}
         made = provenance(reporter.name, reporter.origin, study.jobs[0].decode, study.sources)
@@ -58,7 +58,7 @@ class Completion:
 
     def logprobs(self, answer: Answer) -> Json | None:
         """Those of a report's tokens, where they are asked for."""
-        return logprobs_json(self.reporter.built.processor, answer) if self.study.chat.logprobs else None
+        return logprobs_json(self.reporter.words, answer) if self.study.chat.logprobs else None
 
     def own(self, job: int, answer: Answer) -> Json:
         """What stands within a choice besides OpenAI's fields."""

@@ -7,7 +7,6 @@ from r2gengpt.config import DecodeConfig
 from r2gengpt.errors import InputError
 from r2gengpt.films.containers import DicomChoice
 from r2gengpt.provenance import Source
-from r2gengpt.reporter import Reporter
 from r2gengpt.serving.bodies import LONG, Apart, NoDataUrl, read_data_url, take_apart
 from r2gengpt.serving.chat_request import LONGEST_STOP, ChatRequest, ImagePart, Message, TextPart, parse_chat
 from r2gengpt.serving.conversation import EARLIER_LEFT_OUT
@@ -16,6 +15,7 @@ from r2gengpt.serving.films import Upload, read_films
 from r2gengpt.serving.instructions import instruction_warnings
 from r2gengpt.serving.jobs import Job, new_future
 from r2gengpt.serving.report_members import Members, members_of
+from r2gengpt.serving.served import ServedModel, check_torch
 from r2gengpt.serving.uploads import MAX_TEXT, check_count, check_text
 from r2gengpt.settings import ServeConfig
 
@@ -131,19 +131,22 @@ def films_of(chat: ChatRequest, apart: Apart, settings: ServeConfig) -> list[Upl
     return [film_of(part, f"messages.{number}.content.{at}", apart) for at, part in parts]
 
 
-def check_can(chat: ChatRequest, apart: Apart, reporter: Reporter, settings: ServeConfig) -> None:
+def check_can(chat: ChatRequest, apart: Apart, reporter: ServedModel, settings: ServeConfig) -> None:
     """Refuse what this server cannot do for anybody.
 
     Raises:
-        ApiError: another model, log-probabilities of texts that no language model wrote, more choices than places.
+        ApiError: another model, log-probabilities of texts that no language model wrote, more choices than places, or
+            the likeliest tokens where PyTorch is not.
     """
     if chat.model != reporter.name:
         raise no_model(reporter.name)
     if any(map(apart.is_long, chat.stop)):
         raise ApiError(400, f"stop: must have at most {LONGEST_STOP} characters", INVALID, param="stop")
-    if chat.logprobs and reporter.composer is not None:
+    if chat.logprobs and reporter.composes:
         words = "logprobs: this server's reports are composed of training sentences, and have none"
         raise ApiError(400, words, UNSUPPORTED, param="logprobs")
+    if chat.top_logprobs:
+        check_torch(reporter, "top_logprobs", "the likeliest tokens")
     if chat.n > settings.places:
         raise ApiError(400, f"n: this server has {settings.places} places: at most as many", UNSUPPORTED, param="n")
 
@@ -156,7 +159,7 @@ def jobs_of(chat: ChatRequest, first: Job, *, drawn: bool) -> tuple[Job, ...]:
     return tuple(replace(first, decode=replace(first.decode, decode_seed=seed), future=new_future()) for seed in seeds)
 
 
-def read_chat(body: bytearray, reporter: Reporter, settings: ServeConfig) -> ChatStudy:
+def read_chat(body: bytearray, reporter: ServedModel, settings: ServeConfig) -> ChatStudy:
     """A request's bytes to its jobs; for a decoding thread.
 
     Raises:
@@ -167,12 +170,13 @@ def read_chat(body: bytearray, reporter: Reporter, settings: ServeConfig) -> Cha
     check_can(chat, apart, reporter, settings)
     members = members_of(chat.response_format)
     decode = chat_decode(chat, reporter.decode, reporter.streamed)
-    own = reporter.built.processor.instruction
-    instruction, films = instruction_of(chat, apart, own), films_of(chat, apart, settings)
+    if decode.do_sample:
+        check_torch(reporter, "top_p" if chat.temperature is None else "temperature", "drawn texts")
+    instruction, films = instruction_of(chat, apart, reporter.instruction), films_of(chat, apart, settings)
     choice = DicomChoice(chat.frame, chat.force, chat.mixed_patients)
-    pixels, sources = read_films(films, choice, reporter.built.processor, settings)
+    pixels, sources = read_films(films, choice, reporter, settings)
     warnings = [EARLIER_LEFT_OUT] if chat.has_earlier_turns else []
     warnings += instruction_warnings(instruction, reporter)
     first = Job(pixels, instruction, decode, stop=tuple(chat.stop), likeliest=chat.top_logprobs)
-    jobs = jobs_of(chat, first, drawn=decode.do_sample and reporter.composer is None)
+    jobs = jobs_of(chat, first, drawn=decode.do_sample and not reporter.composes)
     return ChatStudy(chat, jobs, sources, warnings, members)

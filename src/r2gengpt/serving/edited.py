@@ -12,12 +12,12 @@ from starlette.responses import Response
 from r2gengpt.clinical.documents.draft import draft_of
 from r2gengpt.clinical.documents.forms import FORMS, bytes_of, labels_of
 from r2gengpt.report import Finding
-from r2gengpt.reporter import Reporter
 from r2gengpt.serving.documents import form_document
 from r2gengpt.serving.failures import INVALID, ApiError
 from r2gengpt.serving.faults import first_fault
 from r2gengpt.serving.films import sources_of
 from r2gengpt.serving.reports import ARCHIVE, check_archive
+from r2gengpt.serving.served import ServedModel
 from r2gengpt.serving.uploads import (
     IMAGE_FIELD,
     KNOWN_FIELD,
@@ -87,7 +87,7 @@ def wanted_form(accept: str) -> str:
     return kind
 
 
-def document_of(form: StudyUpload, kind: str, reporter: Reporter, settings: ServeConfig) -> bytes:
+def document_of(form: StudyUpload, kind: str, reporter: ServedModel, settings: ServeConfig) -> bytes:
     """The text of a form as a document of its images.
 
     Raises:

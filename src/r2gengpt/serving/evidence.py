@@ -8,13 +8,12 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from r2gengpt.confidence.maps import Evidence, kept_box
-from r2gengpt.model.processing import R2GenGPTProcessor
 from r2gengpt.provenance import Source
-from r2gengpt.reporter import Reporter
 from r2gengpt.serving.documents import form_document
 from r2gengpt.serving.failures import INVALID, ApiError
 from r2gengpt.serving.films import note_on, read_films
 from r2gengpt.serving.jobs import Job
+from r2gengpt.serving.served import ServedModel, check_torch, in_torch
 from r2gengpt.serving.uploads import IMAGE_FIELD, REPORT_FIELD, STUDY_FIELDS, StudyUpload, read_form
 from r2gengpt.serving.waiting import ServerContext
 from r2gengpt.settings import ServeConfig
@@ -23,32 +22,33 @@ from r2gengpt.text.written import noted_json
 
 FIELDS = (*STUDY_FIELDS, REPORT_FIELD)
 DOCUMENT = form_document(FIELDS, "application/json", required=(IMAGE_FIELD, REPORT_FIELD))
+MAPS = "evidence maps"
 LONGER = 2
 """Times `max_new_tokens` that a text may be long: each sentence costs a pass, and an edited draft may grow."""
 
 
-def evidence_json(evidence: Evidence, sources: list[Source], processor: R2GenGPTProcessor) -> dict[str, Any]:
+def evidence_json(evidence: Evidence, sources: list[Source], model: ServedModel) -> dict[str, Any]:
     """The maps, and for each view the box that its map lies over: left, top, right, bottom in shares of the film."""
-    boxes = []
+    image_processor, boxes = in_torch(model).built.processor.image_processor, []
     for width, height in (source.upright for source in sources):
-        box = kept_box(processor.image_processor, (width, height))
+        box = kept_box(image_processor, (width, height))
         boxes.append([round(edge / side, 4) for edge, side in zip(box, (width, height) * 2, strict=True)])
     return {**evidence.to_json(), "boxes": boxes}
 
 
-def evidence_job(form: StudyUpload, reporter: Reporter, settings: ServeConfig) -> tuple[Job, list[Source]]:
+def evidence_job(form: StudyUpload, model: ServedModel, settings: ServeConfig) -> tuple[Job, list[Source]]:
     """A form to its job; for a decoding thread.
 
     Raises:
         ApiError: the study or the text is refused.
     """
-    processor = reporter.built.processor
-    tokens, most = len(processor.encode_text(form.report)), LONGER * (reporter.decode.max_new_tokens or 0)
+    tokens = len(in_torch(model).built.processor.encode_text(form.report))
+    most = LONGER * (model.decode.max_new_tokens or 0)
     if not form.report or tokens > most:
         raise ApiError(400, f"{REPORT_FIELD}: has {tokens} tokens: 1 to {most}", INVALID, param=REPORT_FIELD)
-    pixels, sources = read_films(form.films, form.choice, processor, settings)
-    instruction = instruction_with(form.indication, processor.instruction)
-    return Job(pixels, instruction, reporter.decode, evidence=True, told=form.report), sources
+    pixels, sources = read_films(form.films, form.choice, model, settings)
+    instruction = instruction_with(form.indication, model.instruction)
+    return Job(pixels, instruction, model.decode, evidence=True, told=form.report), sources
 
 
 def evidence_routes(desk: ServerContext) -> APIRouter:
@@ -60,14 +60,13 @@ def evidence_routes(desk: ServerContext) -> APIRouter:
         """What of the images each sentence of a text rests on, by the model; the text may be anybody's."""
         with ExitStack() as stack:
             visit = stack.enter_context(desk.visit())
+            check_torch(visit.reporter, "evidence", MAPS)
             form = await visit.read(read_form(request.headers, visit.pieces(request), desk.settings, FIELDS))
             job, sources = await visit.prepare(partial(evidence_job, form, visit.reporter, desk.settings))
             wait = stack.enter_context(visit.wait([job], request))
             wait.begin(streaming=False)
             found = (await wait.answer()).evidence
         assert found is not None
-        return JSONResponse(
-            {**noted_json(note_on(sources)), **evidence_json(found, sources, visit.reporter.built.processor)}
-        )
+        return JSONResponse({**noted_json(note_on(sources)), **evidence_json(found, sources, visit.reporter)})
 
     return router

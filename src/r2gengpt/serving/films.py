@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from PIL import Image
-from torch import Tensor
 
 from r2gengpt.errors import InputError
 from r2gengpt.films.cell.pool import decode_image, read_header
 from r2gengpt.films.containers import ContainerError, DicomChoice, is_dicom, open_container
 from r2gengpt.films.dicom.header import check_is_chest_film
 from r2gengpt.films.film import check_study, note_of
-from r2gengpt.model.processing import R2GenGPTProcessor, decoded_size
+from r2gengpt.generation.beams import Floats
 from r2gengpt.provenance import Source
 from r2gengpt.serving.failures import INVALID, ApiError, refused
+from r2gengpt.serving.served import ServedModel
 from r2gengpt.settings import ServeConfig
 
 FRAME, FORCE = "frame_needed", "force_needed"
@@ -117,12 +117,12 @@ def picture_of(film: Upload, choice: DicomChoice, size: int | None = None) -> Im
 
 
 def read_films(
-    films: Sequence[Upload], choice: DicomChoice, processor: R2GenGPTProcessor, settings: ServeConfig
-) -> tuple[Tensor, list[Source]]:
+    films: Sequence[Upload], choice: DicomChoice, model: ServedModel, settings: ServeConfig
+) -> tuple[Floats, list[Source]]:
     """The pixels of a study's films (V, 3, H, W), float32, and what they were.
 
     Raises:
         ApiError: a film that is refused.
     """
     sources = sources_of(films, choice, settings)
-    return processor.pixels([picture_of(film, choice, decoded_size(processor)) for film in films]), sources
+    return model.pixels([picture_of(film, choice, model.side) for film in films]), sources

@@ -1,15 +1,16 @@
 """What a prompt asks for beside the model's own instruction, and the warning that this leads away from training."""
 
-from r2gengpt.reporter import Reporter
+from r2gengpt.serving.served import ServedModel
 
 OTHER_INSTRUCTION = (
     "the instruction is not the one that the model was trained with: the report may be worse than with the model's own"
 )
 INDICATION = "the prompt holds an indication, and the model was trained without: the report may be worse for it"
 NO_EFFECT = "the instruction, or indication, has no effect: the report is composed of training sentences"
+SETTLED = "the instruction, or indication, has no effect: the prompt was settled when the model was exported"
 
 
-def instruction_warnings(instruction: str | None, reporter: Reporter, words: str = OTHER_INSTRUCTION) -> list[str]:
+def instruction_warnings(instruction: str | None, reporter: ServedModel, words: str = OTHER_INSTRUCTION) -> list[str]:
     """What is to be known of a prompt: a line where it does not ask as the model was trained, white space aside.
 
     Args:
@@ -17,6 +18,8 @@ def instruction_warnings(instruction: str | None, reporter: Reporter, words: str
         reporter: the model.
         words: of the line.
     """
-    if instruction is None or instruction.split() == reporter.built.processor.instruction.split():
+    if instruction is None or instruction.split() == reporter.instruction.split():
         return []
-    return [NO_EFFECT if reporter.composer is not None else words]
+    if reporter.composes:
+        return [NO_EFFECT]
+    return [SETTLED if reporter.no_text else words]

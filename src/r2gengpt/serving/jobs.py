@@ -7,11 +7,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from torch import Tensor
-
 from r2gengpt.confidence.maps import Evidence
 from r2gengpt.config import DecodeConfig
-from r2gengpt.generation.likeliest import PlaceInText
+from r2gengpt.generation.beams import Floats
+from r2gengpt.generation.sentences import PlaceInText
 from r2gengpt.report import Report
 from r2gengpt.serving.failures import full, unavailable
 from r2gengpt.serving.pace import Pace, QueueProgress
@@ -36,7 +35,7 @@ def new_future() -> Future[Answer]:
 
 @dataclass(eq=False)
 class Job:
-    """One study: its pixels (V, 3, H, W), float32, on the CPU; what is asked; how to decode.
+    """One study: its pixels (V, 3, H, W), float32; what is asked; how to decode.
 
     `on_text` gets the text as it is written (one beam); `evidence` asks for maps of the report, or of the text `told`,
     and then nothing is written. The text ends before the first string of `stop`; `likeliest` asks for so many of the
@@ -44,7 +43,7 @@ class Job:
     the queue's clock.
     """
 
-    pixels: Tensor
+    pixels: Floats
     instruction: str | None
     decode: DecodeConfig
     on_text: Callable[[str], None] | None = None

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from r2gengpt.generation.likeliest import PlaceInText
-from r2gengpt.generation.sentences import TokenWords, text_and_ends, tidied_away
+from r2gengpt.generation.sentences import PlaceInText, TokenWords, text_and_ends, tidied_away
 from r2gengpt.serving.jobs import Answer
 
 

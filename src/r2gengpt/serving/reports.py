@@ -19,13 +19,13 @@ from r2gengpt.confidence.calibration import marked_text, text_of
 from r2gengpt.errors import InputError
 from r2gengpt.provenance import Source, provenance
 from r2gengpt.report import film_json, review_lines
-from r2gengpt.reporter import Reporter
 from r2gengpt.serving.documents import REPORT, form_document
-from r2gengpt.serving.evidence import evidence_json
+from r2gengpt.serving.evidence import MAPS, evidence_json
 from r2gengpt.serving.failures import ApiError, refused
 from r2gengpt.serving.films import note_on, read_films
 from r2gengpt.serving.instructions import INDICATION, instruction_warnings
 from r2gengpt.serving.jobs import Answer, Job
+from r2gengpt.serving.served import ServedModel, check_torch
 from r2gengpt.serving.standing import TICKET, ticket_of
 from r2gengpt.serving.uploads import IMAGE_FIELD, STUDY_FIELDS, read_form, truth_of
 from r2gengpt.serving.waiting import Event, EventStream, ServerContext, Wait
@@ -67,7 +67,7 @@ def wanted_type(accept: str) -> str:
     raise ApiError(406, f"Accept: this route gives {', '.join(GIVEN[:-1])} and {GIVEN[-1]}")
 
 
-def check_archive(kind: str, sources: list[Source], reporter: Reporter) -> None:
+def check_archive(kind: str, sources: list[Source], reporter: ServedModel) -> None:
     """Refuse, before a report is written, a form that it could not be sent in.
 
     Raises:
@@ -86,7 +86,7 @@ def check_archive(kind: str, sources: list[Source], reporter: Reporter) -> None:
         raise refused(error) from None
 
 
-def report_file(kind: str, reporter: Reporter, answer: Answer, sources: list[Source]) -> bytes:
+def report_file(kind: str, reporter: ServedModel, answer: Answer, sources: list[Source]) -> bytes:
     """The draft as a file: for archives, or as a PDF that names no patient."""
     report, headers = answer.report, [source.header for source in sources]
     text = marked_text(report)
@@ -99,7 +99,7 @@ def report_file(kind: str, reporter: Reporter, answer: Answer, sources: list[Sou
 
 
 def report_json(
-    reporter: Reporter, job: Job, answer: Answer, sources: list[Source], warnings: list[str]
+    reporter: ServedModel, job: Job, answer: Answer, sources: list[Source], warnings: list[str]
 ) -> dict[str, Any]:
     """The draft with what it was made with and from."""
     report = answer.report
@@ -117,7 +117,7 @@ def report_json(
     if warnings:
         found["warnings"] = warnings
     if answer.evidence is not None:
-        found["evidence"] = evidence_json(answer.evidence, sources, reporter.built.processor)
+        found["evidence"] = evidence_json(answer.evidence, sources, reporter)
     made = provenance(reporter.name, reporter.origin, job.decode, sources)
     return {**found, "provenance": {**made, **reporter.written_by}}
 
@@ -152,14 +152,15 @@ def report_routes(desk: ServerContext) -> APIRouter:
         with ExitStack() as stack:
             visit = stack.enter_context(desk.visit())
             reporter = visit.reporter
+            if evidence:
+                check_torch(reporter, "evidence", MAPS)
             form = await visit.read(read_form(request.headers, visit.pieces(request), desk.settings))
-            read = partial(read_films, form.films, form.choice, reporter.built.processor, desk.settings)
+            read = partial(read_films, form.films, form.choice, reporter, desk.settings)
             pixels, sources = await visit.prepare(read)
             if wanted in ARCHIVE:
                 check_archive(wanted, sources, reporter)
             decode = reporter.streamed if wanted == EVENTS else reporter.decode
-            own = reporter.built.processor.instruction
-            job = Job(pixels, instruction_with(form.indication, own), decode)
+            job = Job(pixels, instruction_with(form.indication, reporter.instruction), decode)
             warnings = instruction_warnings(job.instruction, reporter, INDICATION)
             headers = {"X-Warning": "; ".join(warnings)} if warnings else {}
             job.evidence = evidence

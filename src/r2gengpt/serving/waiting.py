@@ -14,11 +14,11 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from r2gengpt.errors import InputError
-from r2gengpt.reporter import Reporter
 from r2gengpt.serving.failures import ApiError, ClientGone, full, refused, timed_out, unavailable
 from r2gengpt.serving.generator import Generator
 from r2gengpt.serving.jobs import Answer, Job, Queue
 from r2gengpt.serving.metrics import Metrics
+from r2gengpt.serving.served import ServedModel
 from r2gengpt.serving.uploads import limited_body
 from r2gengpt.settings import ServeConfig
 
@@ -184,7 +184,7 @@ class Wait:
 class RequestContext:
     """A request on its way: it reads its body, then it has a place."""
 
-    def __init__(self, desk: "ServerContext", reporter: Reporter) -> None:
+    def __init__(self, desk: "ServerContext", reporter: ServedModel) -> None:
         self.desk = desk
         self.reporter = reporter
         self.limit = desk.settings.request_timeout
@@ -271,7 +271,7 @@ class ServerContext:
         self.tickets: dict[str, Job] = {}
         self.archive = ThreadPoolExecutor(1, "archive")  # forms for archives: what reads labels is one thread's own
 
-    def reporter(self) -> Reporter:
+    def reporter(self) -> ServedModel:
         """The model.
 
         Raises:

@@ -1,8 +1,11 @@
-"""One study's report: who hears it while it is written, what the model tells of it then, and one written alone."""
+"""One study's report by PyTorch: who hears it as it is written, what the model tells of it then, one written alone."""
 
 from dataclasses import dataclass, replace
 
+import torch
+
 from r2gengpt.confidence.finding_maps import evidence_of, map_method
+from r2gengpt.data.loading import Batch
 from r2gengpt.errors import InputError
 from r2gengpt.generation.library import CallbackStreamer
 from r2gengpt.generation.likeliest import likeliest_tokens
@@ -42,6 +45,11 @@ def _nobody(text: str) -> None:
     """Hears nothing."""
 
 
+def batch_of(reporter: Reporter, job: Job) -> Batch:
+    """A job's study as the model takes it."""
+    return reporter.batch(torch.from_numpy(job.pixels), job.instruction)
+
+
 def complete(reporter: Reporter, job: Job, answer: Answer) -> None:
     """Hand out a report with what the model tells of it besides: maps, the likeliest tokens."""
     try:
@@ -62,14 +70,14 @@ def explained(reporter: Reporter, job: Job, answer: Answer) -> Answer:
     model, processor = reporter.built.model, reporter.built.processor
     method = map_method(model, reporter.looker)
     reporter.check_explains(method)
-    batch, text = reporter.batch(job.pixels, job.instruction), answer.report.text
+    batch, text = batch_of(reporter, job), answer.report.text
     evidence = evidence_of(model, processor, reporter.looker, batch, text, method, job.instruction)
     return replace(answer, evidence=evidence)
 
 
 def with_likeliest(reporter: Reporter, job: Job, answer: Answer) -> Answer:
     """A report with the likeliest tokens at each of its places."""
-    batch, _ = reporter.look(reporter.batch(job.pixels, job.instruction), job.instruction)
+    batch, _ = reporter.look(batch_of(reporter, job), job.instruction)
     places = likeliest_tokens(reporter.built.model, batch, answer.report.token_ids, job.likeliest)
     return replace(answer, places=places)
 
@@ -78,7 +86,7 @@ def write_alone(reporter: Reporter, job: Job) -> None:
     """One report without the engine: by transformers' `generate`, or composed of training sentences."""
     processor = reporter.built.processor
     try:
-        batch = reporter.batch(job.pixels, job.instruction)
+        batch = batch_of(reporter, job)
         if job.on_text is None:
             (report,) = reporter.predict([batch], job.decode, job.instruction)
         else:

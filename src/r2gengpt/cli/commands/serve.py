@@ -4,18 +4,21 @@ import importlib.util
 import logging
 import os
 import socket
-from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from r2gengpt.cli import bridge
 from r2gengpt.cli.choice import ModelFlags, choice_of
 from r2gengpt.cli.console import return_large_blocks, start_logging
 from r2gengpt.config import DecodeConfig, ModelConfig
 from r2gengpt.errors import InputError, installing
-from r2gengpt.locate import Located, ModelChoice, locate_writer
+from r2gengpt.locate import Located, ModelChoice, check_writer
 from r2gengpt.serving.address import address_of, bound, opened
 from r2gengpt.settings import CellConfig, PlacementConfig, ReviewConfig, ServeConfig, WriterConfig
 from r2gengpt.text.written import NOTICE
+
+if TYPE_CHECKING:
+    from r2gengpt.opening import AnyReporter
 
 FLAGS = (ModelFlags, ModelConfig, PlacementConfig, DecodeConfig, WriterConfig, ReviewConfig, ServeConfig, CellConfig)
 NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
@@ -46,8 +49,11 @@ def main(argv: list[str]) -> None:
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         raise InputError(f"serve needs {', '.join(missing)}: {installing('serve')}")
     from r2gengpt.films.cell.pool import close_cell, open_cell
+    from r2gengpt.opening import found
 
-    located = locate_writer(choice)
+    located = found(choice)
+    if located is not None:
+        check_writer(located)
     with bound(settings.host, settings.port) as address:  # before anything large is loaded
         open_cell(parsed.settled(CellConfig)).warm()  # what decodes images comes up meanwhile
         try:
@@ -56,29 +62,40 @@ def main(argv: list[str]) -> None:
             close_cell()
 
 
-def start(choice: ModelChoice, located: Located, settings: ServeConfig, address: socket.socket) -> None:
+def start(choice: ModelChoice, located: Located | None, settings: ServeConfig, address: socket.socket) -> None:
     """Listen, load and serve.
 
     Raises:
         InputError: no such device or keys, or the address is taken meanwhile.
     """
-    start_logging()
+    start_logging(libraries=located is not None)
     return_large_blocks()
-    from r2gengpt.parts.placement import device_of
-    from r2gengpt.reporter import Reporter
     from r2gengpt.serving.app import create_app
     from r2gengpt.serving.failures import limit_lines
     from r2gengpt.serving.generator import Generator
     from r2gengpt.serving.server import serve, warn_if_open
 
-    device_of(choice.accelerator)  # what is wrong with the flags is said before anybody can connect
+    if located is not None:
+        from r2gengpt.parts.placement import device_of
+
+        device_of(choice.accelerator)  # what is wrong with the flags is said before anybody can connect
     generator = Generator(settings.slots, settings.places)
     app = create_app(generator, settings)
     listening = opened(address)
     limit_lines()
     warn_if_open(settings)
     print(f"r2gengpt serves at {address_of(listening)} ({NOTICE})", flush=True)
-    name = Path(choice.name).absolute().name
-    generator.start(lambda: replace(Reporter.of(located), name=name), lambda: log.info("ready"))
+    generator.start(lambda: served(choice, located), lambda: log.info("ready"))
     if not serve(app, generator, settings, listening):
         os._exit(0)  # the thread is within a pass for nobody: taking the interpreter down under it may crash
+
+
+def served(choice: ModelChoice, located: Located | None) -> "AnyReporter":
+    """The model under the name that clients know it by: its directory's.
+
+    Raises:
+        InputError: it cannot be loaded.
+    """
+    from r2gengpt.opening import opened
+
+    return opened(choice, located, frugal=False).named(Path(choice.name).absolute().name)

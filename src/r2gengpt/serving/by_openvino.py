@@ -1,0 +1,54 @@
+"""One study's report by OpenVINO, its text handed out while it is written. No PyTorch, no HTTP, no other study."""
+
+from r2gengpt.edge.reporter import EdgeReporter
+from r2gengpt.errors import InputError
+from r2gengpt.generation.pieces import TextPieces
+from r2gengpt.generation.stopping import StopWatch, stopped
+from r2gengpt.serving.jobs import Answer, Job
+
+
+class Left(Exception):
+    """Nobody waits for the report any more."""
+
+
+class Follower:
+    """Follows a report's tokens: hands out its text, looks for stop strings, and for whether anybody waits."""
+
+    def __init__(self, model: EdgeReporter, job: Job) -> None:
+        self.job = job
+        self.watch = StopWatch(job.stop, job.on_text or (lambda text: None))
+        self.pieces = TextPieces(model.words, self.watch.take)
+
+    def token(self, token: int) -> bool:
+        """One token more; whether the text ends here.
+
+        Raises:
+            Left: nobody waits.
+        """
+        if self.job.unwanted:
+            raise Left
+        if self.job.decode.beam_size == 1:  # of several beams no word is final before the end
+            self.pieces.show(token)
+        return self.watch.stopped
+
+    def end(self) -> None:
+        """No token comes any more."""
+        self.pieces.end()
+        self.watch.end()
+
+
+def write_by_openvino(model: EdgeReporter, job: Job) -> None:
+    """Write a job's report, and hand it to who waits."""
+    follower = Follower(model, job)
+    try:
+        report, prompt_tokens = model.draft(job.pixels, job.decode, follower.token)
+    except Left:
+        return
+    except Exception as error:
+        job.fail(error)
+        if not isinstance(error, InputError):
+            raise
+        return
+    if job.decode.beam_size == 1:
+        follower.end()
+    job.future.set_result(Answer(model.judged(stopped(report, model.words, job.stop)), prompt_tokens))

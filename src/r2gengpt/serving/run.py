@@ -1,0 +1,107 @@
+"""One run of the engine over studies that wait; those that come meanwhile join it. PyTorch only; no thread, no HTTP."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from r2gengpt.errors import InputError
+from r2gengpt.generation.beams import Rules, Written
+from r2gengpt.generation.decode import prompts_of
+from r2gengpt.generation.engine import Engine, Prompt
+from r2gengpt.generation.sentences import report_of
+from r2gengpt.generation.stopping import stopped
+from r2gengpt.report import Finding
+from r2gengpt.reporter import Reporter
+from r2gengpt.serving.jobs import Answer, Job, Queue
+from r2gengpt.serving.writing import Listener, batch_of, complete
+
+
+class Run:
+    """One run of the engine over jobs of equal settings, those that come while it goes on included."""
+
+    def __init__(self, reporter: Reporter, line: Queue, first: Job) -> None:
+        self.reporter = reporter
+        self.line = line
+        self.settings = first.settings
+        self.began = first
+        self.first: Job | None = first
+        self.unfinished: list[tuple[Job, Answer]] = []
+        self.so_far = 0
+        self.prompt_tokens: dict[Job, int] = {}
+        self.findings: dict[Job, tuple[Finding, ...]] = {}
+        self.listeners: dict[Job, Listener] = {}
+
+    def prompts(self) -> Iterator[Prompt | None]:
+        """For the engine: the next study, None while nobody waits; it ends when all are through and nobody waits."""
+        while True:
+            job = self.first or self.line.next_of(self.began, self.so_far)
+            self.first = None
+            if job is None:
+                if not self.prompt_tokens:
+                    return
+                yield None
+                continue
+            self.so_far += 1
+            prompt = self._prompt(job)
+            if prompt is not None:
+                yield prompt
+
+    def _prompt(self, job: Job) -> Prompt | None:
+        """The study as the engine takes it; None where its text is refused, which its request hears."""
+        built = self.reporter.built
+        try:
+            batch = batch_of(self.reporter, job)
+            batch, (self.findings[job],) = self.reporter.look(batch, job.instruction)
+            (prompt,) = prompts_of(built.model, [batch], job.decode)
+        except Exception as error:
+            job.fail(error)
+            if not isinstance(error, InputError):
+                raise
+            return None
+        self.prompt_tokens[job] = len(prompt.embeds)
+        listener = Listener.of(job, built.processor)
+        if listener is not None and job.decode.beam_size == 1:
+            self.listeners[job] = listener
+        return replace(prompt, tag=job)
+
+    def show(self, job: Job, token: int) -> bool:
+        """The engine has a new token of a study; whether the study ends with it."""
+        return job in self.listeners and self.listeners[job].show(token)
+
+    def unwanted(self, job: Job) -> bool:
+        """Whether a study leaves before it is finished."""
+        if job.unwanted:
+            self.prompt_tokens.pop(job)
+            self.listeners.pop(job, None)
+            self.findings.pop(job)
+        return job.unwanted
+
+    def finish(self, written: Written) -> None:
+        """Hand a report to who waits for it."""
+        job: Job = written.tag
+        if job in self.listeners:
+            self.listeners.pop(job).end()
+        processor = self.reporter.built.processor
+        report = stopped(report_of(processor, written, study="study"), processor, job.stop)
+        report = replace(report, findings=self.findings.pop(job))
+        answer = Answer(self.reporter.judged(report), self.prompt_tokens.pop(job))
+        if job.needs_model:  # when all are written: the engine has put its own attention into the model
+            self.unfinished.append((job, answer))
+        else:
+            job.future.set_result(answer)
+
+    def write(self) -> None:
+        """All of it."""
+        built = self.reporter.built
+        rules = Rules.of(self.settings, built.processor.end_token_id)
+        show = self.show if self.settings.beam_size == 1 else None
+        engine = Engine(built.model.language_model, rules, self.line.share, show, unwanted=self.unwanted)
+        try:
+            for written in engine.run(self.prompts()):
+                self.finish(written)
+            for job, answer in self.unfinished:
+                if not job.unwanted:
+                    complete(self.reporter, job, answer)
+        except Exception as error:
+            for job in (*self.prompt_tokens, *(job for job, _ in self.unfinished)):
+                job.fail(error)
+            raise

@@ -1,0 +1,100 @@
+"""What the server asks of a model, whichever runtime it has. Loads none, and imports no PyTorch by itself."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from PIL import Image
+
+from r2gengpt.config import DecodeConfig
+from r2gengpt.edge.reporter import EdgeReporter
+from r2gengpt.generation.beams import Floats
+from r2gengpt.generation.sentences import TokenWords
+from r2gengpt.provenance import Origin
+from r2gengpt.serving.failures import UNSUPPORTED, ApiError
+
+if TYPE_CHECKING:
+    from r2gengpt.reporter import Reporter
+
+
+class ServedModel(Protocol):
+    """A model as routes and the writing thread see it; `Reporter` is one, and so is `EdgeReporter`."""
+
+    @property
+    def name(self) -> str:
+        """As its reports call it."""
+
+    @property
+    def directory(self) -> Path:
+        """Where its card lies."""
+
+    @property
+    def decode(self) -> DecodeConfig:
+        """How a whole report is decoded."""
+
+    @property
+    def streamed(self) -> DecodeConfig:
+        """The same of a report that is streamed."""
+
+    @property
+    def side(self) -> int:
+        """What films are reduced for, in pixels."""
+
+    @property
+    def instruction(self) -> str:
+        """What its prompt asks for."""
+
+    @property
+    def no_text(self) -> str:
+        """Why words beside the films do not reach its reports; empty where they do."""
+
+    @property
+    def composes(self) -> bool:
+        """Whether its reports are composed of training sentences."""
+
+    @property
+    def tells_findings(self) -> bool:
+        """Whether it has a finding head."""
+
+    @property
+    def origin(self) -> Origin:
+        """What all its reports were made with."""
+
+    @property
+    def written_by(self) -> Mapping[str, str | None]:
+        """Who wrote, where it was not the language model in PyTorch."""
+
+    @property
+    def words(self) -> TokenWords:
+        """What knows its tokens."""
+
+    @property
+    def part_names(self) -> tuple[str, str]:
+        """The encoder's name and the language model's, as clients may see them."""
+
+    def pixels(self, pictures: Sequence[Image.Image]) -> Floats:
+        """The views of one study, (V, 3, H, W), float32."""
+
+
+def check_torch(model: ServedModel, param: str, what: str) -> None:
+    """Refuse what only PyTorch does.
+
+    Args:
+        model: which.
+        param: the field of the request that asks for it.
+        what: it does, in the plural.
+
+    Raises:
+        ApiError: 400, the model runs without.
+    """
+    if isinstance(model, EdgeReporter):
+        words = f"{param}: {what} need PyTorch, and this server runs its model by OpenVINO"
+        raise ApiError(400, words, UNSUPPORTED, param=param)
+
+
+def in_torch(model: ServedModel) -> "Reporter":
+    """A model that `check_torch` has passed, with all that it has in PyTorch."""
+    from r2gengpt.reporter import Reporter
+
+    assert isinstance(model, Reporter)
+    return model
