@@ -10,14 +10,18 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from archive_parts import stand_in
+from archive_parts import stand_in_for
 from r2gengpt.clinical.archive.ledger import Ledger
-from r2gengpt.clinical.archive.run import listen, peer_of
+from r2gengpt.clinical.archive.loop import Write
+from r2gengpt.clinical.archive.run import FindOrder, listen, peer_of
 from r2gengpt.clinical.archive.web import connect, stow
-from r2gengpt.settings import ListenConfig
+from r2gengpt.clinical.hl7.book import OrderBook
+from r2gengpt.settings import ListenConfig, MllpConfig
 
 
 def kill_before(last: int) -> None:
@@ -38,6 +42,7 @@ def kill_before(last: int) -> None:
         setattr(Path, name, counting(getattr(Path, name)))
     for name in ("add", "add_aside", "set_film_aside", "begin", "set_reported", "set_sent", "set_study_aside"):
         setattr(Ledger, name, counting(getattr(Ledger, name)))
+    setattr(OrderBook, "take", counting(OrderBook.take))  # noqa: B010  # as the others are
 
 
 def main() -> None:
@@ -45,11 +50,17 @@ def main() -> None:
     logging.getLogger("r2gengpt").setLevel(logging.INFO)
     raw: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text("utf-8"))
     raw = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
-    settings = ListenConfig(**raw)
+    ours = {f.name for f in fields(MllpConfig)}
+    mllp = MllpConfig(**{key: value for key, value in raw.items() if key in ours})
+    settings = ListenConfig(**{key: value for key, value in raw.items() if key not in ours})
     if len(sys.argv) > 2:
         kill_before(int(sys.argv[2]))
     send = peer_of(settings, lambda url: stow(connect(url)))
-    listen(settings, send, lambda: stand_in, lambda port: print(port, flush=True))
+
+    def load(find: FindOrder) -> Write:
+        return partial(stand_in_for, find, mllp.mllp is not None)
+
+    listen(settings, send, load, lambda port, orders: print(port, orders or 0, flush=True), mllp)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from r2gengpt.clinical.archive.loop import Document, Loop, Send
 from r2gengpt.clinical.archive.receive import Receiver, silence_pynetdicom
 from r2gengpt.clinical.archive.run import document_of
 from r2gengpt.clinical.archive.spool import Spool
+from r2gengpt.clinical.hl7.orders import Order
 from r2gengpt.films.dicom.header import DicomHeader
 from r2gengpt.report import Report
 from r2gengpt.settings import ListenConfig
@@ -65,6 +66,20 @@ def stand_in(paths: Sequence[Path], headers: Sequence[DicomHeader]) -> Document:
     """In place of a model: the same text for all films."""
     assert all(path.exists() for path in paths)
     return document_of(Report("study", TEXT), headers, "stand-in", "ab" * 32, "sr")
+
+
+def stand_in_for(
+    find: Callable[[Sequence[DicomHeader]], Order],
+    has_messages: bool,
+    paths: Sequence[Path],
+    headers: Sequence[DicomHeader],
+) -> Document:
+    """As `stand_in`, with the indication of the study's order in the text, and as a message too if asked for."""
+    assert all(path.exists() for path in paths)
+    order = find(headers)
+    report = Report("study", f"{TEXT} {order.indication}".strip())
+    digest, placer = "ab" * 32, order.placer
+    return document_of(report, headers, "stand-in", digest, "sr", is_sent_as_message=has_messages, placer=placer)
 
 
 class Kept:
@@ -339,7 +354,7 @@ class Listening:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        self.port = int(line) if line else None
+        self.port, self.orders_port = map(int, line.split()) if line else (None, None)
 
     def end(self, number: int) -> int:
         """Send a signal; the process's exit code."""

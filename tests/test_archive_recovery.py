@@ -130,7 +130,7 @@ def test_a_ledger_that_breaks_while_in_use_is_made_anew(tmp_path: Path, monkeypa
     spool.add(film_data(1))
     loop = loop_of(spool, peer)
 
-    def broken(_: float) -> str:
+    def broken(*_: object) -> str:
         raise sqlite3.DatabaseError("database disk image is malformed")
 
     with monkeypatch.context() as patch:

@@ -448,3 +448,70 @@ class ListenConfig:
             raise InputError("`to_tls` False has an effect with `tls_cert` and `to_host` only")
         if self.to_name is not None and not (is_tls and self.to_tls):
             raise InputError("`to_name` has an effect with `tls_cert` and `to_host` only, without `to_tls` False")
+
+
+@dataclass(frozen=True)
+class MllpConfig:
+    """HL7 v2 over MLLP beside DICOM: where orders come in, and who gets results."""
+
+    mllp_port: int | None = option(
+        None, "orders come in by HL7 over MLLP at this port of `bind`; 0: a free one, which is printed",
+        low=0, high=65535, unit="PORT",
+    )  # fmt: skip
+    mllp: str | None = option(
+        None, "results go by HL7 over MLLP to this address too, as ris.example:2575", unit="HOST:PORT"
+    )
+    mllp_tls: bool = option(True, "with `tls_cert`: MLLP by TLS too, in and out; False: in plain text")
+    max_message_bytes: int = option(
+        2**20, "largest message; a larger one is rejected and ends its connection", low=1024, high=64 * 2**20,
+        unit="BYTES",
+    )  # fmt: skip
+    max_mllp_peers: int = option(
+        16,
+        "senders of orders at once; then the one that was answered longest ago goes",
+        low=1,
+        high=256,
+        unit="SENDERS",
+    )
+    max_orders: int = option(
+        100_000, "most orders that are kept; then the oldest go", low=1, high=10_000_000, unit="ORDERS"
+    )
+    keep_orders_seconds: float = option(
+        2_592_000.0, "an order is kept for so long after it came", above=0.0, unit="SECONDS"
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.mllp is not None:
+            self.peer  # noqa: B018  # refuses what is no address
+
+    @property
+    def peer(self) -> tuple[str, int]:
+        """Host and port of `mllp`.
+
+        Raises:
+            InputError: it is no such address.
+        """
+        host, _, port = (self.mllp or "").rpartition(":")
+        host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+        if (
+            not re.fullmatch(r"[^\s/@\[\]]+", host)
+            or not re.fullmatch("[0-9]{1,5}", port)
+            or not 1 <= int(port) <= 65535
+        ):
+            raise InputError("must be like ris.example:2575, or [::1]:2575", field="mllp", value=self.mllp)
+        return host, int(port)
+
+    def check_with(self, listen: ListenConfig) -> None:
+        """Refuse what does not fit the other settings of the command.
+
+        Raises:
+            InputError: so it is.
+        """
+        is_used = self.mllp is not None or self.mllp_port is not None
+        if not self.mllp_tls and not (is_used and listen.tls_cert is not None):
+            raise InputError("`mllp_tls` False has an effect with `tls_cert` and `mllp` or `mllp_port` only")
+        if self.mllp is not None and self.mllp_tls and listen.tls_cert is not None and listen.tls_ca is None:
+            raise InputError("`tls_ca` is missing: by whom is the certificate of `mllp` (or `mllp_tls` False)?")
+        if self.mllp_port and self.mllp_port == listen.port:
+            raise InputError("is the port of films too", field="mllp_port", value=self.mllp_port)

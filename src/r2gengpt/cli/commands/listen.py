@@ -13,14 +13,27 @@ from r2gengpt.config import DecodeConfig, ModelConfig
 from r2gengpt.errors import InputError, installing
 from r2gengpt.locate import locate_writer
 from r2gengpt.serving.address import bound
-from r2gengpt.settings import CellConfig, ListenConfig, PlacementConfig, ReviewConfig, WriterConfig
+from r2gengpt.settings import CellConfig, ListenConfig, MllpConfig, PlacementConfig, ReviewConfig, WriterConfig
 from r2gengpt.text.written import NOTICE
 
-FLAGS = (ModelFlags, ModelConfig, PlacementConfig, DecodeConfig, WriterConfig, ReviewConfig, ListenConfig, CellConfig)
+READING = (ModelFlags, ModelConfig, PlacementConfig, DecodeConfig, WriterConfig, ReviewConfig)
+FLAGS = (*READING, ListenConfig, MllpConfig, CellConfig)
 NEEDED = ("pydicom", "pynetdicom", "dicomweb_client")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 log = logging.getLogger("r2gengpt.cli")
-COMMON = ("model", "bind", "port", "ae_title", "allowed_aets", "spool", "to_host", "to_port", "to_ae", "stow")
+COMMON = (
+    "model",
+    "bind",
+    "port",
+    "ae_title",
+    "spool",
+    "to_host",
+    "to_port",
+    "to_ae",
+    "stow",
+    "mllp_port",
+    "mllp",
+)
 """The flags that most calls need."""
 
 
@@ -41,32 +54,54 @@ def main(argv: list[str]) -> None:
     """Parse and run; prints where it listens."""
     parsed = bridge.parsed(parser(), argv, FLAGS)
     settings, choice = parsed.settled(ListenConfig), choice_of(parsed, no_drafts_in="listen")
+    mllp = parsed.settled(MllpConfig)
     settings.check_peer()
+    mllp.check_with(settings)
     check_installed("listen")
+    from r2gengpt.clinical.documents.forms import check_form
+
+    if mllp.mllp is not None:
+        check_form("hl7", field="mllp", value=mllp.mllp)
     from r2gengpt.clinical.archive.tls import doubts_of_keys
     from r2gengpt.films.cell.pool import open_cell
 
     doubts = doubts_of_keys(settings)
     located = locate_writer(choice)  # what is wrong with the flags is said before anybody can connect
-    bound(settings.bind, settings.port, "bind").close()  # and before anything large is loaded
+    for port in filter(None, (settings.port, mllp.mllp_port)):
+        bound(settings.bind, port, "bind").close()  # and before anything large is loaded
     open_cell(parsed.settled(CellConfig)).warm()  # what decodes images comes up meanwhile
     start_logging()
     return_large_blocks()
-    from r2gengpt.clinical.archive.run import listen, peer_of, writer
+    from r2gengpt.clinical.archive.loop import Write
+    from r2gengpt.clinical.archive.run import FindOrder, listen, peer_of, writer
     from r2gengpt.reporter import Reporter
 
     for doubt in doubts:
         log.warning(doubt)
     send = peer_of(settings, lambda url: stow_peer(url, parsed.space))
-    if settings.bind not in LOOPBACK and not settings.allowed_aets and settings.tls_ca is None:
+    warn_of_strangers(settings, mllp)
+
+    def say(port: int, orders: int | None) -> None:
+        where = "" if orders is None else f", for orders at {settings.bind}:{orders}"
+        print(f"r2gengpt listens at {settings.bind}:{port} as {settings.ae_title}{where} ({NOTICE})", flush=True)
+
+    def load(find: FindOrder) -> Write:
+        reporter = replace(Reporter.of(located), name=Path(choice.name).absolute().name)
+        return writer(reporter, settings.format, find, has_messages=mllp.mllp is not None)
+
+    listen(settings, send, load, say, mllp)
+
+
+def warn_of_strangers(settings: ListenConfig, mllp: MllpConfig) -> None:
+    """Say where whoever reaches a port may send."""
+    if settings.bind in LOOPBACK:
+        return
+    if not settings.allowed_aets and settings.tls_ca is None:
         log.warning("--bind %s: whoever reaches this port may send films; give --tls_cert, --tls_key and --tls_ca, "
                     "or keep it within a trusted network", settings.bind)  # fmt: skip
-
-    def say(port: int) -> None:
-        print(f"r2gengpt listens at {settings.bind}:{port} as {settings.ae_title} ({NOTICE})", flush=True)
-
-    name = Path(choice.name).absolute().name
-    listen(settings, send, lambda: writer(replace(Reporter.of(located), name=name), settings.format), say)
+    if mllp.mllp_port is not None and not (settings.tls_ca is not None and mllp.mllp_tls):
+        log.warning("--bind %s --mllp_port %s: whoever reaches this port may send orders; give --tls_cert, --tls_key "
+                    "and --tls_ca, or keep it within a trusted network", settings.bind, mllp.mllp_port)  # fmt: skip
 
 
 def add_login(parser: bridge.Parser) -> None:

@@ -9,7 +9,7 @@ Times are a monotonic clock's, which means nothing to the next process: what was
 import hashlib
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,8 @@ from pathlib import Path
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS studies (
     key TEXT PRIMARY KEY, state TEXT NOT NULL, changed REAL NOT NULL, attempts INTEGER NOT NULL DEFAULT 0,
-    reason TEXT NOT NULL DEFAULT '', report TEXT NOT NULL DEFAULT '', keep REAL NOT NULL DEFAULT 0
+    reason TEXT NOT NULL DEFAULT '', report TEXT NOT NULL DEFAULT '', keep REAL NOT NULL DEFAULT 0,
+    accession TEXT NOT NULL DEFAULT ''
 );
 CREATE TABLE IF NOT EXISTS films (
     key TEXT PRIMARY KEY, study TEXT NOT NULL, digest TEXT NOT NULL, state TEXT NOT NULL,
@@ -27,8 +28,11 @@ CREATE INDEX IF NOT EXISTS films_of_study ON films (study);
 CREATE INDEX IF NOT EXISTS studies_of_state ON studies (state, changed);
 CREATE INDEX IF NOT EXISTS studies_kept ON studies (keep) WHERE keep > 0;
 """
-KEEP = "ALTER TABLE studies ADD COLUMN keep REAL NOT NULL DEFAULT 0"
-"""What a ledger of an earlier version lacks."""
+LACKING = {
+    "keep": "ALTER TABLE studies ADD COLUMN keep REAL NOT NULL DEFAULT 0",
+    "accession": "ALTER TABLE studies ADD COLUMN accession TEXT NOT NULL DEFAULT ''",
+}
+"""Columns that the ledger of an earlier version has not."""
 COLUMNS = {
     "studies": {"key", "state", "changed", "attempts", "reason", "report"},
     "films": {"key", "study", "digest", "state", "reason"},
@@ -63,6 +67,11 @@ class LedgerStudy:
 def key_of(uid: str) -> str:
     """What stands for a UID in names of files, in the ledger and in logs: 32 hexadecimal digits."""
     return hashlib.sha256(uid.encode()).hexdigest()[:32]
+
+
+def accession_key(number: str) -> str:
+    """What stands for an accession number; "" where there is none."""
+    return key_of(f"accession {number.strip()}") if number.strip() else ""
 
 
 class Damaged(Exception):
@@ -106,8 +115,9 @@ class Ledger:
         if any(not columns <= there.get(table, columns) for table, columns in COLUMNS.items()):
             raise Damaged("its tables are not a ledger's")
         is_new = "studies" not in there
-        if not is_new and "keep" not in there["studies"]:
-            self._base.execute(KEEP)
+        for column, change in LACKING.items():
+            if not is_new and column not in there["studies"]:
+                self._base.execute(change)
         self._base.executescript(SCHEMA)
         self._base.execute("UPDATE studies SET keep = min(keep, ?)", (self._keep_seconds,))
         return is_new
@@ -142,8 +152,11 @@ class Ledger:
         rows = self._rows("SELECT digest, state FROM films WHERE key = ?", key)
         return bool(rows) and (rows[0][0] == digest or rows[0][1] == "received")
 
-    def add(self, key: str, study: str, digest: str, now: float) -> str:
-        """A film whose file is on the disk; gives "", or why it is aside at once: its study is done with."""
+    def add(self, key: str, study: str, digest: str, now: float, accession: str = "") -> str:
+        """A film whose file is on the disk; gives "", or why it is aside at once: its study is done with.
+
+        `accession` is the key of its accession number; "" where it has none.
+        """
         with self._transaction() as base:
             found = base.execute("SELECT state, reason FROM studies WHERE key = ?", (study,)).fetchone()
             reason = ""
@@ -155,9 +168,10 @@ class Ledger:
             base.execute("INSERT OR REPLACE INTO films VALUES (?, ?, ?, ?, ?)", (key, study, digest, state, reason))
             if not reason:
                 base.execute(
-                    "INSERT INTO studies (key, state, changed) VALUES (?, 'received', ?) ON CONFLICT (key) DO UPDATE "
-                    "SET state = 'received', changed = excluded.changed, reason = '', attempts = 0",
-                    (study, now),
+                    "INSERT INTO studies (key, state, changed, accession) VALUES (?, 'received', ?, ?) "
+                    "ON CONFLICT (key) DO UPDATE SET state = 'received', changed = excluded.changed, reason = '', "
+                    "attempts = 0, accession = coalesce(nullif(excluded.accession, ''), accession)",
+                    (study, now, accession),
                 )
         return reason
 
@@ -240,14 +254,16 @@ class Ledger:
         with self._transaction() as base:
             base.execute("INSERT OR REPLACE INTO films VALUES (?, ?, ?, ?, ?)", (key, study, digest, state, reason))
 
-    def restore_study(self, study: str, state: str, now: float, reason: str = "", report: str = "") -> None:
+    def restore_study(
+        self, study: str, state: str, now: float, reason: str = "", report: str = "", accession: str = ""
+    ) -> None:
         """A study of which files were found; what is known already is further on, and stays."""
         keep = self._keep_seconds if state == "sent" else 0.0
         with self._transaction() as base:
             base.execute(
-                "INSERT INTO studies (key, state, changed, reason, report, keep) VALUES (?, ?, ?, ?, ?, ?) "
-                "ON CONFLICT (key) DO NOTHING",
-                (study, state, now, reason, report, keep),
+                "INSERT INTO studies (key, state, changed, reason, report, keep, accession) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING",
+                (study, state, now, reason, report, keep, accession),
             )
 
     def set_study_aside(self, study: str, reason: str) -> None:
@@ -270,15 +286,22 @@ class Ledger:
         query = f"SELECT key, state, attempts, reason, report FROM studies{where} ORDER BY changed, rowid"
         return [LedgerStudy(*row) for row in self._rows(query, *values)]  # type: ignore[arg-type]  # attempts is a number
 
-    def next_quiet(self, before: float) -> str | None:
+    def next_quiet(self, before: float, urgent: Mapping[str, int] | None = None) -> str | None:
         """The received study that has been quiet longest, if since `before`; those that were begun before come last.
 
         So kills that come one after another hit different studies, and only one that ends the program itself is begun
-        again and again.
+        again and again. Urgent ones come first, until they were begun twice.
+
+        Args:
+            before: on the clock of `changed`.
+            urgent: accession number's key → how urgent its study is; others are 0.
         """
         rows = self._rows(
-            "SELECT key FROM studies WHERE state = 'received' AND changed <= ? "
-            "ORDER BY attempts, changed, rowid LIMIT 1",
+            "SELECT key, accession, attempts FROM studies WHERE state = 'received' AND changed <= ? "
+            f"ORDER BY attempts, changed, rowid{'' if urgent else ' LIMIT 1'}",
             before,
         )
-        return rows[0][0] if rows else None
+        if not rows:
+            return None
+        ranks = urgent or {}
+        return min(rows, key=lambda row: (int(row[2]) > 1, -ranks.get(row[1], 0)))[0]

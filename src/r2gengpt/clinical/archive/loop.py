@@ -11,7 +11,7 @@ lost meanwhile. A study whose report cannot be written, or that the peer refuses
 import logging
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,10 +99,11 @@ SPOOL_WAIT = 10.0
 
 @dataclass(frozen=True)
 class Document:
-    """A report as a DICOM file, and its SOP Instance UID."""
+    """A report as a DICOM file, and its SOP Instance UID; and as an HL7 message where one is to be sent too."""
 
     data: bytes
     uid: str
+    message: bytes = b""
 
 
 class Refused(Exception):
@@ -116,7 +117,9 @@ class NotNow(Exception):
 Write = Callable[[Sequence[Path], Sequence[DicomHeader]], Document]
 """The files of a study's films and their headers → its report."""
 Send = Callable[[bytes], None]
-"""A report, as a DICOM file, to the peer. Raises `Refused` or `NotNow`."""
+"""A report, as a DICOM file or a message, to the peer. Raises `Refused` or `NotNow`."""
+Urgent = Callable[[], Mapping[str, int]]
+"""The key of an accession number → how urgent its study is, for those that are."""
 
 
 @dataclass(frozen=True)
@@ -137,13 +140,22 @@ class Loop:
         quiet_seconds: no film of a study for so long, and it is complete.
         most_films: of a study.
         mixed: films of a study that name two patients are reported too.
+        urgent: which studies go first.
     """
 
     def __init__(
-        self, spool: Spool, write: Write, send: Send, quiet_seconds: float, most_films: int, *, mixed: bool = False
+        self,
+        spool: Spool,
+        write: Write,
+        send: Send,
+        quiet_seconds: float,
+        most_films: int,
+        *,
+        mixed: bool = False,
+        urgent: Urgent = dict,
     ) -> None:
         self.spool, self.write, self.send = spool, write, send
-        self.quiet_seconds, self.most_films, self.mixed = quiet_seconds, most_films, mixed
+        self.quiet_seconds, self.most_films, self.mixed, self.urgent = quiet_seconds, most_films, mixed, urgent
         self._waits = Waits(spool.clock)
         self._work_after = spool.clock()
         self._begun: set[str] = set()
@@ -167,7 +179,7 @@ class Loop:
             self.spool.sweep()
             if self._send_next():
                 return True
-            study = self.spool.ledger.next_quiet(self.spool.clock() - self.quiet_seconds)
+            study = self.spool.ledger.next_quiet(self.spool.clock() - self.quiet_seconds, self.urgent())
             if study is None:
                 return False
             self._work_on(study)
@@ -218,7 +230,8 @@ class Loop:
         except Exception as error:  # of the model, or of what it was given: the next study is another one
             self._put_aside(study, f"its report could not be written: {place_of(error)}")
             return
-        if self.spool.keep_report(study, frozenset(usable.keys), report.data, report.uid):
+        kept = self.spool.keep_report(study, frozenset(usable.keys), report.data, report.uid, report.message)
+        if kept:
             log.info("study %s: report of %d films written", study[:12], len(usable.keys))
 
     def _usable(self, study: str) -> _Usable:

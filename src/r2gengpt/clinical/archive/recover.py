@@ -11,7 +11,7 @@ from pydicom import dcmread
 
 from r2gengpt.clinical.archive import private
 from r2gengpt.clinical.archive.films import identified, keys_of
-from r2gengpt.clinical.archive.ledger import Ledger, LedgerFilm, LedgerStudy
+from r2gengpt.clinical.archive.ledger import Ledger, LedgerFilm, LedgerStudy, accession_key
 from r2gengpt.errors import InputError
 from r2gengpt.films.dicom.header import silence_pydicom
 
@@ -20,6 +20,8 @@ WHOLE_STUDY = "(no report of the whole study)"
 """Second line of a film's reason, where it is its study's."""
 REPORT = "-report.dcm"
 """What ends the name of a report that was sent."""
+MESSAGE = ".hl7"
+"""What ends the name of a report's message."""
 LOST = "its reason was lost"
 UNREADABLE = "cannot be read any more, and the ledger that knew it was lost"
 
@@ -113,14 +115,17 @@ def _take_in(spool: Recoverable) -> None:
 def _add(spool: Recoverable, film: "_Found") -> None:
     """A film as if it came now; one of a study whose report was sent belongs to that where the ledger is made up."""
     if spool.ledger.is_new:
-        spool.ledger.restore_study(film.study, "received", spool.clock())
+        spool.ledger.restore_study(film.study, "received", spool.clock(), accession=film.accession)
         spool.ledger.restore_film(film.key, film.study, film.digest, "")
     else:
-        spool.ledger.add(film.key, film.study, film.digest, spool.clock())
+        spool.ledger.add(film.key, film.study, film.digest, spool.clock(), film.accession)
 
 
 def _restore_reports(spool: Recoverable) -> None:
-    """Reports that were not sent, or of which it is not known: the same object goes to the peer again."""
+    """Reports that were not sent, or of which it is not known: the same object goes to the peer again.
+
+    A message without report and films is of a study whose report was sent.
+    """
     silence_pydicom()
     for path in private.regular_files(spool.reports, ".dcm"):
         try:
@@ -131,6 +136,8 @@ def _restore_reports(spool: Recoverable) -> None:
         spool.ledger.restore_study(path.stem, "received", spool.clock())
         if spool.ledger.state_of(path.stem) == "received":
             spool.ledger.set_reported(path.stem, films, uid)
+    for path in private.regular_files(spool.reports, MESSAGE):
+        spool.ledger.restore_study(path.stem, "sent", spool.clock())
 
 
 def _follow_ledger(spool: Recoverable) -> None:
@@ -148,7 +155,10 @@ def _follow_ledger(spool: Recoverable) -> None:
             spool.ledger.forget_film(film.key)
     for path in private.regular_files(spool.reports):
         state = studies[path.stem].state if path.stem in studies else ""
-        if state == "sent":
+        if path.suffix == MESSAGE:
+            if state in ("", "received"):
+                path.unlink()
+        elif state == "sent":
             spool.follow_sent(path.stem)
         elif state != "reported":
             path.unlink()
@@ -168,7 +178,7 @@ def _follow_aside(spool: Recoverable, films: dict[str, LedgerFilm], studies: dic
         elif not path.with_suffix(".txt").exists():
             spool.note(film.key, film.reason, whole_study=_is_whole(film, studies.get(film.study)))
     for path in private.regular_files(spool.aside, ".txt"):
-        if not path.with_suffix(".dcm").exists():
+        if not path.with_suffix(".dcm").exists() and not path.with_suffix(MESSAGE).exists():
             path.unlink()
 
 
@@ -183,18 +193,20 @@ def _study_of(film: LedgerFilm | None) -> str:
 
 @dataclass(frozen=True)
 class _Found:
-    """A film in a file: its key, its study's, and the hash of its bytes."""
+    """A film in a file: its key, its study's, the hash of its bytes, and the key of its accession number."""
 
     key: str
     study: str
     digest: str
+    accession: str
 
 
 def _read(path: Path) -> _Found | None:
     """The film in a file, or None where it names none."""
     data = path.read_bytes()
     try:
-        study, key = keys_of(identified(data))
+        header = identified(data)
     except InputError:
         return None
-    return _Found(key, study, hashlib.sha256(data).hexdigest())
+    study, key = keys_of(header)
+    return _Found(key, study, hashlib.sha256(data).hexdigest(), accession_key(header.accession))

@@ -1,10 +1,10 @@
-"""`listen` put together: spool, receiver, reporter, loop and peer, until a signal. Loads no model itself."""
+"""`listen` put together: spool, receiver, orders, reporter, loop and peers, until a signal. Loads no model itself."""
 
 import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,31 +16,75 @@ from r2gengpt.clinical.archive.spool import Spool
 from r2gengpt.clinical.archive.tls import peer_tls
 from r2gengpt.clinical.documents.draft import draft_of
 from r2gengpt.clinical.documents.forms import bytes_of
+from r2gengpt.clinical.hl7.orders import NO_ORDER, Order
+from r2gengpt.clinical.hl7.run import message_peer_of, order_listener, orders_in, results_sent
 from r2gengpt.confidence.calibration import marked_text
-from r2gengpt.errors import InputError
+from r2gengpt.errors import InputError, place_of
 from r2gengpt.films.containers import DicomChoice
 from r2gengpt.films.dicom.header import DicomHeader
 from r2gengpt.report import Report, review_lines
-from r2gengpt.settings import ListenConfig
+from r2gengpt.settings import ListenConfig, MllpConfig
+from r2gengpt.text.prompt import IMAGE_PLACEHOLDER
 
 if TYPE_CHECKING:
     from r2gengpt.reporter import Reporter
 
 KINDS = {"sr": "SR", "pdf": "PDF"}
 """Form → the part of a draft whose UID is the object's (see `dicom_objects.new_object`)."""
+NO_MLLP = MllpConfig()
 JUDGED = DicomChoice(mixed_patients=True)
 """Whoever asks for a report has looked at whose films these are, and has refused what was not asked for."""
 
 
-def document_of(report: Report, headers: Sequence[DicomHeader], model: str, digest: str, form: str) -> Document:
-    """A report as a DICOM object of these films; the same report, films and model give the same UID."""
+FindOrder = Callable[[Sequence[DicomHeader]], Order]
+"""The films of a study → its order, or one that asks for nothing."""
+log = logging.getLogger("r2gengpt.clinical.archive")
+
+
+def document_of(
+    report: Report,
+    headers: Sequence[DicomHeader],
+    model: str,
+    digest: str,
+    form: str,
+    *,
+    is_sent_as_message: bool = False,
+    placer: str = "",
+) -> Document:
+    """A report as a DICOM object of these films; the same report, films and model give the same UID.
+
+    Args:
+        report: the report.
+        headers: of its films.
+        model: the model's name.
+        digest: of its weights.
+        form: one of `KINDS`.
+        is_sent_as_message: it becomes an HL7 message too, if its films name a patient.
+        placer: the number of its order by who placed it.
+    """
     now, film, review = datetime.now().astimezone(), report.findings, review_lines(report)
-    draft = draft_of(marked_text(report), headers, model, digest, now, film=film, review=review)
-    return Document(bytes_of(draft, form), draft.uid(KINDS[form]))
+    draft = draft_of(marked_text(report), headers, model, digest, now, film=film, review=review, placer=placer)
+    message = b""
+    if is_sent_as_message and draft.patient.patient_id:
+        message = bytes_of(draft, "hl7")
+    elif is_sent_as_message:
+        log.warning("a report becomes no message, as its films have no Patient ID")
+    return Document(bytes_of(draft, form), draft.uid(KINDS[form]), message)
 
 
-def writer(reporter: "Reporter", form: str) -> Write:
+def no_order(_: Sequence[DicomHeader]) -> Order:
+    """In place of orders, where none come in."""
+    return NO_ORDER
+
+
+def writer(reporter: "Reporter", form: str, find: FindOrder = no_order, *, has_messages: bool = False) -> Write:
     """What writes reports with this model.
+
+    Args:
+        reporter: the model.
+        form: of the DICOM objects.
+        find: gives a study's order, whose indication stands in the prompt.
+        has_messages: reports become HL7 messages too.
 
     Raises:
         InputError: parts of the weights are on disk, so that the model has no hash to make UIDs from.
@@ -52,13 +96,29 @@ def writer(reporter: "Reporter", form: str) -> Write:
         raise InputError("`offload_folder`: identifiers are made from all weights in memory: leave it out")
 
     def write(paths: Sequence[Path], headers: Sequence[DicomHeader]) -> Document:
-        (report,) = reporter.write([study_of(paths, JUDGED, reporter.side)])
-        return document_of(report, headers, reporter.name, digest, form)
+        order, study = find(headers), study_of(paths, JUDGED, reporter.side)
+        report = written_for(order.indication, lambda indication: next(iter(reporter.write([study], None, indication))))
+        placer = order.placer
+        return document_of(report, headers, reporter.name, digest, form, is_sent_as_message=has_messages, placer=placer)
 
     return write
 
 
-log = logging.getLogger("r2gengpt.clinical.archive")
+def written_for(indication: str, write: Callable[[str], Report]) -> Report:
+    """A report with an indication, or without where it cannot stand in the prompt.
+
+    Raises:
+        InputError: it cannot be written without either.
+    """
+    if not indication:
+        return write("")
+    if IMAGE_PLACEHOLDER not in indication:
+        try:
+            return write(indication)
+        except InputError as error:
+            log.info("of an indication: %s", place_of(error))
+    log.warning("an order's indication cannot stand in the prompt: its study is reported without it")
+    return write("")
 
 
 def peer_of(settings: ListenConfig, connect: Callable[[str], Send]) -> Send:
@@ -89,31 +149,37 @@ def stopped_by_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def listen(settings: ListenConfig, send: Send, load: Callable[[], Write], on_port: Callable[[int], None]) -> None:
+Load = Callable[[FindOrder], Write]
+"""Loads the model; it gets what gives a study's order."""
+OnPorts = Callable[[int, int | None], None]
+"""Gets the port of films, and that of orders where there is one."""
+
+
+def listen(settings: ListenConfig, send: Send, load: Load, on_ports: OnPorts, mllp: MllpConfig = NO_MLLP) -> None:
     """Receive, report and send until SIGTERM or SIGINT; the study that is being reported then is finished.
 
-    Films are received, and wait, while the model is still being loaded.
+    Films and orders are received, and wait, while the model is still being loaded.
 
     Args:
         settings: who, where, how much.
         send: brings reports to the peer.
         load: loads the model, once.
-        on_port: gets the port as soon as films are received there.
+        on_ports: gets the ports as soon as something is received there.
+        mllp: where orders come in, and who gets messages.
 
     Raises:
-        InputError: the spool or the address cannot be had, or the model not be loaded.
+        InputError: the spool or an address cannot be had, or the model not be loaded.
     """
-    with stopped_by_signals() as stop:
+    send_message = message_peer_of(mllp, settings)
+    with stopped_by_signals() as stop, ExitStack() as stack:
         spool = Spool(Path(settings.spool), settings.max_spool_bytes, keep_seconds=settings.keep_sent_seconds)
-        try:
-            receiver = Receiver(spool, settings)
-            try:
-                on_port(receiver.port)
-                write = load()
-                log.info("ready")
-                most, mixed = settings.max_images, settings.mixed_patients
-                Loop(spool, write, send, settings.quiet_seconds, most, mixed=mixed).run(stop)
-            finally:
-                receiver.close()
-        finally:
-            spool.close()
+        stack.callback(spool.close)
+        book = stack.enter_context(orders_in(spool, mllp))
+        receiver = stack.enter_context(closing(Receiver(spool, settings)))
+        orders_port = stack.enter_context(order_listener(settings, mllp, book))
+        stack.enter_context(results_sent(spool, send_message))
+        on_ports(receiver.port, orders_port)
+        write = load(book.order_for)
+        log.info("ready")
+        most, mixed = settings.max_images, settings.mixed_patients
+        Loop(spool, write, send, settings.quiet_seconds, most, mixed=mixed, urgent=book.urgent).run(stop)

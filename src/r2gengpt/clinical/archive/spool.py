@@ -2,7 +2,10 @@
 
     incoming/  films of studies without a sent report       aside/    films of no use, each with its reason as text
     reports/   reports that the peer does not have yet      sent/     films and reports that were sent, for a while
-    ledger.sqlite, lock
+    ledger.sqlite, lock, and orders.sqlite of the room `hl7`
+
+A message of a report (HL7) lies in `reports` too, until its own peer has it or refuses it: the file is all that is
+known of that.
 
 A file is on the disk before the ledger speaks of it, and is moved or removed only after the ledger has said so. So
 whatever kills the program leaves nothing that `recover` cannot put right. Files are named by hashes of UIDs.
@@ -20,15 +23,15 @@ from pathlib import Path
 from r2gengpt.clinical.archive import private
 from r2gengpt.clinical.archive.bounded import Seldom
 from r2gengpt.clinical.archive.films import identified, keys_of, reason_of
-from r2gengpt.clinical.archive.ledger import Damaged, Ledger
-from r2gengpt.clinical.archive.recover import REPORT, WHOLE_STUDY, recover
+from r2gengpt.clinical.archive.ledger import Damaged, Ledger, accession_key
+from r2gengpt.clinical.archive.recover import MESSAGE, REPORT, WHOLE_STUDY, recover
 from r2gengpt.errors import InputError
 from r2gengpt.films.dicom.header import DicomHeader
 
 log = logging.getLogger("r2gengpt.clinical.archive")
 MOST_UNREADABLE = 1000
 """Files without identifiers that are kept; the next ones are refused without being kept."""
-OURS = ("ledger.sqlite", "lock")
+OURS = ("ledger.sqlite", "orders.sqlite", "lock")
 """How the names of a spool's own files begin."""
 SWEEP = 60.0
 """Seconds between two looks at what was kept long enough."""
@@ -142,7 +145,7 @@ class Spool:
             path = self.incoming / f"{key}.dcm"
             self._write(path, whole)
             try:
-                reason = self.ledger.add(key, study, digest, self.clock())
+                reason = self.ledger.add(key, study, digest, self.clock(), accession_key(header.accession))
             except sqlite3.Error as error:
                 self.remove(path)
                 raise _full(error) from error
@@ -232,21 +235,56 @@ class Spool:
                     self.move_aside(film.key, reason, whole_study=True)
             self.remove(self.report_path(study))
 
-    def keep_report(self, study: str, films: frozenset[str], report: bytes, uid: str) -> bool:
-        """Keep a study's report until it is sent. False where films have come meanwhile: it must be written again.
+    def keep_report(self, study: str, films: frozenset[str], report: bytes, uid: str, message: bytes = b"") -> bool:
+        """Keep a study's report, and its message if it has one, until they are sent.
+
+        False where films have come meanwhile: it must be written again.
 
         Raises:
             NoSpace: there is no room.
         """
         with self._lock:
-            self._write(self.report_path(study), report)
+            done = False
             try:
-                if self.ledger.set_reported(study, films, uid):
-                    return True
+                self.remove(self.message_path(study))  # of a report that was lost
+                if message:
+                    self._write(self.message_path(study), message)
+                self._write(self.report_path(study), report)
+                done = self.ledger.set_reported(study, films, uid)
             except sqlite3.Error as error:
                 raise _full(error) from error
-            self.remove(self.report_path(study))
-            return False
+            finally:
+                if not done:  # whoever sends messages asks nobody whether one is due
+                    self.remove(self.message_path(study))
+                    self.remove(self.report_path(study))
+            return done
+
+    def messages(self) -> list[str]:
+        """The studies whose messages are to be sent."""
+        with self._lock:
+            return [path.stem for path in private.regular_files(self.reports, MESSAGE)]
+
+    def read_message(self, study: str) -> bytes | None:
+        """A message that was not sent; None where it has gone meanwhile."""
+        with self._lock:
+            try:
+                return self.message_path(study).read_bytes()
+            except FileNotFoundError:
+                return None
+
+    def set_message_sent(self, study: str, message: bytes) -> None:
+        """The peer has this message; one that was written meanwhile stays."""
+        with self._lock:
+            if self.read_message(study) == message:
+                self.remove(self.message_path(study))
+                private.sync(self.reports)
+
+    def set_message_aside(self, study: str, message: bytes, reason: str) -> None:
+        """The peer will not take this message; one that was written meanwhile stays."""
+        with self._lock:
+            if self.read_message(study) == message:
+                self.note(study, reason)
+                self._move(self.message_path(study), self.aside / f"{study}{MESSAGE}")
 
     def read_report(self, study: str) -> bytes | None:
         """A report that was not sent; None where its file is gone: then its study is received again."""
@@ -254,6 +292,7 @@ class Spool:
             try:
                 return self.report_path(study).read_bytes()
             except FileNotFoundError:
+                self.remove(self.message_path(study))  # it is written again with its report
                 self.ledger.set_received(study, self.clock())
                 return None
 
@@ -298,6 +337,10 @@ class Spool:
     def report_path(self, study: str) -> Path:
         """Where a report is that was not sent."""
         return self.reports / f"{study}.dcm"
+
+    def message_path(self, study: str) -> Path:
+        """Where a message is that was not sent."""
+        return self.reports / f"{study}{MESSAGE}"
 
     def sent_report(self, study: str) -> Path:
         """Where a report is that was sent."""

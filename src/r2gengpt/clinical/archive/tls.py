@@ -45,6 +45,18 @@ def server_context(settings: ListenConfig) -> ssl.SSLContext | None:
     return context
 
 
+def prompt_server_context(settings: ListenConfig) -> ssl.SSLContext | None:
+    """As `server_context`, for connections that shake hands in a thread each.
+
+    Raises:
+        InputError: see `server_context`.
+    """
+    context = server_context(settings)
+    if context is not None:
+        context.sslsocket_class = PromptSocket
+    return context
+
+
 class PromptSocket(ssl.SSLSocket):
     """A socket whose whole handshake must end within its timeout, however its bytes are spread."""
 
@@ -107,19 +119,28 @@ class PeerTls:
 
 
 def peer_tls(settings: ListenConfig, host: str) -> PeerTls | None:
-    """How the peer at this host is spoken to; None: in plain text, as TLS is not asked for.
+    """How the peer of DICOM at this host is spoken to; None: in plain text, as TLS is not asked for.
 
     Raises:
         InputError: see `server_context`.
     """
-    if settings.tls_cert is None or not settings.to_tls:
+    return client_tls(settings, settings.to_name or host) if settings.to_tls else None
+
+
+def client_tls(settings: ListenConfig, name: str) -> PeerTls | None:
+    """How a peer whose certificate is made out to this name is spoken to; None: in plain text.
+
+    Raises:
+        InputError: see `server_context`.
+    """
+    if settings.tls_cert is None:
         return None
-    assert settings.tls_ca is not None  # see `ListenConfig.check_peer`
+    assert settings.tls_ca is not None  # see `ListenConfig.check_peer`, `MllpConfig.check_with`
     context = ClientContext(ssl.PROTOCOL_TLS_CLIENT)
     _restrict(context)
     _load_pair(context, settings)
     _load_trusted(context, settings.tls_ca)
-    return PeerTls(context, settings.to_name or host)
+    return PeerTls(context, name)
 
 
 def _restrict(context: ssl.SSLContext) -> None:

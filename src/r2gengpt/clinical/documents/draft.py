@@ -43,6 +43,7 @@ class Draft:
         review: why the draft needs review, a line each.
         version: of this program.
         edited: whether its reader changed the text.
+        placer: the number of the order that it answers, by who placed it, its components with `^` between them.
     """
 
     images: tuple[DicomHeader, ...] = field(repr=False)
@@ -56,6 +57,7 @@ class Draft:
     review: tuple[str, ...] = ()
     version: str = __version__
     edited: bool = False
+    placer: str = field(default="", repr=False)
 
     @property
     def patient(self) -> DicomHeader:
@@ -153,6 +155,7 @@ def draft_of(
     film: Sequence[Finding] = (),
     review: Sequence[str] = (),
     edited: bool = False,
+    placer: str = "",
 ) -> Draft:
     """A draft from a report's text, cut into findings and impression where it names them."""
     parts = parse_sections(report)
@@ -170,6 +173,7 @@ def draft_of(
         film=tuple(film),
         review=tuple(review),
         edited=edited,
+        placer=placer,
     )
 
 

@@ -111,6 +111,7 @@ def _request(draft: Draft, created: str) -> dict[str, str]:
     patient = draft.patient
     return {
         "obr_1": "1",
+        "obr_2": "^".join(map(escaped, draft.placer.split("^"))),
         "obr_3": escaped(patient.accession),
         "obr_4": SERVICE,
         "obr_7": patient.study_date + patient.study_time if patient.study_date else "",

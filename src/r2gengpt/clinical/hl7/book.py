@@ -1,0 +1,162 @@
+"""The orders that came in, in SQLite, by the hash of their accession number. Knows no message and no film's file.
+
+Each message is one transaction, on the disk when it is answered. A message whose bytes were taken before has no effect:
+its sender has missed the answer. Texts of an order are a patient's: the file is its owner's only.
+"""
+
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from r2gengpt.clinical.archive import private
+from r2gengpt.clinical.archive.ledger import accession_key
+from r2gengpt.clinical.documents.draft import patient_of
+from r2gengpt.clinical.hl7.orders import NO_ORDER, Order, patient_key
+from r2gengpt.errors import place_of
+from r2gengpt.films.dicom.header import DicomHeader
+
+log = logging.getLogger("r2gengpt.clinical.hl7")
+NAME = "orders.sqlite"
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS orders (
+    key TEXT PRIMARY KEY, placer TEXT NOT NULL, patients TEXT NOT NULL, indication TEXT NOT NULL,
+    priority INTEGER NOT NULL, at REAL NOT NULL
+);
+CREATE INDEX IF NOT EXISTS orders_of_placer ON orders (placer) WHERE placer != '';
+CREATE INDEX IF NOT EXISTS urgent_orders ON orders (priority) WHERE priority > 0;
+CREATE INDEX IF NOT EXISTS orders_by_age ON orders (at);
+CREATE TABLE IF NOT EXISTS taken (digest TEXT PRIMARY KEY, at REAL NOT NULL);
+CREATE INDEX IF NOT EXISTS taken_by_age ON taken (at);
+"""
+MOST_TAKEN = 10_000
+"""Messages whose digests are kept."""
+
+
+class OrderBook:
+    """The orders of a listener; used by several threads.
+
+    Args:
+        path: of the file, in a directory that one process has for itself. A damaged one is put away.
+        most: orders; then the oldest go.
+        keep_seconds: for which an order is kept after it came.
+        clock: seconds since 1970, as orders outlive the process.
+
+    Raises:
+        sqlite3.Error, OSError: it cannot be opened.
+    """
+
+    def __init__(self, path: Path, most: int, keep_seconds: float, clock: Callable[[], float] = time.time) -> None:
+        self.path, self.most, self.keep_seconds, self.clock = path, most, keep_seconds, clock
+        self._lock = threading.RLock()
+        try:
+            self._base = self._opened()
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError as error:
+            log.error("the orders are damaged (%s): they were put away as %s.damaged", error, path.name)
+            path.replace(path.with_name(f"{path.name}.damaged"))
+            for rest in ("-wal", "-shm"):
+                path.with_name(path.name + rest).unlink(missing_ok=True)
+            self._base = self._opened()
+
+    def _opened(self) -> sqlite3.Connection:
+        private.touch(self.path)  # SQLite gives its other files the same mode
+        base = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None, timeout=30)
+        try:
+            if base.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]:
+                raise sqlite3.DatabaseError("its pages do not fit together")
+            base.execute("PRAGMA journal_mode=WAL")
+            base.execute("PRAGMA synchronous=FULL")  # an order is answered for only when it is on the disk
+            base.execute("PRAGMA secure_delete=ON")  # what is withdrawn or too old is overwritten
+            base.executescript(SCHEMA)
+        except BaseException:  # whatever it was, it is raised again
+            base.close()
+            raise
+        return base
+
+    def close(self) -> None:
+        """Close the data base."""
+        with self._lock:
+            self._base.close()
+
+    def take(self, digest: str, orders: Sequence[Order]) -> bool:
+        """All orders of a message, or none; False, and nothing done, where this very message was taken before.
+
+        Raises:
+            sqlite3.Error: it is not kept: the disk is full, for one.
+        """
+        now = self.clock()
+        with self._lock:
+            self._base.execute("BEGIN IMMEDIATE")
+            try:
+                is_new = self._base.execute("SELECT 1 FROM taken WHERE digest = ?", (digest,)).fetchone() is None
+                if is_new:
+                    self._base.execute("INSERT INTO taken VALUES (?, ?)", (digest, now))
+                    for order in orders:
+                        self._take(order, now)
+                    self._forget_old(now)
+                self._base.execute("COMMIT")
+            except BaseException:  # whatever it was, it is raised again
+                if self._base.in_transaction:
+                    self._base.execute("ROLLBACK")
+                raise
+        return is_new
+
+    def _take(self, order: Order, now: float) -> None:
+        if order.is_withdrawn:
+            query = "DELETE FROM orders WHERE key = ? OR (placer != '' AND placer = ?)"
+            self._base.execute(query, (order.accession, order.placer))
+            return
+        patients = " ".join(sorted(order.patients))
+        values = (order.accession, order.placer, patients, order.indication, order.priority, now)
+        self._base.execute("INSERT OR REPLACE INTO orders VALUES (?, ?, ?, ?, ?, ?)", values)
+
+    def _forget_old(self, now: float) -> None:
+        self._base.execute("DELETE FROM orders WHERE at < ?", (now - self.keep_seconds,))
+        for table, most in (("orders", self.most), ("taken", MOST_TAKEN)):
+            (count,) = self._base.execute(f"SELECT count(*) FROM {table}").fetchone()
+            if count > most:
+                query = f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} ORDER BY at, rowid LIMIT ?)"
+                self._base.execute(query, (count - most,))
+
+    def order_of(self, accession: str) -> Order | None:
+        """The order of an accession number's key, unless it is too old."""
+        query = "SELECT key, placer, patients, indication, priority FROM orders WHERE key = ? AND at >= ?"
+        with self._lock:
+            row = self._base.execute(query, (accession, self.clock() - self.keep_seconds)).fetchone()
+        if row is None:
+            return None
+        key, placer, patients, indication, priority = row
+        return Order(key, placer, frozenset(patients.split()), indication, priority)
+
+    def urgent(self) -> Mapping[str, int]:
+        """The priority of each order that is not routine, by its key; none where the data base fails."""
+        query = "SELECT key, priority FROM orders WHERE priority > 0 AND at >= ?"
+        try:
+            with self._lock:
+                return dict(self._base.execute(query, (self.clock() - self.keep_seconds,)).fetchall())
+        except sqlite3.Error as error:  # studies are reported all the same
+            log.error("the orders cannot be read (%s): no study goes first", place_of(error))
+            return {}
+
+    def order_for(self, headers: Sequence[DicomHeader]) -> Order:
+        """The order of these films of a study; `NO_ORDER` where there is none, or it is of another patient.
+
+        A study never waits for an order, and a fault of the data base holds none up.
+        """
+        header = patient_of(headers)
+        accession = accession_key(header.accession)
+        try:
+            found = self.order_of(accession) if accession else None
+        except sqlite3.Error as error:
+            log.error("the orders cannot be read (%s): a study is reported without its order", place_of(error))
+            return NO_ORDER
+        if found is None:
+            return NO_ORDER
+        if found.patients and header.patient_id and patient_key(header.patient_id) not in found.patients:
+            log.warning("order %s names another patient than the films: it is not used", accession[:12])
+            return NO_ORDER
+        return found

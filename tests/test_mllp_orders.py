@@ -1,0 +1,333 @@
+"""Messages of orders: read, refused with their place, kept, replaced, withdrawn; how each is answered."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hl7apy.consts import VALIDATION_LEVEL
+from hl7apy.parser import parse_message
+
+from dicom_files import film
+from mllp_parts import book_in, code_of, desk_in, imaging_order, msh, order, segments_of
+from r2gengpt.clinical.archive.ledger import accession_key
+from r2gengpt.clinical.hl7.er7 import NotAMessage, Separators, header_of, read_message
+from r2gengpt.clinical.hl7.orders import NO_ORDER, ROUTINE, SOON, STAT, orders_of
+from r2gengpt.films.dicom.header import DicomHeader
+from r2gengpt.films.dicom.header import header_of as header_of_film
+
+
+def films_of(accession: str = "A-1", patient: str = "P-1") -> list[DicomHeader]:
+    """The header of one film."""
+    return [header_of_film(film(AccessionNumber=accession, PatientID=patient), "film")]
+
+
+def read(data: bytes) -> Any:
+    (found,) = orders_of(read_message(data, header_of(data)))
+    return found
+
+
+def test_an_order_is_matched_by_its_accession_number(tmp_path: Path) -> None:
+    with desk_in(tmp_path) as desk:
+        assert [code_of(one) for one in desk.answer(order(priority="S", reason="Fever & cough"))] == ["AA 1"]
+        found = desk.book.order_for(films_of(" A-1 "))
+        assert (found.indication, found.priority, found.placer) == ("Fever & cough", STAT, "PL-1^RIS")
+        assert desk.book.order_for(films_of("A-2")) == NO_ORDER
+        assert desk.book.order_for(films_of("")) == NO_ORDER
+
+
+def test_an_imaging_order_is_matched_by_ipc(tmp_path: Path) -> None:
+    with desk_in(tmp_path) as desk:
+        (answer,) = desk.answer(imaging_order(reason="Rule out \\T\\ pneumonia\\.br\\\u00fc"))
+        assert code_of(answer) == "AA 1"
+        assert segments_of(answer)["MSH"][17] == "UNICODE UTF-8"
+        assert desk.book.order_for(films_of()).indication == "Rule out & pneumonia \u00fc"
+
+
+def test_an_order_of_another_patient_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with desk_in(tmp_path) as desk:
+        desk.answer(order(patient="P-9~P-8"))
+        assert desk.book.order_for(films_of(patient="P-1")) == NO_ORDER
+        assert "another patient" in caplog.text
+        assert desk.book.order_for(films_of(patient="P-8")).indication == "Cough"
+        assert desk.book.order_for(films_of(patient="")).indication == "Cough"
+
+
+@pytest.mark.parametrize(
+    ("segment", "number", "component", "value", "expected"),
+    [
+        ("ORC", 7, 6, "S", STAT), ("ORC", 7, 6, "A", SOON), ("ORC", 7, 6, "R", ROUTINE), ("OBR", 27, 6, "STAT", STAT),
+        ("OBR", 5, 1, "S", STAT), ("OBR", 5, 1, "ASAP", SOON), ("OBR", 5, 1, "TM30", SOON),
+        ("OBR", 5, 1, "ZZ", ROUTINE),
+    ],
+)  # fmt: skip
+def test_the_priority_is_read_where_versions_have_it(
+    segment: str, number: int, component: int, value: str, expected: int
+) -> None:
+    fields = {"ORC": ["ORC", "NW", "1"], "OBR": ["OBR", "1", "", "A-1"]}
+    fields[segment] += [""] * (number + 1 - len(fields[segment]))
+    fields[segment][number] = "^" * (component - 1) + value
+    lines = [msh(), *("|".join(one) for one in fields.values())]
+    assert read("\r".join(lines).encode()).priority == expected
+
+
+@pytest.mark.parametrize(
+    ("tail", "expected"),
+    [
+        ("OBR|1||F-1^AI|||||||||||||||A-1", "A-1"),
+        ("OBR|1||F-1^AI", "F-1"),
+        ("OBR|1|", "O-1"),
+        ("OBR|1||F-1|||||||||||||||A-1\rIPC|I-1^RIS", "I-1"),
+    ],
+)
+def test_the_accession_number_is_read_where_senders_put_it(tail: str, expected: str) -> None:
+    assert read(f"{msh()}\rORC|NW|P|O-1\r{tail}".encode()).accession == accession_key(expected)
+
+
+def test_reasons_information_and_diagnoses_make_the_indication_once_each() -> None:
+    tail = "OBR|1||A-1||||||||||Smoker|||||||||||||||||" + "|R1^Cough~R2^Fever~^Cough"
+    found = read(f"{msh()}\rORC|NW\r{tail}\rDG1|1||J18^Pneumonia^I10\rDG1|2|||Asthma".encode())
+    assert found.indication == "Cough; Fever; Smoker; Pneumonia; Asthma"
+
+
+def test_a_long_indication_is_cut_at_a_word() -> None:
+    found = read(order(reason="word " * 500))
+    assert 990 < len(found.indication) <= 1000
+    assert found.indication.endswith("word")
+
+
+def test_an_update_replaces_and_a_cancellation_withdraws(tmp_path: Path) -> None:
+    with desk_in(tmp_path) as desk:
+        desk.answer(order())
+        assert code_of(desk.answer(order(action="XO", control="2", reason="Fever", priority="S"))[0]) == "AA 2"
+        assert desk.book.order_for(films_of()).indication == "Fever"
+        assert dict(desk.book.urgent()) == {accession_key("A-1"): STAT}
+        for number, action in enumerate(("CA", "DC")):
+            assert code_of(desk.answer(order(action=action, control=f"c{number}"))[0]) == f"AA c{number}"
+            assert desk.book.order_for(films_of()) == NO_ORDER
+            assert desk.book.urgent() == {}
+            desk.answer(order(control=f"n{number}", priority="S"))
+            assert desk.book.order_for(films_of()).indication == "Cough"
+
+
+def test_a_cancellation_by_the_placers_number_alone_withdraws(tmp_path: Path) -> None:
+    with desk_in(tmp_path) as desk:
+        desk.answer(order())
+        assert code_of(desk.answer(f"{msh('2')}\rORC|CA|PL-2^RIS\r".encode())[0]) == "AA 2"
+        assert desk.book.order_for(films_of()).indication == "Cough"
+        desk.answer(f"{msh('3')}\rORC|CA|PL-1^RIS\r".encode())
+        assert desk.book.order_for(films_of()) == NO_ORDER
+
+
+def test_a_message_that_comes_again_is_acknowledged_and_has_no_effect(tmp_path: Path) -> None:
+    with desk_in(tmp_path) as desk:
+        first = order()
+        desk.answer(first)
+        desk.answer(order(action="CA", control="2"))
+        assert code_of(desk.answer(first)[0]) == "AA 1"
+        assert desk.book.order_for(films_of()) == NO_ORDER, "its sender had missed the answer, and cancelled since"
+
+
+def test_of_a_message_with_a_wrong_order_none_is_kept(tmp_path: Path) -> None:
+    with desk_in(tmp_path) as desk:
+        data = order() + b"ORC|NW|PL-2\rOBR|1\r"
+        answer = segments_of(desk.answer(data)[0])
+        assert answer["MSA"][1] == "AE"
+        assert answer["MSA"][3].startswith("OBR-18: no accession number")
+        assert desk.book.order_for(films_of()) == NO_ORDER
+
+
+def test_progress_of_an_order_is_acknowledged_and_changes_nothing(tmp_path: Path) -> None:
+    with desk_in(tmp_path) as desk:
+        desk.answer(order())
+        assert code_of(desk.answer(order(action="SC", control="2", reason="x"))[0]) == "AA 2"
+        assert desk.book.order_for(films_of()).indication == "Cough"
+
+
+WRONG = {
+    "a result": (order(kind="ORU^R01"), "AR", "MSH^1^9", "200"),
+    "an unknown type": (order(kind="ZZZ^Z01"), "AR", "MSH^1^9", "200"),
+    "another event": (order(kind="OMI^O01"), "AR", "MSH^1^9", "201"),
+    "version 3": (order(version="3.0"), "AR", "MSH^1^12", "203"),
+    "no version": (order(version=""), "AR", "MSH^1^12", "203"),
+    "no control id": (order(control=""), "AE", "MSH^1^10", "101"),
+    "an unknown character set": (order(charset="ISO IR87"), "AE", "MSH^1^18", "103"),
+    "bytes that are no ASCII": (order(charset="ASCII", reason="\u00fc"), "AE", "MSH^1^18", "103"),
+    "bytes that are no UTF-8": (order(charset="UNICODE UTF-8") + b"NTE|\xff\r", "AE", "MSH^1^18", "103"),
+    "no order": (msh().encode() + b"\rPID|1\r", "AE", "ORC^1", "100"),
+    "no request": (msh().encode() + b"\rORC|NW|1\r", "AE", "OBR^1", "100"),
+    "a request without an order": (msh().encode() + b"\rOBR|1\r", "AE", "ORC^1", "100"),
+    "two requests": (order() + b"OBR|2\r", "AE", "OBR^2", "100"),
+    "two patients": (order() + b"PID|1\r", "AE", "PID^2", "100"),
+    "no control": (order(action=""), "AE", "ORC^1^1", "101"),
+    "an unknown control": (order(action="QQ"), "AE", "ORC^1^1", "103"),
+    "a long accession number": (order(accession="9" * 65), "AE", "OBR^1^18", "102"),
+    "a segment without a name": (order() + b"x|1\r", "AE", "MSH^1", "100"),
+    "many segments": (order() + b"NTE|1\r" * 1000, "AE", "MSH^1", "100"),
+    "many fields": (order() + b"NTE" + b"|" * 300 + b"\r", "AE", "NTE^1", "102"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_is_named_by_segment_and_field(name: str, tmp_path: Path) -> None:
+    data, code, place, number = WRONG[name]
+    data = data.replace(b"|P|2.3.1|", b"|P|2.5.1|")
+    with desk_in(tmp_path) as desk:
+        (answer,) = desk.answer(data)
+        found = segments_of(answer)
+        assert (found["MSA"][1], found["ERR"][2], found["ERR"][3].split("^")[0]) == (code, place, number)
+        assert found["ERR"][8].startswith(place.split("^")[0])
+        assert desk.book.urgent() == {}
+        assert desk.book.order_for(films_of()) == NO_ORDER
+
+
+def test_before_version_2_5_the_error_stands_in_the_first_field(tmp_path: Path) -> None:
+    with desk_in(tmp_path) as desk:
+        (answer,) = desk.answer(order(action="QQ"))
+        assert segments_of(answer)["ERR"][1] == "ORC^1^1^103&Table value not found&HL70357"
+
+
+def test_no_value_of_a_message_is_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    with desk_in(tmp_path) as desk:
+        desk.answer(order("ACC-77", patient="PAT-77", reason="Secret-77", placer="PL-77"))
+        for data, *_ in WRONG.values():
+            desk.answer(data)
+        desk.book.order_for(films_of("ACC-77"))
+    assert "order" in caplog.text
+    assert not [word for word in ("77", "DOE", "JANE", "1970", "Cough", "QQ") if word in caplog.text.replace("0x", "")]
+
+
+@pytest.mark.parametrize(
+    ("asked", "good", "bad"),
+    [
+        ("|", ["AA"], ["AE"]), ("AL|AL", ["CA", "AA"], ["CE", "AE"]), ("AL|NE", ["CA"], ["CE"]),
+        ("AL|", ["CA"], ["CE"]), ("NE|AL", ["AA"], ["AE"]), ("NE|NE", [], []), ("ER|ER", [], ["CE", "AE"]),
+        ("SU|SU", ["CA", "AA"], []), ("al|ne", ["CA"], ["CE"]),
+    ],
+)  # fmt: skip
+def test_the_answers_are_those_that_were_asked_for(asked: str, good: list[str], bad: list[str], tmp_path: Path) -> None:
+    with desk_in(tmp_path) as desk:
+        assert [code_of(one)[:2] for one in desk.answer(order(more=asked))] == good
+        assert [code_of(one)[:2] for one in desk.answer(order(more=asked, action="QQ"))] == bad
+        rejected = [word.replace("E", "R") for word in bad]
+        assert [code_of(one)[:2] for one in desk.answer(order(more=asked, kind="ADT^A01"))] == rejected
+
+
+@pytest.mark.parametrize("data", [order(), imaging_order(), order(action="QQ"), order(version="2.5.1", kind="ADT^A01")])
+def test_an_answer_is_a_message_that_another_reader_parses(data: bytes, tmp_path: Path) -> None:
+    with desk_in(tmp_path) as desk:
+        (answer,) = desk.answer(data)
+    parsed = parse_message(answer.decode(), validation_level=VALIDATION_LEVEL.TOLERANT)
+    assert parsed.msh.msh_9.value.startswith(("ACK^O", "ACK^A"))
+    assert parsed.msh.msh_5.value == "RIS"
+    assert parsed.msh.msh_12.value == data.split(b"|")[11].decode()
+    assert parsed.msa.msa_2.value == "1"
+
+
+def test_an_answer_is_written_with_the_separators_of_its_message(tmp_path: Path) -> None:
+    data = order(reason="a+b").translate(bytes.maketrans(b"|^~\\&", b"!@+?%"))
+    with desk_in(tmp_path) as desk:
+        (answer,) = desk.answer(data)
+        assert answer.startswith(b"MSH!@+?%!r2gengpt!!RIS!HOSPITAL!")
+        assert b"\rMSA!AA!1\r" in answer
+        assert desk.book.order_for(films_of()).placer == "PL-1^RIS"
+
+
+@pytest.mark.parametrize(
+    ("charset", "encoding"),
+    [("ASCII", "ascii"), ("UNICODE UTF-8", "utf-8"), ("8859/1", "latin-1"), ("8859/15", "iso8859-15"), ("", "utf-8"),
+     ("", "latin-1")],
+)  # fmt: skip
+def test_the_character_set_of_msh_18_is_honoured(charset: str, encoding: str) -> None:
+    word = "D\u00fcsseldorf" if encoding != "ascii" else "Dusseldorf"
+    data = order(charset=charset, reason=word).decode().encode(encoding)
+    assert read(data).indication == word
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        ("a\\F\\b\\S\\c\\T\\d\\R\\e\\E\\f", "a|b^c&d~e\\f"), ("\\X4142\\", "AB"), ("\\XC3BC\\", "\u00fc"),
+        ("\\H\\bold\\N\\", "bold"), ("a\\.br\\b\\.sp2\\c", "a\nb\nc"), ("\\.in4\\x", " x"), ("a\\b", "a\\b"),
+        ("\\Zxy\\a", "a"), ("\\C2842\\a", "a"), ("\\X4\\a", "a"), ("\\\\a", "\\\\a"), ("\\" * 5000, "\\" * 5000),
+    ],
+)  # fmt: skip
+def test_escape_sequences_are_resolved(raw: str, text: str) -> None:
+    assert Separators().text(raw) == text
+
+
+def test_an_escaped_text_comes_back_as_it_was() -> None:
+    for separators in (Separators(), Separators("!", "@", "+", "?", "%")):
+        text = "a|b^c~d\\e&f!g@h+i?j%k"
+        escaped = separators.escaped(text)
+        assert separators.field not in escaped
+        assert separators.text(escaped) == text
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"MSH", b"PID|1", b"\x00\x01", b"MSH|^~\\", b"MSH|^^\\&|", b"MSHA^~\\&A", b"FHS|^~\\&|"]
+)
+def test_what_has_no_header_cannot_be_answered(data: bytes) -> None:
+    with pytest.raises(NotAMessage):
+        header_of(data)
+
+
+def test_line_feeds_end_segments_too(tmp_path: Path) -> None:
+    with desk_in(tmp_path) as desk:
+        assert code_of(desk.answer(order().replace(b"\r", b"\r\n"))[0]) == "AA 1"
+        assert desk.book.order_for(films_of()).indication == "Cough"
+
+
+def test_orders_survive_a_restart_and_go_when_they_are_old(tmp_path: Path) -> None:
+    now = [1000.0]
+    with book_in(tmp_path, keep=100.0, clock=lambda: now[0]) as book:
+        book.take("1", [read(order(priority="S"))])
+    with book_in(tmp_path, keep=100.0, clock=lambda: now[0]) as book:
+        assert book.order_for(films_of()).indication == "Cough"
+        now[0] += 101.0
+        assert book.order_for(films_of()) == NO_ORDER
+        assert book.urgent() == {}
+        book.take("2", [read(order("A-2", reason="Fever"))])
+    assert b"Cough" not in (tmp_path / "orders.sqlite").read_bytes()
+
+
+def test_of_too_many_orders_the_oldest_go(tmp_path: Path) -> None:
+    now = [1000.0]
+    with book_in(tmp_path, most=3, clock=lambda: now[0]) as book:
+        for number in range(5):
+            now[0] += 1
+            book.take(str(number), [read(order(f"A-{number}"))])
+        assert [book.order_of(accession_key(f"A-{number}")) is not None for number in range(5)] == [False] * 2 + [
+            True
+        ] * 3
+
+
+def test_damaged_orders_are_put_away_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "orders.sqlite").write_bytes(b"no data base" * 500)
+    with book_in(tmp_path) as book:
+        assert book.take("1", [read(order())])
+    assert "the orders are damaged" in caplog.text
+    assert (tmp_path / "orders.sqlite.damaged").exists()
+    assert (tmp_path / "orders.sqlite").stat().st_mode & 0o777 == 0o600
+
+
+def test_an_order_that_cannot_be_kept_is_rejected_for_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> bool:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with desk_in(tmp_path) as desk:
+        with monkeypatch.context() as patch:
+            patch.setattr(desk.book, "take", full)
+            answer = segments_of(desk.answer(order(version="2.5.1"))[0])
+        assert (answer["MSA"][1], answer["ERR"][3].split("^")[0]) == ("AR", "207")
+        assert code_of(desk.answer(order(version="2.5.1"))[0]) == "AA 1"
+
+
+def test_a_fault_of_the_orders_holds_no_study_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with desk_in(tmp_path) as desk:
+        desk.book.take("1", [read(order(priority="S"))])
+        desk.book.close()
+        assert desk.book.order_for(films_of()) == NO_ORDER
+        assert desk.book.urgent() == {}
+    assert "without its order" in caplog.text
