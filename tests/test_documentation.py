@@ -46,6 +46,8 @@ OTHER_PROGRAMS_FLAGS = {
     "--require-hashes",
     "--disable-pip",
     "--requirement",
+    *("--build", "--build-arg", "--cap-drop", "--env", "--file", "--no-build-isolation", "--now", "--publish"),
+    *("--read-only", "--replicas", "--rm", "--security-opt", "--tag", "--tmpfs", "--volume"),
 }
 
 
