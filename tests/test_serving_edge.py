@@ -32,7 +32,7 @@ from r2gengpt.serving.instructions import SETTLED
 from r2gengpt.serving.jobs import Job
 from r2gengpt.testing import noise_image
 from r2gengpt.text.written import NOTICE
-from serving_parts import LONG, client_of, film, message, upload
+from serving_parts import LONG, client_of, film, message, running_server, upload
 from serving_process import Process
 
 CHAT, REPORTS = "/v1/chat/completions", "/v1/reports"
@@ -211,10 +211,33 @@ def test_the_card_names_the_parts_of_the_exported_model(
     client: TestClient, parts: tuple[Path, Path], edge: EdgeReporter
 ) -> None:
     card = client.get("/v1/card").json()
-    assert (card["name"], card["finding_head"]) == ("tiny-edge", False)
+    assert (card["name"], card["finding_head"], card["maps"]) == ("tiny-edge", False, False)
     assert (card["vision_model"], card["lm_model"]) == edge.part_names
     assert NOTICE in card["card"]
     assert str(parts[1].parent) not in json.dumps(card)
+
+
+def test_the_page_offers_no_maps_and_its_draft_is_written_without_a_fault(edge: EdgeReporter) -> None:
+    """The console of the browser is clean: no map is asked for that would be refused."""
+    pytest.importorskip("playwright")
+    from playwright.sync_api import expect, sync_playwright
+
+    from page_parts import CHROMIUM, choose, open_page, start_browser
+
+    if not CHROMIUM.exists():
+        pytest.skip(f"no browser at {CHROMIUM}")
+    with running_server(edge) as (address, _), sync_playwright() as playwright:
+        browser = start_browser(playwright)
+        with open_page(browser, address) as page:
+            expect(page.locator("#model-name")).to_have_text("tiny-edge")
+            expect(page.get_by_label("Then map each sentence on the image")).to_be_hidden()
+            choose(page, film(1))
+            page.get_by_role("button", name="Write draft").click()
+            expect(page.locator("#status")).to_contain_text("The draft is finished")
+            expect(page.locator("#evidence")).to_be_empty()
+            report, _ = edge.draft(edge.pixels([picture(1)]), edge.streamed)
+            expect(page.get_by_label("Your text")).to_have_value(report.text)
+        browser.close()
 
 
 def test_films_of_dicom_become_fhir_under_the_hash_of_the_graphs(client: TestClient, edge: EdgeReporter) -> None:

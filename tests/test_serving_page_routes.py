@@ -92,7 +92,7 @@ def test_the_models_name_parts_and_card_are_known_before_any_draft(served: Repor
         told = client.get("/v1/card").json()
     assert (told["name"], told["licence"], told["card"]) == ("best", "cc-by-4.0", "# A model\n\nIt knows nothing.")
     assert "swin" in told["vision_model"]
-    assert not told["finding_head"]
+    assert (told["finding_head"], told["maps"]) == (False, True)
     assert set(told["forms"]) <= {"fhir", "sr"}
     assert str(tmp_path) not in json.dumps(told)
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter
 
 from r2gengpt.clinical.documents.forms import check_form
 from r2gengpt.errors import InputError
-from r2gengpt.serving.served import ServedModel
+from r2gengpt.serving.served import ServedModel, runs_in_torch
 from r2gengpt.serving.waiting import ServerContext
 
 CARD = "README.md"
@@ -29,6 +29,7 @@ class ModelCard:
         vision_model: the name of its encoder.
         lm_model: the name of its language model; empty where it composes sentences without one.
         finding_head: whether it tells what films show.
+        maps: whether it can map sentences on the films.
         licence: as the card's head names it, or "".
         card: the model card in Markdown, without its head; "" where there is none.
         forms: for archives, which this server can give.
@@ -38,6 +39,7 @@ class ModelCard:
     vision_model: str
     lm_model: str
     finding_head: bool
+    maps: bool
     licence: str
     card: str
     forms: tuple[str, ...]
@@ -64,6 +66,7 @@ def model_card(reporter: ServedModel) -> ModelCard:
         vision_model=vision_model,
         lm_model="" if reporter.composes else lm_model,
         finding_head=reporter.tells_findings,
+        maps=runs_in_torch(reporter),
         licence=licence,
         card=card,
         forms=tuple(form for form in ("fhir", "sr") if _given(form)),

@@ -76,6 +76,11 @@ class ServedModel(Protocol):
         """The views of one study, (V, 3, H, W), float32."""
 
 
+def runs_in_torch(model: ServedModel) -> bool:
+    """Whether PyTorch runs a model."""
+    return not isinstance(model, EdgeReporter)
+
+
 def check_torch(model: ServedModel, param: str, what: str) -> None:
     """Refuse what only PyTorch does.
 
@@ -87,7 +92,7 @@ def check_torch(model: ServedModel, param: str, what: str) -> None:
     Raises:
         ApiError: 400, the model runs without.
     """
-    if isinstance(model, EdgeReporter):
+    if not runs_in_torch(model):
         words = f"{param}: {what} need PyTorch, and this server runs its model by OpenVINO"
         raise ApiError(400, words, UNSUPPORTED, param=param)
 

@@ -9,12 +9,14 @@ const AGAIN = 2000;
 /* forms: for archives, which the server can give. */
 export const model = { known: false, forms: [] };
 
-function show({ name, vision_model: eyes, lm_model: writer, licence, card, forms }) {
+function show({ name, vision_model: eyes, lm_model: writer, licence, card, forms, maps }) {
   Object.assign(model, { known: true, forms });
   $("model-name").textContent = name;
   const parts = [eyes, writer || "sentences of training reports"].filter(Boolean).join(" and ");
   $("model-parts").textContent = `${parts}${licence ? `, licence ${licence}` : ""}`;
   $("card").hidden = false;
+  $("maps-choice").hidden = !maps;
+  if (!maps) $("maps").checked = false;
   const text = card || "This model has no card: nothing is told of its data, its scores and its limits.";
   $("card-text").replaceChildren(...markdown(text));
 }
