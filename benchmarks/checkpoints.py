@@ -72,15 +72,16 @@ def write_random(config: Any, words: Any, directory: Path) -> None:
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     directory.mkdir(parents=True)
     weight_map: dict[str, str] = {}
     for number, names in enumerate(grouped(shapes)):
         file = f"model-{number:05}.safetensors"
         tensors = {}
         for name in names:
-            tensor = torch.empty(shapes[name], dtype=torch.bfloat16)
+            tensor = torch.empty(shapes[name], dtype=torch.bfloat16, device=device)
             constant = 0.0 if name.endswith("bias") else 1.0
-            tensors[name] = tensor.normal_(std=0.02) if tensor.ndim > 1 else tensor.fill_(constant)
+            tensors[name] = (tensor.normal_(std=0.02) if tensor.ndim > 1 else tensor.fill_(constant)).cpu()
         safetensors.torch.save_file(tensors, directory / file, metadata={"format": "pt"})
         weight_map |= dict.fromkeys(names, file)
     size = sum(2 * shape.numel() for shape in shapes.values())

@@ -58,17 +58,17 @@ def by_generate(model: Any, prompts: Tensor, beams: int, tokens: int) -> Texts:
     )  # fmt: skip
     config = copy.deepcopy(config)
     rules = LogitsProcessorList(take_repetition_rules(config))
-    mask = torch.ones(prompts.shape[:2], dtype=torch.long)
+    mask = torch.ones(prompts.shape[:2], dtype=torch.long, device=prompts.device)
     ids = model.generate(inputs_embeds=prompts, attention_mask=mask, generation_config=config, logits_processor=rules)
     texts: Texts = ids.tolist()
     return texts
 
 
-def by_engine(model: Any, prompts: Tensor, beams: int, tokens: int) -> Texts:
+def by_engine(model: Any, prompts: Tensor, beams: int, tokens: int, *, compiled: bool = False) -> Texts:
     rules = Rules(
         end=0, max_new_tokens=tokens, min_new_tokens=tokens, beam_size=beams, repetition_penalty=2.0, length_penalty=2.0
     )
-    engine = Engine(model, rules, slots=len(prompts))
+    engine = Engine(model, rules, slots=len(prompts), compiled=compiled)
     written = {one.tag: one.ids for one in engine.run(iter(Prompt(n, p) for n, p in enumerate(prompts)))}
     return [written[number] for number in range(len(prompts))]
 

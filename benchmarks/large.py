@@ -24,24 +24,35 @@ from training import versions
 from r2gengpt.config import ModelConfig
 from r2gengpt.parts.assemble import build_model
 from r2gengpt.parts.int8 import Int8Linear
-from r2gengpt.parts.placement import place
+from r2gengpt.parts.placement import device_of, place
 from r2gengpt.settings import PlacementConfig
 
 KINDS = {**{form: form for form in FORMS}, "float32": "bfloat16", "w8a8": "bfloat16"}
 """Kind of weights → the checkpoint that it is made of."""
 
 
-def load(options: argparse.Namespace, kind: str) -> Any:
-    """The language model alone, loaded and placed as the program does it."""
+def load(options: argparse.Namespace, kind: str, *, on_the_fly: bool = False) -> Any:
+    """The language model alone, loaded and placed as the program does it.
+
+    Args:
+        options: `directory` holds the checkpoints.
+        kind: of weights.
+        on_the_fly: made of the bfloat16 checkpoint while it is loaded, arithmetic in bfloat16.
+    """
+    stored = "bfloat16" if on_the_fly else KINDS[kind]
     config = ModelConfig(
-        lm_model=str(options.directory / KINDS[kind].replace(" ", "-")),
+        lm_model=str(options.directory / stored.replace(" ", "-")),
         vision_model=str(options.directory / "vision"),
     )
+    form, _, double = kind.partition(" ")
+    made = kind == "w8a8" or (on_the_fly and kind != "bfloat16")
     where = PlacementConfig(
-        dtype="bfloat16" if kind == "bfloat16" else "float32", quantization=kind if kind == "w8a8" else "auto"
+        dtype="bfloat16" if on_the_fly or kind == "bfloat16" else "float32",
+        quantization=form if made else "auto",
+        double_quant=on_the_fly and bool(double),
     )
     model = build_model(config, where, precision="32-true").model.eval()
-    place(model, "cpu", where.quantization)
+    place(model, device_of("auto") if on_the_fly else "cpu", where.quantization)
     return model.language_model
 
 

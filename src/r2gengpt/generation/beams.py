@@ -39,6 +39,11 @@ class Rules:
     top_k: int = 0
     top_p: float = 1.0
 
+    @property
+    def is_greedy(self) -> bool:
+        """Whether each token is the likeliest one, of one text a study."""
+        return self.beam_size == 1 and not self.do_sample
+
     @classmethod
     def of(cls, decode: DecodeConfig, end: int) -> "Rules":
         """Our settings; the lengths must be resolved (`DecodeConfig.for_dataset`).

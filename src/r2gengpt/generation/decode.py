@@ -15,7 +15,7 @@ from r2gengpt.config import DecodeConfig
 from r2gengpt.data.loading import Batch
 from r2gengpt.errors import InputError
 from r2gengpt.generation.beams import Rules, Written
-from r2gengpt.generation.engine import Engine, Prompt, use_engine
+from r2gengpt.generation.engine import COMPILED, Engine, Prompt, use_engine
 from r2gengpt.generation.library import CallbackStreamer, generation_config, written_by_generate
 from r2gengpt.generation.sentences import report_of
 from r2gengpt.generation.speculate import Drafter
@@ -84,7 +84,8 @@ def _by_engine(
         return
     rules = Rules.of(decode, processor.end_token_id)
     show = None if streamer is None else lambda turn, token: streamer.show(token)
-    engine = Engine(model.language_model, rules, len(first.ids), show, drafter)
+    compiled = decode.engine == COMPILED
+    engine = Engine(model.language_model, rules, len(first.ids), show, drafter, compiled=compiled)
     waiting: dict[int, Written] = {}
     number = 0
     for written in engine.run(prompts_of(model, chain([first], batches), decode)):

@@ -15,12 +15,14 @@ from torch import Tensor
 from r2gengpt.config import DecodeConfig
 from r2gengpt.errors import InputError
 from r2gengpt.generation.beams import Row, Rules, Written
+from r2gengpt.generation.recorded import RecordedTree, keep, tree_for
 from r2gengpt.generation.scores import candidates, next_tokens
 from r2gengpt.generation.speculate import Drafter
-from r2gengpt.generation.tree import Tree, tree_attention_on
+from r2gengpt.generation.tree import tree_attention_on
 
 log = logging.getLogger("r2gengpt.generation")
 _told: set[str] = set()
+COMPILED = "compiled"
 SERVED = ("stablelm", "llama", "gpt_neox", "gemma3_text", "qwen2", "qwen3", "glm", "mistral", "phi3")
 """`model_type` of the language models whose attention can be replaced, each held equal to the library by a test."""
 
@@ -36,19 +38,33 @@ def unserved(language_model: Any) -> str | None:
     return None
 
 
+def uncompiled(language_model: Any) -> str | None:
+    """Why the layers of this language model are not compiled; None where they can be."""
+    device = language_model.get_input_embeddings().weight.device.type
+    if device != "cuda":
+        return f"the layers are compiled on CUDA devices only, and this one lies on {device}"
+    form = getattr(language_model, "quantization_method", None)
+    return None if form is None else f"weights quantized by {form} cannot be compiled"
+
+
 def use_engine(language_model: Any, decode: DecodeConfig) -> bool:
     """Whether the engine decodes: where it can, unless `engine` hf; where it cannot, that is said once a kind.
 
     Raises:
-        InputError: `engine` fast or `speculate` of a language model that the engine cannot serve.
+        InputError: `engine` fast, compiled or `speculate` of a language model that the engine cannot serve; compiled
+            elsewhere than on a CUDA device, or of quantized weights.
     """
     if decode.engine == "hf":
         return False
     reason = unserved(language_model)
+    if decode.engine == COMPILED and reason is None:
+        reason = uncompiled(language_model)
+        if reason is not None:
+            raise InputError(reason, field="engine", value=COMPILED)
     if reason is None:
         return True
-    if decode.engine == "fast" or decode.speculate:
-        field, value = ("speculate", "True") if decode.speculate else ("engine", "fast")
+    if decode.engine in ("fast", COMPILED) or decode.speculate:
+        field, value = ("speculate", "True") if decode.speculate else ("engine", decode.engine)
         raise InputError(f"{reason} are decoded by hf only", field=field, value=value)
     if reason not in _told:
         _told.add(reason)
@@ -89,6 +105,7 @@ class Engine:
         on_tokens: called with (tag, token) as each is final; True ends that study. Only without beams.
         drafter: guesses the next tokens, so that a pass may give several; only greedily and without beams.
         unwanted: asked with each study's tag before each pass, whether nobody waits for it any more: it leaves then.
+        compiled: on a CUDA device the layers are compiled at the first pass.
     """
 
     def __init__(
@@ -99,11 +116,13 @@ class Engine:
         on_tokens: Callable[[Any, int], bool | None] | None = None,
         drafter: Drafter | None = None,
         unwanted: Callable[[Any], bool] | None = None,
+        *,
+        compiled: bool = False,
     ) -> None:
         assert drafter is None or (rules.beam_size == 1 and not rules.do_sample)
         self.language_model, self.rules, self.slots = language_model, rules, slots
         self.on_tokens, self.drafter, self.unwanted = on_tokens, drafter, unwanted
-        self.tree = Tree(language_model, slots, rules.beam_size)
+        self.tree = tree_for(language_model, slots, rules, compiled=compiled)
         self.studies: list[Begun] = []
         self.more = True
 
@@ -130,10 +149,13 @@ class Engine:
                 # 3. One pass over the last tokens, and one token more for each beam, or several by a draft.
                 if self.studies and self.drafter is not None:
                     self._speculate(self.drafter)
+                elif self.studies and isinstance(self.tree, RecordedTree) and self.rules.is_greedy:
+                    self._follow(self.tree)
                 elif self.studies:
                     self._choose(self._forward(), 0)
                 # 4. What is finished leaves.
                 yield from self._hand_out()
+        keep(self.language_model, self.tree)
 
     def _arrived(self, prompts: Iterator[Prompt | None]) -> list[Prompt]:
         """New prompts for the free places, as far as they are there; `more` tells whether others may come."""
@@ -179,6 +201,13 @@ class Engine:
             if self.on_tokens is not None and self.on_tokens(study.tag, token):
                 study.row.through = True
                 return
+
+    def _follow(self, tree: RecordedTree) -> None:
+        """Give each study without beams the token that its recorded pass has chosen."""
+        texts = [study.row.running[0].ids for study in self.studies]
+        tokens, logprobs = tree.greedy.next(texts, [study.prompt for study in self.studies])
+        for study, token, logprob in zip(self.studies, tokens, logprobs, strict=True):
+            self._add(study, [token], [logprob])
 
     def _speculate(self, drafter: Drafter) -> None:
         """Let the model read a draft in each study, and keep what it would have written."""

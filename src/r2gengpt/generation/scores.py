@@ -72,7 +72,7 @@ def ruled(rules: Rules, scores: Tensor, history: Tensor, steps: Tensor) -> Tenso
         steps: (R,), int64: how many new tokens each row has.
     """
     if rules.min_new_tokens:
-        scores[steps < rules.min_new_tokens, rules.end] = -torch.inf
+        scores[:, rules.end].masked_fill_(steps < rules.min_new_tokens, -torch.inf)
     if history.shape[1]:
         if rules.repetition_penalty != 1.0:
             scores = repetition_penalised(scores, history, steps, rules.repetition_penalty)

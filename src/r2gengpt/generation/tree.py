@@ -72,13 +72,14 @@ class TreeCache(Cache):  # type: ignore[misc]  # the library is untyped
 
     def __init__(self, slots: int) -> None:
         super().__init__(layers=[])
-        self.slots = slots
+        self.slots, self.reserved = slots, 0
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
         self.rows = torch.arange(0)
         self.columns = torch.zeros(0, 0, dtype=torch.long)
         self.width = 0
         self.prefilling = False
+        self.layer: tuple[Tensor, Tensor] | None = None
 
     def aim(self, rows: Tensor, columns: Tensor, width: int, *, prefilling: bool = False) -> None:
         """Set where the next pass writes, (B,) and (B, Q), and that it reads `width` columns.
@@ -88,26 +89,48 @@ class TreeCache(Cache):  # type: ignore[misc]  # the library is untyped
         self.rows, self.columns, self.width, self.prefilling = rows, columns, width, prefilling
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> Any:
-        """Called by each layer with (B, groups, Q, C); gives what it attends to."""
+        """Called by each layer with (B, groups, Q, C); gives what it attends to.
+
+        `layer` holds the keys and values of the layer that is run, where not its number but that shall tell.
+        """
+        if self.layer is not None:
+            return tuple(
+                self._put(store, new) for store, new in zip(self.layer, (key_states, value_states), strict=True)
+            )
         if layer_idx == len(self.keys):
             self.keys.append(self._room(key_states))
             self.values.append(self._room(value_states))
+        seen = []
         for store, new in ((self.keys, key_states), (self.values, value_states)):
             if store[layer_idx].shape[2] < self.width:
                 store[layer_idx] = self._room(new, store[layer_idx])
-            store[layer_idx][self.rows[:, None], :, self.columns] = new.transpose(1, 2).to(store[layer_idx].dtype)
-        if self.prefilling:
-            return key_states, value_states
-        count = len(self.rows)
-        return self.keys[layer_idx][:count, :, : self.width], self.values[layer_idx][:count, :, : self.width]
+            seen.append(self._put(store[layer_idx], new))
+        return (key_states, value_states) if self.prefilling else tuple(seen)
+
+    def _put(self, store: Tensor, new: Tensor) -> Tensor:
+        """Write what a layer has made, and give what the studies of the pass hold."""
+        store[self.rows[:, None], :, self.columns] = new.transpose(1, 2).to(store.dtype)
+        return store[: len(self.rows), :, : self.width]
 
     def _room(self, like: Tensor, old: Tensor | None = None) -> Tensor:
         """An empty store for `width` columns and some more, with the old one's content."""
         columns = self.width + STEP * (1 if old is None else max(1, old.shape[2] // (2 * STEP)))
+        columns = self.reserved or columns
         new = like.new_zeros(self.slots, like.shape[1], columns, like.shape[3])
         if old is not None:
             new[:, :, : old.shape[2]] = old
         return new
+
+    def reserve(self, columns: int) -> None:
+        """Have at least so many columns, also those of layers that were not asked for yet."""
+        self.reserved = columns
+        for store in (self.keys, self.values):
+            store[:] = [self._room(old, old) for old in store]
+
+    @property
+    def nbytes(self) -> int:
+        """What is held."""
+        return sum(store.nbytes for store in (*self.keys, *self.values))
 
     def move(self, source: int, target: int) -> None:
         """Put one slot's content where another's was."""
@@ -185,24 +208,38 @@ class Tree:
         Returns:
             Logits after each token, (S, Q, vocabulary), float32.
         """
-        count, queries = len(tokens), len(tokens[0])
+        given = self._given(tokens, prompts, steps)
+        width = max(row[0] for row in given) + len(tokens[0])
+        self._widen(width)
+        return self._read(torch.tensor(given, device=self.device), width)
+
+    def _given(self, tokens: Sequence[Sequence[int]], prompts: Sequence[int], steps: Sequence[int]) -> list[list[int]]:
+        """What `_read` takes of each study."""
+        lengths = [prompt + step - 1 for prompt, step in zip(prompts, steps, strict=True)]
         starts = [prompt + (step - 1) * self.beams for prompt, step in zip(prompts, steps, strict=True)]
-        columns = torch.tensor(starts, device=self.device)[:, None] + torch.arange(queries, device=self.device)
-        width = max(starts) + queries
+        return [[start, length, *ids] for start, length, ids in zip(starts, lengths, tokens, strict=True)]
+
+    def _read(self, given: Tensor, width: int) -> Tensor:
+        """The pass of `read`, all of it on the device.
+
+        Args:
+            given: (S, 2 + Q), int64: the first column that is written, the last token's position, and the tokens.
+            width: how many columns are read.
+        """
+        count, queries = given.shape[0], given.shape[1] - 2
+        columns = given[:, :1] + torch.arange(queries, device=self.device)
         if self.beams == 1:
             positions, at = columns, torch.arange(width, device=self.device).expand(count, width)
             mask = at[:, None, None] <= columns[:, None, :, None]
         else:
-            last = torch.tensor([p + s - 1 for p, s in zip(prompts, steps, strict=True)], device=self.device)
-            positions = last[:, None].expand(count, queries)
+            positions = given[:, 1:2].expand(count, queries)
             mask, at = self._branch(columns, positions, width)
         self.cache.aim(torch.arange(count, device=self.device), columns, width)
-        embeds = self.language_model.get_input_embeddings()(torch.tensor(tokens, device=self.device))
+        embeds = self.language_model.get_input_embeddings()(given[:, 2:])
         return self._pass(embeds, mask, positions, at, 0)
 
     def _branch(self, columns: Tensor, positions: Tensor, width: int) -> tuple[Tensor, Tensor]:
         """Let each beam see its own new column (S, K): what each sees (S, 1, K, width), and where tokens stand."""
-        self._widen(width)
         count = len(columns)
         own = torch.eye(self.beams, dtype=torch.bool, device=self.device).expand(count, -1, -1)
         self.sees[:count].scatter_(2, columns[:, None].expand(-1, self.beams, -1), own)
@@ -233,8 +270,8 @@ class Tree:
         return logits.float()
 
     def _widen(self, width: int) -> None:
-        """Room for `width` columns in `sees` and `at`."""
-        missing = width - self.sees.shape[2]
+        """Room for `width` columns in `sees` and `at`, which texts without beams do not need."""
+        missing = width - self.sees.shape[2] if self.beams > 1 else 0
         if missing > 0:
             more = missing + STEP * self.beams
             self.sees = torch.cat([self.sees, self.sees.new_zeros(*self.sees.shape[:2], more)], 2)

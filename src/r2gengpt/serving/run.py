@@ -6,7 +6,7 @@ from dataclasses import replace
 from r2gengpt.errors import InputError
 from r2gengpt.generation.beams import Rules, Written
 from r2gengpt.generation.decode import prompts_of
-from r2gengpt.generation.engine import Engine, Prompt
+from r2gengpt.generation.engine import COMPILED, Engine, Prompt
 from r2gengpt.generation.sentences import report_of
 from r2gengpt.generation.stopping import stopped
 from r2gengpt.report import Finding
@@ -94,7 +94,10 @@ class Run:
         built = self.reporter.built
         rules = Rules.of(self.settings, built.processor.end_token_id)
         show = self.show if self.settings.beam_size == 1 else None
-        engine = Engine(built.model.language_model, rules, self.line.share, show, unwanted=self.unwanted)
+        compiled = self.settings.engine == COMPILED
+        engine = Engine(
+            built.model.language_model, rules, self.line.share, show, unwanted=self.unwanted, compiled=compiled
+        )
         try:
             for written in engine.run(self.prompts()):
                 self.finish(written)
