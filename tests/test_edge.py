@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -105,6 +106,20 @@ def test_one_model_writes_study_after_study(llama: tuple[Path, Path, list[Path]]
     for views in (films, films[:1], films[1:]):
         wanted = predicted(llama_in_torch, views, DECODE)
         assert rounded(edge.report("study", films_of(edge, views), DECODE)) == rounded(wanted)
+
+
+@pytest.mark.parametrize("frugal", [False, True])
+def test_studies_of_several_threads_are_written_as_if_they_had_come_one_by_one(
+    frugal: bool, llama: tuple[Path, Path, list[Path]]
+) -> None:
+    """The graphs keep a study's cache: two studies at once would read each other's."""
+    _, directory, films = llama
+    edge = Edge(directory, frugal=frugal)
+    studies = [films_of(edge, views) for views in (films, films[:1], films[1:])] * 4
+    wanted = [edge.report("study", study, DECODE) for study in studies]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda study: edge.report("study", study, DECODE), studies))
+    assert list(map(rounded, found)) == list(map(rounded, wanted))
 
 
 def test_lora_may_stay_beside_the_weights_or_be_folded_in(llama: tuple[Path, Path, list[Path]], tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """An edge directory at work: films in, report out, by OpenVINO, numpy and tokenizers. Never PyTorch or transformers."""
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -60,7 +61,7 @@ class SeenStudy:
 
 
 class Edge:
-    """A model that writes reports.
+    """A model that writes reports, one at a time: threads that ask for several wait for each other.
 
     Args:
         directory: made by an export to OpenVINO.
@@ -83,6 +84,7 @@ class Edge:
         self.table = np.load(directory / TABLE, mmap_mode="r")
         self.version = str(ov.__version__)
         self._core = ov.Core()
+        self._at_work = threading.Lock()  # the graphs keep the state of one study
 
     def _compiled(self, name: str) -> Any:
         threads = os.environ.get("OMP_NUM_THREADS", "")
@@ -112,11 +114,12 @@ class Edge:
 
     def see(self, pixels: Floats) -> SeenStudy:
         """`look`, of films that are pixels already, (V, 3, H, W), float32."""
-        found = self._vision.infer({0: pixels})
-        tokens = np.array(found[0], dtype=np.float32)
-        findings = findings_of(found[1].tolist(), self.scales) if self.scales else ()
-        if self.frugal:
-            del self._vision
+        with self._at_work:
+            found = self._vision.infer({0: pixels})
+            tokens = np.array(found[0], dtype=np.float32)
+            findings = findings_of(found[1].tolist(), self.scales) if self.scales else ()
+            if self.frugal:
+                del self._vision
         return SeenStudy(tokens, findings)
 
     def prompt(self, seen: SeenStudy) -> Floats:
@@ -141,8 +144,9 @@ class Edge:
                 field="max_new_tokens",
                 value=rules.max_new_tokens,
             )
-        study = _Study(self, len(prompt))
-        return choose(study.begin(prompt), study.step, rules, watch)
+        with self._at_work:
+            study = _Study(self, len(prompt))
+            return choose(study.begin(prompt), study.step, rules, watch)
 
     def report(self, study: str, films: Sequence[Image.Image], decode: DecodeConfig) -> Report:
         """The report of one study, as `generation.decode.predict` gives it; lengths must be resolved."""
