@@ -58,7 +58,7 @@ def main() -> None:
     send = peer_of(settings, lambda url: stow(connect(url)))
 
     def load(find: FindOrder) -> Write:
-        return partial(stand_in_for, find, mllp.mllp is not None)
+        return partial(stand_in_for, find, None if mllp.mllp is None else mllp.mllp_receiver)
 
     listen(settings, send, load, lambda port, orders: print(port, orders or 0, flush=True), mllp)
 

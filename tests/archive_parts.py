@@ -70,7 +70,7 @@ def stand_in(paths: Sequence[Path], headers: Sequence[DicomHeader]) -> Document:
 
 def stand_in_for(
     find: Callable[[Sequence[DicomHeader]], Order],
-    has_messages: bool,
+    message_to: str | None,
     paths: Sequence[Path],
     headers: Sequence[DicomHeader],
 ) -> Document:
@@ -79,7 +79,7 @@ def stand_in_for(
     order = find(headers)
     report = Report("study", f"{TEXT} {order.indication}".strip())
     digest, placer = "ab" * 32, order.placer
-    return document_of(report, headers, "stand-in", digest, "sr", is_sent_as_message=has_messages, placer=placer)
+    return document_of(report, headers, "stand-in", digest, "sr", message_to=message_to, placer=placer)
 
 
 class Kept:

@@ -264,16 +264,23 @@ def test_what_is_asked_of_listening_reaches_who_does_it(
     seen: dict[str, Any] = {}
 
     class EndsAtOnce:
-        def __init__(self, spool: Any, write: Any, send: Any, quiet: float, most: int, *, mixed: bool) -> None:
-            seen.update(write=write, quiet=quiet, most=most, mixed=mixed)
+        def __init__(self, spool: Any, write: Any, send: Any, quiet: float, most: int, **more: Any) -> None:
+            seen.update(write=write, quiet=quiet, most=most, mixed=more["mixed"], urgent=more["urgent"]())
 
         def run(self, stop: Any) -> None:
             seen["stop"] = stop.is_set()
 
     monkeypatch.setattr("r2gengpt.clinical.archive.run.Loop", EndsAtOnce)
-    monkeypatch.setattr("r2gengpt.clinical.archive.run.writer", lambda reporter, form: (reporter.name, form))
+
+    def name_them(reporter: Any, form: str, find: Any, *, message_to: str | None) -> tuple[str, str, str | None]:
+        return reporter.name, form, message_to
+
+    monkeypatch.setattr("r2gengpt.clinical.archive.run.writer", name_them)
     asked = ["--format", "pdf", "--quiet_seconds", "7", "--max_images", "3", "--mixed_patients", "True"]
+    asked += ["--mllp_port", "0", "--mllp", "127.0.0.1:9", "--mllp_receiver", "RIS^HOSPITAL"]
     place = ["--model", str(tiny_checkpoint), "--spool", str(tmp_path / "spool"), "--port", "0"]
     done = run_cli(["listen", *place, "--stow", "http://127.0.0.1:9", "--accelerator", "cpu", *asked])
     assert (done.code, done.stdout.count("r2gengpt listens at 127.0.0.1:")) == (0, 1), done.stderr
-    assert seen == {"write": (tiny_checkpoint.name, "pdf"), "quiet": 7.0, "most": 3, "mixed": True, "stop": False}
+    assert ", for orders at 127.0.0.1:" in done.stdout
+    write = (tiny_checkpoint.name, "pdf", "RIS^HOSPITAL")
+    assert seen == {"write": write, "quiet": 7.0, "most": 3, "mixed": True, "stop": False, "urgent": {}}

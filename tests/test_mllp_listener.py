@@ -242,7 +242,9 @@ def test_two_thousand_broken_messages_are_answered_or_their_connection_is_ended(
         ({"mllp": "http://ris:1"}, "must be like"), ({"keep_orders_seconds": 0.0}, "above"),
         ({"max_orders": 0}, "least"),
         ({"max_message_bytes": 1}, "at least"), ({"mllp_tls": False}, "has an effect"),
-        ({"mllp_port": 11112}, "is the port of films too"),
+        ({"mllp_receiver": "A|B"}, "APPLICATION"), ({"mllp_receiver": "A^B^C"}, "APPLICATION"),
+        ({"mllp_receiver": "A&B"}, "APPLICATION"), ({"mllp_receiver": "\u00e4"}, "APPLICATION"),
+        ({"mllp_receiver": "A^B"}, "has an effect with"), ({"mllp_port": 11112}, "is the port of films too"),
     ],
 )  # fmt: skip
 def test_settings_of_mllp_that_cannot_be_meant_are_refused(changes: dict[str, object], words: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,9 +33,10 @@ from archive_parts import (
     wait_until,
 )
 from mllp_parts import ResultReceiver, Sender, acknowledged, book_in, code_of, order, result_receiver
+from r2gengpt.clinical.archive.films import identified
 from r2gengpt.clinical.archive.ledger import Ledger, accession_key, key_of
 from r2gengpt.clinical.archive.loop import Loop, NotNow, Refused
-from r2gengpt.clinical.archive.run import written_for
+from r2gengpt.clinical.archive.run import writer, written_for
 from r2gengpt.clinical.archive.spool import Spool
 from r2gengpt.clinical.hl7.orders import NO_ORDER, STAT, Order
 from r2gengpt.clinical.hl7.results import MessageQueue, control_id_of, mllp_send
@@ -68,7 +70,7 @@ def no_order(_: object) -> Order:
 def report_all(spool: Spool, to: Any, find: Any = no_order, **more: Any) -> None:
     """Report what is quiet, with messages."""
     later(spool, 10)
-    run_all(Loop(spool, partial(stand_in_for, find, True), to, 1.0, 8, **more))
+    run_all(Loop(spool, partial(stand_in_for, find, "RIS^HOSPITAL"), to, 1.0, 8, **more))
 
 
 @contextmanager
@@ -96,6 +98,7 @@ def test_a_message_waits_beside_its_report_until_it_is_acknowledged(tmp_path: Pa
         parsed = parse_message(message.decode(), validation_level=VALIDATION_LEVEL.TOLERANT)
         assert parsed.msh.msh_9.value == "ORU^R01^ORU_R01"
         assert control_id_of(message) == parsed.msh.msh_10.value != ""
+        assert (parsed.msh.msh_5.value, parsed.msh.msh_6.value) == ("RIS", "HOSPITAL")
 
 
 def test_a_message_that_is_not_acknowledged_goes_again_byte_for_byte_less_and_less_often(tmp_path: Path) -> None:
@@ -324,6 +327,27 @@ def test_an_indication_that_cannot_stand_in_the_prompt_is_left_out(caplog: pytes
     assert written_for("<ImageHere>", write).text == ""
     assert asked == ["Cough", "long", "", ""]
     assert "reported without it" in caplog.text
+
+
+def test_the_writer_gives_the_indication_to_the_model_and_the_placers_number_to_the_message(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def write(studies: list[Any], indication: str = "") -> Iterator[Report]:
+        asked.append(indication)
+        yield Report("study", "The lungs are clear.")
+
+    reporter: Any = SimpleNamespace(origin=SimpleNamespace(model_sha256="ab" * 32), side=None, name="m", write=write)
+    path = tmp_path / "film.dcm"
+    path.write_bytes(film_data(1, AccessionNumber="A-1"))
+    headers = [identified(path.read_bytes())]
+    with book_in(tmp_path) as book:
+        book.take("1", [Order(accession_key("A-1"), "PL-1^RIS", indication="Fever")])
+        made = writer(reporter, "sr", book.order_for, message_to="RIS")([path], headers)
+        assert b"|PL-1^RIS|A-1|" in made.message
+        book.take("2", [Order(accession_key("A-1"), is_withdrawn=True)])
+        assert b"PL-1" not in writer(reporter, "sr", book.order_for, message_to="RIS")([path], headers).message
+    assert writer(reporter, "sr")([path], headers).message == b""
+    assert asked == ["Fever", "", ""]
 
 
 def settings_for(port: int, receiver: ResultReceiver, **more: Any) -> dict[str, Any]:

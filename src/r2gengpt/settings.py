@@ -461,6 +461,9 @@ class MllpConfig:
     mllp: str | None = option(
         None, "results go by HL7 over MLLP to this address too, as ris.example:2575", unit="HOST:PORT"
     )
+    mllp_receiver: str = option(
+        "", "receiving application and facility of results (MSH-5, MSH-6), as RIS^HOSPITAL", unit="NAME"
+    )
     mllp_tls: bool = option(True, "with `tls_cert`: MLLP by TLS too, in and out; False: in plain text")
     max_message_bytes: int = option(
         2**20, "largest message; a larger one is rejected and ends its connection", low=1024, high=64 * 2**20,
@@ -482,6 +485,10 @@ class MllpConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        part = r"[ -%'-\[\]_-{}]{0,180}"
+        if not re.fullmatch(rf"{part}\^?{part}", self.mllp_receiver):
+            words = "must be APPLICATION^FACILITY, of printable ASCII signs without | ~ & \\"
+            raise InputError(words, field="mllp_receiver", value=repr(self.mllp_receiver))
         if self.mllp is not None:
             self.peer  # noqa: B018  # refuses what is no address
 
@@ -509,6 +516,8 @@ class MllpConfig:
             InputError: so it is.
         """
         is_used = self.mllp is not None or self.mllp_port is not None
+        if self.mllp_receiver and self.mllp is None:
+            raise InputError("`mllp_receiver` has an effect with `mllp` only")
         if not self.mllp_tls and not (is_used and listen.tls_cert is not None):
             raise InputError("`mllp_tls` False has an effect with `tls_cert` and `mllp` or `mllp_port` only")
         if self.mllp is not None and self.mllp_tls and listen.tls_cert is not None and listen.tls_ca is None:

@@ -87,7 +87,8 @@ def main(argv: list[str]) -> None:
 
     def load(find: FindOrder) -> Write:
         reporter = replace(Reporter.of(located), name=Path(choice.name).absolute().name)
-        return writer(reporter, settings.format, find, has_messages=mllp.mllp is not None)
+        message_to = None if mllp.mllp is None else mllp.mllp_receiver
+        return writer(reporter, settings.format, find, message_to=message_to)
 
     listen(settings, send, load, say, mllp)
 

@@ -20,15 +20,16 @@ EVERY = 60.0
 
 
 class Seldom:
-    """A warning.
+    """A warning, or what else strangers can cause: at most one line a minute.
 
     Args:
         words: the line.
         clock: seconds; it never goes back.
+        level: of `logging`.
     """
 
-    def __init__(self, words: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self.words, self.clock = words, clock
+    def __init__(self, words: str, clock: Callable[[], float] = time.monotonic, level: int = logging.WARNING) -> None:
+        self.words, self.clock, self.level = words, clock, level
         self._lock = threading.Lock()
         self._since, self._next = 0, clock()
 
@@ -39,7 +40,7 @@ class Seldom:
             if self.clock() < self._next:
                 return
             count, self._since, self._next = self._since, 0, self.clock() + EVERY
-        log.warning("%s%s%s", self.words, detail, f" ({count} times)" if count > 1 else "")
+        log.log(self.level, "%s%s%s", self.words, detail, f" ({count} times)" if count > 1 else "")
 
 
 MAX_PDU = 256 * 2**10

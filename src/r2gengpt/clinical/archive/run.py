@@ -16,6 +16,7 @@ from r2gengpt.clinical.archive.spool import Spool
 from r2gengpt.clinical.archive.tls import peer_tls
 from r2gengpt.clinical.documents.draft import draft_of
 from r2gengpt.clinical.documents.forms import bytes_of
+from r2gengpt.clinical.documents.hl7 import addressed
 from r2gengpt.clinical.hl7.orders import NO_ORDER, Order
 from r2gengpt.clinical.hl7.run import message_peer_of, order_listener, orders_in, results_sent
 from r2gengpt.confidence.calibration import marked_text
@@ -48,7 +49,7 @@ def document_of(
     digest: str,
     form: str,
     *,
-    is_sent_as_message: bool = False,
+    message_to: str | None = None,
     placer: str = "",
 ) -> Document:
     """A report as a DICOM object of these films; the same report, films and model give the same UID.
@@ -59,15 +60,16 @@ def document_of(
         model: the model's name.
         digest: of its weights.
         form: one of `KINDS`.
-        is_sent_as_message: it becomes an HL7 message too, if its films name a patient.
+        message_to: it becomes an HL7 message too, if its films name a patient, to this application and facility
+            ("" for none); None: no message.
         placer: the number of its order by who placed it.
     """
     now, film, review = datetime.now().astimezone(), report.findings, review_lines(report)
     draft = draft_of(marked_text(report), headers, model, digest, now, film=film, review=review, placer=placer)
     message = b""
-    if is_sent_as_message and draft.patient.patient_id:
-        message = bytes_of(draft, "hl7")
-    elif is_sent_as_message:
+    if message_to is not None and draft.patient.patient_id:
+        message = addressed(bytes_of(draft, "hl7"), message_to)
+    elif message_to is not None:
         log.warning("a report becomes no message, as its films have no Patient ID")
     return Document(bytes_of(draft, form), draft.uid(KINDS[form]), message)
 
@@ -77,14 +79,14 @@ def no_order(_: Sequence[DicomHeader]) -> Order:
     return NO_ORDER
 
 
-def writer(reporter: "Reporter", form: str, find: FindOrder = no_order, *, has_messages: bool = False) -> Write:
+def writer(reporter: "Reporter", form: str, find: FindOrder = no_order, *, message_to: str | None = None) -> Write:
     """What writes reports with this model.
 
     Args:
         reporter: the model.
         form: of the DICOM objects.
         find: gives a study's order, whose indication stands in the prompt.
-        has_messages: reports become HL7 messages too.
+        message_to: see `document_of`.
 
     Raises:
         InputError: parts of the weights are on disk, so that the model has no hash to make UIDs from.
@@ -97,9 +99,13 @@ def writer(reporter: "Reporter", form: str, find: FindOrder = no_order, *, has_m
 
     def write(paths: Sequence[Path], headers: Sequence[DicomHeader]) -> Document:
         order, study = find(headers), study_of(paths, JUDGED, reporter.side)
-        report = written_for(order.indication, lambda indication: next(iter(reporter.write([study], None, indication))))
-        placer = order.placer
-        return document_of(report, headers, reporter.name, digest, form, is_sent_as_message=has_messages, placer=placer)
+
+        def report_with(indication: str) -> Report:
+            (report,) = reporter.write([study], indication=indication)
+            return report
+
+        report, placer = written_for(order.indication, report_with), order.placer
+        return document_of(report, headers, reporter.name, digest, form, message_to=message_to, placer=placer)
 
     return write
 

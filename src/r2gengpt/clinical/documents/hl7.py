@@ -78,6 +78,15 @@ def hl7_message(draft: Draft) -> bytes:
     return text.rstrip("\r").encode() + b"\r"
 
 
+def addressed(message: bytes, receiver: str) -> bytes:
+    """A message of ours to an application and its facility, with `^` between them: MSH-5 and MSH-6."""
+    header, end, rest = message.partition(b"\r")
+    fields = header.split(b"|")
+    application, _, facility = receiver.partition("^")
+    fields[4:6] = escaped(application).encode(), escaped(facility).encode()
+    return b"|".join(fields) + end + rest
+
+
 def _fill(segment: Any, **fields: str) -> None:
     """Set the fields that have a value."""
     for name, value in fields.items():

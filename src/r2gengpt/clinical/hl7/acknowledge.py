@@ -50,7 +50,7 @@ def _answer(header: Header, code: str, error: MessageError | None, now: datetime
     msh += [f"ACK{event}{signs.component}ACK", uuid.uuid4().hex[:20], header.raw(11) or "P", version]
     if header.raw(18):
         msh += ["", "", "", "", "", header.raw(18)]
-    lines = [msh, ["MSA", code, header.raw(10), *([signs.escaped(str(error))[:80]] if error else [])]]
+    lines = [msh, ["MSA", code, header.raw(10), *([signs.escaped(str(error)[:80])] if error else [])]]
     if error is not None:
         lines.append(_err(header, error, version))
     return "".join(f"{signs.field.join(line)}\r" for line in lines).encode("latin-1", "replace")

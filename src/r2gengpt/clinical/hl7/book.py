@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from r2gengpt.clinical.archive import private
+from r2gengpt.clinical.archive.bounded import Seldom
 from r2gengpt.clinical.archive.ledger import accession_key
 from r2gengpt.clinical.documents.draft import patient_of
 from r2gengpt.clinical.hl7.orders import NO_ORDER, Order, patient_key
@@ -51,6 +52,7 @@ class OrderBook:
     def __init__(self, path: Path, most: int, keep_seconds: float, clock: Callable[[], float] = time.time) -> None:
         self.path, self.most, self.keep_seconds, self.clock = path, most, keep_seconds, clock
         self._lock = threading.RLock()
+        self._unread = Seldom("the orders cannot be read, and no study goes first: ")
         try:
             self._base = self._opened()
         except sqlite3.OperationalError:
@@ -139,7 +141,7 @@ class OrderBook:
             with self._lock:
                 return dict(self._base.execute(query, (self.clock() - self.keep_seconds,)).fetchall())
         except sqlite3.Error as error:  # studies are reported all the same
-            log.error("the orders cannot be read (%s): no study goes first", place_of(error))
+            self._unread(place_of(error))
             return {}
 
     def order_for(self, headers: Sequence[DicomHeader]) -> Order:

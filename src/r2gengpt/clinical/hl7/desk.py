@@ -10,8 +10,6 @@ from r2gengpt.clinical.hl7.er7 import INTERNAL, Header, MessageError, header_of,
 from r2gengpt.clinical.hl7.orders import check_header, orders_of
 from r2gengpt.errors import place_of
 
-log = logging.getLogger("r2gengpt.clinical.hl7")
-
 
 class Desk:
     """Takes orders into a book.
@@ -24,6 +22,10 @@ class Desk:
     def __init__(self, book: OrderBook, most_bytes: int) -> None:
         self.book, self.most_bytes = book, most_bytes
         self._refused, self._fault = Seldom("an order was refused: "), Seldom("an order could not be kept: ")
+        self._kept, self._again = (
+            Seldom(words, level=logging.INFO)
+            for words in ("orders: ", "a message that was taken before came again: it has no effect")
+        )
 
     def answer(self, data: bytes) -> list[bytes]:
         """The answers to a message; what it says is on the disk where they say that it is taken.
@@ -64,8 +66,8 @@ class Desk:
         check_header(header)
         orders = orders_of(read_message(data, header))
         if not self.book.take(hashlib.sha256(data).hexdigest(), orders):
-            log.info("a message that was taken before came again: it has no effect")
+            self._again()
             return
         for order in orders:
             what = "is withdrawn" if order.is_withdrawn else f"is kept (priority {order.priority})"
-            log.info("order %s %s", order.accession[:12] or "of a placer's number", what)
+            self._kept(f"{order.accession[:12] or 'that of a placer'} {what}")

@@ -167,9 +167,11 @@ class OrderListener:
         if self.tls is None:
             return
         secured = self.tls.wrap_socket(peer.connection, server_side=True, do_handshake_on_connect=False)
-        peer.connection = secured
-        if self._stop.is_set():  # it was dropped before
-            raise OSError("closing")
+        with self._lock:
+            peer.connection = secured
+            is_dropped = peer not in self._peers or self._stop.is_set()
+        if is_dropped:  # that was of the plain socket, which is no more
+            raise OSError("dropped")
         secured.settimeout(GREET_SECONDS)
         secured.do_handshake()
 

@@ -103,7 +103,7 @@ class MessageQueue:
         self._waits = Waits(spool.clock)
         self._work_after = spool.clock()
 
-    def run(self, stop: threading.Event, pause: float = 0.2) -> None:
+    def run(self, stop: threading.Event, pause: float = 0.5) -> None:
         """Work until `stop` is set; the message that is being sent then is finished."""
         while not stop.is_set():
             if not self.step():
