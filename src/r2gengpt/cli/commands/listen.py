@@ -55,13 +55,7 @@ def main(argv: list[str]) -> None:
     parsed = bridge.parsed(parser(), argv, FLAGS)
     settings, choice = parsed.settled(ListenConfig), choice_of(parsed, no_drafts_in="listen")
     mllp = parsed.settled(MllpConfig)
-    settings.check_peer()
-    mllp.check_with(settings)
-    check_installed("listen")
-    from r2gengpt.clinical.documents.forms import check_form
-
-    if mllp.mllp is not None:
-        check_form("hl7", field="mllp", value=mllp.mllp)
+    check_peers(settings, mllp)
     from r2gengpt.clinical.archive.tls import doubts_of_keys
     from r2gengpt.films.cell.pool import open_cell
 
@@ -91,6 +85,21 @@ def main(argv: list[str]) -> None:
         return writer(reporter, settings.format, find, message_to=message_to)
 
     listen(settings, send, load, say, mllp)
+
+
+def check_peers(settings: ListenConfig, mllp: MllpConfig) -> None:
+    """Refuse peers that do not fit each other, and those that need what is not installed.
+
+    Raises:
+        InputError: so it is.
+    """
+    settings.check_peer()
+    mllp.check_with(settings)
+    check_installed("listen")
+    if mllp.mllp is not None:
+        from r2gengpt.clinical.documents.forms import check_form
+
+        check_form("hl7", field="mllp", value=mllp.mllp)
 
 
 def warn_of_strangers(settings: ListenConfig, mllp: MllpConfig) -> None:
