@@ -79,6 +79,12 @@ def test_a_message_that_is_too_long_is_rejected_and_its_connection_ended(tmp_pat
         assert sender.read() == b""
 
 
+def test_the_limit_of_a_message_is_exact(tmp_path: Path) -> None:
+    for more, code in ((0, "AA 1"), (1, "AR 1")):
+        with listener_in(tmp_path, most_bytes=len(order())) as listener, Sender(listener.port) as sender:
+            assert code_of(sender.send(order() + b"\r" * more)) == code
+
+
 def test_a_message_that_does_not_come_in_its_time_ends_its_connection(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

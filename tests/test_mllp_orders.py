@@ -159,6 +159,7 @@ WRONG = {
     "a request without an order": (msh().encode() + b"\rOBR|1\r", "AE", "ORC^1", "100"),
     "two requests": (order() + b"OBR|2\r", "AE", "OBR^2", "100"),
     "two patients": (order() + b"PID|1\r", "AE", "PID^2", "100"),
+    "two patients at once": (msh().encode() + b"\rPID|1\rPID|1\rORC|NW|1\r", "AE", "PID^2", "100"),
     "no control": (order(action=""), "AE", "ORC^1^1", "101"),
     "an unknown control": (order(action="QQ"), "AE", "ORC^1^1", "103"),
     "a long accession number": (order(accession="9" * 65), "AE", "OBR^1^18", "102"),

@@ -175,6 +175,40 @@ def test_a_message_of_a_report_that_was_not_finished_is_written_again(
         assert [path.read_bytes()[:3] for path in spool.reports.glob("*.hl7")] == [b"MSH"]
 
 
+def test_a_film_that_comes_while_the_report_is_written_leaves_no_message(tmp_path: Path) -> None:
+    with spool_in(tmp_path) as spool:
+        spool.add(film_data(1))
+        assert not spool.keep_report(key_of(uid(1)), frozenset({"another"}), b"report", "1.2", b"message")
+        assert spool.messages() == []
+        assert files(spool.reports) == []
+
+
+def test_a_message_of_a_lost_report_is_written_again_with_it(tmp_path: Path) -> None:
+    with spool_in(tmp_path) as spool:
+        spool.add(film_data(1))
+        to = Kept()
+        to.raising = [NotNow("away")]
+        report_all(spool, to)
+        spool.report_path(key_of(uid(1))).unlink()
+        later(spool, 60)
+        assert Loop(spool, partial(stand_in_for, no_order, ""), to, 1.0, 8).step()
+        assert spool.messages() == [], "its report may become another one"
+        report_all(spool, to)
+        assert to.studies == [uid(1)]
+        assert spool.messages() == [key_of(uid(1))]
+
+
+def test_an_answer_to_a_message_that_was_written_anew_meanwhile_does_not_count_for_it(tmp_path: Path) -> None:
+    with reported(tmp_path) as (spool, _):
+        path = spool.message_path(key_of(uid(1)))
+
+        def write_anew(_: bytes) -> None:
+            path.write_bytes(b"another")
+
+        assert MessageQueue(spool, write_anew).step()
+        assert path.read_bytes() == b"another"
+
+
 def test_films_without_a_patient_make_no_message(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with spool_in(tmp_path) as spool:
         to = Kept()
@@ -301,6 +335,15 @@ def test_the_accession_number_is_known_again_after_the_ledger_is_lost(tmp_path: 
     with spool_in(tmp_path) as spool:
         assert spool.ledger.next_quiet(spool.clock(), {accession_key("A-2"): STAT}) == key_of(uid(2))
         assert spool.ledger.next_quiet(spool.clock(), {accession_key("A-1"): STAT}) == key_of(uid(1))
+
+
+def test_an_accession_number_that_a_later_film_names_counts_and_stays(tmp_path: Path) -> None:
+    with spool_in(tmp_path) as spool:
+        spool.add(film_data(1))
+        spool.add(film_data(2, AccessionNumber=""))
+        spool.add(film_data(2, 2, AccessionNumber="A-2"))
+        spool.add(film_data(2, 3, AccessionNumber=""))
+        assert spool.ledger.next_quiet(spool.clock(), {accession_key("A-2"): STAT}) == key_of(uid(2))
 
 
 def test_a_ledger_of_an_earlier_version_gets_its_new_column(tmp_path: Path) -> None:
