@@ -288,6 +288,8 @@ def test_settings_that_cannot_be_meant_are_refused(changes: dict[str, Any], word
         (["--stow", "http://h/d", "--password_file", "no/such"], ("--password_file no/such",)),
         (["--stow", "http://h/d", "--bind", "192.0.2.1"], ("--bind 192.0.2.1",)),
         (["--stow", "http://h/d", "--model", "no/such/place"], ("--model no/such/place",)),
+        (["--stow", "http://h/d", "--mllp", "ris"], ("--mllp ris: must be like ris.example:2575",)),
+        (["--stow", "http://h/d", "--mllp_tls", "False"], ("--mllp_tls False has an effect with --tls_cert",)),
     ],
 )
 def test_wrong_flags_of_listen_are_refused_in_one_line(

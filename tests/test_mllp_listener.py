@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ import r2gengpt.clinical.hl7.listener as listener_module
 from archive_keys import NEEDS_OPENSSL, Keys
 from archive_parts import LONG, wait_until
 from mllp_parts import END, START, Sender, code_of, imaging_order, listener_in, order, segments_of
+from r2gengpt.cli.commands.listen import warn_of_strangers
 from r2gengpt.clinical.archive.tls import prompt_server_context
 from r2gengpt.clinical.hl7.listener import OrderListener
 from r2gengpt.errors import InputError
@@ -77,6 +79,13 @@ def test_a_message_that_is_too_long_is_rejected_and_its_connection_ended(tmp_pat
         answer = segments_of(sender.read())
         assert answer["MSA"][1:] == ["AR", "long", "MSH: the message has more than 2000 bytes"]
         assert sender.read() == b""
+
+
+def test_a_message_that_is_begun_anew_is_read_from_there(tmp_path: Path) -> None:
+    with listener_in(tmp_path) as listener, Sender(listener.port) as sender:
+        sender.socket.sendall(START + order(control="1")[:70])
+        assert code_of(sender.send(order(control="2"))) == "AA 2"
+        assert code_of(sender.send(order(control="3"))) == "AA 3"
 
 
 def test_the_limit_of_a_message_is_exact(tmp_path: Path) -> None:
@@ -256,6 +265,25 @@ def test_two_thousand_broken_messages_are_answered_or_their_connection_is_ended(
 def test_settings_of_mllp_that_cannot_be_meant_are_refused(changes: dict[str, object], words: str) -> None:
     with pytest.raises(InputError, match=words):
         MllpConfig(**changes).check_with(ListenConfig())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("listen", "mllp", "words"),
+    [
+        ({}, {"mllp_port": 1}, ""),
+        ({"bind": "0.0.0.0"}, {"mllp_port": 1}, "send orders"),
+        ({"bind": "0.0.0.0", "tls_cert": "c", "tls_key": "k"}, {"mllp_port": 1}, "send orders"),
+        ({"bind": "0.0.0.0", "tls_cert": "c", "tls_key": "k", "tls_ca": "a"}, {"mllp_port": 1}, ""),
+        ({"bind": "0.0.0.0", "tls_cert": "c", "tls_key": "k", "tls_ca": "a"}, {"mllp_port": 1, "mllp_tls": False},
+         "send orders"),
+        ({"bind": "0.0.0.0", "allowed_aets": ("A",)}, {}, ""),
+    ],
+)  # fmt: skip
+def test_a_port_of_orders_that_strangers_reach_is_warned_of(
+    listen: dict[str, Any], mllp: dict[str, Any], words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    warn_of_strangers(ListenConfig(allowed_aets=listen.pop("allowed_aets", ("A",)), **listen), MllpConfig(**mllp))
+    assert (words in caplog.text) if words else caplog.text == ""
 
 
 def test_a_peer_of_tls_needs_an_authority() -> None:

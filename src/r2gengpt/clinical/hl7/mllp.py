@@ -69,7 +69,7 @@ class Frames:
         if found < 0 or len(message) > self.most_bytes:
             raise TooLong(message)
         del self._data[: found + len(END)]
-        return message
+        return message.rpartition(START)[2]  # a peer that begins anew has given up what it had begun
 
     def _begun(self) -> bool:
         """Whether a frame has begun. Line ends between two frames are passed over.

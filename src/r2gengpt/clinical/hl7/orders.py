@@ -77,7 +77,7 @@ def check_header(header: Header) -> None:
         raise MessageError("MSH-9", f"of {kind} only the event {TYPES[kind]} is taken", EVENT)
     if header.words(11)[0] not in ("P", "T", "D", ""):
         raise MessageError("MSH-11", "must be P, T or D", PROCESSING)
-    if not re.match(r"2(\.[0-9]|$)", header.words(12)[0]):
+    if not re.fullmatch(r"2(\.[0-9]{1,2}){0,2}", header.words(12)[0]):
         raise MessageError("MSH-12", "only versions 2 are taken", VERSION)
     if not header.raw(10).strip():
         raise MessageError("MSH-10", "is missing: the message has no control id", MISSING)
