@@ -22,6 +22,7 @@ from r2gengpt.errors import InputError
 from r2gengpt.report import Finding
 from r2gengpt.reporter import Reporter
 from r2gengpt.text.observations import ALL_OBSERVATIONS, hint_of
+from r2gengpt.text.opening import opening_of
 from test_edge import NOTHING_ELSE, edit, exported, flip, refused
 
 CASES: list[tuple[str, str, dict[str, Any]]] = [
@@ -97,6 +98,21 @@ def test_the_prompt_is_that_of_pytorch_token_by_token(with_head: tuple[Path, Pat
     processor = torch.built.processor
     assert ids == processor.prompt_ids(f"{hint} {processor.instruction}")
     assert len(ids.after) > len(processor.prompt_ids().after)
+
+
+@pytest.mark.parametrize("settings", [{}, {"beam_size": 3}], ids=str)
+def test_reports_open_with_findings_as_by_pytorch(
+    settings: dict[str, Any], with_head: tuple[Path, Path, list[Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("r2gengpt.confidence.looking.fast_arithmetic", lambda device: contextlib.nullcontext())
+    checkpoint, directory, films = with_head
+    settings = {**settings, "opening": "findings", "max_new_tokens": 60}
+    wanted = r2gengpt.load(checkpoint, accelerator="cpu", runtime="torch", dtype="float32", **settings).report(films)
+    found = r2gengpt.load(directory, **settings).report(films)
+    assert opening_of(wanted.findings)
+    assert found.text == wanted.text
+    assert found.text.startswith(opening_of(found.findings))
+    assert found.logprob == pytest.approx(wanted.logprob, abs=1e-4)
 
 
 def test_probabilities_are_near_those_of_pytorch_as_it_computes_on_this_machine(

@@ -23,6 +23,7 @@ from r2gengpt.model import R2GenGPTForConditionalGeneration
 from r2gengpt.parts.assemble import build_model
 from r2gengpt.parts.placement import place
 from r2gengpt.reporter import Reporter
+from r2gengpt.text.opening import opening_of
 from reporters import stored_of
 
 
@@ -215,3 +216,13 @@ def test_where_the_language_model_is_spread_the_head_goes_where_the_encoder_goes
     assert head.where == tower.where == projector.where == torch.device("cpu")
     model.finding_head = None
     place(model, "cpu")
+
+
+def test_an_export_opens_its_reports_as_the_checkpoint_does(tmp_path: Path) -> None:
+    films, checkpoint = write_films(tmp_path), checkpoint_with_head(tmp_path, "Llama-2", "vit")
+    settings = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps({**settings, "opening": "findings", "max_new_tokens": 60}))
+    wanted = loaded(checkpoint).report(films).text
+    assert wanted.startswith(opening_of(loaded(checkpoint).findings(films)))
+    assert loaded(plain_of(checkpoint, tmp_path / "plain")).report(films).text == wanted
+    assert r2gengpt.load(checkpoint, opening="none", dtype="float32").report(films).text != wanted

@@ -17,6 +17,8 @@ ALIGNMENTS = {"shallow": (True, False), "delta": (True, True), "deep": (False, F
 """Alignment → (freeze_vm, vis_use_lora), as the original's paper names them (arXiv 2309.09812, section 2.3)."""
 
 TEMPLATES = ("auto", "plain", "chat")
+NO_OPENING = "none"
+"""Of `DecodeConfig.opening`: the language model chooses all words."""
 
 
 @dataclass(frozen=True)
@@ -253,6 +255,12 @@ class DecodeConfig:
         "who decodes: fast (ours), hf (transformers' generate, the reference), auto: fast where it can; compiled: fast "
         "with compiled layers, on CUDA (ten seconds at the start, then faster)",
         choices=("auto", "fast", "compiled", "hf"),
+    )
+    opening: str = option(
+        NO_OPENING,
+        "how a report opens; findings: with what the finding head calls likely (`findings_head`), in words by its "
+        "probability, and the language model goes on from there",
+        choices=(NO_OPENING, "findings"),
     )
     speculate: bool = option(
         False,

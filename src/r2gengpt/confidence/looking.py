@@ -12,6 +12,7 @@ from r2gengpt.model import R2GenGPTForConditionalGeneration, R2GenGPTProcessor
 from r2gengpt.report import Finding
 from r2gengpt.text.alignment import pad_rows
 from r2gengpt.text.observations import hint_of, hinted
+from r2gengpt.text.opening import opening_of
 from r2gengpt.text.prompt import IMAGE_PLACEHOLDER
 
 
@@ -34,17 +35,21 @@ class Looker:
     told: Mapping[str, str] = field(default_factory=dict)
 
     def look(self, batch: Batch, instruction: str | None = None) -> tuple[Batch, list[tuple[Finding, ...]]]:
-        """The findings of each study of a batch of prompts, and the batch with its films' features and with hints.
+        """The findings of each study of a batch of prompts, and the batch with its films' features, hints and openings.
 
         Films are seen as they are and mirrored; a batch of features only as it is. A prompt that somebody wrote whole
-        gets no hint.
+        gets neither hint nor opening.
 
         Args:
             batch: the prompts.
             instruction: what they ask for; None: the model's own.
         """
         batch, logits = self.seen(batch, instruction)
-        return batch, [findings_of(row, self.scales) for row in logits.tolist()]
+        findings = [findings_of(row, self.scales) for row in logits.tolist()]
+        if written_whole(instruction):
+            return batch, findings
+        openings = [opening_of(one) for one in findings]
+        return replace(batch, openings=tuple(tuple(self.processor.encode_text(one)) for one in openings)), findings
 
     @torch.no_grad()
     def seen(self, batch: Batch, instruction: str | None = None) -> tuple[Batch, Tensor]:
@@ -52,7 +57,7 @@ class Looker:
         batch = batch.to(self.model.device)
         features, logits = self._features(batch)
         looked = replace(batch, features=features, pixel_values=None)
-        if not self.hints or (instruction is not None and IMAGE_PLACEHOLDER in instruction):
+        if not self.hints or written_whole(instruction):
             return looked, logits
         own = [hint_of(verdicts_of(findings_of(row, self.scales))) for row in logits.tolist()]
         hints = [self.told.get(study, hint) for study, hint in zip(batch.ids, own, strict=True)]
@@ -83,6 +88,11 @@ class Looker:
         return replace(
             batch, input_ids=torch.tensor(ids, device=device), attention_mask=torch.tensor(mask, device=device)
         )
+
+
+def written_whole(instruction: str | None) -> bool:
+    """Whether somebody wrote the whole prompt, image's place and all: nothing is put into it."""
+    return instruction is not None and IMAGE_PLACEHOLDER in instruction
 
 
 def fast_arithmetic(device: torch.device) -> torch.autocast:

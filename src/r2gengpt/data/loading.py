@@ -60,7 +60,7 @@ class Batch:
     `pixel_values` (B, V, 3, H, W) or as `features` of the K present views (K, N, E), float32. Training batches are
     padded on the right and have labels; prompt batches are padded on the left. `findings` (B, O), float32, are the
     labels of the observations, NaN where unknown. `token_weights` (B, T), float32, is how much each label counts (None:
-    all alike).
+    all alike). `openings` are the tokens that each report may open with (empty: none are known).
     """
 
     ids: tuple[str, ...]
@@ -73,6 +73,7 @@ class Batch:
     features: Tensor | None = None
     findings: Tensor | None = None
     token_weights: Tensor | None = None
+    openings: tuple[tuple[int, ...], ...] = ()
 
     def to(self, device: torch.device | str, **kwargs: Any) -> "Batch":
         """The batch on another device (Lightning calls this)."""

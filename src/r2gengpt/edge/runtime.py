@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from r2gengpt.confidence.findings import FINDINGS, findings_of, read_scales, verdicts_of
-from r2gengpt.config import DecodeConfig
+from r2gengpt.config import NO_OPENING, DecodeConfig
 from r2gengpt.edge.graphs import openvino
 from r2gengpt.edge.pixels import view_pixels
 from r2gengpt.edge.record import LANGUAGE, TABLE, TOKENIZER, VISION, EdgeRecord, read_record
@@ -21,6 +21,7 @@ from r2gengpt.generation.beams import Candidates, Floats, Ints, Row, Rules, Writ
 from r2gengpt.generation.sentences import report_of
 from r2gengpt.report import Finding, Report
 from r2gengpt.text.observations import hint_of
+from r2gengpt.text.opening import opening_of
 
 RUNTIME = "`runtime` openvino"
 EXACT = {
@@ -46,6 +47,13 @@ class EdgeTokenizer:
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """Text of token ids."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens))
+
+    def encode(self, text: str) -> list[int]:
+        """Text to ids, as the processor's `encode_text`: special tokens written out in it stay ordinary text."""
+        self._tokenizer.encode_special_tokens = True
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def batch_decode(self, rows: Sequence[Sequence[int]], skip_special_tokens: bool = True) -> list[str]:
         """Texts of rows of token ids."""
@@ -131,8 +139,8 @@ class Edge:
             before, after = (*ids.bos, *ids.before), ids.after
         return np.concatenate([self.embeddings(before), seen.tokens, self.embeddings(after)])
 
-    def choose(self, prompt: Floats, rules: Rules, watch: Watch | None = None) -> Written:
-        """A report in token ids that goes on from a prompt (P, D); `watch` as in `choose`.
+    def choose(self, prompt: Floats, rules: Rules, watch: Watch | None = None, opening: Sequence[int] = ()) -> Written:
+        """A report in token ids that goes on from a prompt (P, D); `watch` and `opening` as in `choose`.
 
         Raises:
             InputError: prompt and report together have more tokens than the language model has positions.
@@ -146,7 +154,7 @@ class Edge:
             )
         with self._at_work:
             study = _Study(self, len(prompt))
-            return choose(study.begin(prompt), study.step, rules, watch)
+            return choose(study.begin(prompt), study.step, rules, watch, opening)
 
     def report(self, study: str, films: Sequence[Image.Image], decode: DecodeConfig) -> Report:
         """The report of one study, as `generation.decode.predict` gives it; lengths must be resolved."""
@@ -157,7 +165,8 @@ class Edge:
     ) -> tuple[Report, int]:
         """The report of a study that was looked at, and how many tokens its prompt had; `watch` as in `choose`."""
         prompt = self.prompt(seen)
-        written = self.choose(prompt, Rules.of(decode, self.record.end), watch)
+        opening = self.words.encode(opening_of(seen.findings)) if decode.opening != NO_OPENING else []
+        written = self.choose(prompt, Rules.of(decode, self.record.end), watch, opening[: decode.max_new_tokens])
         return replace(report_of(self.words, written, study=study), findings=seen.findings), len(prompt)
 
 
@@ -207,6 +216,7 @@ def choose(
     step: Callable[[Sequence[int], Sequence[int]], Floats],
     rules: Rules,
     watch: Watch | None = None,
+    opening: Sequence[int] = (),
 ) -> Written:
     """One report, greedily or by beams.
 
@@ -215,16 +225,19 @@ def choose(
         step: the logits (K, vocabulary) after one token more: of the tokens, and of the row that each continues.
         rules: how, without sampling.
         watch: gets the newest token of the first beam; True ends a report of one beam there.
+        opening: the tokens that it begins with.
     """
-    row = Row(rules)
+    row = Row(rules, opening)
     logits, origins = np.broadcast_to(first, (rules.beam_size, len(first))), [0]
     while True:
         own = log_softmax(logits)
         if rules.beam_size == 1:
-            token = int(ruled(logits[0], row.running[0].ids, rules).argmax())
+            settled = row.settled
+            token = int(ruled(logits[0], row.running[0].ids, rules).argmax()) if settled is None else settled
             row.add(token, float(own[0, token]))
         else:
-            origins = row.advance(candidates(own, row))
+            chosen = row.advance(candidates(own, row))
+            origins = [0] * len(chosen) if row.step == 1 else chosen  # the prompt was one row
         ended = watch is not None and watch(row.running[0].ids[-1])
         if row.through or (ended and rules.beam_size == 1):
             return row.written()
@@ -234,7 +247,10 @@ def choose(
 def candidates(own: Floats, row: Row) -> Candidates:
     """The 2 K best continuations of all beams by their log-probabilities (K, vocabulary), as `generation.scores`."""
     pairs = zip(own, row.running, strict=True)
-    scores = np.stack([ruled(scores, beam.ids, row.rules) + beam.score for scores, beam in pairs]).reshape(-1)
+    scores = np.stack([ruled(scores, beam.ids, row.rules) + beam.score for scores, beam in pairs])
+    if row.settled is not None:
+        scores[:, np.arange(scores.shape[1]) != row.settled] = -np.inf
+    scores = scores.reshape(-1)
     count, vocabulary = 2 * row.rules.beam_size, own.shape[1]
     places = np.argpartition(-scores, count - 1)[:count]
     places = places[np.lexsort((places, -scores[places]))]

@@ -4,6 +4,7 @@ numpy only, no model. Source: the rules of `transformers.generation.utils._beam_
 """
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -109,14 +110,22 @@ class Beam:
 
 
 class Row:
-    """The text of one study while it is written: `beam_size` running beams, and the best ended ones, best first."""
+    """The text of one study while it is written: `beam_size` running beams, and the best ended ones, best first.
 
-    def __init__(self, rules: Rules) -> None:
-        self.rules = rules
+    It begins with the tokens of `opening`.
+    """
+
+    def __init__(self, rules: Rules, opening: Sequence[int] = ()) -> None:
+        self.rules, self.opening = rules, opening
         # only the first beam counts, so that all beams do not begin alike
         self.running = [Beam(score=np.float32(0)), *(Beam() for _ in range(rules.beam_size - 1))]
         self.done = [Beam()] * rules.beam_size
         self.through = False
+
+    @property
+    def settled(self) -> int | None:
+        """The next token, where the opening settles it."""
+        return self.opening[self.step] if self.step < len(self.opening) else None
 
     @property
     def step(self) -> int:

@@ -11,7 +11,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from r2gengpt.config import DecodeConfig
+from r2gengpt.config import NO_OPENING, DecodeConfig
 from r2gengpt.data.loading import Batch
 from r2gengpt.errors import InputError
 from r2gengpt.generation.beams import Rules, Written
@@ -119,7 +119,7 @@ def prompts_of(
         embeds = model.embed_inputs(moved.input_ids, moved.pixel_values, moved.view_mask, moved.features)
         for row, mask in enumerate(moved.attention_mask.bool()):
             turn = Turn(number, batch.ids[row], batch.references[row])
-            yield Prompt(turn, embeds[row][mask], decode.decode_seed + number)
+            yield Prompt(turn, embeds[row][mask], decode.decode_seed + number, opening_in(batch, row, decode))
             number += 1
 
 
@@ -138,9 +138,17 @@ def _by_library(
         moved = batch.to(model.device)
         with torch.no_grad():
             features = image_features(model, moved)
-        written = written_by_generate(model, moved, features, settings, streamer)
+        openings = [opening_in(batch, row, decode) for row in range(len(batch.ids))]
+        written = written_by_generate(model, moved, features, settings, streamer, openings)
         for study, reference, one in zip(batch.ids, batch.references, written, strict=True):
             yield report_of(processor, one, study=study, reference=reference)
+
+
+def opening_in(batch: Batch, row: int, decode: DecodeConfig) -> tuple[int, ...]:
+    """The tokens that a study's report opens with; none where the settings want none, or all would not fit."""
+    if decode.opening == NO_OPENING or not batch.openings:
+        return ()
+    return batch.openings[row][: decode.max_new_tokens]
 
 
 def check_fits(model: R2GenGPTForConditionalGeneration, prompt_tokens: int, new_tokens: int) -> None:

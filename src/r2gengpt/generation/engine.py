@@ -74,11 +74,15 @@ def use_engine(language_model: Any, decode: DecodeConfig) -> bool:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a report is continued from: `embeds` (P, D) without padding; `tag` comes back with the result."""
+    """What a report is continued from: `embeds` (P, D) without padding; `tag` comes back with the result.
+
+    `opening` are the tokens that the report begins with, whatever the language model would choose.
+    """
 
     tag: Any
     embeds: Tensor
     seed: int = 0
+    opening: tuple[int, ...] = ()
 
 
 END = object()
@@ -147,9 +151,10 @@ class Engine:
                     self._choose(logits[:, None], first)
                     yield from self._hand_out()
                 # 3. One pass over the last tokens, and one token more for each beam, or several by a draft.
-                if self.studies and self.drafter is not None:
+                opened = all(study.row.settled is None for study in self.studies)
+                if self.studies and self.drafter is not None and opened:
                     self._speculate(self.drafter)
-                elif self.studies and isinstance(self.tree, RecordedTree) and self.rules.is_greedy:
+                elif self.studies and isinstance(self.tree, RecordedTree) and self.rules.is_greedy and opened:
                     self._follow(self.tree)
                 elif self.studies:
                     self._choose(self._forward(), 0)
@@ -170,7 +175,7 @@ class Engine:
 
     def _begun(self, prompt: Prompt) -> Begun:
         generator = torch.Generator(self.tree.device).manual_seed(prompt.seed)
-        return Begun(prompt.tag, len(prompt.embeds), Row(self.rules), generator)
+        return Begun(prompt.tag, len(prompt.embeds), Row(self.rules, prompt.opening), generator)
 
     def _forward(self) -> Tensor:
         """One pass over the last tokens of all beams; gives the logits after them, (S, K, vocabulary)."""
@@ -185,13 +190,14 @@ class Engine:
         studies = self.studies[first:]
         rows, generators = [study.row for study in studies], [study.generator for study in studies]
         texts = [beam.ids for row in rows for beam in row.running]
+        settled = [row.settled for row in rows for _ in row.running]
         if self.rules.beam_size == 1:
-            tokens, logprobs = next_tokens(self.rules, logits[:, 0], texts, generators)
+            tokens, logprobs = next_tokens(self.rules, logits[:, 0], texts, generators, settled)
             for study, token, logprob in zip(studies, tokens, logprobs, strict=True):
                 self._add(study, [token], [logprob])
             return
         totals = torch.tensor([[float(beam.score) for beam in row.running] for row in rows], device=logits.device)
-        found = candidates(self.rules, logits.expand(*totals.shape, -1), texts, totals, generators)
+        found = candidates(self.rules, logits.expand(*totals.shape, -1), texts, totals, generators, settled)
         self.tree.follow(first, [row.advance(one) for row, one in zip(rows, found, strict=True)])
 
     def _add(self, study: Begun, tokens: Sequence[int], logprobs: Sequence[float]) -> None:

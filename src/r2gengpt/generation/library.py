@@ -3,13 +3,13 @@
 Our settings in its form, its streamer on our text, its outputs as `Written`. No batches are put together here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, TextStreamer
 
-from r2gengpt.config import DecodeConfig
+from r2gengpt.config import NO_OPENING, DecodeConfig
 from r2gengpt.data.loading import Batch
 from r2gengpt.generation.beams import Rules, Written
 from r2gengpt.model import R2GenGPTForConditionalGeneration, R2GenGPTProcessor
@@ -20,6 +20,8 @@ def generation_config(decode: DecodeConfig, processor: R2GenGPTProcessor) -> Gen
     """The library's settings for ours; the lengths must be resolved (`DecodeConfig.for_dataset`)."""
     rules = Rules.of(decode, processor.end_token_id)
     beams = {"length_penalty": rules.length_penalty, "early_stopping": rules.early_stopping}
+    # the library keeps what it does not know, and does not use it
+    ours = {"opening": decode.opening} if decode.opening != NO_OPENING else {}
     drawn = {"temperature": rules.temperature, "top_p": rules.top_p, "top_k": rules.top_k}
     return GenerationConfig(
         num_beams=rules.beam_size,
@@ -32,6 +34,7 @@ def generation_config(decode: DecodeConfig, processor: R2GenGPTProcessor) -> Gen
         pad_token_id=processor.pad_token_id,
         **(beams if rules.beam_size > 1 else {}),
         **(drawn if rules.do_sample else {}),
+        **ours,
     )
 
 
@@ -42,6 +45,7 @@ def written_by_generate(
     features: Tensor,
     settings: GenerationConfig,
     streamer: TextStreamer | None = None,
+    openings: Sequence[Sequence[int]] = (),
 ) -> list[Written]:
     """The reports of one batch of prompts, in the batch's order.
 
@@ -51,6 +55,7 @@ def written_by_generate(
         features: (K, N, E), of `encode_views` on the batch.
         settings: of `generation_config`.
         streamer: is given the tokens of the only study.
+        openings: the tokens that each report begins with; empty: none.
     """
     beams, end = settings.num_beams or 1, settings.eos_token_id
     found = model.generate(
@@ -60,6 +65,7 @@ def written_by_generate(
         attention_mask=batch.attention_mask,
         generation_config=settings,
         streamer=streamer,
+        prefix_allowed_tokens_fn=opens_with(openings, model.config.text_config.vocab_size) if any(openings) else None,
         num_return_sequences=beams,
         synced_gpus=False,  # under fsdp the library would wait for processes that have no report left to write
     )
@@ -71,6 +77,22 @@ def written_by_generate(
         texts = [ids[:length] for ids, length in zip(rows, lengths, strict=True)]
         written.append(Written(texts[0], own[: lengths[0]], tuple(texts) if beams > 1 else ()))
     return written
+
+
+def opens_with(openings: Sequence[Sequence[int]], words: int) -> Callable[[int, Tensor], Sequence[int]]:
+    """Which tokens may come next in each study, as the library asks for it.
+
+    Args:
+        openings: the tokens that each report begins with.
+        words: how many tokens there are.
+    """
+    everything = range(words)
+
+    def allowed(study: int, written: Tensor) -> Sequence[int]:
+        opening = openings[study]
+        return everything if len(written) >= len(opening) else opening[len(written) : len(written) + 1]
+
+    return allowed
 
 
 @torch.no_grad()

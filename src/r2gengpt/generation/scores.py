@@ -13,13 +13,15 @@ from r2gengpt.generation.beams import Candidates, Rules
 
 Generators = Sequence[torch.Generator]
 """One a study; used where tokens are drawn."""
+Settled = Sequence[int | None]
+"""The next token of each row, where it is no choice; empty: it always is one."""
 
 
 def next_tokens(
-    rules: Rules, logits: Tensor, texts: Sequence[list[int]], generators: Generators
+    rules: Rules, logits: Tensor, texts: Sequence[list[int]], generators: Generators, settled: Settled = ()
 ) -> tuple[list[int], list[float]]:
     """The likeliest or a drawn token of each row (S, vocabulary), and its log-probability under the model alone."""
-    scores = ruled(rules, logits.clone(), *histories(texts, logits.device))
+    scores = settle(ruled(rules, logits.clone(), *histories(texts, logits.device)), settled)
     if rules.do_sample:
         shares = scores.softmax(-1)
         ids = torch.cat([torch.multinomial(s, 1, generator=g) for s, g in zip(shares, generators, strict=True)])
@@ -29,8 +31,23 @@ def next_tokens(
     return ids.tolist(), logprobs.tolist()
 
 
+def settle(scores: Tensor, settled: Settled) -> Tensor:
+    """The scores (R, vocabulary) with nothing but the settled token in rows that have one; may be overwritten."""
+    for row, token in enumerate(settled):
+        if token is not None:
+            kept = scores[row, token].clamp_min(torch.finfo(scores.dtype).min)
+            scores[row] = -torch.inf
+            scores[row, token] = kept
+    return scores
+
+
 def candidates(
-    rules: Rules, logits: Tensor, texts: Sequence[list[int]], totals: Tensor, generators: Generators
+    rules: Rules,
+    logits: Tensor,
+    texts: Sequence[list[int]],
+    totals: Tensor,
+    generators: Generators,
+    settled: Settled = (),
 ) -> list[Candidates]:
     """The 2 K best continuations of each study's K beams, or 2 K drawn ones.
 
@@ -40,19 +57,29 @@ def candidates(
         texts: the new tokens of each beam, study after study.
         totals: (S, K), float32, the summed score of each.
         generators: one a study.
+        settled: of each beam, study after study.
     """
     own, vocabulary = logits.log_softmax(-1), logits.shape[2]
-    scores = ruled(rules, own.flatten(0, 1).clone(), *histories(texts, logits.device)).view(own.shape)
+    scores = settle(ruled(rules, own.flatten(0, 1).clone(), *histories(texts, logits.device)), settled).view(own.shape)
     sums = (scores + totals[:, :, None]).flatten(1)
     if rules.do_sample:
-        shares = zip(sums.softmax(-1), generators, strict=True)
-        places = torch.stack([torch.multinomial(s, 2 * rules.beam_size, generator=g) for s, g in shares])
+        drawn = [
+            draw(own_sums, 2 * rules.beam_size, generator) for own_sums, generator in zip(sums, generators, strict=True)
+        ]
+        places = torch.stack(drawn)
         values = sums.gather(1, places)
     else:
         values, places = sums.topk(2 * rules.beam_size)
     found = values, places // vocabulary, places % vocabulary, own.flatten(1).gather(1, places)
     studies = zip(*(tensor.cpu().numpy() for tensor in found), strict=True)
     return [Candidates(sums=s, origins=o, tokens=t, logprobs=p) for s, o, t, p in studies]
+
+
+def draw(sums: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Places of so many continuations (K · vocabulary,) by chance; the best where fewer than that can come."""
+    if int((sums > -torch.inf).sum()) < count:
+        return sums.topk(count).indices
+    return torch.multinomial(sums.softmax(-1), count, generator=generator)
 
 
 def histories(texts: Sequence[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,70 @@
+"""The words that a report opens with where the finding head leads it: what is likely on the film. Pure functions."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from r2gengpt.text.observations import ABNORMAL, LIKELY, NO_FINDING
+
+SURE = 0.5
+"""From this probability on a finding is asserted; below it is possible."""
+WORDS = {
+    "Enlarged Cardiomediastinum": "a widened mediastinum",
+    "Lung Lesion": "a lung lesion",
+    "Edema": "pulmonary edema",
+    "Pleural Other": "pleural thickening",
+    "Fracture": "a fracture",
+}
+"""Observations whose own name is none within a sentence, or less clear."""
+
+
+class Told(Protocol):
+    """What a finding head tells of one observation; `Finding` is one."""
+
+    @property
+    def name(self) -> str:
+        """The observation's own name."""
+
+    @property
+    def probability(self) -> float:
+        """Calibrated."""
+
+    @property
+    def verdict(self) -> str:
+        """In the words of `observations`."""
+
+
+def opening_of(findings: Sequence[Told]) -> str:
+    """Sentences that name each likely abnormal finding; empty where none is, or where the film is likely normal.
+
+    Args:
+        findings: of one study.
+
+    >>> from r2gengpt.report import Finding
+    >>> opening_of([Finding("Pneumonia", 0.9, (0.8, 1.0), LIKELY), Finding("Edema", 0.3, (0.2, 0.4), LIKELY)])
+    'Findings include pneumonia. Pulmonary edema is possible.'
+    """
+    likely = [finding for finding in findings if finding.verdict == LIKELY]
+    if any(finding.name == NO_FINDING for finding in likely):
+        return ""
+    told = [finding for finding in likely if finding.name in ABNORMAL]
+    sure = [_word(finding.name) for finding in told if finding.probability >= SURE]
+    unsure = [_word(finding.name) for finding in told if finding.probability < SURE]
+    sentences = [f"Findings include {listed(sure)}."] if sure else []
+    if unsure:
+        words = listed(unsure)
+        sentences.append(f"{words[0].upper()}{words[1:]} {'is' if len(unsure) == 1 else 'are'} possible.")
+    return " ".join(sentences)
+
+
+def _word(name: str) -> str:
+    return WORDS.get(name, name.lower())
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words as a list within a sentence.
+
+    >>> listed(["edema"]), listed(["edema", "fracture", "effusion"])
+    ('edema', 'edema, fracture and effusion')
+    """
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last

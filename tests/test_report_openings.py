@@ -1,0 +1,131 @@
+"""A report that opens with what the finding head calls likely: which words, and that every decoder begins with them."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import r2gengpt
+from edge_parts import checkpoint_with_head, write_films
+from r2gengpt.errors import InputError
+from r2gengpt.generation import recorded
+from r2gengpt.generation.beams import Rules
+from r2gengpt.generation.engine import Engine, Prompt
+from r2gengpt.metrics.labels.observations import Label
+from r2gengpt.metrics.labels.reading import label_report
+from r2gengpt.report import Finding
+from r2gengpt.reporter import Reporter
+from r2gengpt.text.observations import ABNORMAL, LIKELY, NO_FINDING, POSSIBLE, UNLIKELY
+from r2gengpt.text.opening import opening_of
+from test_engine import prompts_of, random_model
+from test_recorded import Anew
+
+
+def finding(name: str, probability: float, verdict: str = LIKELY) -> Finding:
+    return Finding(name, probability, (0.0, 1.0), verdict)
+
+
+@pytest.mark.parametrize("probability", [0.3, 0.8])
+@pytest.mark.parametrize("name", ABNORMAL)
+def test_the_labeller_reads_in_an_opening_what_the_head_calls_likely(name: str, probability: float) -> None:
+    labels = label_report(opening_of([finding(name, probability)]))
+    wanted = Label.POSITIVE if probability > 0.5 else Label.UNCERTAIN
+    assert {one: label for one, label in labels.items() if label != Label.BLANK} == {name: wanted}
+
+
+def test_what_is_sure_is_asserted_and_what_is_less_is_called_possible() -> None:
+    found = [
+        finding("Edema", 0.2),
+        finding("Pneumonia", 0.9),
+        finding("Lung Opacity", 0.5),
+        finding("Atelectasis", 0.3),
+    ]
+    assert opening_of(found) == (
+        "Findings include pneumonia and lung opacity. Pulmonary edema and atelectasis are possible."
+    )
+
+
+def test_a_normal_film_or_one_with_nothing_likely_has_no_opening() -> None:
+    assert opening_of([finding(NO_FINDING, 0.9), finding("Pneumonia", 0.6)]) == ""
+    assert opening_of([finding("Pneumonia", 0.4, POSSIBLE), finding("Edema", 0.1, UNLIKELY)]) == ""
+    assert opening_of([finding("AP View", 0.9)]) == ""
+    assert opening_of([]) == ""
+
+
+RULES = [
+    Rules(end=7, max_new_tokens=14),
+    Rules(end=7, max_new_tokens=14, repetition_penalty=1.4, min_new_tokens=9),
+    Rules(end=7, max_new_tokens=14, beam_size=3),
+    Rules(end=7, max_new_tokens=14, do_sample=True),
+    Rules(end=7, max_new_tokens=14, do_sample=True, beam_size=2),
+]
+OPENINGS: list[tuple[int, ...]] = [(11, 3, 40), (), (5,), (9, 9, 9, 9, 12)]
+
+
+@pytest.mark.parametrize("rules", RULES, ids=str)
+@pytest.mark.parametrize("recording", [False, True])
+def test_texts_begin_with_their_openings_and_go_on_from_them(
+    rules: Rules, recording: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorded, "Recorded", Anew)
+    monkeypatch.setattr(recorded, "recordable", lambda language_model: recording)
+    model, embed = random_model("llama"), random_model("llama").get_input_embeddings()
+    prompts = prompts_of([4, 7, 5, 6], 0)
+    given = [Prompt(n, p, n, opening) for n, (p, opening) in enumerate(zip(prompts, OPENINGS, strict=True))]
+    found = {one.tag: one for one in Engine(model, rules, 3).run(iter(given))}
+    recorded._kept.clear()
+    for number, opening in enumerate(OPENINGS):
+        ids = found[number].ids
+        assert tuple(ids[: len(opening)]) == opening
+        assert len(found[number].logprobs) == len(ids)
+        if rules.do_sample or rules.repetition_penalty != 1.0:
+            continue
+        # without penalties, which see the opening, the rest is what follows a prompt that ends with it
+        longer = torch.cat([prompts[number], embed(torch.tensor(opening, dtype=torch.long)).detach()])
+        shorter = replace(rules, max_new_tokens=rules.max_new_tokens - len(opening))
+        (rest,) = Engine(model, shorter, 1).run(iter([Prompt(0, longer)]))
+        recorded._kept.clear()
+        if rules.beam_size == 1:
+            assert ids == [*opening, *rest.ids]
+            assert found[number].logprobs[len(opening) :] == pytest.approx(rest.logprobs, abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("opened")
+    write_films(directory)
+    return checkpoint_with_head(directory, "Llama-2", "vit")
+
+
+def written(checkpoint: Path, **settings: Any) -> r2gengpt.report.Report:
+    films = [checkpoint.parent / "view0.png", checkpoint.parent / "view1.png"]
+    model = r2gengpt.load(checkpoint, accelerator="cpu", runtime="torch", dtype="float32", **settings)
+    return model.report(films)
+
+
+def test_reports_open_with_the_heads_findings_by_both_decoders_and_in_a_stream(checkpoint: Path) -> None:
+    plain = written(checkpoint)
+    opening = opening_of(plain.findings)
+    assert opening
+    assert not plain.text.startswith(opening), "off unless asked for"
+    ours = written(checkpoint, opening="findings", max_new_tokens=60)
+    assert ours.text.startswith(opening)
+    assert ours.text == written(checkpoint, opening="findings", max_new_tokens=60, engine="hf").text
+    beams = written(checkpoint, opening="findings", max_new_tokens=60, beam_size=3)
+    assert beams.text.startswith(opening)
+    assert beams.text == written(checkpoint, opening="findings", max_new_tokens=60, beam_size=3, engine="hf").text
+    model = r2gengpt.load(checkpoint, accelerator="cpu", runtime="torch", dtype="float32", opening="findings")
+    assert isinstance(model, Reporter)
+    pieces: list[str] = []
+    streamed = model.report([checkpoint.parent / "view0.png", checkpoint.parent / "view1.png"], on_text=pieces.append)
+    assert "".join(pieces) == streamed.text
+    assert streamed.text.startswith(opening[: len(streamed.text)])
+
+
+def test_an_opening_longer_than_the_report_may_be_is_cut_and_another_word_refused(checkpoint: Path) -> None:
+    short = written(checkpoint, opening="findings", max_new_tokens=2, min_new_tokens=0)
+    assert short.tokens == 2
+    with pytest.raises(InputError, match="none, findings"):
+        written(checkpoint, opening="normal")
