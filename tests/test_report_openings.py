@@ -9,16 +9,17 @@ import torch
 
 import r2gengpt
 from edge_parts import checkpoint_with_head, write_films
+from r2gengpt.confidence.calibration import with_confidence
 from r2gengpt.errors import InputError
 from r2gengpt.generation import recorded
 from r2gengpt.generation.beams import Rules
 from r2gengpt.generation.engine import Engine, Prompt
 from r2gengpt.metrics.labels.observations import Label
 from r2gengpt.metrics.labels.reading import label_report
-from r2gengpt.report import Finding
+from r2gengpt.report import Finding, Report, Sentence
 from r2gengpt.reporter import Reporter
 from r2gengpt.text.observations import ABNORMAL, LIKELY, NO_FINDING, POSSIBLE, UNLIKELY
-from r2gengpt.text.opening import opening_of
+from r2gengpt.text.opening import opening_of, opening_sentences
 from test_engine import prompts_of, random_model
 from test_recorded import Anew
 
@@ -122,6 +123,14 @@ def test_reports_open_with_the_heads_findings_by_both_decoders_and_in_a_stream(c
     streamed = model.report([checkpoint.parent / "view0.png", checkpoint.parent / "view1.png"], on_text=pieces.append)
     assert "".join(pieces) == streamed.text
     assert streamed.text.startswith(opening[: len(streamed.text)])
+
+
+def test_a_sentence_of_the_opening_is_as_sure_as_the_head_and_others_as_the_writer() -> None:
+    found = (finding("Edema", 0.2), finding("Pneumonia", 0.9), finding("Lung Opacity", 0.6))
+    texts = [*opening_sentences(found), "The heart is large."]
+    report = Report("1", " ".join(texts), sentences=tuple(Sentence(t, 4, -0.7) for t in texts), findings=found)
+    assert [one.confidence for one in with_confidence(report, None).sentences] == [0.6, 0.2, None]
+    assert [one.needs_review for one in with_confidence(report, None, 0.55).sentences] == [False, True, True]
 
 
 def test_an_opening_longer_than_the_report_may_be_is_cut_and_another_word_refused(checkpoint: Path) -> None:

@@ -2,7 +2,8 @@
 
     python runs/embedded/card.py --scores OUT/test/scores.json --before OLD/scores.json --card runs/embedded/CARD.md
 
-`--before` is the model that was shipped before, on the same studies. The card holds a mark for each table and keeps it.
+`--before` is another model on the same studies, as the one that was shipped before; `--called` names it.
+The card holds a mark for each table and keeps it.
 """
 
 import argparse
@@ -42,22 +43,22 @@ def told(measure: Scores | None) -> str:
     return "" if measure is None or measure.get("value") is None else short(measure)
 
 
-def normal_or_abnormal(scores: Scores, before: Scores | None) -> str:
+def normal_or_abnormal(scores: Scores, before: Scores | None, called: str) -> str:
     """Balanced accuracy of text and head by source, beside what texts moved between films of that source reach."""
     rows = []
-    for who, found in (("text", scores), ("head", scores), ("text of the model before", before)):
+    for who, found in (("text", scores), ("head", scores), (f"text of {called}", before)):
         if found is None:
             continue
         part = found["findings"]["text"] if who != "head" else found["findings"]["head"]["normal_or_abnormal"]
         for source, one in part["by_source"].items():
-            called = [f"{one[kind]['called_so']} of {one[kind]['n']}" for kind in ("normal", "abnormal")]
-            rows.append((who, source, *called, told(one.get("balanced_accuracy")), told(one.get("moved"))))
+            counts = [f"{one[kind]['called_so']} of {one[kind]['n']}" for kind in ("normal", "abnormal")]
+            rows.append((who, source, *counts, told(one.get("balanced_accuracy")), told(one.get("moved"))))
     head = ("what", "source", "normal called so", "abnormal called so", "balanced accuracy", "moved between films")
     return table(head, rows)
 
 
-def texts(scores: Scores, before: Scores | None) -> str:
-    """Label F1 and CIDEr-D of the model, its baselines and the model before."""
+def texts(scores: Scores, before: Scores | None, called: str) -> str:
+    """Label F1 and CIDEr-D of the model, its baselines and the other model."""
     rows = []
     for words, name in ROWS:
         row = scores if name is None else scores["baselines"].get(name)
@@ -65,7 +66,7 @@ def texts(scores: Scores, before: Scores | None) -> str:
             rows.append((words, told(row["metrics"].get(LABEL_F1)), told(row["metrics"].get("cider"))))
     if before is not None:
         moved = before["baselines"]["texts_shuffled"]["metrics"]
-        for words, metrics in (("the model before", before["metrics"]), ("the same, texts moved", moved)):
+        for words, metrics in ((called, before["metrics"]), (f"{called}, texts moved", moved)):
             rows.append((words, told(metrics.get(LABEL_F1)), told(metrics.get("cider"))))
     return table(("texts", "label F1, micro of 14", "CIDEr-D"), rows)
 
@@ -121,13 +122,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scores", type=Path, required=True)
     parser.add_argument("--before", type=Path)
+    parser.add_argument("--called", default="the model before", help="what the other model is called in the tables")
     parser.add_argument("--card", type=Path, required=True)
     asked = parser.parse_args()
     scores = json.loads(asked.scores.read_text(encoding="utf-8"))
     before = json.loads(asked.before.read_text(encoding="utf-8")) if asked.before else None
     head = scores["findings"]["head"]
     tables = {name: "\n".join(table_lines(areas(name, head[name]))) for name in ("by_source", "by_age", "by_sex")}
-    tables |= {"normal": normal_or_abnormal(scores, before), "texts": texts(scores, before)}
+    tables |= {
+        "normal": normal_or_abnormal(scores, before, asked.called),
+        "texts": texts(scores, before, asked.called),
+    }
     asked.card.write_text(filled(asked.card.read_text(encoding="utf-8"), tables), encoding="utf-8")
     asked.card.with_name("calibration.svg").write_text(plot(head["calibration"]["reliability"]), encoding="utf-8")
 

@@ -17,8 +17,8 @@ from safetensors import safe_open
 from r2gengpt.checkpoint_files import DELTA, find_checkpoint
 from r2gengpt.files import whole_directory
 
-DECODE = {"beam_size": 1, "max_new_tokens": 110}
-"""One beam, so that a stream reads the same; no report learnt from is longer."""
+DECODE = {"beam_size": 1, "max_new_tokens": 110, "opening": "findings"}
+"""One beam, so that a stream reads the same; no report learnt from is longer; the writer alone passes over the head."""
 EXACT = (".norm_in.", "finding_head.")
 """What stays in float32: statistics, and the head that scales are fitted to."""
 BESIDE = ("processor_config.json", "findings.json")

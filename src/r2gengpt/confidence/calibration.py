@@ -12,6 +12,7 @@ from r2gengpt.config import DecodeConfig
 from r2gengpt.errors import InputError
 from r2gengpt.files import whole_file
 from r2gengpt.report import Report, film_lines
+from r2gengpt.text.opening import opening_sentences
 from r2gengpt.text.sentences import sentence_spans
 
 log = logging.getLogger("r2gengpt.generation")
@@ -119,11 +120,13 @@ def calibration_beside(directory: Path, decode: DecodeConfig, below: float | Non
 def with_confidence(report: Report, calibration: Calibration | None, below: float | None = None) -> Report:
     """The report with confidence in each sentence, and marks on those below a limit; earlier marks are dropped.
 
-    Without a calibration confidence stays None, and exp(mean logprob) is held against the limit.
+    Without a calibration confidence stays None, and exp(mean logprob) is held against the limit. A sentence that the
+    report opens with for the finding head has the head's probability.
     """
-    sentences = []
+    sentences, led = [], opening_sentences(report.findings)
     for sentence in report.sentences:
         known = None if calibration is None else calibration.confidence(sentence.logprob)
+        known = led.get(sentence.text, known)
         held = math.exp(sentence.logprob) if known is None else known
         marked = below is not None and held < below
         sentences.append(replace(sentence, confidence=known, needs_review=marked, reason=""))

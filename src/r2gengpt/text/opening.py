@@ -43,21 +43,32 @@ def opening_of(findings: Sequence[Told]) -> str:
     >>> opening_of([Finding("Pneumonia", 0.9, (0.8, 1.0), LIKELY), Finding("Edema", 0.3, (0.2, 0.4), LIKELY)])
     'Findings include pneumonia. Pulmonary edema is possible.'
     """
+    return " ".join(opening_sentences(findings))
+
+
+def opening_sentences(findings: Sequence[Told]) -> dict[str, float]:
+    """The sentences of `opening_of`, each with the probability of the least likely finding that it names."""
     likely = [finding for finding in findings if finding.verdict == LIKELY]
     if any(finding.name == NO_FINDING for finding in likely):
-        return ""
+        return {}
     told = [finding for finding in likely if finding.name in ABNORMAL]
-    sure = [_word(finding.name) for finding in told if finding.probability >= SURE]
-    unsure = [_word(finding.name) for finding in told if finding.probability < SURE]
-    sentences = [f"Findings include {listed(sure)}."] if sure else []
+    sure = [finding for finding in told if finding.probability >= SURE]
+    unsure = [finding for finding in told if finding.probability < SURE]
+    sentences = {}
+    if sure:
+        sentences[f"Findings include {_named(sure)}."] = _least(sure)
     if unsure:
-        words = listed(unsure)
-        sentences.append(f"{words[0].upper()}{words[1:]} {'is' if len(unsure) == 1 else 'are'} possible.")
-    return " ".join(sentences)
+        words = _named(unsure)
+        sentences[f"{words[0].upper()}{words[1:]} {'is' if len(unsure) == 1 else 'are'} possible."] = _least(unsure)
+    return sentences
 
 
-def _word(name: str) -> str:
-    return WORDS.get(name, name.lower())
+def _named(findings: Sequence[Told]) -> str:
+    return listed([WORDS.get(finding.name, finding.name.lower()) for finding in findings])
+
+
+def _least(findings: Sequence[Told]) -> float:
+    return min(finding.probability for finding in findings)
 
 
 def listed(words: Sequence[str]) -> str:
