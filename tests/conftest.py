@@ -184,10 +184,12 @@ def own_log_lines() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def without_java(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """METEOR takes seconds to start: in this process only the tests of scores run it."""
-    if request.node.path.stem not in ("test_metrics_meteor", "test_metrics_score", "test_cli_score"):
-        monkeypatch.setattr("r2gengpt.metrics.meteor.jar.find", lambda: "left out where it is not tested")
+def without_meteor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """METEOR takes seconds to start the first time: in this process only the tests of scores run it."""
+    tested = ("test_metrics_meteor", "test_metrics_meteor_python", "test_metrics_score", "test_cli_score")
+    if request.node.path.stem not in tested:
+        for kind in ("python", "jar"):
+            monkeypatch.setattr(f"r2gengpt.metrics.meteor.{kind}.find", lambda: "left out where it is not tested")
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,6 @@ WELL = Surroundings(
     machine=MACHINE,
     torch=Torch(cuda="12.6", threads=8),
     nvidia=True,
-    java="/usr/bin/java",
     shared_bytes=2**30,
     cache=Cache("/cache", "", 10**11),
     hub=Hub("/hub", (), False),
@@ -65,7 +64,6 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "a full disk": ({"cache": Cache("/cache", "", 10**9)}, "1.0 GB are free at /cache", "HF_HOME"),
     "an offline hub": ({"hub": Hub("/hub", (), True)}, "HF_HUB_OFFLINE is set", "unset HF_HUB_OFFLINE"),
     "a small /dev/shm": ({"shared_bytes": 64 * 10**6}, "/dev/shm has 64 MB", "--shm-size"),
-    "no Java": ({"java": None}, "Java is missing", "default-jre-headless"),
     **{f"no {extra}": ({"extras": {extra: ("package",)}}, "package missing", f"'.[{extra}]'") for extra in LOST},
 }
 

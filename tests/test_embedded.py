@@ -12,8 +12,9 @@ import pytest
 
 from r2gengpt.cli.main import run
 from r2gengpt.errors import InputError
+from r2gengpt.files import cache_dir
 from r2gengpt.parts.embedded import cache as embedded
-from r2gengpt.parts.embedded.cache import MANIFEST, Part, cache_dir, part_dir, pull, resolve
+from r2gengpt.parts.embedded.cache import MANIFEST, Part, part_dir, pull, resolve
 from r2gengpt.parts.embedded.convert import convert_dinov2, convert_smollm2, dinov2_tensors
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Outcome, TinySet
+from r2gengpt.settings import METEOR_NAMES
 
 
 def test_a_split_gives_predictions_scores_and_a_self_contained_page(
@@ -42,13 +43,18 @@ def test_a_split_gives_predictions_scores_and_a_self_contained_page(
 def test_meteor_is_measured_or_named_with_what_is_missing(
     run_cli: Callable[[list[str]], Outcome], tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("r2gengpt.metrics.meteor.python.find", lambda: "the METEOR jar is missing")
     monkeypatch.setattr("r2gengpt.metrics.meteor.jar.find", lambda: "Java is missing")
     found = {}
-    for kind in ("jar", "none"):
+    for kind in METEOR_NAMES:
         argv = ["test", "--ckpt_file", str(tiny_checkpoint), "--output", str(tmp_path / kind), "--meteor", kind]
         assert run_cli(argv).code == 0
         found[kind] = json.loads((tmp_path / kind / "scores.json").read_text())["not_available"]["meteor"]
-    assert found == {"jar": "Java is missing", "none": "not asked for (--meteor jar)"}
+    assert found == {
+        "python": "the METEOR jar is missing",
+        "jar": "Java is missing",
+        "none": "not asked for (--meteor python)",
+    }
 
 
 def test_patients_that_a_rule_finds_in_the_ids_are_resampled(

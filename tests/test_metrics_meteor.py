@@ -1,4 +1,4 @@
-"""METEOR by the jar: its values, its intervals, one warm process, and words where something is missing."""
+"""METEOR by its jar: its values, its intervals, one warm process, and words where something is missing."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from metrics_corpus import HYPOTHESES, REFERENCES
 from r2gengpt.errors import RunError
 from r2gengpt.metrics.measure import FAMILIES, choose, measure, metric_names, scores_of
 from r2gengpt.metrics.meteor import jar as meteor_jar
+from r2gengpt.metrics.meteor import tables
 from r2gengpt.metrics.meteor.jar import MeteorJar, find, score_line
 from r2gengpt.metrics.meteor.statistics import COLUMNS, meteor, meteor_family
 from r2gengpt.metrics.protocols import PROTOCOLS
@@ -43,7 +44,7 @@ def jar_scores(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -
     """Of the corpus and of each study."""
     place = find()
     assert not isinstance(place, str)
-    families = (meteor_family("meteor", meteor_jar.shared(place).rows),)
+    families = (meteor_family(meteor_jar.shared(place).rows),)
     rows = measure(hypotheses, references, families)
     return scores_of(rows.sum(axis=0), len(rows), families)[0], scores_of(rows, 1, families)[:, 0]
 
@@ -105,7 +106,7 @@ def test_a_pair_that_occurs_often_is_asked_for_once() -> None:
         asked.extend(pairs)
         return np.ones((len(pairs), COLUMNS))
 
-    measure(["a", "b", "a"], [["x"], ["x"], ["x"]], (meteor_family("meteor", rows),))
+    measure(["a", "b", "a"], [["x"], ["x"], ["x"]], (meteor_family(rows),))
     assert asked == [("a", ("x",)), ("b", ("x",))]
 
 
@@ -191,7 +192,7 @@ def test_what_is_missing_is_named_and_the_score_is_not_zero(
     class Spec:
         submodule_search_locations = (str(directory.parent),)
 
-    monkeypatch.setattr(meteor_jar.importlib.util, "find_spec", lambda name: None if lacks == "package" else Spec())
+    monkeypatch.setattr(tables.importlib.util, "find_spec", lambda name: None if lacks == "package" else Spec())
     monkeypatch.setattr(meteor_jar.shutil, "which", lambda name: None if lacks == "java" else "/bin/java")
     chosen = choose(meteor="jar")
     assert words in chosen.not_available["meteor"]
@@ -202,4 +203,4 @@ def test_what_is_missing_is_named_and_the_score_is_not_zero(
 
 def test_without_being_asked_no_meteor_is_measured() -> None:
     assert "meteor" not in metric_names(choose().families)
-    assert "`meteor` jar" in choose().not_available["meteor"]
+    assert "`meteor` python" in choose().not_available["meteor"]

@@ -1,125 +1,303 @@
-"""METEOR by exact words and stems, without Java, equals the jar with the same two modules."""
+"""METEOR 1.5 in Python equals the jar: its words, its matches, its search, and the statistics of whole texts."""
 
+import gzip
+import json
 import os
 import random
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from metrics_corpus import HYPOTHESES, REFERENCES
+from r2gengpt.errors import RunError
 from r2gengpt.metrics.measure import choose, measure, metric_names, scores_of
 from r2gengpt.metrics.meteor import jar as meteor_jar
-from r2gengpt.metrics.meteor import python as meteor_python
-from r2gengpt.metrics.meteor.jar import JAR, MeteorJar, find
-from r2gengpt.metrics.meteor.python import NAME, align, exact_stem_family, exact_stem_rows, function_words, stemmer
-from r2gengpt.metrics.meteor.statistics import meteor, without_perfect_chunks
+from r2gengpt.metrics.meteor import paraphrases, python, tables
+from r2gengpt.metrics.meteor.paraphrases import ParaphraseIndex, build
+from r2gengpt.metrics.meteor.synonyms import Synonyms
+from r2gengpt.metrics.meteor.tokens import words
 from r2gengpt.metrics.ngrams import Floats
 
+DATA = Path(__file__).with_name("data")
+GOLDEN = json.loads(DATA.joinpath("metrics_golden.json").read_text(encoding="utf-8"))
+PLACE = python.find()
+needs_the_tables = pytest.mark.skipif(isinstance(PLACE, str), reason=str(PLACE))
+needs_the_jar = pytest.mark.skipif(isinstance(meteor_jar.find(), str), reason=f"needs Java: {meteor_jar.find()}")
 Pairs = Sequence[tuple[str, Sequence[str]]]
-needs_the_jar = pytest.mark.skipif(isinstance(find(), str), reason=f"needs the jar and Java: {find()}")
-needs_the_list = pytest.mark.skipif(isinstance(exact_stem_family(), str), reason=str(exact_stem_family()))
-
-
-@pytest.fixture(scope="module")
-def jar() -> Iterator[MeteorJar]:
-    """The jar with exact and stem only, on words as they are."""
-    place = find()
-    assert not isinstance(place, str)
-    options = ["-", "-", "-stdio", "-l", "en", "-lower", "-m", "exact stem"]
-    process = MeteorJar([place.java, "-Xmx2G", "-jar", JAR, *options], place.directory)
-    yield process
-    process.close()
+TABLE = """0.5
+is seen
+is visible
+0.1
+is seen
+appears
+0.2
+heart
+cardiac
+0.3
+appears
+is seen
+"""
+"""A table of paraphrases in the form of the jar's."""
 
 
 def ours(pairs: Pairs) -> Floats:
-    place = find()
+    assert isinstance(PLACE, Path)
+    return python.shared(PLACE).rows(pairs)
+
+
+def the_jars(pairs: Pairs) -> Floats:
+    place = meteor_jar.find()
     assert not isinstance(place, str)
-    return exact_stem_rows(pairs, function_words(place.directory / JAR), stemmer())
+    return meteor_jar.shared(place).rows(pairs)
 
 
-def scores(rows: Floats) -> Floats:
-    """Of each pair, then of all."""
-    rows = without_perfect_chunks(rows)
-    return np.append(meteor(rows), meteor(rows.sum(axis=0)))
-
-
-@needs_the_jar
+@needs_the_tables
 @pytest.mark.parametrize("name", HYPOTHESES)
-def test_statistics_are_the_jars(name: str, jar: MeteorJar) -> None:
-    pairs = list(zip(HYPOTHESES[name], REFERENCES, strict=True))
-    np.testing.assert_allclose(scores(ours(pairs)), scores(jar.rows(pairs)), rtol=0, atol=1e-12)
+def test_scores_are_those_stored_from_pycocoevalcap(name: str) -> None:
+    families = choose(meteor="python").families[-1:]
+    rows = measure(HYPOTHESES[name], REFERENCES, families)
+    found = [scores_of(rows.sum(axis=0), len(rows), families)[0], *scores_of(rows, 1, families)[:, 0]]
+    np.testing.assert_allclose(found, GOLDEN["made_up_meteor"][name], rtol=0, atol=1e-12)
+
+
+@needs_the_tables
+@pytest.mark.parametrize("case", json.loads(DATA.joinpath("meteor_golden.json").read_text(encoding="utf-8"))["pairs"])
+def test_statistics_are_those_stored_from_the_jar(case: dict[str, list[float]]) -> None:
+    assert ours([(case["hypothesis"], case["references"])])[0].tolist() == case["statistics"]  # type: ignore[list-item]
+
+
+VOCABULARY = """
+the heart is normal in size lungs are clear no pleural effusion or pneumothorax focal consolidation mild small left
+right lower lobe opacity mediastinum within limits degenerative changes of spine acute bony abnormality catheter tip
+there is no evidence of increased enlarged appears seen visible visualized demonstrated lung cardiac large bigger
+changed change changing study examination exams compared with prior previous old new
+"""
+
+
+def drawn(rng: random.Random, vocabulary: Sequence[str], longest: int) -> str:
+    return " ".join(rng.choices(vocabulary, k=rng.randrange(1, longest)))
 
 
 @needs_the_jar
-@pytest.mark.parametrize("words", [3, 12, 60])
-def test_statistics_of_random_words_and_their_forms_are_the_jars(words: int, jar: MeteorJar) -> None:
-    rng = random.Random(words)
-    stems = ["lung", "the", "opacity", "clear", "is", "enlarge", "nodule", "of", "effusion", ".", "measure", "stable"]
-    forms = [stem + end for stem in stems for end in ("", "s", "ed", "ing", "ly")][:words]
+@pytest.mark.parametrize(("distinct", "longest"), [(4, 20), (12, 40), (200, 60)])
+def test_statistics_of_drawn_reports_are_the_jars(distinct: int, longest: int) -> None:
+    rng = random.Random(distinct)
+    vocabulary = [*rng.sample(VOCABULARY.split(), min(distinct, len(VOCABULARY.split()))), "."]
+    pairs = [
+        (drawn(rng, vocabulary, longest), [drawn(rng, vocabulary, longest) for _ in range(rng.choice([1, 1, 3]))])
+        for _ in range(300)
+    ]
+    np.testing.assert_array_equal(ours(pairs), the_jars(pairs))
+
+
+@needs_the_jar
+def test_statistics_of_drawn_paraphrases_of_several_words_are_the_jars() -> None:
+    assert isinstance(PLACE, Path)
+    rng = random.Random(5)
+    index = python.shared(PLACE).paraphrases
+    names = spelt(index)
+    sources = [int(i) for i in rng.sample(range(index.sources.size), 600)]
+    phrases = [(names[index.sources[i]], names[index.targets[index.starts[i]]]) for i in sources]
+
+    def pair() -> tuple[str, list[str]]:
+        some = rng.sample(phrases, rng.randrange(1, 9))
+        first, second = ([one[side] for one in some] for side in (0, 1))
+        rng.shuffle(second)
+        return " ".join([*first, *rng.choices(VOCABULARY.split(), k=8)]), [" ".join(second)]
+
+    pairs = [pair() for _ in range(300)]
+    rows = ours(pairs)
+    np.testing.assert_array_equal(rows, the_jars(pairs))
+    assert (rows[:, 16:20].sum(axis=1) > 2).mean() > 0.5, "most pairs must have paraphrases"
+
+
+def spelt(index: ParaphraseIndex) -> list[str]:
+    """All phrases and beginnings of phrases by number."""
+    known = list(index.words)
+    for low, high in zip(index.bounds[:-1], index.bounds[1:], strict=True):
+        parents, last = np.divmod(index.nodes[low:high], len(index.words))
+        known += [
+            f"{known[parent]} {known[word]}" for parent, word in zip(parents.tolist(), last.tolist(), strict=True)
+        ]
+    return known
+
+
+@needs_the_jar
+@pytest.mark.parametrize(
+    "alphabet", ["aAbZ5 .',-\"`", "aX1 s.,'-–—’‘“”(_é ×σ\t\u00a0/%", "a. \x00\x0b\x0c\x1f\x85\u2003\u2028'-,"]
+)
+def test_words_of_drawn_characters_are_as_many_as_the_jars(alphabet: str) -> None:
+    rng = random.Random(alphabet)
+    some = ["Mr.", "No.", "e.g.", "U.S.", "lung.", "Lung", "5.5", "a-b", "--", "...", "it's", "x,y", "S/P", "cm."]
 
     def text() -> str:
-        return " ".join(rng.choices(forms, k=rng.randrange(1, 30)))
+        parts = ["".join(rng.choices(alphabet, k=rng.randrange(1, 9))), *rng.choices(some, k=rng.randrange(3))]
+        rng.shuffle(parts)
+        return rng.choice(["", " "]).join(parts)
 
-    pairs = [(text(), [text() for _ in range(rng.choice([1, 1, 3]))]) for _ in range(100)]
-    np.testing.assert_array_equal(ours(pairs), jar.rows(pairs))
+    pairs = [(one, [one, text()]) for one in (text() for _ in range(1500))]
+    np.testing.assert_array_equal(ours(pairs), the_jars(pairs))
 
 
 @needs_the_jar
 @pytest.mark.skipif("R2GENGPT_SHARED" not in os.environ, reason="needs the IU X-ray annotation (CC BY-NC-ND)")
 @pytest.mark.parametrize("protocol", ["clean", "r2gen", "ptb", "raw"])
-def test_statistics_of_real_reports_are_the_jars(protocol: str, jar: MeteorJar) -> None:
+def test_statistics_of_real_reports_are_the_jars(protocol: str) -> None:
     from test_metrics_parity import iu_xray_texts
 
     reports, wanted, _ = iu_xray_texts(protocol)
-    drawn = random.Random(0).sample(reports, 300)
-    pairs = [(text, [other]) for text, other in zip(drawn, wanted, strict=False)]
-    rows = ours(pairs)
-    np.testing.assert_array_equal(rows, jar.rows(pairs))
-    assert 0.1 < scores(rows)[-1] < 0.3
+    drawn_reports = random.Random(0).sample(reports, 300)
+    pairs = [(text, [other]) for text, other in zip(drawn_reports, wanted, strict=False)]
+    np.testing.assert_array_equal(ours(pairs), the_jars(pairs))
+
+
+KEEP = tables.Prefixes(frozenset({"A", "Mr", "Dr", "v", "vs"}), frozenset({"No"}))
 
 
 @pytest.mark.parametrize(
-    ("hypothesis", "reference", "pairs", "chunks"),
+    ("text", "found"),
     [
-        ("a b c", "a b c", ((0, 0, 0), (1, 1, 0), (2, 2, 0)), 1),
-        ("c a b", "a b c", ((0, 1, 0), (1, 2, 0), (2, 0, 0)), 2),
-        ("lungs x", "lung y", ((0, 0, 1),), 1),
-        ("x", "y", (), 0),
-        ("a a", "a", ((0, 0, 0),), 1),
-        ("", "a", (), 0),
+        ("The heart. is 5.5 cm. Dr. A saw No. 5, p. 4", "the heart. is 5.5 cm . dr. a saw no. 5 , p . 4"),
+        ("U.S. is big. e.g. this v1.2. 3.4.", "us is big. eg this v12 3.4 ."),
+        ("a,b,c,d 5,300 5,b 1,,2 a,,b", "a , b,c , d 5,300 5 , b 1 , , 2 a , ,b"),
+        ("don't it's 1990's dogs' l'eau 1'2 a'b'c", "don 't it 's 1990 's dogs ' l 'eau 1 ' 2 a 'b'c"),
+        ("a-b-c-d a--b a---b -a a- 5-6 U.S.-led", "a b-c d a b a--b -a a- 5 6 us led"),
+        ("wait... what.... a..b ..x . ..", "wait ... what .... a .. b .. x . .."),
+        ("``a\u2019\u2019 \u201cb\u201d `c'", '" a " " b " \' c \''),
+        ("S/P (x) [y] 50% #3 é×σ", "s / p ( x ) [ y ] 50 % # 3 é × σ"),
+        ("A\u00a0B\tC\u2003D", "a b c d"),
+        ("", ""),
     ],
 )
-def test_an_alignment_has_the_most_words_then_the_fewest_chunks_then_the_shortest_way(
-    hypothesis: str, reference: str, pairs: tuple[tuple[int, int, int], ...], chunks: int
+def test_words_are_those_that_the_jar_prints(text: str, found: str) -> None:
+    assert " ".join(words(text, KEEP)) == found
+
+
+SYNONYMS = Synonyms(
+    {
+        "heart": "1",
+        "ticker": "1",
+        "do": "2",
+        "doe": "3",
+        "deer": "3",
+        "make": "2",
+        "glass": "4",
+        "pane": "4",
+        "as": "5",
+    },
+    {"did": ["do"], "make": ["make"]},
+)
+
+
+@pytest.mark.parametrize(
+    ("word", "other", "related"),
+    [
+        ("heart", "ticker", True),
+        ("hearts", "tickers", True),
+        ("did", "make", True),
+        ("does", "deer", True),
+        ("does", "make", False),
+        ("glasses", "pane", True),
+        ("ass", "as", False),
+        ("heart", "pane", False),
+    ],
+)
+def test_a_synonym_shares_a_synset_with_a_word_or_with_its_first_base_form(
+    word: str, other: str, related: bool
 ) -> None:
-    words = hypothesis.split(), reference.split()
-    found = align(*words, stems=tuple([word.rstrip("s") for word in text] for text in words))  # type: ignore[arg-type]
-    assert (found.pairs, found.chunks) == (pairs, chunks)
+    assert SYNONYMS.among([word, other]) == ({word: [other], other: [word]} if related else {})
 
 
-@needs_the_list
-def test_it_stands_under_its_own_name_and_says_what_it_is_not() -> None:
-    chosen = choose(meteor="exact_stem")
-    assert NAME in metric_names(chosen.families)
-    assert "meteor" in chosen.not_available
-    assert any("not comparable with published METEOR" in family.note for family in chosen.families)
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """A directory with a little table of paraphrases."""
+    place = tmp_path / tables.PARAPHRASES
+    place.parent.mkdir()
+    place.write_bytes(gzip.compress(TABLE.encode()))
+    return tmp_path
+
+
+def test_phrases_and_their_paraphrases_are_found_in_texts_in_the_tables_order(table: Path) -> None:
+    index = build(table / tables.PARAPHRASES)
+    texts = [["heart", "is", "seen"], ["is", "visible", "appears", "is"], []]
+    found = index.find(texts)
+    names = spelt(index)
+    listed = list(
+        zip(found.text.tolist(), found.start.tolist(), [names[number] for number in found.number], strict=True)
+    )
+    assert listed == [
+        (0, 0, "heart"),
+        (0, 1, "is"),
+        (0, 1, "is seen"),
+        (0, 2, "seen"),
+        (1, 0, "is"),
+        (1, 0, "is visible"),
+        (1, 1, "visible"),
+        (1, 2, "appears"),
+        (1, 3, "is"),
+    ]
+    partners = {names[one]: [names[other] for other in others] for one, others in index.among(found.number).items()}
+    assert partners == {"is seen": ["is visible", "appears"], "appears": ["is seen"]}
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of this program."""
+    monkeypatch.setenv("R2GENGPT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def builds(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The tables that an index was made of."""
+    made: list[Path] = []
+    monkeypatch.setattr(paraphrases, "build", lambda path: (made.append(path), build(path))[1])
+    return made
+
+
+def test_an_index_is_made_once_and_a_spoilt_or_another_one_anew(table: Path, cache: Path, builds: list[Path]) -> None:
+    assert paraphrases.load(table).words == paraphrases.load(table).words
+    assert len(builds) == 1
+    next(cache.rglob("nodes.npy")).write_bytes(b"spoilt")
+    paraphrases.load(table)
+    assert paraphrases.load(table).targets.tolist() == build(table / tables.PARAPHRASES).targets.tolist()
+    assert len(builds) == 2
+    (table / tables.PARAPHRASES).write_bytes(gzip.compress(TABLE.replace("heart", "core").encode()))
+    assert "core" in paraphrases.load(table).words
+    assert len(builds) == 3
+
+
+def test_where_the_cache_cannot_be_written_the_index_is_made_each_time(
+    table: Path, cache: Path, builds: list[Path]
+) -> None:
+    cache.touch()
+    assert paraphrases.load(table).words == paraphrases.load(table).words
+    assert len(builds) == 2
+
+
+@needs_the_tables
+def test_it_needs_no_java(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    chosen = choose(meteor="python")
+    assert "meteor" in metric_names(chosen.families)
+    assert "meteor" not in chosen.not_available
     rows = measure(["the lungs are clear"], [["the lungs are clear"]], chosen.families)
     assert scores_of(rows.sum(axis=0), 1, chosen.families)[-1] == 1.0
 
 
-@needs_the_list
-def test_it_needs_no_java(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert isinstance(meteor_jar.find(), str)
-    assert NAME in metric_names(choose(meteor="exact_stem").families)
+@needs_the_tables
+def test_a_text_too_long_is_refused() -> None:
+    with pytest.raises(RunError, match="a text of 5001 words, at most 5000; leave it out with meteor none"):
+        ours([("a", ["b"]), ("a " * 5001, ["b"])])
 
 
 @pytest.mark.parametrize("package", ["snowballstemmer", "pycocoevalcap"])
 def test_a_missing_package_is_named(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    find_spec = meteor_python.importlib.util.find_spec
-    monkeypatch.setattr(
-        meteor_python.importlib.util, "find_spec", lambda name: None if name == package else find_spec("json")
-    )
-    assert package in choose(meteor="exact_stem").not_available[NAME]
+    find_spec = tables.importlib.util.find_spec
+    monkeypatch.setattr(tables.importlib.util, "find_spec", lambda name: None if name == package else find_spec("json"))
+    reason = choose(meteor="python").not_available["meteor"]
+    assert package in reason
+    assert "pip install '.[metrics]' in the clone" in reason

@@ -14,6 +14,15 @@ from r2gengpt.errors import InputError
 from r2gengpt.text.written import shown
 
 
+def cache_dir() -> Path:
+    """`$R2GENGPT_CACHE`, else `$XDG_CACHE_HOME/r2gengpt`, else `~/.cache/r2gengpt`; absolute, perhaps not there yet."""
+    own = os.environ.get("R2GENGPT_CACHE")
+    if own:
+        return Path(own).expanduser().absolute()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return (Path(base).expanduser() / "r2gengpt").absolute()
+
+
 def check_writable(directory: Path, field: str) -> None:
     """Refuse a directory that can't be made or written to, before hours of work end in it. Leaves nothing behind.
 

@@ -42,7 +42,7 @@ def score(
         dataset: whose report cleaner; plain: lower case, punctuation apart.
         train: reports of the train split, for baselines.
         labels: clinical labels by rules too (extra `labels`).
-        meteor: jar (Java), exact_stem or none.
+        meteor: python, jar (Java) or none.
         patients: study id → patient, who is resampled then.
         resamples: of the bootstrap; 0: no intervals.
         seed: of the bootstrap and of the random baselines.
@@ -92,7 +92,7 @@ def compare(
         dataset: likewise.
         train: reports of the train split, which the protocol r2gen needs.
         labels: clinical labels by rules too (extra `labels`).
-        meteor: jar (Java), exact_stem or none.
+        meteor: python, jar (Java) or none.
         patients: study id → patient, who is drawn and swapped then.
         resamples: of the paired bootstrap; 0: none.
         swaps: of the approximate randomisation; 0: none.

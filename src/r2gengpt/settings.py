@@ -161,7 +161,7 @@ class EvidenceConfig:
         check_fields(self)
 
 
-METEOR_NAMES = ("jar", "exact_stem", "none")
+METEOR_NAMES = ("python", "jar", "none")
 
 
 @dataclass(frozen=True)
@@ -189,8 +189,8 @@ class HonestyConfig:
         choices=("auto", "True", "False"),
     )
     meteor: str = option(
-        "jar",
-        "jar: METEOR 1.5 by Java, which takes seconds to start; exact_stem: a part of it without Java (extra metrics)",
+        "python",
+        "python: METEOR 1.5 (the extra metrics); jar: the same by its jar, which needs Java and seconds to start",
         choices=METEOR_NAMES,
     )
     calibrate: bool = option(

@@ -100,13 +100,6 @@ def little_shared(here: Surroundings) -> Iterator[Advice]:
         yield Advice("train with --num_workers may fail", why, "docker run --shm-size 2g, or --num_workers 0")
 
 
-def no_java(here: Surroundings) -> Iterator[Advice]:
-    """METEOR."""
-    if here.java is None:
-        mend = "apt-get install default-jre-headless, or --meteor exact_stem"
-        yield Advice("METEOR is not measured", "Java is missing", mend)
-
-
 def no_train(here: Surroundings) -> Iterator[Advice]:
     """What commands miss without an extra."""
     for extra, what in LOST.items():
@@ -128,5 +121,5 @@ LOST = {
 """Extra → what its users lose without it."""
 CHECKS: tuple[Callable[[Surroundings], Iterator[Advice]], ...] = (
     *(broken, no_embedded, no_gpu, no_bfloat16, few_threads, no_start_without_torch),
-    *(little_room, little_shared, offline, no_java, no_train),
+    *(little_room, little_shared, offline, no_train),
 )

@@ -46,7 +46,6 @@ class Surroundings:
         machine: processors, memory, GPUs.
         torch: PyTorch.
         nvidia: whether the kernel has an NVIDIA GPU.
-        java: the program, for METEOR.
         shared_bytes: size of the memory that processes share; None: unknown.
         cache: directory of the embedded model, its fault (empty: none), bytes free there.
         hub: directory of the hub's models, their names, whether the hub is asked.
@@ -59,7 +58,6 @@ class Surroundings:
     machine: Machine
     torch: Torch
     nvidia: bool
-    java: str | None
     shared_bytes: int | None
     cache: "Cache"
     hub: "Hub"
@@ -95,7 +93,6 @@ def look_around() -> Surroundings:
         machine=machine_of(torch),
         torch=torch,
         nvidia=any(path.exists() for path in NVIDIA),
-        java=shutil.which("java"),
         shared_bytes=shutil.disk_usage(SHARED).total if SHARED.is_dir() else None,
         cache=cache_here(),
         hub=hub_here(),
@@ -164,7 +161,8 @@ def lacks(asked: Any) -> bool:
 
 def cache_here() -> Cache:
     """The embedded model's directory and its fault."""
-    from r2gengpt.parts.embedded.cache import PARTS, cache_dir, find_fault, part_dir
+    from r2gengpt.files import cache_dir
+    from r2gengpt.parts.embedded.cache import PARTS, find_fault, part_dir
 
     directory = cache_dir()
     faults = [find_fault(part_dir(part), hashes=False) for part in PARTS]

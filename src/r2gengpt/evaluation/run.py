@@ -52,7 +52,7 @@ class Evaluation:
     protocol: str = "clean"
     features: Features | None = None
     meteor: str = "none"
-    """Which METEOR is measured too: see `metrics.choice.choose`."""
+    """Which METEOR is measured too: see `metrics.measure.choose`."""
     image_processor: Any = None
     """Of the model: which part of a film evidence maps lie on. None: all of it."""
 

@@ -29,8 +29,8 @@ def choose(*, labels: bool = False, meteor: str = "none", clinical: Sequence[str
     Args:
         labels: clinical labels too, and the side and place of findings; the first text takes seconds, because spaCy
             is imported.
-        meteor: one of `config.METEOR_NAMES`: `jar` is METEOR 1.5 as pycocoevalcap runs it (Java, some seconds to
-            start), exact_stem a metric without Java, synonyms and paraphrases under its own name.
+        meteor: one of `settings.METEOR_NAMES`: `python` is METEOR 1.5 as pycocoevalcap runs it, `jar` the same by
+            pycocoevalcap's jar, which needs Java and some seconds to start.
         clinical: of `clinical_models.NAMES`, each of which loads a model at the first text.
     """
     added, missing = _meteor(meteor)
@@ -52,19 +52,22 @@ def choose(*, labels: bool = False, meteor: str = "none", clinical: Sequence[str
 def _meteor(kind: str) -> tuple[tuple[MetricFamily, ...], dict[str, str]]:
     """The family of METEOR, or why there is none."""
     if kind == "none":
-        return (), {"meteor": "not asked for (`meteor` jar)"}
-    if kind == "exact_stem":
-        from r2gengpt.metrics.meteor.python import NAME, exact_stem_family
-
-        family, missing = exact_stem_family(), {"meteor": "not asked for (`meteor` jar)"}
-        return ((), {**missing, NAME: family}) if isinstance(family, str) else ((family,), missing)
-    from r2gengpt.metrics.meteor import jar as meteor_jar
+        return (), {"meteor": "not asked for (`meteor` python)"}
     from r2gengpt.metrics.meteor.statistics import meteor_family
 
-    place = meteor_jar.find()
+    if kind == "jar":
+        from r2gengpt.metrics.meteor import jar
+
+        jar_place = jar.find()
+        if isinstance(jar_place, str):
+            return (), {"meteor": jar_place}
+        return (meteor_family(lambda pairs: jar.shared(jar_place).rows(pairs)),), {}
+    from r2gengpt.metrics.meteor import python
+
+    place = python.find()
     if isinstance(place, str):
         return (), {"meteor": place}
-    return (meteor_family("meteor", lambda pairs: meteor_jar.shared(place).rows(pairs)),), {}
+    return (meteor_family(lambda pairs: python.shared(place).rows(pairs)),), {}
 
 
 FAMILIES = (
@@ -78,7 +81,7 @@ FAMILIES = (
     MetricFamily("rouge_l", ("rouge_l",), 1, lambda texts: rouge_l(texts.hypotheses, texts.references)[:, None], mean),
     MetricFamily("cider", ("cider",), 1, lambda texts: cider_d(texts.counted)[:, None], mean),
 )
-"""Those that need nothing but the texts; `choice.choose` knows of others."""
+"""Those that need nothing but the texts; `choose` knows of others."""
 
 
 def metric_names(families: Sequence[MetricFamily]) -> tuple[str, ...]:

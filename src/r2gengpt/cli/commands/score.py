@@ -46,8 +46,8 @@ class ConventionConfig:
         None, "protocol r2gengpt: tokens of a reference; None: by --dataset", low=1, unit="TOKENS"
     )
     meteor: str = option(
-        "jar",
-        "jar: METEOR 1.5 by Java, which takes seconds to start; exact_stem: a part of it without Java (extra metrics)",
+        "python",
+        "python: METEOR 1.5 (the extra metrics); jar: the same by its jar, which needs Java and seconds to start",
         choices=METEOR_NAMES,
     )
     patient_of: str | None = option(

@@ -25,7 +25,6 @@ LABELS: Mapping[str, str] = {
     "rouge_l": "ROUGE-L",
     "cider": "CIDEr-D",
     "meteor": "METEOR",
-    "meteor_exact_stem": "METEOR, exact and stem only",
     "bertscore": "BERTScore",
     "radeval_bertscore": "BERTScore, radiology model",
     "radgraph_simple": "RadGraph F1, simple",

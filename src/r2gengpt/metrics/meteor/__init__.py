@@ -1,1 +1,1 @@
-"""METEOR 1.5: the jar's statistics, and a form without Java. No other metric."""
+"""METEOR 1.5: in Python, or by the jar that it is checked against. No other metric."""

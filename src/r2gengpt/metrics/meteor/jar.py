@@ -2,7 +2,6 @@
 
 import atexit
 import contextlib
-import importlib.util
 import queue
 import shutil
 import subprocess
@@ -15,15 +14,13 @@ from typing import IO
 
 import numpy as np
 
-from r2gengpt.errors import RunError, installing
-from r2gengpt.metrics.meteor.statistics import COLUMNS
+from r2gengpt.errors import RunError
+from r2gengpt.metrics.meteor.statistics import COLUMNS, LONGEST
+from r2gengpt.metrics.meteor.tables import JAR, find_tables
 from r2gengpt.metrics.ngrams import Floats
 
 START_S, ANSWER_S = 180.0, 60.0
 """Seconds for the first answer, which waits for Java and its tables, and for each later one."""
-LONGEST = 5_000
-"""Words of a text that are sent: time and memory grow with the product of both lengths."""
-JAR, PARAPHRASES = "meteor-1.5.jar", "data/paraphrase-en.gz"
 _FIELD = "|||"
 
 
@@ -37,15 +34,14 @@ class JarPlace:
 
 def find() -> JarPlace | str:
     """Where METEOR is, or in words what is missing."""
-    package = importlib.util.find_spec("pycocoevalcap")
-    if package is None or not package.submodule_search_locations:
-        return f"the METEOR jar is missing: {installing('metrics')} (package pycocoevalcap)"
-    directory = Path(package.submodule_search_locations[0], "meteor")
-    for name, what in ((JAR, "the METEOR jar"), (PARAPHRASES, "METEOR's paraphrase table")):
-        if not (directory / name).is_file():
-            return f"{what} is missing: {directory / name}; install pycocoevalcap anew"
+    if isinstance(directory := find_tables(), str):
+        return directory
     java = shutil.which("java")
-    return "Java is missing: METEOR needs the program java on the PATH" if java is None else JarPlace(java, directory)
+    return (
+        "Java is missing: METEOR's jar needs the program java on the PATH"
+        if java is None
+        else JarPlace(java, directory)
+    )
 
 
 class MeteorJar:

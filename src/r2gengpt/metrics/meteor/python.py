@@ -1,201 +1,196 @@
-"""METEOR by exact words and stems without Java, under a name of its own. Not METEOR 1.5: no synonyms, no paraphrases.
+"""METEOR 1.5 in Python: from texts to the jar's 23 statistics, without Java. No formula.
 
-The search is the METEOR 1.5 jar's (LGPL), read from its disassembled classes and checked on its answers: from left to
-right through the reference, 40 partial alignments are kept, ordered by matched words, then chunks, then distance.
-Only exact matches count as matched words there: a weight of 1/2 for a stem is cut off to a whole number. A stem is
-taken nevertheless where it makes no further chunk, and always where neither of its words has another match. Source:
-Denkowski and Lavie 2014, section 2; the jar.
-
-Equal to the METEOR 1.5 jar with `-l en -lower -m "exact stem"`: the protocol's words in lower case, no tokenizer of its
-own. The list of function words is the jar's (LGPL); it is read from the installed package and no part of this program.
-The stemmer is Snowball's English one in its form before version 3, which the jar has.
+Equal to the jar with `-l en -norm`, as pycocoevalcap runs it. Its words, candidates and search were found from the
+published description and by asking the jar. The stemmer is Snowball's English one before version 3, as the jar has it.
 """
 
 import functools
 import importlib.util
-import zipfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 
-from r2gengpt.errors import installing
-from r2gengpt.metrics.families import MetricFamily
-from r2gengpt.metrics.meteor.jar import JAR
-from r2gengpt.metrics.meteor.statistics import COLUMNS, meteor, meteor_family, without_perfect_chunks
+from r2gengpt.errors import RunError, installing
+from r2gengpt.metrics.meteor import paraphrases, tables
+from r2gengpt.metrics.meteor.alignment import EXACT, PARAPHRASE, STEM, SYNONYM, Match, align
+from r2gengpt.metrics.meteor.paraphrases import ParaphraseIndex, Phrases
+from r2gengpt.metrics.meteor.statistics import COLUMNS, LONGEST, meteor, without_perfect_chunks
+from r2gengpt.metrics.meteor.synonyms import Synonyms
+from r2gengpt.metrics.meteor.tokens import words
 from r2gengpt.metrics.ngrams import Floats
 
-BEAM = 40
-EXACT, STEM = 0, 1
+
+def find() -> Path | str:
+    """The directory of METEOR's tables, or in words what is missing."""
+    if importlib.util.find_spec("snowballstemmer") is None:
+        return f"the package snowballstemmer is missing: {installing('metrics')}"
+    return tables.find_tables()
 
 
 @dataclass(frozen=True)
-class Alignment:
-    """An alignment of the reference's first words.
+class AnalysedText:
+    """A text's words and which are function words, where each word stands, and its phrases that have paraphrases."""
 
-    `pairs` holds (place in reference, place in hypothesis, kind); `used` the hypothesis' places taken, as bits; `end`
-    the place after the last match in the hypothesis, or -1 after a gap; `exact` counts exact matches.
-    """
-
-    pairs: tuple[tuple[int, int, int], ...] = ()
-    used: int = 0
-    exact: int = 0
-    chunks: int = 0
-    distance: int = 0
-    end: int = -1
-
-    def matched(self, place: int, other: int, kind: int, distance: int) -> "Alignment":
-        """With one more match, and `distance` between places more."""
-        return Alignment(
-            (*self.pairs, (place, other, kind)),
-            self.used | 1 << other,
-            self.exact + (kind == EXACT),
-            self.chunks + (self.end not in (-1, other)),
-            self.distance + distance,
-            other + 1,
-        )
-
-    def skipped(self, distance: int = 0) -> "Alignment":
-        """With a word that has no match."""
-        chunks = self.chunks + (self.end != -1)
-        return Alignment(self.pairs, self.used, self.exact, chunks, self.distance + distance)
-
-    def rank(self) -> tuple[int, int, int]:
-        """Lower is better."""
-        return (-self.exact, self.chunks, self.distance)
+    words: Sequence[str]
+    function: Sequence[bool]
+    places: Mapping[str, Sequence[int]]
+    phrases: Mapping[int, Sequence[tuple[int, int]]]
+    """The number of a phrase that has paraphrases → its places and length, in the order of both."""
 
 
-def align(hypothesis: Sequence[str], reference: Sequence[str], stems: tuple[Sequence[str], Sequence[str]]) -> Alignment:
-    """The best alignment found, its last chunk counted.
+@dataclass(frozen=True)
+class Kinship:
+    """What matches among the words and phrases of a set of texts, beside equal words."""
 
-    Args:
-        hypothesis: words.
-        reference: words.
-        stems: of the words of both.
-    """
-    matches = _matches(hypothesis, reference, stems)
-    covered: dict[int, int] = {}
-    for several in matches:
-        for other, _ in several:
-            covered[other] = covered.get(other, 0) + 1
-    fixed = {
-        place: several[0] for place, several in enumerate(matches) if len(several) == 1 and covered[several[0][0]] == 1
-    }
-    paths = [Alignment(used=sum(1 << other for other, _ in fixed.values()))]
-    for place, several in enumerate(matches):
-        kept = sorted(paths, key=Alignment.rank)[:BEAM]
-        if place in fixed:
-            other, kind = fixed[place]
-            paths = [path.matched(place, other, kind, abs(place - other)) for path in kept]
-            continue
-        paths = [following for path in kept for following in _following(path, place, several)]
-    return min((path.skipped() for path in sorted(paths, key=Alignment.rank)[:BEAM]), key=Alignment.rank)
+    stems: Mapping[str, Sequence[str]]
+    synonyms: Mapping[str, Sequence[str]]
+    paraphrases: Mapping[int, Sequence[int]]
 
 
-def _following(path: Alignment, place: int, matches: Sequence[tuple[int, int]]) -> Iterator[Alignment]:
-    """The alignment with each match of a reference word that is still free, then without any.
+@dataclass(frozen=True)
+class MeteorTables:
+    """All that METEOR knows of English."""
 
-    The jar adds a match's distance not to the alignment that has the match, but to those that come after it here.
-    """
-    distance = 0
-    for other, kind in matches:
-        if not path.used >> other & 1:
-            yield path.matched(place, other, kind, distance)
-            distance += abs(place - other)
-    yield path.skipped(distance)
+    prefixes: tables.Prefixes
+    function_words: frozenset[str]
+    stem: Callable[[str], str]
+    synonyms: Synonyms
+    paraphrases: ParaphraseIndex
 
+    def rows(self, pairs: Sequence[tuple[str, Sequence[str]]]) -> Floats:
+        """The statistics of pairs of a hypothesis and its references, (pairs, 23): of the reference that scores best.
 
-def _matches(
-    hypothesis: Sequence[str], reference: Sequence[str], stems: tuple[Sequence[str], Sequence[str]]
-) -> list[list[tuple[int, int]]]:
-    """For each word of the reference the places in the hypothesis that match it, exact ones first, with the kind."""
-    places: tuple[dict[str, list[int]], dict[str, list[int]]] = ({}, {})
-    for kind, words in ((EXACT, hypothesis), (STEM, stems[0])):
-        for place, word in enumerate(words):
-            places[kind].setdefault(word, []).append(place)
-    return [
-        [(other, EXACT) for other in places[EXACT].get(word, ())]
-        + [(other, STEM) for other in places[STEM].get(stem, ()) if hypothesis[other] != word]
-        for word, stem in zip(reference, stems[1], strict=True)
-    ]
+        Raises:
+            RunError: a text is too long.
+        """
+        texts = list(dict.fromkeys(text for one, several in pairs for text in (one, *several)))
+        kin, analysed = self._analyse([words(text, self.prefixes) for text in texts])
+        of = dict(zip(texts, analysed, strict=True))
+        return np.array(
+            [_best([statistics(of[one], of[text], kin) for text in several]) for one, several in pairs],
+            dtype=np.float64,
+        ).reshape(len(pairs), COLUMNS)
 
-
-def statistics(
-    hypothesis: Sequence[str],
-    reference: Sequence[str],
-    stems: tuple[Sequence[str], Sequence[str]],
-    function_words: Collection[str],
-) -> list[float]:
-    """The 23 numbers of one pair, as `meteor.COLUMNS` describes them."""
-    found = align(hypothesis, reference, stems)
-    function = [sum(word in function_words for word in words) for words in (hypothesis, reference)]
-    kinds = [0] * 16
-    for place, other, kind in found.pairs:
-        for side, word in enumerate((hypothesis[other], reference[place])):
-            kinds[4 * kind + 2 * (word in function_words) + side] += 1
-    matched = len(found.pairs)
-    numbers = (len(hypothesis), len(reference), *function, *kinds, found.chunks, matched, matched)
-    return [float(number) for number in numbers]
-
-
-NAME = "meteor_exact_stem"
-NOTE = f"{NAME} is METEOR with exact and stem matches only; it is not comparable with published METEOR"
-_LIST = "function/english.words"
-
-
-def exact_stem_family() -> MetricFamily | str:
-    """The family, or in words what is missing."""
-    package = importlib.util.find_spec("pycocoevalcap")
-    if importlib.util.find_spec("snowballstemmer") is None:
-        return f"the package snowballstemmer is missing: {installing('metrics')}"
-    if package is None or not package.submodule_search_locations:
-        return f"METEOR's function words are missing: {installing('metrics')} (package pycocoevalcap)"
-    jar = Path(package.submodule_search_locations[0], "meteor", JAR)
-    if not jar.is_file():
-        return f"METEOR's function words are missing: {jar}; install pycocoevalcap anew"
-    return meteor_family(NAME, lambda pairs: exact_stem_rows(pairs, function_words(jar), stemmer()), NOTE)
+    def _analyse(self, texts: Sequence[Sequence[str]]) -> tuple[Kinship, list[AnalysedText]]:
+        """What matches among texts, and each of them."""
+        longest = max(map(len, texts), default=0)
+        if longest > LONGEST:
+            raise RunError(f"METEOR: a text of {longest} words, at most {LONGEST}; leave it out with `meteor` none")
+        vocabulary = list(dict.fromkeys(word for text in texts for word in text))
+        phrases = self.paraphrases.find(texts)
+        partners = self.paraphrases.among(phrases.number)
+        kin = Kinship(_families(vocabulary, self.stem), self.synonyms.among(vocabulary), partners)
+        involved = {*partners, *(target for targets in partners.values() for target in targets)}
+        listed = _listed(phrases, involved, len(texts))
+        return kin, [
+            AnalysedText(text, [word in self.function_words for word in text], _places(text), own)
+            for text, own in zip(texts, listed, strict=True)
+        ]
 
 
 @functools.cache
-def function_words(jar: Path) -> frozenset[str]:
-    """The English function words in the jar."""
-    with zipfile.ZipFile(jar) as archive:
-        return frozenset(archive.read(_LIST).decode().split())
-
-
-@functools.cache
-def stemmer() -> Callable[[str], str]:
-    """Snowball's English stemmer, which remembers words."""
+def shared(directory: Path) -> MeteorTables:
+    """The tables of a directory, read once in this program."""
     import snowballstemmer
 
-    stem: Callable[[str], str] = snowballstemmer.stemmer("english").stemWord
-    return functools.cache(stem)
+    return MeteorTables(
+        tables.prefixes(directory),
+        tables.function_words(directory),
+        functools.cache(snowballstemmer.stemmer("english").stemWord),
+        Synonyms.read(directory),
+        paraphrases.load(directory),
+    )
 
 
-def exact_stem_rows(
-    pairs: Sequence[tuple[str, Sequence[str]]], function_words: frozenset[str], stem: Callable[[str], str]
-) -> Floats:
-    """The statistics of pairs of a hypothesis and its references, (pairs, 23): of the reference that scores best."""
-    return np.stack([_row(hypothesis, references, function_words, stem) for hypothesis, references in pairs])
+def _families(vocabulary: Iterable[str], stem: Callable[[str], str]) -> dict[str, list[str]]:
+    """Each word's other words of the same stem; words without any are left out."""
+    members: dict[str, list[str]] = {}
+    for word in vocabulary:
+        members.setdefault(stem(word), []).append(word)
+    shared_stems = [several for several in members.values() if len(several) > 1]
+    return {word: [other for other in several if other != word] for several in shared_stems for word in several}
 
 
-def _row(
-    hypothesis: str, references: Sequence[str], function_words: frozenset[str], stem: Callable[[str], str]
-) -> Floats:
-    words = _words(hypothesis)
-    rows = np.zeros((len(references), COLUMNS))
-    for row, text in zip(rows, references, strict=True):
-        wanted = _words(text)
-        stems = [stem(word) for word in words], [stem(word) for word in wanted]
-        row[:] = statistics(words, wanted, stems, function_words)
-    best: Floats = rows[np.argmax(meteor(without_perfect_chunks(rows)))]
+def _listed(phrases: Phrases, involved: set[int], texts: int) -> list[dict[int, list[tuple[int, int]]]]:
+    """For each text its phrases that are `involved`, as `AnalysedText` has them."""
+    kept = np.isin(phrases.number, np.fromiter(involved, dtype=np.int64, count=len(involved)))
+    columns = [column[kept].tolist() for column in (phrases.text, phrases.number, phrases.start, phrases.length)]
+    found: list[dict[int, list[tuple[int, int]]]] = [{} for _ in range(texts)]
+    for text, number, start, length in zip(*columns, strict=True):
+        found[text].setdefault(number, []).append((start, length))
+    return found
+
+
+def _places(text: Sequence[str]) -> dict[str, list[int]]:
+    """Where each word stands, in ascending order."""
+    found: dict[str, list[int]] = {}
+    for place, word in enumerate(text):
+        found.setdefault(word, []).append(place)
+    return found
+
+
+def candidates(hypothesis: AnalysedText, reference: AnalysedText, kin: Kinship) -> list[list[Match]]:
+    """For each place of the reference the matches that begin there: by kind, then by place in the hypothesis.
+
+    A paraphrase that the table has in both directions stands there twice, as in the jar. Those from the reference to
+    the hypothesis come first; among them the shorter phrase, then the order of the table.
+    """
+    found = []
+    for place, word in enumerate(reference.words):
+        here = [Match(place, 1, other, 1, EXACT) for other in hypothesis.places.get(word, ())]
+        for kind, related in ((STEM, kin.stems), (SYNONYM, kin.synonyms)):
+            if others := related.get(word):
+                standing = sorted(i for other in others for i in hypothesis.places.get(other, ()))
+                here += [Match(place, 1, other, 1, kind) for other in standing]
+        found.append(here)
+    for start, length, other, other_length in _paraphrased(reference.phrases, hypothesis.phrases, kin.paraphrases):
+        found[start].append(Match(start, length, other, other_length, PARAPHRASE))
+    for other, other_length, start, length in _paraphrased(hypothesis.phrases, reference.phrases, kin.paraphrases):
+        found[start].append(Match(start, length, other, other_length, PARAPHRASE))
+    return found
+
+
+def _paraphrased(
+    phrases: Mapping[int, Sequence[tuple[int, int]]],
+    others: Mapping[int, Sequence[tuple[int, int]]],
+    table: Mapping[int, Sequence[int]],
+) -> list[tuple[int, int, int, int]]:
+    """Start and length of each phrase of a text with those of each of its paraphrases in the other text."""
+    found = [
+        (*one, *other)
+        for number, standing in phrases.items()
+        for target in table.get(number, ())
+        if target in others
+        for one in standing
+        for other in others[target]
+    ]
+    found.sort(key=itemgetter(0, 1))
+    return found
+
+
+def statistics(hypothesis: AnalysedText, reference: AnalysedText, kin: Kinship) -> list[int]:
+    """The 23 numbers of one pair, as `statistics.COLUMNS` describes them."""
+    alignment = align(candidates(hypothesis, reference, kin), len(hypothesis.words))
+    kinds, matched = [0] * 16, [0, 0]
+    for place, length, other, other_length, kind in alignment.matches:
+        for side, flags in enumerate(
+            (hypothesis.function[other : other + other_length], reference.function[place : place + length])
+        ):
+            function = sum(flags)
+            kinds[4 * kind + side] += len(flags) - function
+            kinds[4 * kind + 2 + side] += function
+            matched[side] += len(flags)
+    lengths = [len(text.words) for text in (hypothesis, reference)]
+    return [*lengths, sum(hypothesis.function), sum(reference.function), *kinds, alignment.chunks, *matched]
+
+
+def _best(rows: Sequence[Sequence[int]]) -> Sequence[float]:
+    """The statistics that score best; of equal ones the first."""
+    if len(rows) == 1:
+        return rows[0]
+    found = np.array(rows, dtype=np.float64)
+    best: list[float] = found[np.argmax(meteor(without_perfect_chunks(found)))].tolist()
     return best
-
-
-def _words(text: str) -> list[str]:
-    """Split as Java does: at ASCII white space only."""
-    return [word for word in text.lower().translate(_BLANKS).split(" ") if word]
-
-
-_BLANKS = str.maketrans("\t\n\r\f", "    ")

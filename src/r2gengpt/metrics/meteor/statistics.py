@@ -1,4 +1,4 @@
-"""METEOR from its sufficient statistics, which the METEOR 1.5 jar gives. No Java process here, and no aligner.
+"""METEOR from its sufficient statistics, which `python` or the METEOR 1.5 jar gives. No Java process, and no aligner.
 
 The value is that of pycocoevalcap's `Meteor` (`-l en -norm`: English parameters, its own tokenizer, lower case; exact,
 stem, synonym and paraphrase matches). A study's statistics are the jar's 23 numbers; a corpus score is the formula on
@@ -22,11 +22,13 @@ WEIGHTS = np.array([1.0, 0.6, 0.8, 0.6])
 COLUMNS = 23
 """Words of hypothesis and reference, function words of both; for each of the four kinds of match the matched content
 words of both, then the function words; chunks, matched words of both."""
+LONGEST = 5_000
+"""Words of a text that are aligned: time and memory grow with the product of both lengths."""
 _CHUNKS = 20
 
 
-def meteor_family(name: str, rows: Rows, note: str = "") -> MetricFamily:
-    """The family of a METEOR whose statistics `rows` gives; a pair that occurs often is asked for once."""
+def meteor_family(rows: Rows) -> MetricFamily:
+    """The family of METEOR, whose statistics `rows` gives; a pair that occurs often is asked for once."""
 
     def statistics(texts: Texts) -> Floats:
         pairs = [(one, tuple(several)) for one, several in zip(texts.hypotheses, texts.references, strict=True)]
@@ -34,7 +36,7 @@ def meteor_family(name: str, rows: Rows, note: str = "") -> MetricFamily:
         place = {pair: i for i, pair in enumerate(distinct)}
         return without_perfect_chunks(rows(distinct))[[place[pair] for pair in pairs]]
 
-    return MetricFamily(name, (name,), COLUMNS, statistics, lambda sums, studies: meteor(sums)[..., None], note)
+    return MetricFamily("meteor", ("meteor",), COLUMNS, statistics, lambda sums, studies: meteor(sums)[..., None])
 
 
 def without_perfect_chunks(rows: Floats) -> Floats:

@@ -8,7 +8,6 @@ import contextlib
 import errno
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from r2gengpt.errors import InputError
+from r2gengpt.files import cache_dir
 from r2gengpt.parts.embedded.convert import convert_dinov2, convert_smollm2
 
 PREFIX = "embedded:"
@@ -66,15 +66,6 @@ PARTS = (
         convert=convert_smollm2,
     ),
 )
-
-
-def cache_dir() -> Path:
-    """`$R2GENGPT_CACHE`, else `$XDG_CACHE_HOME/r2gengpt`, else `~/.cache/r2gengpt`; absolute, perhaps not there yet."""
-    own = os.environ.get("R2GENGPT_CACHE")
-    if own:
-        return Path(own).expanduser().absolute()
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return (Path(base).expanduser() / "r2gengpt").absolute()
 
 
 def part_dir(part: Part) -> Path:
