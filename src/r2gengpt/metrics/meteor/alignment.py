@@ -3,8 +3,8 @@
 From left to right through the reference, 40 partial alignments are kept, ordered by matched words, then chunks, then
 distance. Only exact matches count whole there: the weight 1/2 of the others is cut off to a whole number on each side,
 so a stem counts nothing and a paraphrase of two words counts one. Such a match is taken where it makes no further
-chunk, and always where none of its words has another candidate. Source: Denkowski and Lavie 2014, section 2; the jar's
-own answers.
+chunk, and always where none of its words has another candidate. Source: Denkowski and Lavie 2014, section 2; the jar
+(LGPL), its disassembled classes for the search over single words, its answers for phrases.
 """
 
 from collections.abc import Sequence
