@@ -94,6 +94,17 @@ def test_statistics_of_drawn_reports_are_the_jars(distinct: int, longest: int) -
 
 
 @needs_the_jar
+def test_statistics_of_long_texts_of_few_words_are_the_jars() -> None:
+    rng = random.Random(1)
+    pairs = [
+        (drawn(rng, [*VOCABULARY.split()[:20], "."], 900), [drawn(rng, VOCABULARY.split()[:15], 900)]) for _ in range(6)
+    ]
+    rows = ours(pairs)
+    assert rows[:, 0].max() > 300, "more shared words than an integer has bits"
+    np.testing.assert_array_equal(rows, the_jars(pairs))
+
+
+@needs_the_jar
 def test_statistics_of_drawn_paraphrases_of_several_words_are_the_jars() -> None:
     assert isinstance(PLACE, Path)
     rng = random.Random(5)
@@ -292,6 +303,12 @@ def test_it_needs_no_java(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_text_too_long_is_refused() -> None:
     with pytest.raises(RunError, match="a text of 5001 words, at most 5000; leave it out with meteor none"):
         ours([("a", ["b"]), ("a " * 5001, ["b"])])
+
+
+@needs_the_tables
+def test_texts_with_too_many_equal_words_are_refused() -> None:
+    with pytest.raises(RunError, match="a text of 4000 words and a reference of 4000 share too many; leave it out"):
+        ours([("a " * 4000, ["a " * 4000])])
 
 
 @pytest.mark.parametrize("package", ["snowballstemmer", "pycocoevalcap"])

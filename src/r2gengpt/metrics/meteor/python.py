@@ -6,6 +6,7 @@ published description and by asking the jar. The stemmer is Snowball's English o
 
 import functools
 import importlib.util
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -15,9 +16,9 @@ import numpy as np
 
 from r2gengpt.errors import RunError, installing
 from r2gengpt.metrics.meteor import paraphrases, tables
-from r2gengpt.metrics.meteor.alignment import EXACT, PARAPHRASE, STEM, SYNONYM, Match, align
+from r2gengpt.metrics.meteor.alignment import EXACT, PARAPHRASE, STEM, SYNONYM, Candidates, align
 from r2gengpt.metrics.meteor.paraphrases import ParaphraseIndex, Phrases
-from r2gengpt.metrics.meteor.statistics import COLUMNS, LONGEST, meteor, without_perfect_chunks
+from r2gengpt.metrics.meteor.statistics import LONGEST, meteor, without_perfect_chunks
 from r2gengpt.metrics.meteor.synonyms import Synonyms
 from r2gengpt.metrics.meteor.tokens import words
 from r2gengpt.metrics.ngrams import Floats
@@ -45,8 +46,8 @@ class AnalysedText:
 class Kinship:
     """What matches among the words and phrases of a set of texts, beside equal words."""
 
-    stems: Mapping[str, Sequence[str]]
-    synonyms: Mapping[str, Sequence[str]]
+    words: Mapping[str, Sequence[tuple[int, Sequence[str]]]]
+    """Word → kind and words, first of stems and then of synonyms."""
     paraphrases: Mapping[int, Sequence[int]]
 
 
@@ -68,13 +69,17 @@ class MeteorTables:
         """
         texts = list(dict.fromkeys(text for one, several in pairs for text in (one, *several)))
         kin, analysed = self._analyse([words(text, self.prefixes) for text in texts])
-        of = dict(zip(texts, analysed, strict=True))
-        return np.array(
-            [_best([statistics(of[one], of[text], kin) for text in several]) for one, several in pairs],
-            dtype=np.float64,
-        ).reshape(len(pairs), COLUMNS)
+        number = {text: i for i, text in enumerate(texts)}
+        each = [(number[one], number[text]) for one, several in pairs for text in several]
+        rows = _statistics(each, analysed, kin)
+        if len(each) == len(pairs):
+            return rows
+        first = np.cumsum([0, *(len(several) for _, several in pairs)])
+        scores = meteor(without_perfect_chunks(rows))
+        best = [low + int(np.argmax(scores[low:high])) for low, high in itertools.pairwise(first)]
+        return rows[best]
 
-    def _analyse(self, texts: Sequence[Sequence[str]]) -> tuple[Kinship, list[AnalysedText]]:
+    def _analyse(self, texts: Sequence[tuple[str, ...]]) -> tuple[Kinship, list[AnalysedText]]:
         """What matches among texts, and each of them."""
         longest = max(map(len, texts), default=0)
         if longest > LONGEST:
@@ -82,10 +87,13 @@ class MeteorTables:
         vocabulary = list(dict.fromkeys(word for text in texts for word in text))
         phrases = self.paraphrases.find(texts)
         partners = self.paraphrases.among(phrases.number)
-        kin = Kinship(_families(vocabulary, self.stem), self.synonyms.among(vocabulary), partners)
+        related: dict[str, list[tuple[int, Sequence[str]]]] = {}
+        for kind, found in ((STEM, _families(vocabulary, self.stem)), (SYNONYM, self.synonyms.among(vocabulary))):
+            for word, others in found.items():
+                related.setdefault(word, []).append((kind, others))
         involved = {*partners, *(target for targets in partners.values() for target in targets)}
         listed = _listed(phrases, involved, len(texts))
-        return kin, [
+        return Kinship(related, partners), [
             AnalysedText(text, [word in self.function_words for word in text], _places(text), own)
             for text, own in zip(texts, listed, strict=True)
         ]
@@ -124,7 +132,8 @@ def _listed(phrases: Phrases, involved: set[int], texts: int) -> list[dict[int, 
     return found
 
 
-def _places(text: Sequence[str]) -> dict[str, list[int]]:
+@functools.lru_cache(maxsize=1 << 15)
+def _places(text: tuple[str, ...]) -> dict[str, list[int]]:
     """Where each word stands, in ascending order."""
     found: dict[str, list[int]] = {}
     for place, word in enumerate(text):
@@ -132,24 +141,35 @@ def _places(text: Sequence[str]) -> dict[str, list[int]]:
     return found
 
 
-def candidates(hypothesis: AnalysedText, reference: AnalysedText, kin: Kinship) -> list[list[Match]]:
-    """For each place of the reference the matches that begin there: by kind, then by place in the hypothesis.
+Found = list[tuple[int, int, int, int, int]]
+MOST = 1 << 22
+"""Candidates of a pair: as of two texts of one word 2,048 times."""
+
+
+def candidates(hypothesis: AnalysedText, reference: AnalysedText, kin: Kinship) -> Found:
+    """Place, length, place and length in the hypothesis, and kind of matches: by place, kind, place in the hypothesis.
 
     A paraphrase that the table has in both directions stands there twice, as in the jar. Those from the reference to
     the hypothesis come first; among them the shorter phrase, then the order of the table.
+
+    Raises:
+        RunError: there are too many.
     """
-    found = []
+    found: Found = []
+    standing = hypothesis.places
     for place, word in enumerate(reference.words):
-        here = [Match(place, 1, other, 1, EXACT) for other in hypothesis.places.get(word, ())]
-        for kind, related in ((STEM, kin.stems), (SYNONYM, kin.synonyms)):
-            if others := related.get(word):
-                standing = sorted(i for other in others for i in hypothesis.places.get(other, ()))
-                here += [Match(place, 1, other, 1, kind) for other in standing]
-        found.append(here)
+        if word in standing:
+            found += [(place, 1, other, 1, EXACT) for other in standing[word]]
+        if len(found) > MOST:
+            what = f"a text of {len(hypothesis.words)} words and a reference of {len(reference.words)} share too many"
+            raise RunError(f"METEOR: {what}; leave it out with `meteor` none")
+        for kind, others in kin.words.get(word, ()):
+            places = [i for other in others if other in standing for i in standing[other]]
+            found += [(place, 1, other, 1, kind) for other in sorted(places)]
     for start, length, other, other_length in _paraphrased(reference.phrases, hypothesis.phrases, kin.paraphrases):
-        found[start].append(Match(start, length, other, other_length, PARAPHRASE))
+        found.append((start, length, other, other_length, PARAPHRASE))
     for other, other_length, start, length in _paraphrased(hypothesis.phrases, reference.phrases, kin.paraphrases):
-        found[start].append(Match(start, length, other, other_length, PARAPHRASE))
+        found.append((start, length, other, other_length, PARAPHRASE))
     return found
 
 
@@ -171,26 +191,28 @@ def _paraphrased(
     return found
 
 
-def statistics(hypothesis: AnalysedText, reference: AnalysedText, kin: Kinship) -> list[int]:
-    """The 23 numbers of one pair, as `statistics.COLUMNS` describes them."""
-    alignment = align(candidates(hypothesis, reference, kin), len(hypothesis.words))
-    kinds, matched = [0] * 16, [0, 0]
-    for place, length, other, other_length, kind in alignment.matches:
-        for side, flags in enumerate(
-            (hypothesis.function[other : other + other_length], reference.function[place : place + length])
-        ):
-            function = sum(flags)
-            kinds[4 * kind + side] += len(flags) - function
-            kinds[4 * kind + 2 + side] += function
-            matched[side] += len(flags)
-    lengths = [len(text.words) for text in (hypothesis, reference)]
-    return [*lengths, sum(hypothesis.function), sum(reference.function), *kinds, alignment.chunks, *matched]
-
-
-def _best(rows: Sequence[Sequence[int]]) -> Sequence[float]:
-    """The statistics that score best; of equal ones the first."""
-    if len(rows) == 1:
-        return rows[0]
-    found = np.array(rows, dtype=np.float64)
-    best: list[float] = found[np.argmax(meteor(without_perfect_chunks(found)))].tolist()
-    return best
+def _statistics(pairs: Sequence[tuple[int, int]], texts: Sequence[AnalysedText], kin: Kinship) -> Floats:
+    """The 23 numbers of each pair of hypothesis and reference, as `statistics.COLUMNS` describes them."""
+    found = [candidates(texts[one], texts[other], kin) for one, other in pairs]
+    columns = np.array([match for matches in found for match in matches], dtype=np.int64).reshape(-1, 5).T
+    pair = np.repeat(np.arange(len(pairs)), [len(matches) for matches in found])
+    order = np.lexsort((columns[0], pair))
+    matches = Candidates(pair[order], *columns[:, order])
+    lengths = np.array([len(text.words) for text in texts], dtype=np.int64)
+    sides = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    words = lengths[sides]
+    aligned = align(matches, words[1], words[0])
+    taken = matches[aligned.taken]
+    function = np.cumsum([False, *(flag for text in texts for flag in text.function)])
+    start = (np.cumsum(lengths) - lengths)[sides]
+    kinds = np.zeros((2, 4, 2, len(pairs)))
+    for side, (first, length) in enumerate(((taken.other, taken.other_length), (taken.place, taken.length))):
+        first = start[side, taken.pair] + first
+        functional = function[first + length] - function[first]
+        for kind, one in ((kind, taken.kind == kind) for kind in range(4)):
+            kinds[side, kind, 0] = np.bincount(taken.pair[one], (length - functional)[one], minlength=len(pairs))
+            kinds[side, kind, 1] = np.bincount(taken.pair[one], functional[one], minlength=len(pairs))
+    functions = function[start + words] - function[start]
+    matched = kinds.transpose(1, 2, 0, 3).reshape(16, len(pairs))
+    rows: Floats = np.concatenate([words, functions, matched, aligned.chunks[None], kinds.sum(axis=(1, 2))]).T
+    return rows

@@ -4,6 +4,7 @@ The rules are those of the Moses tokenizer for English, in the order that the ja
 asking the jar for its words, as a black box. A replacement takes its neighbours along, so "a,b,c" is "a , b,c".
 """
 
+import functools
 import re
 
 from r2gengpt.metrics.meteor.tables import Prefixes
@@ -35,11 +36,12 @@ _BLANKS = re.compile("[ \u00a0\u2000-\u200a\u202f\u205f\u3000]+")
 _CONTROLS = "".join(map(chr, range(33)))
 
 
-def words(text: str, keep: Prefixes) -> list[str]:
-    """The words of a text.
+@functools.lru_cache(maxsize=1 << 15)
+def words(text: str, keep: Prefixes) -> tuple[str, ...]:
+    """The words of a text; remembered, because a set is scored against several systems.
 
     >>> words("Mr. A's lungs: clear, 3.5 cm.", Prefixes(frozenset({"Mr"}), frozenset()))
-    ['mr.', 'a', "'s", 'lungs', ':', 'clear', ',', '3.5', 'cm', '.']
+    ('mr.', 'a', "'s", 'lungs', ':', 'clear', ',', '3.5', 'cm', '.')
     """
     text = f" {text.strip(_CONTROLS).translate(_SIGNS)} "
     for pattern, into in _STEPS:
@@ -47,7 +49,7 @@ def words(text: str, keep: Prefixes) -> list[str]:
     found = [word for word in text.split(" ") if word]
     spaced = [_period(word, after, keep) for word, after in zip(found, [*found, ""][1:], strict=True)]
     line = _BLANKS.sub(" ", " ".join(spaced).lower()).strip(_CONTROLS)
-    return line.split(" ") if line else []
+    return tuple(line.split(" ")) if line else ()
 
 
 def _period(word: str, after: str, keep: Prefixes) -> str:
