@@ -29,7 +29,7 @@ Bits = NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
-class Candidates:
+class PossibleMatches:
     """Matches that may be taken: of pair `pair`, words of the reference from `place`, of the hypothesis from `other`.
 
     Pairs and, in a pair, places ascend; among the candidates of a place the order is that of preference among equals.
@@ -42,9 +42,9 @@ class Candidates:
     other_length: Ints
     kind: Ints
 
-    def __getitem__(self, which: Ints) -> "Candidates":
+    def __getitem__(self, which: Ints) -> "PossibleMatches":
         """Some of them."""
-        return Candidates(*(getattr(self, field.name)[which] for field in fields(self)))
+        return PossibleMatches(*(getattr(self, field.name)[which] for field in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class _Scale:
     order: int
 
     @classmethod
-    def of(cls, candidates: Candidates, words: int, pairs: int) -> "_Scale | None":
+    def of(cls, candidates: PossibleMatches, words: int, pairs: int) -> "_Scale | None":
         """The narrowest that no alignment of so many words leaves; None: pair, rank and order need too many bits."""
         far = np.bincount(candidates.pair, np.abs(candidates.place - candidates.other), minlength=1).max()
         here = np.unique(candidates.pair * (words + 1) + candidates.place, return_counts=True)[1].max(initial=0)
@@ -102,7 +102,7 @@ class _Scale:
         return scale if scale.rank + scale.order + pairs.bit_length() <= _KEY_BITS else None
 
 
-def align(candidates: Candidates, references: Ints, hypotheses: Ints) -> Alignments:
+def align(candidates: PossibleMatches, references: Ints, hypotheses: Ints) -> Alignments:
     """The best alignment found of each pair.
 
     Args:
@@ -138,7 +138,7 @@ def align(candidates: Candidates, references: Ints, hypotheses: Ints) -> Alignme
 class _Search:
     """The search for some pairs, whose references get shorter from pair to pair."""
 
-    def __init__(self, candidates: Candidates, references: Ints, hypotheses: Ints, scale: _Scale) -> None:
+    def __init__(self, candidates: PossibleMatches, references: Ints, hypotheses: Ints, scale: _Scale) -> None:
         self.references, self.scale, self.chunk = references, scale, 1 << scale.distance
         self.order = np.argsort(candidates.place, kind="stable")
         self.candidates = here = candidates[self.order]
@@ -246,7 +246,7 @@ def _covered(pair: Ints, start: Ints, length: Ints, words: Ints) -> tuple[Ints, 
     return candidate, word, np.bincount(word, minlength=int(words.sum())) > 1
 
 
-def _fixed_and_bits(candidates: Candidates, references: Ints, hypotheses: Ints) -> tuple[NDArray[np.bool_], Bits]:
+def _fixed_and_bits(candidates: PossibleMatches, references: Ints, hypotheses: Ints) -> tuple[NDArray[np.bool_], Bits]:
     """Whether none of a candidate's words has another one; and those of the hypothesis that have, as bits, (C, W)."""
     here = candidates
     count = here.pair.size

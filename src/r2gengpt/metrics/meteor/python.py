@@ -16,7 +16,7 @@ import numpy as np
 
 from r2gengpt.errors import RunError, installing
 from r2gengpt.metrics.meteor import paraphrases, tables
-from r2gengpt.metrics.meteor.alignment import EXACT, PARAPHRASE, STEM, SYNONYM, Candidates, align
+from r2gengpt.metrics.meteor.alignment import EXACT, PARAPHRASE, STEM, SYNONYM, PossibleMatches, align
 from r2gengpt.metrics.meteor.paraphrases import ParaphraseIndex, Phrases
 from r2gengpt.metrics.meteor.statistics import LONGEST, meteor, without_perfect_chunks
 from r2gengpt.metrics.meteor.synonyms import Synonyms
@@ -143,7 +143,7 @@ def _places(text: tuple[str, ...]) -> dict[str, list[int]]:
 
 Found = list[tuple[int, int, int, int, int]]
 MOST = 1 << 22
-"""Candidates of a pair: as of two texts of one word 2,048 times."""
+"""PossibleMatches of a pair: as of two texts of one word 2,048 times."""
 
 
 def candidates(hypothesis: AnalysedText, reference: AnalysedText, kin: Kinship) -> Found:
@@ -197,7 +197,7 @@ def _statistics(pairs: Sequence[tuple[int, int]], texts: Sequence[AnalysedText],
     columns = np.array([match for matches in found for match in matches], dtype=np.int64).reshape(-1, 5).T
     pair = np.repeat(np.arange(len(pairs)), [len(matches) for matches in found])
     order = np.lexsort((columns[0], pair))
-    matches = Candidates(pair[order], *columns[:, order])
+    matches = PossibleMatches(pair[order], *columns[:, order])
     lengths = np.array([len(text.words) for text in texts], dtype=np.int64)
     sides = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
     words = lengths[sides]
