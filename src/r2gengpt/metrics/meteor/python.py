@@ -143,7 +143,7 @@ def _places(text: tuple[str, ...]) -> dict[str, list[int]]:
 
 Found = list[tuple[int, int, int, int, int]]
 MOST = 1 << 22
-"""PossibleMatches of a pair: as of two texts of one word 2,048 times."""
+"""Candidates of a pair: as of two texts of one word 2,048 times."""
 
 
 def candidates(hypothesis: AnalysedText, reference: AnalysedText, kin: Kinship) -> Found:
