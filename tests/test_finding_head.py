@@ -38,6 +38,7 @@ from r2gengpt.model.findings import FindingHead, findings_loss, positive_weights
 from r2gengpt.reporter import Reporter
 from r2gengpt.text.observations import (
     ALL_OBSERVATIONS,
+    CHILD,
     LIKELY,
     NO_FINDING,
     NOT_ASSESSED,
@@ -446,6 +447,38 @@ def test_thresholds_from_few_films_hold_on_others(name: str, score: Callable[...
 def test_the_area_counts_ties_half() -> None:
     assert area(np.array([1.0, 0.0]), np.array([0.5, 0.5])) == 0.5
     assert area(np.array([1.0, 0.0, 0.0]), np.array([2.0, 1.0, 3.0])) == 0.5
+
+
+def seen_of_children(children: float) -> tuple[Scale, ...]:
+    """Scales of 60 films of a child each and 60 of adults; an effusion shows on half of these."""
+    rng = np.random.default_rng(5)
+    labels = np.full((120, len(ALL_OBSERVATIONS)), np.nan)
+    child = np.repeat([1.0, 0.0], 60)
+    labels[:, ALL_OBSERVATIONS.index(CHILD)] = child
+    shown = rng.random(120) < np.where(child > 0.5, children, 0.5)
+    labels[:, ALL_OBSERVATIONS.index("Pleural Effusion")] = shown
+    logits = 6 * np.nan_to_num(labels) - 3 + rng.normal(size=labels.shape)
+    return fit_scales(labels, logits, [str(n) for n in range(120)])
+
+
+@pytest.mark.parametrize(
+    ("children", "child", "verdict"),
+    [(0.0, 4.0, NOT_ASSESSED), (0.5, 4.0, LIKELY), (0.0, -4.0, LIKELY)],
+    ids=["seen-of-adults-only", "seen-of-children", "an-adult"],
+)
+def test_a_childs_film_is_not_assessed_for_what_was_seen_of_adults_only(
+    children: float, child: float, verdict: str
+) -> None:
+    logits = np.full(len(ALL_OBSERVATIONS), -4.0)
+    logits[ALL_OBSERVATIONS.index(CHILD)], logits[ALL_OBSERVATIONS.index("Pleural Effusion")] = child, 4.0
+    findings = {finding.name: finding.verdict for finding in findings_of(logits, seen_of_children(children))}
+    assert findings["Pleural Effusion"] == verdict
+
+
+def test_scales_from_before_children_were_counted_assess_all() -> None:
+    logits = [4.0] * len(ALL_OBSERVATIONS)
+    scales = [replace(scale, assessed=True, children=None) for scale in seen_of_children(0.0)]
+    assert {finding.verdict for finding in findings_of(logits, scales)} == {LIKELY}
 
 
 def test_scales_come_back_as_they_were(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ What stands here is fitted on the validation split when a head has been trained,
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,16 @@ from r2gengpt.files import whole_file
 from r2gengpt.metrics.detection import FEWEST, areas, decided, numbered, resampled
 from r2gengpt.metrics.ngrams import Floats
 from r2gengpt.report import Finding
-from r2gengpt.text.observations import ALL_OBSERVATIONS, LIKELY, NO_FINDING, NOT_ASSESSED, POSSIBLE, UNLIKELY
+from r2gengpt.text.observations import (
+    ALL_OBSERVATIONS,
+    CHILD,
+    LIKELY,
+    NO_FINDING,
+    NOT_ASSESSED,
+    OF_THE_FILM,
+    POSSIBLE,
+    UNLIKELY,
+)
 
 FINDINGS = "findings.json"
 CHANCE = 0.55
@@ -48,6 +57,7 @@ class Scale:
         auc: area under the ROC curve there.
         auc_ci95: its 95 % interval, studies drawn anew; patients where they are known.
         assessed: whether the head tells it from chance.
+        children: how many of the positives were children's; None where nothing told whose films they were.
     """
 
     name: str
@@ -61,6 +71,12 @@ class Scale:
     auc: float = 0.5
     auc_ci95: tuple[float, float] = (0.0, 1.0)
     assessed: bool = False
+    children: int | None = None
+
+    @property
+    def adults_only(self) -> bool:
+        """Whether all films that showed it were adults'; False where that is unknown."""
+        return self.children == 0 and self.name not in OF_THE_FILM
 
     def finding(self, logit: float) -> Finding:
         """What a logit says."""
@@ -86,11 +102,28 @@ UNFITTED = tuple(Scale(name, assessed=True) for name in ALL_OBSERVATIONS)
 
 
 def findings_of(logits: Sequence[float], scales: Sequence[Scale]) -> tuple[Finding, ...]:
-    """The findings of one study, in the order of the observations."""
-    return tuple(scale.finding(float(logit)) for scale, logit in zip(scales, logits, strict=True))
+    """The findings of one study, in the order of the observations.
+
+    A child's film is not assessed for what no child of the validation split had: its scale was fitted to adults.
+    """
+    findings = tuple(scale.finding(float(logit)) for scale, logit in zip(scales, logits, strict=True))
+    if not any(finding.name == CHILD and finding.verdict == LIKELY for finding in findings):
+        return findings
+    return tuple(
+        replace(finding, verdict=NOT_ASSESSED) if scale.adults_only else finding
+        for finding, scale in zip(findings, scales, strict=True)
+    )
 
 
-def fit_scale(name: str, labels: Floats, logits: Floats, groups: Sequence[str], *, resamples: int = 200) -> Scale:
+def fit_scale(
+    name: str,
+    labels: Floats,
+    logits: Floats,
+    groups: Sequence[str],
+    *,
+    children: Floats | None = None,
+    resamples: int = 200,
+) -> Scale:
     """The scale of one observation.
 
     Args:
@@ -98,13 +131,15 @@ def fit_scale(name: str, labels: Floats, logits: Floats, groups: Sequence[str], 
         labels: (n,), 0 to 1, NaN where unknown; between .25 and .75 counts as unknown too.
         logits: (n,).
         groups: whose study each is, drawn together.
+        children: (n,), whether each is of a child, 0 to 1, NaN where unknown.
         resamples: of the interval of the area.
     """
     known = decided(labels)
     truth, seen, whose = labels[known] > 0.5, logits[known], numbered(np.asarray(groups)[known].tolist())
     p, n = int(truth.sum()), int((~truth).sum())
+    young = None if children is None or np.isnan(children).all() else int((truth & (children[known] > 0.5)).sum())
     if min(p, n) < FEWEST:
-        return Scale(name, positives=p, negatives=n)
+        return Scale(name, positives=p, negatives=n, children=young)
     found = resampled({"auc": areas(truth, seen)}, whose, resamples)["auc"]
     low, high = found.ci95 or (0.0, 1.0)
     slope, intercept, variance = logistic(seen, truth.astype(float))
@@ -122,6 +157,7 @@ def fit_scale(name: str, labels: Floats, logits: Floats, groups: Sequence[str], 
         auc=found.value,
         auc_ci95=(low, high),
         assessed=low > CHANCE and slope > 0,
+        children=young,
     )
 
 
@@ -170,7 +206,11 @@ def highest_f1(logits: Floats, chances: Floats) -> float:
 
 def fit_scales(labels: Floats, logits: Floats, groups: Sequence[str]) -> tuple[Scale, ...]:
     """The scale of each observation, from (n, O) labels and logits of the validation split."""
-    return tuple(fit_scale(name, labels[:, at], logits[:, at], groups) for at, name in enumerate(ALL_OBSERVATIONS))
+    children = labels[:, ALL_OBSERVATIONS.index(CHILD)]
+    return tuple(
+        fit_scale(name, labels[:, at], logits[:, at], groups, children=children)
+        for at, name in enumerate(ALL_OBSERVATIONS)
+    )
 
 
 def write_scales(directory: Path, scales: Sequence[Scale]) -> None:
@@ -208,7 +248,7 @@ def scale_of(record: Mapping[str, object]) -> Scale:
     """
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
     scale = Scale(**values)  # type: ignore[arg-type]  # looked at below
-    numbers = (scale.slope, scale.intercept, *scale.variance, scale.likely, scale.unlikely)
+    numbers = (scale.slope, scale.intercept, *scale.variance, scale.likely, scale.unlikely, scale.children or 0)
     if not isinstance(scale.name, str) or len(scale.variance) != 3 or not all(map(math.isfinite, numbers)):
         raise ValueError(f"scale of {scale.name}")
     return scale

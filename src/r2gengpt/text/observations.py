@@ -44,7 +44,10 @@ FURTHER = ("Emphysema", "Fibrosis", "Hernia", *OF_THE_FILM)
 ALL_OBSERVATIONS = (*OBSERVATIONS, *FURTHER)
 """All that a label can be of and a finding head tells, in the order of its logits."""
 LIKELY, POSSIBLE, UNLIKELY, NOT_ASSESSED = "likely", "possible", "unlikely", "not assessed"
-"""What a verdict can be; `not assessed`: on validation films the head did not tell this observation from chance."""
+"""What a verdict can be; `not assessed`: on validation films the head did not tell this observation from chance.
+
+A child's film is not assessed either for what validation films showed of adults only.
+"""
 
 
 def hint_of(verdicts: Mapping[str, str]) -> str:
