@@ -18,6 +18,7 @@ from r2gengpt.serving.generator import Generator
 from r2gengpt.serving.jobs import Answer, Job
 from r2gengpt.serving.served import ServedModel
 from r2gengpt.settings import ServeConfig
+from r2gengpt.verdicts.store import VerdictStore
 from serving_parts import LONG, film, running_server
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -101,7 +102,9 @@ class Scripted(Generator):
 
 
 @contextmanager
-def page_server(served: Reporter, **changes: Any) -> Iterator[tuple[str, Scripted]]:
+def page_server(
+    served: Reporter, verdicts: VerdictStore | None = None, **changes: Any
+) -> Iterator[tuple[str, Scripted]]:
     """A real server whose reports are REPORT; its address and its generator."""
     served = replace(served, decode=replace(served.decode, max_new_tokens=200))  # REPORT is longer than its own
     settings = ServeConfig(port=0, **changes)
@@ -109,7 +112,7 @@ def page_server(served: Reporter, **changes: Any) -> Iterator[tuple[str, Scripte
     ready = threading.Event()
     generator.start(lambda: served, ready.set)
     assert ready.wait(LONG)
-    with running_server(served, generator, **changes) as (address, _):
+    with running_server(served, generator, verdicts, **changes) as (address, _):
         yield address, generator
         generator.go.set()
 

@@ -18,6 +18,7 @@ from r2gengpt.serving.served import ServedModel
 from r2gengpt.serving.server import DrainingServer, address_of, listen, server_config
 from r2gengpt.settings import ServeConfig
 from r2gengpt.testing import noise_image
+from r2gengpt.verdicts.store import VerdictStore
 
 LONG = 120.0
 """Seconds after which a test that waits for another thread has failed."""
@@ -89,13 +90,13 @@ def busy(generator: Generator) -> Iterator[threading.Event]:
 
 @contextmanager
 def running_server(
-    served: ServedModel, generator: Generator | None = None, **changes: Any
+    served: ServedModel, generator: Generator | None = None, verdicts: VerdictStore | None = None, **changes: Any
 ) -> Iterator[tuple[str, Generator]]:
     """A real server on a free port of this machine; its address and its generator, the model's own if none is given."""
     settings = ServeConfig(port=0, **changes)
     generator = generator or generator_of(served, settings)
     listening = listen(settings)
-    server = DrainingServer(server_config(create_app(generator, settings), settings), generator)
+    server = DrainingServer(server_config(create_app(generator, settings, verdicts), settings), generator)
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
     try:

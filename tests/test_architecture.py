@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "films": LOW,
     "report": {*FILMS, "confidence", "metrics"},
     "model": LOW,
-    "data": {*FILMS, "model", "metrics"},
+    "data": {*FILMS, "model", "metrics", "verdicts"},
     "parts": MIDDLE,
     "checkpoint_files": {*MIDDLE, "parts"},
     "generation": {*MIDDLE, "parts", "report", "metrics"},
@@ -50,15 +50,16 @@ ALLOWED: dict[str, set[str]] = {
     "exporting": {*HIGH, "locate", "reporter", "edge"},
     "opening": {*HIGH, "locate", "reporter", "edge"},
     "scoring": {*LOW, "metrics"},
+    "verdicts": {*LOW, "metrics"},
     "training": {*HIGH, "original"},
-    "evaluation": {*HIGH, "reporter"},
-    "serving": {*HIGH, "reporter", "edge", "clinical.documents"},
+    "evaluation": {*HIGH, "reporter", "verdicts"},
+    "serving": {*HIGH, "reporter", "edge", "clinical.documents", "verdicts"},
     "clinical": {*HIGH, "reporter", "clinical.documents"},
     "batch": {*HIGH, "reporter", "locate", "evaluation"},
     "testing": LOW,
     "cli": {
         *{*HIGH, "original", "training", "evaluation", "serving", "clinical", "clinical.documents", "batch", "edge"},
-        *{"locate", "reporter", "opening", "exporting", "scoring", "testing"},
+        *{"locate", "reporter", "opening", "exporting", "scoring", "testing", "verdicts"},
     },
 }
 """Room → the rooms it may import from, besides itself. Every file of the program stands in one of these rooms."""

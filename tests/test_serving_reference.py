@@ -24,6 +24,7 @@ from r2gengpt.serving.page import POLICY
 from r2gengpt.serving.reference import Operation, operations
 from r2gengpt.settings import ServeConfig
 from r2gengpt.text.written import NOTICE
+from r2gengpt.verdicts.address import opened_store
 from serving_parts import LONG, client_of, film, running_server
 
 
@@ -122,7 +123,8 @@ def test_the_page_is_there_before_the_model_and_shows_no_name_that_a_client_make
 def test_each_operations_example_works_as_it_stands(served: Reporter, tmp_path: Path) -> None:
     (tmp_path / "film.png").write_bytes(film(1))
     (tmp_path / "film.dcm").write_bytes(data_of(dicom()))
-    with running_server(replace(served, name="embedded")) as (address, _):
+    store = opened_store(str(tmp_path / "verdicts.db"))
+    with running_server(replace(served, name="embedded"), verdicts=store) as (address, _):
         with TestClient(create_app(Generator(1, 1), ServeConfig()), base_url="http://127.0.0.1") as client:
             found = known(client, address, "embedded")
         assert len(found) > 8

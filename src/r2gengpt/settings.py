@@ -343,6 +343,12 @@ class ServeConfig:
         unit="FILE",
     )
     cors_origin: tuple[str, ...] = option((), "web origins that may read answers, as https://host:port", unit="ORIGIN")
+    verdicts: str | None = option(
+        None,
+        "where readers' verdicts are kept: a file of SQLite, or postgresql://USER@HOST/NAME; holds texts of patients",
+        unit="FILE|URL",
+        here=True,
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)

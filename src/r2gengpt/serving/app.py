@@ -1,6 +1,6 @@
 """The application: routes, what stands around them, errors in one shape. Listens nowhere and loads nothing."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
@@ -19,15 +19,19 @@ from r2gengpt.serving.page import page_routes, preview_routes, reference_routes
 from r2gengpt.serving.pdf import pdf_routes
 from r2gengpt.serving.reports import report_routes
 from r2gengpt.serving.standing import queue_routes
+from r2gengpt.serving.verdicts import verdict_routes
 from r2gengpt.serving.waiting import ServerContext
 from r2gengpt.settings import ServeConfig
 from r2gengpt.text.written import NOTICE
 from r2gengpt.version import __version__
 
+if TYPE_CHECKING:
+    from r2gengpt.verdicts.store import VerdictStore
+
 CLIENT_GONE = 499
 """What stands in the log for a request whose client left; nobody reads it."""
 
-POSTS = "POST /v1/chat/completions, /v1/reports, /v1/evidence, /v1/preview, /v1/documents and /v1/pdf"
+POSTS = "POST /v1/chat/completions, /v1/reports, /v1/evidence, /v1/preview, /v1/documents, /v1/pdf and /v1/verdicts"
 SERVED = f"{POSTS}, GET /v1/models, /v1/card and /v1/queue"
 HTTP_WORDS = {
     404: (f"no such address: this server has {SERVED}", "unknown_url"),
@@ -36,14 +40,14 @@ HTTP_WORDS = {
 """Status of a request that met no route → words and OpenAI's code."""
 
 
-def create_app(generator: Generator, settings: ServeConfig) -> FastAPI:
-    """The application around a generator, which may still be loading.
+def create_app(generator: Generator, settings: ServeConfig, verdicts: "VerdictStore | None" = None) -> FastAPI:
+    """The application around a generator, which may still be loading, and a store of verdicts if there is one.
 
     Raises:
         InputError: API keys that cannot be read.
     """
     keys, metrics = read_keys(settings), Metrics(generator)
-    desk = ServerContext(generator, settings, metrics)
+    desk = ServerContext(generator, settings, metrics, verdicts)
     app = FastAPI(
         title="r2gengpt",
         version=__version__,
@@ -61,6 +65,7 @@ def create_app(generator: Generator, settings: ServeConfig) -> FastAPI:
     app.include_router(queue_routes(desk))
     app.include_router(document_routes(desk))
     app.include_router(pdf_routes())
+    app.include_router(verdict_routes(desk))
     app.include_router(page_routes())
     app.include_router(reference_routes(app, desk))
     add_state_routes(app, generator, metrics)

@@ -18,6 +18,9 @@ PLAIN = re.compile(r"[\w.:/@-]+", re.ASCII)
 FILM = """{"type": "image_url", "image_url": {"url": "data:image/png;base64,'$(base64 -w0 film.png)'"}}"""
 CHAT = f"""echo '{{"model": "MODEL", "messages": [{{"role": "user", "content": [{FILM}]}}]}}' > chat.json
 curl -s ADDRESS/v1/chat/completions -H "Content-Type: application/json" -d @chat.json"""
+VERDICT = """receipt=$(curl -s -F images=@film.png ADDRESS/v1/reports | grep -o '"receipt": *"[^"]*"' | cut -d '"' -f 4)
+curl -s ADDRESS/v1/verdicts -H "Content-Type: application/json" \\
+  -d '{"receipt": "'$receipt'", "verdict": "accept", "key": "'$RANDOM$RANDOM$RANDOM-0123456789'"}'"""
 EXAMPLES: Mapping[str, str] = {
     "/v1/models/{name}": "curl -s ADDRESS/v1/models/MODEL",
     "/v1/chat/completions": CHAT,
@@ -28,6 +31,7 @@ EXAMPLES: Mapping[str, str] = {
     '  -H "Accept: application/fhir+json" ADDRESS/v1/documents',
     "/v1/pdf": 'curl -s ADDRESS/v1/pdf -H "Content-Type: application/json" \\\n'
     '  -d \'{"report": "The heart is large."}\' -o report.pdf',
+    "/v1/verdicts": VERDICT,
     "/v1/queue/{ticket}": "curl -s ADDRESS/v1/queue/0123456789abcdef",
 }
 """Path → how it is asked; the others are asked by their address alone."""

@@ -3,7 +3,7 @@
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack
 from datetime import datetime
 from functools import partial
@@ -25,6 +25,7 @@ from r2gengpt.serving.failures import ApiError, refused
 from r2gengpt.serving.films import note_on, read_films
 from r2gengpt.serving.instructions import INDICATION, instruction_warnings
 from r2gengpt.serving.jobs import Answer, Job
+from r2gengpt.serving.receipts import film_features, receipt_of
 from r2gengpt.serving.served import ServedModel, check_torch
 from r2gengpt.serving.standing import TICKET, ticket_of
 from r2gengpt.serving.uploads import IMAGE_FIELD, STUDY_FIELDS, read_form, truth_of
@@ -45,7 +46,11 @@ DOCUMENT: dict[str, Any] = {
     ],
     **form_document(STUDY_FIELDS, *GIVEN),
 }
-DOCUMENT["responses"]["200"]["content"][JSON]["schema"] = REPORT
+RECEIPT = {"type": "string", "description": "for POST /v1/verdicts; absent where the server keeps no verdicts"}
+DOCUMENT["responses"]["200"]["content"][JSON]["schema"] = {
+    **REPORT,
+    "properties": {**REPORT["properties"], "receipt": RECEIPT},
+}
 
 
 def wanted_type(accept: str) -> str:
@@ -99,9 +104,14 @@ def report_file(kind: str, reporter: ServedModel, answer: Answer, sources: list[
 
 
 def report_json(
-    reporter: ServedModel, job: Job, answer: Answer, sources: list[Source], warnings: list[str]
+    reporter: ServedModel,
+    job: Job,
+    answer: Answer,
+    sources: list[Source],
+    warnings: list[str],
+    receipt: Callable[[Mapping[str, Any]], dict[str, str]] | None = None,
 ) -> dict[str, Any]:
-    """The draft with what it was made with and from."""
+    """The draft with what it was made with and from; `receipt` adds what a verdict on it needs."""
     report = answer.report
     found: dict[str, Any] = {
         "id": f"report-{uuid.uuid4().hex}",
@@ -119,7 +129,7 @@ def report_json(
     if answer.evidence is not None:
         found["evidence"] = evidence_json(answer.evidence, sources, reporter)
     made = provenance(reporter.name, reporter.origin, job.decode, sources)
-    return {**found, "provenance": {**made, **reporter.written_by}}
+    return {**found, "provenance": {**made, **reporter.written_by}, **(receipt(found) if receipt else {})}
 
 
 async def report_events(
@@ -157,6 +167,8 @@ def report_routes(desk: ServerContext) -> APIRouter:
             form = await visit.read(read_form(request.headers, visit.pieces(request), desk.settings))
             read = partial(read_films, form.films, form.choice, reporter, desk.settings)
             pixels, sources = await visit.prepare(read)
+            seen = await visit.prepare(partial(film_features, pixels, sources)) if desk.verdicts else {}
+            receipt = partial(receipt_of, desk.verdicts, reporter, sources, seen)
             if wanted in ARCHIVE:
                 check_archive(wanted, sources, reporter)
             decode = reporter.streamed if wanted == EVENTS else reporter.decode
@@ -169,7 +181,7 @@ def report_routes(desk: ServerContext) -> APIRouter:
             wait.begin(streaming=wanted == EVENTS)
             if wanted == EVENTS:
                 first = await wait.next()  # until then an error still has a status
-                record = partial(report_json, reporter, job, sources=sources, warnings=warnings)
+                record = partial(report_json, reporter, job, sources=sources, warnings=warnings, receipt=receipt)
                 events = report_events(first, wait, desk, note_on(sources), record)
                 return EventStream(events, stack.pop_all(), visit.deadline)
             answer = await wait.answer()
@@ -177,7 +189,7 @@ def report_routes(desk: ServerContext) -> APIRouter:
             if wanted == TEXT:
                 return PlainTextResponse(with_notice(text_of(answer.report), note_on(sources)), headers=headers)
             if wanted == JSON:
-                return JSONResponse(report_json(reporter, job, answer, sources, warnings))
+                return JSONResponse(report_json(reporter, job, answer, sources, warnings, receipt))
             file = await visit.prepare(partial(report_file, wanted, reporter, answer, sources), desk.archive)
             return Response(file, media_type=wanted, headers=headers)
 

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,6 +21,9 @@ from r2gengpt.serving.metrics import Metrics
 from r2gengpt.serving.served import ServedModel
 from r2gengpt.serving.uploads import limited_body
 from r2gengpt.settings import ServeConfig
+
+if TYPE_CHECKING:
+    from r2gengpt.verdicts.store import VerdictStore
 
 
 class EventStream(Response):
@@ -260,15 +263,19 @@ class ServerContext:
     Attributes:
         bytes: of bodies that are being read or whose requests have a place; memory is bounded by `most_bytes` of them.
         tickets: what clients call their jobs by, as long as they wait for them.
+        verdicts: where readers' verdicts are kept; None where they are not.
     """
 
-    def __init__(self, generator: Generator, settings: ServeConfig, metrics: Metrics) -> None:
+    def __init__(
+        self, generator: Generator, settings: ServeConfig, metrics: Metrics, verdicts: "VerdictStore | None" = None
+    ) -> None:
         self.generator = generator
         self.settings = settings
         self.metrics = metrics
         self.bytes, self.most_bytes = 0, settings.places * settings.max_body_mb * 2**20
         self.pool = ThreadPoolExecutor(DECODING_THREADS, "decoder")
         self.tickets: dict[str, Job] = {}
+        self.verdicts = verdicts
         self.archive = ThreadPoolExecutor(1, "archive")  # forms for archives: what reads labels is one thread's own
 
     def reporter(self) -> ServedModel:

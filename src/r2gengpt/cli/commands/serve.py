@@ -16,9 +16,11 @@ from r2gengpt.locate import Located, ModelChoice, check_writer
 from r2gengpt.serving.address import address_of, bound, opened
 from r2gengpt.settings import CellConfig, PlacementConfig, ReviewConfig, ServeConfig, WriterConfig
 from r2gengpt.text.written import NOTICE
+from r2gengpt.verdicts.address import opened_store
 
 if TYPE_CHECKING:
     from r2gengpt.opening import AnyReporter
+    from r2gengpt.verdicts.store import VerdictStore
 
 FLAGS = (ModelFlags, ModelConfig, PlacementConfig, DecodeConfig, WriterConfig, ReviewConfig, ServeConfig, CellConfig)
 NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
@@ -51,18 +53,27 @@ def main(argv: list[str]) -> None:
     from r2gengpt.films.cell.pool import close_cell, open_cell
     from r2gengpt.opening import found
 
+    verdicts = None if settings.verdicts is None else opened_store(settings.verdicts)
     located = found(choice)
     if located is not None:
         check_writer(located)
     with bound(settings.host, settings.port) as address:  # before anything large is loaded
         open_cell(parsed.settled(CellConfig)).warm()  # what decodes images comes up meanwhile
         try:
-            start(choice, located, settings, address)
+            start(choice, located, settings, address, verdicts)
         finally:
             close_cell()
+            if verdicts is not None:
+                verdicts.close()
 
 
-def start(choice: ModelChoice, located: Located | None, settings: ServeConfig, address: socket.socket) -> None:
+def start(
+    choice: ModelChoice,
+    located: Located | None,
+    settings: ServeConfig,
+    address: socket.socket,
+    verdicts: "VerdictStore | None",
+) -> None:
     """Listen, load and serve.
 
     Raises:
@@ -80,7 +91,7 @@ def start(choice: ModelChoice, located: Located | None, settings: ServeConfig, a
 
         device_of(choice.accelerator)  # what is wrong with the flags is said before anybody can connect
     generator = Generator(settings.slots, settings.places)
-    app = create_app(generator, settings)
+    app = create_app(generator, settings, verdicts)
     listening = opened(address)
     limit_lines()
     warn_if_open(settings)

@@ -43,8 +43,9 @@ class DicomHeader:
 
     Texts are empty where the file has none. `view` is the view position (PA, AP, LL, …), `laterality` L or R;
     `frames` at least 1; `size` width and height in pixels, 0 where the file has no such number; dates are YYYYMMDD,
-    times HH, HHMM or HHMMSS. `name` is a person name in DICOM's form (Family^Given). Identifiers and names are whole:
-    a backslash stays in them, and no control character does.
+    times HH, HHMM or HHMMSS. `device` is the manufacturer and the model of what took the film. `name` is a person name
+    in DICOM's form (Family^Given). Identifiers and names are whole: a backslash stays in them, and no control character
+    does.
     """
 
     study_uid: str
@@ -72,6 +73,7 @@ class DicomHeader:
     study_id: str = field(default="", repr=False)
     study_description: str = field(default="", repr=False)
     referring: str = field(default="", repr=False)
+    device: str = ""
 
     @property
     def view_name(self) -> str:
@@ -206,6 +208,7 @@ def _header(dataset: "Dataset") -> DicomHeader:
         study_id=whole("StudyID"),
         study_description=whole("StudyDescription"),
         referring=whole("ReferringPhysicianName"),
+        device=" ".join(filter(None, (text("Manufacturer"), text("ManufacturerModelName")))),
     )
 
 

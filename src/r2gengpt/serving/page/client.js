@@ -120,6 +120,11 @@ export async function documentOf({ files, choice, key }, report, known, accept) 
   return (await post("/v1/documents", form, { key, accept })).blob();
 }
 
+/* Keep what a reader made of a draft: {receipt, verdict, key, text, reason, note}. Throws as `send`. */
+export async function keepVerdict(said, key) {
+  return (await post("/v1/verdicts", JSON.stringify(said), { key, type: "application/json" })).json();
+}
+
 /* Ask for the report of a study; `ticket` is for `queueOf`. `onText` gets each new piece, `onNote` what is doubtful
    about whose images these are; the answer is the whole record, as `/v1/reports` gives it. Throws as `send`. */
 export async function writeReport({ files, indication, choice, key, ticket }, signal, onText, onNote) {

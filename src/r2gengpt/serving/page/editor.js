@@ -5,6 +5,7 @@ import { $ } from "./elements.js";
 import { keep } from "./kept.js";
 import { overlay } from "./panes.js";
 import { draft, edited, text } from "./state.js";
+import { showTold, tell } from "./tell.js";
 
 const VERDICTS = {
   accept: "Accepted as it was written.",
@@ -33,19 +34,24 @@ export function edit() {
   $("text").focus();
 }
 
-/* Back to reading. */
+/* Back to reading; what was edited is settled. */
 export function endEditing() {
   const within = $("edit-box").contains(document.activeElement);
   editing(false);
   if (within) $("verdict-edit").focus();
+  tell();
 }
 
 function showVerdict() {
-  const { verdict } = draft.verdict ?? {};
+  const { verdict, reason = "", note = "" } = draft.verdict ?? {};
   for (const name of Object.keys(VERDICTS)) $(`verdict-${name}`).setAttribute("aria-pressed", String(name === verdict));
   $("verdict-accept").disabled = edited();
   $("verdict-words").textContent = VERDICTS[verdict] ?? "No verdict yet.";
   $("restore").disabled = !edited();
+  $("why").hidden = verdict !== "reject";
+  if ($("reason").value !== reason) $("reason").value = reason;
+  if ($("why-note").value !== note) $("why-note").value = note;
+  showTold();
   onVerdict();
 }
 
@@ -56,6 +62,19 @@ function judge(verdict) {
   draft.verdict = next ? { verdict: next, decided: new Date().toISOString() } : null;
   showVerdict();
   keep();
+}
+
+/* The same by a button: settled at once. */
+function press(verdict) {
+  judge(verdict);
+  tell();
+}
+
+/* Why it is rejected, in a word and in the reader's own. */
+function explain() {
+  Object.assign(draft.verdict, { reason: $("reason").value, note: $("why-note").value.trim() });
+  keep();
+  tell();
 }
 
 /* Show a draft with the text as its reader left it, and the verdict. */
@@ -86,11 +105,14 @@ function typed() {
 /* Wire it; `changed` is called with each change of the verdict. Call once. */
 export function listenToEditor(changed) {
   onVerdict = changed;
-  $("verdict-accept").addEventListener("click", () => judge("accept"));
+  $("verdict-accept").addEventListener("click", () => press("accept"));
   $("verdict-edit").addEventListener("click", () => (isEditing() ? endEditing() : edit()));
-  $("verdict-reject").addEventListener("click", () => judge("reject"));
+  $("verdict-reject").addEventListener("click", () => press("reject"));
+  $("reason").addEventListener("change", explain);
+  $("why-note").addEventListener("change", explain);
   $("done").addEventListener("click", endEditing);
   $("text").addEventListener("input", typed);
+  $("text").addEventListener("change", () => tell());
   $("restore").addEventListener("click", () => {
     $("text").value = draft.record.findings;
     typed();

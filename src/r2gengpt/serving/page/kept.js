@@ -12,9 +12,9 @@ export const isKept = () => kept;
 /* Put away what there is; where there is nothing, nothing is left. */
 export function keep() {
   const [indication, prior] = [$("indication").value, $("prior").value];
-  const { record, patient, verdict, sent } = draft;
+  const { record, patient, verdict, told, sent } = draft;
   const asked = record && { indication: sent.indication, choice: sent.choice };
-  const work = record && { record, patient, verdict, sent: asked, text: text() };
+  const work = record && { record, patient, verdict, told, sent: asked, text: text() };
   try {
     if (work || indication || prior) sessionStorage.setItem(NAME, JSON.stringify({ ...work, indication, prior }));
     else sessionStorage.removeItem(NAME);
@@ -22,8 +22,11 @@ export function keep() {
   } catch {
     kept = false; // full, or not allowed
   }
+  const tab = record?.receipt
+    ? "Your verdict and your text go to this server’s store. This tab keeps them too, until it is closed."
+    : "Your text is kept in this tab only, through a reload, until the tab is closed or “New study” is pressed.";
   $("kept").textContent = kept
-    ? "Your text is kept in this tab only, through a reload, until the tab is closed or “New study” is pressed."
+    ? tab
     : "This browser keeps nothing for the page: a reload loses your text. Save it first.";
 }
 

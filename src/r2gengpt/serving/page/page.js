@@ -11,6 +11,7 @@ import { clearDraft, listenToRequests, mayDiscard, recognise, takeUp, tellStale,
 import { listenToSaving, showForms } from "./saving.js";
 import { draft, study } from "./state.js";
 import { addFiles, emptyStudy, listenToFiles, onStudyChange, removeView, studyChanged } from "./study.js";
+import { listenToTelling } from "./tell.js";
 import { listenToTheme } from "./theme.js";
 
 function newStudy() {
@@ -68,6 +69,7 @@ listenToFilms(removeView);
 listenToFiles();
 listenToRequests();
 listenToEditor(showForms);
+listenToTelling();
 listenToSaving();
 listenToAnswers();
 listenToTheme();

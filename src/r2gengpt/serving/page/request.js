@@ -33,7 +33,7 @@ export function mayDiscard() {
 /* No draft any more. */
 export function clearDraft() {
   draft.mapping?.abort();
-  Object.assign(draft, { record: null, patient: null, evidence: null, at: null });
+  Object.assign(draft, { record: null, patient: null, told: null, evidence: null, at: null });
   hideDraft();
   for (const id of ["made", "review", "film-findings", "sources"]) $(id).hidden = true;
   $("written").replaceChildren();
@@ -130,7 +130,8 @@ export function takeUp() {
   $("indication").value = kept.indication;
   $("prior").value = kept.prior;
   if (!kept.record) return;
-  Object.assign(draft, { version: null, sent: kept.sent, patient: kept.patient });
+  const told = kept.told && { ...kept.told, lost: kept.told.kept ? "" : kept.told.lost || "The page was left before." };
+  Object.assign(draft, { version: null, sent: kept.sent, patient: kept.patient, told: told ?? null });
   onNote(kept.record.note ?? "");
   show(kept.record, kept.text, kept.verdict);
   say("The draft is there again. Read it against the images: it is not verified.");

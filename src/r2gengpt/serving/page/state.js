@@ -7,10 +7,11 @@ import { $ } from "./elements.js";
 export const study = { views: [], choice: {}, version: 0 };
 
 /* record: the finished draft, of which version of the study (null: from before a reload), and as it was sent; patient:
-   whose it is; verdict: its reader's, {verdict, decided}; evidence: its maps, and the number of the sentence that is
-   pointed at; request and mapping: what is running. */
+   whose it is; verdict: its reader's, {verdict, decided, reason, note}; told: the one that was last sent to the server,
+   {said, key, kept, lost}; evidence: its maps, and the number of the sentence that is pointed at; request and mapping:
+   what is running. */
 export const draft = {
-  record: null, version: 0, sent: null, patient: null, verdict: null,
+  record: null, version: 0, sent: null, patient: null, verdict: null, told: null,
   evidence: null, at: null, request: null, mapping: null,
 };
 
