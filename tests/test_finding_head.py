@@ -471,7 +471,7 @@ def test_a_childs_film_is_not_assessed_for_what_was_seen_of_adults_only(
 ) -> None:
     logits = np.full(len(ALL_OBSERVATIONS), -4.0)
     logits[ALL_OBSERVATIONS.index(CHILD)], logits[ALL_OBSERVATIONS.index("Pleural Effusion")] = child, 4.0
-    findings = {finding.name: finding.verdict for finding in findings_of(logits, seen_of_children(children))}
+    findings = {finding.name: finding.verdict for finding in findings_of(logits.tolist(), seen_of_children(children))}
     assert findings["Pleural Effusion"] == verdict
 
 
