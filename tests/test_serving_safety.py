@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 
 from r2gengpt.errors import InputError
 from r2gengpt.reporter import Reporter
-from r2gengpt.serving.guard import KEYS_VARIABLE, key_is_known, read_keys
+from r2gengpt.serving.identity import KEYS_VARIABLE, key_is_known, read_keys
 from r2gengpt.settings import ServeConfig
 from r2gengpt.text.written import NOTICE
 from serving_parts import client_of, data_url, film, message, upload

@@ -342,6 +342,11 @@ class ServeConfig:
         "file of API keys, one a line; without it R2GENGPT_API_KEYS; without both no key is asked for",
         unit="FILE",
     )
+    api_keys: str | None = option(
+        None,
+        "file of API keys with roles, which `r2gengpt keys` writes; it is read again when it changes",
+        unit="FILE",
+    )
     cors_origin: tuple[str, ...] = option((), "web origins that may read answers, as https://host:port", unit="ORIGIN")
     verdicts: str | None = option(
         None,

@@ -13,7 +13,8 @@ from r2gengpt.serving.edited import document_routes
 from r2gengpt.serving.evidence import evidence_routes
 from r2gengpt.serving.failures import ApiError, ClientGone, unavailable
 from r2gengpt.serving.generator import Generator
-from r2gengpt.serving.guard import Guard, answer, read_keys
+from r2gengpt.serving.guard import Guard, answer
+from r2gengpt.serving.identity import Identity
 from r2gengpt.serving.metrics import Metrics
 from r2gengpt.serving.page import page_routes, preview_routes, reference_routes
 from r2gengpt.serving.pdf import pdf_routes
@@ -46,7 +47,7 @@ def create_app(generator: Generator, settings: ServeConfig, verdicts: "VerdictSt
     Raises:
         InputError: API keys that cannot be read.
     """
-    keys, metrics = read_keys(settings), Metrics(generator)
+    identity, metrics = Identity(settings), Metrics(generator)
     desk = ServerContext(generator, settings, metrics, verdicts)
     app = FastAPI(
         title="r2gengpt",
@@ -80,7 +81,7 @@ def create_app(generator: Generator, settings: ServeConfig, verdicts: "VerdictSt
             allow_headers=["Authorization", "Content-Type"],
             expose_headers=["X-Notice"],
         )
-    app.add_middleware(Guard, settings=settings, keys=keys, metrics=metrics)
+    app.add_middleware(Guard, settings=settings, identity=identity, metrics=metrics, words=HTTP_WORDS)
     return app
 
 

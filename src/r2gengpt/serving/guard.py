@@ -1,29 +1,26 @@
 """Around every request: who may ask, headers of every answer, one log line, every error answered. No route's work."""
 
 import asyncio
-import hmac
 import ipaddress
 import logging
-import os
 import socket
 import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from r2gengpt.errors import InputError, place_of
+from r2gengpt.errors import place_of
+from r2gengpt.serving.access import wanted
 from r2gengpt.serving.failures import ApiError, unavailable
+from r2gengpt.serving.identity import CLOSE, Identity, is_operator, not_allowed, not_known
 from r2gengpt.serving.metrics import Metrics
 from r2gengpt.settings import ServeConfig
 from r2gengpt.text.written import NOTICE
 
 log = logging.getLogger("r2gengpt.serving")
-KEYS_VARIABLE = "R2GENGPT_API_KEYS"
-SHORTEST_KEY = 16
 METHODS = ("GET", "POST", "HEAD", "OPTIONS")
 PROBES = ("/health", "/ready", "/metrics", "/v1/queue/{ticket}")
 """Asked every few seconds by machines and by the page that waits: no log line for each."""
@@ -37,37 +34,6 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
 """Headers of every answer; a route that has set one of them itself keeps its own."""
-
-
-def read_keys(settings: ServeConfig) -> tuple[bytes, ...]:
-    """The API keys of `api_key_file`, else of the environment; none where neither is set.
-
-    Raises:
-        InputError: no such file, no key in it, or a key that is too short to be one.
-    """
-    if settings.api_key_file is not None:
-        source = f"`api_key_file` {settings.api_key_file}"
-        try:
-            lines = Path(settings.api_key_file).read_text(encoding="utf-8").splitlines()
-        except (OSError, ValueError) as error:
-            raise InputError(f"{source}: {getattr(error, 'strerror', None) or 'is no text'}") from None
-    else:
-        source, lines = KEYS_VARIABLE, os.environ.get(KEYS_VARIABLE, "").replace(",", "\n").split()
-        if KEYS_VARIABLE not in os.environ:
-            return ()
-    keys = tuple(line.strip().encode() for line in lines if line.strip() and not line.startswith("#"))
-    if not keys:
-        raise InputError(f"{source}: holds no key")
-    if (shortest := min(map(len, keys))) < SHORTEST_KEY:
-        raise InputError(f"{source}: a key has {shortest} characters: at least {SHORTEST_KEY}")
-    return keys
-
-
-def key_is_known(given: str, keys: Sequence[bytes]) -> bool:
-    """Whether an Authorization header holds one of the keys, in a time that does not tell how much of it is right."""
-    scheme, _, key = given.partition(" ")
-    found = [hmac.compare_digest(key.strip().encode(), known) for known in keys]
-    return scheme.lower() == "bearer" and any(found)
 
 
 def is_loopback(name: str) -> bool:
@@ -96,13 +62,29 @@ def listens_inside(host: str) -> bool:
 
 
 class Guard:
-    """ASGI middleware around all routes."""
+    """ASGI middleware around all routes.
 
-    def __init__(self, app: ASGIApp, settings: ServeConfig, keys: tuple[bytes, ...], metrics: Metrics) -> None:
+    Args:
+        app: what it stands around.
+        settings: who may ask from where.
+        identity: who may ask for what.
+        metrics: counts answers.
+        words: status → the words and OpenAI's code of an address that is none, or not by this method.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: ServeConfig,
+        identity: Identity,
+        metrics: Metrics,
+        words: Mapping[int, tuple[str, str]],
+    ) -> None:
         self.app = app
         self.settings = settings
-        self.keys = keys
+        self.identity = identity
         self.metrics = metrics
+        self.words = words
         self.inside = listens_inside(settings.host)
         self.names = (settings.host.lower(), *(urlsplit(origin).hostname for origin in settings.cors_origin))
 
@@ -123,7 +105,7 @@ class Guard:
             await send(message)
 
         try:
-            refusal = self.refusal(scope)
+            refusal = self.refusal(scope) or await self.identify(scope)
             if refusal is None:
                 await self.app(scope, receive, sending)
             else:
@@ -143,24 +125,39 @@ class Guard:
         log.log(level, "%s %s %d %.3f s", method, route, status, seconds)
 
     def refusal(self, scope: Scope) -> ApiError | None:
-        """Why this request may not come in: another name than this machine's, a foreign page, no key."""
+        """Why this request may not come in, whoever asks: another name than this machine's, a foreign page."""
         headers = Headers(scope=scope)
-        close = {"Connection": "close"}
         try:
             host = urlsplit(f"//{headers.get('host', '')}")
             name = host.hostname or ""
         except ValueError:
-            return ApiError(400, "Host: cannot be read", None, close)
+            return ApiError(400, "Host: cannot be read", None, CLOSE)
         if self.inside and not is_loopback(name) and name not in self.names:
             words = "Host: this server is reached as 127.0.0.1 or localhost, and by the names that it was started with"
-            return ApiError(400, words, None, close)
+            return ApiError(400, words, None, CLOSE)
         origin = headers.get("origin")
         if origin is not None and origin not in self.settings.cors_origin and origin.split("://")[-1] != host.netloc:
-            return ApiError(403, "Origin: pages of other origins may not ask", None, close)
-        asks = scope["path"].startswith("/v1/") and scope["method"] != "OPTIONS"
-        if self.keys and asks and not key_is_known(headers.get("authorization", ""), self.keys):
-            close["WWW-Authenticate"] = "Bearer"
-            return ApiError(401, "Authorization: needs one of this server's keys", "invalid_api_key", close)
+            return ApiError(403, "Origin: pages of other origins may not ask", None, CLOSE)
+        return None
+
+    async def identify(self, scope: Scope) -> ApiError | None:
+        """Note who asks in the request's state; or why they may not: no key, no such role, no such address.
+
+        An address that the table of roles has not is an admin's alone: others get what an address that is none gets.
+        """
+        path = scope["path"]
+        needs = wanted(scope["method"], path)
+        if scope["method"] == "OPTIONS" or self.identity.needs_nobody(needs, path):
+            return None
+        caller = await self.identity.caller(Headers(scope=scope).get("authorization", ""))
+        scope.setdefault("state", {})["caller"] = caller
+        if caller is None and (needs.roles is not None or path.startswith("/v1/")):
+            return not_known()
+        if needs.roles is None and not is_operator(caller):
+            status = 405 if needs.is_address else 404
+            return ApiError(status, *self.words[status])
+        if caller is not None and needs.roles is not None and not caller.roles & needs.roles:
+            return not_allowed(caller, needs.roles)
         return None
 
 

@@ -18,7 +18,8 @@ from r2gengpt.serving.address import BACKLOG, bound, opened
 from r2gengpt.serving.address import address_of as address_of
 from r2gengpt.serving.connections import LimitedProtocol, Peers
 from r2gengpt.serving.generator import Generator
-from r2gengpt.serving.guard import KEYS_VARIABLE, listens_inside, read_keys
+from r2gengpt.serving.guard import listens_inside
+from r2gengpt.serving.identity import KEYS_VARIABLE, Identity
 from r2gengpt.settings import ServeConfig
 
 log = logging.getLogger("r2gengpt.serving")
@@ -39,9 +40,9 @@ def listen(settings: ServeConfig) -> socket.socket:
 
 def warn_if_open(settings: ServeConfig) -> None:
     """Say in one line that everybody may ask."""
-    if not listens_inside(settings.host) and not read_keys(settings):
+    if not listens_inside(settings.host) and not Identity(settings).asks:
         log.warning(
-            "`host` %s without keys: whoever reaches this address may use the model; set `api_key_file` or %s",
+            "`host` %s without keys: whoever reaches this address may use the model; set `api_keys` or %s",
             settings.host,
             KEYS_VARIABLE,
         )
