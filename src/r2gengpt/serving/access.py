@@ -59,8 +59,8 @@ ANYBODY = Caller("anybody", ANY, "")
 @cache
 def _patterns() -> tuple[tuple[str, Pattern[str], frozenset[str]], ...]:
     """Method, path and roles of each row of the table."""
-    rows = [(*name.split(" ", 1), roles) for name, roles in ACCESS.items()]
-    return tuple((method, compile_path(path)[0], roles) for method, path, roles in rows)
+    rows = [(*name.partition(" "), roles) for name, roles in ACCESS.items()]
+    return tuple((method, compile_path(path)[0], roles) for method, _, path, roles in rows)
 
 
 @dataclass(frozen=True)
