@@ -21,7 +21,6 @@ from r2gengpt.confidence.findings import (
     FINDINGS,
     UNFITTED,
     Scale,
-    children_with,
     findings_of,
     fit_scale,
     fit_scales,
@@ -474,13 +473,6 @@ def test_a_childs_film_is_not_assessed_for_what_was_seen_of_adults_only(
     logits[ALL_OBSERVATIONS.index(CHILD)], logits[ALL_OBSERVATIONS.index("Pleural Effusion")] = child, 4.0
     findings = {finding.name: finding.verdict for finding in findings_of(logits.tolist(), seen_of_children(children))}
     assert findings["Pleural Effusion"] == verdict
-
-
-def test_a_child_with_pneumonia_has_shown_a_lung_opacity() -> None:
-    labels = np.full((3, len(ALL_OBSERVATIONS)), np.nan)
-    labels[:, ALL_OBSERVATIONS.index("Child")] = [1.0, 1.0, 0.0]
-    labels[:, ALL_OBSERVATIONS.index("Pneumonia")] = [1.0, 0.0, 1.0]
-    assert [children_with(name, labels) for name in ("Pneumonia", "Lung Opacity", "Edema")] == [1, 1, 0]
 
 
 def test_scales_from_before_children_were_counted_assess_all() -> None:

@@ -52,6 +52,7 @@ WRITERS: dict[str, list[str]] = {
     "prepare synthetic": [],
     "generate": ["{image}", "--model", "no-model"],
     "test": ["--model", "{checkpoint}", "--annotation", "no.json"],
+    "review": ["--verdicts", "no.db"],
     "audit": ["--model", "no-model", "--annotation", "no.json", "--base_dir", "no"],
     "dicomweb": ["--url", "http://127.0.0.1:1/none", "--study", "1.2", "--no_push"],
     "batch": ["--input", "no", "--delta", "{checkpoint}"],

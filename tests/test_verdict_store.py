@@ -144,6 +144,17 @@ def test_opening_again_changes_nothing_and_gives_the_same_key(store: VerdictStor
     again.close()
 
 
+def test_verdicts_of_the_first_tables_are_kept_as_the_tables_grow(store: VerdictStore, address: str) -> None:
+    store.keep(FACTS, EDITED, NOW)
+    with store.engine.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE verdicts DROP COLUMN needs_review"))
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '0001'"))
+    again = opened_store(address)
+    again.keep(replace(FACTS, id="report-2", needs_review=True), EDITED, NOW)
+    assert [kept.facts for kept in again.history()] == [FACTS, replace(FACTS, id="report-2", needs_review=True)]
+    again.close()
+
+
 def test_tables_of_a_newer_version_are_refused_in_one_line(store: VerdictStore, address: str) -> None:
     with store.engine.begin() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))

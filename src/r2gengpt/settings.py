@@ -246,6 +246,31 @@ class AuditConfig:
             raise InputError("`endpoint` and `endpoint_model` belong together: give both, or a `model`")
 
 
+@dataclass(frozen=True)
+class VerdictsConfig:
+    """Which verdicts are reviewed, and which drafts others are compared with."""
+
+    verdicts: str = option("", "where they are kept: a file of SQLite, or postgresql://USER@HOST/NAME", unit="FILE|URL")
+    output: str | None = option("review.html", "page to write; None: no page", unit="FILE")
+    format: str = option("text", "what is printed", choices=("text", "json"))
+    reference: tuple[str, ...] = option(
+        (), "first and last day of the reference period, as 2026-01-01 2026-01-31; none: the first drafts", unit="DAY"
+    )
+    reference_drafts: int = option(
+        100, "drafts of the reference period where no days are named", low=1, high=1_000_000, unit="DRAFTS"
+    )
+    recent_drafts: int = option(
+        100, "latest drafts that are compared with the reference period", low=1, high=1_000_000, unit="DRAFTS"
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not self.verdicts.strip():
+            raise InputError("`verdicts` is missing: name a file, or the URL of a PostgreSQL server")
+        if self.output is not None and not self.output.strip():
+            raise InputError("`output` is empty: must name a file")
+
+
 BATCH_FORMATS = ("jsonl", "parquet")
 
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "prepare": "raw IU X-ray or MIMIC-CXR release to annotation.json",
     "convert": "original R2GenGPT .pth checkpoint to ours",
     "serve": "the model behind HTTP: OpenAI's chat completions, reports of uploaded studies",
+    "review": "what readers made of drafts: acceptance, corrections, drift, as a page",
     "keys": "API keys of serve, each with its roles: made, listed, removed",
     "listen": "films in by DICOM C-STORE, a report of each study back to the archive",
     "dicomweb": "one study from a DICOMweb server, its report back to it",

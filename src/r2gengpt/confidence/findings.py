@@ -19,7 +19,6 @@ from r2gengpt.report import Finding
 from r2gengpt.text.observations import (
     ALL_OBSERVATIONS,
     CHILD,
-    CHILDREN,
     LIKELY,
     NO_FINDING,
     NOT_ASSESSED,
@@ -58,7 +57,7 @@ class Scale:
         auc: area under the ROC curve there.
         auc_ci95: its 95 % interval, studies drawn anew; patients where they are known.
         assessed: whether the head tells it from chance.
-        children: how many children's studies showed it or a kind of it; None where nothing told whose films they were.
+        children: how many of the positives were children's; None where nothing told whose films they were.
     """
 
     name: str
@@ -76,7 +75,7 @@ class Scale:
 
     @property
     def adults_only(self) -> bool:
-        """Whether all films that showed it or a kind of it were adults'; False where that is unknown."""
+        """Whether all films that showed it were adults'; False where that is unknown."""
         return self.children == 0 and self.name not in OF_THE_FILM
 
     def finding(self, logit: float) -> Finding:
@@ -122,7 +121,7 @@ def fit_scale(
     logits: Floats,
     groups: Sequence[str],
     *,
-    children: int | None = None,
+    children: Floats | None = None,
     resamples: int = 200,
 ) -> Scale:
     """The scale of one observation.
@@ -132,14 +131,15 @@ def fit_scale(
         labels: (n,), 0 to 1, NaN where unknown; between .25 and .75 counts as unknown too.
         logits: (n,).
         groups: whose study each is, drawn together.
-        children: how many children's studies show it or a kind of it.
+        children: (n,), whether each is of a child, 0 to 1, NaN where unknown.
         resamples: of the interval of the area.
     """
     known = decided(labels)
     truth, seen, whose = labels[known] > 0.5, logits[known], numbered(np.asarray(groups)[known].tolist())
     p, n = int(truth.sum()), int((~truth).sum())
+    young = None if children is None or np.isnan(children).all() else int((truth & (children[known] > 0.5)).sum())
     if min(p, n) < FEWEST:
-        return Scale(name, positives=p, negatives=n, children=children)
+        return Scale(name, positives=p, negatives=n, children=young)
     found = resampled({"auc": areas(truth, seen)}, whose, resamples)["auc"]
     low, high = found.ci95 or (0.0, 1.0)
     slope, intercept, variance = logistic(seen, truth.astype(float))
@@ -157,7 +157,7 @@ def fit_scale(
         auc=found.value,
         auc_ci95=(low, high),
         assessed=low > CHANCE and slope > 0,
-        children=children,
+        children=young,
     )
 
 
@@ -206,22 +206,11 @@ def highest_f1(logits: Floats, chances: Floats) -> float:
 
 def fit_scales(labels: Floats, logits: Floats, groups: Sequence[str]) -> tuple[Scale, ...]:
     """The scale of each observation, from (n, O) labels and logits of the validation split."""
+    children = labels[:, ALL_OBSERVATIONS.index(CHILD)]
     return tuple(
-        fit_scale(name, labels[:, at], logits[:, at], groups, children=children_with(name, labels))
+        fit_scale(name, labels[:, at], logits[:, at], groups, children=children)
         for at, name in enumerate(ALL_OBSERVATIONS)
     )
-
-
-def children_with(name: str, labels: Floats) -> int | None:
-    """How many children's studies show an observation or a kind of it; None where no label tells whose films they are.
-
-    A child with pneumonia has shown how a lung opacity looks in children, whether or not its film is labelled with one.
-    """
-    child = labels[:, ALL_OBSERVATIONS.index(CHILD)]
-    if np.isnan(child).all():
-        return None
-    shown = labels[:, [ALL_OBSERVATIONS.index(each) for each in (name, *CHILDREN.get(name, ()))]]
-    return int(((decided(shown) & (shown > 0.5)).any(axis=1) & (child > 0.5)).sum())
 
 
 def write_scales(directory: Path, scales: Sequence[Scale]) -> None:

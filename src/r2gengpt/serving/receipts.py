@@ -11,7 +11,7 @@ from r2gengpt.generation.beams import Floats
 from r2gengpt.provenance import Source
 from r2gengpt.serving.served import ServedModel
 from r2gengpt.verdicts.receipt import pseudonym, seal
-from r2gengpt.verdicts.record import DraftFacts, age_band
+from r2gengpt.verdicts.record import HEAD, DraftFacts, age_band
 from r2gengpt.version import __version__
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 LONGEST = 64
 """Signs of what a film says of its view and its device."""
-HEAD = "head: "
-"""What names of the finding head's probabilities begin with."""
 
 
 def film_features(pixels: Floats, sources: Sequence[Source]) -> dict[str, float]:
@@ -84,5 +82,6 @@ def receipt_of(
         view=one_line(first.view_name)[:LONGEST] if first else "",
         device=one_line(first.device)[:LONGEST] if first else "",
         features={**seen, **head},
+        needs_review=bool(found.get("review")) or any(one["needs_review"] for one in found["sentences"]),
     )
     return {"receipt": seal(facts, store.key)}

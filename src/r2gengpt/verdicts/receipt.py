@@ -14,8 +14,8 @@ from dataclasses import asdict, fields
 from r2gengpt.text.written import json_text
 from r2gengpt.verdicts.record import DraftFacts
 
-FORM = 1
-"""Rises when the facts of a receipt change."""
+FORM = 2
+"""Rises when the facts of a receipt change. Form 1 had no `needs_review`, and is taken: drafts outlive an update."""
 LONGEST_RECEIPT = 100_000
 """Characters of a receipt."""
 
@@ -44,6 +44,8 @@ def unseal(receipt: str, key: bytes) -> DraftFacts:
     if not hmac.compare_digest(told, _mark(body, key)):
         raise BrokenReceipt
     form, values = json.loads(body)
+    if form == 1:
+        form, values = FORM, {**values, "needs_review": None}
     if form != FORM or set(values) != {field.name for field in fields(DraftFacts)}:
         raise BrokenReceipt
     return DraftFacts(**{**values, "films": tuple(values["films"])})

@@ -19,6 +19,8 @@ LONGEST_TEXT, LONGEST_NOTE, MOST_SENTENCES = 20_000, 1000, 300
 AGES = ((18, "under 18"), (40, "18 to 39"), (65, "40 to 64"), (200, "65 and over"))
 """Years below which a patient belongs to a band, which is all that is kept of an age."""
 UNKNOWN = ""
+HEAD = "head: "
+"""What names of the finding head's probabilities begin with, among a draft's features."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class DraftFacts:
         view: of the first film.
         device: manufacturer and model of what took it.
         features: numbers of the film, and the finding head's probabilities.
+        needs_review: whether the program marked the draft, or a sentence of it; None where that is not known.
     """
 
     id: str
@@ -56,6 +59,7 @@ class DraftFacts:
     view: str = UNKNOWN
     device: str = UNKNOWN
     features: Mapping[str, float] = field(default_factory=dict)
+    needs_review: bool | None = None
 
 
 @dataclass(frozen=True)

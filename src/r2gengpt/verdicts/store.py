@@ -175,7 +175,18 @@ def _row_of(facts: DraftFacts, given: ReaderVerdict, now: datetime) -> dict[str,
         "labels_after": said_of(settled.text) if has_text and labels is not None else None,
         "labeler": labeler_name() if labels is not None else "",
     }
-    own = ("model", "model_sha256", "delta_sha256", "version", "patient", "age", "sex", "view", "device")
+    own = (
+        "model",
+        "model_sha256",
+        "delta_sha256",
+        "version",
+        "patient",
+        "age",
+        "sex",
+        "view",
+        "device",
+        "needs_review",
+    )
     return {**row, **{name: getattr(facts, name) for name in own},
             "films": list(facts.films), "features": dict(facts.features)}  # fmt: skip
 
@@ -196,6 +207,7 @@ def _kept(row: dict[str, Any]) -> KeptVerdict:
         view=row["view"],
         device=row["device"],
         features=row["features"],
+        needs_review=row["needs_review"],
     )
     return KeptVerdict(
         number=row["id"],

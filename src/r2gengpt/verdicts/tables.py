@@ -58,6 +58,7 @@ VERDICTS = sa.Table(
     sa.Column("view", sa.Text, nullable=False),
     sa.Column("device", sa.Text, nullable=False),
     sa.Column("features", sa.JSON, nullable=False),
+    sa.Column("needs_review", sa.Boolean),
     sa.UniqueConstraint("draft_id", "client_key", name="once_a_key"),
 )
 SEALS = sa.Table(

@@ -64,18 +64,18 @@ def length_histogram(predicted: Sequence[int], reference: Sequence[int]) -> Mark
     frame = Frame(46, 12, WIDTH - 14, 232, count * width, math.ceil(high / step) * step)
     every = nice_step(count * width, 6)
     parts = [
-        *_grid(frame, _multiples(step, frame.y_high), "g"),
-        *_below(frame, _multiples(every, frame.x_high), "g"),
+        *grid(frame, _multiples(step, frame.y_high), "g"),
+        *below(frame, _multiples(every, frame.x_high), "g"),
         *(
-            _bar(frame.x(i * width) + 1, frame.y(n), frame.x(width) - frame.left - 2, frame.bottom)
+            bar(frame.x(i * width) + 1, frame.y(n), frame.x(width) - frame.left - 2, frame.bottom)
             for i, n in enumerate(ours)
         ),
         _outline(frame, theirs, width),
-        _words((frame.left + frame.right) / 2, 270, f"words in a text, {width} a bar"),
-        _upright("studies", frame),
+        words((frame.left + frame.right) / 2, 270, f"words in a text, {width} a bar"),
+        upright("studies", frame),
     ]
     about = f"Words in a text: {len(predicted)} predictions, {len(reference)} references, in bars of {width} words."
-    return _svg(276, about, parts)
+    return svg(276, about, parts)
 
 
 def _counted(lengths: Sequence[int], width: int, count: int) -> list[int]:
@@ -89,7 +89,7 @@ def _counted(lengths: Sequence[int], width: int, count: int) -> list[int]:
 def _outline(frame: Frame, counts: Sequence[int], width: float) -> Element:
     """The upper edge of a histogram as one line."""
     steps = [f"V{frame.y(n):.1f}H{frame.x((i + 1) * width):.1f}" for i, n in enumerate(counts)]
-    return _shape("path", "b", d=f"M{frame.left} {frame.bottom}{''.join(steps)}V{frame.bottom}")
+    return shape("path", "b", d=f"M{frame.left} {frame.bottom}{''.join(steps)}V{frame.bottom}")
 
 
 def paired_bars(names: Sequence[str], predicted: Sequence[int], reference: Sequence[int]) -> Markup:
@@ -97,15 +97,15 @@ def paired_bars(names: Sequence[str], predicted: Sequence[int], reference: Seque
     row, top = 27, 6
     high = max(*predicted, *reference, 1)
     frame = Frame(204, top, WIDTH - 38, top + row * len(names), high, 1)
-    parts = [_shape("path", "axis", d=f"M{frame.left} {frame.top}V{frame.bottom}")]
+    parts = [shape("path", "axis", d=f"M{frame.left} {frame.top}V{frame.bottom}")]
     for number, (name, ours, theirs) in enumerate(zip(names, predicted, reference, strict=True)):
         y = top + row * number
-        parts.append(_words(frame.left - 8, y + 17, name, "end"))
+        parts.append(words(frame.left - 8, y + 17, name, "end"))
         for count, kind, at in ((ours, "a", y + 3), (theirs, "b", y + 14)):
             length = frame.x(count) - frame.left
-            parts.append(_shape("rect", kind, x=frame.left, y=at, width=length, height=9))
-            parts.append(_shape("text", "small", str(count), x=frame.left + length + 5, y=at + 8.5))
-    return _svg(frame.bottom + 6, "Studies with each observation, in predictions and in references.", parts)
+            parts.append(shape("rect", kind, x=frame.left, y=at, width=length, height=9))
+            parts.append(shape("text", "small", str(count), x=frame.left + length + 5, y=at + 8.5))
+    return svg(frame.bottom + 6, "Studies with each observation, in predictions and in references.", parts)
 
 
 def reliability_diagram(
@@ -126,22 +126,20 @@ def reliability_diagram(
     most = max((bin["count"] for bin in bins), default=0) or 1
     counts = Frame(46, 262, WIDTH - 14, 306, 1, most)
     filled = [bin for bin in bins if bin["count"]]
-    parts = [*_grid(frame, _TENTHS, ".1f"), *_below(counts, _TENTHS, ".1f")]
+    parts = [*grid(frame, TENTHS, ".1f"), *below(counts, TENTHS, ".1f")]
     for bin in filled:
         left, width = frame.x(bin["low"]) + 1, frame.x(bin["high"]) - frame.x(bin["low"]) - 2
-        parts.append(_bar(left, frame.y(bin["accuracy"]), width, frame.bottom))
-        parts.append(_bar(left, counts.y(bin["count"]), width, counts.bottom, "c"))
-    parts.append(_shape("path", "guide", d=f"M{frame.x(0)} {frame.y(0)}L{frame.x(1)} {frame.y(1)}"))
+        parts.append(bar(left, frame.y(bin["accuracy"]), width, frame.bottom))
+        parts.append(bar(left, counts.y(bin["count"]), width, counts.bottom, "c"))
+    parts.append(shape("path", "guide", d=f"M{frame.x(0)} {frame.y(0)}L{frame.x(1)} {frame.y(1)}"))
+    parts += [shape("circle", "b", cx=frame.x(bin["confidence"]), cy=frame.y(bin["accuracy"]), r=3.5) for bin in filled]
     parts += [
-        _shape("circle", "b", cx=frame.x(bin["confidence"]), cy=frame.y(bin["accuracy"]), r=3.5) for bin in filled
+        upright(share, frame),
+        shape("text", "small", f"{most:g}", x=counts.left - 6, y=counts.top + 6, text_anchor="end"),
+        shape("text", "small", things, x=counts.left, y=counts.top - 6),
+        words((frame.left + frame.right) / 2, 344, confidence),
     ]
-    parts += [
-        _upright(share, frame),
-        _shape("text", "small", f"{most:g}", x=counts.left - 6, y=counts.top + 6, text_anchor="end"),
-        _shape("text", "small", things, x=counts.left, y=counts.top - 6),
-        _words((frame.left + frame.right) / 2, 344, confidence),
-    ]
-    return _svg(350, f"Reliability: {share} over {confidence} in {len(filled)} bins that hold {things}.", parts)
+    return svg(350, f"Reliability: {share} over {confidence} in {len(filled)} bins that hold {things}.", parts)
 
 
 def risk_coverage_curve(points: Sequence[Mapping[str, float]]) -> Markup:
@@ -156,63 +154,66 @@ def risk_coverage_curve(points: Sequence[Mapping[str, float]]) -> Markup:
     frame = Frame(46, 12, WIDTH - 14, 306, 1, high)
     line = " ".join(f"{frame.x(point['coverage']):.1f},{frame.y(point['risk']):.1f}" for point in ordered)
     parts = [
-        *_grid(frame, [high * fifth for fifth in _TENTHS], ".2f"),
-        *_below(frame, _TENTHS, ".1f"),
-        _shape("polyline", "line", points=line),
-        _upright("risk", frame),
-        _words((frame.left + frame.right) / 2, 344, "coverage"),
+        *grid(frame, [high * fifth for fifth in TENTHS], ".2f"),
+        *below(frame, TENTHS, ".1f"),
+        shape("polyline", "line", points=line),
+        upright("risk", frame),
+        words((frame.left + frame.right) / 2, 344, "coverage"),
     ]
     ends = f": {ordered[0]['risk']:.3f} at the least coverage, {ordered[-1]['risk']:.3f} at full" if ordered else ""
-    return _svg(350, f"Risk over coverage{ends}.", parts)
+    return svg(350, f"Risk over coverage{ends}.", parts)
 
 
-_TENTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+TENTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 def _multiples(step: float, high: float) -> list[float]:
     return [step * i for i in range(int(high / step + 1e-9) + 1)]
 
 
-def _shape(tag: str, kind: str, words: str = "", **attributes: float | str) -> Element:
+def shape(tag: str, kind: str, words: str = "", **attributes: float | str) -> Element:
     """An element of a class (empty: of none); numbers are written with one decimal."""
-    shape = Element(tag, {"class": kind} if kind else {})
+    made = Element(tag, {"class": kind} if kind else {})
     for name, value in attributes.items():
-        shape.set(name.replace("_", "-"), value if isinstance(value, str) else f"{value:.1f}")
-    shape.text = words or None
-    return shape
+        made.set(name.replace("_", "-"), value if isinstance(value, str) else f"{value:.1f}")
+    made.text = words or None
+    return made
 
 
-def _svg(height: float, about: str, parts: Sequence[Element]) -> Markup:
+def svg(height: float, about: str, parts: Sequence[Element]) -> Markup:
+    """The whole drawing, with what it shows in words."""
     root = Element("svg", {"viewBox": f"0 0 {WIDTH} {height:g}", "role": "img", "aria-label": about})
     root.extend(parts)
     return Markup(tostring(root, encoding="unicode"))
 
 
-def _bar(x: float, y: float, width: float, bottom: float, kind: str = "a") -> Element:
-    return _shape("rect", kind, x=x, y=y, width=max(width, 1), height=bottom - y)
+def bar(x: float, y: float, width: float, bottom: float, kind: str = "a") -> Element:
+    """A standing bar."""
+    return shape("rect", kind, x=x, y=y, width=max(width, 1), height=bottom - y)
 
 
-def _words(x: float, y: float, text: str, anchor: str = "middle") -> Element:
-    return _shape("text", "", text, x=x, y=y, text_anchor=anchor)
+def words(x: float, y: float, text: str, anchor: str = "middle") -> Element:
+    """A text of the axes' size."""
+    return shape("text", "", text, x=x, y=y, text_anchor=anchor)
 
 
-def _upright(text: str, frame: Frame) -> Element:
+def upright(text: str, frame: Frame) -> Element:
     """The name of the axis at the left, read from below."""
     y = (frame.top + frame.bottom) / 2
-    return _shape("text", "", text, x=12, y=y, text_anchor="middle", transform=f"rotate(-90 12 {y:g})")
+    return shape("text", "", text, x=12, y=y, text_anchor="middle", transform=f"rotate(-90 12 {y:g})")
 
 
-def _grid(frame: Frame, values: Sequence[float], form: str) -> Iterator[Element]:
+def grid(frame: Frame, values: Sequence[float], form: str) -> Iterator[Element]:
     """Lines across with their values at the left."""
     for value in values:
         y = frame.y(value)
-        yield _shape("path", "grid" if value else "axis", d=f"M{frame.left} {y:.1f}H{frame.right}")
-        yield _shape("text", "small", format(value, form), x=frame.left - 6, y=y + 4, text_anchor="end")
+        yield shape("path", "grid" if value else "axis", d=f"M{frame.left} {y:.1f}H{frame.right}")
+        yield shape("text", "small", format(value, form), x=frame.left - 6, y=y + 4, text_anchor="end")
 
 
-def _below(frame: Frame, values: Sequence[float], form: str) -> Iterator[Element]:
+def below(frame: Frame, values: Sequence[float], form: str) -> Iterator[Element]:
     """Ticks and values under the lower axis."""
     for value in values:
         x = frame.x(value)
-        yield _shape("path", "axis", d=f"M{x:.1f} {frame.bottom}v4")
-        yield _shape("text", "small", format(value, form), x=x, y=frame.bottom + 17, text_anchor="middle")
+        yield shape("path", "axis", d=f"M{x:.1f} {frame.bottom}v4")
+        yield shape("text", "small", format(value, form), x=x, y=frame.bottom + 17, text_anchor="middle")

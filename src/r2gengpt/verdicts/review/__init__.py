@@ -1,0 +1,1 @@
+"""What verdicts say together: acceptance, corrections, drift, subgroups. Writes no page."""
