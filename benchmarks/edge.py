@@ -140,11 +140,9 @@ def agreement(first: Texts, second: Texts) -> dict[str, Any]:
 
 
 def label_agreement(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Share of (study, observation) pairs with the same label in both texts; None without the extra `labels`."""
-    from r2gengpt.metrics.labels.reading import is_available, label_report
+    """Share of (study, observation) pairs with the same label in both texts."""
+    from r2gengpt.metrics.labels.reading import label_report
 
-    if not is_available():
-        return {"labels": None, "label_changes": None}
     read = [(label_report(a), label_report(b)) for a, b in pairs]
     every = [(a[name], b[name]) for a, b in read for name in a]
     return {

@@ -2,7 +2,7 @@
 # Trains on IU X-ray or MIMIC-CXR with the original's settings for the data set and the alignment.
 # DATASET: iu_xray or mimic_cxr. ALIGNMENT: shallow (projector), delta (and LoRA on the vision encoder) or deep (and
 # the whole vision encoder). FINDINGS=True: a finding head, its hints and weights on sentences with findings; checkpoints
-# chosen by clinical F1 and CIDEr, none of one text for all (extra `labels`). Further flags go through: --llm_use_lora True --precision 32-true
+# chosen by clinical F1 and CIDEr, none of one text for all. Further flags go through: --llm_use_lora True --precision 32-true
 set -euo pipefail
 DATASET=${DATASET:-iu_xray}
 ALIGNMENT=${ALIGNMENT:-delta}

@@ -30,7 +30,6 @@ from r2gengpt.films.sources import study_of
 from r2gengpt.settings import AuditConfig
 from report_pages import HOSTILE, Page
 
-pytest.importorskip("negspacy")
 Cli = Callable[[list[str]], Outcome]
 SIDE = 40
 BOX = Marked("Pleural Effusion", 0.1, 0.6, 0.3, 0.3)

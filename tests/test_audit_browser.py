@@ -12,7 +12,6 @@ from r2gengpt.data.study import Study
 from r2gengpt.evaluation.page.card import write_card
 from test_audit import Scripted, audited, drawn, reads
 
-pytest.importorskip("negspacy")
 __all__ = ["drawn"]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")

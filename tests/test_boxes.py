@@ -19,7 +19,6 @@ from r2gengpt.data.prepare.films import prepare_films
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 from r2gengpt.evaluation.boxes import covered, measured_boxes
-from r2gengpt.metrics.labels.reading import is_available
 from r2gengpt.metrics.table import score_table
 from r2gengpt.report import Finding
 from r2gengpt.reporter import Reporter
@@ -100,7 +99,6 @@ def test_boxes_lie_on_the_part_of_the_film_that_is_seen(film: Path) -> None:
     assert cover["Edema"].tolist() == [0, 1, 0, 1], "the middle half of a film twice as wide as high"
 
 
-@pytest.mark.skipif(not is_available(), reason="extra labels")
 def test_the_share_of_maps_in_the_box_stands_beside_chance(film: Path) -> None:
     studies = [Study(name, (film,), boxes=(EDEMA,)) for name in "abc"]
     found = measured_boxes(
@@ -119,7 +117,6 @@ def test_the_share_of_maps_in_the_box_stands_beside_chance(film: Path) -> None:
     assert measured_boxes([maps("Edema.", 0, 1, 0, 0)], [replace(studies[0], boxes=())], None) == {}
 
 
-@pytest.mark.skipif(not is_available(), reason="extra labels")
 def test_terminal_and_page_show_how_much_lies_in_boxes(film: Path, tmp_path: Path) -> None:
     boxes = measured_boxes([maps("Mild edema.", 1.0, 3.0, 0.0, 0.0)], [Study("a", (film,), boxes=(EDEMA,))], None)
     scores = replace(scores_of(PREDICTIONS), findings={"boxes": boxes})
@@ -128,7 +125,6 @@ def test_terminal_and_page_show_how_much_lies_in_boxes(film: Path, tmp_path: Pat
     assert [row[:2] for row in page.tables["Evidence maps in the boxes"][1:]] == [["all", "1"], ["Edema", "1"]]
 
 
-@pytest.mark.skipif(not is_available(), reason="extra labels")
 def test_a_test_writes_findings_text_and_boxes_into_scores_and_page(
     tiny_checkpoint: Path,
     tiny_set: TinySet,

@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from conftest import Outcome
 from r2gengpt.data.study import Study
 from r2gengpt.evaluation.card import card_parts, gallery, licence_in
@@ -16,7 +14,6 @@ from r2gengpt.evaluation.page.card import write_card
 from report_pages import HOSTILE, Page
 from test_audit import Scripted, audited, drawn, reads
 
-pytest.importorskip("negspacy")
 __all__ = ["drawn"]
 Cli = Callable[[list[str]], Outcome]
 TITLES = [

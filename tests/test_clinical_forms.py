@@ -24,7 +24,7 @@ from film_parts import REPORT as WITH_FINDINGS
 from r2gengpt.clinical.archive.run import document_of
 from r2gengpt.clinical.documents.draft import NO_TEXT, Draft, draft_of, images_to_send
 from r2gengpt.clinical.documents.fhir import CODES
-from r2gengpt.clinical.documents.forms import FORMS, bytes_of, labels_of
+from r2gengpt.clinical.documents.forms import FORMS, bytes_of
 from r2gengpt.clinical.documents.hl7 import escaped
 from r2gengpt.clinical.documents.plain_pdf import BREADTH, WIDTHS, pdf_of
 from r2gengpt.errors import InputError
@@ -448,10 +448,3 @@ def test_what_cannot_be_delivered_is_refused_before_a_model_is_loaded(
         assert done.code == 2
         assert said in done.stderr
         assert "without-weights" not in done.stderr
-
-
-def test_labels_are_read_from_the_text_and_unmentioned_ones_left_out() -> None:
-    pytest.importorskip("negspacy")
-    assert labels_of("Cardiomegaly. No pneumothorax.") == {
-        "Cardiomegaly": "positive", "Pneumothorax": "negative",
-    }  # fmt: skip

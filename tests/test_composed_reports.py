@@ -11,11 +11,10 @@ from r2gengpt.data.prepare.composing import SENTENCES, compose_report, is_normal
 from r2gengpt.data.prepare.places import Place
 from r2gengpt.data.prepare.sources import NIH14
 from r2gengpt.metrics.labels.observations import Label, has_finding
-from r2gengpt.metrics.labels.reading import is_available, label_report
+from r2gengpt.metrics.labels.reading import label_report
 from r2gengpt.text.observations import ALL_OBSERVATIONS, AP_VIEW, CHILD, FURTHER, LATERAL_VIEW, NO_FINDING, OBSERVATIONS
 from r2gengpt.text.sentences import sentence_spans
 
-needs_labeller = pytest.mark.skipif(not is_available(), reason="needs the extra `labels`")
 NIH_NORMAL = {name: float(name == NO_FINDING) for name in NIH14}
 KERMANY_NORMAL = {NO_FINDING: 1.0, "Pneumonia": 0.0, CHILD: 1.0}
 KERMANY_PNEUMONIA = {NO_FINDING: 0.0, "Pneumonia": 1.0, CHILD: 1.0}
@@ -49,14 +48,12 @@ def read_back(labels: dict[str, float], key: str, places: dict[str, Place] | Non
     assert len(sentence_spans(text)) <= SENTENCES, text
 
 
-@needs_labeller
 @pytest.mark.parametrize("labels", [KERMANY_NORMAL, KERMANY_PNEUMONIA, INFECTION, ARDS, NIH_NORMAL])
 def test_the_labeller_reads_back_each_sources_labels_in_all_wordings(labels: dict[str, float]) -> None:
     for key in range(60):
         read_back(labels, str(key))
 
 
-@needs_labeller
 def test_the_labeller_reads_back_every_pair_of_findings_beside_known_absences() -> None:
     findings = [name for name in NIH14 if name != NO_FINDING]
     for few in (*((name,) for name in findings), *itertools.combinations(findings, 2)):
@@ -74,7 +71,6 @@ def drawn(number: int, rng: random.Random) -> tuple[dict[str, float], dict[str, 
     return {name: float(rng.choice(values)) for name in names}, places
 
 
-@needs_labeller
 def test_the_labeller_reads_back_2000_drawn_sets_of_labels_with_and_without_places() -> None:
     rng = random.Random(0)
     for number in range(2000):

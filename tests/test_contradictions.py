@@ -1,18 +1,15 @@
 """Where a report's text and its films disagree: which sentences and which reports are marked, and in which words."""
 
-import logging
 from dataclasses import replace
 
 import pytest
 
 from film_parts import EFFUSION, HEART, OPACITY
-from r2gengpt.confidence import contradictions
 from r2gengpt.confidence.calibration import with_confidence
 from r2gengpt.confidence.contradictions import reviewed
 from r2gengpt.report import Finding, Report, Sentence
 from r2gengpt.text.observations import LIKELY, NOT_ASSESSED, OBSERVATIONS, POSSIBLE, UNLIKELY
 
-pytest.importorskip("negspacy")
 NORMAL = "the text names nothing abnormal, and the film shows: "
 
 
@@ -162,20 +159,3 @@ def test_an_empty_text_leaves_everything_out() -> None:
         reviewed(Report("1", "", findings=(EFFUSION,))).review[0]
         == "left out: pleural effusion, likely (.91) on the film"
     )
-
-
-def test_without_the_labeller_nothing_is_marked_and_it_is_logged_once(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(contradictions, "is_available", lambda: False)
-    contradictions._can_read.cache_clear()
-    try:
-        with caplog.at_level(logging.INFO, logger="r2gengpt.generation"):
-            for _ in range(2):
-                made = reviewed(report("Cardiomegaly.", findings=(HEART, EFFUSION)))
-                assert (reasons(made), made.review) == ([""], ())
-        assert [record.getMessage() for record in caplog.records] == [
-            "texts are not compared with findings: labels are not installed (pip install '.[labels]' in the clone)"
-        ]
-    finally:
-        contradictions._can_read.cache_clear()

@@ -199,7 +199,6 @@ def test_generate_notes_a_film_of_nobody_in_text_and_json(
 def test_generate_shows_findings_and_what_contradicts_them(
     llama: tuple[Path, Path, list[Path]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("negspacy")
     found = replace(REPORT, review=(), sentences=tuple(replace(one, needs_review=False) for one in SENTENCES))
     monkeypatch.setattr(reporter, "with_confidence", lambda report, calibration, below: replace(found, id=report.id))
     _, directory, films = llama

@@ -25,7 +25,6 @@ from r2gengpt.text.observations import ALL_OBSERVATIONS, NOT_ASSESSED, OBSERVATI
 from r2gengpt.training.run import train
 from test_finding_head import ANY, BOTH, head_run, squares
 
-pytest.importorskip("negspacy")
 Cli = Callable[[list[str]], Outcome]
 __all__ = ["squares"]
 EDEMA, FRACTURE = ALL_OBSERVATIONS.index("Edema"), ALL_OBSERVATIONS.index("Fracture")
@@ -186,5 +185,3 @@ def test_reports_are_read_for_labels_where_they_are_few(
     assert found.columns.sum() <= len(OBSERVATIONS)
     monkeypatch.setattr(labelled, "READ_UNASKED", 10)
     assert "`nearest_labels` True" in planned(reporter, data).missing["nearest_labels"]
-    monkeypatch.setattr(labelled, "is_available", lambda: False)
-    assert ".[labels]" in planned(reporter, data).missing["nearest_labels"]

@@ -9,12 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from r2gengpt.data.known import known_labels
 from r2gengpt.data.study import Study
-from r2gengpt.errors import InputError
 from r2gengpt.evaluation.findings import measured_findings
 from r2gengpt.metrics.detection import area, areas, balanced, mean_of, moved, numbered, precisions, resampled, shares
-from r2gengpt.metrics.labels.reading import is_available
 from r2gengpt.metrics.table import score_table
 from r2gengpt.report import Finding, Report
 from r2gengpt.text.observations import LIKELY, NO_FINDING, NOT_ASSESSED, POSSIBLE, UNLIKELY
@@ -232,19 +229,6 @@ def test_labels_that_are_none_leave_figures_out_and_break_nothing() -> None:
     assert "too few" in score_table(replace(scores_of(PREDICTIONS), findings=found))
 
 
-def test_without_the_labellers_packages_a_report_is_no_truth(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("r2gengpt.evaluation.findings.is_available", lambda: False)
-    monkeypatch.setattr("r2gengpt.data.known.is_available", lambda: False)
-    reports, studies = drawn(6)
-    assert found_of(reports, studies).keys() == {"head"}
-    found = measured_findings(reports, [replace(one, labels={}, report="Edema.") for one in studies])
-    assert ".[labels]" in str(found)
-    assert ".[labels]" in str(measured_findings([replace(one, findings=()) for one in reports], studies))
-    with pytest.raises(InputError, match="findings_head"):
-        known_labels(Study("a", FILMS, report="Edema."))
-
-
-@pytest.mark.skipif(not is_available(), reason="extra labels")
 def test_a_text_is_normal_where_the_rules_find_nothing_in_it() -> None:
     reports, studies = drawn()
     plain = [replace(report, findings=()) for report in reports]
@@ -262,7 +246,6 @@ def test_a_text_is_normal_where_the_rules_find_nothing_in_it() -> None:
     assert [line.split()[2] for line in lines if line.startswith("text, ")] == ["120", "80", "40"]
 
 
-@pytest.mark.skipif(not is_available(), reason="extra labels")
 def test_a_report_is_the_truth_where_there_are_no_labels() -> None:
     reports, studies = drawn(40)
     without = [
@@ -309,14 +292,12 @@ def test_the_page_shows_every_figure_and_the_calibration(measured: dict[str, Any
     ]  # fmt: skip
     normal = [row[0] for row in page.tables["Normal or abnormal"]]
     assert "head, children" in normal
-    assert ("text, children" in normal) == is_available()
+    assert "text, children" in normal
     assert "Reliability: share with it over probability" in str([one.get("aria-label") for one in page.every("svg")])
 
 
 @pytest.mark.parametrize("part", ["text", "head"])
 def test_page_and_terminal_show_what_there_is_alone(part: str, measured: dict[str, Any], tmp_path: Path) -> None:
-    if part not in measured:
-        pytest.skip("extra labels")
     scores = replace(scores_of(PREDICTIONS), findings={part: measured[part]})
     page = Page(written(tmp_path, content=scores.to_json()))
     assert {row[0].split(",")[0] for row in page.tables["Normal or abnormal"][1:]} == {part}

@@ -8,14 +8,11 @@ import pytest
 from r2gengpt.metrics.labels.family import LABEL_F1
 from r2gengpt.metrics.labels.location import KINDS, LOCATION_NAMES, LOCATION_TITLES
 from r2gengpt.metrics.labels.places import located
-from r2gengpt.metrics.labels.reading import is_available
 from r2gengpt.metrics.measure import choose
 from r2gengpt.metrics.protocols import PROTOCOLS
 from r2gengpt.metrics.records import Scores
 from r2gengpt.metrics.score import score
 from r2gengpt.metrics.summary import short_table
-
-pytestmark = pytest.mark.skipif(not is_available(), reason="needs negspacy")
 
 READ = {
     "Small left pleural effusion and right lower lobe consolidation.": {

@@ -17,7 +17,6 @@ from playwright.sync_api import ViewportSize, expect, sync_playwright
 from r2gengpt.evaluation.page.page import report_page
 from r2gengpt.evaluation.page.sentences import evidence_of
 from r2gengpt.evaluation.page.study import StudyRow
-from r2gengpt.metrics.labels.reading import is_available
 from r2gengpt.metrics.protocols import PROTOCOLS
 from r2gengpt.metrics.score import score
 from r2gengpt.report import Report, Sentence
@@ -111,7 +110,7 @@ def test_the_page_breaks_no_rule_of_axe_and_its_first_screen_has_a_film(
     theme: Literal["light", "dark"], width: int, tmp_path: Path
 ) -> None:
     same = [Report(f"s{i}", "Left effusion.", "Right effusion." if i else "Clear.") for i in range(21)]
-    written(tmp_path, same, content=scores_of(same, labels=is_available()).to_json())
+    written(tmp_path, same, content=scores_of(same, labels=True).to_json())
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         look: ViewportSize = {"width": width, "height": 844}

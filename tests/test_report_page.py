@@ -18,7 +18,6 @@ from r2gengpt.evaluation.page import page as report_page
 from r2gengpt.evaluation.page.page import write_report_page
 from r2gengpt.evaluation.page.scores import BASELINES, LABELS, exact, interval, label, leaves, number
 from r2gengpt.evaluation.page.study import StudyRow, example_places
-from r2gengpt.metrics.labels.reading import is_available
 from r2gengpt.report import Report
 from r2gengpt.text.observations import OBSERVATIONS
 from report_pages import CONFIDENCE, PARTS, PREDICTIONS, Page, scores_of, written
@@ -142,9 +141,9 @@ def every_number_is_there(content: Mapping[str, Any], page: str) -> int:
 
 
 def test_the_page_has_every_number_of_scores_json_and_the_file_itself(tmp_path: Path) -> None:
-    content = {**scores_of(PREDICTIONS, labels=is_available(), shuffled=True).to_json(), "confidence": CONFIDENCE}
+    content = {**scores_of(PREDICTIONS, labels=True, shuffled=True).to_json(), "confidence": CONFIDENCE}
     page = written(tmp_path, content=content)
-    assert every_number_is_there(content, page) > (1000 if is_available() else 100)
+    assert every_number_is_there(content, page) > 1000
     (link,) = (str(a["href"]) for a in Page(page).every("a") if "download" in a)
     saved = base64.b64decode(link.removeprefix("data:application/json;base64,"))
     assert json.loads(saved) == json.loads(json.dumps(content))
@@ -173,7 +172,6 @@ def test_collapse_is_said_in_words(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.skipif(not is_available(), reason="needs negspacy")
 def test_clinical_labels_have_tables_under_both_policies_and_a_plot(tmp_path: Path) -> None:
     scores = scores_of(PREDICTIONS, labels=True)
     page = Page(written(tmp_path, content=scores.to_json()))
@@ -191,7 +189,6 @@ def test_clinical_labels_have_tables_under_both_policies_and_a_plot(tmp_path: Pa
     assert "rule-based, not CheXbert" in page.text
 
 
-@pytest.mark.skipif(not is_available(), reason="needs negspacy")
 def test_observations_that_no_text_has_are_folded_away_with_all_their_numbers(tmp_path: Path) -> None:
     page = written(tmp_path, content=scores_of(PREDICTIONS, labels=True).to_json())
     tables = Page(page).tables
@@ -206,7 +203,6 @@ def test_observations_that_no_text_has_are_folded_away_with_all_their_numbers(tm
     assert page.count(">Fracture</text>") == 0  # nor is there a bar for one
 
 
-@pytest.mark.skipif(not is_available(), reason="needs negspacy")
 def test_sides_and_places_have_a_table_of_their_own_beside_the_labels(tmp_path: Path) -> None:
     said = [Report("a", "Left effusion.", "Right effusion."), Report("b", "Edema.", "Left edema.")]
     page = Page(written(tmp_path, said, content=scores_of(said, labels=True).to_json()))

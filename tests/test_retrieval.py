@@ -60,7 +60,6 @@ from serving_parts import client_of, message, upload
 from test_finding_head import ANY, BOTH, head_run
 from test_looks_at_the_image import REPORTS, draw_squares
 
-pytest.importorskip("negspacy")
 Cli = Callable[[list[str]], Outcome]
 COUNT = len(ALL_OBSERVATIONS)
 TEXTS = {

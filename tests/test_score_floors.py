@@ -12,7 +12,6 @@ from conftest import TinySet
 from r2gengpt.config import ModelConfig, RunConfig, TrainConfig
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError, RunError
-from r2gengpt.metrics.labels.reading import is_available
 from r2gengpt.metrics.measure import choose
 from r2gengpt.metrics.protocols import PROTOCOLS
 from r2gengpt.metrics.score import score
@@ -26,7 +25,6 @@ from test_documentation import ROOT, parse_with, run_script
 from training_settings import small_run
 
 FLOORS = ("Bleu_4=0.05", "distinct=0.1")
-needs_labels = pytest.mark.skipif(not is_available(), reason="extra labels")
 
 
 def standing(value: float, bleu: float = 0.2, distinct: float = 0.5) -> Standing:
@@ -82,12 +80,6 @@ def test_a_heads_score_needs_a_head(field: str) -> None:
     check_scores(RunConfig(ModelConfig(findings_head=True), train=TrainConfig(**values)))
 
 
-def test_clinical_f1_without_its_packages_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("r2gengpt.training.validation.is_available", lambda: False)
-    with pytest.raises(InputError, match="\\.\\[labels\\]"):
-        check_scores(RunConfig(train=TrainConfig(score_floors=("clinical_f1=0.1",))))
-
-
 REFERENCES = ("There is a large effusion.", "Mild edema.", "The lungs are clear.")
 TEXTS = ("There is a large effusion.", "There is a large effusion.", "The lungs are clear.")
 
@@ -99,7 +91,6 @@ def validated() -> list[Validated]:
     return [Validated(6.0, 3, reports[:2]), Validated(0.0, 3, reports[2:])]
 
 
-@needs_labels
 def test_clinical_f1_is_the_micro_f1_that_a_test_reports() -> None:
     config = RunConfig(train=TrainConfig(scorer_types=("clinical_f1", "CIDEr"), score_floors=("distinct=0.9",)))
     scores = scores_of(validated(), config)
@@ -189,7 +180,6 @@ def test_where_no_epoch_reaches_its_floor_the_nearest_is_kept_and_said_to_be_bel
     )
 
 
-@needs_labels
 def test_a_run_with_all_of_them_measures_them(tiny_parts: Path, tiny_set: TinySet, tmp_path: Path) -> None:
     settings = small_run(
         tiny_parts, tiny_set, tmp_path, max_epochs=1, scorer_types=("clinical_f1", "CIDEr"), weights=(1.0, 1.0),

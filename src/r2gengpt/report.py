@@ -166,9 +166,6 @@ class Report:
         """What the text says of each observation that it mentions: positive, uncertain or negative.
 
         By the rule labeller (CheXpert's 14 observations). It reads the text alone; what the film shows is `findings`.
-
-        Raises:
-            InputError: the labeller's packages are not installed (extra `labels`).
         """
         from r2gengpt.metrics.labels.reading import asserted
 

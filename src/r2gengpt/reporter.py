@@ -36,7 +36,6 @@ from r2gengpt.generation.retrieval import load_sentences
 from r2gengpt.generation.speculate import Drafter, drafter_for
 from r2gengpt.generation.suffixes import SPECULATION, SuffixIndex, load_index
 from r2gengpt.locate import MOVABLE, Located, ModelChoice, locate
-from r2gengpt.metrics.labels.reading import is_available, label_report
 from r2gengpt.model.processing import R2GenGPTProcessor, decoded_size, pad_views
 from r2gengpt.options import Override
 from r2gengpt.original.convert import load_original
@@ -456,7 +455,7 @@ def looker_of(built: Built, located: Located) -> Looker | None:
 
 
 def composer_of(looker: Looker | None, directory: Path) -> Composer:
-    """What writes by retrieval, with what reads its texts loaded.
+    """What writes by retrieval.
 
     Raises:
         InputError: no head, or the sentences are damaged.
@@ -464,8 +463,6 @@ def composer_of(looker: Looker | None, directory: Path) -> Composer:
     if looker is None:
         raise InputError(NO_HEAD, field="model", value=directory)
     index = load_sentences(directory / SENTENCES)
-    if is_available():
-        label_report("No effusion.")  # the first mention loads the labeller, which takes seconds
     assessed = [at for at, scale in enumerate(looker.scales) if scale.assessed]
     return Composer(index, tuple(assessed))
 

@@ -41,7 +41,7 @@ def score(
         protocol: the convention: clean, ptb, raw, or r2gen, which needs `train`.
         dataset: whose report cleaner; plain: lower case, punctuation apart.
         train: reports of the train split, for baselines.
-        labels: clinical labels by rules too (extra `labels`).
+        labels: clinical labels by rules too.
         meteor: python, jar (Java) or none.
         patients: study id → patient, who is resampled then.
         resamples: of the bootstrap; 0: no intervals.
@@ -91,7 +91,7 @@ def compare(
         protocol: as `score` has it.
         dataset: likewise.
         train: reports of the train split, which the protocol r2gen needs.
-        labels: clinical labels by rules too (extra `labels`).
+        labels: clinical labels by rules too.
         meteor: python, jar (Java) or none.
         patients: study id → patient, who is drawn and swapped then.
         resamples: of the paired bootstrap; 0: none.

@@ -109,7 +109,6 @@ def no_train(here: Surroundings) -> Iterator[Advice]:
 
 LOST = {
     "train": "train does not work",
-    "labels": "no clinical labels, and no FHIR Observations",
     "serve": "serve does not work",
     "dicom": "no DICOM is read",
     "pacs": "listen and dicomweb do not work",

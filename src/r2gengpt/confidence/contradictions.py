@@ -1,19 +1,15 @@
 """Where a report's text and its films disagree, by the rule labeller and the model's findings. Changes no word."""
 
-import functools
-import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from r2gengpt.errors import installing
 from r2gengpt.metrics.labels.observations import Label
-from r2gengpt.metrics.labels.reading import is_available, label_report
+from r2gengpt.metrics.labels.reading import label_report
 from r2gengpt.metrics.labels.support import asserted
 from r2gengpt.report import Finding, Report, Sentence, chance, plain_name
 from r2gengpt.text.observations import ABNORMAL, CHILDREN, LIKELY, NO_FINDING, UNLIKELY
 
-log = logging.getLogger("r2gengpt.generation")
 NAMED = (Label.POSITIVE, Label.UNCERTAIN)
 BETWEEN = "; "
 """Stands between two reasons of a sentence."""
@@ -31,27 +27,17 @@ def reviewed(report: Report) -> Report:
     if not report.findings:
         return report
     film = {finding.name: finding for finding in report.findings}
-    readable = _can_read()
-    sentences = tuple(_sentence(one, film, readable=readable) for one in report.sentences)
-    lines = _lines(report, film) if readable else ()
-    return replace(report, sentences=sentences, review=tuple(dict.fromkeys([*report.review, *lines])))
+    sentences = tuple(_sentence(one, film) for one in report.sentences)
+    return replace(report, sentences=sentences, review=tuple(dict.fromkeys([*report.review, *_lines(report, film)])))
 
 
-@functools.cache
-def _can_read() -> bool:
-    """Whether the labeller is there; what is missing without it is logged once."""
-    if not is_available():
-        log.info(f"texts are not compared with findings: labels are not installed ({installing('labels')})")
-    return is_available()
-
-
-def _sentence(sentence: Sentence, film: Film, *, readable: bool) -> Sentence:
+def _sentence(sentence: Sentence, film: Film) -> Sentence:
     """The sentence with all its reasons; one that was marked before says that the model is not sure of it."""
     reasons = sentence.reason.split(BETWEEN) if sentence.reason else []
     if sentence.needs_review and not reasons:
         sure = math.exp(sentence.logprob) if sentence.confidence is None else sentence.confidence
         reasons.append(f"the model is not sure of it ({chance(sure)})")
-    found = list(_contradictions(sentence.text, film)) if readable else []
+    found = list(_contradictions(sentence.text, film))
     reason = BETWEEN.join(dict.fromkeys([*reasons, *found]))
     return replace(sentence, needs_review=sentence.needs_review or bool(found), reason=reason)
 

@@ -16,9 +16,9 @@ from r2gengpt.confidence.evidence import check_method, quick_method, random_tent
 from r2gengpt.confidence.looking import Looker
 from r2gengpt.confidence.maps import EVIDENCE, NO_EVIDENCE, Evidence, SentenceEvidence
 from r2gengpt.data.loading import Batch
-from r2gengpt.errors import InputError, installing
+from r2gengpt.errors import InputError
 from r2gengpt.metrics.labels.observations import Label
-from r2gengpt.metrics.labels.reading import is_available, label_report
+from r2gengpt.metrics.labels.reading import label_report
 from r2gengpt.model import R2GenGPTForConditionalGeneration, R2GenGPTProcessor
 from r2gengpt.model.findings import by_study
 from r2gengpt.report import Finding
@@ -80,7 +80,7 @@ def map_method(model: R2GenGPTForConditionalGeneration, looker: Looker | None, *
         looker: its finding head at work.
         quick: others wait.
     """
-    if looker is not None and is_available():
+    if looker is not None:
         return FINDINGS
     return quick_method(model) if quick else "occlusion"
 
@@ -89,14 +89,12 @@ def check_maps(model: R2GenGPTForConditionalGeneration, looker: Looker | None, m
     """Refuse what the model cannot do, before a report is written.
 
     Raises:
-        InputError: as `evidence.check_method`; without a head, or without the labeller, maps of findings.
+        InputError: as `evidence.check_method`; without a head, maps of findings.
     """
     if method != FINDINGS:
         check_method(model, method)
     elif looker is None:
         raise InputError("this model has no finding head", field="evidence_method", value=FINDINGS)
-    elif not is_available():
-        raise InputError(f"needs labels: {installing('labels')}", field="evidence_method", value=FINDINGS)
 
 
 @torch.no_grad()

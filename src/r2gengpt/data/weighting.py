@@ -2,24 +2,13 @@
 
 import functools
 
-from r2gengpt.errors import InputError, installing
 from r2gengpt.metrics.labels.observations import Label
-from r2gengpt.metrics.labels.reading import is_available, label_report
+from r2gengpt.metrics.labels.reading import label_report
 from r2gengpt.model.processing import R2GenGPTProcessor
 from r2gengpt.text.observations import NO_FINDING
 from r2gengpt.text.sentences import sentence_spans, tokens_of
 
 SENTENCES_KEPT = 1 << 16
-
-
-def check_weighable() -> None:
-    """Refuse where nothing can tell which sentences have findings.
-
-    Raises:
-        InputError: the labeller's packages are not installed (extra `labels`).
-    """
-    if not is_available():
-        raise InputError(f"reads labels: {installing('labels')}", field="weigh_findings", value=True)
 
 
 @functools.lru_cache(SENTENCES_KEPT)

@@ -15,7 +15,7 @@ from r2gengpt.evaluation.findings import Json, group_numbers, scored
 from r2gengpt.films.reader import load_image
 from r2gengpt.metrics import detection
 from r2gengpt.metrics.labels.observations import Label
-from r2gengpt.metrics.labels.reading import is_available, label_report
+from r2gengpt.metrics.labels.reading import label_report
 from r2gengpt.metrics.ngrams import Floats
 
 
@@ -31,7 +31,7 @@ def measured_boxes(maps: Sequence[Evidence], studies: Sequence[Study], image_pro
     """
     by_id = {study.id: (study, group) for study, group in zip(studies, group_numbers(studies).tolist(), strict=True)}
     rows: list[tuple[str, int, float, float, float]] = []
-    for evidence in maps if is_available() else ():
+    for evidence in maps:
         study, group = by_id[evidence.id]
         covers = covered(study, evidence.grid, image_processor)
         for sentence in evidence.sentences if covers else ():

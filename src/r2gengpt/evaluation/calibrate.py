@@ -14,8 +14,6 @@ from r2gengpt.errors import InputError
 from r2gengpt.evaluation.confidence import CALIBRATED, judged_sentences
 from r2gengpt.evaluation.run import Evaluation, predict_studies
 from r2gengpt.metrics.calibration import fit as fit_logistic
-from r2gengpt.metrics.labels.family import NOT_INSTALLED
-from r2gengpt.metrics.labels.reading import is_available
 from r2gengpt.metrics.labels.support import DEFINITION
 from r2gengpt.processes import Share, agreed
 from r2gengpt.report import Report
@@ -35,13 +33,11 @@ def check_calibratable(directory: Path, *, retrieves: bool = False) -> None:
         retrieves: sentences are taken from reports.
 
     Raises:
-        InputError: no labels here, no probabilities, or a place beside the weights that cannot be written to.
+        InputError: no probabilities, or a place beside the weights that cannot be written to.
     """
     if retrieves:
         words = "sentences that `writer` retrieve takes from reports have no probability"
         raise InputError(words, field="calibrate", value=True)
-    if not is_available():
-        raise InputError(NOT_INSTALLED, field="calibrate", value=True)
     if not directory.is_dir():
         words = f"{directory} is an original file, nothing can be kept beside it: `r2gengpt convert` it"
         raise InputError(words, field="calibrate", value=True)

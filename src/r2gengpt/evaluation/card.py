@@ -15,7 +15,7 @@ from r2gengpt.evaluation.audit.measure import WORST
 from r2gengpt.evaluation.audit.summary import boxes_line, claims_line, headline, short, sides_line, told
 from r2gengpt.metrics.labels.family import LABEL_F1, observation_name
 from r2gengpt.metrics.labels.observations import Label
-from r2gengpt.metrics.labels.reading import is_available, label_report
+from r2gengpt.metrics.labels.reading import label_report
 from r2gengpt.metrics.verdict import HEADLINES
 from r2gengpt.text.observations import ALL_OBSERVATIONS
 
@@ -183,7 +183,7 @@ def calibration_part(scores: Json | None) -> CardPart:
 def gallery(directory: Path, audit: Json | None) -> tuple[FailedText, ...]:
     """The texts that miss and invent the most findings: of a test by references, else of an audit by labels."""
     path = directory / "predictions.jsonl"
-    if path.is_file() and is_available():
+    if path.is_file():
         lines = path.read_text(encoding="utf-8").splitlines()
         found = [failure_of(json.loads(line)) for line in lines if line.strip()]
         found.sort(key=lambda one: -len(one.missed) - len(one.invented))

@@ -10,8 +10,7 @@ from r2gengpt.data.study import Study
 from r2gengpt.metrics import calibration as metric
 from r2gengpt.metrics.bootstrap import patient_numbers
 from r2gengpt.metrics.calibration import Judged
-from r2gengpt.metrics.labels.family import NOT_INSTALLED
-from r2gengpt.metrics.labels.reading import is_available, label_report
+from r2gengpt.metrics.labels.reading import label_report
 from r2gengpt.metrics.labels.support import DEFINITION, is_supported
 from r2gengpt.report import Report
 
@@ -49,8 +48,6 @@ def measured_confidence(
 
     `ece` is that of the confidence that is used: without a calibration the same as `ece_uncalibrated`.
     """
-    if not is_available():
-        return NOT_INSTALLED
     judged = judged_sentences(predictions, studies)
     if not len(judged) and any(sentence.source for report in predictions for sentence in report.sentences):
         return "sentences that were taken from reports have no probability"

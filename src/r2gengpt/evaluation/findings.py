@@ -17,9 +17,9 @@ from r2gengpt.metrics import detection
 from r2gengpt.metrics.bootstrap import patient_numbers
 from r2gengpt.metrics.calibration import bin_columns, calibration_error, reliability
 from r2gengpt.metrics.detection import Bools, Measure, decided, enough, numbered, resampled
-from r2gengpt.metrics.labels.family import LABELER, NOT_INSTALLED
+from r2gengpt.metrics.labels.family import LABELER
 from r2gengpt.metrics.labels.observations import Label
-from r2gengpt.metrics.labels.reading import is_available, label_report
+from r2gengpt.metrics.labels.reading import label_report
 from r2gengpt.metrics.ngrams import Floats, Ints
 from r2gengpt.metrics.records import Score
 from r2gengpt.report import Report
@@ -62,8 +62,8 @@ class Detections:
         return [at for at, name in enumerate(self.names) if self.assessed(at) and name not in OF_THE_FILM]
 
 
-def measured_findings(predictions: Sequence[Report], studies: Sequence[Study]) -> Json | str | None:
-    """What scores.json says of findings, or why it cannot be measured.
+def measured_findings(predictions: Sequence[Report], studies: Sequence[Study]) -> Json | None:
+    """What scores.json says of findings.
 
     None where the model has no head, and the annotation does not know of any film whether it is normal.
 
@@ -74,10 +74,8 @@ def measured_findings(predictions: Sequence[Report], studies: Sequence[Study]) -
     has_head = bool(predictions) and all(report.findings for report in predictions)
     if not has_head and not any(NO_FINDING in study.labels for study in studies):
         return None
-    if not is_available() and not (has_head and all(study.labels for study in studies)):
-        return f"labels must be read from reports: {NOT_INSTALLED}"
     parts: Json = {}
-    if is_available() and (text := measured_text(predictions, studies)):
+    if text := measured_text(predictions, studies):
         parts["text"] = text
     if has_head:
         parts["head"] = measured_head(predictions, studies)

@@ -15,8 +15,6 @@ from r2gengpt.evaluation.nearest import reported_studies
 from r2gengpt.evaluation.run import Evaluation, predict_studies
 from r2gengpt.films.containers import DicomChoice
 from r2gengpt.metrics.baselines import Baseline, most_frequent
-from r2gengpt.metrics.labels.family import NOT_INSTALLED
-from r2gengpt.metrics.labels.reading import is_available
 from r2gengpt.processes import Share
 from r2gengpt.report import NO_HEAD, Report
 from r2gengpt.reporter import Reporter
@@ -134,7 +132,7 @@ def lenders_of(wanted: str, reporter: Reporter, data: DataConfig, split: str) ->
     looker = looker_for(NEAREST, wanted, reporter)
     dicom = DicomChoice(data.frame, data.force, data.mixed_patients)
     studies = reported_studies(data.annotation, data.base_dir, split, dicom)
-    unread = check_readable(studies)
+    unread = sum(not study.labels for study in studies)
     if wanted == "auto" and unread > READ_UNASKED:
         raise LookupError(f"{unread} training reports are to be read for it: `{NEAREST}` True")
     return Lenders.of(studies, [scale.assessed for scale in looker.scales])
@@ -151,7 +149,6 @@ def true_hints(wanted: str, reporter: Reporter, studies: Sequence[Study]) -> dic
         raise LookupError("`writer` retrieve reads no hint")
     if not looker.hints:
         raise LookupError("the model was trained without `findings_hint`")
-    check_readable(studies)
     if wanted == "auto" and len(studies) > WRITTEN_UNASKED:
         raise LookupError(f"{len(studies)} studies are to be written again for it: `{ORACLE}` True")
     labels = known_rows(studies).tolist()
@@ -169,18 +166,6 @@ def looker_for(name: str, wanted: str, reporter: Reporter) -> Looker:
     if reporter.looker is None:
         raise LookupError(f"the model {NO_HEAD}")
     return reporter.looker
-
-
-def check_readable(studies: Sequence[Study]) -> int:
-    """How many studies have a report in place of labels.
-
-    Raises:
-        LookupError: some have, and what reads them is not installed.
-    """
-    unread = sum(not study.labels for study in studies)
-    if unread and not is_available():
-        raise LookupError(NOT_INSTALLED)
-    return unread
 
 
 def with_label_rows(

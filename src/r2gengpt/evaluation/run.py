@@ -163,12 +163,7 @@ def write_evaluation(
         scores = replace(scores, not_available={**scores.not_available, "confidence": found})
     else:
         scores = replace(scores, confidence=found)
-    told = measured_findings(predictions, plan.studies)
-    if isinstance(told, str):
-        scores = replace(scores, not_available={**scores.not_available, "findings": told})
-    else:
-        scores = replace(scores, findings=told)
-    scores = scores.spelt(spell)
+    scores = replace(scores, findings=measured_findings(predictions, plan.studies)).spelt(spell)
     for name, several in (("predictions", predictions), ("predictions-images-shuffled", others.shuffled)):
         if several:
             named = (replace(report, patient=patients.get(report.id, "")) for report in several)

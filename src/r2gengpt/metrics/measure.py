@@ -8,9 +8,8 @@ import numpy as np
 from r2gengpt.metrics.bleu import bleu, bleu_statistics
 from r2gengpt.metrics.cider import cider_d
 from r2gengpt.metrics.families import MetricFamily, Texts, mean
-from r2gengpt.metrics.labels.family import LABELS, NOT_ASKED, NOT_INSTALLED
+from r2gengpt.metrics.labels.family import LABELS, NOT_ASKED
 from r2gengpt.metrics.labels.location import LOCATION
-from r2gengpt.metrics.labels.reading import is_available
 from r2gengpt.metrics.ngrams import Floats
 from r2gengpt.metrics.rouge import rouge_l
 
@@ -27,8 +26,7 @@ def choose(*, labels: bool = False, meteor: str = "none", clinical: Sequence[str
     """What can be measured here. One that needs something more is added here, or named with why not.
 
     Args:
-        labels: clinical labels too, and the side and place of findings; the first text takes seconds, because spaCy
-            is imported.
+        labels: clinical labels too, and the side and place of findings.
         meteor: one of `settings.METEOR_NAMES`: `python` is METEOR 1.5 as pycocoevalcap runs it, `jar` the same by
             pycocoevalcap's jar, which needs Java and some seconds to start.
         clinical: of `clinical_models.NAMES`, each of which loads a model at the first text.
@@ -42,10 +40,10 @@ def choose(*, labels: bool = False, meteor: str = "none", clinical: Sequence[str
             missing[name] = family
         else:
             families.append(family)
-    if labels and is_available():
+    if labels:
         families += [LABELS, LOCATION]
     else:
-        missing |= dict.fromkeys((LABELS.name, LOCATION.name), NOT_INSTALLED if labels else NOT_ASKED)
+        missing |= dict.fromkeys((LABELS.name, LOCATION.name), NOT_ASKED)
     return MetricChoice(tuple(families), missing)
 
 

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import Response
 
 from r2gengpt.clinical.documents.draft import draft_of
-from r2gengpt.clinical.documents.forms import FORMS, bytes_of, labels_of
+from r2gengpt.clinical.documents.forms import FORMS, bytes_of
+from r2gengpt.metrics.labels.reading import asserted
 from r2gengpt.report import Finding
 from r2gengpt.serving.documents import form_document
 from r2gengpt.serving.failures import INVALID, ApiError
@@ -99,7 +100,7 @@ def document_of(form: StudyUpload, kind: str, reporter: ServedModel, settings: S
     sources = sources_of(form.films, form.choice, settings)
     check_archive(kind, sources, reporter)
     images = [source.header for source in sources if source.header is not None]
-    labels = labels_of(form.report) if FORMS[ARCHIVE[kind]].labels else {}
+    labels = asserted(form.report) if FORMS[ARCHIVE[kind]].labels else {}
     draft = draft_of(
         form.report,
         images,

@@ -31,11 +31,7 @@ HEAD_RATE = 4.0
 
 
 def finding_labels(studies: Sequence[Study]) -> Tensor:
-    """What is known of each study (`known_rows`), (n, O), float32, NaN where unknown.
-
-    Raises:
-        InputError: a report must be read and the labeller's packages are not installed (extra `labels`).
-    """
+    """What is known of each study (`known_rows`), (n, O), float32, NaN where unknown."""
     return torch.from_numpy(known_rows(studies)).float()
 
 

@@ -15,9 +15,8 @@ from r2gengpt.config import RunConfig
 from r2gengpt.data.features.filling import Features
 from r2gengpt.data.loading import StudyDataset, StudyLoader, prompt_batch, sequential_batches
 from r2gengpt.data.study import Study
-from r2gengpt.errors import InputError, installing
+from r2gengpt.errors import InputError
 from r2gengpt.generation.retrieval import SentenceIndex, save_sentences
-from r2gengpt.metrics.labels.reading import is_available
 from r2gengpt.parts.assemble import Built
 from r2gengpt.text.cleaning import CLEANERS
 from r2gengpt.training.distributed.processes import is_sharded
@@ -31,7 +30,7 @@ def check_keeps(config: RunConfig, studies: Sequence[Study]) -> None:
         studies: of the train split.
 
     Raises:
-        InputError: no head, no labeller, no reports, or weights that lie in parts.
+        InputError: no head, no reports, or weights that lie in parts.
     """
     if not config.train.keep_sentences:
         return
@@ -40,8 +39,6 @@ def check_keeps(config: RunConfig, studies: Sequence[Study]) -> None:
         words = "sentences are chosen by what the finding head sees: it needs `findings_head` True"
     elif is_sharded(config.train):
         words = f"looks at films with whole weights: not with `strategy` {config.train.strategy}"
-    elif not is_available():
-        words = f"reads labels: {installing('labels')}"
     elif not any(study.report.strip() for study in studies):
         words = "no training study has a report"
     if words:

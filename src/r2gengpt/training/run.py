@@ -21,7 +21,6 @@ from r2gengpt.data.loading import (
     StudyDataset,
 )
 from r2gengpt.data.study import Study
-from r2gengpt.data.weighting import check_weighable
 from r2gengpt.errors import InputError, Stopped
 from r2gengpt.files import check_model_directory, whole_file
 from r2gengpt.generation.decoding import ChosenDecoding
@@ -165,8 +164,6 @@ def _train(config: RunConfig, where: PlacementConfig, state: ResumeState) -> Sum
     check_findings_only(config)
     check_scores(config)
     check_loggers(options.loggers)
-    if options.weigh_findings:
-        check_weighable()
     splits = read_splits(data, reports=not options.findings_only)
     check_keeps(config, splits["train"])
     where = settled(config.model.lm_model, where)  # may ask a hub: what lies here has been looked at

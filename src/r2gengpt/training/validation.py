@@ -10,8 +10,7 @@ from torch import Tensor
 from r2gengpt.config import RunConfig, TrainConfig
 from r2gengpt.data.loading import Batch
 from r2gengpt.errors import InputError, RunError
-from r2gengpt.metrics.labels.family import LABEL_F1, LABELS, NOT_INSTALLED
-from r2gengpt.metrics.labels.reading import is_available
+from r2gengpt.metrics.labels.family import LABEL_F1, LABELS
 from r2gengpt.metrics.measure import FAMILIES, METRICS, MetricChoice
 from r2gengpt.metrics.protocols import PROTOCOLS
 from r2gengpt.metrics.score import score
@@ -102,18 +101,16 @@ def needs_text(train: TrainConfig) -> bool:
 
 
 def check_scores(config: RunConfig) -> None:
-    """Refuse scores that this run, or this machine, cannot measure.
+    """Refuse scores that this run cannot measure.
 
     Raises:
-        InputError: `findings_auc` without a head, or `clinical_f1` without the labeller's packages.
+        InputError: `findings_auc` without a head.
     """
     train = config.train
     for field in ("scorer_types", "score_floors"):
         names = train.scorer_types if field == "scorer_types" else tuple(train.floors)
         if "findings_auc" in names and not config.model.findings_head:
             raise InputError("is of a finding head: it needs `findings_head` True", field=field, value="findings_auc")
-        if "clinical_f1" in names and not is_available():
-            raise InputError(NOT_INSTALLED, field=field, value="clinical_f1")
 
 
 def check_measured(scores: Mapping[str, float], train: TrainConfig) -> None:

@@ -3,20 +3,20 @@
 from collections.abc import Mapping
 
 from r2gengpt.metrics.labels.family import LABELER
-from r2gengpt.metrics.labels.reading import VERSION, asserted, is_available
+from r2gengpt.metrics.labels.reading import VERSION, asserted
 
 SAID = ("positive", "uncertain")
 """Labels by which a text says that there may be something."""
 
 
 def labeler_name() -> str:
-    """Which rules read texts here; empty where the extra `labels` is missing."""
-    return f"{LABELER}, version {VERSION}" if is_available() else ""
+    """Which rules read texts here."""
+    return f"{LABELER}, version {VERSION}"
 
 
-def said_of(text: str) -> Mapping[str, str] | None:
-    """Observation → what the text says of it; None where nothing reads texts here."""
-    return asserted(text) if is_available() else None
+def said_of(text: str) -> Mapping[str, str]:
+    """Observation → what the text says of it."""
+    return asserted(text)
 
 
 def present(labels: Mapping[str, str]) -> set[str]:

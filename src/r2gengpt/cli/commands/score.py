@@ -1,7 +1,5 @@
 """`r2gengpt score`: two files of texts in, a table or JSON of scores out. No model; imports no torch."""
 
-import importlib.util
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +54,7 @@ class ConventionConfig:
         "resampled then; None: the patient or subject_id that the references' file names, if any",
         unit="REGEX",
     )
-    labels: bool = option(False, "clinical labels by rules too (the extra labels): takes seconds, to import spaCy")
+    labels: bool = option(False, "clinical labels by rules too")
     clinical: tuple[str, ...] = option(
         (), f"metrics by models through RadEval (the extra clinical), of {', '.join(CLINICAL_NAMES)}", unit="METRIC"
     )
@@ -89,8 +87,6 @@ class ConventionConfig:
         """What is measured."""
         from r2gengpt.metrics.measure import choose
 
-        if self.labels:
-            import_spacy_alone()
         return choose(labels=self.labels, meteor=self.meteor, clinical=self.clinical)
 
     def patients(self, studies: Sequence[str], named: Mapping[str, str]) -> Mapping[str, str]:
@@ -171,17 +167,3 @@ def run(config: ScoreConfig) -> "Scores":
         seed=config.seed,
         names=(f"--predictions {config.predictions}", f"--references {source}"),
     )
-
-
-def import_spacy_alone() -> None:
-    """Import spaCy, where it is installed, without the PyTorch that it imports where it can and that nothing here uses.
-
-    PyTorch takes most of the seconds and of the memory. Python takes a module that is None as one that is not there.
-    """
-    if "torch" in sys.modules or importlib.util.find_spec("spacy") is None:
-        return
-    sys.modules["torch"] = None  # type: ignore[assignment]  # by design of the import system
-    try:
-        importlib.import_module("spacy")
-    finally:
-        del sys.modules["torch"]

@@ -1,6 +1,5 @@
 """The forms that a draft can leave in: which there are, what they need, their bytes. Nothing is written or sent."""
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,8 +9,6 @@ from r2gengpt.clinical.documents.draft import Draft, draft_of, patient_of
 from r2gengpt.errors import InputError, RunError, installing, place_of
 from r2gengpt.films.dicom.header import DicomHeader
 from r2gengpt.report import Report, review_lines
-
-log = logging.getLogger("r2gengpt.serving")
 
 
 def _structured_report(draft: Draft) -> bytes:
@@ -105,21 +102,10 @@ def formed(
         digest: of its weights.
     """
     images = [header for header in headers if header is not None]
-    labels = labels_of(report.text) if FORMS[form].labels else {}
+    labels = report.asserted if FORMS[form].labels else {}
     now = datetime.now().astimezone()
     film, review = report.findings, review_lines(report)
     return bytes_of(draft_of(marked, images, model, digest, now, labels, film=film, review=review), form)
-
-
-def labels_of(report: str) -> dict[str, str]:
-    """What the text says of CheXpert's observations, without those it does not mention."""
-    from r2gengpt.metrics.labels.observations import Label
-    from r2gengpt.metrics.labels.reading import is_available, label_report
-
-    if not is_available():
-        log.info(f"no Observations: labels are not installed ({installing('labels')})")
-        return {}
-    return {name: label.value for name, label in label_report(report).items() if label != Label.BLANK}
 
 
 def bytes_of(draft: Draft, form: str) -> bytes:

@@ -10,8 +10,6 @@ from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 from r2gengpt.evaluation.audit.films import opposite, overlap
 from r2gengpt.metrics.detection import ABSENT, PRESENT
-from r2gengpt.metrics.labels.family import NOT_INSTALLED
-from r2gengpt.metrics.labels.reading import is_available
 from r2gengpt.report import plain_name
 from r2gengpt.text.observations import ABNORMAL, NO_FINDING, OF_THE_FILM
 
@@ -111,10 +109,8 @@ def plan_audit(
         no_text: why the model takes no words beside films; empty: it takes them.
 
     Raises:
-        InputError: an unknown source, no labels, or the labeller is not installed.
+        InputError: an unknown source, or no labels.
     """
-    if not is_available():
-        raise InputError(f"findings are read from texts: {NOT_INSTALLED}")
     known = {study.source for study in studies}
     for name in sources:
         if name not in known:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from r2gengpt.errors import installing
 from r2gengpt.metrics.families import MetricFamily, Texts
 from r2gengpt.metrics.labels import agreement
 from r2gengpt.metrics.labels.agreement import AVERAGES, COLUMNS, MEASURES, POLICIES, SETS
@@ -15,7 +14,6 @@ from r2gengpt.metrics.ngrams import Floats
 from r2gengpt.text.observations import OBSERVATIONS
 
 LABELER = "rule-based, not CheXbert"
-NOT_INSTALLED = f"needs spaCy and negspacy: {installing('labels')}"
 NOT_ASKED = "not asked for (`labels` True)"
 
 

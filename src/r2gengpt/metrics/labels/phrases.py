@@ -16,7 +16,7 @@ program's own.
 import re
 from collections.abc import Mapping, Sequence
 
-TermSet = Mapping[str, Sequence[str]]
+from r2gengpt.metrics.labels.negation import TermSet
 
 
 def _cues(text: str) -> tuple[str, ...]:
@@ -91,19 +91,18 @@ _STATES_DOUBT = _cues(
 )
 _STATES_DENIAL = _cues("no | without | negative for | free of")
 
-DENIAL: TermSet = {
-    "pseudo_negations": (*_DENY_PSEUDO, *_OPEN),
-    "preceding_negations": _DENY_BEFORE,
-    "following_negations": _DENY_AFTER,
-    "termination": (*_NEW_CLAUSE, *_CAUSE, *_STATES_DOUBT),
-}
-DOUBT: TermSet = {
-    "pseudo_negations": _DOUBT_PSEUDO,
-    "preceding_negations": (*_DOUBT_BEFORE, *_OPEN),
-    "following_negations": (*_DOUBT_AFTER, *_OPEN),
-    "termination": (*_NEW_CLAUSE, *_STATES_DENIAL),
-}
-"""The keys are negspacy's names for the four kinds of cue in a set."""
+DENIAL = TermSet(
+    before=_DENY_BEFORE,
+    after=_DENY_AFTER,
+    ends=(*_NEW_CLAUSE, *_CAUSE, *_STATES_DOUBT),
+    pseudo=(*_DENY_PSEUDO, *_OPEN),
+)
+DOUBT = TermSet(
+    before=(*_DOUBT_BEFORE, *_OPEN),
+    after=(*_DOUBT_AFTER, *_OPEN),
+    ends=(*_NEW_CLAUSE, *_STATES_DENIAL),
+    pseudo=_DOUBT_PSEUDO,
+)
 
 
 PRESENT: Mapping[str, Sequence[str]] = {

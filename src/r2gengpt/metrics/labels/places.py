@@ -87,9 +87,6 @@ def located(text: str) -> dict[str, Where]:
 
     >>> located("Opacity in the left lower lobe.")["Lung Opacity"].both == {("left", "lower")}
     True
-
-    Raises:
-        ModuleNotFoundError: the extra `labels` is not installed.
     """
     found: dict[str, Where] = {}
     for sentence in sentences(text):

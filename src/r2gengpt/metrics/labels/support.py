@@ -19,19 +19,11 @@ DEFINITION = (
 
 
 def asserted(sentence: str) -> dict[str, Label]:
-    """The observations that a sentence says are there, or are not there.
-
-    Raises:
-        ModuleNotFoundError: the extra `labels` is not installed.
-    """
+    """The observations that a sentence says are there, or are not there."""
     return {name: label for name, label in label_report(sentence).items() if name != NO_FINDING and label in AGREES}
 
 
 def is_supported(sentence: str, reference: Mapping[str, Label]) -> bool | None:
-    """Whether the labels of a reference agree with all that a sentence asserts; None where it asserts nothing.
-
-    Raises:
-        ModuleNotFoundError: the extra `labels` is not installed.
-    """
+    """Whether the labels of a reference agree with all that a sentence asserts; None where it asserts nothing."""
     claims = asserted(sentence)
     return all(reference[name] in AGREES[label] for name, label in claims.items()) if claims else None
