@@ -18,7 +18,7 @@ from pydicom import Dataset, dcmread
 from pydicom.sr.codedict import codes
 
 from conftest import Outcome, TinySet
-from dicom_files import ROOT, data_of, film
+from dicom_files import ROOT, data_of, film, verified
 from film_parts import FINDINGS, LEFT_OUT, REASON
 from film_parts import REPORT as WITH_FINDINGS
 from r2gengpt.clinical.archive.run import document_of
@@ -30,9 +30,12 @@ from r2gengpt.clinical.documents.plain_pdf import BREADTH, WIDTHS, pdf_of
 from r2gengpt.errors import InputError
 from r2gengpt.films.dicom.header import DicomHeader, read_header
 from r2gengpt.reporter import Reporter
-from r2gengpt.text.observations import OBSERVATIONS
+from r2gengpt.settings import OBJECT_FORMS
+from r2gengpt.text.observations import ALL_OBSERVATIONS
 from r2gengpt.text.written import NOTICE
 
+KINDS = {"sr": "BasicTextSR", "measurement-sr": "ComprehensiveSR", "pdf": "EncapsulatedPDF"}
+"""Form → what dciodvfy calls it."""
 NOW = datetime(2026, 1, 3, 4, 5, 6, tzinfo=UTC)
 REPORT = "FINDINGS: The heart is large (2025: normal). Größe \\ <16 cm & stable.\nIMPRESSION: Cardiomegaly."
 
@@ -149,7 +152,7 @@ def test_dcmtk_reads_the_structured_report_without_a_warning(one: Draft, tmp_pat
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dicom3tools")
 @pytest.mark.parametrize("make", [draft, with_film], ids=["text", "film"])
 @pytest.mark.parametrize("bare", [False, True], ids=["whole", "bare"])
-@pytest.mark.parametrize(("form", "kind"), [("sr", "BasicTextSR"), ("pdf", "EncapsulatedPDF")])
+@pytest.mark.parametrize(("form", "kind"), KINDS.items())
 def test_no_module_or_value_that_the_standard_requires_is_missing(
     form: str, kind: str, bare: bool, make: Callable[..., Draft], tmp_path: Path
 ) -> None:
@@ -157,8 +160,7 @@ def test_no_module_or_value_that_the_standard_requires_is_missing(
     gone = dict.fromkeys((*names, "StudyTime", "ReferringPhysicianName")) if bare else {}
     path = tmp_path / "x.dcm"
     path.write_bytes(bytes_of(make(**gone), form))
-    done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
-    lines = (done.stdout + done.stderr).splitlines()
+    lines = verified(path)
     if bare:  # what may be empty in the images is empty here, and said to be of no use to a DICOMDIR
         lines = [line for line in lines if "would be needed to build DICOMDIR" not in line]
     assert lines == [kind]
@@ -213,11 +215,15 @@ def test_a_bundle_has_an_observation_of_each_finding_that_was_assessed() -> None
     assert "Not assessed: Fracture" in report.text.div
 
 
-def test_the_codes_of_findings_are_those_that_dicom_has() -> None:
+def test_the_codes_of_findings_are_those_of_public_schemes() -> None:
+    """SNOMED CT's of PS3.16 as pydicom has them; the others are RadLex's."""
     for code in CODES.values():
         keyword = code["display"].title().replace(" ", "")
-        assert getattr(codes.SCT, keyword).value == code["code"]
-    assert set(CODES) < set(OBSERVATIONS)
+        if code["system"] == "http://snomed.info/sct":
+            assert getattr(codes.SCT, keyword).value == code["code"]
+        else:
+            assert re.fullmatch(r"RID\d+", code["code"])
+    assert set(CODES) < set(ALL_OBSERVATIONS)
 
 
 def test_a_message_has_an_observation_with_a_probability_of_each_finding() -> None:
@@ -236,6 +242,26 @@ def test_a_message_has_an_observation_with_a_probability_of_each_finding() -> No
     assert parse_message(bytes_of(with_film(), "hl7").decode(), find_groups=True).validate()
 
 
+def test_the_settings_name_the_forms_that_are_dicom_objects() -> None:
+    assert tuple(name for name, form in FORMS.items() if form.binary) == OBJECT_FORMS
+    assert set(KINDS) == set(OBJECT_FORMS)
+
+
+def test_every_object_names_its_writer_by_the_hash_of_the_weights() -> None:
+    """Contributing Equipment: one Device UID for one set of weights, whatever the study and the form."""
+
+    def device(one: Draft, form: str) -> str:
+        (equipment,) = read(one, form).ContributingEquipmentSequence
+        assert equipment.PurposeOfReferenceCodeSequence[0].CodeValue == "109102"
+        assert one.digest in equipment.ContributionDescription
+        return str(equipment.DeviceUID)
+
+    drafts = [draft(), draft("Clear lungs."), draft(StudyInstanceUID=f"{ROOT}77")]
+    assert len({device(one, form) for one in drafts for form in OBJECT_FORMS}) == 1
+    assert device(draft(digest="cd" * 32), "sr") != device(draft(), "sr")
+    assert device(draft(), "sr") == read(draft(), "sr").AuthorObserverSequence[0].DeviceUID
+
+
 def test_other_findings_make_another_draft() -> None:
     first, second = with_film(), dataclasses.replace(with_film(), film=FINDINGS[:2])
     assert len({draft().uid("SR"), first.uid("SR"), second.uid("SR")}) == 3
@@ -244,11 +270,12 @@ def test_other_findings_make_another_draft() -> None:
 def test_the_same_images_model_and_text_have_the_same_identifiers_and_others_have_others() -> None:
     later = dataclasses.replace(draft(), created=datetime(2027, 1, 1, tzinfo=UTC))
     others = [draft(digest="cd" * 32), draft("Clear lungs."), draft(StudyInstanceUID=f"{ROOT}77")]
-    for form in ("sr", "pdf"):
+    for form in OBJECT_FORMS:
         first = read(draft(), form).SOPInstanceUID
         assert read(later, form).SOPInstanceUID == first
         assert len({first, *(read(one, form).SOPInstanceUID for one in others)}) == 4
-    assert read(draft(), "sr").SOPInstanceUID != read(draft(), "pdf").SOPInstanceUID
+    assert len({read(draft(), form).SOPInstanceUID for form in OBJECT_FORMS}) == len(OBJECT_FORMS)
+    assert len({read(draft(), form).SeriesInstanceUID for form in OBJECT_FORMS}) == len(OBJECT_FORMS)
     assert read(draft(), "sr").SeriesInstanceUID == read(draft("Clear lungs."), "sr").SeriesInstanceUID
     ids = [{one.id for kind in bundle(each).values() for one in kind} for each in (draft(), later)]
     assert ids[0] == ids[1]
@@ -395,7 +422,7 @@ def test_generate_puts_what_the_film_shows_into_each_form(
         assert words.encode() in data, words
 
 
-@pytest.mark.parametrize("form", ["sr", "pdf"])
+@pytest.mark.parametrize("form", OBJECT_FORMS)
 def test_what_listen_sends_has_what_the_film_shows(form: str) -> None:
     made = document_of(WITH_FINDINGS, [header()], "tiny", "ab" * 32, form)
     data = made.data.replace(b"\\", b"")

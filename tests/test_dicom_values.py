@@ -18,7 +18,7 @@ from hl7apy.parser import parse_message
 from pydicom import Dataset, dcmread
 from pydicom.config import disable_value_validation
 
-from dicom_files import data_of, film
+from dicom_files import data_of, film, verified
 from r2gengpt.cli.main import run
 from r2gengpt.clinical.documents.draft import draft_of
 from r2gengpt.clinical.documents.forms import FORMS, bytes_of
@@ -27,6 +27,8 @@ from r2gengpt.errors import InputError, RunError
 from r2gengpt.films.dicom.header import DicomHeader, read_header
 from r2gengpt.films.dicom.values import date_of, time_of
 from r2gengpt.films.reader import decode_image
+from r2gengpt.settings import OBJECT_FORMS
+from test_clinical_forms import KINDS
 
 NOW = datetime(2026, 1, 3, 4, 5, 6, tzinfo=UTC)
 NO_DATES = (
@@ -92,7 +94,7 @@ def test_what_is_no_day_of_the_calendar_is_left_out_of_every_form(value: str) ->
     assert (fields["PID"][7], fields["OBR"][7]) == ("", "")
     assert "started" not in found["ImagingStudy"]
     assert not [kind for kind in ("DiagnosticReport", "Observation") if "effectiveDateTime" in found[kind]]
-    for form in ("sr", "pdf"):
+    for form in OBJECT_FORMS:
         assert (read(header, form).StudyDate, read(header, form).PatientBirthDate) == ("", "")
     assert not [form for form in ("sr", "fhir", "hl7") if value.encode() in formed(header, form)]
 
@@ -123,7 +125,7 @@ def test_dates_and_times_that_mean_one_are_written_as_the_standard_has_it(date: 
     fields = message(header)
     assert (fields["OBR"][7], fields["PID"][7]) == (wanted, "20240229")
     assert bundle(header)["DiagnosticReport"]["effectiveDateTime"] == "2024-02-29"
-    for form in ("sr", "pdf"):
+    for form in OBJECT_FORMS:
         made = read(header, form)
         assert (made.StudyDate + made.StudyTime, made.PatientBirthDate) == (wanted, "20240229")
 
@@ -170,7 +172,7 @@ def test_a_name_is_read_by_the_declared_set_else_as_utf_8_else_as_latin_1(
 ) -> None:
     header = header_with(charset, PatientName=data)
     assert header.name == name
-    for form in ("sr", "pdf"):
+    for form in OBJECT_FORMS:
         assert str(read(header, form).PatientName) == name
     if "^" in name:
         assert message(header)["PID"][5] == name.split("=")[0]
@@ -201,7 +203,7 @@ def test_an_identifier_with_a_backslash_is_whole_in_every_form() -> None:
     assert subject == {"value": "Pati\\12\\ä", "assigner": {"display": "Issu\\12\\ä"}}
     fields = message(header)
     assert (fields["PID"][3], fields["OBR"][3]) == ("Pati\\E\\12\\E\\ä^^^Issu\\E\\12\\E\\ä", "Acce\\E\\12\\E\\ä")
-    for form in ("sr", "pdf"):
+    for form in OBJECT_FORMS:
         again = read_header(formed(header, form), "x")
         assert [getattr(again, name) == getattr(header, name) for name in
                 ("patient_id", "issuer", "accession", "study_id", "study_description")] == [True] * 5  # fmt: skip
@@ -234,7 +236,7 @@ def test_drawn_names_and_identifiers_pass_through_every_form(seed: int) -> None:
     found = bundle(header)
     if header.patient_id:
         assert found["DiagnosticReport"]["subject"]["identifier"]["value"] == header.patient_id
-    for form in ("sr", "pdf"):
+    for form in OBJECT_FORMS:
         again = read_header(formed(header, form), "x")
         assert (again.patient_id, again.accession, again.study_id) == (
             header.patient_id, header.accession, header.study_id,
@@ -250,7 +252,7 @@ def test_a_name_in_ideographs_alone_names_the_patient_in_a_message() -> None:
 @pytest.mark.skipif(
     shutil.which("dciodvfy") is None or shutil.which("dsrdump") is None, reason="needs dcmtk, dicom3tools"
 )
-@pytest.mark.parametrize(("form", "kind"), [("sr", "BasicTextSR"), ("pdf", "EncapsulatedPDF")])
+@pytest.mark.parametrize(("form", "kind"), KINDS.items())
 def test_objects_of_films_with_odd_values_are_as_the_standard_has_them(form: str, kind: str, tmp_path: Path) -> None:
     values = {
         "StudyDate": b"20241301", "StudyTime": b"246199", "PatientBirthDate": b"19700000",
@@ -258,10 +260,9 @@ def test_objects_of_films_with_odd_values_are_as_the_standard_has_them(form: str
     }  # fmt: skip
     path = tmp_path / "x.dcm"
     path.write_bytes(formed(header_with("ISO_IR 192", **values), form))
-    done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
-    lines = (done.stdout + done.stderr).splitlines()
+    lines = verified(path)
     assert [line for line in lines if "would be needed to build DICOMDIR" not in line] == [kind]
-    if form == "sr":
+    if form.endswith("sr"):
         shown = subprocess.run(["dsrdump", str(path)], capture_output=True, check=False)
         said = [line for line in shown.stderr.splitlines() if b"VR checker does not support" not in line]
         assert (shown.returncode, said) == (0, [])
@@ -275,7 +276,13 @@ def test_an_error_of_a_form_names_its_kind_and_place_and_no_value(
     form: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The packages' own words quote what they refuse."""
-    names = {"sr": "structured_report", "pdf": "encapsulated_pdf", "fhir": "fhir_bundle", "hl7": "hl7_message"}
+    names = {
+        "sr": "structured_report",
+        "measurement-sr": "measurement_report",
+        "pdf": "encapsulated_pdf",
+        "fhir": "fhir_bundle",
+        "hl7": "hl7_message",
+    }
     room = f"{form if form in ('fhir', 'hl7') else names[form]}.{names[form]}"
 
     def refuse(*_: object) -> bytes:

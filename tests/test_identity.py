@@ -3,7 +3,6 @@
 import io
 import json
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from starlette.testclient import TestClient
 from archive_parts import Clock, Kept, film_data, run_all, spool_in, stand_in, uid
 from batch_parts import StandIn
 from conftest import Outcome, TinySet
-from dicom_files import ROOT, data_of, film, ramp
+from dicom_files import ROOT, data_of, film, ramp, verified
 from r2gengpt.batch.folders import studies_below
 from r2gengpt.batch.listing import ImageFile, StudyFiles
 from r2gengpt.batch.shards import BatchRow, decoded, encoded, json_lines
@@ -231,8 +230,7 @@ def test_a_mixture_that_was_asked_for_keeps_its_studies_apart_in_the_forms(
     evidence = sr.CurrentRequestedProcedureEvidenceSequence
     assert [one.StudyInstanceUID for one in evidence] == [f"{ROOT}1", f"{ROOT}9"]
     if shutil.which("dciodvfy") is not None:
-        done = subprocess.run(["dciodvfy", str(tmp_path / "sr")], capture_output=True, text=True, check=False)
-        assert (done.stdout + done.stderr).splitlines() == ["BasicTextSR"]
+        assert verified(tmp_path / "sr") == ["BasicTextSR"]
     entries = Bundle.model_validate_json((tmp_path / "fhir").read_bytes()).entry
     studies = [one.resource for one in entries if one.resource.get_resource_type() == "ImagingStudy"]
     assert [one.numberOfInstances for one in studies] == [2, 1]

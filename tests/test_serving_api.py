@@ -263,7 +263,10 @@ def test_evidence_maps_come_where_they_are_asked_for_and_the_next_report_is_the_
     pixels = built.processor.pixels([decode_image(film(6), "film", decoded_size(built.processor))])
     batch = prompt_batch([Example("study", pixels, "", "")], built.processor)
     wanted = report_evidence(built.model, built.processor, batch, plain["findings"], "gradient").to_json()
-    boxes = mapped["evidence"].pop("boxes")
+    boxes, regions = mapped["evidence"].pop("boxes"), mapped["evidence"].pop("regions")
+    assert {one["sentence"] for one in regions} == {
+        one["text"] for one in wanted["sentences"] if one["verdict"] == "evidence"
+    }
     assert (mapped["evidence"], boxes) == (wanted, [[0.0, 0.0, 1.0, 1.0]])
     assert [one["text"] for one in wanted["sentences"]] == [one["text"] for one in mapped["sentences"]] != []
     assert plain["findings"] == mapped["findings"] == again["findings"]

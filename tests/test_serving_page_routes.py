@@ -25,6 +25,7 @@ from r2gengpt.serving.card import card_text
 from r2gengpt.serving.examples import captions, example_films, prose, title_of
 from r2gengpt.serving.jobs import Answer, Job, Queue
 from r2gengpt.serving.pace import KEPT, Pace, QueueProgress
+from r2gengpt.settings import OBJECT_FORMS
 from serving_parts import busy, client_of, film, upload
 
 JSON, FHIR, SR = "application/json", "application/fhir+json", "application/dicom"
@@ -93,7 +94,7 @@ def test_the_models_name_parts_and_card_are_known_before_any_draft(served: Repor
     assert (told["name"], told["licence"], told["card"]) == ("best", "cc-by-4.0", "# A model\n\nIt knows nothing.")
     assert "swin" in told["vision_model"]
     assert (told["finding_head"], told["maps"]) == (False, True)
-    assert set(told["forms"]) <= {"fhir", "sr"}
+    assert set(told["forms"]) <= {"fhir", *OBJECT_FORMS}
     assert str(tmp_path) not in json.dumps(told)
 
 
@@ -185,7 +186,7 @@ def test_an_unedited_text_is_not_called_edited(served: Reporter) -> None:
         ({"known": '{"film_findings": [{"name": "E", "probability": 1, "interval": [0, 1], "verdict": "sure"}]}'},
          400, "film_findings.0.verdict: "),
         ({"known": '{"review": ["' + "x" * 1001 + '"]}'}, 400, "review.0: "),
-        ({"known": "x" * 20_001}, 400, "known: has 20001 characters: at most 20000"),
+        ({"known": "x" * 60_001}, 400, "known: has 60001 characters: at most 60000"),
         ({"report": "x" * 4001}, 400, "report: has 4001 characters: at most 4000"),
         ({"accept": "text/plain"}, 406, "Accept: this route gives application/fhir+json and application/dicom"),
         ({"indication": "x"}, 400, "the form has another field"),

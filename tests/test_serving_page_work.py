@@ -222,6 +222,7 @@ def test_patient_accession_and_date_are_on_the_page_and_in_the_name_of_every_fil
     write(page)
     stem = "P-1_A-77_2026-01-02_report-draft"
     endings = {"text": "txt", "PDF": "pdf", "JSON": "json", "FHIR": "fhir.json", "SR": "dcm"}
+    endings["measurement SR"] = "measurements.dcm"
     for form, ending in endings.items():
         name, data = saved(page, f"Save as {form}")
         assert name == f"{stem}.{ending}"
@@ -538,14 +539,14 @@ def test_fhir_and_sr_are_of_the_text_as_it_was_left(page: Page, server: tuple[st
     assert "Pleural Effusion" in " ".join(values)
     named(page, "Reject").click()
     expect(named(page, "Save as SR")).to_be_disabled()
-    expect(page.locator("#forms-hint")).to_have_text("FHIR and SR are not made of a rejected draft.")
+    expect(page.locator("#forms-hint")).to_have_text("FHIR and DICOM objects are not made of a rejected draft.")
 
 
 def test_forms_for_archives_that_cannot_be_made_are_told_with_the_reason(page: Page) -> None:
     draft(page)
     for name in ("Save as FHIR", "Save as SR"):
         expect(named(page, name)).to_be_disabled()
-    expect(page.locator("#forms-hint")).to_have_text("FHIR and SR need DICOM images.")
+    expect(page.locator("#forms-hint")).to_have_text("FHIR and DICOM objects need DICOM images.")
 
 
 # ------------------------------------------------------------------ a reload

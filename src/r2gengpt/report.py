@@ -117,7 +117,7 @@ class Writer(Protocol):
         """What the report was made with and from."""
 
     def document(self, report: "Report", form: str) -> bytes:
-        """The report as fhir, hl7, sr or pdf."""
+        """The report in one of `clinical.documents.forms.FORMS`."""
 
 
 @dataclass(frozen=True)
@@ -195,9 +195,17 @@ class Report:
         """The report as a DICOM Basic Text structured report, a whole file.
 
         Raises:
-            InputError: the films are no DICOM, or a package of the extra `sr` is missing.
+            InputError: the films are no DICOM, or a package of the extra `dicom` is missing.
         """
         return self._writer().document(self, "sr")
+
+    def to_measurement_sr(self) -> bytes:
+        """The report as a DICOM measurement report (TID 1500): coded findings, evidence as regions, a whole file.
+
+        Raises:
+            InputError: as `to_sr`.
+        """
+        return self._writer().document(self, "measurement-sr")
 
     def to_prediction(self) -> dict[str, Any]:
         """The record as it stands in predictions.jsonl."""

@@ -14,19 +14,22 @@ from torch import Tensor
 from r2gengpt.checkpoint import load_checkpoint
 from r2gengpt.checkpoint_files import SENTENCES, check_writes, is_original, tell_ignored, tells_findings_only
 from r2gengpt.clinical.documents.draft import images_to_send
-from r2gengpt.clinical.documents.forms import check_form, check_patient, formed
+from r2gengpt.clinical.documents.forms import FORMS, check_form, check_patient, formed
 from r2gengpt.confidence.calibration import Calibration, calibration_beside, marked_text, with_confidence
 from r2gengpt.confidence.contradictions import reviewed
-from r2gengpt.confidence.finding_maps import FINDINGS, evidence_of, map_method
+from r2gengpt.confidence.finding_maps import FINDINGS, check_maps, evidence_of, map_method
 from r2gengpt.confidence.findings import findings_of, read_scales
 from r2gengpt.confidence.looking import Looker
-from r2gengpt.confidence.maps import Evidence
+from r2gengpt.confidence.maps import Evidence, kept_box
+from r2gengpt.confidence.regions import regions_of
 from r2gengpt.config import DecodeConfig, Stored
 from r2gengpt.data.loading import Batch
 from r2gengpt.errors import InputError
 from r2gengpt.films.containers import DicomChoice
+from r2gengpt.films.dicom.header import DicomHeader
 from r2gengpt.films.film import FilmStudy
 from r2gengpt.films.reader import PLAIN
+from r2gengpt.films.regions import Region
 from r2gengpt.films.sources import study_of
 from r2gengpt.generation.beams import Floats
 from r2gengpt.generation.composition import Composer
@@ -343,6 +346,16 @@ class Reporter:
             words = f"was trained for findings alone: maps by {method} are of what a language model reads"
             raise InputError(words, field="model", value=self.name)
 
+    def check_explained(self) -> None:
+        """Refuse a model that has no maps by the way that is used where none is asked for.
+
+        Raises:
+            InputError: so it is.
+        """
+        method = map_method(self.built.model, self.looker)
+        self.check_explains(method)
+        check_maps(self.built.model, self.looker, method)
+
     def judged(self, report: Report) -> Report:
         """A report with confidence in its sentences, and marks on those that need review."""
         return reviewed(with_confidence(report, self.calibration, self.abstain_below))
@@ -400,7 +413,7 @@ class Reporter:
         }
 
     def document(self, report: Report, form: str) -> bytes:
-        """A report of DICOM films as fhir, hl7, sr or pdf, under the model's name and hash.
+        """A report of DICOM films in one of `forms.FORMS`, under the model's name and hash.
 
         Raises:
             InputError: films that it cannot refer to, or weights on disk, so that the model has no hash.
@@ -412,7 +425,38 @@ class Reporter:
         digest = self.origin.model_sha256
         if digest is None:  # without it, drafts of two models would have the same identifiers
             raise InputError(NO_HASH, field="format", value=form)
-        return formed(form, report, marked_text(report), study.headers, self.name, digest)
+        regions = self.regions(report) if FORMS[form].regions else ()
+        return formed(form, report, marked_text(report), study.headers, self.name, digest, regions)
+
+    def regions(self, report: Report) -> tuple[Region, ...]:
+        """The areas of its DICOM films that a report's sentences rest on; none where nothing is evidence.
+
+        Args:
+            report: with its films.
+        """
+        try:
+            self.check_explained()
+        except InputError as error:  # a document without areas is whole all the same
+            log.info("no regions: %s", error)
+            return ()
+        evidence = self.explain(report)
+        return self.regions_in(evidence, films_of(report).headers, films_of(report).choice.frame)
+
+    def regions_in(
+        self, evidence: Evidence, headers: Sequence[DicomHeader | None], frame: int | None = None
+    ) -> tuple[Region, ...]:
+        """The areas that maps mark.
+
+        Args:
+            evidence: the maps.
+            headers: of the films; without one, a film's size in pixels is not known, and there is no area.
+            frame: that was read of films of several.
+        """
+        known = [header for header in headers if header is not None]
+        if len(known) < len(headers):
+            return ()
+        boxes = [kept_box(self.built.processor.image_processor, header.size) for header in known]
+        return regions_of(evidence, boxes, [frame if header.frames > 1 else None for header in known])
 
     @cached_property
     def drafter(self) -> Drafter | None:

@@ -271,6 +271,8 @@ class VerdictsConfig:
             raise InputError("`output` is empty: must name a file")
 
 
+OBJECT_FORMS = ("sr", "measurement-sr", "pdf")
+"""Forms of a report that are DICOM objects; `clinical.documents.forms` has what each is, and a test compares them."""
 BATCH_FORMATS = ("jsonl", "parquet")
 
 
@@ -430,7 +432,7 @@ class ListenConfig:
     stow: str | None = option(
         None, "reports go by DICOMweb STOW-RS to this URL, as http://host:8042/dicom-web", unit="URL"
     )
-    format: str = option("sr", "reports as structured reports, or as encapsulated PDF", choices=("sr", "pdf"))
+    format: str = option("sr", "form of the reports; see `generate`", choices=OBJECT_FORMS)
     tls_cert: str | None = option(
         None, "TLS at `port` and in C-STORE of reports: our certificate and those above it, PEM", unit="FILE"
     )

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from r2gengpt.confidence.maps import EVIDENCE, NO_EVIDENCE, Evidence, SentenceEvidence
+from r2gengpt.confidence.maps import EVIDENCE, NO_EVIDENCE, Evidence, SentenceEvidence, tenth
 from r2gengpt.data.loading import Batch
 from r2gengpt.errors import InputError
 from r2gengpt.generation.decode import check_fits, image_features
@@ -143,11 +143,6 @@ def tiles(grid: tuple[int, int], count: int) -> Tensor:
     one = (torch.arange(rows)[:, None] // side * wide + torch.arange(columns) // side).flatten()
     views = count // len(one)
     return torch.cat([one + view * (int(one.max()) + 1) for view in range(views)])
-
-
-def tenth(count: int) -> int:
-    """How many tokens a tenth is, at least one."""
-    return max(1, round(count / 10))
 
 
 def random_tenths(count: int, seed: int) -> Tensor:

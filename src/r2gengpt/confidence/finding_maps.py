@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from r2gengpt.confidence.evidence import check_method, quick_method, random_tenths, report_evidence, tenth, verdict_of
+from r2gengpt.confidence.evidence import check_method, quick_method, random_tenths, report_evidence, verdict_of
 from r2gengpt.confidence.looking import Looker
-from r2gengpt.confidence.maps import EVIDENCE, NO_EVIDENCE, Evidence, SentenceEvidence
+from r2gengpt.confidence.maps import EVIDENCE, NO_EVIDENCE, Evidence, SentenceEvidence, tenth
 from r2gengpt.data.loading import Batch
 from r2gengpt.errors import InputError
 from r2gengpt.metrics.labels.observations import Label
@@ -128,14 +128,16 @@ def finding_evidence(looker: Looker, batch: Batch, findings: Sequence[Finding], 
         shown = [told[name] for name in names if name in told]
         if not shown:
             return SentenceEvidence(text, (0.0,) * count, 0.0, 0.0, NO_EVIDENCE)
-        at = ALL_OBSERVATIONS.index(max(shown, key=lambda one: one.probability).name)
+        name = max(shown, key=lambda one: one.probability).name
+        at = ALL_OBSERVATIONS.index(name)
         values = worth[:, at].cpu()
         top = torch.zeros(1, count, dtype=torch.bool)
         top[0, values.topk(tenth(count)).indices] = True
         kept = ~torch.cat([torch.zeros_like(top), top, others])
         logits = torch.cat([head.read(patches, row[None].to(patches.device))[:, at] for row in kept]).cpu()
         drop, drops = float(logits[0] - logits[1]), logits[0] - logits[2:]
-        return SentenceEvidence(text, tuple(values.tolist()), drop, float(drops.mean()), verdict_of(drop, drops))
+        verdict = verdict_of(drop, drops)
+        return SentenceEvidence(text, tuple(values.tolist()), drop, float(drops.mean()), verdict, name)
 
     return Evidence(batch.ids[0], FINDINGS, (side, side), tuple(mapped(report[a:b]) for a, b in sentence_spans(report)))
 

@@ -17,7 +17,8 @@ class SentenceEvidence:
 
     `map` has a value for each image token of the study, row by row of the grid (view after view where fusion is
     concat): nats of the sentence's log-probability. `drop_top` is what masking the tenth of the tokens with the
-    largest values costs, `drop_random` the mean of that over random tenths; both in nats.
+    largest values costs, `drop_random` the mean of that over random tenths; both in nats. `finding` is the observation
+    that was mapped, by the finding head; empty where the sentence itself was.
     """
 
     text: str
@@ -25,6 +26,7 @@ class SentenceEvidence:
     drop_top: float
     drop_random: float
     verdict: str
+    finding: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,11 @@ class Evidence:
             sentences.append({**record, **drops, "verdict": sentence.verdict})
         whole = {"id": self.id, "method": self.method, "grid": list(self.grid)}
         return {**whole, "sentences": sentences, "verdict": self.verdict}
+
+
+def tenth(count: int) -> int:
+    """How many tokens a tenth is, at least one."""
+    return max(1, round(count / 10))
 
 
 def rounded(values: Sequence[float]) -> list[float]:

@@ -238,7 +238,7 @@ class EdgeReporter:
         }
 
     def document(self, report: Report, form: str) -> bytes:
-        """A report of DICOM films as fhir, hl7, sr or pdf, under the model's name and hash."""
+        """A report of DICOM films in one of `forms.FORMS`, under the model's name and hash; without regions."""
         study = films_of(report)
         check_form(form, field="format", value=form)
         names = [film.name for film in study.films]

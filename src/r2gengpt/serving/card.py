@@ -12,6 +12,7 @@ from r2gengpt.clinical.documents.forms import check_form
 from r2gengpt.errors import InputError
 from r2gengpt.serving.served import ServedModel, runs_in_torch
 from r2gengpt.serving.waiting import ServerContext
+from r2gengpt.settings import OBJECT_FORMS
 
 CARD = "README.md"
 LARGEST = 2**18
@@ -69,7 +70,7 @@ def model_card(reporter: ServedModel) -> ModelCard:
         maps=runs_in_torch(reporter),
         licence=licence,
         card=card,
-        forms=tuple(form for form in ("fhir", "sr") if _given(form)),
+        forms=tuple(form for form in ("fhir", *OBJECT_FORMS) if _given(form)),
     )
 
 

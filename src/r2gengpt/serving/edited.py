@@ -1,5 +1,6 @@
 """`POST /v1/documents`: a draft as its reader left it as a form for archives. Writes no report."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from functools import partial
@@ -11,13 +12,15 @@ from starlette.responses import Response
 
 from r2gengpt.clinical.documents.draft import draft_of
 from r2gengpt.clinical.documents.forms import FORMS, bytes_of
+from r2gengpt.films.dicom.header import DicomHeader
+from r2gengpt.films.regions import Region
 from r2gengpt.metrics.labels.reading import asserted
 from r2gengpt.report import Finding
 from r2gengpt.serving.documents import form_document
 from r2gengpt.serving.failures import INVALID, ApiError
 from r2gengpt.serving.faults import first_fault
 from r2gengpt.serving.films import sources_of
-from r2gengpt.serving.reports import ARCHIVE, check_archive
+from r2gengpt.serving.reports import ARCHIVE, FORM_PARAMETER, archive_form, check_archive
 from r2gengpt.serving.served import ServedModel
 from r2gengpt.serving.uploads import (
     IMAGE_FIELD,
@@ -32,8 +35,14 @@ from r2gengpt.serving.waiting import ServerContext
 from r2gengpt.settings import ServeConfig
 
 FIELDS = (*(name for name in STUDY_FIELDS if name != TEXT_FIELD), REPORT_FIELD, KNOWN_FIELD)
-DOCUMENT = form_document(FIELDS, *ARCHIVE, required=(IMAGE_FIELD, REPORT_FIELD))
+DOCUMENT = {
+    "parameters": [FORM_PARAMETER],
+    **form_document(FIELDS, *ARCHIVE, required=(IMAGE_FIELD, REPORT_FIELD)),
+}
+MOST_PIXELS = 65_535
+"""Of a side of a DICOM image."""
 Chance = Annotated[float, Field(ge=0, le=1)]
+Place = Annotated[int, Field(ge=0, le=MOST_PIXELS)]
 Line = Annotated[str, Field(max_length=1000)]
 
 
@@ -48,12 +57,24 @@ class KnownFinding(BaseModel):
     verdict: Literal["likely", "possible", "unlikely", "not assessed"]
 
 
+class KnownRegion(BaseModel):
+    """One area of a film, as an answer's maps had it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    sentence: Line
+    finding: Annotated[str, Field(max_length=100)] = ""
+    view: Annotated[int, Field(ge=0, le=100)]
+    outline: Annotated[list[tuple[Place, Place]], Field(min_length=4, max_length=2000)]
+
+
 class KnownOfDraft(BaseModel):
     """What is known of a draft besides its text."""
 
     model_config = ConfigDict(extra="forbid")
 
     film_findings: Annotated[list[KnownFinding], Field(max_length=100)] = []
+    regions: Annotated[list[KnownRegion], Field(max_length=200)] = []
     review: Annotated[list[Line], Field(max_length=100)] = []
     edited: bool = False
 
@@ -61,6 +82,25 @@ class KnownOfDraft(BaseModel):
     def film(self) -> tuple[Finding, ...]:
         """The findings as the documents take them."""
         return tuple(Finding(one.name, one.probability, one.interval, one.verdict) for one in self.film_findings)
+
+    def areas(self, form: StudyUpload, images: Sequence[DicomHeader]) -> tuple[Region, ...]:
+        """The areas of the sentences that still stand in the text of a form.
+
+        Raises:
+            ApiError: 400, an area of no image of the form, or beyond its edge.
+        """
+        for one in self.regions:
+            width, height = images[one.view].size if one.view < len(images) else (-1, -1)
+            if any(column > width or row > height for column, row in one.outline):
+                raise ApiError(
+                    400, f"{KNOWN_FIELD}: a region lies outside image {one.view}", INVALID, param=KNOWN_FIELD
+                )
+        frames = [form.choice.frame if image.frames > 1 else None for image in images]
+        return tuple(
+            Region(one.sentence, one.finding, one.view, tuple(one.outline), frames[one.view])
+            for one in self.regions
+            if one.sentence in form.report
+        )
 
 
 def known_of_draft(text: str) -> KnownOfDraft:
@@ -75,7 +115,7 @@ def known_of_draft(text: str) -> KnownOfDraft:
         raise first_fault(error) from None
 
 
-def wanted_form(accept: str) -> str:
+def wanted_kind(accept: str) -> str:
     """The first media type of an Accept header that this route gives.
 
     Raises:
@@ -88,8 +128,15 @@ def wanted_form(accept: str) -> str:
     return kind
 
 
-def document_of(form: StudyUpload, kind: str, reporter: ServedModel, settings: ServeConfig) -> bytes:
+def document_of(form: StudyUpload, kind: str, wanted: str, reporter: ServedModel, settings: ServeConfig) -> bytes:
     """The text of a form as a document of its images.
+
+    Args:
+        form: what was sent.
+        kind: the media type.
+        wanted: which of its forms.
+        reporter: the model.
+        settings: of the server.
 
     Raises:
         ApiError: the images, the text or the form are refused.
@@ -98,9 +145,9 @@ def document_of(form: StudyUpload, kind: str, reporter: ServedModel, settings: S
         raise ApiError(400, f"{REPORT_FIELD}: is empty", INVALID, param=REPORT_FIELD)
     known = known_of_draft(form.known)
     sources = sources_of(form.films, form.choice, settings)
-    check_archive(kind, sources, reporter)
+    check_archive(kind, wanted, sources, reporter)
     images = [source.header for source in sources if source.header is not None]
-    labels = asserted(form.report) if FORMS[ARCHIVE[kind]].labels else {}
+    labels = asserted(form.report) if FORMS[wanted].labels else {}
     draft = draft_of(
         form.report,
         images,
@@ -110,9 +157,10 @@ def document_of(form: StudyUpload, kind: str, reporter: ServedModel, settings: S
         labels,
         film=known.film,
         review=known.review,
+        regions=known.areas(form, images) if FORMS[wanted].regions else (),
         edited=known.edited,
     )
-    return bytes_of(draft, ARCHIVE[kind])
+    return bytes_of(draft, wanted)
 
 
 def document_routes(desk: ServerContext) -> APIRouter:
@@ -121,12 +169,15 @@ def document_routes(desk: ServerContext) -> APIRouter:
 
     @router.post("/v1/documents", openapi_extra=DOCUMENT)
     async def documents(request: Request) -> Response:
-        """The text with its images as FHIR or as a structured report; nothing is written by the model."""
-        kind = wanted_form(request.headers.get("accept", ""))
+        """The text with its images as FHIR or as a DICOM object; nothing is written by the model."""
+        kind = wanted_kind(request.headers.get("accept", ""))
+        wanted = archive_form(kind, request.query_params)
         with ExitStack() as stack:
             visit = stack.enter_context(desk.visit())
             form = await visit.read(read_form(request.headers, visit.pieces(request), desk.settings, FIELDS))
-            file = await visit.prepare(partial(document_of, form, kind, visit.reporter, desk.settings), desk.archive)
+            file = await visit.prepare(
+                partial(document_of, form, kind, wanted, visit.reporter, desk.settings), desk.archive
+            )
         return Response(file, media_type=kind)
 
     return router

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from r2gengpt.confidence.maps import Evidence, kept_box
+from r2gengpt.confidence.regions import regions_of
 from r2gengpt.provenance import Source
 from r2gengpt.serving.documents import form_document
 from r2gengpt.serving.failures import INVALID, ApiError
@@ -28,12 +29,16 @@ LONGER = 2
 
 
 def evidence_json(evidence: Evidence, sources: list[Source], model: ServedModel) -> dict[str, Any]:
-    """The maps, and for each view the box that its map lies over: left, top, right, bottom in shares of the film."""
+    """The maps, for each view the box that its map lies over, and outlines of the areas that they mark.
+
+    A box is left, top, right, bottom in shares of the film; an outline has corners in the film's pixels.
+    """
     image_processor, boxes = in_torch(model).built.processor.image_processor, []
     for width, height in (source.upright for source in sources):
         box = kept_box(image_processor, (width, height))
         boxes.append([round(edge / side, 4) for edge, side in zip(box, (width, height) * 2, strict=True)])
-    return {**evidence.to_json(), "boxes": boxes}
+    regions = regions_of(evidence, [kept_box(image_processor, source.upright) for source in sources])
+    return {**evidence.to_json(), "boxes": boxes, "regions": [one.to_json() for one in regions]}
 
 
 def evidence_job(form: StudyUpload, model: ServedModel, settings: ServeConfig) -> tuple[Job, list[Source]]:

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from r2gengpt.clinical.documents.draft import draft_of, images_to_send, origin_of
-from r2gengpt.clinical.documents.forms import check_form, formed
+from r2gengpt.clinical.documents.forms import FORMS, check_form, formed
 from r2gengpt.clinical.documents.plain_pdf import report_pdf
 from r2gengpt.confidence.calibration import marked_text, text_of
 from r2gengpt.errors import InputError
@@ -21,27 +21,36 @@ from r2gengpt.provenance import Source, provenance
 from r2gengpt.report import film_json, review_lines
 from r2gengpt.serving.documents import REPORT, form_document
 from r2gengpt.serving.evidence import MAPS, evidence_json
-from r2gengpt.serving.failures import ApiError, refused
+from r2gengpt.serving.failures import INVALID, ApiError, refused
 from r2gengpt.serving.films import note_on, read_films
 from r2gengpt.serving.instructions import INDICATION, instruction_warnings
 from r2gengpt.serving.jobs import Answer, Job
 from r2gengpt.serving.receipts import film_features, receipt_of
-from r2gengpt.serving.served import ServedModel, check_torch
+from r2gengpt.serving.served import ServedModel, check_torch, in_torch, maps_of
 from r2gengpt.serving.standing import TICKET, ticket_of
 from r2gengpt.serving.uploads import IMAGE_FIELD, STUDY_FIELDS, read_form, truth_of
 from r2gengpt.serving.waiting import Event, EventStream, ServerContext, Wait
+from r2gengpt.settings import OBJECT_FORMS
 from r2gengpt.text.prompt import instruction_with
 from r2gengpt.text.written import noted_json, with_notice
 
 JSON, TEXT, EVENTS, PDF = "application/json", "text/plain", "text/event-stream", "application/pdf"
-ARCHIVE = {"application/fhir+json": "fhir", "application/dicom": "sr"}
-"""Media type → form of a report for archives; these need DICOM images."""
+ARCHIVE = {"application/fhir+json": ("fhir",), "application/dicom": OBJECT_FORMS}
+"""Media type → forms of a report for archives, the first where none is named; these need DICOM images."""
+FORM = "form"
+"""Of the query: which form of a media type that has several."""
 FILM = "film_findings"
 """What the films show stands under this name: `findings` is the text here, as it always was."""
 GIVEN = (JSON, TEXT, EVENTS, PDF, *ARCHIVE)
+FORM_PARAMETER = {
+    "name": FORM,
+    "in": "query",
+    "schema": {"type": "string", "enum": list(OBJECT_FORMS), "default": "sr"},
+}
 DOCUMENT: dict[str, Any] = {
     "parameters": [
         {"name": "evidence", "in": "query", "schema": {"type": "boolean", "default": False}},
+        FORM_PARAMETER,
         {"name": TICKET, "in": "header", "schema": {"type": "string", "pattern": "^[A-Za-z0-9-]{16,64}$"}},
     ],
     **form_document(STUDY_FIELDS, *GIVEN),
@@ -72,14 +81,28 @@ def wanted_type(accept: str) -> str:
     raise ApiError(406, f"Accept: this route gives {', '.join(GIVEN[:-1])} and {GIVEN[-1]}")
 
 
-def check_archive(kind: str, sources: list[Source], reporter: ServedModel) -> None:
+def archive_form(kind: str, query: Mapping[str, str]) -> str:
+    """The form of a report that a media type and a query ask for; empty where the type is not for archives.
+
+    Raises:
+        ApiError: 400, no form of this media type.
+    """
+    forms = ARCHIVE.get(kind, ())
+    form = query.get(FORM, "")
+    if form and form not in forms:
+        words = f"must be one of {', '.join(forms)}" if forms else "has no place here"
+        raise ApiError(400, f"{FORM}: {form[:40]} is none of {kind}: {words}", INVALID, param=FORM)
+    return form or (forms[0] if forms else "")
+
+
+def check_archive(kind: str, form: str, sources: list[Source], reporter: ServedModel) -> None:
     """Refuse, before a report is written, a form that it could not be sent in.
 
     Raises:
         ApiError: 406 where this server cannot give the form, 400 where the images are not what it refers to.
     """
     try:
-        check_form(ARCHIVE[kind], field="Accept", value=kind)
+        check_form(form, field="Accept", value=kind)
     except InputError as error:
         raise refused(error, 406) from None
     if reporter.origin.model_sha256 is None:
@@ -91,13 +114,17 @@ def check_archive(kind: str, sources: list[Source], reporter: ServedModel) -> No
         raise refused(error) from None
 
 
-def report_file(kind: str, reporter: ServedModel, answer: Answer, sources: list[Source]) -> bytes:
-    """The draft as a file: for archives, or as a PDF that names no patient."""
+def report_file(
+    form: str, reporter: ServedModel, answer: Answer, sources: list[Source], frame: int | None = None
+) -> bytes:
+    """The draft as a file: in a form for archives, or, with none, as a PDF that names no patient."""
     report, headers = answer.report, [source.header for source in sources]
     text = marked_text(report)
-    if kind in ARCHIVE:
+    if form:
         digest = reporter.origin.model_sha256 or ""  # `check_archive` has seen to it
-        return formed(ARCHIVE[kind], report, text, headers, reporter.name, digest)
+        maps = answer.evidence
+        regions = () if maps is None else in_torch(reporter).regions_in(maps, headers, frame)
+        return formed(form, report, text, headers, reporter.name, digest, regions)
     now, film, review = datetime.now().astimezone(), report.findings, review_lines(report)
     draft = draft_of(text, (), reporter.name, "", now, film=film, review=review)
     return report_pdf(origin_of(len(sources), reporter.name, note=note_on(sources)), draft.sections, draft.blocks)
@@ -156,6 +183,7 @@ def report_routes(desk: ServerContext) -> APIRouter:
         """The report of one study. As server-sent events it comes while it is written, and has one beam."""
         wanted = wanted_type(request.headers.get("accept", ""))
         evidence = truth_of(request.query_params.get("evidence", "false"), "evidence")
+        archived = archive_form(wanted, request.query_params)
         ticket = ticket_of(request.headers.get(TICKET, ""))
         if evidence and wanted not in (JSON, EVENTS):
             raise ApiError(400, f"evidence: has no place in {wanted}: ask for {JSON} or {EVENTS}")
@@ -169,13 +197,13 @@ def report_routes(desk: ServerContext) -> APIRouter:
             pixels, sources = await visit.prepare(read)
             seen = await visit.prepare(partial(film_features, pixels, sources)) if desk.verdicts else {}
             receipt = partial(receipt_of, desk.verdicts, reporter, sources, seen)
-            if wanted in ARCHIVE:
-                check_archive(wanted, sources, reporter)
+            if archived:
+                check_archive(wanted, archived, sources, reporter)
             decode = reporter.streamed if wanted == EVENTS else reporter.decode
             job = Job(pixels, instruction_with(form.indication, reporter.instruction), decode)
             warnings = instruction_warnings(job.instruction, reporter, INDICATION)
             headers = {"X-Warning": "; ".join(warnings)} if warnings else {}
-            job.evidence = evidence
+            job.evidence = evidence or (bool(archived) and FORMS[archived].regions and maps_of(reporter))
             stack.enter_context(desk.ticket(ticket, job))
             wait = stack.enter_context(visit.wait([job], request))
             wait.begin(streaming=wanted == EVENTS)
@@ -190,7 +218,9 @@ def report_routes(desk: ServerContext) -> APIRouter:
                 return PlainTextResponse(with_notice(text_of(answer.report), note_on(sources)), headers=headers)
             if wanted == JSON:
                 return JSONResponse(report_json(reporter, job, answer, sources, warnings, receipt))
-            file = await visit.prepare(partial(report_file, wanted, reporter, answer, sources), desk.archive)
+            file = await visit.prepare(
+                partial(report_file, archived, reporter, answer, sources, form.choice.frame), desk.archive
+            )
             return Response(file, media_type=wanted, headers=headers)
 
     return router

@@ -8,6 +8,7 @@ from PIL import Image
 
 from r2gengpt.config import DecodeConfig
 from r2gengpt.edge.reporter import EdgeReporter
+from r2gengpt.errors import InputError
 from r2gengpt.generation.beams import Floats
 from r2gengpt.generation.sentences import TokenWords
 from r2gengpt.provenance import Origin
@@ -95,6 +96,17 @@ def check_torch(model: ServedModel, param: str, what: str) -> None:
     if not runs_in_torch(model):
         words = f"{param}: {what} need PyTorch, and this server runs its model by OpenVINO"
         raise ApiError(400, words, UNSUPPORTED, param=param)
+
+
+def maps_of(model: ServedModel) -> bool:
+    """Whether a model has maps of what its sentences rest on."""
+    if not runs_in_torch(model):
+        return False
+    try:
+        in_torch(model).check_explained()
+    except InputError:
+        return False
+    return True
 
 
 def in_torch(model: ServedModel) -> "Reporter":

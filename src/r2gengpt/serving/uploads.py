@@ -20,7 +20,7 @@ from r2gengpt.settings import ServeConfig
 
 MAX_TEXT = 4000
 """Characters of an instruction or an indication."""
-MAX_KNOWN = 20_000
+MAX_KNOWN = 60_000
 """Characters of what is known of a draft, as JSON."""
 IMAGE_FIELD, TEXT_FIELD, REPORT_FIELD, FRAME_FIELD, FORCE_FIELD = "images", "indication", "report", "frame", "force"
 MIXED_FIELD, KNOWN_FIELD = "mixed_patients", "known"

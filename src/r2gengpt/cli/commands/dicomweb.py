@@ -17,7 +17,7 @@ from r2gengpt.errors import InputError, RunError
 from r2gengpt.files import check_writable_file
 from r2gengpt.locate import locate_writer
 from r2gengpt.options import check_fields, option
-from r2gengpt.settings import PlacementConfig, ReviewConfig, WriterConfig
+from r2gengpt.settings import OBJECT_FORMS, PlacementConfig, ReviewConfig, WriterConfig
 from r2gengpt.text.written import NOTICE
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class DicomWebFlags:
     """Which study, and where its report goes."""
 
-    format: str = option("sr", "structured report, encapsulated PDF", choices=("sr", "pdf"))
+    format: str = option("sr", "form of the report; see `generate`", choices=OBJECT_FORMS)
     no_push: bool = option(False, "send nothing: belongs to `output`")
     output: str | None = option(None, "file to write the report to as well", unit="FILE")
     max_images: int = option(8, "most films of a study", low=1, unit="FILMS")

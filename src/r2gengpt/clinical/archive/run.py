@@ -15,7 +15,7 @@ from r2gengpt.clinical.archive.send import c_store
 from r2gengpt.clinical.archive.spool import Spool
 from r2gengpt.clinical.archive.tls import peer_tls
 from r2gengpt.clinical.documents.draft import draft_of
-from r2gengpt.clinical.documents.forms import bytes_of
+from r2gengpt.clinical.documents.forms import FORMS, bytes_of
 from r2gengpt.clinical.documents.hl7 import addressed
 from r2gengpt.clinical.hl7.orders import NO_ORDER, Order
 from r2gengpt.clinical.hl7.run import message_peer_of, order_listener, orders_in, results_sent
@@ -23,6 +23,7 @@ from r2gengpt.confidence.calibration import marked_text
 from r2gengpt.errors import InputError, place_of
 from r2gengpt.films.containers import DicomChoice
 from r2gengpt.films.dicom.header import DicomHeader
+from r2gengpt.films.regions import Region
 from r2gengpt.report import Report, review_lines
 from r2gengpt.settings import ListenConfig, MllpConfig
 from r2gengpt.text.prompt import IMAGE_PLACEHOLDER
@@ -30,8 +31,6 @@ from r2gengpt.text.prompt import IMAGE_PLACEHOLDER
 if TYPE_CHECKING:
     from r2gengpt.reporter import Reporter
 
-KINDS = {"sr": "SR", "pdf": "PDF"}
-"""Form → the part of a draft whose UID is the object's (see `dicom_objects.new_object`)."""
 NO_MLLP = MllpConfig()
 JUDGED = DicomChoice(mixed_patients=True)
 """Whoever asks for a report has looked at whose films these are, and has refused what was not asked for."""
@@ -49,6 +48,7 @@ def document_of(
     digest: str,
     form: str,
     *,
+    regions: Sequence[Region] = (),
     message_to: str | None = None,
     placer: str = "",
 ) -> Document:
@@ -59,19 +59,30 @@ def document_of(
         headers: of its films.
         model: the model's name.
         digest: of its weights.
-        form: one of `KINDS`.
+        form: one of `FORMS` that is a DICOM object.
+        regions: of the films, for a form that holds them.
         message_to: it becomes an HL7 message too, if its films name a patient, to this application and facility
             ("" for none); None: no message.
         placer: the number of its order by who placed it.
     """
     now, film, review = datetime.now().astimezone(), report.findings, review_lines(report)
-    draft = draft_of(marked_text(report), headers, model, digest, now, film=film, review=review, placer=placer)
+    draft = draft_of(
+        marked_text(report),
+        headers,
+        model,
+        digest,
+        now,
+        film=film,
+        review=review,
+        regions=regions,
+        placer=placer,
+    )
     message = b""
     if message_to is not None and draft.patient.patient_id:
         message = addressed(bytes_of(draft, "hl7"), message_to)
     elif message_to is not None:
         log.warning("a report becomes no message, as its films have no Patient ID")
-    return Document(bytes_of(draft, form), draft.uid(KINDS[form]), message)
+    return Document(bytes_of(draft, form), draft.uid(FORMS[form].part), message)
 
 
 def no_order(_: Sequence[DicomHeader]) -> Order:
@@ -105,7 +116,10 @@ def writer(reporter: "Reporter", form: str, find: FindOrder = no_order, *, messa
             return report
 
         report, placer = written_for(order.indication, report_with), order.placer
-        return document_of(report, headers, reporter.name, digest, form, message_to=message_to, placer=placer)
+        regions = reporter.regions(report) if FORMS[form].regions else ()
+        return document_of(
+            report, headers, reporter.name, digest, form, regions=regions, message_to=message_to, placer=placer
+        )
 
     return write
 

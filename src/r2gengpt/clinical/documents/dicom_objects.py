@@ -14,7 +14,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian
 from pydicom.valuerep import PersonName
 
-from r2gengpt.clinical.documents.draft import MANUFACTURER, Draft
+from r2gengpt.clinical.documents.draft import MANUFACTURER, Draft, uuid_of
 from r2gengpt.text.written import NOTICE
 
 
@@ -59,12 +59,31 @@ def new_object(draft: Draft, class_uid: str, kind: str, modality: str, series_nu
         StudyID=patient.study_id,
         SeriesNumber=series_number,
         InstanceNumber=1,
+        ContributingEquipmentSequence=Sequence([equipment(draft)]),
     )
     if patient.study_description:
         dataset.StudyDescription = patient.study_description
     if patient.issuer:
         dataset.IssuerOfPatientID = patient.issuer
     return dataset
+
+
+def device_uid(draft: Draft) -> str:
+    """The identifier of the program with these very weights, made from their hash; the same for all studies."""
+    return f"2.25.{uuid_of('device', draft.version, draft.digest).int}"
+
+
+def equipment(draft: Draft) -> Dataset:
+    """The program and its weights as equipment that contributed. Source: PS3.3, C.12.1; PS3.16, CID 7005."""
+    return item(
+        PurposeOfReferenceCodeSequence=code("109102", "DCM", "Processing Equipment"),
+        Manufacturer=MANUFACTURER,
+        ManufacturerModelName=draft.model[:64],
+        SoftwareVersions=draft.version,
+        DeviceUID=device_uid(draft),
+        ContributionDateTime=f"{draft.created:%Y%m%d%H%M%S%z}",
+        ContributionDescription=f"{NOTICE}. SHA-256 of the weights: {draft.digest}",
+    )
 
 
 def reference(image: Any) -> Dataset:

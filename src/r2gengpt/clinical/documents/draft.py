@@ -14,6 +14,7 @@ from pathlib import Path
 from r2gengpt.errors import InputError
 from r2gengpt.films.dicom.header import DicomHeader
 from r2gengpt.films.film import note_of
+from r2gengpt.films.regions import Region
 from r2gengpt.report import Finding, by_verdict
 from r2gengpt.text.observations import NOT_ASSESSED
 from r2gengpt.text.sections import parse_sections
@@ -41,6 +42,7 @@ class Draft:
         labels: observation → positive, uncertain or negative; empty where none were read.
         film: what the films show, by the model's finding head; empty where it has none.
         review: why the draft needs review, a line each.
+        regions: of the films, what its sentences rest on; empty where that was not asked for, or nothing is evidence.
         version: of this program.
         edited: whether its reader changed the text.
         placer: the number of the order that it answers, by who placed it, its components with `^` between them.
@@ -55,6 +57,7 @@ class Draft:
     labels: Mapping[str, str] = field(default_factory=dict)
     film: tuple[Finding, ...] = ()
     review: tuple[str, ...] = ()
+    regions: tuple[Region, ...] = ()
     version: str = __version__
     edited: bool = False
     placer: str = field(default="", repr=False)
@@ -119,6 +122,7 @@ class Draft:
             words += sorted(image.instance_uid for image in self.images)
             words += [f"{name}: {text}" for name, text in self.sections]
             words += [f"{name}: {line}" for name, lines in self.blocks for line in lines]
+            words += [f"{one.finding or one.sentence} {one.view} {one.frame} {one.outline}" for one in self.regions]
         return uuid_of(*words)
 
     def uid(self, kind: str, *, study_only: bool = False) -> str:
@@ -154,6 +158,7 @@ def draft_of(
     *,
     film: Sequence[Finding] = (),
     review: Sequence[str] = (),
+    regions: Sequence[Region] = (),
     edited: bool = False,
     placer: str = "",
 ) -> Draft:
@@ -172,6 +177,7 @@ def draft_of(
         labels=labels or {},
         film=tuple(film),
         review=tuple(review),
+        regions=tuple(regions),
         edited=edited,
         placer=placer,
     )

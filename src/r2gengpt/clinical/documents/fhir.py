@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from r2gengpt.clinical.documents import codes
 from r2gengpt.clinical.documents.draft import MANUFACTURER, REVIEW_BLOCK, Draft, patient_of, uuid_of
 from r2gengpt.films.dicom.header import DicomHeader
 from r2gengpt.report import Finding
@@ -19,13 +20,13 @@ from r2gengpt.text.written import NOTICE, noted, with_notice
 Resource = dict[str, Any]
 LOINC, DCM = "http://loinc.org", "http://dicom.nema.org/resources/ontology/DCM"
 TERMS = "http://terminology.hl7.org/CodeSystem/"
-SNOMED = "http://snomed.info/sct"
+SYSTEMS = {codes.SNOMED: "http://snomed.info/sct", codes.RADLEX: "http://www.radlex.org"}
+"""DICOM's designator of a scheme → FHIR's name of it."""
 CODES: dict[str, Resource] = {
-    "Edema": {"system": SNOMED, "code": "19242006", "display": "Pulmonary edema"},
-    "Pleural Effusion": {"system": SNOMED, "code": "60046008", "display": "Pleural effusion"},
-    "Pneumothorax": {"system": SNOMED, "code": "36118008", "display": "Pneumothorax"},
+    name: {"system": SYSTEMS[one.scheme], "code": one.value, "display": one.meaning}
+    for name, one in codes.PUBLIC.items()
 }
-"""Observation → the SNOMED CT code that means the same, for those of which DICOM (PS3.16) has one."""
+"""Observation → the code of SNOMED CT or RadLex that means the same."""
 UID_SYSTEM, URI_SYSTEM = "urn:dicom:uid", "urn:ietf:rfc:3986"
 
 

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from r2gengpt.clinical.documents.draft import Draft, draft_of, patient_of
 from r2gengpt.errors import InputError, RunError, installing, place_of
 from r2gengpt.films.dicom.header import DicomHeader
+from r2gengpt.films.regions import Region
 from r2gengpt.report import Report, review_lines
 
 
@@ -21,6 +22,12 @@ def _encapsulated_pdf(draft: Draft) -> bytes:
     from r2gengpt.clinical.documents.encapsulated_pdf import encapsulated_pdf
 
     return encapsulated_pdf(draft)
+
+
+def _measurement_report(draft: Draft) -> bytes:
+    from r2gengpt.clinical.documents.measurement_report import measurement_report
+
+    return measurement_report(draft)
 
 
 def _fhir_bundle(draft: Draft) -> bytes:
@@ -47,6 +54,8 @@ class Form:
         binary: whether it is no text, a DICOM object.
         patient: whether it must name a patient.
         labels: whether it holds what the text says of each observation.
+        regions: whether it holds areas of the films.
+        part: of a draft, that a DICOM object's UID is made from (see `dicom_objects.new_object`).
     """
 
     what: str
@@ -56,11 +65,22 @@ class Form:
     binary: bool = False
     patient: bool = False
     labels: bool = False
+    regions: bool = False
+    part: str = ""
 
 
 FORMS: Mapping[str, Form] = {
-    "sr": Form("a structured report", _structured_report, "pydicom", "dicom", binary=True),
-    "pdf": Form("an encapsulated PDF", _encapsulated_pdf, "pydicom", "dicom", binary=True),
+    "sr": Form("a structured report", _structured_report, "pydicom", "dicom", binary=True, part="SR"),
+    "measurement-sr": Form(
+        "a measurement report, TID 1500",
+        _measurement_report,
+        "highdicom",
+        "dicom",
+        binary=True,
+        regions=True,
+        part="MSR",
+    ),
+    "pdf": Form("an encapsulated PDF", _encapsulated_pdf, "pydicom", "dicom", binary=True, part="PDF"),
     "fhir": Form("a FHIR bundle", _fhir_bundle, "fhir", "fhir", labels=True),
     "hl7": Form("an HL7 message", _hl7_message, "hl7apy", "fhir", patient=True),
 }
@@ -89,7 +109,13 @@ def check_patient(form: str, images: Sequence[DicomHeader], *, field: str) -> No
 
 
 def formed(
-    form: str, report: Report, marked: str, headers: Sequence[DicomHeader | None], model: str, digest: str
+    form: str,
+    report: Report,
+    marked: str,
+    headers: Sequence[DicomHeader | None],
+    model: str,
+    digest: str,
+    regions: Sequence[Region] = (),
 ) -> bytes:
     """A report of DICOM images in one of `FORMS`, as of now.
 
@@ -100,16 +126,18 @@ def formed(
         headers: of its images.
         model: the model's name.
         digest: of its weights.
+        regions: of the films, for a form that holds them.
     """
     images = [header for header in headers if header is not None]
     labels = report.asserted if FORMS[form].labels else {}
     now = datetime.now().astimezone()
     film, review = report.findings, review_lines(report)
-    return bytes_of(draft_of(marked, images, model, digest, now, labels, film=film, review=review), form)
+    draft = draft_of(marked, images, model, digest, now, labels, film=film, review=review, regions=regions)
+    return bytes_of(draft, form)
 
 
 def bytes_of(draft: Draft, form: str) -> bytes:
-    """The draft in one of `FORMS`: sr and pdf are DICOM files, fhir JSON, hl7 a message.
+    """The draft in one of `FORMS`: as `Form.what` has it.
 
     Raises:
         RunError: a fault of ours, by its kind and place: the packages' own words quote what they refuse.

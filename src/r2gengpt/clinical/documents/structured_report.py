@@ -10,8 +10,8 @@ from pydicom import Dataset
 from pydicom.sequence import Sequence as Items
 from pydicom.sr.codedict import codes
 
-from r2gengpt.clinical.documents.dicom_objects import code, file_of, item, new_object, reference
-from r2gengpt.clinical.documents.draft import MANUFACTURER, Draft, uuid_of
+from r2gengpt.clinical.documents.dicom_objects import code, device_uid, file_of, item, new_object, reference
+from r2gengpt.clinical.documents.draft import MANUFACTURER, Draft
 from r2gengpt.films.dicom.header import DicomHeader
 from r2gengpt.text.written import NOTICE
 
@@ -27,7 +27,22 @@ COMMENT = ("121106", "DCM", "Comment")
 
 def structured_report(draft: Draft) -> bytes:
     """The draft as a DICOM file."""
-    dataset = new_object(draft, BASIC_TEXT_SR, "SR", "SR", 9101)
+    dataset = new_document(draft, BASIC_TEXT_SR, "SR", 9101)
+    _container(dataset, TITLE, _content(draft))
+    dataset.ContentTemplateSequence = Items([item(MappingResource="DCMR", TemplateIdentifier="2000")])
+    return file_of(dataset)
+
+
+def new_document(draft: Draft, class_uid: str, part: str, series_number: int) -> Dataset:
+    """A structured report of the draft's study, without content.
+
+    Args:
+        draft: the draft.
+        class_uid: of the kind of report.
+        part: of the draft, that its UIDs are made from.
+        series_number: of its series.
+    """
+    dataset = new_object(draft, class_uid, part, "SR", series_number)
     dataset.ReferencedPerformedProcedureStepSequence = Items()
     dataset.CompletionFlag = "PARTIAL"
     dataset.CompletionFlagDescription = NOTICE
@@ -37,9 +52,7 @@ def structured_report(draft: Draft) -> bytes:
     dataset.AuthorObserverSequence = Items([_author(draft)])
     dataset.ReferencedRequestSequence = Items([_request(draft)])
     dataset.CurrentRequestedProcedureEvidenceSequence = Items(map(evidence, draft.studies.values()))
-    _container(dataset, TITLE, _content(draft))
-    dataset.ContentTemplateSequence = Items([item(MappingResource="DCMR", TemplateIdentifier="2000")])
-    return file_of(dataset)
+    return dataset
 
 
 def _author(draft: Draft) -> Dataset:
@@ -53,11 +66,6 @@ def _author(draft: Draft) -> Dataset:
         InstitutionName="",
         InstitutionCodeSequence=Items(),
     )
-
-
-def device_uid(draft: Draft) -> str:
-    """The identifier of the program with this model; the same for all studies."""
-    return f"2.25.{uuid_of('device', draft.version, draft.digest).int}"
 
 
 def _request(draft: Draft) -> Dataset:

@@ -114,10 +114,12 @@ export async function pdfOf(report, foot, key) {
   return { pdf: await response.blob(), missing: [...missing] };
 }
 
-/* A text and what is known of it, {film_findings, review, edited}, as a document of DICOM images. Throws as `send`. */
-export async function documentOf({ files, choice, key }, report, known, accept) {
-  const form = formOf(files, { report, known: JSON.stringify(known), ...choice });
-  return (await post("/v1/documents", form, { key, accept })).blob();
+/* A text and what is known of it, {film_findings, review, regions, edited}, as a document of DICOM images; `asked` is
+   its {type, form}. Throws as `send`. */
+export async function documentOf({ files, choice, key }, report, known, asked) {
+  const sent = formOf(files, { report, known: JSON.stringify(known), ...choice });
+  const path = asked.form ? `/v1/documents?form=${asked.form}` : "/v1/documents";
+  return (await post(path, sent, { key, accept: asked.type })).blob();
 }
 
 /* Keep what a reader made of a draft: {receipt, verdict, key, text, reason, note}. Throws as `send`. */

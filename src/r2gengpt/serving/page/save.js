@@ -10,6 +10,7 @@ const BY = { accept: ", accepted by its reader", reject: ", rejected by its read
 const ARCHIVE = {
   fhir: { type: "application/fhir+json", ending: "fhir.json" },
   sr: { type: "application/dicom", ending: "dcm" },
+  "measurement-sr": { type: "application/dicom", ending: "measurements.dcm" },
 };
 
 /* The text as it now stands, and what goes above and below it. */
@@ -54,7 +55,9 @@ async function saveArchive(form) {
   const { type, ending } = ARCHIVE[form];
   const { record, sent } = draft;
   const known = { film_findings: record.film_findings ?? [], review: reviewLines(record), edited: edited() };
-  return download(await documentOf({ ...sent, key: key() }, text().trim(), known, type), type, ending);
+  if (form === "measurement-sr") known.regions = draft.evidence?.regions ?? [];
+  const asked = type === "application/dicom" ? { type, form } : { type };
+  return download(await documentOf({ ...sent, key: key() }, text().trim(), known, asked), type, ending);
 }
 
 /* Form → what saves it and tells the reader. May throw as the server's routes do. */
@@ -64,6 +67,7 @@ export const SAVERS = {
   json: async () => saveJson(),
   fhir: () => saveArchive("fhir"),
   sr: () => saveArchive("sr"),
+  "measurement-sr": () => saveArchive("measurement-sr"),
 };
 
 /* Whether the browser let it be copied. */

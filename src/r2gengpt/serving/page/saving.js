@@ -7,12 +7,15 @@ import { edit } from "./editor.js";
 import { SAVERS, copyText } from "./save.js";
 import { draft, stale } from "./state.js";
 
+const FOR_ARCHIVES = ["fhir", "sr", "measurement-sr"];
+const NAMES = { text: "text file", "measurement-sr": "measurement SR" };
+
 /* Why a draft cannot be given in a form for archives now; or "". */
 function whyNot() {
   const { sent, verdict } = draft;
-  const missing = ["fhir", "sr"].filter((form) => model.known && !model.forms.includes(form));
+  const missing = FOR_ARCHIVES.filter((form) => model.known && !model.forms.includes(form));
   if (!(draft.record?.provenance?.inputs ?? []).every(({ format }) => format === "DICOM")) return "need DICOM images.";
-  if (missing.length === 2) return "cannot be made by this server, which lacks their packages.";
+  if (missing.length === FOR_ARCHIVES.length) return "cannot be made by this server, which lacks their packages.";
   if (verdict?.verdict === "reject") return "are not made of a rejected draft.";
   if (!sent?.files || stale()) return "need the images of this draft: choose them again.";
   return "";
@@ -21,10 +24,10 @@ function whyNot() {
 /* Which forms can be had now, and in words why others can't. */
 export function showForms() {
   const why = whyNot();
-  for (const form of ["fhir", "sr"]) {
+  for (const form of FOR_ARCHIVES) {
     $(`save-${form}`).disabled = Boolean(why) || (model.known && !model.forms.includes(form));
   }
-  $("forms-hint").textContent = why && `FHIR and SR ${why}`;
+  $("forms-hint").textContent = why && `FHIR and DICOM objects ${why}`;
 }
 
 async function copy() {
@@ -38,7 +41,7 @@ async function copy() {
 }
 
 async function save(form) {
-  const name = form === "text" ? "text file" : form.toUpperCase();
+  const name = NAMES[form] ?? form.toUpperCase();
   try {
     $("saved").textContent = await SAVERS[form]();
   } catch (error) {

@@ -1,0 +1,193 @@
+"""A draft as a DICOM Comprehensive SR of template TID 1500: findings as coded observations, evidence as regions.
+
+The form that IHE's AI Results profile has for what an algorithm finds. Templates 1500, 1204, 1001, 1600, 1501 and 1410
+(PS3.16) are made by highdicom. The drafted text stands below them, in the container of qualitative evaluations. Always
+preliminary and unverified. Needs highdicom (extra `dicom`).
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from highdicom import sr
+from pydicom import Dataset
+from pydicom.sequence import Sequence as Items
+from pydicom.sr.codedict import codes
+
+from r2gengpt.clinical.documents.codes import SCHEMES, SENTENCE, VERDICTS, Concept, observation
+from r2gengpt.clinical.documents.dicom_objects import device_uid, file_of, item
+from r2gengpt.clinical.documents.draft import MANUFACTURER, Draft
+from r2gengpt.clinical.documents.structured_report import COMMENT, ELEMENTS, new_document
+from r2gengpt.films.dicom.header import DicomHeader
+from r2gengpt.films.regions import Region
+from r2gengpt.report import Finding
+from r2gengpt.text.observations import UNLIKELY
+
+COMPREHENSIVE_SR = "1.2.840.10008.5.1.4.1.1.88.33"
+PART = "MSR"
+"""The part of a draft that the object's UID is made from."""
+ENGLISH = sr.CodedConcept("en", "RFC5646", "English")
+PROCEDURE = sr.CodedConcept("30745-4", "LN", "XR Chest Views")
+SOURCE = sr.CodedConcept("260753009", "SCT", "Source")
+QUALITATIVE = sr.CodedConcept("C0034375", "UMLS", "Qualitative Evaluations")
+CERTAINTY = Concept("111012", "DCM", "Certainty of Finding")
+DESCRIPTION = sr.CodedConcept("121065", "DCM", "Procedure Description")
+CONTAINS = sr.RelationshipTypeValues.CONTAINS
+
+
+def measurement_report(draft: Draft) -> bytes:
+    """The draft as a DICOM file."""
+    dataset = new_document(draft, COMPREHENSIVE_SR, PART, 9103)
+    root = sr.ContainerContentItem(codes.DCM.ImagingMeasurementReport, template_id="1500")
+    root.ContentSequence = Items(_content(draft))
+    dataset.update(root)
+    dataset.CodingSchemeIdentificationSequence = Items(
+        item(
+            CodingSchemeDesignator=designator,
+            CodingSchemeUID=scheme.uid,
+            CodingSchemeName=scheme.name,
+            CodingSchemeResponsibleOrganization=scheme.by,
+        )
+        for designator, scheme in SCHEMES.items()
+    )
+    return file_of(dataset)
+
+
+def _content(draft: Draft) -> Iterator[Dataset]:
+    """The items of the root, in the order of TID 1500."""
+    device = sr.DeviceObserverIdentifyingAttributes(
+        uid=device_uid(draft),
+        name=f"{MANUFACTURER} {draft.version}",
+        manufacturer_name=MANUFACTURER,
+        model_name=draft.model,
+    )
+    observer = sr.ObserverContext(observer_type=codes.DCM.Device, observer_identifying_attributes=device)
+    yield from sr.LanguageOfContentItemAndDescendants(ENGLISH)
+    yield from sr.ObservationContext(observer_device_context=observer)
+    yield sr.CodeContentItem(codes.DCM.ProcedureReported, PROCEDURE, sr.RelationshipTypeValues.HAS_CONCEPT_MOD)
+    images = [
+        sr.ImageContentItem(SOURCE, image.class_uid, image.instance_uid, relationship_type=CONTAINS)
+        for image in _once(draft)
+    ]
+    yield _container(codes.DCM.ImageLibrary, [_container(codes.DCM.ImageLibraryGroup, images)])
+    if groups := list(_groups(draft)):
+        yield _container(codes.DCM.ImagingMeasurements, groups)
+    yield _container(QUALITATIVE, _texts(draft))
+
+
+def _container(name: sr.CodedConcept, content: Iterable[Dataset]) -> Dataset:
+    container = sr.ContainerContentItem(name, relationship_type=CONTAINS)
+    container.ContentSequence = Items(content)
+    return container
+
+
+def _texts(draft: Draft) -> Iterator[Dataset]:
+    """Who wrote the draft and what it is worth, its sections, what was not assessed, why it needs review."""
+    yield sr.TextContentItem(DESCRIPTION, draft.origin, CONTAINS)
+    for name, text in draft.sections:
+        yield sr.TextContentItem(sr.CodedConcept(*ELEMENTS[name]), text, CONTAINS)
+    for line in draft.comments:
+        yield sr.TextContentItem(sr.CodedConcept(*COMMENT), line, CONTAINS)
+
+
+def _groups(draft: Draft) -> Iterator[Dataset]:
+    """A measurement group for each finding that was assessed, and one for each further region."""
+    regions = list(draft.regions)
+    for finding in draft.assessed:
+        own = [region for region in regions if region.finding == finding.name]
+        regions = [region for region in regions if region.finding != finding.name]
+        yield from _group(draft, finding.name, 1, own[0] if own else None, finding)
+        for number, region in enumerate(own[1:], 2):
+            yield from _group(draft, finding.name, number, region, finding)
+    for number, region in enumerate(regions, 1):
+        yield from _group(draft, region.sentence, number, region)
+
+
+def _group(
+    draft: Draft, name: str, number: int, region: Region | None, finding: Finding | None = None
+) -> Sequence[Dataset]:
+    """TID 1410 of an area of a film, TID 1501 of all films where there is no area.
+
+    What is unlikely is no Finding: a reader that looks at nothing else would take it for one that is there.
+
+    Args:
+        draft: of which it is a part.
+        name: of what is tracked.
+        number: of the area, from 1; the probability stands with the first.
+        region: the area; None: none.
+        finding: what is told of it; None: a sentence was mapped, and nothing more is known.
+    """
+    label = f"{name}, region {number}" if number > 1 else name
+    tracking = sr.TrackingIdentifier(
+        draft.uid(f"tracking {label}", study_only=True), label if finding is None else f"{label}: {finding.verdict}"
+    )
+    unlikely = finding is not None and finding.verdict == UNLIKELY
+    told_of = None if unlikely else _coded(SENTENCE if finding is None else observation(name))
+    algorithm = sr.AlgorithmIdentification(
+        name=draft.model,
+        version=draft.version,
+        parameters=[f"SHA-256 of the weights: {draft.digest}"],
+        family=codes.DCM.ArtificialIntelligence,
+    )
+    measured = [_probability(finding)] if finding is not None and number == 1 else None
+    judged = None if finding is None else [_judged(finding)]
+    outline = None if region is None else _outline(region, draft.images[region.view])
+    if outline is None:
+        return sr.MeasurementsAndQualitativeEvaluations(
+            tracking_identifier=tracking,
+            finding_type=told_of,
+            algorithm_id=algorithm,
+            measurements=measured,
+            qualitative_evaluations=judged,
+            source_images=[
+                sr.SourceImageForMeasurementGroup(image.class_uid, image.instance_uid) for image in _once(draft)
+            ],
+        )
+    return sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=tracking,
+        referenced_region=outline,
+        finding_type=told_of,
+        algorithm_id=algorithm,
+        measurements=measured,
+        qualitative_evaluations=judged,
+    )
+
+
+def _outline(region: Region, image: DicomHeader) -> sr.ImageRegion | None:
+    """The area as a closed POLYLINE on its film; None on a film of a class that the standard does not have."""
+    frames = None if region.frame is None else [region.frame]
+    source = sr.SourceImageForRegion(image.class_uid, image.instance_uid, frames)
+    try:
+        return sr.ImageRegion(sr.GraphicTypeValues.POLYLINE, np.array(region.outline, dtype=float), source)
+    except KeyError:
+        return None
+
+
+def _probability(finding: Finding) -> sr.Measurement:
+    """The calibrated probability; the ends of its 95 % interval as its uncertainty, below and above. TID 300, 310."""
+    low, high = finding.interval
+    properties = sr.MeasurementProperties(
+        upper_measurement_uncertainty=_digits(max(0.0, high - finding.probability)),
+        lower_measurement_uncertainty=_digits(max(0.0, finding.probability - low)),
+    )
+    return sr.Measurement(
+        codes.DCM.Probability, _digits(finding.probability), codes.UCUM.NoUnits, properties=properties
+    )
+
+
+def _digits(share: float) -> float:
+    return round(share, 4)
+
+
+def _judged(finding: Finding) -> sr.QualitativeEvaluation:
+    """The verdict: how certain the finding is, or that the observation is unlikely."""
+    name = observation(finding.name) if finding.verdict == UNLIKELY else CERTAINTY
+    return sr.QualitativeEvaluation(_coded(name), _coded(VERDICTS[finding.verdict]))
+
+
+def _coded(concept: Concept) -> sr.CodedConcept:
+    return sr.CodedConcept(concept.value, concept.scheme, concept.meaning)
+
+
+def _once(draft: Draft) -> list[DicomHeader]:
+    """Each image of the draft, once."""
+    return list({image.instance_uid: image for image in draft.images}.values())
