@@ -11,7 +11,7 @@ from typing import Any
 
 from r2gengpt.cli import bridge
 from r2gengpt.cli.commands.prepare import KINDS
-from r2gengpt.cli.main import COMMANDS
+from r2gengpt.cli.main import COMMANDS, module_of
 from r2gengpt.config import DECODE_PRESETS, DecodeConfig
 
 WORDS = {int: "whole number", float: "number", str: "text", bool: "True or False", type(None): "None"}
@@ -25,14 +25,14 @@ Underscores and dashes are the same in a flag. `--config FILE` reads a JSON obje
 
 def parser_of(command: str, *words: str) -> argparse.ArgumentParser:
     """The parser of a command, or of one of its kinds."""
-    module = importlib.import_module(f"r2gengpt.cli.commands.{command}")
+    module = importlib.import_module(module_of(command))
     parser: argparse.ArgumentParser = module.KINDS[words[0]].parser() if words else module.parser()
     return parser
 
 
 def settings_of(command: str) -> list[type]:
     """The settings' classes whose fields are flags of a command, all of them."""
-    known = getattr(importlib.import_module(f"r2gengpt.cli.commands.{command}"), "FLAGS", ())
+    known = getattr(importlib.import_module(module_of(command)), "FLAGS", ())
     taken = {action.dest for action in parser_of(command)._actions} if known else set()
     return [config for config in known if {field.name for field in fields(config)} <= taken]
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from archive_parts import stand_in_for
+from r2gengpt.auditlog.log import log_at
 from r2gengpt.clinical.archive.ledger import Ledger
 from r2gengpt.clinical.archive.loop import Write
 from r2gengpt.clinical.archive.run import FindOrder, listen, peer_of
@@ -50,6 +51,7 @@ def main() -> None:
     logging.getLogger("r2gengpt").setLevel(logging.INFO)
     raw: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text("utf-8"))
     raw = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
+    directory = raw.pop("audit_log", None)
     ours = {f.name for f in fields(MllpConfig)}
     mllp = MllpConfig(**{key: value for key, value in raw.items() if key in ours})
     settings = ListenConfig(**{key: value for key, value in raw.items() if key not in ours})
@@ -60,7 +62,8 @@ def main() -> None:
     def load(find: FindOrder) -> Write:
         return partial(stand_in_for, find, None if mllp.mllp is None else mllp.mllp_receiver)
 
-    listen(settings, send, load, lambda port, orders: print(port, orders or 0, flush=True), mllp)
+    audit = log_at(directory, "listen", [settings.ae_title])
+    listen(settings, send, load, lambda port, orders: print(port, orders or 0, flush=True), mllp, audit)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from pydicom import Dataset, dcmread
 from pynetdicom import AE, evt
 
 from dicom_files import CR, DX, data_of, film
+from r2gengpt.clinical.archive.audited import ArchiveAudit
 from r2gengpt.clinical.archive.loop import Document, Loop, Send
 from r2gengpt.clinical.archive.receive import Receiver, silence_pynetdicom
 from r2gengpt.clinical.archive.run import document_of
@@ -146,11 +147,11 @@ def drop_sockets() -> None:
 
 
 @contextmanager
-def receiver_in(directory: Path, **changes: Any) -> Iterator[tuple[Spool, Receiver]]:
+def receiver_in(directory: Path, audit: ArchiveAudit | None = None, **changes: Any) -> Iterator[tuple[Spool, Receiver]]:
     """A receiver on a free port, and its spool."""
     settings = ListenConfig(port=0, spool=str(directory / "spool"), **changes)
     spool = Spool(directory / "spool", settings.max_spool_bytes)
-    receiver = Receiver(spool, settings)
+    receiver = Receiver(spool, settings, audit)
     try:
         yield spool, receiver
     finally:

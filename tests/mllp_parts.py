@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from archive_parts import LONG
+from r2gengpt.auditlog.log import AuditLog
 from r2gengpt.clinical.hl7.book import OrderBook
 from r2gengpt.clinical.hl7.desk import Desk
 from r2gengpt.clinical.hl7.listener import OrderListener
@@ -72,9 +73,9 @@ def book_in(
 
 
 @contextmanager
-def desk_in(directory: Path, most_bytes: int = 2**16) -> Iterator[Desk]:
+def desk_in(directory: Path, most_bytes: int = 2**16, audit: AuditLog | None = None) -> Iterator[Desk]:
     with book_in(directory) as book:
-        yield Desk(book, most_bytes)
+        yield Desk(book, most_bytes, audit)
 
 
 @contextmanager

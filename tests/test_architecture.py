@@ -51,15 +51,16 @@ ALLOWED: dict[str, set[str]] = {
     "opening": {*HIGH, "locate", "reporter", "edge"},
     "scoring": {*LOW, "metrics"},
     "verdicts": {*LOW, "metrics"},
+    "auditlog": FILMS,
     "training": {*HIGH, "original"},
     "evaluation": {*HIGH, "reporter", "verdicts"},
-    "serving": {*HIGH, "reporter", "edge", "clinical.documents", "verdicts"},
-    "clinical": {*HIGH, "reporter", "clinical.documents"},
+    "serving": {*HIGH, "reporter", "edge", "clinical.documents", "verdicts", "auditlog"},
+    "clinical": {*HIGH, "reporter", "clinical.documents", "auditlog"},
     "batch": {*HIGH, "reporter", "locate", "evaluation"},
     "testing": LOW,
     "cli": {
         *{*HIGH, "original", "training", "evaluation", "serving", "clinical", "clinical.documents", "batch", "edge"},
-        *{"locate", "reporter", "opening", "exporting", "scoring", "testing", "verdicts"},
+        *{"locate", "reporter", "opening", "exporting", "scoring", "testing", "verdicts", "auditlog"},
     },
 }
 """Room → the rooms it may import from, besides itself. Every file of the program stands in one of these rooms."""

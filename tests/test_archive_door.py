@@ -19,6 +19,7 @@ from archive_parts import association, listening, receiver_in, stand_in, store, 
 from conftest import Outcome
 from r2gengpt.clinical.archive.bounded import ABORT, EVERY, Seldom
 from r2gengpt.clinical.archive.loop import NotNow
+from r2gengpt.clinical.archive.spool import KeptFilm
 from slow_peers import KINDS, log_of, request, seconds_of_a_good_one, slow_peers
 from test_archive_receive import header_of_film
 
@@ -109,14 +110,14 @@ def test_where_all_places_are_in_use_the_next_one_waits_and_is_rejected_in_the_e
     monkeypatch.setattr(door, "WAIT_SECONDS", 0.2)
     with receiver_in(tmp_path, max_associations=1) as (spool, receiver):
         hold, begun = threading.Event(), threading.Event()
-        add = spool.add
+        take = spool.take
 
-        def slow(data: Any) -> str:
+        def slow(data: Any) -> KeptFilm:
             begun.set()
             assert hold.wait(30)
-            return add(data)
+            return take(data)
 
-        monkeypatch.setattr(spool, "add", slow)
+        monkeypatch.setattr(spool, "take", slow)
         sent: list[Any] = []
         thread = threading.Thread(target=lambda: sent.extend(store(receiver.port, study_film(1))))
         thread.start()

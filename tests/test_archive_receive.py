@@ -34,6 +34,7 @@ from r2gengpt.clinical.archive.ledger import key_of
 from r2gengpt.clinical.archive.loop import Loop, NotNow, Refused
 from r2gengpt.clinical.archive.receive import FAULT, MAX_PDU, NO_ROOM, NOT_UNDERSTOOD, Receiver
 from r2gengpt.clinical.archive.send import judge
+from r2gengpt.clinical.archive.spool import KeptFilm
 from r2gengpt.errors import InputError
 from r2gengpt.settings import ListenConfig
 
@@ -99,7 +100,7 @@ def test_a_film_without_a_study_is_answered_with_a_failure_and_kept_aside(tmp_pa
 def test_a_full_spool_is_answered_with_out_of_resources(tmp_path: Path) -> None:
     size = len(film_data(1))
     limits = {"max_spool_bytes": max(2 * size, 2048), "max_instance_bytes": 2048}
-    with receiver_in(tmp_path, **limits) as (spool, receiver):
+    with receiver_in(tmp_path, None, **limits) as (spool, receiver):
         spool.most_bytes = size + 200
         assert store(receiver.port, study_film(1), study_film(2)) == [0, NO_ROOM]
         assert len(files(spool.incoming)) == 1
@@ -155,14 +156,14 @@ def test_a_header_that_claims_gigabytes_is_not_believed(tmp_path: Path) -> None:
 def test_requests_that_do_not_wait_for_their_answers_do_not_pile_up(tmp_path: Path, monkeypatch: Any) -> None:
     with receiver_in(tmp_path, max_instance_bytes=2**20) as (spool, receiver):
         hold, begun = threading.Event(), threading.Event()
-        add = spool.add
+        take = spool.take
 
-        def slow(data: Any) -> str:
+        def slow(data: Any) -> KeptFilm:
             begun.set()
             assert hold.wait(30)
-            return add(data)
+            return take(data)
 
-        monkeypatch.setattr(spool, "add", slow)
+        monkeypatch.setattr(spool, "take", slow)
         one = study_film(1)
         one.PixelData = bytes(600_000)
         with association(receiver.port, one, patience=1.0) as assoc:

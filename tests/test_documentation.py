@@ -15,7 +15,7 @@ import pytest
 
 from r2gengpt.cli import bridge
 from r2gengpt.cli.commands.score import ScoreConfig
-from r2gengpt.cli.main import COMMANDS
+from r2gengpt.cli.main import COMMANDS, module_of
 from r2gengpt.config import ALIGNMENTS, LENGTHS, DataConfig, DecodeConfig, ModelConfig, TrainConfig
 from r2gengpt.options import Override
 from r2gengpt.settings import PlacementConfig, ServeConfig
@@ -70,7 +70,7 @@ def parse_with(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> argparse.Na
     command, *rest = words
     assert command in COMMANDS
     with pytest.raises(Stopped) as stop:
-        importlib.import_module(f"r2gengpt.cli.commands.{command}").main(rest)
+        importlib.import_module(module_of(command)).main(rest)
     space: argparse.Namespace = stop.value.found
     if hasattr(space, "config"):
         space.config = None
@@ -92,7 +92,7 @@ def known_flags(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     calls = [(command, []) for command in COMMANDS if command != "prepare"]
     for command, words in [*calls, *(("prepare", [kind]) for kind in PREPARATIONS)]:
         with pytest.raises(Stopped) as stopped:
-            importlib.import_module(f"r2gengpt.cli.commands.{command}").main(words)
+            importlib.import_module(module_of(command)).main(words)
         found |= set(stopped.value.found._option_string_actions)
     return found
 

@@ -18,7 +18,7 @@ from r2gengpt.cli.commands.completion import SHELLS
 from r2gengpt.cli.commands.completion import program as every_command
 from r2gengpt.cli.commands.prepare import KINDS
 from r2gengpt.cli.help import LINES, page
-from r2gengpt.cli.main import COMMANDS, asked_by_help, main
+from r2gengpt.cli.main import COMMANDS, asked_by_help, main, module_of
 
 Run = Callable[[list[str]], Outcome]
 """The whole program, as from a shell."""
@@ -44,7 +44,7 @@ def program(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 
 def parser_of(words: tuple[str, ...]) -> bridge.Parser:
-    module = importlib.import_module(f"r2gengpt.cli.commands.{words[0]}")
+    module = importlib.import_module(module_of(words[0]))
     parser: bridge.Parser = module.KINDS[words[1]].parser() if len(words) == 2 else module.parser()
     return parser
 
@@ -130,7 +130,7 @@ def test_the_example_of_a_command_parses(words: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name != "prepare"])
 def test_every_number_says_what_it_counts(name: str) -> None:
-    module = importlib.import_module(f"r2gengpt.cli.commands.{name}")
+    module = importlib.import_module(module_of(name))
     settings = [field for config in getattr(module, "FLAGS", ()) for field in fields(config)]
     numbers = [f for f in settings if re.search(r"\b(int|float)\b", str(f.type)) and not f.metadata["choices"]]
     assert [field.name for field in numbers if not field.metadata["unit"]] == []

@@ -19,10 +19,12 @@ import openai
 import pydantic
 import pytest
 
+from audit_parts import said_in
 from conftest import Outcome
 from dicom_files import ROOT as UID
 from dicom_files import data_of
 from dicom_files import film as dicom
+from r2gengpt.auditlog.verify import verify
 from r2gengpt.errors import InputError
 from r2gengpt.reporter import Reporter
 from r2gengpt.serving.server import address_of, listen, warn_if_open
@@ -200,9 +202,10 @@ def number(text: str, name: str) -> float:
 
 
 def test_sigterm_under_load_finishes_running_requests_refuses_waiting_ones_and_ends_with_0(
-    tiny_checkpoint: Path,
+    tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
-    long = ("--min_new_tokens", "400", "--max_new_tokens", "400", "--beam_size", "1")
+    """And its audit log has a start, each report that was given out, and a stop."""
+    long = ("--min_new_tokens", "400", "--max_new_tokens", "400", "--beam_size", "1", "--audit_log", str(tmp_path))
     with closing(Process("--model", str(tiny_checkpoint), "--slots", "2", *long)) as server:
         address = server.address
         assert address.startswith("http://127.0.0.1:")
@@ -231,6 +234,11 @@ def test_sigterm_under_load_finishes_running_requests_refuses_waiting_ones_and_e
         assert statuses.count(503) >= 3
         for one in answers:
             assert one.status_code == 503 or one.json()["tokens"] == 400
+    first, *between, last = said_in(tmp_path)
+    assert (first.kind, last.kind) == ("110120", "110121")
+    assert [one.outcome for one in between].count("0") == statuses.count(200)
+    told = [line for line in server.stderr if line.startswith("audit log: record ")]
+    assert told[-1].endswith(f" has the hash {verify(tmp_path).digest}\n")
 
 
 @pytest.mark.drill

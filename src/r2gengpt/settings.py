@@ -396,6 +396,21 @@ class ServeConfig:
         return self.slots + self.queue_size
 
 
+@dataclass(frozen=True)
+class AuditLogConfig:
+    """Where it is recorded who did what with whose films."""
+
+    audit_log: str | None = option(
+        None,
+        "directory of an audit log: DICOM audit messages, chained by hashes; what cannot be recorded is refused",
+        unit="DIR",
+        here=True,
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
 GIB = 2**30
 
 

@@ -25,6 +25,7 @@ COMMANDS = {
     "serve": "the model behind HTTP: OpenAI's chat completions, reports of uploaded studies",
     "review": "what readers made of drafts: acceptance, corrections, drift, as a page",
     "keys": "API keys of serve, each with its roles: made, listed, removed",
+    "audit-log": "whether the audit log of serve, listen or dicomweb is as it was written",
     "listen": "films in by DICOM C-STORE, a report of each study back to the archive",
     "dicomweb": "one study from a DICOMweb server, its report back to it",
     "export": "trained checkpoint to one plain Hugging Face directory",
@@ -55,6 +56,11 @@ def usage() -> str:
     )
 
 
+def module_of(command: str) -> str:
+    """The module of a command."""
+    return f"r2gengpt.cli.commands.{command.replace('-', '_')}"
+
+
 def asked_by_help(words: Sequence[str]) -> list[str]:
     """`help COMMAND [all|WORD]` as `COMMAND --help [all|WORD]`; `help prepare KIND` as `prepare KIND --help`.
 
@@ -77,7 +83,7 @@ def run(command: str, argv: Sequence[str]) -> int:
     """Run one command and turn its errors into exit codes: 0 done, 2 the user's input is wrong, 1 our fault."""
     take_any_text()
     try:
-        module = importlib.import_module(f"r2gengpt.cli.commands.{command}")
+        module = importlib.import_module(module_of(command))
         module.main(list(argv))
         print(end="", flush=True)  # what is printed has gone out, or an error says so; without stdout nothing has
     except InputError as error:

@@ -20,6 +20,7 @@ from r2gengpt.serving.page import page_routes, preview_routes, reference_routes
 from r2gengpt.serving.pdf import pdf_routes
 from r2gengpt.serving.reports import report_routes
 from r2gengpt.serving.standing import queue_routes
+from r2gengpt.serving.trail import Trail
 from r2gengpt.serving.verdicts import verdict_routes
 from r2gengpt.serving.waiting import ServerContext
 from r2gengpt.settings import ServeConfig
@@ -41,13 +42,26 @@ HTTP_WORDS = {
 """Status of a request that met no route → words and OpenAI's code."""
 
 
-def create_app(generator: Generator, settings: ServeConfig, verdicts: "VerdictStore | None" = None) -> FastAPI:
-    """The application around a generator, which may still be loading, and a store of verdicts if there is one.
+def create_app(
+    generator: Generator,
+    settings: ServeConfig,
+    verdicts: "VerdictStore | None" = None,
+    trail: Trail | None = None,
+) -> FastAPI:
+    """The application around a generator, which may still be loading.
+
+    Args:
+        generator: writes drafts.
+        settings: who may ask from where, for how much.
+        verdicts: where readers' verdicts are kept.
+        trail: records requests.
 
     Raises:
         InputError: API keys that cannot be read.
     """
     identity, metrics = Identity(settings), Metrics(generator)
+    if trail is not None and identity.keys is not None:
+        identity.keys.on_change = trail.keys_changed
     desk = ServerContext(generator, settings, metrics, verdicts)
     app = FastAPI(
         title="r2gengpt",
@@ -69,7 +83,7 @@ def create_app(generator: Generator, settings: ServeConfig, verdicts: "VerdictSt
     app.include_router(verdict_routes(desk))
     app.include_router(page_routes())
     app.include_router(reference_routes(app, desk))
-    add_state_routes(app, generator, metrics)
+    add_state_routes(app, generator, metrics, trail)
     app.add_exception_handler(ApiError, _refuse)
     app.add_exception_handler(HTTPException, _refuse_http)
     app.add_exception_handler(ClientGone, _nobody)
@@ -81,11 +95,11 @@ def create_app(generator: Generator, settings: ServeConfig, verdicts: "VerdictSt
             allow_headers=["Authorization", "Content-Type"],
             expose_headers=["X-Notice"],
         )
-    app.add_middleware(Guard, settings=settings, identity=identity, metrics=metrics, words=HTTP_WORDS)
+    app.add_middleware(Guard, settings=settings, identity=identity, metrics=metrics, words=HTTP_WORDS, trail=trail)
     return app
 
 
-def add_state_routes(app: FastAPI, generator: Generator, metrics: Metrics) -> None:
+def add_state_routes(app: FastAPI, generator: Generator, metrics: Metrics, trail: Trail | None) -> None:
     """`/health`, `/ready` and `/metrics`: for machines, without a key, without anything of a request."""
 
     @app.get("/health")
@@ -95,7 +109,9 @@ def add_state_routes(app: FastAPI, generator: Generator, metrics: Metrics) -> No
 
     @app.get("/ready")
     async def ready() -> dict[str, str]:
-        """Whether requests are taken: 503 while the model is being loaded and while the server stops."""
+        """Whether requests are taken: 503 while the model is loaded, the server stops, or nothing can be recorded."""
+        if trail is not None:
+            await trail.check()
         if generator.ready:
             return {"status": "ready"}
         raise unavailable("the server is shutting down" if generator.draining else "the model is being loaded")

@@ -13,6 +13,7 @@ from r2gengpt.serving.chat_job import read_chat
 from r2gengpt.serving.chat_request import ChatRequest
 from r2gengpt.serving.documents import COMPLETION, answer_document
 from r2gengpt.serving.failures import no_model
+from r2gengpt.serving.trail import note_films
 from r2gengpt.serving.uploads import read_body
 from r2gengpt.serving.waiting import EventStream, ServerContext
 
@@ -70,6 +71,7 @@ def chat_routes(desk: ServerContext) -> APIRouter:
             visit = stack.enter_context(desk.visit())
             body = await visit.read(read_body(visit.pieces(request)))
             study = await visit.prepare(partial(read_chat, body, visit.reporter, desk.settings))
+            note_films(request, study.sources)
             visit.take_places(len(study.jobs) - 1)
             wait = stack.enter_context(visit.wait(study.jobs, request))
             wait.begin(streaming=study.streams_text)

@@ -1,6 +1,6 @@
 """`POST /v1/documents`: a draft as its reader left it as a form for archives. Writes no report."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from functools import partial
@@ -15,6 +15,7 @@ from r2gengpt.clinical.documents.forms import FORMS, bytes_of
 from r2gengpt.films.dicom.header import DicomHeader
 from r2gengpt.films.regions import Region
 from r2gengpt.metrics.labels.reading import asserted
+from r2gengpt.provenance import Source
 from r2gengpt.report import Finding
 from r2gengpt.serving.documents import form_document
 from r2gengpt.serving.failures import INVALID, ApiError
@@ -22,6 +23,7 @@ from r2gengpt.serving.faults import first_fault
 from r2gengpt.serving.films import sources_of
 from r2gengpt.serving.reports import ARCHIVE, FORM_PARAMETER, archive_form, check_archive
 from r2gengpt.serving.served import ServedModel
+from r2gengpt.serving.trail import note_films
 from r2gengpt.serving.uploads import (
     IMAGE_FIELD,
     KNOWN_FIELD,
@@ -128,7 +130,14 @@ def wanted_kind(accept: str) -> str:
     return kind
 
 
-def document_of(form: StudyUpload, kind: str, wanted: str, reporter: ServedModel, settings: ServeConfig) -> bytes:
+def document_of(
+    form: StudyUpload,
+    kind: str,
+    wanted: str,
+    reporter: ServedModel,
+    settings: ServeConfig,
+    note: Callable[[Sequence[Source]], None],
+) -> bytes:
     """The text of a form as a document of its images.
 
     Args:
@@ -137,6 +146,7 @@ def document_of(form: StudyUpload, kind: str, wanted: str, reporter: ServedModel
         wanted: which of its forms.
         reporter: the model.
         settings: of the server.
+        note: gets the images before anything is made.
 
     Raises:
         ApiError: the images, the text or the form are refused.
@@ -145,6 +155,7 @@ def document_of(form: StudyUpload, kind: str, wanted: str, reporter: ServedModel
         raise ApiError(400, f"{REPORT_FIELD}: is empty", INVALID, param=REPORT_FIELD)
     known = known_of_draft(form.known)
     sources = sources_of(form.films, form.choice, settings)
+    note(sources)
     check_archive(kind, wanted, sources, reporter)
     images = [source.header for source in sources if source.header is not None]
     labels = asserted(form.report) if FORMS[wanted].labels else {}
@@ -175,9 +186,8 @@ def document_routes(desk: ServerContext) -> APIRouter:
         with ExitStack() as stack:
             visit = stack.enter_context(desk.visit())
             form = await visit.read(read_form(request.headers, visit.pieces(request), desk.settings, FIELDS))
-            file = await visit.prepare(
-                partial(document_of, form, kind, wanted, visit.reporter, desk.settings), desk.archive
-            )
+            make = partial(document_of, form, kind, wanted, visit.reporter, desk.settings, partial(note_films, request))
+            file = await visit.prepare(make, desk.archive)
         return Response(file, media_type=kind)
 
     return router

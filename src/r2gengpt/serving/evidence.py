@@ -15,6 +15,7 @@ from r2gengpt.serving.failures import INVALID, ApiError
 from r2gengpt.serving.films import note_on, read_films
 from r2gengpt.serving.jobs import Job
 from r2gengpt.serving.served import ServedModel, check_torch, in_torch
+from r2gengpt.serving.trail import note_films
 from r2gengpt.serving.uploads import IMAGE_FIELD, REPORT_FIELD, STUDY_FIELDS, StudyUpload, read_form
 from r2gengpt.serving.waiting import ServerContext
 from r2gengpt.settings import ServeConfig
@@ -68,6 +69,7 @@ def evidence_routes(desk: ServerContext) -> APIRouter:
             check_torch(visit.reporter, "evidence", MAPS)
             form = await visit.read(read_form(request.headers, visit.pieces(request), desk.settings, FIELDS))
             job, sources = await visit.prepare(partial(evidence_job, form, visit.reporter, desk.settings))
+            note_films(request, sources)
             wait = stack.enter_context(visit.wait([job], request))
             wait.begin(streaming=False)
             found = (await wait.answer()).evidence

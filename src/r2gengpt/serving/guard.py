@@ -17,6 +17,7 @@ from r2gengpt.serving.access import wanted
 from r2gengpt.serving.failures import ApiError, unavailable
 from r2gengpt.serving.identity import CLOSE, Identity, is_operator, not_allowed, not_known
 from r2gengpt.serving.metrics import Metrics
+from r2gengpt.serving.trail import NotRecorded, Trail, concerns_patients
 from r2gengpt.settings import ServeConfig
 from r2gengpt.text.written import NOTICE
 
@@ -70,6 +71,7 @@ class Guard:
         identity: who may ask for what.
         metrics: counts answers.
         words: status → the words and OpenAI's code of an address that is none, or not by this method.
+        trail: records requests; None where nothing is recorded.
     """
 
     def __init__(
@@ -79,12 +81,14 @@ class Guard:
         identity: Identity,
         metrics: Metrics,
         words: Mapping[int, tuple[str, str]],
+        trail: Trail | None = None,
     ) -> None:
         self.app = app
         self.settings = settings
         self.identity = identity
         self.metrics = metrics
         self.words = words
+        self.trail = trail
         self.inside = listens_inside(settings.host)
         self.names = (settings.host.lower(), *(urlsplit(origin).hostname for origin in settings.cors_origin))
 
@@ -98,18 +102,26 @@ class Guard:
         async def sending(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
                 headers = MutableHeaders(scope=message)
+                if self.trail is not None and not is_unrecorded:
+                    await self.trail.record(scope, message["status"], headers.get("content-type", ""))
+                status = message["status"]
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 
+        is_unrecorded = False
         try:
             refusal = self.refusal(scope) or await self.identify(scope)
+            if self.trail is not None and refusal is None and concerns_patients(scope):
+                await self.trail.check()
             if refusal is None:
                 await self.app(scope, receive, sending)
             else:
                 await answer(refusal)(scope, receive, sending)
+        except NotRecorded as error:
+            is_unrecorded = True
+            await answer(unavailable(str(error)))(scope, receive, sending)
         except asyncio.CancelledError:  # the server ends, and this request has had its --drain_timeout
             if not status:
                 await answer(unavailable("the server is shutting down"))(scope, receive, sending)

@@ -140,10 +140,27 @@ def read_key_file(path: Path) -> tuple[KeyEntry, ...]:
         raise InputError(str(error), field="api_keys", value=path) from None
 
 
+def changes_of(before: Sequence[KeyEntry], after: Sequence[KeyEntry]) -> str:
+    """Which keys differ, by their names, in one line.
+
+    >>> old = KeyEntry("a", ("read",), "0" * 64)
+    >>> changes_of([old], [KeyEntry("a", ("admin",), "0" * 64), KeyEntry("b", ("read",), "1" * 64)])
+    'keys added: b; removed: none; changed: a (admin)'
+    """
+    old, new = {one.name: one for one in before}, {one.name: one for one in after}
+    changed = [f"{name} ({', '.join(new[name].roles)})" for name in new if name in old and new[name] != old[name]]
+    added, removed = ([name for name in these if name not in those] for these, those in ((new, old), (old, new)))
+    lists = {"added": added, "removed": removed, "changed": changed}
+    return "keys " + "; ".join(f"{what}: {', '.join(names) or 'none'}" for what, names in lists.items())
+
+
 class KeyFile:
     """The keys of a file, which is looked at before each request and read again when it has changed.
 
     A file that cannot be read leaves the keys as they were, and one line of the log says so.
+
+    Attributes:
+        on_change: gets the names of keys that are new, gone, or have other roles.
 
     Raises:
         InputError: it cannot be read at the start, or holds no key then.
@@ -151,6 +168,7 @@ class KeyFile:
 
     def __init__(self, path: Path, now: Callable[[], float] = time.time) -> None:
         self.path, self.now = path, now
+        self.on_change: Callable[[str], None] = lambda words: None
         self._seen = self._signature()
         self._entries = read_key_file(path)
         self._read_at, self._fault = now(), ""
@@ -192,6 +210,7 @@ class KeyFile:
             log.error("%s: the %d keys that were read before still count", fault, len(entries))
         elif entries != self._entries:
             log.info("api_keys: read again, %d keys", len(entries))
+            self.on_change(changes_of(self._entries, entries))
         self._seen, self._entries, self._fault = signature, entries, fault
 
 

@@ -19,6 +19,7 @@ from r2gengpt.serving.examples import example_films, examples_json
 from r2gengpt.serving.failures import ApiError
 from r2gengpt.serving.films import picture_of, sources_of
 from r2gengpt.serving.reference import UNKNOWN_MODEL, operations
+from r2gengpt.serving.trail import note_films
 from r2gengpt.serving.uploads import FORCE_FIELD, FRAME_FIELD, IMAGE_FIELD, StudyUpload, read_form, truth_of
 from r2gengpt.serving.waiting import ServerContext
 from r2gengpt.settings import ServeConfig
@@ -178,6 +179,7 @@ def preview_routes(desk: ServerContext) -> APIRouter:
             visit = stack.enter_context(desk.visit())
             form = await visit.read(read_form(request.headers, visit.pieces(request), desk.settings, FIELDS))
             made = await visit.prepare(lambda: preview_of(form, desk.settings))
+            note_films(request, [made.source])
         if whole:
             return JSONResponse(preview_json(made))
         return Response(made.png, media_type=PNG, headers=facts_of(made.source))

@@ -28,6 +28,7 @@ from r2gengpt.serving.jobs import Answer, Job
 from r2gengpt.serving.receipts import film_features, receipt_of
 from r2gengpt.serving.served import ServedModel, check_torch, in_torch, maps_of
 from r2gengpt.serving.standing import TICKET, ticket_of
+from r2gengpt.serving.trail import note_films
 from r2gengpt.serving.uploads import IMAGE_FIELD, STUDY_FIELDS, read_form, truth_of
 from r2gengpt.serving.waiting import Event, EventStream, ServerContext, Wait
 from r2gengpt.settings import OBJECT_FORMS
@@ -195,6 +196,7 @@ def report_routes(desk: ServerContext) -> APIRouter:
             form = await visit.read(read_form(request.headers, visit.pieces(request), desk.settings))
             read = partial(read_films, form.films, form.choice, reporter, desk.settings)
             pixels, sources = await visit.prepare(read)
+            note_films(request, sources)
             seen = await visit.prepare(partial(film_features, pixels, sources)) if desk.verdicts else {}
             receipt = partial(receipt_of, desk.verdicts, reporter, sources, seen)
             if archived:

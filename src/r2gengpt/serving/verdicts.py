@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from r2gengpt.serving.failures import INVALID, ApiError, full, unavailable
 from r2gengpt.serving.faults import first_fault
+from r2gengpt.serving.trail import note_draft
 from r2gengpt.serving.uploads import check_length, limited_body, read_body
 from r2gengpt.serving.waiting import ServerContext
 from r2gengpt.text.sentences import sentence_spans
@@ -145,6 +146,7 @@ def verdict_routes(desk: ServerContext) -> APIRouter:
             raise ApiError(404, NO_STORE.replace("`", ""), "no_verdicts")
         asked = checked(await read_body(limited_body(request, LARGEST_BODY, lambda size: None)))
         facts = facts_of(asked, store.key)
+        note_draft(request, facts)
         given = ReaderVerdict(asked.verdict, asked.key, asked.text, asked.reason, asked.note)
         if waiting >= MOST_WAITING:
             raise full(MOST_WAITING)

@@ -7,7 +7,7 @@ from dataclasses import fields
 
 from r2gengpt.cli import bridge
 from r2gengpt.cli.help import ALL, brief
-from r2gengpt.cli.main import COMMANDS
+from r2gengpt.cli.main import COMMANDS, module_of
 
 SHELLS = ("bash", "zsh", "fish")
 DIRECTORIES = ("DIR",)
@@ -49,7 +49,7 @@ def program() -> argparse.ArgumentParser:
     commands = whole.add_subparsers()
     add_commands(commands.add_parser("help", help="what a command does, and its flags"))
     for name, what in COMMANDS.items():
-        module = importlib.import_module(f"r2gengpt.cli.commands.{name}")
+        module = importlib.import_module(module_of(name))
         if hasattr(module, "KINDS"):
             kinds = commands.add_parser(name, help=what).add_subparsers()
             for kind, row in module.KINDS.items():

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from r2gengpt.auditlog.log import log_at
+from r2gengpt.auditlog.message import ActiveParticipant
 from r2gengpt.cli import bridge
 from r2gengpt.cli.choice import ModelFlags, choice_of
 from r2gengpt.cli.commands.listen import add_login, check_installed, client_of
@@ -17,10 +19,11 @@ from r2gengpt.errors import InputError, RunError
 from r2gengpt.files import check_writable_file
 from r2gengpt.locate import locate_writer
 from r2gengpt.options import check_fields, option
-from r2gengpt.settings import OBJECT_FORMS, PlacementConfig, ReviewConfig, WriterConfig
+from r2gengpt.settings import OBJECT_FORMS, AuditLogConfig, PlacementConfig, ReviewConfig, WriterConfig
 from r2gengpt.text.written import NOTICE
 
 if TYPE_CHECKING:
+    from r2gengpt.clinical.archive.audited import ArchiveAudit
     from r2gengpt.clinical.archive.loop import Document
     from r2gengpt.films.dicom.header import DicomHeader
     from r2gengpt.reporter import Reporter
@@ -43,7 +46,16 @@ class DicomWebFlags:
             raise InputError("then name a file for the report with `output`", field="no_push", value=True)
 
 
-FLAGS = (DicomWebFlags, ModelFlags, ModelConfig, PlacementConfig, DecodeConfig, WriterConfig, ReviewConfig)
+FLAGS = (
+    DicomWebFlags,
+    ModelFlags,
+    ModelConfig,
+    PlacementConfig,
+    DecodeConfig,
+    WriterConfig,
+    ReviewConfig,
+    AuditLogConfig,
+)
 COMMON = ("url", "study", "model", "format", "output", "no_push", "user", "password_file", "ca_file", "accelerator")
 """The flags that most calls need."""
 
@@ -70,24 +82,47 @@ def main(argv: list[str]) -> None:
     check_installed("dicomweb")
     if flags.output is not None:
         check_writable_file(Path(flags.output), "output")
+    audit = log_at(parsed.settled(AuditLogConfig).audit_log, "dicomweb")
     located = locate_writer(choice)
     start_logging()
     return_large_blocks()
-    from r2gengpt.clinical.archive.web import chest_films, pull
+    from r2gengpt.clinical.archive.audited import recording_if
     from r2gengpt.reporter import Reporter
 
     client = client_of(space.url, space, flags.max_bytes)
-    films = chest_films(pull(client, space.study), space.study, flags.max_images, mixed=flags.mixed_patients)
-    report = written(replace(Reporter.of(located), name=Path(choice.name).absolute().name), films, flags.format)
-    if flags.output is not None:
-        deliver(report.data, flags.output)
-    if not flags.no_push:
-        push(report.data, client, space.url)
+    with recording_if(audit) as recorder:
+        films = pulled(client, space, flags, recorder)
+        reporter = replace(Reporter.of(located), name=Path(choice.name).absolute().name)
+        report = written(reporter, films, flags.format, recorder)
+        if flags.output is not None:
+            deliver(report.data, flags.output)
+        if not flags.no_push:
+            push(report.data, client, space.url, recorder)
     print(report.uid)
     print(NOTICE, file=sys.stderr)
 
 
-def written(reporter: "Reporter", films: "Sequence[tuple[bytes, DicomHeader]]", form: str) -> "Document":
+def pulled(
+    client: Any, space: Any, flags: DicomWebFlags, recorder: "ArchiveAudit | None"
+) -> "list[tuple[bytes, DicomHeader]]":
+    """The films of the study.
+
+    Raises:
+        InputError, RunError: see `pull` and `chest_films`; or it cannot be recorded.
+    """
+    from r2gengpt.clinical.archive.web import chest_films, pull
+
+    def films() -> "list[tuple[bytes, DicomHeader]]":
+        return chest_films(pull(client, space.study), space.study, flags.max_images, mixed=flags.mixed_patients)
+
+    if recorder is None:
+        return films()
+    return recorder.pulling(films, space.url, space.study)
+
+
+def written(
+    reporter: "Reporter", films: "Sequence[tuple[bytes, DicomHeader]]", form: str, recorder: "ArchiveAudit | None"
+) -> "Document":
     """The report of a study's films, as a DICOM file; the films lie in files of their own meanwhile."""
     from r2gengpt.clinical.archive.run import writer
 
@@ -95,10 +130,11 @@ def written(reporter: "Reporter", films: "Sequence[tuple[bytes, DicomHeader]]", 
         paths = [Path(directory) / f"{number}.dcm" for number in range(len(films))]
         for path, (data, _) in zip(paths, films, strict=True):
             path.write_bytes(data)
-        return writer(reporter, form)(paths, [header for _, header in films])
+        write = writer(reporter, form)
+        return (write if recorder is None else recorder.writing(write))(paths, [header for _, header in films])
 
 
-def push(data: bytes, client: Any, url: str) -> None:
+def push(data: bytes, client: Any, url: str, recorder: "ArchiveAudit | None") -> None:
     """Store the report on the server.
 
     Raises:
@@ -107,7 +143,8 @@ def push(data: bytes, client: Any, url: str) -> None:
     from r2gengpt.clinical.archive.loop import NotNow, Refused
     from r2gengpt.clinical.archive.web import stow
 
+    send = stow(client)
     try:
-        stow(client)(data)
+        (send if recorder is None else recorder.sending(send, ActiveParticipant(url, address=url)))(data)
     except (Refused, NotNow) as error:
         raise RunError(f"--url {url}: the report was not stored: {error}") from None

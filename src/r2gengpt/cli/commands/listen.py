@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from r2gengpt.auditlog.log import log_at
 from r2gengpt.cli import bridge
 from r2gengpt.cli.choice import ModelFlags, choice_of
 from r2gengpt.cli.console import return_large_blocks, start_logging
@@ -13,11 +14,19 @@ from r2gengpt.config import DecodeConfig, ModelConfig
 from r2gengpt.errors import InputError, installing
 from r2gengpt.locate import locate_writer
 from r2gengpt.serving.address import bound
-from r2gengpt.settings import CellConfig, ListenConfig, MllpConfig, PlacementConfig, ReviewConfig, WriterConfig
+from r2gengpt.settings import (
+    AuditLogConfig,
+    CellConfig,
+    ListenConfig,
+    MllpConfig,
+    PlacementConfig,
+    ReviewConfig,
+    WriterConfig,
+)
 from r2gengpt.text.written import NOTICE
 
 READING = (ModelFlags, ModelConfig, PlacementConfig, DecodeConfig, WriterConfig, ReviewConfig)
-FLAGS = (*READING, ListenConfig, MllpConfig, CellConfig)
+FLAGS = (*READING, ListenConfig, MllpConfig, AuditLogConfig, CellConfig)
 NEEDED = ("pydicom", "pynetdicom", "dicomweb_client")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 log = logging.getLogger("r2gengpt.cli")
@@ -59,6 +68,7 @@ def main(argv: list[str]) -> None:
     from r2gengpt.clinical.archive.tls import doubts_of_keys
     from r2gengpt.films.cell.pool import open_cell
 
+    audit = log_at(parsed.settled(AuditLogConfig).audit_log, "listen", [settings.ae_title])
     doubts = doubts_of_keys(settings)
     located = locate_writer(choice)  # what is wrong with the flags is said before anybody can connect
     for port in filter(None, (settings.port, mllp.mllp_port)):
@@ -84,7 +94,7 @@ def main(argv: list[str]) -> None:
         message_to = None if mllp.mllp is None else mllp.mllp_receiver
         return writer(reporter, settings.format, find, message_to=message_to)
 
-    listen(settings, send, load, say, mllp)
+    listen(settings, send, load, say, mllp, audit)
 
 
 def check_peers(settings: ListenConfig, mllp: MllpConfig) -> None:

@@ -4,9 +4,12 @@ import importlib.util
 import logging
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from r2gengpt.auditlog.log import AuditLog, log_at
 from r2gengpt.cli import bridge
 from r2gengpt.cli.choice import ModelFlags, choice_of
 from r2gengpt.cli.console import return_large_blocks, start_logging
@@ -14,15 +17,26 @@ from r2gengpt.config import DecodeConfig, ModelConfig
 from r2gengpt.errors import InputError, installing
 from r2gengpt.locate import Located, ModelChoice, check_writer
 from r2gengpt.serving.address import address_of, bound, opened
-from r2gengpt.settings import CellConfig, PlacementConfig, ReviewConfig, ServeConfig, WriterConfig
+from r2gengpt.settings import AuditLogConfig, CellConfig, PlacementConfig, ReviewConfig, ServeConfig, WriterConfig
 from r2gengpt.text.written import NOTICE
 from r2gengpt.verdicts.address import opened_store
 
 if TYPE_CHECKING:
     from r2gengpt.opening import AnyReporter
+    from r2gengpt.serving.trail import Trail
     from r2gengpt.verdicts.store import VerdictStore
 
-FLAGS = (ModelFlags, ModelConfig, PlacementConfig, DecodeConfig, WriterConfig, ReviewConfig, ServeConfig, CellConfig)
+FLAGS = (
+    ModelFlags,
+    ModelConfig,
+    PlacementConfig,
+    DecodeConfig,
+    WriterConfig,
+    ReviewConfig,
+    ServeConfig,
+    AuditLogConfig,
+    CellConfig,
+)
 NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 log = logging.getLogger("r2gengpt.cli")
 COMMON = (
@@ -53,6 +67,7 @@ def main(argv: list[str]) -> None:
     from r2gengpt.films.cell.pool import close_cell, open_cell
     from r2gengpt.opening import found
 
+    audit = log_at(parsed.settled(AuditLogConfig).audit_log, "serve")
     verdicts = None if settings.verdicts is None else opened_store(settings.verdicts)
     located = found(choice)
     if located is not None:
@@ -60,7 +75,7 @@ def main(argv: list[str]) -> None:
     with bound(settings.host, settings.port) as address:  # before anything large is loaded
         open_cell(parsed.settled(CellConfig)).warm()  # what decodes images comes up meanwhile
         try:
-            start(choice, located, settings, address, verdicts)
+            start(choice, located, settings, address, verdicts, audit)
         finally:
             close_cell()
             if verdicts is not None:
@@ -73,11 +88,12 @@ def start(
     settings: ServeConfig,
     address: socket.socket,
     verdicts: "VerdictStore | None",
+    audit: AuditLog | None,
 ) -> None:
     """Listen, load and serve.
 
     Raises:
-        InputError: no such device or keys, or the address is taken meanwhile.
+        InputError: no such device or keys, the address is taken meanwhile, or nothing can be recorded.
     """
     start_logging(libraries=located is not None)
     return_large_blocks()
@@ -91,14 +107,36 @@ def start(
 
         device_of(choice.accelerator)  # what is wrong with the flags is said before anybody can connect
     generator = Generator(settings.slots, settings.places)
-    app = create_app(generator, settings, verdicts)
-    listening = opened(address)
-    limit_lines()
-    warn_if_open(settings)
-    print(f"r2gengpt serves at {address_of(listening)} ({NOTICE})", flush=True)
-    generator.start(lambda: served(choice, located), lambda: log.info("ready"))
-    if not serve(app, generator, settings, listening):
+    with recording(audit) as trail:
+        app = create_app(generator, settings, verdicts, trail)
+        listening = opened(address)
+        limit_lines()
+        warn_if_open(settings)
+        print(f"r2gengpt serves at {address_of(listening)} ({NOTICE})", flush=True)
+        generator.start(lambda: served(choice, located), lambda: log.info("ready"))
+        has_ended = serve(app, generator, settings, listening)
+    if not has_ended:
         os._exit(0)  # the thread is within a pass for nobody: taking the interpreter down under it may crash
+
+
+@contextmanager
+def recording(audit: AuditLog | None) -> "Iterator[Trail | None]":
+    """What records requests while the block runs; None where nothing is recorded.
+
+    Raises:
+        InputError: the start cannot be recorded.
+    """
+    if audit is None:
+        yield None
+        return
+    from r2gengpt.serving.trail import Trail
+
+    with audit.running():
+        trail = Trail(audit)
+        try:
+            yield trail
+        finally:
+            trail.close()
 
 
 def served(choice: ModelChoice, located: Located | None) -> "AnyReporter":

@@ -88,10 +88,19 @@ class Door:
         enter: lets a caller in.
         places: associations at once.
         tls: what callers must fit; None: they speak in plain text.
+        on_unsafe: gets the address of a caller whom TLS refuses, and why.
     """
 
-    def __init__(self, listening: socket.socket, enter: Enter, places: int, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        listening: socket.socket,
+        enter: Enter,
+        places: int,
+        tls: ssl.SSLContext | None = None,
+        on_unsafe: Callable[[str, str], None] = lambda address, words: None,
+    ) -> None:
         self.listening, self.enter, self.places, self.tls = listening, enter, places, tls
+        self.on_unsafe = on_unsafe
         self._asking: dict[_Caller, None] = {}  # oldest first
         self._waiting: list[_Caller] = []
         self._guests: list[tuple[str, Guest]] = []
@@ -180,6 +189,7 @@ class Door:
             self._unsafe(words_of(error))
             self._forget(caller)
             self._end(caller, b"")
+            self.on_unsafe(caller.address[0], words_of(error))
             return False
         self._selector.modify(connection, events, caller)
         return caller.is_greeted

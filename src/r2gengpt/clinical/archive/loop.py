@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from r2gengpt.auditlog.log import AuditFault
 from r2gengpt.clinical.archive.films import TWO_PATIENTS, checked_film, order_of, reason_of
 from r2gengpt.clinical.archive.ledger import NO_FILM
 from r2gengpt.clinical.archive.spool import NoSpace, Spool
@@ -189,9 +190,12 @@ class Loop:
         return True
 
     def _wait_for_spool(self, error: Exception) -> None:
-        """The spool is of no use for now; a data base that is damaged is made anew from the files."""
-        words = str(error) if isinstance(error, NoSpace) else place_of(error)
-        log.error("the spool cannot be written (%s): again in %.0f s", words, SPOOL_WAIT)
+        """Spool or audit log are of no use for now; a data base that is damaged is made anew from the files."""
+        if isinstance(error, AuditFault):
+            log.error("%s: again in %.0f s", error, SPOOL_WAIT)
+        else:
+            words = str(error) if isinstance(error, NoSpace) else place_of(error)
+            log.error("the spool cannot be written (%s): again in %.0f s", words, SPOOL_WAIT)
         self._work_after = self.spool.clock() + SPOOL_WAIT
         if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
             try:
@@ -227,6 +231,8 @@ class Loop:
             return
         try:
             report = self.write([self.spool.path_of(key) for key in usable.keys], usable.headers)
+        except AuditFault:  # nothing is written that is not recorded: the study waits
+            raise
         except Exception as error:  # of the model, or of what it was given: the next study is another one
             self._put_aside(study, f"its report could not be written: {place_of(error)}")
             return

@@ -16,10 +16,13 @@ from pynetdicom.dsutils import encode_file_meta
 from pynetdicom.sop_class import Verification
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
+from r2gengpt.auditlog.log import AuditFault
+from r2gengpt.auditlog.message import ActiveParticipant
+from r2gengpt.clinical.archive.audited import ArchiveAudit
 from r2gengpt.clinical.archive.bounded import MAX_PDU as MAX_PDU
 from r2gengpt.clinical.archive.bounded import SECONDS, BoundedSocket, Seldom
 from r2gengpt.clinical.archive.door import Address, Door
-from r2gengpt.clinical.archive.spool import NoSpace, Spool, Unreadable
+from r2gengpt.clinical.archive.spool import KeptFilm, NoSpace, Spool, Unreadable
 from r2gengpt.clinical.archive.tls import server_context
 from r2gengpt.errors import InputError, place_of
 from r2gengpt.films.dicom.picture import READ
@@ -97,15 +100,16 @@ class Receiver:
     Args:
         spool: gets the films.
         settings: who may send what.
+        audit: records what came, and who was refused; None where nothing is recorded.
 
     Raises:
         InputError: the address is not this machine's, the port is taken, or a file of TLS cannot be used.
     """
 
-    def __init__(self, spool: Spool, settings: ListenConfig) -> None:
+    def __init__(self, spool: Spool, settings: ListenConfig, audit: ArchiveAudit | None = None) -> None:
         tls = server_context(settings)
         silence_pynetdicom()
-        self.spool = spool
+        self.spool, self.audit = spool, audit
         self._refused, self._fault = Seldom("a film was refused: "), Seldom("a film could not be kept: ")
         ae = AE(ae_title=settings.ae_title)
         for uid in CLASSES:
@@ -116,7 +120,12 @@ class Receiver:
         ae.maximum_associations = 2 * settings.max_associations + 16  # the door counts, without those that are ending
         ae.maximum_pdu_size = MAX_PDU
         ae.network_timeout = ae.acse_timeout = ae.dimse_timeout = SECONDS
-        handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_DIMSE_RECV, _begin), (evt.EVT_DIMSE_SENT, _end)]
+        handlers = [
+            (evt.EVT_C_STORE, self._store),
+            (evt.EVT_REJECTED, self._rejected),
+            (evt.EVT_DIMSE_RECV, _begin),
+            (evt.EVT_DIMSE_SENT, _end),
+        ]
         try:
             self.server = ae.make_server(
                 (settings.bind, settings.port),
@@ -127,7 +136,7 @@ class Receiver:
             where = f"`bind` {settings.bind} `port` {settings.port}"
             raise InputError(f"{where}: {error.strerror or error}") from None
         self.server.most_bytes = settings.max_instance_bytes + 2**16  # for the handler
-        self._door = Door(self.server.socket, self._enter, settings.max_associations, tls)
+        self._door = Door(self.server.socket, self._enter, settings.max_associations, tls, self._unsafe)
 
     @property
     def port(self) -> int:
@@ -149,16 +158,42 @@ class Receiver:
     def _store(self, event: Any) -> int:
         """A film; the answer's status. Source: PS3.4, table B.2-1."""
         try:
-            self.spool.add(_parts(event))
-        except NoSpace as error:
+            if self.audit is not None:
+                self.audit.log.check()
+            kept, status = self._kept(event)
+            if self.audit is not None:
+                self.audit.received(_sender(event), kept, status)
+        except AuditFault as error:  # the film may be kept: the sender comes again, and then it is recorded
             self._refused(str(error))
             return NO_ROOM
+        return status
+
+    def _kept(self, event: Any) -> tuple[KeptFilm | None, int]:
+        """A film that is kept, or None, and the answer's status."""
+        try:
+            return self.spool.take(_parts(event)), OK
+        except NoSpace as error:
+            self._refused(str(error))
+            return None, NO_ROOM
         except Unreadable:
-            return NOT_UNDERSTOOD
+            return None, NOT_UNDERSTOOD
         except Exception as error:  # a fault of ours: the sender is told, and the film is not said to be kept
             self._fault(place_of(error))
-            return FAULT
-        return OK
+            return None, FAULT
+
+    def _rejected(self, event: Any) -> None:
+        if self.audit is not None:
+            self.audit.refused(_sender(event), "its association was rejected")
+
+    def _unsafe(self, address: str, words: str) -> None:
+        if self.audit is not None:
+            self.audit.refused(ActiveParticipant(address, is_requestor=True, address=address), f"TLS: {words}")
+
+
+def _sender(event: Any) -> ActiveParticipant:
+    """Who called us: the AE title that it gives itself, and its address."""
+    title, address = str(event.assoc.requestor.ae_title).strip(), str(event.assoc.requestor.address)
+    return ActiveParticipant(title, is_requestor=True, address=address, alternative=f"AETITLES={title}")
 
 
 def _parts(event: Any) -> Sequence[bytes]:

@@ -9,6 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from r2gengpt.auditlog.log import AuditLog
+from r2gengpt.clinical.archive.audited import recording_if, report_peer
 from r2gengpt.clinical.archive.loop import Document, Loop, Send, Write
 from r2gengpt.clinical.archive.receive import Receiver
 from r2gengpt.clinical.archive.send import c_store
@@ -17,6 +19,7 @@ from r2gengpt.clinical.archive.tls import peer_tls
 from r2gengpt.clinical.documents.draft import draft_of
 from r2gengpt.clinical.documents.forms import FORMS, bytes_of
 from r2gengpt.clinical.documents.hl7 import addressed
+from r2gengpt.clinical.hl7.audited import subjects_of_result
 from r2gengpt.clinical.hl7.orders import NO_ORDER, Order
 from r2gengpt.clinical.hl7.run import message_peer_of, order_listener, orders_in, results_sent
 from r2gengpt.confidence.calibration import marked_text
@@ -175,7 +178,14 @@ OnPorts = Callable[[int, int | None], None]
 """Gets the port of films, and that of orders where there is one."""
 
 
-def listen(settings: ListenConfig, send: Send, load: Load, on_ports: OnPorts, mllp: MllpConfig = NO_MLLP) -> None:
+def listen(
+    settings: ListenConfig,
+    send: Send,
+    load: Load,
+    on_ports: OnPorts,
+    mllp: MllpConfig = NO_MLLP,
+    audit: AuditLog | None = None,
+) -> None:
     """Receive, report and send until SIGTERM or SIGINT; the study that is being reported then is finished.
 
     Films and orders are received, and wait, while the model is still being loaded.
@@ -186,20 +196,27 @@ def listen(settings: ListenConfig, send: Send, load: Load, on_ports: OnPorts, ml
         load: loads the model, once.
         on_ports: gets the ports as soon as something is received there.
         mllp: where orders come in, and who gets messages.
+        audit: records what comes, is used and goes; None where nothing is recorded.
 
     Raises:
-        InputError: the spool or an address cannot be had, or the model not be loaded.
+        InputError: the spool, the audit log or an address cannot be had, or the model not be loaded.
     """
     send_message = message_peer_of(mllp, settings)
     with stopped_by_signals() as stop, ExitStack() as stack:
+        recorder = stack.enter_context(recording_if(audit))
+        if recorder is not None:
+            send = recorder.sending(send, report_peer(settings))
+            send_message = send_message and recorder.exporting(send_message, mllp.peer, subjects_of_result)
         spool = Spool(Path(settings.spool), settings.max_spool_bytes, keep_seconds=settings.keep_sent_seconds)
         stack.callback(spool.close)
         book = stack.enter_context(orders_in(spool, mllp))
-        receiver = stack.enter_context(closing(Receiver(spool, settings)))
-        orders_port = stack.enter_context(order_listener(settings, mllp, book))
+        receiver = stack.enter_context(closing(Receiver(spool, settings, recorder)))
+        orders_port = stack.enter_context(order_listener(settings, mllp, book, audit))
         stack.enter_context(results_sent(spool, send_message))
         on_ports(receiver.port, orders_port)
         write = load(book.order_for)
+        if recorder is not None:
+            write = recorder.writing(write)
         log.info("ready")
         most, mixed = settings.max_images, settings.mixed_patients
         Loop(spool, write, send, settings.quiet_seconds, most, mixed=mixed, urgent=book.urgent).run(stop)

@@ -18,6 +18,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from r2gengpt.clinical.archive import private
@@ -43,6 +44,15 @@ class NoSpace(Exception):
 
 class Unreadable(Exception):
     """A film without identifiers, which was put aside."""
+
+
+@dataclass(frozen=True)
+class KeptFilm:
+    """A film that is kept: its key, what it says of itself, and whether it was not here before."""
+
+    key: str
+    header: DicomHeader
+    is_new: bool
 
 
 class Spool:
@@ -121,7 +131,11 @@ class Spool:
         self._owner.close()
 
     def add(self, data: bytes | Sequence[bytes]) -> str:
-        """Keep a film, on the disk when this returns; gives its key. A film that is here already is not kept twice.
+        """Keep a film as `take`; gives its key."""
+        return self.take(data).key
+
+    def take(self, data: bytes | Sequence[bytes]) -> KeptFilm:
+        """Keep a film, on the disk when this returns. A film that is here already is not kept twice.
 
         Raises:
             NoSpace: there is no room. Nothing is kept then.
@@ -137,11 +151,11 @@ class Spool:
             raise Unreadable(reason_of(error)) from None
         return self._keep(whole, digest, header)
 
-    def _keep(self, whole: bytes, digest: str, header: DicomHeader) -> str:
+    def _keep(self, whole: bytes, digest: str, header: DicomHeader) -> KeptFilm:
         study, key = keys_of(header)
         with self._lock:
             if self.ledger.is_known(key, digest):
-                return key
+                return KeptFilm(key, header, is_new=False)
             path = self.incoming / f"{key}.dcm"
             self._write(path, whole)
             try:
@@ -154,7 +168,7 @@ class Spool:
             if reason:
                 self.move_aside(key, reason)
                 log.warning("study %s: a film was put aside: %s", study[:12], reason)
-        return key
+        return KeptFilm(key, header, is_new=True)
 
     def _keep_unreadable(self, whole: bytes, digest: str, reason: str) -> None:
         key = digest[:32]

@@ -34,6 +34,7 @@ class _Peer:
     """A connection; `since` is when it came or was last answered; busy is one whose message is worked on."""
 
     connection: socket.socket
+    address: str = ""
     since: float = field(default_factory=time.monotonic)
     is_busy: bool = False
     thread: threading.Thread | None = None
@@ -100,7 +101,7 @@ class OrderListener:
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                connection, _ = self._listening.accept()
+                connection, address = self._listening.accept()
             except TimeoutError:
                 continue
             except OSError as error:  # of who has gone again; or there are no handles left
@@ -108,12 +109,12 @@ class OrderListener:
                 self._stop.wait(0.05)
                 continue
             try:
-                self._admit(connection)
+                self._admit(connection, str(address[0]))
             except Exception as error:  # there are no threads left; or a fault of ours, which must not shut the door
                 self._ended(place_of(error))
                 connection.close()
 
-    def _admit(self, connection: socket.socket) -> None:
+    def _admit(self, connection: socket.socket, address: str) -> None:
         """Give a connection a place and a thread, or end it where none is free."""
         with self._lock:
             if len(self._peers) >= self.most_peers:
@@ -129,7 +130,7 @@ class OrderListener:
                 self._crowded()
             connection.settimeout(GREET_SECONDS)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            peer = _Peer(connection)
+            peer = _Peer(connection, address)
             peer.thread = threading.Thread(target=self._serve, args=(peer,), name="orders of a peer", daemon=True)
             self._peers.add(peer)
         peer.thread.start()
@@ -186,7 +187,7 @@ class OrderListener:
             if message is None:
                 return
             peer.is_busy = True
-            self._send(peer, self.desk.answer(message))
+            self._send(peer, self.desk.answer(message, peer.address))
             peer.since, peer.is_busy = time.monotonic(), False
 
     def _send(self, peer: _Peer, answers: list[bytes]) -> None:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
+from r2gengpt.auditlog.log import AuditLog
 from r2gengpt.clinical.archive.loop import Send
 from r2gengpt.clinical.archive.spool import Spool
 from r2gengpt.clinical.archive.tls import client_tls, prompt_server_context
@@ -48,7 +49,9 @@ def orders_in(spool: Spool, mllp: MllpConfig) -> Iterator[OrderBook]:
 
 
 @contextmanager
-def order_listener(settings: ListenConfig, mllp: MllpConfig, book: OrderBook) -> Iterator[int | None]:
+def order_listener(
+    settings: ListenConfig, mllp: MllpConfig, book: OrderBook, audit: AuditLog | None = None
+) -> Iterator[int | None]:
     """The port that orders come in at while the block runs; None where there is none.
 
     Raises:
@@ -58,7 +61,7 @@ def order_listener(settings: ListenConfig, mllp: MllpConfig, book: OrderBook) ->
         yield None
         return
     tls = prompt_server_context(settings) if mllp.mllp_tls else None
-    desk = Desk(book, mllp.max_message_bytes)
+    desk = Desk(book, mllp.max_message_bytes, audit)
     with closing(OrderListener(settings.bind, mllp.mllp_port, desk, mllp.max_mllp_peers, tls)) as listener:
         yield listener.port
 
