@@ -50,6 +50,7 @@ WRITERS: dict[str, list[str]] = {
     "prepare mimic_cxr": ["--release", "no"],
     "prepare films": ["no.csv", "--images", "no"],
     "prepare synthetic": [],
+    "prepare verdicts": ["--verdicts", "no.db", "--films", "no", "--salt_file", "no"],
     "generate": ["{image}", "--model", "no-model"],
     "test": ["--model", "{checkpoint}", "--annotation", "no.json"],
     "review": ["--verdicts", "no.db"],

@@ -17,7 +17,6 @@ from r2gengpt.verdicts.review.review import Review, review
 from report_pages import Page
 from verdict_parts import TEXTS, Clinic, Desk, kept
 
-pytest.importorskip("negspacy")
 Run = Callable[[list[str]], Outcome]
 CONFIG = VerdictsConfig(verdicts="verdicts.db")
 ODD = 'Maker <script>alert("x")</script> & Sons'

@@ -18,7 +18,6 @@ from r2gengpt.verdicts.review.review import Review, review
 from r2gengpt.verdicts.review.shares import Proportion
 from verdict_parts import MONDAY, NORMAL, TEXTS, Clinic, Desk, kept, kept_of
 
-pytest.importorskip("negspacy")
 CONFIG = VerdictsConfig(verdicts="verdicts.db")
 STILL = Clinic()
 

@@ -13,10 +13,11 @@ USAGE = """\
 usage: r2gengpt prepare iu_xray    --reports NLMCXR_reports.tgz --output annotation.json [flags]
        r2gengpt prepare mimic_cxr  --release DIR --output annotation.json [flags]
        r2gengpt prepare films FILE.csv --images DIR --output annotation.json [flags]
+       r2gengpt prepare verdicts   --verdicts FILE|URL --films DIR --salt_file FILE --output annotation.json [flags]
        r2gengpt prepare synthetic  --output DIR [flags]
 
 iu_xray: the IU X-ray release's reports; mimic_cxr: PhysioNet's csv and report files; films: films with labels, as
-ChestX-ray14's Data_Entry_2017.csv; synthetic: drawn chest films.
+ChestX-ray14's Data_Entry_2017.csv; verdicts: final texts that readers of drafts left; synthetic: drawn chest films.
 r2gengpt prepare KIND --help lists the flags."""
 
 
@@ -129,6 +130,29 @@ def _films(given: dict[str, Any]) -> str:
     return _summary(prepare_films(**given))
 
 
+def _verdicts_flags() -> bridge.Parser:
+    parser = bridge.Parser(
+        "r2gengpt prepare verdicts",
+        "Texts that readers accepted or edited to an annotation file: ids hashed, split by patient, texts that may "
+        "name somebody left out and listed.",
+        example="r2gengpt prepare verdicts --verdicts verdicts.db --films DIR --salt_file salt --output verdicts.json",
+    )
+    _flag(parser, "verdicts", "where they are kept: a file of SQLite, or postgresql://USER@HOST/NAME",
+          metavar="FILE|URL")  # fmt: skip
+    _flag(parser, "output", "annotation file to write; its image paths are relative to --films", metavar="FILE")
+    _flag(parser, "films", "directory of the films, which are found by their SHA-256 under any name", metavar="DIR")
+    _flag(parser, "salt_file", "secret by which ids and patients are hashed, 16 bytes or more", metavar="FILE")
+    _flag(parser, "words", "further words that are no names, one a line", metavar="FILE")
+    _switch(parser, "edited_only", "leave accepted drafts out: a model then learns from what readers changed alone")
+    return parser
+
+
+def _verdicts(given: dict[str, Any]) -> str:
+    from r2gengpt.data.prepare.verdicts import prepare_verdicts
+
+    return _summary(prepare_verdicts(**given))
+
+
 def _synthetic_flags() -> bridge.Parser:
     parser = bridge.Parser(
         "r2gengpt prepare synthetic",
@@ -164,6 +188,7 @@ KINDS = {
     "iu_xray": Kind(_iu_xray_flags, ("reports", "output"), _iu_xray),
     "mimic_cxr": Kind(_mimic_cxr_flags, ("release", "output"), _mimic_cxr),
     "films": Kind(_films_flags, ("output", "images"), _films),
+    "verdicts": Kind(_verdicts_flags, ("verdicts", "films", "salt_file", "output"), _verdicts),
     "synthetic": Kind(_synthetic_flags, ("output",), _synthetic),
 }
 

@@ -56,7 +56,7 @@ def _provenance(review: Review, place: str) -> dict[str, str]:
         "store": place,
         "verdicts": f"{found.verdicts} kept, the newest of a draft counts; {found.withdrawn} drafts were taken back",
         "models": models,
-        "texts read by": ", ".join(found.labelers) or "nothing: the extra labels was not installed",
+        "texts read by": ", ".join(found.labelers) or "nothing",
         "reference period": review_tables.period_words(review.reference),
         "recent": review_tables.period_words(review.recent),
         "not compared, as no draft has it": ", ".join(review.unknown) or "nothing",
