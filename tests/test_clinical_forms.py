@@ -34,7 +34,12 @@ from r2gengpt.settings import OBJECT_FORMS
 from r2gengpt.text.observations import ALL_OBSERVATIONS
 from r2gengpt.text.written import NOTICE
 
-KINDS = {"sr": "BasicTextSR", "measurement-sr": "ComprehensiveSR", "pdf": "EncapsulatedPDF"}
+KINDS = {
+    "sr": "BasicTextSR",
+    "measurement-sr": "ComprehensiveSR",
+    "pdf": "EncapsulatedPDF",
+    "secondary-capture": "SCImage",
+}
 """Form → what dciodvfy calls it."""
 NOW = datetime(2026, 1, 3, 4, 5, 6, tzinfo=UTC)
 REPORT = "FINDINGS: The heart is large (2025: normal). Größe \\ <16 cm & stable.\nIMPRESSION: Cardiomegaly."

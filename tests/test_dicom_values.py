@@ -280,6 +280,7 @@ def test_an_error_of_a_form_names_its_kind_and_place_and_no_value(
         "sr": "structured_report",
         "measurement-sr": "measurement_report",
         "pdf": "encapsulated_pdf",
+        "secondary-capture": "secondary_capture",
         "fhir": "fhir_bundle",
         "hl7": "hl7_message",
     }

@@ -222,7 +222,7 @@ def test_patient_accession_and_date_are_on_the_page_and_in_the_name_of_every_fil
     write(page)
     stem = "P-1_A-77_2026-01-02_report-draft"
     endings = {"text": "txt", "PDF": "pdf", "JSON": "json", "FHIR": "fhir.json", "SR": "dcm"}
-    endings["measurement SR"] = "measurements.dcm"
+    endings |= {"measurement SR": "measurements.dcm", "picture": "picture.dcm"}
     for form, ending in endings.items():
         name, data = saved(page, f"Save as {form}")
         assert name == f"{stem}.{ending}"

@@ -207,6 +207,14 @@ class Report:
         """
         return self._writer().document(self, "measurement-sr")
 
+    def to_secondary_capture(self) -> bytes:
+        """The report as a DICOM secondary capture image of its text, a whole file, for viewers that show no SR.
+
+        Raises:
+            InputError: as `to_sr`.
+        """
+        return self._writer().document(self, "secondary-capture")
+
     def to_prediction(self) -> dict[str, Any]:
         """The record as it stands in predictions.jsonl."""
         sentences = [sentence.to_json() for sentence in self.sentences]

@@ -271,7 +271,7 @@ class VerdictsConfig:
             raise InputError("`output` is empty: must name a file")
 
 
-OBJECT_FORMS = ("sr", "measurement-sr", "pdf")
+OBJECT_FORMS = ("sr", "measurement-sr", "pdf", "secondary-capture")
 """Forms of a report that are DICOM objects; `clinical.documents.forms` has what each is, and a test compares them."""
 BATCH_FORMATS = ("jsonl", "parquet")
 

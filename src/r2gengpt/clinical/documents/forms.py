@@ -30,6 +30,12 @@ def _measurement_report(draft: Draft) -> bytes:
     return measurement_report(draft)
 
 
+def _secondary_capture(draft: Draft) -> bytes:
+    from r2gengpt.clinical.documents.secondary_capture import secondary_capture
+
+    return secondary_capture(draft)
+
+
 def _fhir_bundle(draft: Draft) -> bytes:
     from r2gengpt.clinical.documents.fhir import fhir_bundle
 
@@ -81,6 +87,7 @@ FORMS: Mapping[str, Form] = {
         part="MSR",
     ),
     "pdf": Form("an encapsulated PDF", _encapsulated_pdf, "pydicom", "dicom", binary=True, part="PDF"),
+    "secondary-capture": Form("a picture of the text", _secondary_capture, "pydicom", "dicom", binary=True, part="SC"),
     "fhir": Form("a FHIR bundle", _fhir_bundle, "fhir", "fhir", labels=True),
     "hl7": Form("an HL7 message", _hl7_message, "hl7apy", "fhir", patient=True),
 }

@@ -11,6 +11,7 @@ const ARCHIVE = {
   fhir: { type: "application/fhir+json", ending: "fhir.json" },
   sr: { type: "application/dicom", ending: "dcm" },
   "measurement-sr": { type: "application/dicom", ending: "measurements.dcm" },
+  "secondary-capture": { type: "application/dicom", ending: "picture.dcm" },
 };
 
 /* The text as it now stands, and what goes above and below it. */
@@ -68,6 +69,7 @@ export const SAVERS = {
   fhir: () => saveArchive("fhir"),
   sr: () => saveArchive("sr"),
   "measurement-sr": () => saveArchive("measurement-sr"),
+  "secondary-capture": () => saveArchive("secondary-capture"),
 };
 
 /* Whether the browser let it be copied. */

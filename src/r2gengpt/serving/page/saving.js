@@ -7,8 +7,8 @@ import { edit } from "./editor.js";
 import { SAVERS, copyText } from "./save.js";
 import { draft, stale } from "./state.js";
 
-const FOR_ARCHIVES = ["fhir", "sr", "measurement-sr"];
-const NAMES = { text: "text file", "measurement-sr": "measurement SR" };
+const FOR_ARCHIVES = ["fhir", "sr", "measurement-sr", "secondary-capture"];
+const NAMES = { text: "text file", "measurement-sr": "measurement SR", "secondary-capture": "picture" };
 
 /* Why a draft cannot be given in a form for archives now; or "". */
 function whyNot() {
