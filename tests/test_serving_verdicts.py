@@ -17,15 +17,18 @@ from starlette.testclient import TestClient
 
 from dicom_files import data_of
 from dicom_files import film as dicom
+from r2gengpt.data.annotation import read_annotation
+from r2gengpt.data.prepare.verdicts import prepare_verdicts
 from r2gengpt.films.dicom.header import read_header
 from r2gengpt.provenance import Source
 from r2gengpt.reporter import Reporter
 from r2gengpt.serving.app import create_app
 from r2gengpt.serving.receipts import film_features
-from r2gengpt.settings import ServeConfig
+from r2gengpt.settings import ServeConfig, VerdictsConfig
 from r2gengpt.verdicts.address import opened_store
 from r2gengpt.verdicts.receipt import BrokenReceipt, pseudonym, seal, unseal
 from r2gengpt.verdicts.record import DraftFacts
+from r2gengpt.verdicts.review.stored import stored_review
 from r2gengpt.verdicts.store import VerdictStore
 from serving_parts import client_of, film, generator_of, upload
 
@@ -194,6 +197,26 @@ def test_the_events_of_a_draft_end_with_its_receipt(served: Reporter, store: Ver
     with keeping(served, store) as client:
         answer = client.post("/v1/reports", files=upload(film(1)), headers={"Accept": "text/event-stream"})
     assert '"receipt": "' in answer.text.split("data: ")[-2]
+
+
+def test_a_draft_that_was_edited_is_reviewed_and_becomes_a_study_of_its_film(
+    served: Reporter, store: VerdictStore, tmp_path: Path
+) -> None:
+    data = data_of(dicom(PatientID="P-77", PatientName="Doe^Jane", PatientSex="F", Manufacturer="Maker"))
+    (tmp_path / "films" / "deep").mkdir(parents=True)
+    (tmp_path / "films" / "deep" / "any.dcm").write_bytes(data)
+    (tmp_path / "salt").write_text("0123456789abcdef")
+    with keeping(served, store) as client:
+        edit = said(drafted(client, data), "edit", text="The heart is enlarged.")
+        assert client.post("/v1/verdicts", json=edit).status_code == 201
+    place = str(store.engine.url.database)
+    found = stored_review(VerdictsConfig(verdicts=place))
+    assert (found.whole.outcomes.edited.count, found.judged.drafts[0].needs_review) == (1, False)
+    assert {group.name: group.groups[0].value for group in found.groupings}["device"] == "Maker"
+    done = prepare_verdicts(place, tmp_path / "out.json", tmp_path / "films", tmp_path / "salt")
+    (study,) = [one for split in read_annotation(done.path, tmp_path / "films").values() for one in split]
+    assert (study.report, study.sex, study.views) == ("The heart is enlarged.", "F", ("PA",))
+    assert study.image_paths == (tmp_path / "films" / "deep" / "any.dcm",)
 
 
 FACTS = DraftFacts("report-1", 1, "Größe 心.", "m", None, None, "0", ("a",), features={"x": 0.5})

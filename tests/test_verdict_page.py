@@ -15,8 +15,10 @@ from r2gengpt.settings import VerdictsConfig
 from r2gengpt.verdicts.address import opened_store
 from r2gengpt.verdicts.review.review import Review, review
 from report_pages import Page
+from test_verdict_store import address, postgres
 from verdict_parts import TEXTS, Clinic, Desk, kept
 
+__all__ = ["address", "postgres"]  # fixtures
 Run = Callable[[list[str]], Outcome]
 CONFIG = VerdictsConfig(verdicts="verdicts.db")
 ODD = 'Maker <script>alert("x")</script> & Sons'
@@ -65,6 +67,16 @@ def test_a_terminal_is_told_each_alarm_with_both_periods(drifted: Review) -> Non
     assert len(lines) == len(set(lines))
 
 
+def test_numbers_of_old_weeks_are_folded_and_all_are_there(tmp_path: Path) -> None:
+    found = review(kept((900, Clinic())), CONFIG)
+    text = written(found, tmp_path / "review.html")
+    page = Page(text)
+    newer, older = page.tables["Verdicts by week"], page.tables["Verdicts by week, older"]
+    assert [row[0] for row in (*newer[1:], *older[1:])] == [f"{span.first}" for span in reversed(found.spans)]
+    assert text.count("<details>") == 1
+    assert "900 drafts of " in page.text
+
+
 def test_a_store_without_a_verdict_has_a_page_that_says_so(tmp_path: Path) -> None:
     page = Page(written(review([], CONFIG), tmp_path / "review.html"))
     assert "No verdict is kept yet." in page.text
@@ -97,17 +109,17 @@ def test_the_page_breaks_no_rule_of_axe_and_does_not_scroll_sideways(
 
 
 @pytest.fixture
-def address(tmp_path: Path) -> str:
-    """Of a store with forty verdicts."""
-    store = opened_store(str(tmp_path / "verdicts.db"))
+def full(address: str) -> str:
+    """The address of a store with forty verdicts."""
+    store = opened_store(address)
     for facts, given, when in Desk().drawn(40):
         store.keep(facts, given, when)
     store.close()
-    return str(tmp_path / "verdicts.db")
+    return address
 
 
-def test_the_command_prints_the_sentence_and_writes_the_page(run_cli: Run, address: str, tmp_path: Path) -> None:
-    done = run_cli(["review", "--verdicts", address, "--output", str(tmp_path / "out" / "review.html")])
+def test_the_command_prints_the_sentence_and_writes_the_page(run_cli: Run, full: str, tmp_path: Path) -> None:
+    done = run_cli(["review", "--verdicts", full, "--output", str(tmp_path / "out" / "review.html")])
     assert done.code == 0, done.stderr
     assert done.stdout.startswith("Readers accepted ")
     assert done.stdout.splitlines()[-1] == str(tmp_path / "out" / "review.html")
@@ -115,11 +127,11 @@ def test_the_command_prints_the_sentence_and_writes_the_page(run_cli: Run, addre
 
 
 def test_the_command_prints_json_and_no_page_where_none_is_wanted(
-    run_cli: Run, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_cli: Run, full: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     words = ["--reference", "2026-01-05", "2026-01-06", "--recent_drafts", "5"]
-    done = run_cli(["review", "--verdicts", address, "--format", "json", "--output", "None", *words])
+    done = run_cli(["review", "--verdicts", full, "--format", "json", "--output", "None", *words])
     assert done.code == 0, done.stderr
     told = json.loads(done.stdout)
     assert (told["drafts"], told["recent"]["drafts"]) == (40, 5)
@@ -135,7 +147,8 @@ def test_the_command_prints_json_and_no_page_where_none_is_wanted(
         (["--verdicts", "mysql://a:secret@b/c"], "--verdicts mysql://a:***@b/c: begins with mysql: choose from "),
     ],
 )
-def test_what_is_wrong_is_one_line(run_cli: Run, address: str, tmp_path: Path, words: list[str], line: str) -> None:
+def test_what_is_wrong_is_one_line(run_cli: Run, tmp_path: Path, words: list[str], line: str) -> None:
+    opened_store(str(tmp_path / "verdicts.db")).close()
     output = tmp_path / "review.html"
     done = run_cli(["review", *(word.format(here=tmp_path) for word in words), "--output", str(output)])
     assert done.code == 2

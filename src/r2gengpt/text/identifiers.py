@@ -48,7 +48,8 @@ _RULES: tuple[tuple[Sign, re.Pattern[str]], ...] = (
         Sign.PHONE,
         re.compile(
             r"\b(?:phone|telephone|tel|pager|paged|fax|ext|extension|beeper|mobile|cell)\b\.?\s*(?:no\.?|number|at|:|#)?"
-            r"\s*\+?[\d(]|(?<![\w.])\+?\(?\d{2,4}\)?[\s./-]\d{3,4}[\s./-]?\d{3,4}(?![\w])|(?<![\w.-])\d{3}[-.]\d{4}(?![\w-])|\+\d[\d\s().-]{6,}\d",
+            r"\s*\+?[\d(]|(?<![\w.])\+?\(?\d{2,4}\)?[\s./-]\d{3,4}[\s./-]?\d{3,4}(?!\w)"
+            r"|(?<![\w.-])\d{3}[-.]\d{4}(?![\w-])|\+\d[\d\s().-]{6,}\d",
             re.IGNORECASE,
         ),
     ),
@@ -57,7 +58,8 @@ _RULES: tuple[tuple[Sign, re.Pattern[str]], ...] = (
         re.compile(
             r"\b(?:mrn|medical record|accession|acc(?:ession)?\s*(?:no|number|#)|patient\s*(?:id|number|no)\b|ssn|dob"
             r"|date of birth|social security|insurance|account\s*(?:no|number|#)|case\s*(?:no|number|#))"
-            rf"|\d{{{LONGEST_NUMBER + 1},}}|(?<!\d)\d{{3}}-\d{{2}}-\d{{4}}(?!\d)|\b[a-z]{{1,3}}-?\d{{4,}}\b"
+            rf"|\d{{{LONGEST_NUMBER + 1},}}|(?<![\w.])\d{{1,3}}(?:[ ,.]\d{{3}}){{2,}}(?!\d)"
+            r"|(?<!\d)\d{3}-\d{2}-\d{4}(?!\d)|\b[a-z]{1,3}-?\d{4,}\b"
             r"|\b\d+(?:\.\d+){4,}\b",
             re.IGNORECASE,
         ),
@@ -113,6 +115,8 @@ def signs_in(
         found.add(Sign.OWN)
     if any(part not in ORDINARY and part not in known for part in _capitalised(EPONYMS.sub(" ", text))):
         found.add(Sign.NAME)
+    if any(not _is_latin(word) and word not in known for word in words_of(text)):
+        found.add(Sign.NAME)
     return tuple(sign for sign in Sign if sign in found)
 
 
@@ -135,6 +139,11 @@ def _capitalised(text: str) -> set[str]:
     """Words that begin with a capital letter, in lower case; single letters are none."""
     parts = {part for word in _WORD.findall(text) for part in re.split(r"['’-]", word)}
     return {part.lower() for part in parts if len(part) > 1 and part[0].isupper()}
+
+
+def _is_latin(word: str) -> bool:
+    """Whether all letters are Latin ones: other alphabets may have no capitals by which a name shows."""
+    return all(unicodedata.name(sign, "").startswith(("LATIN ", "MICRO ")) for sign in word)
 
 
 def _own_name(text: str, names: Iterable[str]) -> bool:

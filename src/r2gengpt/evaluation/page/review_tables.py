@@ -22,6 +22,8 @@ KINDS_OF_DRIFT = {
     drifting.READERS: "Readers: what becomes of drafts",
 }
 """What is compared → the caption of its table."""
+NEWEST = 6
+"""Weeks or months whose numbers stand beside the plot."""
 LOOKS = {Alarm.ALARM: "bad", Alarm.WATCH: "watch", Alarm.TOO_FEW: "none", Alarm.NONE: ""}
 
 
@@ -62,7 +64,10 @@ def tiles(review: Review) -> list[Tile]:
     """The numbers that a reader looks for first."""
     found = review.whole.outcomes
     shares = {"accepted unchanged": found.accepted, "edited": found.edited, "rejected": found.rejected}
-    made = [Tile(name, f"{one.value * 100:.0f} %", f"{one.count} drafts, {_ends(one)}") for name, one in shares.items()]
+    made = [
+        Tile(name, f"{one.value * 100:.0f} %", f"{drafts_words(one.count)}, {_ends(one)}")
+        for name, one in shares.items()
+    ]
     if review.whole.distance is not None:
         made.append(Tile("words changed in 100", f"{review.whole.distance:.1f}", "of accepted and edited drafts"))
     low, middle, high = review.seconds
@@ -72,7 +77,7 @@ def tiles(review: Review) -> list[Tile]:
 
 def _ends(share: Proportion) -> str:
     low, high = share.ends
-    return f"{low * 100:.0f} to {high * 100:.0f} %"
+    return f"{low * 100:.0f} to {high * 100:.0f}\u00a0%"
 
 
 def span_words(seconds: float) -> str:
@@ -97,11 +102,13 @@ def timeline(review: Review) -> Markup:
     return share_over_time(moments, whole, "accepted unchanged", "drafts", review.unit)
 
 
-def time_table(review: Review) -> ShownTable:
-    """The numbers of the plot."""
-    rows = (ShownRow(f"{span.first}", _outcome_cells(span.outcomes)) for span in review.spans if span.outcomes.drafts)
+def time_tables(review: Review) -> tuple[ShownTable, ShownTable]:
+    """The numbers of the plot, newest first: those that stand beside it, and the older ones."""
+    rows = [ShownRow(f"{span.first}", _outcome_cells(span.outcomes)) for span in review.spans if span.outcomes.drafts]
+    rows.reverse()
     heads = (f"{review.unit} from", "drafts", "accepted", "edited", "rejected")
-    return ShownTable(f"Verdicts by {review.unit}", heads, tuple(rows), "gap")
+    newer = ShownTable(f"Verdicts by {review.unit}", heads, tuple(rows[:NEWEST]), "gap")
+    return newer, ShownTable(f"Verdicts by {review.unit}, older", heads, tuple(rows[NEWEST:]), "gap")
 
 
 def _outcome_cells(found: Outcomes) -> tuple[ShownCell, ...]:
@@ -177,8 +184,16 @@ def period_words(period: Period) -> str:
     days = period.days
     if days is None:
         return "no drafts"
-    count = len(period.drafts)
-    return f"{count} draft{'s' if count > 1 else ''}, {_days(*days)}"
+    return f"{drafts_words(len(period.drafts))}, {_days(*days)}"
+
+
+def drafts_words(count: int) -> str:
+    """So many drafts.
+
+    >>> drafts_words(1), drafts_words(20000)
+    ('1 draft', '20,000 drafts')
+    """
+    return f"{count:,} draft{'' if count == 1 else 's'}"
 
 
 def _days(first: date, last: date) -> str:
@@ -188,9 +203,11 @@ def _days(first: date, last: date) -> str:
 def lead_words(review: Review) -> str:
     """Which drafts these are."""
     whole = Period(review.judged.drafts)
-    of = f" of {review.patients} patients" if review.patients else ""
-    words = period_words(whole).replace(",", f"{of},", 1)
-    return f"{words}. Alarms: {len(review.alarms)} of {len(review.compared)} comparisons."
+    of = f" of {review.patients:,} patient{'' if review.patients == 1 else 's'}" if review.patients else ""
+    days = whole.days
+    assert days is not None  # the page has this line where there are drafts
+    words = f"{drafts_words(len(whole.drafts))}{of}, {_days(*days)}."
+    return f"{words} Alarms: {len(review.alarms)} of {len(review.compared)} comparisons." if review.compared else words
 
 
 def models_words(review: Review) -> str:

@@ -73,7 +73,7 @@ class Review:
         if not share.of:
             return "No verdict is kept yet."
         low, high = share.ends
-        told = f"{share.value * 100:.0f} % of {share.of} draft{'s' if share.of > 1 else ''} unchanged"
+        told = f"{share.value * 100:.0f} % of {share.of:,} draft{'s' if share.of > 1 else ''} unchanged"
         return f"Readers accepted {told} [{low * 100:.0f}, {high * 100:.0f}]; {self._drift_words()}."
 
     def _with(self, alarm: Alarm) -> list[Drift]:
