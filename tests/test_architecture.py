@@ -48,7 +48,8 @@ ALLOWED: dict[str, set[str]] = {
     "reporter": {*HIGH, "original", "locate", "clinical.documents"},
     "edge": {*HIGH, "locate", "clinical.documents"},
     "exporting": {*HIGH, "locate", "reporter", "edge"},
-    "opening": {*HIGH, "locate", "reporter", "edge"},
+    "quick": {*HIGH, "locate", "reporter", "edge", "exporting"},
+    "opening": {*HIGH, "locate", "reporter", "edge", "quick"},
     "scoring": {*LOW, "metrics"},
     "verdicts": {*LOW, "metrics"},
     "auditlog": FILMS,
@@ -60,7 +61,7 @@ ALLOWED: dict[str, set[str]] = {
     "testing": LOW,
     "cli": {
         *{*HIGH, "original", "training", "evaluation", "serving", "clinical", "clinical.documents", "batch", "edge"},
-        *{"locate", "reporter", "opening", "exporting", "scoring", "testing", "verdicts", "auditlog"},
+        *{"locate", "reporter", "opening", "quick", "exporting", "scoring", "testing", "verdicts", "auditlog"},
     },
 }
 """Room → the rooms it may import from, besides itself. Every file of the program stands in one of these rooms."""

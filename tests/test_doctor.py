@@ -55,7 +55,8 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
         "--precision and --dtype",
     ),
     "one thread": ({"torch": Torch(cuda="12.6", threads=1)}, "with 1 of 8 processors", "unset OMP_NUM_THREADS"),
-    "no OpenVINO": ({"extras": {"openvino": ("openvino",)}}, "OpenVINO is missing", "r2gengpt export"),
+    "no OpenVINO": ({"extras": {"openvino": ("openvino",)}}, "OpenVINO is missing", "r2gengpt pull embedded"),
+    "no graphs": ({"cache": Cache("/cache", "", 10**11, graphs=False)}, "are not made", "r2gengpt pull embedded"),
     "no embedded model": (
         {"cache": Cache("/cache", "not here", 10**11)},
         "not here (/cache)",

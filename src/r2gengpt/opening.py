@@ -9,6 +9,7 @@ from r2gengpt.edge.record import RECORD, film_side
 from r2gengpt.errors import InputError
 from r2gengpt.locate import Located, ModelChoice, encoder_side, locate
 from r2gengpt.options import Override, nearest
+from r2gengpt.quick import quickest
 from r2gengpt.settings import PlacementConfig, WriterConfig
 
 if TYPE_CHECKING:
@@ -102,4 +103,6 @@ def load(
         abstain_below=abstain_below,
         writer=Override.of(WriterConfig, settings).settled().writer,
     )
+    if runtime == "openvino":
+        choice = quickest(choice)
     return opened(choice, found(choice))

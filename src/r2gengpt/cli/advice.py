@@ -66,10 +66,13 @@ def few_threads(here: Surroundings) -> Iterator[Advice]:
 
 def no_start_without_torch(here: Surroundings) -> Iterator[Advice]:
     """The runtime that starts soonest."""
+    why = "a process that writes one report takes most of its time to import PyTorch"
     if here.extras.get("openvino"):
-        why = "a process that writes one report takes most of its time to import PyTorch, and OpenVINO is missing"
-        mend = f"{installing('openvino')}; r2gengpt export --model embedded --target openvino --output edge"
-        yield Advice("the first report", why, mend)
+        mend = f"{installing('openvino')}; r2gengpt pull embedded"
+        yield Advice("the first report", f"{why}, and OpenVINO is missing", mend)
+    elif not here.cache.fault and not here.cache.graphs:
+        words = f"{why}, and the embedded model's graphs for OpenVINO are not made"
+        yield Advice("the first report", words, "r2gengpt pull embedded")
 
 
 def no_embedded(here: Surroundings) -> Iterator[Advice]:

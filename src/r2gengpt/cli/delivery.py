@@ -28,7 +28,9 @@ class GenerateFlags:
     """What is written, and where to."""
 
     runtime: str = option(
-        "auto", "what runs the model; auto: what its directory was made for", choices=("auto", "torch", "openvino")
+        "auto",
+        "what runs the model; auto: what its directory was made for, of embedded the quicker one",
+        choices=("auto", "torch", "openvino"),
     )
     format: str = option(
         "text",
@@ -52,6 +54,11 @@ class GenerateFlags:
             raise InputError(
                 "belongs to `evidence` DIR: name that", field="evidence_method", value=self.evidence_method
             )
+
+    @property
+    def maps(self) -> bool:
+        """Whether maps of the films are asked for, by themselves or in a form."""
+        return self.evidence is not None or (self.format in FORMS and FORMS[self.format].regions)
 
 
 def check_delivery(flags: GenerateFlags, where: PlacementConfig) -> None:

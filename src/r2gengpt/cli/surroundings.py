@@ -65,11 +65,12 @@ class Surroundings:
 
 @dataclass(frozen=True)
 class Cache:
-    """Where the embedded model lies."""
+    """Where the embedded model lies; `graphs`: those for OpenVINO too."""
 
     directory: str
     fault: str
     free: int
+    graphs: bool = True
 
 
 @dataclass(frozen=True)
@@ -161,15 +162,18 @@ def lacks(asked: Any) -> bool:
 
 def cache_here() -> Cache:
     """The embedded model's directory and its fault."""
+    from r2gengpt.edge.record import RECORD
     from r2gengpt.files import cache_dir
     from r2gengpt.parts.embedded.cache import PARTS, find_fault, part_dir
+    from r2gengpt.quick import graphs_dir
 
     directory = cache_dir()
     faults = [find_fault(part_dir(part), hashes=False) for part in PARTS]
     there = next((path for path in (directory, *directory.parents) if path.is_dir()), Path.cwd())
     missing = not any(part_dir(part).is_dir() for part in PARTS)
     fault = "not here" if missing else next(filter(None, faults), "")
-    return Cache(str(directory), fault, shutil.disk_usage(there).free)
+    graphs = (graphs_dir() / RECORD).is_file()
+    return Cache(str(directory), fault, shutil.disk_usage(there).free, graphs)
 
 
 def hub_here() -> Hub:

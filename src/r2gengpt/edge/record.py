@@ -20,6 +20,8 @@ LANGUAGE, VISION, TABLE, TOKENIZER = "language.xml", "vision.xml", "embeddings.n
 NEEDED = (LANGUAGE, VISION, TABLE, TOKENIZER)
 DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 """What reading a damaged record raises."""
+COMPILED = "compiled"
+"""A directory in an edge directory: where it is, OpenVINO keeps the compiled graphs in it for the next process."""
 AGAIN = "export it anew (`target` openvino)"
 
 

@@ -70,7 +70,7 @@ class EdgeReporter:
         calibration = calibration_beside(edge.directory, both.whole, choice.abstain_below)
         if not frugal:
             edge.compile()
-        return cls(edge, both.whole, both.streamed, calibration, choice.abstain_below)
+        return cls(edge, both.whole, both.streamed, calibration, choice.abstain_below, choice.alias)
 
     @property
     def name(self) -> str:

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from r2gengpt.confidence.findings import FINDINGS, findings_of, read_scales, ver
 from r2gengpt.config import NO_OPENING, DecodeConfig
 from r2gengpt.edge.graphs import openvino
 from r2gengpt.edge.pixels import view_pixels
-from r2gengpt.edge.record import LANGUAGE, TABLE, TOKENIZER, VISION, EdgeRecord, read_record
+from r2gengpt.edge.record import COMPILED, LANGUAGE, TABLE, TOKENIZER, VISION, EdgeRecord, read_record
 from r2gengpt.errors import InputError
 from r2gengpt.generation.beams import Candidates, Floats, Ints, Row, Rules, Written
 from r2gengpt.generation.sentences import report_of
@@ -97,8 +97,16 @@ class Edge:
     def _compiled(self, name: str) -> Any:
         threads = os.environ.get("OMP_NUM_THREADS", "")
         limit = {"INFERENCE_NUM_THREADS": int(threads)} if threads.isdecimal() and int(threads) else {}
-        graph = self._core.compile_model(self.directory / name, "CPU", {**EXACT, **limit})
-        return graph.create_infer_request()
+        settings, kept = {**EXACT, **limit}, self.directory / COMPILED
+        if kept.is_dir():
+            try:
+                return self._request(name, {**settings, "CACHE_DIR": str(kept)})
+            except RuntimeError:  # kept by another version, damaged, or the disk is full: compiled anew
+                pass
+        return self._request(name, settings)
+
+    def _request(self, name: str, settings: Mapping[str, object]) -> Any:
+        return self._core.compile_model(self.directory / name, "CPU", dict(settings)).create_infer_request()
 
     @cached_property
     def _vision(self) -> Any:

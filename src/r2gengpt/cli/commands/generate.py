@@ -52,9 +52,11 @@ def main(argv: list[str]) -> None:
     from r2gengpt.films.cell.pool import open_cell
     from r2gengpt.films.sources import study_of
     from r2gengpt.opening import found, opened, side_of
+    from r2gengpt.quick import quickest
 
     open_cell(parsed.settled(CellConfig), workers=1).warm()  # what decodes images comes up meanwhile
     check_delivery(flags, parsed.settled(PlacementConfig))
+    choice = choice if flags.maps else quickest(choice)
     located = found(choice)
     check_evidence(flags, torch=located is not None)
     films = [Path(name) for name in parsed.space.images]

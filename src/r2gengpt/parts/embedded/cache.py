@@ -149,7 +149,7 @@ def pull(
     except OSError as error:
         raise InputError(f"cache {root}: {error.strerror} (R2GENGPT_CACHE names another directory)") from None
     try:
-        with _locked(root, tell):
+        with locked(root, tell):
             for leftover in root.glob(".pull-*"):
                 shutil.rmtree(leftover)
             for part in parts:
@@ -162,7 +162,7 @@ def pull(
 
 
 @contextlib.contextmanager
-def _locked(root: Path, tell: Callable[[str], None]) -> Iterator[None]:
+def locked(root: Path, tell: Callable[[str], None]) -> Iterator[None]:
     """Hold the cache's lock; the system releases it when the process ends, however it ends."""
     import fcntl
 

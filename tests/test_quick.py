@@ -1,0 +1,139 @@
+"""The embedded model's graphs in the cache: when they write, and how they are made. A tiny model stands for it."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_parts import checkpoint_with_head, write_films
+
+if find_spec("openvino") is None:
+    pytest.skip("openvino is not installed", allow_module_level=True)
+
+import r2gengpt
+from conftest import Outcome
+from r2gengpt import quick
+from r2gengpt.config import DecodeConfig, ModelConfig
+from r2gengpt.edge.record import COMPILED, RECORD
+from r2gengpt.errors import InputError
+from r2gengpt.locate import ModelChoice
+from r2gengpt.options import Override
+from r2gengpt.quick import graphs_dir, make_graphs, quickest
+from r2gengpt.settings import RETRIEVE, PlacementConfig
+from test_edge import exported
+
+Cli = Callable[[list[str]], Outcome]
+
+
+@pytest.fixture
+def graphs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where graphs would be looked for: a directory with a record and nothing else, on a machine without a GPU."""
+    monkeypatch.setenv("R2GENGPT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(quick, "NVIDIA", tmp_path / "no-gpu")
+    directory = graphs_dir()
+    directory.mkdir(parents=True)
+    (directory / RECORD).write_text("{}")
+    return directory
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The edge directory of a tiny model."""
+    directory = tmp_path_factory.mktemp("quick")
+    return exported(checkpoint_with_head(directory, "Llama-2", "vit"), directory / "edge", "--weights", "int8")
+
+
+def test_one_report_of_the_embedded_model_is_written_by_its_graphs_under_its_own_name(graphs: Path) -> None:
+    found = quickest(ModelChoice())
+    assert (found.name, found.alias) == (str(graphs), "embedded")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"name": "save/run"},
+        {"runtime": "torch"},
+        {"accelerator": "gpu"},
+        {"writer": RETRIEVE},
+        {"model": Override(ModelConfig, {"lm_model": "elsewhere"})},
+        {"placement": Override(PlacementConfig, {"quantization": "w8a8"})},
+        {"decode": Override(DecodeConfig, {"do_sample": True})},
+    ],
+    ids=lambda asked: next(iter(asked)),
+)
+def test_what_the_graphs_have_not_is_left_to_pytorch(graphs: Path, asked: dict[str, Any]) -> None:
+    choice = ModelChoice(**asked)
+    assert quickest(choice) == choice
+
+
+def test_settings_of_decoding_that_the_graphs_have_are_taken_along(graphs: Path) -> None:
+    decode = Override(DecodeConfig, {"beam_size": 5})
+    assert quickest(ModelChoice(decode=decode)).decode == decode
+
+
+def test_a_machine_with_a_gpu_keeps_pytorch_unless_the_cpu_is_asked_for(
+    graphs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quick, "NVIDIA", graphs)
+    assert quickest(ModelChoice()).name == "embedded"
+    assert quickest(ModelChoice(accelerator="cpu")).name == str(graphs)
+
+
+def test_graphs_that_are_asked_for_and_not_there_are_refused_in_a_line(graphs: Path) -> None:
+    (graphs / RECORD).unlink()
+    assert quickest(ModelChoice()).name == "embedded"
+    with pytest.raises(InputError, match=r"runtime openvino: no graphs .* run `r2gengpt pull embedded`"):
+        quickest(ModelChoice(runtime="openvino"))
+    with pytest.raises(InputError, match="runtime openvino: no graphs"):
+        r2gengpt.load(runtime="openvino")
+
+
+def test_another_delta_has_other_graphs(graphs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "delta.safetensors").write_bytes(b"another")
+    monkeypatch.setattr(quick, "EMBEDDED", tmp_path)
+    assert graphs_dir() != graphs
+    assert quickest(ModelChoice()).name == "embedded"
+
+
+def test_graphs_are_made_once_and_replace_those_of_an_older_model(
+    graphs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = graphs.rename(graphs.with_name("openvino-int8-older-v1"))
+    monkeypatch.setattr(quick, "export_graphs", lambda path: path.mkdir() or (path / RECORD).write_text("{}"))
+    lines: list[str] = []
+    assert make_graphs(lines.append) == graphs
+    assert make_graphs(lines.append) == graphs
+    assert [line.partition(": ")[2].partition(",")[0] for line in lines] == [
+        "exporting the model", "ready", "already in the cache",
+    ]  # fmt: skip
+    assert not older.exists()
+
+
+def test_generate_takes_them(
+    graphs: Path, small: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(quick, "graphs_dir", lambda: small)
+    done = run_cli(["generate", *map(str, write_films(tmp_path)), "--format", "json"])
+    record = json.loads(done.stdout)
+    assert (done.code, record["model"], record["runtime"]) == (0, "embedded", "openvino")
+    assert r2gengpt.load(runtime="openvino").name == "embedded"
+
+
+def test_compiled_graphs_are_kept_where_there_is_a_place_and_damage_to_them_costs_time_only(
+    small: Path, tmp_path: Path
+) -> None:
+    films = write_films(tmp_path)
+    wanted = r2gengpt.load(small).report(films)
+    kept = small / COMPILED
+    kept.mkdir()
+    assert replace(r2gengpt.load(small).report(films), reporter=None) == replace(wanted, reporter=None)
+    blobs = list(kept.iterdir())
+    assert len(blobs) == 2
+    for blob in blobs:
+        blob.chmod(0o644)
+        blob.write_bytes(b"damaged" * 100)
+    assert replace(r2gengpt.load(small).report(films), reporter=None) == replace(wanted, reporter=None)
