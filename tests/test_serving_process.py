@@ -27,6 +27,7 @@ from dicom_files import film as dicom
 from r2gengpt.auditlog.verify import verify
 from r2gengpt.errors import InputError
 from r2gengpt.reporter import Reporter
+from r2gengpt.serving.identity import Identity
 from r2gengpt.serving.server import address_of, listen, warn_if_open
 from r2gengpt.settings import ServeConfig
 from r2gengpt.text.written import NOTICE
@@ -313,11 +314,11 @@ def test_an_open_address_without_keys_is_warned_of_in_one_line(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with caplog.at_level("WARNING", logger="r2gengpt"):
-        warn_if_open(ServeConfig())
+        warn_if_open(ServeConfig(), Identity(ServeConfig()))
         assert caplog.messages == []
-        warn_if_open(ServeConfig(host="0.0.0.0"))
+        warn_if_open(ServeConfig(host="0.0.0.0"), Identity(ServeConfig(host="0.0.0.0")))
         (line,) = caplog.messages
         assert "`host` 0.0.0.0 without keys" in line
         monkeypatch.setenv("R2GENGPT_API_KEYS", "a-key-of-this-server")
-        warn_if_open(ServeConfig(host="0.0.0.0"))
+        warn_if_open(ServeConfig(host="0.0.0.0"), Identity(ServeConfig(host="0.0.0.0")))
         assert caplog.messages == [line]

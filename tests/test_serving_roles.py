@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import random
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +15,6 @@ from starlette.testclient import TestClient
 
 from r2gengpt.cli.main import run
 from r2gengpt.errors import InputError
-from r2gengpt.reporter import Reporter
 from r2gengpt.serving.access import ACCESS, ANY, ASKS, OPEN, PAGE, READS, wanted
 from r2gengpt.serving.app import create_app
 from r2gengpt.serving.generator import Generator
@@ -32,7 +30,6 @@ from r2gengpt.serving.keys import (
     written_keys,
 )
 from r2gengpt.settings import ServeConfig
-from serving_parts import client_of, film, upload
 
 REPORTS, TICKET = "/v1/reports", "X-Ticket"
 KEYS = {role: f"the key of the role {role}" for role in ROLES}
@@ -292,46 +289,3 @@ def test_a_role_is_that_of_the_route_and_not_of_the_words_of_its_path() -> None:
     assert wanted("GET", "/v1/models/../reports").roles == ANY, "a model of that name"
     assert wanted("POST", "/v1/models").roles is None
     assert wanted("GET", "/nothing").roles is None
-
-
-CLIENTS = 16
-
-
-def test_sixteen_clients_of_mixed_roles_see_their_own_studies_alone(served: Reporter, tmp_path: Path) -> None:
-    draw = random.Random(int(os.environ.get("R2GENGPT_DRILL_SEED", "7")))
-    rounds = int(os.environ.get("R2GENGPT_DRILL_ROUNDS", "1"))
-    roles = {f"client-{at}": draw.choice(ROLES) for at in range(CLIENTS)} | {"client-0": "report", "client-1": "read"}
-    keys = {name: f"key of {name}, {draw.getrandbits(64)}" for name in roles}
-    path = key_file(tmp_path / "keys.json", keys, lambda name: [roles[name]])
-    seen: dict[str, list[Any]] = {name: [] for name in roles}
-
-    with client_of(served, api_keys=str(path), queue_size=CLIENTS) as (client, _):
-
-        def work(name: str, films: list[int]) -> None:
-            for seed in films:
-                headers = {**bearer(keys[name]), TICKET: f"ticket-of-{name}-{seed:04}"}
-                got = client.post(REPORTS, files=upload(film(seed)), headers=headers)
-                seen[name].append((seed, got.status_code, got.json()))
-
-        films = {name: [100 * at + turn for turn in range(rounds)] for at, name in enumerate(roles)}
-        threads = [threading.Thread(target=work, args=(name, films[name])) for name in roles]
-        draw.shuffle(threads)
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        alone = {
-            seed: client.post(REPORTS, files=upload(film(seed)), headers=bearer(keys["client-0"])).json()
-            for name in roles
-            for seed in films[name]
-        }
-    assert len({one["provenance"]["inputs"][0]["sha256"] for one in alone.values()}) == CLIENTS * rounds
-    for name, role in roles.items():
-        assert [seed for seed, *_ in seen[name]] == films[name]
-        for seed, status, body in seen[name]:
-            if role == "read":
-                assert (status, body["error"]["code"]) == (403, "insufficient_permissions")
-            else:
-                assert status == 200
-                assert body["provenance"]["inputs"] == alone[seed]["provenance"]["inputs"]
-                assert body["findings"] == alone[seed]["findings"]

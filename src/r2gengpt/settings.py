@@ -374,6 +374,19 @@ class ServeConfig:
         "file of API keys with roles, which `r2gengpt keys` writes; it is read again when it changes",
         unit="FILE",
     )
+    oidc_issuer: str | None = option(
+        None,
+        "OpenID provider whose tokens (JWT) let callers in, as https://login.example/realms/hospital",
+        unit="URL",
+        here=True,
+    )
+    oidc_audience: str | None = option(None, "what tokens must be for (`aud`): this server's name there", unit="NAME")
+    oidc_role_claim: str = option(
+        "roles", "claim of a token that holds its roles (read, report, admin), as realm_access.roles", unit="NAME"
+    )
+    oidc_ca_file: str | None = option(
+        None, "certificates that the provider's must come from, PEM; without it the system's", unit="FILE", here=True
+    )
     cors_origin: tuple[str, ...] = option((), "web origins that may read answers, as https://host:port", unit="ORIGIN")
     verdicts: str | None = option(
         None,
@@ -386,6 +399,12 @@ class ServeConfig:
         check_fields(self)
         if not self.host.strip():
             raise InputError("`host` is empty: must be an address, as 127.0.0.1")
+        if (self.oidc_issuer is None) != (self.oidc_audience is None):
+            raise InputError("`oidc_issuer` and `oidc_audience` belong together")
+        if self.oidc_issuer is None and self.oidc_ca_file is not None:
+            raise InputError("`oidc_ca_file` has an effect with `oidc_issuer` only")
+        if self.oidc_audience is not None and not self.oidc_audience.strip():
+            raise InputError("`oidc_audience` is empty: tokens for anybody would count")
         for origin in self.cors_origin:
             if not re.fullmatch(r"https?://[A-Za-z0-9.\-\[\]:]+", origin):
                 raise InputError("must be like https://host or http://host:port", field="cors_origin", value=origin)

@@ -45,11 +45,18 @@ class Caller:
         name: of the key, or the subject of a token.
         roles: what they may do.
         how: key or token; "" where the server asks for neither.
+        issuer: of a token; "" where there is none.
     """
 
     name: str
     roles: frozenset[str]
     how: str
+    issuer: str = ""
+
+    @property
+    def id(self) -> str:
+        """Tells callers apart: a key may have the name of a token's subject."""
+        return f"{self.how} {self.issuer} {self.name}"
 
 
 ANYBODY = Caller("anybody", ANY, "")

@@ -1,5 +1,6 @@
-"""The server's address: a socket that has it, before anything else is loaded. Answers nothing."""
+"""The server's address: a socket that has it, before anything else is loaded; who reaches it. Answers nothing."""
 
+import ipaddress
 import socket
 
 from r2gengpt.errors import InputError
@@ -53,3 +54,28 @@ def address_of(listening: socket.socket) -> str:
     """The socket's address as a URL."""
     host, port = listening.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def is_loopback(name: str) -> bool:
+    """Whether a client's name for a server means the client's own machine: 127.0.0.0/8, ::1 however written, localhost.
+
+    >>> [is_loopback(name) for name in ("127.9.9.9", "0:0::1", "::ffff:127.0.0.1", "localhost", "127.0.0.1.example")]
+    [True, True, True, True, False]
+    """
+    name = name.lower().removesuffix(".")
+    if name == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def listens_inside(host: str) -> bool:
+    """Whether a server that listens on this address can be reached from its own machine only."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):  # no such name: nothing listens
+        return is_loopback(host)
+    return all(is_loopback(str(address[0]).partition("%")[0]) for *_, address in found)

@@ -71,7 +71,7 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.desk = desk
+    app.state.desk, app.state.identity = desk, identity
     app.include_router(chat_routes(desk))
     app.include_router(report_routes(desk))
     app.include_router(evidence_routes(desk))

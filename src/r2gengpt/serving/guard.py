@@ -1,9 +1,7 @@
 """Around every request: who may ask, headers of every answer, one log line, every error answered. No route's work."""
 
 import asyncio
-import ipaddress
 import logging
-import socket
 import time
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -13,9 +11,10 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from r2gengpt.errors import place_of
-from r2gengpt.serving.access import wanted
+from r2gengpt.serving.access import Caller, wanted
+from r2gengpt.serving.address import is_loopback, listens_inside
 from r2gengpt.serving.failures import ApiError, unavailable
-from r2gengpt.serving.identity import CLOSE, Identity, is_operator, not_allowed, not_known
+from r2gengpt.serving.identity import CLOSE, Identity, is_operator, not_allowed
 from r2gengpt.serving.metrics import Metrics
 from r2gengpt.serving.trail import NotRecorded, Trail, concerns_patients
 from r2gengpt.settings import ServeConfig
@@ -35,31 +34,6 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
 """Headers of every answer; a route that has set one of them itself keeps its own."""
-
-
-def is_loopback(name: str) -> bool:
-    """Whether a client's name for a server means the client's own machine: 127.0.0.0/8, ::1 however written, localhost.
-
-    >>> [is_loopback(name) for name in ("127.9.9.9", "0:0::1", "::ffff:127.0.0.1", "localhost", "127.0.0.1.example")]
-    [True, True, True, True, False]
-    """
-    name = name.lower().removesuffix(".")
-    if name == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
-
-
-def listens_inside(host: str) -> bool:
-    """Whether a server that listens on this address can be reached from its own machine only."""
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):  # no such name: nothing listens
-        return is_loopback(host)
-    return all(is_loopback(str(address[0]).partition("%")[0]) for *_, address in found)
 
 
 class Guard:
@@ -161,10 +135,11 @@ class Guard:
         needs = wanted(scope["method"], path)
         if scope["method"] == "OPTIONS" or self.identity.needs_nobody(needs, path):
             return None
-        caller = await self.identity.caller(Headers(scope=scope).get("authorization", ""))
+        found = await self.identity.caller(Headers(scope=scope).get("authorization", ""))
+        caller = found if isinstance(found, Caller) else None
         scope.setdefault("state", {})["caller"] = caller
-        if caller is None and (needs.roles is not None or path.startswith("/v1/")):
-            return not_known()
+        if isinstance(found, ApiError) and (needs.roles is not None or path.startswith("/v1/")):
+            return found
         if needs.roles is None and not is_operator(caller):
             status = 405 if needs.is_address else 404
             return ApiError(status, *self.words[status])

@@ -9,6 +9,7 @@ from r2gengpt.errors import InputError
 from r2gengpt.serving.access import ANYBODY, OPEN, Caller, Wanted
 from r2gengpt.serving.failures import ApiError
 from r2gengpt.serving.keys import ADMIN, READ, REPORT, KeyFile
+from r2gengpt.serving.tokens import Tokens
 from r2gengpt.settings import ServeConfig
 
 KEYS_VARIABLE = "R2GENGPT_API_KEYS"
@@ -70,31 +71,35 @@ class Identity:
     Attributes:
         plain: keys without roles.
         keys: keys with roles.
-        asks: the server asks for a key at all.
+        tokens: checks tokens of an OpenID provider.
+        asks: the server asks for a key or a token at all.
         has_roles: some callers may do less than others, so that operators' routes are theirs.
 
     Raises:
-        InputError: a file of keys cannot be used.
+        InputError: a file of keys or certificates cannot be used, or a package is missing.
     """
 
     def __init__(self, settings: ServeConfig) -> None:
         self.plain = read_keys(settings)
         self.keys = None if settings.api_keys is None else KeyFile(Path(settings.api_keys))
-        self.has_roles = self.keys is not None
+        self.tokens = None if settings.oidc_issuer is None else Tokens(settings)
+        self.has_roles = self.keys is not None or self.tokens is not None
         self.asks = bool(self.plain) or self.has_roles
 
-    async def caller(self, authorization: str) -> Caller | None:
-        """Who sends this header; None where it is nobody that is known."""
+    async def caller(self, authorization: str) -> Caller | ApiError:
+        """Who sends this header; or what is answered where it is nobody that is known."""
         if not self.asks:
             return ANYBODY
         key = credential_of(authorization)
         if not key or len(key) > LONGEST_TOKEN:
-            return None
+            return not_known()
         if (at := place_of_key(key, self.plain)) is not None:
             return Caller(f"key {at + 1}", OF_PLAIN_KEYS, "key")
         if self.keys is not None and (entry := self.keys.find(key)) is not None:
             return Caller(entry.name, frozenset(entry.roles), "key")
-        return None
+        if self.tokens is not None and key.count(".") == 2:
+            return await self.tokens.caller(key)
+        return not_known()
 
     def needs_nobody(self, wanted: Wanted, path: str) -> bool:
         """Whether a request comes in whoever asks: the server has no keys, or the route is open."""
@@ -111,7 +116,7 @@ def not_known() -> ApiError:
 def not_allowed(caller: Caller, roles: frozenset[str]) -> ApiError:
     """A caller asks for what its roles do not hold."""
     has, needs = ", ".join(sorted(caller.roles)) or "none", " or ".join(sorted(roles))
-    words = f"Authorization: this address is for {needs}, and the roles of this key are: {has}"
+    words = f"Authorization: this address is for {needs}, and the roles of this {caller.how} are: {has}"
     return ApiError(403, words, "insufficient_permissions", CLOSE)
 
 

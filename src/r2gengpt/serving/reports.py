@@ -19,6 +19,7 @@ from r2gengpt.confidence.calibration import marked_text, text_of
 from r2gengpt.errors import InputError
 from r2gengpt.provenance import Source, provenance
 from r2gengpt.report import film_json, review_lines
+from r2gengpt.serving.access import caller_of
 from r2gengpt.serving.documents import REPORT, form_document
 from r2gengpt.serving.evidence import MAPS, evidence_json
 from r2gengpt.serving.failures import INVALID, ApiError, refused
@@ -206,7 +207,7 @@ def report_routes(desk: ServerContext) -> APIRouter:
             warnings = instruction_warnings(job.instruction, reporter, INDICATION)
             headers = {"X-Warning": "; ".join(warnings)} if warnings else {}
             job.evidence = evidence or (bool(archived) and FORMS[archived].regions and maps_of(reporter))
-            stack.enter_context(desk.ticket(ticket, job))
+            stack.enter_context(desk.ticket(caller_of(request).id, ticket, job))
             wait = stack.enter_context(visit.wait([job], request))
             wait.begin(streaming=wanted == EVENTS)
             if wanted == EVENTS:

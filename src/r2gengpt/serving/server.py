@@ -14,11 +14,10 @@ from typing import cast
 import uvicorn
 from fastapi import FastAPI
 
-from r2gengpt.serving.address import BACKLOG, bound, opened
+from r2gengpt.serving.address import BACKLOG, bound, listens_inside, opened
 from r2gengpt.serving.address import address_of as address_of
 from r2gengpt.serving.connections import LimitedProtocol, Peers
 from r2gengpt.serving.generator import Generator
-from r2gengpt.serving.guard import listens_inside
 from r2gengpt.serving.identity import KEYS_VARIABLE, Identity
 from r2gengpt.settings import ServeConfig
 
@@ -38,14 +37,21 @@ def listen(settings: ServeConfig) -> socket.socket:
     return opened(bound(settings.host, settings.port))
 
 
-def warn_if_open(settings: ServeConfig) -> None:
-    """Say in one line that everybody may ask."""
-    if not listens_inside(settings.host) and not Identity(settings).asks:
+def warn_if_open(settings: ServeConfig, identity: Identity) -> None:
+    """Say in one line that everybody may ask, or that tokens cannot be checked yet.
+
+    Raises:
+        InputError: another provider of tokens is there than the settings name.
+    """
+    if not listens_inside(settings.host) and not identity.asks:
         log.warning(
             "`host` %s without keys: whoever reaches this address may use the model; set `api_keys` or %s",
             settings.host,
             KEYS_VARIABLE,
         )
+    if identity.tokens is not None and (why := identity.tokens.check_issuer()):
+        log.warning("`oidc_issuer` %s: its keys cannot be fetched (%s): no token counts until then",
+                    settings.oidc_issuer, why)  # fmt: skip
 
 
 class DrainingServer(uvicorn.Server):

@@ -4,8 +4,9 @@ import re
 from dataclasses import asdict
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
+from r2gengpt.serving.access import caller_of
 from r2gengpt.serving.failures import INVALID, ApiError
 from r2gengpt.serving.pace import QueueProgress
 from r2gengpt.serving.waiting import ServerContext
@@ -31,9 +32,9 @@ def queue_routes(desk: ServerContext) -> APIRouter:
     router = APIRouter()
 
     @router.get("/v1/queue/{ticket}")
-    async def queue(ticket: str) -> dict[str, Any]:
-        """The place of the study that was sent with this ticket, and about how long it takes; null where unknown."""
-        job = desk.tickets.get(ticket_of(ticket))
+    async def queue(request: Request, ticket: str) -> dict[str, Any]:
+        """The place of the study that its caller sent with this ticket, and about how long it takes; null: unknown."""
+        job = desk.tickets.get((caller_of(request).id, ticket_of(ticket)))
         standing = QueueProgress(None, None) if job is None else desk.generator.line.standing(job)
         left = standing.seconds_left
         return {**asdict(standing), "seconds_left": None if left is None else round(left, 1)}

@@ -95,7 +95,9 @@ class _Answered:
             name = UNKNOWN if "caller" in self.scope.get("state", {}) else ANYBODY.name
             return ActiveParticipant(name, is_requestor=True, address=address)
         roles = tuple(own_code(role, f"Role {role}") for role in sorted(self.caller.roles))
-        return ActiveParticipant(self.caller.name, is_requestor=True, roles=roles, address=address)
+        return ActiveParticipant(
+            self.caller.name, is_requestor=True, roles=roles, address=address, alternative=self.caller.issuer
+        )
 
 
 def concerns_patients(scope: Scope) -> bool:

@@ -262,7 +262,7 @@ class ServerContext:
 
     Attributes:
         bytes: of bodies that are being read or whose requests have a place; memory is bounded by `most_bytes` of them.
-        tickets: what clients call their jobs by, as long as they wait for them.
+        tickets: caller and the name that it gave a job → the job, as long as the caller waits for it.
         verdicts: where readers' verdicts are kept; None where they are not.
     """
 
@@ -274,7 +274,7 @@ class ServerContext:
         self.metrics = metrics
         self.bytes, self.most_bytes = 0, settings.places * settings.max_body_mb * 2**20
         self.pool = ThreadPoolExecutor(DECODING_THREADS, "decoder")
-        self.tickets: dict[str, Job] = {}
+        self.tickets: dict[tuple[str, str], Job] = {}
         self.verdicts = verdicts
         self.archive = ThreadPoolExecutor(1, "archive")  # forms for archives: what reads labels is one thread's own
 
@@ -290,15 +290,15 @@ class ServerContext:
         return reporter
 
     @contextmanager
-    def ticket(self, name: str, job: Job) -> Iterator[None]:
-        """Let a client ask by this name where its job is; "" for none."""
+    def ticket(self, caller: str, name: str, job: Job) -> Iterator[None]:
+        """Let a caller ask by this name where its job is; "" for none."""
         if name:
-            self.tickets[name] = job
+            self.tickets[caller, name] = job
         try:
             yield
         finally:
-            if self.tickets.get(name) is job:
-                del self.tickets[name]
+            if self.tickets.get((caller, name)) is job:
+                del self.tickets[caller, name]
 
     @contextmanager
     def visit(self) -> Iterator[RequestContext]:

@@ -109,9 +109,9 @@ def start(
     generator = Generator(settings.slots, settings.places)
     with recording(audit) as trail:
         app = create_app(generator, settings, verdicts, trail)
+        warn_if_open(settings, app.state.identity)
         listening = opened(address)
         limit_lines()
-        warn_if_open(settings)
         print(f"r2gengpt serves at {address_of(listening)} ({NOTICE})", flush=True)
         generator.start(lambda: served(choice, located), lambda: log.info("ready"))
         has_ended = serve(app, generator, settings, listening)
