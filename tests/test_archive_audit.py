@@ -36,6 +36,7 @@ from r2gengpt.auditlog.attempts import EACH
 from r2gengpt.auditlog.log import AuditLog, opened_log
 from r2gengpt.auditlog.message import ActiveParticipant
 from r2gengpt.auditlog.verify import verify
+from r2gengpt.cli.commands.dicomweb import written
 from r2gengpt.clinical.archive.audited import ArchiveAudit, recording
 from r2gengpt.clinical.archive.ledger import key_of
 from r2gengpt.clinical.archive.loop import Loop, NotNow, Refused
@@ -46,6 +47,7 @@ from r2gengpt.clinical.hl7.orders import accession_key
 from r2gengpt.errors import RunError
 from r2gengpt.films.dicom.header import read_header
 from r2gengpt.report import Report
+from r2gengpt.reporter import Reporter
 from test_archive_tls import no_certificate, store_by
 
 pytestmark = pytest.mark.filterwarnings(  # pynetdicom drops sockets whose peer has gone without closing them
@@ -289,3 +291,14 @@ def test_listen_that_is_killed_leaves_a_chain_that_holds_and_has_what_was_sent(t
 def test_listen_that_is_killed_twenty_times_leaves_chains_that_hold_and_have_what_was_sent(tmp_path: Path) -> None:
     for number in random.Random(7).sample(range(2, 60), 20):
         listen_killed(tmp_path / str(number), number)
+
+
+def test_dicomweb_ends_with_one_line_where_the_use_of_films_cannot_be_recorded(
+    served: Reporter, tmp_path: Path, log: AuditLog
+) -> None:
+    films = [(film_data(1), read_header(film_data(1), "film"))]
+    audit = ArchiveAudit(log)
+    assert written(served, films, "sr", audit).uid
+    with no_room(log), pytest.raises(RunError, match="the audit log cannot be written"):
+        written(served, films, "sr", audit)
+    assert [one.event for one in said(log)] == ["DICOM Instances Accessed"]

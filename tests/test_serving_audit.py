@@ -20,11 +20,12 @@ from r2gengpt.cli.main import run
 from r2gengpt.errors import InputError
 from r2gengpt.provenance import file_sha256
 from r2gengpt.reporter import Reporter
+from r2gengpt.serving.access import ACCESS
 from r2gengpt.serving.app import create_app
 from r2gengpt.serving.generator import Generator
 from r2gengpt.serving.identity import KEYS_VARIABLE
 from r2gengpt.serving.keys import add_key, remove_key
-from r2gengpt.serving.trail import Trail
+from r2gengpt.serving.trail import KINDS, Trail
 from r2gengpt.settings import ServeConfig
 from r2gengpt.verdicts.address import opened_store
 from r2gengpt.verdicts.store import VerdictStore
@@ -104,6 +105,10 @@ def test_every_request_with_films_is_recorded_with_caller_study_patient_and_outc
         assert '<Accession Number="A 77" />' in one.xml
         assert f'<SOPClass UID="{DX}" NumberOfInstances="1" />' in one.xml
         assert 'csd-code="report" codeSystemName="99R2GENGPT" originalText="Role report"' in one.xml
+
+
+def test_every_route_that_takes_films_or_texts_is_recorded() -> None:
+    assert {f"POST {path}" for path in KINDS} == {route for route in ACCESS if route.startswith("POST ")}
 
 
 def test_no_name_no_text_no_key_and_no_pixel_is_in_the_log(served: Reporter, tmp_path: Path) -> None:

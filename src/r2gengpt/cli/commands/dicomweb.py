@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from r2gengpt.auditlog.log import log_at
+from r2gengpt.auditlog.log import AuditFault, log_at
 from r2gengpt.auditlog.message import ActiveParticipant
 from r2gengpt.cli import bridge
 from r2gengpt.cli.choice import ModelFlags, choice_of
@@ -123,15 +123,22 @@ def pulled(
 def written(
     reporter: "Reporter", films: "Sequence[tuple[bytes, DicomHeader]]", form: str, recorder: "ArchiveAudit | None"
 ) -> "Document":
-    """The report of a study's films, as a DICOM file; the films lie in files of their own meanwhile."""
+    """The report of a study's films, as a DICOM file; the films lie in files of their own meanwhile.
+
+    Raises:
+        RunError: that they are used cannot be recorded.
+    """
     from r2gengpt.clinical.archive.run import writer
 
     with tempfile.TemporaryDirectory(prefix="r2gengpt-") as directory:
         paths = [Path(directory) / f"{number}.dcm" for number in range(len(films))]
         for path, (data, _) in zip(paths, films, strict=True):
             path.write_bytes(data)
-        write = writer(reporter, form)
-        return (write if recorder is None else recorder.writing(write))(paths, [header for _, header in films])
+        write, headers = writer(reporter, form), [header for _, header in films]
+        try:
+            return (write if recorder is None else recorder.writing(write))(paths, headers)
+        except AuditFault as error:
+            raise RunError(str(error)) from None
 
 
 def push(data: bytes, client: Any, url: str, recorder: "ArchiveAudit | None") -> None:
