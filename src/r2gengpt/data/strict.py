@@ -90,12 +90,13 @@ class Table:
     rows: Iterator[TableRow]
 
 
-def read_table(lines: Iterable[str], source: str) -> Table:
+def read_table(lines: Iterable[str], source: str, *, numbered: bool = False) -> Table:
     """A table; empty lines are passed over.
 
     Args:
         lines: of the file, with their ends.
         source: what errors call it.
+        numbered: whether a first column without a name may number the rows, as pandas writes it.
 
     Raises:
         InputError: no CSV, no header, other separators than commas, or a column twice; while rows are read, a row with
@@ -106,7 +107,8 @@ def read_table(lines: Iterable[str], source: str) -> Table:
     if not names:
         raise InputError(f"{source}: is empty")
     header = _header(names, f"{source}: line {line}")
-    rows = (TableRow(at, _named(cells, header, f"{source}: line {at}")) for at, cells in records)
+    unread = int(numbered and not header[0])
+    rows = (TableRow(at, _named(cells, header, f"{source}: line {at}", unread)) for at, cells in records)
     return Table(tuple(header), line, rows)
 
 
@@ -135,13 +137,13 @@ def _header(names: list[str], place: str) -> list[str]:
     return plain
 
 
-def _named(cells: list[str], header: list[str], place: str) -> dict[str, str]:
+def _named(cells: list[str], header: list[str], place: str, unread: int) -> dict[str, str]:
     if len(cells) > len(header):
         more = f"{len(cells)}, not {len(header)}: quote a cell that holds commas"
         raise InputError(f"{place}: has more fields than the header ({more})")
     if len(cells) < len(header):
         raise InputError(f"{place} is cut off: has {len(cells)} of {len(header)} fields")
-    for name, cell in zip(header, cells, strict=True):
+    for name, cell in list(zip(header, cells, strict=True))[unread:]:
         if not name and cell.strip():
             raise InputError(f"{place}: a field that holds something stands under no column's name")
     return {name: cell for name, cell in zip(header, cells, strict=True) if name}

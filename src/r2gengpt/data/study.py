@@ -43,6 +43,7 @@ class Study:
 
     `report` is the text as the annotation holds it (cleaning is the reader's choice); empty where none is known.
     `patient` is whose study it is, empty where the annotation names none.
+    `comparison` is what the report says it was compared with, and `prior` the id of the patient's study before.
     `labels` are the observations that are known of its films (`Labels`), and `source` says whose labels they are.
     `age` is the patient's in years, None where it is unknown; `sex` is M, F or empty.
     `boxes` are where its first film shows what, as its annotation marks it.
@@ -65,6 +66,8 @@ class Study:
     age: float | None = None
     sex: str = ""
     boxes: tuple[Marked, ...] = ()
+    comparison: str = ""
+    prior: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.labels, Labels):

@@ -1,46 +1,27 @@
 """`r2gengpt prepare`: a data set's release to annotation.json, or a drawn data set. Parses and hands over."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from r2gengpt.cli import bridge
 from r2gengpt.cli.console import flag, start_logging
+from r2gengpt.cli.preparing import RELEASES, Kind, add_flag, add_switch, counts, summary
 from r2gengpt.errors import InputError, spelt
 from r2gengpt.options import nearest
 
 USAGE = """\
-usage: r2gengpt prepare iu_xray    --reports NLMCXR_reports.tgz --output annotation.json [flags]
-       r2gengpt prepare mimic_cxr  --release DIR --output annotation.json [flags]
+usage: r2gengpt prepare iu_xray       --reports NLMCXR_reports.tgz --output annotation.json [flags]
+       r2gengpt prepare mimic_cxr     --release DIR --output annotation.json [flags]
+       r2gengpt prepare rexrank       --test FILE.json --output annotation.json [flags]
+       r2gengpt prepare chexpert_plus --table FILE.csv --output annotation.json [flags]
        r2gengpt prepare films FILE.csv --images DIR --output annotation.json [flags]
-       r2gengpt prepare verdicts   --verdicts FILE|URL --films DIR --salt_file FILE --output annotation.json [flags]
-       r2gengpt prepare synthetic  --output DIR [flags]
+       r2gengpt prepare verdicts      --verdicts FILE|URL --films DIR --salt_file FILE --output annotation.json [flags]
+       r2gengpt prepare synthetic     --output DIR [flags]
 
-iu_xray: the IU X-ray release's reports; mimic_cxr: PhysioNet's csv and report files; films: films with labels, as
-ChestX-ray14's Data_Entry_2017.csv; verdicts: final texts that readers of drafts left; synthetic: drawn chest films.
+iu_xray: the IU X-ray release's reports; mimic_cxr: PhysioNet's csv and report files; rexrank: a test set of the
+leaderboard; chexpert_plus: CheXpert's films with their reports; films: films with labels, as ChestX-ray14's
+Data_Entry_2017.csv; verdicts: final texts that readers of drafts left; synthetic: drawn chest films.
 r2gengpt prepare KIND --help lists the flags."""
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One kind of source: its flags, those of them that must be given, and what is done with their values."""
-
-    parser: Callable[[], bridge.Parser]
-    required: tuple[str, ...]
-    work: Callable[[dict[str, Any]], str]
-
-
-def _flag(parser: bridge.Parser, name: str, help: str, **options: Any) -> None:
-    """A flag under its name with underscores and with dashes."""
-    forms = dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}"))
-    shown = "" if options.get("default") is None else f" (default: {options['default']})"
-    parser.add_argument(*forms, dest=name, help=help + shown, **options)
-
-
-def _switch(parser: bridge.Parser, name: str, help: str) -> None:
-    """A flag that takes True, False, or nothing for True."""
-    value = "True|False"
-    _flag(parser, name, help, type=bridge.parse_bool, nargs="?", const=True, default=False, metavar=value)
 
 
 def _iu_xray_flags() -> bridge.Parser:
@@ -49,29 +30,39 @@ def _iu_xray_flags() -> bridge.Parser:
         "Reports of the IU X-ray release to an annotation file.",
         example="r2gengpt prepare iu_xray --reports NLMCXR_reports.tgz --output iu.json",
     )
-    _flag(parser, "reports", "NLMCXR_reports.tgz, as released", metavar="FILE")
-    _flag(parser, "output", "annotation file to write", metavar="FILE")
-    _flag(parser, "split_from", "annotation file whose studies and split to take, as R2Gen's", metavar="FILE")
-    _flag(
+    add_flag(parser, "reports", "NLMCXR_reports.tgz, as released", metavar="FILE")
+    add_flag(parser, "output", "annotation file to write", metavar="FILE")
+    add_flag(parser, "split_from", "annotation file whose studies and split to take, as R2Gen's", metavar="FILE")
+    add_flag(
         parser,
         "layout",
         "image names: release (CXR1_1_IM-0001-3001.png), or r2gen (CXR1_1_IM-0001/0.png, as in --split_from)",
         choices=("release", "r2gen"),
         default="release",
     )
-    _flag(parser, "images_dir", "leave out images that are not in this directory", metavar="DIR")
-    _flag(parser, "image_ext", "ending of image files in the release layout (with --images_dir others are found too)",
-          default="png")  # fmt: skip
-    _flag(parser, "min_views", "images a study needs; R2Gen's studies have at least 2", type=int, default=1,
-          metavar="VIEWS")  # fmt: skip
-    _flag(parser, "seed", "of the random split without --split_from (70/10/20 by patient)", type=int, default=42)
+    add_flag(parser, "images_dir", "leave out images that are not in this directory", metavar="DIR")
+    add_flag(
+        parser,
+        "image_ext",
+        "ending of image files in the release layout (with --images_dir others are found too)",
+        default="png",
+    )
+    add_flag(
+        parser,
+        "min_views",
+        "images a study needs; R2Gen's studies have at least 2",
+        type=int,
+        default=1,
+        metavar="VIEWS",
+    )
+    add_flag(parser, "seed", "of the random split without --split_from (70/10/20 by patient)", type=int, default=42)
     return parser
 
 
 def _iu_xray(given: dict[str, Any]) -> str:
     from r2gengpt.data.prepare.iu_xray import prepare_iu_xray
 
-    return _summary(prepare_iu_xray(**given))
+    return summary(prepare_iu_xray(**given))
 
 
 def _mimic_cxr_flags() -> bridge.Parser:
@@ -80,27 +71,31 @@ def _mimic_cxr_flags() -> bridge.Parser:
         "PhysioNet's csv and report files of MIMIC-CXR to an annotation file.",
         example="r2gengpt prepare mimic_cxr --release DIR --output mimic.json",
     )
-    _flag(parser, "release", "directory of the -split and -metadata csv files", metavar="DIR")
-    _flag(parser, "output", "annotation file to write", metavar="FILE")
-    _flag(parser, "reports", "directory of the reports' files/, or mimic-cxr-reports.zip; default: --release",
-          metavar="PATH")  # fmt: skip
-    _flag(
+    add_flag(parser, "release", "directory of the -split and -metadata csv files", metavar="DIR")
+    add_flag(parser, "output", "annotation file to write", metavar="FILE")
+    add_flag(
+        parser,
+        "reports",
+        "directory of the reports' files/, or mimic-cxr-reports.zip; default: --release",
+        metavar="PATH",
+    )
+    add_flag(
         parser,
         "section",
         "what becomes the report; studies without it are left out",
         choices=("findings", "impression", "both"),
         default="findings",
     )
-    _switch(parser, "one_image", "one example an image, as R2Gen has it, instead of one a study with all its views")
-    _flag(parser, "images_dir", "leave out images that are not below this directory", metavar="DIR")
-    _flag(parser, "image_ext", "ending of image files (with --images_dir others are found too)", default="jpg")
+    add_switch(parser, "one_image", "one example an image, as R2Gen has it, instead of one a study with all its views")
+    add_flag(parser, "images_dir", "leave out images that are not below this directory", metavar="DIR")
+    add_flag(parser, "image_ext", "ending of image files (with --images_dir others are found too)", default="jpg")
     return parser
 
 
 def _mimic_cxr(given: dict[str, Any]) -> str:
     from r2gengpt.data.prepare.mimic_cxr import prepare_mimic_cxr
 
-    return _summary(prepare_mimic_cxr(**given))
+    return summary(prepare_mimic_cxr(**given))
 
 
 def _films_flags() -> bridge.Parser:
@@ -114,20 +109,23 @@ def _films_flags() -> bridge.Parser:
         metavar="FILE.csv",
         help="ChestX-ray14's Data_Entry_2017.csv, or a table with the columns image and labels",
     )
-    _flag(parser, "output", "annotation file to write", metavar="FILE")
-    _flag(parser, "images", "directory that the films' names are relative to; those not there are left out",
-          metavar="DIR")  # fmt: skip
-    _flag(parser, "splits", "directory of ChestX-ray14's train_val_list.txt and test_list.txt", metavar="DIR")
-    _flag(parser, "rules", "JSON file of what the labels of further sources say", metavar="FILE")
-    _switch(parser, "compose", "give each film a report: what its note says of it, else sentences made of its labels")
-    _flag(parser, "seed", "of the wordings of --compose", type=int, default=0)
+    add_flag(parser, "output", "annotation file to write", metavar="FILE")
+    add_flag(
+        parser, "images", "directory that the films' names are relative to; those not there are left out", metavar="DIR"
+    )
+    add_flag(parser, "splits", "directory of ChestX-ray14's train_val_list.txt and test_list.txt", metavar="DIR")
+    add_flag(parser, "rules", "JSON file of what the labels of further sources say", metavar="FILE")
+    add_switch(
+        parser, "compose", "give each film a report: what its note says of it, else sentences made of its labels"
+    )
+    add_flag(parser, "seed", "of the wordings of --compose", type=int, default=0)
     return parser
 
 
 def _films(given: dict[str, Any]) -> str:
     from r2gengpt.data.prepare.films import prepare_films
 
-    return _summary(prepare_films(**given))
+    return summary(prepare_films(**given))
 
 
 def _verdicts_flags() -> bridge.Parser:
@@ -137,20 +135,21 @@ def _verdicts_flags() -> bridge.Parser:
         "name somebody left out and listed.",
         example="r2gengpt prepare verdicts --verdicts verdicts.db --films DIR --salt_file salt --output verdicts.json",
     )
-    _flag(parser, "verdicts", "where they are kept: a file of SQLite, or postgresql://USER@HOST/NAME",
-          metavar="FILE|URL")  # fmt: skip
-    _flag(parser, "output", "annotation file to write; its image paths are relative to --films", metavar="FILE")
-    _flag(parser, "films", "directory of the films, which are found by their SHA-256 under any name", metavar="DIR")
-    _flag(parser, "salt_file", "secret by which ids and patients are hashed, 16 bytes or more", metavar="FILE")
-    _flag(parser, "words", "further words that are no names, one a line", metavar="FILE")
-    _switch(parser, "edited_only", "leave accepted drafts out: a model then learns from what readers changed alone")
+    add_flag(
+        parser, "verdicts", "where they are kept: a file of SQLite, or postgresql://USER@HOST/NAME", metavar="FILE|URL"
+    )
+    add_flag(parser, "output", "annotation file to write; its image paths are relative to --films", metavar="FILE")
+    add_flag(parser, "films", "directory of the films, which are found by their SHA-256 under any name", metavar="DIR")
+    add_flag(parser, "salt_file", "secret by which ids and patients are hashed, 16 bytes or more", metavar="FILE")
+    add_flag(parser, "words", "further words that are no names, one a line", metavar="FILE")
+    add_switch(parser, "edited_only", "leave accepted drafts out: a model then learns from what readers changed alone")
     return parser
 
 
 def _verdicts(given: dict[str, Any]) -> str:
     from r2gengpt.data.prepare.verdicts import prepare_verdicts
 
-    return _summary(prepare_verdicts(**given))
+    return summary(prepare_verdicts(**given))
 
 
 def _synthetic_flags() -> bridge.Parser:
@@ -159,11 +158,11 @@ def _synthetic_flags() -> bridge.Parser:
         "Drawn chest films with reports, to try the program with.",
         example="r2gengpt prepare synthetic --output data/synthetic",
     )
-    _flag(parser, "output", "new directory to write", metavar="DIR")
+    add_flag(parser, "output", "new directory to write", metavar="DIR")
     for split, default in (("train", 64), ("val", 16), ("test", 16)):
-        _flag(parser, split, f"{split} studies", type=int, default=default, metavar="STUDIES")
-    _flag(parser, "seed", "fixes every pixel and word", type=int, default=0)
-    _flag(parser, "size", "side of the films", type=int, default=224, metavar="PIXELS")
+        add_flag(parser, split, f"{split} studies", type=int, default=default, metavar="STUDIES")
+    add_flag(parser, "seed", "fixes every pixel and word", type=int, default=0)
+    add_flag(parser, "size", "side of the films", type=int, default=224, metavar="PIXELS")
     return parser
 
 
@@ -171,22 +170,13 @@ def _synthetic(given: dict[str, Any]) -> str:
     from r2gengpt.data.prepare.synthetic import write_synthetic
 
     path = write_synthetic(given.pop("output"), **given)
-    return f"{_counts(given)}: {path}"
-
-
-def _counts(studies: Any) -> str:
-    return ", ".join(f"{studies[split]} {split}" for split in ("train", "val", "test"))
-
-
-def _summary(done: Any) -> str:
-    """The final line: studies written, studies left out, remarks, and the file."""
-    left_out = ", ".join(f"{count} {reason}" for reason, count in done.skipped.items()) or "none"
-    return f"{'; '.join((_counts(done.studies), f'left out: {left_out}', *done.notes))}: {done.path}"
+    return f"{counts(given)}: {path}"
 
 
 KINDS = {
     "iu_xray": Kind(_iu_xray_flags, ("reports", "output"), _iu_xray),
     "mimic_cxr": Kind(_mimic_cxr_flags, ("release", "output"), _mimic_cxr),
+    **RELEASES,
     "films": Kind(_films_flags, ("output", "images"), _films),
     "verdicts": Kind(_verdicts_flags, ("verdicts", "films", "salt_file", "output"), _verdicts),
     "synthetic": Kind(_synthetic_flags, ("output",), _synthetic),

@@ -108,7 +108,7 @@ def _nih_row(cells: Mapping[str, str], where: str) -> FilmRow:
         group=cells["patient_id"],
         view=view_named(cells.get("view_position", "")),
         age=age_in(cells.get("patient_age", "")),
-        sex=_SEXES.get(cells[sex].lower(), "") if sex else "",
+        sex=sex_in(cells[sex]) if sex else "",
     )
 
 
@@ -128,7 +128,7 @@ def _row(cells: Mapping[str, str], where: str) -> FilmRow:
         split=GIVEN[split],
         view=view_named(cells.get("view", "")),
         age=age_in(cells.get("age", "")),
-        sex=_SEXES.get(cells.get("sex", "").lower(), ""),
+        sex=sex_in(cells.get("sex", "")),
         note=cells.get("text", ""),
         boxes=_boxes(cells.get("boxes", ""), where),
         size=_size(cells.get("width", ""), cells.get("height", "")),
@@ -155,6 +155,15 @@ def view_named(cell: str) -> str:
     """
     words = cell.upper().split()
     return VIEWS.get(words[0], "") if words else ""
+
+
+def sex_in(cell: str) -> str:
+    """M or F; empty where it is neither.
+
+    >>> sex_in("Female"), sex_in("m"), sex_in("O")
+    ('F', 'M', '')
+    """
+    return _SEXES.get(cell.strip().lower(), "")
 
 
 def age_in(cell: str) -> float | None:

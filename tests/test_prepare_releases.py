@@ -1,0 +1,315 @@
+"""ReXrank's and CheXpert Plus's files to annotation files, on small made-up ones of the same layout."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from conftest import Outcome
+from r2gengpt.data.annotation import Preparation, read_annotation
+from r2gengpt.data.prepare.chexpert_plus import COLUMNS, prepare_chexpert_plus, read_label_lines, split_of
+from r2gengpt.data.prepare.release import SHARED_WORDS, Output
+from r2gengpt.data.prepare.rexrank import prepare_rexrank, read_context
+from r2gengpt.data.study import Study
+from r2gengpt.errors import InputError
+
+Run = Callable[[list[str]], Outcome]
+LONG = "the heart is of normal size and the lungs are clear without any focal opacity"
+assert len(LONG.split()) >= SHARED_WORDS
+
+
+def studies(done: Preparation) -> dict[str, Study]:
+    read = read_annotation(done.path, done.path.parent)
+    return {study.id: study for split in read.values() for study in split}
+
+
+def films_of(study: Study, directory: Path) -> list[str]:
+    return [path.relative_to(directory).as_posix() for path in study.image_paths]
+
+
+def film(path: Path, grey: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (8, 8), grey).save(path)
+
+
+# --- ReXrank ----------------------------------------------------------------------------------------------------------
+
+
+def record(**changes: Any) -> dict[str, Any]:
+    """A study as ReXrank has one of MIMIC-CXR."""
+    return {
+        "image_path": ["/p10/p10000001/s5/b.jpg", "/p10/p10000001/s5/a.jpg"],
+        "key_image_path": "/p10/p10000001/s5/a.jpg",
+        "section_findings": "Clear\nlungs.",
+        "section_impression": float("nan"),
+        "frontal_lateral": ["lateral", "postero-anterior"],
+        "context": "Age:50-60.Gender:M.Indication: Cough. Comparison: None.",
+        **changes,
+    }
+
+
+def rexrank_file(path: Path, **records: Any) -> Path:
+    path.write_text(json.dumps(records), encoding="utf-8")
+    return path
+
+
+def prepared(directory: Path, **records: Any) -> dict[str, Study]:
+    return studies(prepare_rexrank(rexrank_file(directory / "in.json", **records), Output(directory / "a.json")))
+
+
+def refusal(directory: Path, **records: Any) -> str:
+    with pytest.raises(InputError) as caught:
+        prepared(directory, **records)
+    assert "\n" not in str(caught.value)
+    assert not (directory / "a.json").exists()
+    return str(caught.value)
+
+
+def test_a_study_of_rexrank_keeps_what_the_file_knows_frontal_film_first(tmp_path: Path) -> None:
+    study = prepared(tmp_path, **{"50": record(split="test", subject_id=10000001)})["50"]
+    assert films_of(study, tmp_path) == ["p10/p10000001/s5/a.jpg", "p10/p10000001/s5/b.jpg"]
+    assert study.views == ("PA", "LATERAL")
+    assert (study.split, study.patient, study.sex, study.age) == ("test", "10000001", "M", None)
+    assert (study.report, study.findings, study.impression) == ("Clear lungs.", "Clear lungs.", "")
+    assert (study.indication, study.comparison) == ("Cough.", "None.")
+
+
+def test_age_sex_and_the_view_of_chexpert_plus_are_read(tmp_path: Path) -> None:
+    path = "valid/patient7/study1/view1_frontal.png"
+    facts = {"image_path": [path], "key_image_path": path, "frontal_lateral": ["Frontal"], "ap_pa": ["AP"]}
+    context = "Age:77.0.Gender:U.Indication:nanComparison: None."
+    study = prepared(tmp_path, a=record(**facts, age=77.0, sex="Female", context=context))["a"]
+    assert (study.age, study.sex, study.views, study.patient) == (77.0, "F", ("AP",), "patient7")
+    assert (study.indication, study.comparison) == ("", "None.")
+
+
+def test_a_contexts_parts_are_read_where_they_are_there() -> None:
+    found = read_context("Indication: Chest pain: 3 days. Comparison: PA dated XXXX.")
+    assert (found.age, found.sex, found.indication, found.comparison) == (
+        *(None, "", "Chest pain: 3 days.", "PA dated XXXX."),
+    )
+    assert read_context("").indication == ""
+
+
+def test_views_are_unknown_where_the_file_lists_another_number(tmp_path: Path) -> None:
+    assert prepared(tmp_path, a=record(frontal_lateral=["Frontal"]))["a"].views == ()
+
+
+@pytest.mark.parametrize(("section", "report"), [("findings", "F."), ("impression", "I."), ("both", "F. I.")])
+def test_the_section_that_is_asked_for_becomes_the_report(tmp_path: Path, section: Any, report: str) -> None:
+    source = rexrank_file(
+        tmp_path / "in.json", a=record(section_findings="F.", section_impression="I."), b=record(section_findings=None,
+        image_path=["c.png"], key_image_path="c.png")
+    )  # fmt: skip
+    done = prepare_rexrank(source, Output(tmp_path / "a.json"), section=section)
+    assert studies(done)["a"].report == report
+    assert done.studies["test"] == 1
+    assert done.skipped == {f"no {'text' if section == 'both' else section}": 1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"image_path": []}, "study a: image_path is []: must be a list of at least one path"),
+        ({"section_findings": 3}, "study a: section_findings is 3: must be a text, NaN or null"),
+        ({"key_image_path": "x.png"}, "study a: key_image_path x.png is none of image_path"),
+        ({"split": "train"}, "study a: split is 'train': must be test, as the file was given as test"),
+        ({"context": 7}, "study a: context is 7: must be a text"),
+        (
+            {"image_path": ["../a.png"], "key_image_path": "../a.png", "frontal_lateral": ["Frontal"]},
+            "study a: image_path '../a.png': must be a path below the image directory",
+        ),
+    ],
+)
+def test_a_wrong_record_of_rexrank_is_refused_by_study_and_field(
+    tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    assert refusal(tmp_path, a=record(**changes)) == f"test {tmp_path / 'in.json'}: {said}"
+
+
+def test_a_patient_in_the_test_and_the_validation_file_is_refused(tmp_path: Path) -> None:
+    test = rexrank_file(tmp_path / "t.json", a=record(subject_id=1))
+    val = rexrank_file(tmp_path / "v.json", b=record(subject_id=1, image_path=["b.png"], key_image_path="b.png"))
+    with pytest.raises(InputError, match=r"patient 1 is in two splits, val \(b\) and test \(a\)"):
+        prepare_rexrank(test, Output(tmp_path / "a.json"), val=val)
+
+
+def test_a_long_text_of_a_test_study_leaves_the_other_splits_and_a_short_one_stays(tmp_path: Path) -> None:
+    def one(name: str, text: str) -> dict[str, Any]:
+        return record(image_path=[name], key_image_path=name, section_findings=text)
+
+    test = rexrank_file(tmp_path / "t.json", a=one("a.png", LONG), b=one("b.png", "Clear."))
+    val = rexrank_file(tmp_path / "v.json", c=one("c.png", LONG.upper()), d=one("d.png", "Clear."))
+    done = prepare_rexrank(test, Output(tmp_path / "a.json"), val=val)
+    assert set(studies(done)) == {"a", "b", "d"}
+    assert done.skipped == {"text of a held-out study": 1}
+    kept = prepare_rexrank(test, Output(tmp_path / "a.json", keep_shared_texts=True), val=val)
+    assert set(studies(kept)) == {"a", "b", "c", "d"}
+
+
+# --- CheXpert Plus ----------------------------------------------------------------------------------------------------
+
+
+def row(folder: str, patient: int, study: int, view: str = "view1_frontal", /, **cells: Any) -> dict[str, Any]:
+    return {
+        "path_to_image": f"{folder}/patient{patient}/study{study}/{view}.jpg",
+        "frontal_lateral": "Lateral" if "lateral" in view else "Frontal",
+        "ap_pa": "" if "lateral" in view else "PA",
+        "deid_patient_id": f"patient{patient}",
+        "patient_report_date_order": str(study),
+        "section_findings": f"Film {patient} {study}.",
+        "age": "61.0",
+        "sex": "Female",
+        "split": folder,
+        **cells,
+    }
+
+
+def chexpert_table(path: Path, *rows: dict[str, Any], numbered: bool = False) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, ["", *COLUMNS] if numbered else list(COLUMNS), restval="")
+        writer.writeheader()
+        writer.writerows({"": number, **one} if numbered else one for number, one in enumerate(rows))
+    return path
+
+
+def chexpert(directory: Path, *rows: dict[str, Any], labels: Path | None = None, **output: Any) -> Preparation:
+    table = chexpert_table(directory / "t.csv", *rows)
+    return prepare_chexpert_plus(table, Output(directory / "a.json", **output), labels=labels)
+
+
+def test_films_of_one_study_come_together_frontal_first_with_the_release_facts(tmp_path: Path) -> None:
+    facts = {
+        "section_findings": "\nClear\nlungs.\n",
+        "section_impression": "Normal.",
+        "section_clinical_history": "Cough.",
+        "section_comparison": "Film of 2010.",
+    }
+    done = chexpert(
+        tmp_path, row("valid", 3, 1, "view2_lateral", **facts), row("valid", 3, 1, **facts), image_ext="png"
+    )
+    (study,) = studies(done).values()
+    assert (study.id, study.patient, study.split, study.source) == (
+        *("patient3_study1", "patient3", "test", "chexpert_plus"),
+    )
+    names = [f"valid/patient3/study1/{name}.png" for name in ("view1_frontal", "view2_lateral")]
+    assert films_of(study, tmp_path) == names
+    assert (study.views, study.age, study.sex) == (("PA", "LATERAL"), 61, "F")
+    assert (study.report, study.findings, study.impression) == ("Clear lungs.", "Clear lungs.", "Normal.")
+    assert (study.indication, study.comparison) == ("Cough.", "Film of 2010.")
+
+
+def test_a_study_knows_its_patients_study_before_by_the_release_order(tmp_path: Path) -> None:
+    rows = [row("train", 1, study, patient_report_date_order=str(order)) for study, order in ((1, 2), (2, 1), (3, 5))]
+    found = studies(chexpert(tmp_path, *rows, row("train", 9, 1)))
+    assert {name: study.prior for name, study in found.items()} == {
+        "patient1_study1": "patient1_study2",
+        "patient1_study2": "",
+        "patient1_study3": "patient1_study1",
+        "patient9_study1": "",
+    }
+
+
+def test_two_in_a_hundred_training_patients_are_val_and_valid_is_test() -> None:
+    drawn = [split_of("train", f"patient{number}") for number in range(5000)]
+    assert set(drawn) == {"train", "val"}
+    assert 0.015 < drawn.count("val") / len(drawn) < 0.025
+    assert split_of("valid", "patient5") == "test"
+
+
+def test_the_labels_of_a_study_are_those_of_its_films_and_a_doubt_is_unknown(tmp_path: Path) -> None:
+    labels = tmp_path / "impression_fixed.json"
+    line = {"path_to_image": "valid/patient3/study1/view1_frontal.jpg", "Edema": 1.0, "Fracture": 0.0}
+    labels.write_text(json.dumps(line | {"Pneumonia": -1.0, "No Finding": None}) + "\n", encoding="utf-8")
+    done = chexpert(tmp_path, row("valid", 3, 1), row("valid", 4, 1), labels=labels)
+    found = studies(done)
+    assert dict(found["patient3_study1"].labels) == {"Edema": 1.0, "Fracture": 0.0}
+    assert not found["patient4_study1"].labels
+    assert done.notes == ("1 of 2 studies with labels",)
+
+
+def test_a_wrong_line_of_labels_is_refused_by_its_number(tmp_path: Path) -> None:
+    good = json.dumps({"path_to_image": "valid/patient3/study1/a.jpg", "Edema": 1})
+    path = tmp_path / "l.json"
+    for bad, said in (
+        ("[]", "line 2: must be an object with path_to_image"),
+        ('{"path_to_image": "b.jpg", "Edema": 7}', "line 2: label Edema is 7, must be from 0"),
+        ('{"path_to_image": "b.jpg", "Oedema": 1}', "line 2: label 'Oedema' is no observation"),
+        (good, "line 2: path_to_image valid/patient3/study1/a is given twice"),
+        ("{", "line 2: not JSON"),
+    ):
+        path.write_text(f"{good}\n{bad}\n", encoding="utf-8")
+        with pytest.raises(InputError) as caught:
+            read_label_lines(path)
+        assert str(caught.value).startswith(f"labels {path}: {said}")
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ({"path_to_image": "a.jpg"}, "path_to_image is 'a.jpg': must be train|valid/patientN/studyN/FILE"),
+        (
+            {"path_to_image": "train/patient2/study1/../x.jpg"},
+            "path_to_image is 'train/patient2/study1/../x.jpg': must",
+        ),
+        ({"deid_patient_id": "patient8"}, "deid_patient_id is 'patient8', and path_to_image says patient2"),
+        ({"split": "valid"}, "split is 'valid', and path_to_image says train"),
+        ({"frontal_lateral": "Oblique"}, "frontal_lateral is 'Oblique': must be Frontal or Lateral"),
+    ],
+)
+def test_a_wrong_row_of_chexpert_plus_is_refused_by_its_line(tmp_path: Path, cells: dict[str, str], said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        chexpert(tmp_path, row("train", 1, 1), row("train", 2, 1, **cells))
+    assert str(caught.value).startswith(f"table {tmp_path / 't.csv'}: line 3: {said}")
+    assert not (tmp_path / "a.json").exists()
+
+
+def test_a_table_without_a_column_is_refused_by_the_columns_name(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("path_to_image,split\n", encoding="utf-8")
+    with pytest.raises(InputError, match="has no column frontal_lateral"):
+        prepare_chexpert_plus(path, Output(tmp_path / "a.json"))
+
+
+def test_a_first_column_that_numbers_the_rows_is_passed_over(tmp_path: Path) -> None:
+    table = chexpert_table(tmp_path / "t.csv", row("valid", 1, 1), numbered=True)
+    assert prepare_chexpert_plus(table, Output(tmp_path / "a.json")).studies["test"] == 1
+
+
+def test_one_film_given_to_two_patients_stays_in_the_held_out_split_alone(tmp_path: Path) -> None:
+    rows = [row("train", 1, 1), row("valid", 2, 1), row("train", 3, 1)]
+    for one, grey in zip(rows, (7, 7, 200), strict=True):
+        film(tmp_path / "png" / Path(one["path_to_image"]).with_suffix(".png"), grey)
+    done = chexpert(tmp_path, *rows, images_dir=tmp_path / "png")
+    assert set(studies(done)) == {"patient2_study1", "patient3_study1"}
+    assert done.skipped == {"film of a held-out study": 1}
+
+
+def test_missing_films_are_left_out_and_counted(tmp_path: Path) -> None:
+    rows = [row("valid", 1, 1), row("valid", 1, 1, "view2_lateral"), row("valid", 2, 1)]
+    film(tmp_path / "png/valid/patient1/study1/view2_lateral.png", 5)
+    done = chexpert(tmp_path, *rows, images_dir=tmp_path / "png")
+    (study,) = studies(done).values()
+    assert study.views == ("LATERAL",)
+    assert done.skipped == {"no image file": 1}
+    assert done.notes == (f"2 image files missing in {tmp_path / 'png'}",)
+
+
+def test_the_command_line_prepares_rexrank_and_chexpert_plus(tmp_path: Path, run_cli: Run) -> None:
+    source = rexrank_file(tmp_path / "in.json", a=record())
+    done = run_cli(["prepare", "rexrank", "--test", str(source), "--output", str(tmp_path / "r.json")])
+    assert (done.code, done.stdout) == (0, f"0 train, 0 val, 1 test; left out: none: {tmp_path / 'r.json'}\n")
+    table = chexpert_table(tmp_path / "t.csv", row("valid", 1, 1, section_findings="", section_impression="Normal."))
+    words = ["prepare", "chexpert-plus", "--table", str(table), "--output", str(tmp_path / "c.json")]
+    assert run_cli(words).code == 2
+    done = run_cli([*words, "--section", "impression"])
+    assert (done.code, done.stdout) == (0, f"0 train, 0 val, 1 test; left out: none: {tmp_path / 'c.json'}\n")
+    refused = run_cli([*words, "--images_dir", str(tmp_path / "none")])
+    assert (refused.code, refused.stderr) == (
+        2,
+        f"r2gengpt prepare: --images_dir {tmp_path / 'none'}: is no directory\n",
+    )
