@@ -21,7 +21,7 @@ from dicom_files import DX, ROOT, data_of, film, verified
 from edge_parts import checkpoint_with_head
 from film_parts import FINDINGS
 from r2gengpt.clinical.archive.run import document_of
-from r2gengpt.clinical.documents.codes import OBSERVATIONS, VERDICTS
+from r2gengpt.clinical.documents.codes import OBSERVATIONS, VERDICTS, probability_of
 from r2gengpt.clinical.documents.draft import Draft
 from r2gengpt.clinical.documents.forms import bytes_of
 from r2gengpt.confidence.maps import EVIDENCE, NO_EVIDENCE, Evidence, SentenceEvidence
@@ -59,51 +59,56 @@ def label(group: Any) -> str:
     return str(group.tracking_identifier)
 
 
-def coded(evaluation: sr.QualitativeEvaluation) -> tuple[str, str]:
-    """The value of a qualitative evaluation, and its scheme."""
-    (value,) = evaluation[0].ConceptCodeSequence
-    return value.CodeValue, value.CodingSchemeDesignator
+def evaluations(one: Draft) -> list[Dataset]:
+    """The items of the container of qualitative evaluations."""
+    last = dcmread(io.BytesIO(bytes_of(one, FORM))).ContentSequence[-1]
+    assert last.ConceptNameCodeSequence[0].CodeMeaning == "Qualitative Evaluations"
+    return list(last.ContentSequence)
 
 
-def test_a_finding_is_a_coded_observation_with_its_probability_and_interval() -> None:
-    groups = {label(one): one for one in content(with_film()).get_image_measurement_groups()}
-    assert list(groups) == [
-        "Lung Opacity: likely", "Pleural Effusion: likely", "Edema: possible", "Cardiomegaly: unlikely",
-    ]  # fmt: skip
-    effusion = groups["Pleural Effusion: likely"]
-    assert effusion.finding_type == codes.SCT.PleuralEffusion
-    (probability,) = effusion.get_measurements(codes.DCM.Probability)
-    assert (probability.value, probability.unit) == (0.9142, codes.UCUM.NoUnits)
-    bounds = {item.name.meaning[0]: item.value for item in probability[0].ContentSequence}
+def meaning(item: Dataset) -> str:
+    return str(item.ConceptNameCodeSequence[0].CodeMeaning)
+
+
+def test_every_assessed_observation_is_coded_with_its_verdict_its_probability_and_its_films() -> None:
+    found = {meaning(one): one for one in evaluations(with_film()) if one.ValueType == "CODE"}
+    assert {name: one.ConceptCodeSequence[0].CodeValue for name, one in found.items()} == {
+        "Lung Opacity": "LIKELY", "Pleural effusion": "LIKELY", "Pulmonary edema": "POSSIBLE",
+        "Cardiomegaly": "UNLIKELY",
+    }  # fmt: skip
+    effusion = found["Pleural effusion"]
+    assert effusion.ConceptNameCodeSequence[0].CodeValue == codes.SCT.PleuralEffusion.value
+    probability, *films = effusion.ContentSequence
+    assert (probability.RelationshipType, meaning(probability)) == ("HAS PROPERTIES", "Probability")
+    (value,) = probability.MeasuredValueSequence
+    assert (value.NumericValue, value.MeasurementUnitsCodeSequence[0].CodeValue) == (0.9142, "1")
+    bounds = {meaning(one)[0]: float(one.MeasuredValueSequence[0].NumericValue) for one in probability.ContentSequence}
     assert bounds == {"+": 0.0358, "-": 0.0642}
-    (certainty,) = effusion.get_qualitative_evaluations(codes.DCM.CertaintyOfFinding)
-    assert coded(certainty) == ("LIKELY", "99R2GENGPT")
-    assert {one.referenced_sop_instance_uid for one in effusion.source_images} == {f"{ROOT}3", f"{ROOT}4"}
+    assert {one.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for one in films} == {f"{ROOT}3", f"{ROOT}4"}
+    assert {one.RelationshipType for one in films} == {"INFERRED FROM"}
 
 
-def test_what_is_unlikely_is_no_finding_and_says_so_under_the_observations_own_code() -> None:
-    """A reader that looks at Finding alone must not take it for one that is there."""
-    (heart,) = [one for one in content(with_film()).get_image_measurement_groups() if "unlikely" in label(one)]
-    assert heart.finding_type is None
-    (judged,) = heart.get_qualitative_evaluations(codes.SCT.Cardiomegaly)
-    assert coded(judged) == ("UNLIKELY", "99R2GENGPT")
+def test_what_is_unlikely_is_no_finding_even_with_a_region() -> None:
+    """A reader that looks at measurement groups alone must not take it for one that is there."""
+    heart = Region("The heart is large.", "Cardiomegaly", 0, OUTLINE)
+    (only,) = content(with_regions(EFFUSION, heart)).get_planar_roi_measurement_groups()
+    assert label(only) == "Pleural Effusion: likely"
 
 
 def test_what_was_not_assessed_is_no_observation_and_stands_in_a_comment() -> None:
-    read = dcmread(io.BytesIO(bytes_of(with_film(), FORM)))
-    last = read.ContentSequence[-1]
-    assert last.ConceptNameCodeSequence[0].CodeMeaning == "Qualitative Evaluations"
-    texts = [one.TextValue for one in last.ContentSequence]
+    found = evaluations(with_film())
+    texts = [one.TextValue for one in found if one.ValueType == "TEXT"]
     assert NOTICE in texts[0]
     assert "Not assessed: Fracture" in texts
-    assert not [one for one in content(with_film()).get_image_measurement_groups() if "Fracture" in label(one)]
+    assert "Fracture" not in [meaning(one) for one in found]
 
 
 def test_every_observation_and_verdict_has_a_code_of_its_own() -> None:
-    every = [*OBSERVATIONS.values(), *VERDICTS.values()]
+    every = [*OBSERVATIONS.values(), *VERDICTS.values(), *map(probability_of, ALL_OBSERVATIONS)]
     assert set(OBSERVATIONS) == set(ALL_OBSERVATIONS)
     assert len({(one.scheme, one.value) for one in every}) == len(every)
     assert max(len(one.value) for one in every) <= 16, "a Code Value (SH) has no more"
+    assert max(len(one.meaning) for one in every) < 64, "a Code Meaning (LO) has no more, and none is cut"
 
 
 def test_an_evidence_region_is_a_closed_polyline_on_its_film() -> None:
@@ -118,8 +123,13 @@ def test_an_evidence_region_is_a_closed_polyline_on_its_film() -> None:
         assert group.roi.ContentSequence[0].referenced_sop_instance_uid == film_uid
     first, second, third = found.values()
     assert first.finding_type == second.finding_type == codes.SCT.PleuralEffusion
-    assert len(first.get_measurements()) == 1
-    assert second.get_measurements() == []
+    (probability,) = first.get_measurements()
+    assert (probability.name.meaning, probability.value, probability.unit) == (
+        "AI draft, pleural effusion", 91.42, codes.UCUM.Percent,
+    )  # fmt: skip
+    (certainty,) = first.get_qualitative_evaluations(codes.DCM.CertaintyOfFinding)
+    assert certainty[0].ConceptCodeSequence[0].CodeValue == "LIKELY"
+    assert third.get_measurements() == []
     assert third.finding_type.value == "SENTENCE"
     assert len({one.tracking_uid for one in found.values()}) == 3
 
@@ -129,19 +139,22 @@ def test_a_region_of_a_film_of_several_frames_names_its_frame() -> None:
     assert group.roi.ContentSequence[0].referenced_frame_numbers == [7]
 
 
-def test_without_evidence_there_is_no_region_and_without_findings_no_measurement() -> None:
-    assert b"SCOORD" not in bytes_of(with_film(), FORM)
-    assert content(with_film()).get_planar_roi_measurement_groups() == []
-    assert content(draft()).get_image_measurement_groups() == []
+def test_without_evidence_there_is_no_region_and_no_measurement_group() -> None:
+    """A group without coordinates would be legal, and OHIF 3.13 fails on one."""
+    for one in (draft(), with_film()):
+        assert b"SCOORD" not in bytes_of(one, FORM)
+        assert b"Measurement Group" not in bytes_of(one, FORM)
+        assert content(one).get_image_measurement_groups() == []
     assert b"The heart is large" in bytes_of(draft(), FORM)
 
 
 def test_the_tracking_of_a_finding_is_the_same_in_every_draft_of_a_study() -> None:
     def tracked(one: Draft) -> list[str]:
-        return [str(group.tracking_uid) for group in content(one).get_image_measurement_groups()]
+        return [str(group.tracking_uid) for group in content(one).get_planar_roi_measurement_groups()]
 
-    assert tracked(with_film()) == tracked(dataclasses.replace(with_film(), impression="Other words."))
-    assert not set(tracked(with_film())) & set(tracked(with_film(StudyInstanceUID=f"{ROOT}77")))
+    first = with_regions(EFFUSION, OTHER)
+    assert tracked(first) == tracked(dataclasses.replace(first, impression="Other words."))
+    assert not set(tracked(first)) & set(tracked(with_regions(EFFUSION, StudyInstanceUID=f"{ROOT}77")))
 
 
 def test_other_regions_make_another_object_and_the_same_ones_the_same() -> None:

@@ -7,6 +7,7 @@ use by its licence. What neither has under the same meaning is in a scheme of ou
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from r2gengpt.report import plain_name
 from r2gengpt.text.observations import ALL_OBSERVATIONS, LIKELY, NOT_ASSESSED, POSSIBLE, UNLIKELY
 
 LONGEST = 16
@@ -59,6 +60,16 @@ VERDICTS: Mapping[str, Concept] = {
 """Verdict → its code."""
 SENTENCE = Concept("SENTENCE", OWN, "Sentence of a drafted report")
 """What an area is of where a sentence was mapped, and no finding."""
+
+
+def probability_of(name: str) -> Concept:
+    """What the probability of an observation is called beside a region: short, as it stands on the film in a viewer.
+
+    >>> probability_of("Pleural Effusion").meaning
+    'AI draft, pleural effusion'
+    """
+    value = f"P_{name.upper().replace(' ', '_')}"[:LONGEST]
+    return Concept(value, OWN, f"AI draft, {plain_name(name)}"[:64])
 
 
 def observation(name: str) -> Concept:

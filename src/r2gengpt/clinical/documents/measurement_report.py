@@ -1,11 +1,12 @@
 """A draft as a DICOM Comprehensive SR of template TID 1500: findings as coded observations, evidence as regions.
 
-The form that IHE's AI Results profile has for what an algorithm finds. Templates 1500, 1204, 1001, 1600, 1501 and 1410
-(PS3.16) are made by highdicom. The drafted text stands below them, in the container of qualitative evaluations. Always
-preliminary and unverified. Needs highdicom (extra `dicom`).
+The form that IHE's AI Results profile has for what an algorithm finds. Templates 1500, 1204, 1001, 1600 and 1410
+(PS3.16) are made by highdicom. The drafted text stands with the verdicts, in the container of qualitative evaluations.
+Always preliminary and unverified. Needs highdicom (extra `dicom`).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from highdicom import sr
@@ -13,7 +14,7 @@ from pydicom import Dataset
 from pydicom.sequence import Sequence as Items
 from pydicom.sr.codedict import codes
 
-from r2gengpt.clinical.documents.codes import SCHEMES, SENTENCE, VERDICTS, Concept, observation
+from r2gengpt.clinical.documents.codes import SCHEMES, SENTENCE, VERDICTS, Concept, observation, probability_of
 from r2gengpt.clinical.documents.dicom_objects import device_uid, file_of, item
 from r2gengpt.clinical.documents.draft import MANUFACTURER, Draft
 from r2gengpt.clinical.documents.structured_report import COMMENT, ELEMENTS, new_document
@@ -29,9 +30,8 @@ ENGLISH = sr.CodedConcept("en", "RFC5646", "English")
 PROCEDURE = sr.CodedConcept("30745-4", "LN", "XR Chest Views")
 SOURCE = sr.CodedConcept("260753009", "SCT", "Source")
 QUALITATIVE = sr.CodedConcept("C0034375", "UMLS", "Qualitative Evaluations")
-CERTAINTY = Concept("111012", "DCM", "Certainty of Finding")
 DESCRIPTION = sr.CodedConcept("121065", "DCM", "Procedure Description")
-CONTAINS = sr.RelationshipTypeValues.CONTAINS
+CONTAINS, INFERRED_FROM = sr.RelationshipTypeValues.CONTAINS, sr.RelationshipTypeValues.INFERRED_FROM
 
 
 def measurement_report(draft: Draft) -> bytes:
@@ -71,7 +71,7 @@ def _content(draft: Draft) -> Iterator[Dataset]:
     yield _container(codes.DCM.ImageLibrary, [_container(codes.DCM.ImageLibraryGroup, images)])
     if groups := list(_groups(draft)):
         yield _container(codes.DCM.ImagingMeasurements, groups)
-    yield _container(QUALITATIVE, _texts(draft))
+    yield _container(QUALITATIVE, _evaluations(draft))
 
 
 def _container(name: sr.CodedConcept, content: Iterable[Dataset]) -> Dataset:
@@ -80,8 +80,18 @@ def _container(name: sr.CodedConcept, content: Iterable[Dataset]) -> Dataset:
     return container
 
 
-def _texts(draft: Draft) -> Iterator[Dataset]:
-    """Who wrote the draft and what it is worth, its sections, what was not assessed, why it needs review."""
+def _evaluations(draft: Draft) -> Iterator[Dataset]:
+    """The verdict on each observation that was assessed, then texts: origin, sections, why it needs review."""
+    for finding in draft.assessed:
+        evaluation = sr.CodeContentItem(_coded(observation(finding.name)), _coded(VERDICTS[finding.verdict]), CONTAINS)
+        probability = _probability(finding)[0]
+        probability.RelationshipType = sr.RelationshipTypeValues.HAS_PROPERTIES.value
+        sources = [
+            sr.ImageContentItem(SOURCE, image.class_uid, image.instance_uid, relationship_type=INFERRED_FROM)
+            for image in _once(draft)
+        ]
+        evaluation.ContentSequence = Items([probability, *sources])
+        yield evaluation
     yield sr.TextContentItem(DESCRIPTION, draft.origin, CONTAINS)
     for name, text in draft.sections:
         yield sr.TextContentItem(sr.CodedConcept(*ELEMENTS[name]), text, CONTAINS)
@@ -90,66 +100,34 @@ def _texts(draft: Draft) -> Iterator[Dataset]:
 
 
 def _groups(draft: Draft) -> Iterator[Dataset]:
-    """A measurement group for each finding that was assessed, and one for each further region."""
-    regions = list(draft.regions)
-    for finding in draft.assessed:
-        own = [region for region in regions if region.finding == finding.name]
-        regions = [region for region in regions if region.finding != finding.name]
-        yield from _group(draft, finding.name, 1, own[0] if own else None, finding)
-        for number, region in enumerate(own[1:], 2):
-            yield from _group(draft, finding.name, number, region, finding)
-    for number, region in enumerate(regions, 1):
-        yield from _group(draft, region.sentence, number, region)
+    """A measurement group for each region. TID 1410.
 
-
-def _group(
-    draft: Draft, name: str, number: int, region: Region | None, finding: Finding | None = None
-) -> Sequence[Dataset]:
-    """TID 1410 of an area of a film, TID 1501 of all films where there is no area.
-
-    What is unlikely is no Finding: a reader that looks at nothing else would take it for one that is there.
-
-    Args:
-        draft: of which it is a part.
-        name: of what is tracked.
-        number: of the area, from 1; the probability stands with the first.
-        region: the area; None: none.
-        finding: what is told of it; None: a sentence was mapped, and nothing more is known.
+    There is none without: OHIF 3.13 fails on a group that has no coordinates (TID 1501).
     """
-    label = f"{name}, region {number}" if number > 1 else name
-    tracking = sr.TrackingIdentifier(
-        draft.uid(f"tracking {label}", study_only=True), label if finding is None else f"{label}: {finding.verdict}"
-    )
-    unlikely = finding is not None and finding.verdict == UNLIKELY
-    told_of = None if unlikely else _coded(SENTENCE if finding is None else observation(name))
-    algorithm = sr.AlgorithmIdentification(
-        name=draft.model,
-        version=draft.version,
-        parameters=[f"SHA-256 of the weights: {draft.digest}"],
-        family=codes.DCM.ArtificialIntelligence,
-    )
-    measured = [_probability(finding)] if finding is not None and number == 1 else None
-    judged = None if finding is None else [_judged(finding)]
-    outline = None if region is None else _outline(region, draft.images[region.view])
-    if outline is None:
-        return sr.MeasurementsAndQualitativeEvaluations(
-            tracking_identifier=tracking,
-            finding_type=told_of,
-            algorithm_id=algorithm,
-            measurements=measured,
-            qualitative_evaluations=judged,
-            source_images=[
-                sr.SourceImageForMeasurementGroup(image.class_uid, image.instance_uid) for image in _once(draft)
-            ],
+    findings = {finding.name: finding for finding in draft.assessed}
+    counts: Counter[str] = Counter()
+    for region in draft.regions:
+        outline = _outline(region, draft.images[region.view])
+        finding = findings.get(region.finding)
+        if outline is None or (finding is not None and finding.verdict == UNLIKELY):
+            continue
+        name = region.sentence if finding is None else finding.name
+        counts[name] += 1
+        label = f"{name}, region {counts[name]}" if counts[name] > 1 else name
+        tracked = label if finding is None else f"{label}: {finding.verdict}"
+        yield from sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+            tracking_identifier=sr.TrackingIdentifier(draft.uid(f"tracking {label}", study_only=True), tracked),
+            referenced_region=outline,
+            finding_type=_coded(SENTENCE if finding is None else observation(name)),
+            algorithm_id=sr.AlgorithmIdentification(
+                name=draft.model,
+                version=draft.version,
+                parameters=[f"SHA-256 of the weights: {draft.digest}"],
+                family=codes.DCM.ArtificialIntelligence,
+            ),
+            measurements=None if finding is None else [_shown(finding)],
+            qualitative_evaluations=None if finding is None else [_certainty(finding.verdict)],
         )
-    return sr.PlanarROIMeasurementsAndQualitativeEvaluations(
-        tracking_identifier=tracking,
-        referenced_region=outline,
-        finding_type=told_of,
-        algorithm_id=algorithm,
-        measurements=measured,
-        qualitative_evaluations=judged,
-    )
 
 
 def _outline(region: Region, image: DicomHeader) -> sr.ImageRegion | None:
@@ -174,14 +152,17 @@ def _probability(finding: Finding) -> sr.Measurement:
     )
 
 
+def _shown(finding: Finding) -> sr.Measurement:
+    """The probability in percent as a viewer writes it beside a region: under a name that says what it is of."""
+    return sr.Measurement(_coded(probability_of(finding.name)), round(100 * finding.probability, 2), codes.UCUM.Percent)
+
+
 def _digits(share: float) -> float:
     return round(share, 4)
 
 
-def _judged(finding: Finding) -> sr.QualitativeEvaluation:
-    """The verdict: how certain the finding is, or that the observation is unlikely."""
-    name = observation(finding.name) if finding.verdict == UNLIKELY else CERTAINTY
-    return sr.QualitativeEvaluation(_coded(name), _coded(VERDICTS[finding.verdict]))
+def _certainty(verdict: str) -> sr.QualitativeEvaluation:
+    return sr.QualitativeEvaluation(codes.DCM.CertaintyOfFinding, _coded(VERDICTS[verdict]))
 
 
 def _coded(concept: Concept) -> sr.CodedConcept:
