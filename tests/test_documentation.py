@@ -33,7 +33,17 @@ SCRIPTS = sorted((ROOT / "runs").rglob("*.sh"))
 RUNS = [("train", dataset, alignment) for dataset in ("iu_xray", "mimic_cxr") for alignment in ALIGNMENTS]
 TESTS = [("test", dataset, alignment) for _, dataset, alignment in RUNS]
 SETTINGS = (ModelConfig, PlacementConfig, DataConfig, DecodeConfig, TrainConfig, ServeConfig)
-PREPARATIONS = ("iu_xray", "mimic_cxr", "rexrank", "chexpert_plus", "films", "verdicts", "synthetic")
+PREPARATIONS = (
+    "iu_xray",
+    "mimic_cxr",
+    "rexrank",
+    "chexpert_plus",
+    "rexgradient",
+    "padchest",
+    "films",
+    "verdicts",
+    "synthetic",
+)
 OTHER_PROGRAMS_FLAGS = {
     "--quick",
     "--help",

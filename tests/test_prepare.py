@@ -486,7 +486,7 @@ def test_the_command_draws_a_synthetic_set(tmp_path: Path, capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        ([], "Choose from iu_xray, mimic_cxr, rexrank, chexpert_plus, films"),
+        ([], "Choose from iu_xray, mimic_cxr, rexrank, chexpert_plus, rexgradient, padchest, films"),
         (["iu_xry"], "unknown data set iu_xry (did you mean iu_xray?)"),
         (["iu_xray", "--output", "a"], "reports is missing"),
         (["iu_xray", "--report", "a"], "unknown flag --report (did you mean --reports?)"),

@@ -104,7 +104,37 @@ def _chexpert_plus(given: dict[str, Any]) -> str:
     return summary(prepare_chexpert_plus(output=_output(given), **given))
 
 
+def _rexgradient_flags() -> bridge.Parser:
+    parser = _release("rexgradient", "ReXGradient-160K to an annotation file.", "--release DIR")
+    text = "directory of the metadata files, or the one above it; --images_dir is the one that holds deid_png"
+    add_flag(parser, "release", text, metavar="DIR")
+    _section(parser, "findings")
+    return parser
+
+
+def _rexgradient(given: dict[str, Any]) -> str:
+    from r2gengpt.data.prepare.rexgradient import prepare_rexgradient
+
+    return summary(prepare_rexgradient(output=_output(given), **given))
+
+
+def _padchest_flags() -> bridge.Parser:
+    parser = _release("padchest", "PadChest, in Spanish, to an annotation file.", "--table FILE.csv")
+    text = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv, packed with gzip or not"
+    add_flag(parser, "table", text, metavar="FILE")
+    add_switch(parser, "physicians_only", "leave labels away that a program gave to the report")
+    return parser
+
+
+def _padchest(given: dict[str, Any]) -> str:
+    from r2gengpt.data.prepare.padchest import prepare_padchest
+
+    return summary(prepare_padchest(output=_output(given), **given))
+
+
 RELEASES = {
     "rexrank": Kind(_rexrank_flags, ("test", "output"), _rexrank),
     "chexpert_plus": Kind(_chexpert_plus_flags, ("table", "output"), _chexpert_plus),
+    "rexgradient": Kind(_rexgradient_flags, ("release", "output"), _rexgradient),
+    "padchest": Kind(_padchest_flags, ("table", "output"), _padchest),
 }

@@ -25,7 +25,7 @@ SAMPLE = 2**16
 
 _OTHERWISE = ("image_paths", "dicom", "boxes")
 """What is looked at in another way, and boxes, which nothing is trained on."""
-_LATER = ("labels", "source", "age", "sex")
+_LATER = ("labels", "source", "age", "sex", "comparison", "prior")
 """What older runs' studies had not: it counts where there is some, so that a run of before goes on."""
 
 Fingerprint = dict[str, dict[str, list[str]]]

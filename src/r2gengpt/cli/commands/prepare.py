@@ -14,13 +14,16 @@ usage: r2gengpt prepare iu_xray       --reports NLMCXR_reports.tgz --output anno
        r2gengpt prepare mimic_cxr     --release DIR --output annotation.json [flags]
        r2gengpt prepare rexrank       --test FILE.json --output annotation.json [flags]
        r2gengpt prepare chexpert_plus --table FILE.csv --output annotation.json [flags]
+       r2gengpt prepare rexgradient   --release DIR --output annotation.json [flags]
+       r2gengpt prepare padchest      --table FILE.csv --output annotation.json [flags]
        r2gengpt prepare films FILE.csv --images DIR --output annotation.json [flags]
        r2gengpt prepare verdicts      --verdicts FILE|URL --films DIR --salt_file FILE --output annotation.json [flags]
        r2gengpt prepare synthetic     --output DIR [flags]
 
 iu_xray: the IU X-ray release's reports; mimic_cxr: PhysioNet's csv and report files; rexrank: a test set of the
-leaderboard; chexpert_plus: CheXpert's films with their reports; films: films with labels, as ChestX-ray14's
-Data_Entry_2017.csv; verdicts: final texts that readers of drafts left; synthetic: drawn chest films.
+leaderboard; chexpert_plus: CheXpert's films with their reports; rexgradient: ReXGradient-160K; padchest: films with
+labels and reports in Spanish; films: films with labels, as ChestX-ray14's Data_Entry_2017.csv; verdicts: final texts
+that readers of drafts left; synthetic: drawn chest films.
 r2gengpt prepare KIND --help lists the flags."""
 
 

@@ -34,7 +34,7 @@ _KINDS = {"frontal": FRONTAL, "lateral": LATERAL, "": ""}
 
 
 @dataclass(frozen=True)
-class FilmOfTable:
+class CheXpertFilm:
     """A row: the film's path, its study and view, and the cells that its study takes."""
 
     path: str
@@ -45,7 +45,7 @@ class FilmOfTable:
     cells: Mapping[str, str]
 
 
-def read_rows(table: Path) -> Iterator[FilmOfTable]:
+def read_rows(table: Path) -> Iterator[CheXpertFilm]:
     """The films of the table, in its order.
 
     Raises:
@@ -63,7 +63,7 @@ def read_rows(table: Path) -> Iterator[FilmOfTable]:
         raise InputError(f"{source}: cannot be read: {error}") from None
 
 
-def _film(cells: Mapping[str, str], where: str) -> FilmOfTable:
+def _film(cells: Mapping[str, str], where: str) -> CheXpertFilm:
     path = cells["path_to_image"]
     found = _PATH.fullmatch(path)
     if found is None or ".." in PurePosixPath(path).parts or path.startswith("/"):
@@ -76,7 +76,7 @@ def _film(cells: Mapping[str, str], where: str) -> FilmOfTable:
     if kind not in _KINDS:
         raise InputError(f"{where}: frontal_lateral is {cells['frontal_lateral'][:60]!r}: must be Frontal or Lateral")
     view = _EXACT.get(exact, _KINDS[kind])
-    return FilmOfTable(path, f"{patient}_{found['study']}", patient, split, view, cells)
+    return CheXpertFilm(path, f"{patient}_{found['study']}", patient, split, view, cells)
 
 
 def read_label_lines(path: Path) -> dict[str, Labels]:
@@ -131,7 +131,7 @@ def split_of(split: str, patient: str) -> str:
     return "val" if number < VAL_PERCENT else "train"
 
 
-def _study(films: Sequence[FilmOfTable], labels: Labels, section: Section, output: Output) -> Study:
+def _study(films: Sequence[CheXpertFilm], labels: Labels, section: Section, output: Output) -> Study:
     """The study of its films; its texts stand in each of their rows."""
     first = films[0]
     paths, views = frontal_first((output.film(Path(film.path)), film.view) for film in films)
@@ -154,7 +154,7 @@ def _study(films: Sequence[FilmOfTable], labels: Labels, section: Section, outpu
     )
 
 
-def _moments(studies: Mapping[str, Sequence[FilmOfTable]]) -> dict[str, float]:
+def _moments(studies: Mapping[str, Sequence[CheXpertFilm]]) -> dict[str, float]:
     """Study → its place among its patient's reports, where the table has a number."""
     orders = {name: films[0].cells["patient_report_date_order"] for name, films in studies.items()}
     return {name: float(order) for name, order in orders.items() if re.fullmatch(r"\d{1,6}(?:\.0)?", order)}
@@ -175,7 +175,7 @@ def prepare_chexpert_plus(
         InputError: a wrong input file, or no study left.
     """
     output.check()
-    groups: dict[str, list[FilmOfTable]] = {}
+    groups: dict[str, list[CheXpertFilm]] = {}
     for film in read_rows(Path(table)):
         groups.setdefault(film.study, []).append(film)
     of_films = {} if labels is None else read_label_lines(Path(labels))

@@ -95,7 +95,7 @@ def film_labels(
         for name, value in _meaning(word, rule, where, note).items():
             said.setdefault(name, []).append(value)
     values |= {name: min(items) if name == NO_FINDING else max(items) for name, items in said.items()}
-    values |= _of_view(view) | ({} if age is None else {CHILD: float(age < CHILD_BELOW)}) | dict(rule.always)
+    values |= film_facts(view, age) | dict(rule.always)
     return Labels({name: value for name, value in values.items() if name not in rule.never})
 
 
@@ -106,6 +106,11 @@ def _meaning(word: str, rule: SourceRule, where: str, note: str) -> Mapping[str,
         return {} if _CLEAR.search(note) else rule.otherwise
     name = observation_named(word, where, (known.replace("_", " ") for known in rule.meanings))
     return {name: 1.0} if name == NO_FINDING or NO_FINDING in rule.known else {name: 1.0, NO_FINDING: 0.0}
+
+
+def film_facts(view: str, age: float | None) -> dict[str, float]:
+    """What a view and an age in years say as labels; nothing where they are unknown."""
+    return _of_view(view) | ({} if age is None else {CHILD: float(age < CHILD_BELOW)})
 
 
 def _of_view(view: str) -> dict[str, float]:
