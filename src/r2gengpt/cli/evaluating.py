@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from r2gengpt.data.features.filling import Features
     from r2gengpt.data.study import Study
     from r2gengpt.evaluation.honesty import Honesty
+    from r2gengpt.evaluation.rexrank import Records
     from r2gengpt.evaluation.run import Evaluation
     from r2gengpt.generation.suffixes import SuffixIndex
     from r2gengpt.metrics.records import Scores
@@ -45,6 +46,7 @@ class Asked:
         abstain_below: sentences less sure than this are marked.
         maps: evidence maps of some studies.
         details: whether every row is printed.
+        rexrank: ReXrank's file of the studies; given, rexrank.json is written.
     """
 
     split: str = "test"
@@ -54,6 +56,7 @@ class Asked:
     abstain_below: float | None = None
     maps: EvidenceConfig = EvidenceConfig()
     details: bool = False
+    rexrank: str | None = None
 
 
 def in_one_process(options: TrainConfig) -> TrainConfig:
@@ -92,6 +95,7 @@ def evaluate(parsed: bridge.Parsed, asked: Asked) -> None:
     from r2gengpt.cli.shares import shares
     from r2gengpt.evaluation.calibrate import check_calibratable
     from r2gengpt.evaluation.honesty import plan_honesty
+    from r2gengpt.evaluation.rexrank import records_of
     from r2gengpt.metrics.summary import terminal_text
 
     calibrate = asked.honesty.calibrate
@@ -100,9 +104,10 @@ def evaluate(parsed: bridge.Parsed, asked: Asked) -> None:
     if calibrate:
         check_calibratable(located.directory, retrieves=located.choice.retrieves)
     honesty = plan_honesty(asked.honesty, data, studies, asked.split)
+    records = None if asked.rexrank is None else records_of(Path(asked.rexrank), studies)
     with shares(options) as share:
         work = EvaluationWork(
-            asked, located, data, studies, splits["val"] if calibrate else (), train_reports(data), share
+            asked, located, data, studies, splits["val"] if calibrate else (), train_reports(data), share, records
         )
         scores = work.scores(honesty, target)
     if scores is not None:  # the first process has all predictions, and writes and speaks for all
@@ -112,7 +117,10 @@ def evaluate(parsed: bridge.Parsed, asked: Asked) -> None:
 
 @dataclass(frozen=True)
 class EvaluationWork:
-    """What one process of an evaluation works with; `fitted` are the studies that a calibration is fitted on."""
+    """What one process of an evaluation works with.
+
+    `fitted` are the studies that a calibration is fitted on, `records` those of ReXrank's file where one is given.
+    """
 
     asked: Asked
     located: Located
@@ -121,6 +129,7 @@ class EvaluationWork:
     fitted: "Sequence[Study]"
     reports: "Sequence[str]"
     share: "Share"
+    records: "Records | None" = None
 
     def scores(self, honesty: "Honesty", target: Path) -> "Scores | None":
         """Write all reports and score them; None in all processes but the first."""
@@ -129,6 +138,7 @@ class EvaluationWork:
         from r2gengpt.evaluation.labelled import plan_labels, with_label_rows
         from r2gengpt.evaluation.page.card import write_card
         from r2gengpt.evaluation.page.page import page_title
+        from r2gengpt.evaluation.rexrank import NAME, write_rexrank
         from r2gengpt.evaluation.run import predict_studies, write_evaluation
         from r2gengpt.processes import agreed
 
@@ -158,6 +168,9 @@ class EvaluationWork:
             flag,
             page_title(self.model_name(), self.data.annotation, asked.split),
         )
+        (target / NAME).unlink(missing_ok=True)  # of an earlier test
+        if self.records is not None:
+            write_rexrank(target / NAME, self.records, reports)
         write_card(target, f"Model card of {self.model_name()}", self.on_card(reporter), self.studies)
         return found
 

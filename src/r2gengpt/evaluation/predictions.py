@@ -1,4 +1,4 @@
-"""Predictions and references as files: our JSON lines, the original's JSON, CSV, R2Gen annotations. No scoring."""
+"""Predictions and references as files: our JSON lines, the original's and ReXrank's JSON, CSV, R2Gen's. No scoring."""
 
 import io
 import json
@@ -19,7 +19,10 @@ SPLITS = ("train", "val", "test")
 Columns = tuple[tuple[str, ...], ...]
 _ANY_TEXT = ("report", "text", "caption")
 ID_COLUMNS: Columns = (("id", "study_id", "uid"), ("image_id", "dicom_id"))
-PREDICTION_COLUMNS: Columns = (("prediction", "hypothesis", "generated", "generated_report"), _ANY_TEXT)
+PREDICTION_COLUMNS: Columns = (
+    ("prediction", "hypothesis", "generated", "generated_report", "model_prediction"),
+    _ANY_TEXT,
+)
 REFERENCE_COLUMNS: Columns = (("reference", "ground_truth"), _ANY_TEXT, ("findings",))
 """Column names by meaning, in the order they are looked for; two of one meaning are refused (`data.tables`)."""
 
@@ -215,7 +218,7 @@ def _entries(content: Any, columns: Columns, source: str) -> Iterator[Entry]:
     """The studies of any format but an annotation."""
     if isinstance(content, dict):
         for key, value in content.items():
-            yield Entry(f"{source}: {key}", _checked_id(key, source), value)
+            yield _keyed(key, value, columns, source)
         return
     if not isinstance(content, list):
         raise InputError(f"{source}: must hold a JSON object, JSON lines or CSV")
@@ -230,6 +233,19 @@ def _entries(content: Any, columns: Columns, source: str) -> Iterator[Entry]:
                 names = ", ".join(name for group in wanted for name in group)
                 raise InputError(f"{place}: needs one of {names}; it has {', '.join(named) or 'nothing'}")
         yield Entry(place, str(study), named[str(column)], _patient_of(named, place))
+
+
+def _keyed(key: str, value: Any, columns: Columns, source: str) -> Entry:
+    """A study of an object by id: its text or texts, or a record that holds them, as ReXrank has it."""
+    place, study = f"{source}: {key}", _checked_id(key, source)
+    if not isinstance(value, dict):
+        return Entry(place, study, value)
+    named = by_plain_name(value, place)
+    column = column_of(named, columns, place)
+    if column is None:
+        names = ", ".join(name for group in columns for name in group)
+        raise InputError(f"{place}: needs one of {names}; it has {', '.join(named) or 'nothing'}")
+    return Entry(place, study, named[column], _patient_of(named, place))
 
 
 def _id_of(named: Mapping[str, Any], place: str) -> str | None:

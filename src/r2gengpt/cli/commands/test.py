@@ -1,5 +1,7 @@
 """`r2gengpt test`: a trained model on a split of an annotation file → predictions, scores, report page."""
 
+from dataclasses import replace
+
 from r2gengpt.cli import bridge
 from r2gengpt.cli.evaluating import Asked, evaluate
 from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
@@ -37,6 +39,8 @@ def parser() -> bridge.Parser:
     made.add_argument("--model", metavar="DIR", help="trained model: a checkpoint or run directory, or embedded")
     made.add_argument("--split", default="test", choices=("test", "val", "train"), help="which split to score")
     made.add_argument("--output", metavar="DIR", help="where the files go (default: results-SPLIT beside the model)")
+    records = "ReXrank's JSON of the split's studies: writes rexrank.json too, in the layout that its evaluation reads"
+    made.add_argument("--rexrank", metavar="FILE", help=records)
     every_row = "print every baseline and label average too, in a table wider than 100 columns (default: False)"
     made.add_argument("--details", type=bridge.parse_bool, nargs="?", const=True, default=False, metavar="True|False",
                       help=every_row)  # fmt: skip
@@ -51,4 +55,5 @@ def main(argv: list[str]) -> None:
         if name in parsed.values and not maps.evidence:
             raise InputError("belongs to `evidence` True: give that", field=name, value=parsed.values[name])
     honesty, review = parsed.settled(HonestyConfig), parsed.settled(ReviewConfig)
-    evaluate(parsed, Asked(space.split, space.model, space.output, honesty, review.abstain_below, maps, space.details))
+    asked = Asked(space.split, space.model, space.output, honesty, review.abstain_below, maps, space.details)
+    evaluate(parsed, replace(asked, rexrank=space.rexrank))
