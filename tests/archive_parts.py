@@ -244,25 +244,33 @@ class Orthanc:
     Args:
         directory: for its files.
         login: a name and a password that it asks for.
+        settings: its own settings, but for ports and places, in place of the test's.
     """
 
-    def __init__(self, directory: Path, login: tuple[str, str] | None = None) -> None:
-        import json
-
+    def __init__(
+        self, directory: Path, login: tuple[str, str] | None = None, settings: dict[str, Any] | None = None
+    ) -> None:
         self.directory, self.login = directory, login
         directory.mkdir(parents=True, exist_ok=True)
         self.dicom_port, self.http_port = free_port(), free_port()
-        settings = {
-            "Name": "test", "StorageDirectory": str(directory / "db"), "IndexDirectory": str(directory / "db"),
-            "DicomAet": "ORTHANC", "DicomPort": self.dicom_port, "HttpPort": self.http_port,
+        self.settings = directory / "orthanc.json"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.restart(settings or {
+            "Name": "test", "DicomAet": "ORTHANC",
             "RemoteAccessAllowed": False, "AuthenticationEnabled": login is not None,
             "RegisteredUsers": dict([login]) if login else {}, "DicomCheckCalledAet": True,
             "DicomAlwaysAllowStore": True, "DicomAlwaysAllowEcho": True, "Plugins": [str(PLUGIN)],
             "HttpThreadsCount": 4, "DicomScpTimeout": 30, "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
-        }  # fmt: skip
-        self.settings = directory / "orthanc.json"
-        self.settings.write_text(json.dumps(settings), encoding="utf-8")
-        self.process: subprocess.Popen[bytes] | None = None
+        })  # fmt: skip
+
+    def restart(self, settings: dict[str, Any]) -> None:
+        """Stop it, and start it with these settings, its own ports and its own directory."""
+        import json
+
+        self.stop()
+        places = {"StorageDirectory": str(self.directory / "db"), "IndexDirectory": str(self.directory / "db")}
+        ports = {"DicomPort": self.dicom_port, "HttpPort": self.http_port}
+        self.settings.write_text(json.dumps({**settings, **places, **ports}), encoding="utf-8")
         self.start()
 
     @property
@@ -316,8 +324,10 @@ class Orthanc:
 
 
 @contextmanager
-def orthanc(directory: Path, login: tuple[str, str] | None = None) -> Iterator[Orthanc]:
-    one = Orthanc(directory, login)
+def orthanc(
+    directory: Path, login: tuple[str, str] | None = None, settings: dict[str, Any] | None = None
+) -> Iterator[Orthanc]:
+    one = Orthanc(directory, login, settings)
     try:
         yield one
     finally:

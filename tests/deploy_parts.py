@@ -120,7 +120,7 @@ def nginx(scratch: Path, replicas: Sequence[str]) -> Iterator[str]:
         reader = threading.Thread(target=_read, args=(process, lines))
         reader.start()
         try:
-            wait_for(lambda: process.poll() is not None or _listens(port))  # noqa: B023
+            wait_for(lambda: process.poll() is not None or listens(port))  # noqa: B023
             if process.poll() is None:
                 yield f"http://127.0.0.1:{port}"
                 return
@@ -139,6 +139,7 @@ def _read(process: subprocess.Popen[str], lines: list[str]) -> None:
     lines.extend(process.stderr)
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Whether somebody listens on this port of this machine."""
     with closing(socket.socket()) as one:
         return one.connect_ex(("127.0.0.1", port)) == 0

@@ -57,7 +57,7 @@ OTHER_PROGRAMS_FLAGS = {
     "--disable-pip",
     "--requirement",
     *("--build", "--build-arg", "--cap-drop", "--env", "--file", "--no-build-isolation", "--now", "--publish"),
-    *("--read-only", "--replicas", "--rm", "--security-opt", "--tag", "--tmpfs", "--volume"),
+    *("--read-only", "--replicas", "--rm", "--security-opt", "--tag", "--tmpfs", "--volume", "--wait"),
 }
 
 

@@ -1,6 +1,7 @@
 """The server with an edge directory: no PyTorch, no transformers, the same routes."""
 
 import hashlib
+import io
 import json
 import re
 import threading
@@ -17,15 +18,20 @@ if find_spec("openvino") is None:
     pytest.skip("openvino is not installed", allow_module_level=True)
 
 import httpx2
+import numpy as np
 from openai import OpenAI
 from PIL import Image
+from pydicom import dcmread
 from starlette.testclient import TestClient
 
 from dicom_files import data_of
 from dicom_files import film as dicom_film
 from edge_parts import BEAMS, DECODE, checkpoint_with_head, trained_checkpoint, written_by_torch
 from r2gengpt.cli.main import run
+from r2gengpt.clinical.archive.run import writer
+from r2gengpt.clinical.hl7.orders import Order
 from r2gengpt.edge.reporter import EdgeReporter
+from r2gengpt.films.dicom.header import read_header
 from r2gengpt.generation.pieces import TextPieces
 from r2gengpt.locate import ModelChoice
 from r2gengpt.serving.instructions import SETTLED
@@ -290,3 +296,16 @@ def test_pieces_of_a_text_are_whole_words_and_together_the_text(edge: EdgeReport
         held.end()
         assert "".join(pieces) == report.text
         assert all(re.match(r"\s+\S", piece) for piece in pieces[1:])
+
+
+def test_an_archives_films_become_the_document_that_the_edge_directory_writes(
+    edge: EdgeReporter, tmp_path: Path
+) -> None:
+    """`listen` as the container has it: an order's indication reaches no prompt, and the films are reported."""
+    path = tmp_path / "film.dcm"
+    path.write_bytes(data_of(dicom_film(np.arange(48 * 40, dtype=np.uint16).reshape(48, 40))))
+    header = read_header(path.read_bytes(), "film.dcm")
+    made = writer(edge, "sr", lambda _: Order("A-1", indication="Cough."))([path], [header])
+    alone = dcmread(io.BytesIO(edge.document(edge.report([path]), "sr")))
+    assert made.uid == alone.SOPInstanceUID
+    assert not writer(edge, "measurement-sr")([path], [header]).message

@@ -23,6 +23,7 @@ from r2gengpt.errors import InputError
 from r2gengpt.films.containers import DicomChoice
 from r2gengpt.films.film import FilmStudy
 from r2gengpt.films.reader import PLAIN
+from r2gengpt.films.regions import Region
 from r2gengpt.films.sources import study_of
 from r2gengpt.generation.beams import Floats
 from r2gengpt.generation.decoding import decodings
@@ -214,6 +215,10 @@ class EdgeReporter:
     def explain(self, report: Report, method: str | None = None) -> Evidence:
         """Refused: maps need PyTorch."""
         raise InputError("needs PyTorch, `runtime` openvino has no maps", field="evidence", value=report.id)
+
+    def regions(self, report: Report) -> tuple[Region, ...]:
+        """The areas that a report's sentences rest on: none without maps; see `Reporter.regions`."""
+        return ()
 
     def record(self, report: Report) -> dict[str, Any]:
         """A report with what it was made with and from, ready for JSON."""

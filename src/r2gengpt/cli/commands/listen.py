@@ -2,7 +2,6 @@
 
 import importlib.util
 import logging
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,8 @@ from r2gengpt.cli.choice import ModelFlags, choice_of
 from r2gengpt.cli.console import return_large_blocks, start_logging
 from r2gengpt.config import DecodeConfig, ModelConfig
 from r2gengpt.errors import InputError, installing
-from r2gengpt.locate import locate_writer
+from r2gengpt.locate import check_writer
+from r2gengpt.opening import found, opened
 from r2gengpt.serving.address import bound
 from r2gengpt.settings import (
     AuditLogConfig,
@@ -70,15 +70,16 @@ def main(argv: list[str]) -> None:
 
     audit = log_at(parsed.settled(AuditLogConfig).audit_log, "listen", [settings.ae_title])
     doubts = doubts_of_keys(settings)
-    located = locate_writer(choice)  # what is wrong with the flags is said before anybody can connect
+    located = found(choice)  # what is wrong with the flags is said before anybody can connect
+    if located is not None:
+        check_writer(located)
     for port in filter(None, (settings.port, mllp.mllp_port)):
         bound(settings.bind, port, "bind").close()  # and before anything large is loaded
     open_cell(parsed.settled(CellConfig)).warm()  # what decodes images comes up meanwhile
-    start_logging()
+    start_logging(libraries=located is not None)
     return_large_blocks()
     from r2gengpt.clinical.archive.loop import Write
     from r2gengpt.clinical.archive.run import FindOrder, listen, peer_of, writer
-    from r2gengpt.reporter import Reporter
 
     for doubt in doubts:
         log.warning(doubt)
@@ -90,7 +91,7 @@ def main(argv: list[str]) -> None:
         print(f"r2gengpt listens at {settings.bind}:{port} as {settings.ae_title}{where} ({NOTICE})", flush=True)
 
     def load(find: FindOrder) -> Write:
-        reporter = replace(Reporter.of(located), name=Path(choice.name).absolute().name)
+        reporter = opened(choice, located, frugal=False).named(Path(choice.name).absolute().name)
         message_to = None if mllp.mllp is None else mllp.mllp_receiver
         return writer(reporter, settings.format, find, message_to=message_to)
 

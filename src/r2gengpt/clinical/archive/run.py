@@ -3,11 +3,11 @@
 import logging
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from r2gengpt.auditlog.log import AuditLog
 from r2gengpt.clinical.archive.audited import recording_if, report_peer
@@ -32,7 +32,8 @@ from r2gengpt.settings import ListenConfig, MllpConfig
 from r2gengpt.text.prompt import IMAGE_PLACEHOLDER
 
 if TYPE_CHECKING:
-    from r2gengpt.reporter import Reporter
+    from r2gengpt.films.film import FilmStudy
+    from r2gengpt.provenance import Origin
 
 NO_MLLP = MllpConfig()
 JUDGED = DicomChoice(mixed_patients=True)
@@ -93,7 +94,36 @@ def no_order(_: Sequence[DicomHeader]) -> Order:
     return NO_ORDER
 
 
-def writer(reporter: "Reporter", form: str, find: FindOrder = no_order, *, message_to: str | None = None) -> Write:
+class DraftingModel(Protocol):
+    """A model as `writer` sees it; `Reporter` is one, and so is `EdgeReporter`."""
+
+    @property
+    def name(self) -> str:
+        """Of the model, as its reports call it."""
+        ...
+
+    @property
+    def side(self) -> int:
+        """What films are reduced for, in pixels."""
+        ...
+
+    @property
+    def origin(self) -> "Origin":
+        """What its reports were made with."""
+        ...
+
+    def write(
+        self, studies: "Iterable[FilmStudy]", on_text: Callable[[str], None] | None = None, indication: str = ""
+    ) -> Iterator[Report]:
+        """The report of each study, in order."""
+        ...
+
+    def regions(self, report: Report) -> tuple[Region, ...]:
+        """The areas that a report's sentences rest on."""
+        ...
+
+
+def writer(reporter: DraftingModel, form: str, find: FindOrder = no_order, *, message_to: str | None = None) -> Write:
     """What writes reports with this model.
 
     Args:
