@@ -161,6 +161,23 @@ class EvidenceConfig:
         check_fields(self)
 
 
+@dataclass(frozen=True)
+class SeedsConfig:
+    """How many whole runs a training is."""
+
+    seeds: int = option(
+        1,
+        "whole runs, with consecutive seeds from `seed` on, each in a directory seed-N of `savedmodel_path`; "
+        "summary.json there has mean and sd of their scores. What is finished is not run again",
+        low=1,
+        high=100,
+        unit="RUNS",
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
 METEOR_NAMES = ("python", "jar", "none")
 
 

@@ -17,6 +17,7 @@ from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 from r2gengpt.files import check_writable, recover_directory, remove, whole_file
 from r2gengpt.settings import PlacementConfig
+from r2gengpt.training.record import SUMMARY, first_change
 from r2gengpt.training.states import find_state, recover_states, remove_states
 
 DATA = "data.json"
@@ -112,20 +113,6 @@ def _changes(split: str, begun: Mapping[str, list[str]], now: Mapping[str, list[
     return found
 
 
-SUMMARY = "summary.json"
-SAME_RUN = (
-    "resume",
-    "overwrite",
-    "num_workers",
-    "prefetch_factor",
-    "gradient_checkpointing",
-    "feature_cache",
-    "choose_decode",
-    "keep_sentences",
-)
-"""Settings that may change between the start of a run and its continuation."""
-
-
 def open_run(config: RunConfig, where: PlacementConfig) -> Path | None:
     """Look at the run's directory; gives the state to resume from, or None where a run starts anew.
 
@@ -153,14 +140,13 @@ def open_run(config: RunConfig, where: PlacementConfig) -> Path | None:
             f"{directory} holds an unfinished run; add `overwrite` True to lose it", field="resume", value=False
         )
     stored = json.loads((directory / RUN).read_text(encoding="utf-8"))
-    for name, value in wanted.items():
-        if name not in SAME_RUN and stored.get(name) != value:
-            raise InputError(
-                f"the unfinished run in {directory} has {stored.get(name)}; go on with that, name another "
-                "`savedmodel_path`, or `overwrite` True",
-                field=name,
-                value=value,
-            )
+    if changed := first_change(stored, wanted):
+        raise InputError(
+            f"the unfinished run in {directory} has {stored.get(changed)}; go on with that, name another "
+            "`savedmodel_path`, or `overwrite` True",
+            field=changed,
+            value=wanted[changed],
+        )
     return resume
 
 

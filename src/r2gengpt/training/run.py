@@ -32,7 +32,6 @@ from r2gengpt.settings import PlacementConfig
 from r2gengpt.training.auxiliary import AuxiliaryHead, check_measurable
 from r2gengpt.training.averaging import MovingAverage
 from r2gengpt.training.begin import (
-    SUMMARY,
     check_cacheable,
     check_on_one_device,
     check_same_data,
@@ -55,6 +54,7 @@ from r2gengpt.training.keeping import check_keeps, keep_sentences
 from r2gengpt.training.live import LiveLogs
 from r2gengpt.training.loggers import check_loggers, make_loggers
 from r2gengpt.training.module import R2GenGPTModule
+from r2gengpt.training.record import SUMMARY
 from r2gengpt.training.standing import Attempt, rule, shortfall, why_best
 from r2gengpt.training.states import BEFORE, NEWEST, EndedBySignals, RunEnded, ended_by_signals, locked, remove_states
 from r2gengpt.training.trainer import EXPECTED_WARNINGS, make_trainer, total_steps

@@ -8,9 +8,9 @@ from r2gengpt.cli.console import return_large_blocks, start_logging
 from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, RunConfig, TrainConfig
 from r2gengpt.files import check_readable
 from r2gengpt.locate import check_parts
-from r2gengpt.settings import PlacementConfig
+from r2gengpt.settings import PlacementConfig, SeedsConfig
 
-FLAGS = (ModelConfig, DataConfig, DecodeConfig, TrainConfig, PlacementConfig)
+FLAGS = (ModelConfig, DataConfig, DecodeConfig, TrainConfig, PlacementConfig, SeedsConfig)
 COMMON = (
     "annotation", "base_dir", "dataset", "savedmodel_path", "vision_model",
     "lm_model", "llm_use_lora", "max_epochs", "batch_size", "learning_rate",
@@ -41,13 +41,19 @@ def main(argv: list[str]) -> None:
         decode=parsed.decode.settled(),
         train=options,
     )
-    if options.test or options.validate:
+    seeds = parsed.settled(SeedsConfig).seeds
+    if seeds == 1 and (options.test or options.validate):
         from r2gengpt.cli.evaluating import Asked, evaluate
 
         evaluate(parsed, Asked(split="test" if options.test else "val"))
         return
     check_named(config)
     start_logging()
+    if seeds > 1:
+        from r2gengpt.cli.seeding import train_seeds
+
+        train_seeds(started(config, parsed), where, seeds)
+        return
     if options.gradient_checkpointing:  # memory is dearer than time
         return_large_blocks()
     from r2gengpt.training.run import train
