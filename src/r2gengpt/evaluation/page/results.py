@@ -1,0 +1,125 @@
+"""Collected scores as one self-contained HTML file, and as lines of text. Compares nothing itself."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from markupsafe import Markup
+
+from r2gengpt.errors import InputError
+from r2gengpt.evaluation.collected import Collected, Group, SetApart
+from r2gengpt.evaluation.page.page import _digest, _environment, _part
+from r2gengpt.evaluation.page.scores import LABELS, ShownCell, ShownRow, ShownTable
+from r2gengpt.files import whole_file
+from r2gengpt.metrics.labels.family import LABEL_F1
+from r2gengpt.version import __version__
+
+TITLE = "Scores side by side"
+NO_FIGURE = "–"
+SHORT = {LABEL_F1: "label F1"}
+"""What a column of text is called, where the page's name is long."""
+
+
+def title_of(name: str) -> str:
+    """What a score is called; those that are not ours, by their own names.
+
+    >>> title_of("bleu_4"), title_of("rexrank_radgraph")
+    ('BLEU-4', 'rexrank radgraph')
+    """
+    return LABELS.get(name, name.replace("_", " "))
+
+
+def group_table(group: Group) -> ShownTable:
+    """The systems of a group, ours first; of several seeds mean ± sd."""
+    rows = [
+        ShownRow(
+            one.name if one.seeds == 1 else f"{one.name} ({one.seeds} seeds, mean ± sd)",
+            tuple(ShownCell(str(one.metrics[name]) if name in one.metrics else NO_FIGURE) for name in group.columns),
+            "model",
+        )
+        for one in group.ours
+    ]
+    rows += [
+        ShownRow(
+            f"{one.name}, published",
+            tuple(
+                ShownCell(f"{one.metrics[name]:.3f}" if name in one.metrics else NO_FIGURE) for name in group.columns
+            ),
+        )
+        for one in group.published
+    ]
+    return ShownTable(f"{group.n} studies, {group.signature}", ("system", *map(title_of, group.columns)), tuple(rows))
+
+
+def apart_tables(apart: tuple[SetApart, ...]) -> list[ShownTable]:
+    """Figures that stand apart, a table for each data set and reason."""
+    found: dict[tuple[str, str], list[SetApart]] = {}
+    for one in apart:
+        found.setdefault((one.figure.dataset, one.reason), []).append(one)
+    tables = []
+    for (dataset, reason), several in found.items():
+        names = list(dict.fromkeys(name for one in several for name in one.figure.metrics))
+        rows = tuple(
+            ShownRow(
+                one.figure.name,
+                tuple(
+                    ShownCell(f"{one.figure.metrics[name]:.3f}" if name in one.figure.metrics else NO_FIGURE)
+                    for name in names
+                ),
+            )
+            for one in several
+        )
+        tables.append(ShownTable(f"{dataset}: {reason}", ("system", *map(title_of, names)), rows))
+    return tables
+
+
+def sources(found: Collected) -> dict[str, str]:
+    """Published system → who published it, where it was read, and what it was measured on."""
+    figures = [one for group in found.groups for one in group.published] + [one.figure for one in found.apart]
+    return {
+        f"{one.name}, {one.dataset}": f"{one.source}; {one.read_from}; {one.split}, "
+        f"{'studies not told' if one.n is None else f'{one.n} studies'}"
+        for one in figures
+    }
+
+
+def result_lines(found: Collected) -> list[str]:
+    """The groups as text, and how many published figures stand apart for which reason."""
+    lines: list[str] = []
+    for group in found.groups:
+        table = group_table(group)
+        heads = [SHORT.get(name, title_of(name)) for name in group.columns]
+        texts = [["", *heads], *([row.name, *(cell.text for cell in row.cells)] for row in table.rows)]
+        widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+        lines.append(table.name)
+        for first, *others in texts:
+            cells = (f"  {text:>{width}}" for text, width in zip(others, widths[1:], strict=True))
+            lines.append(f"{first:<{widths[0]}}{''.join(cells)}")
+        lines.append("")
+    reasons: dict[str, int] = {}
+    for one in found.apart:
+        reasons[one.reason] = reasons.get(one.reason, 0) + 1
+    lines += [f"{count} published figures apart: {reason}" for reason, count in reasons.items()]
+    return lines
+
+
+def write_results_page(path: Path, found: Collected) -> None:
+    """Write the page, whole or not at all.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    style = _part("page.css")
+    page = _environment().get_template("results.html").render(
+        title=TITLE,
+        style=Markup(style),
+        style_hash=_digest(style),
+        groups=[group_table(group) for group in found.groups],
+        apart=apart_tables(found.apart),
+        sources=sources(found),
+        made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, r2gengpt {__version__}",
+    )  # fmt: skip
+    try:
+        with whole_file(path) as temporary:
+            temporary.write_text(page, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise InputError(f"{error.strerror or error}", field="output", value=path) from None
