@@ -148,6 +148,7 @@ def test_the_command_prints_the_tables_and_writes_a_page_that_loads_nothing(run_
     assert "&lt;a&gt;" in text
     assert "<a>" not in text
     assert "MedVersa" in text
+    assert "README of github.com/WissingChen/VLCI, commit 216038f" in text
     assert "src=" not in text
     content = json.loads(run_cli(["results", str(tmp_path / "<a>"), "--format", "json", "--output", "None"]).stdout)
     assert [one["name"] for one in content["groups"][0]["published"]] == ["R2Gen"]

@@ -9,6 +9,7 @@ from r2gengpt.errors import InputError
 from r2gengpt.evaluation.collected import Collected, Group, SetApart
 from r2gengpt.evaluation.page.page import _digest, _environment, _part
 from r2gengpt.evaluation.page.scores import LABELS, ShownCell, ShownRow, ShownTable
+from r2gengpt.evaluation.published import Published
 from r2gengpt.files import whole_file
 from r2gengpt.metrics.labels.family import LABEL_F1
 from r2gengpt.version import __version__
@@ -16,7 +17,7 @@ from r2gengpt.version import __version__
 TITLE = "Scores side by side"
 NO_FIGURE = "–"
 SHORT = {LABEL_F1: "label F1"}
-"""What a column of text is called, where the page's name is long."""
+"""What a column is called, where the report page's name is long."""
 
 
 def title_of(name: str) -> str:
@@ -25,7 +26,7 @@ def title_of(name: str) -> str:
     >>> title_of("bleu_4"), title_of("rexrank_radgraph")
     ('BLEU-4', 'rexrank radgraph')
     """
-    return LABELS.get(name, name.replace("_", " "))
+    return SHORT.get(name) or LABELS.get(name, name.replace("_", " "))
 
 
 def group_table(group: Group) -> ShownTable:
@@ -72,14 +73,20 @@ def apart_tables(apart: tuple[SetApart, ...]) -> list[ShownTable]:
     return tables
 
 
-def sources(found: Collected) -> dict[str, str]:
-    """Published system → who published it, where it was read, and what it was measured on."""
+def sources(found: Collected) -> list[tuple[str, str]]:
+    """Split → the systems measured on it with their publishers, and where the figures were read."""
     figures = [one for group in found.groups for one in group.published] + [one.figure for one in found.apart]
-    return {
-        f"{one.name}, {one.dataset}": f"{one.source}; {one.read_from}; {one.split}, "
-        f"{'studies not told' if one.n is None else f'{one.n} studies'}"
-        for one in figures
-    }
+    together: dict[tuple[str, str, str, int | None], list[Published]] = {}
+    for one in figures:
+        together.setdefault((one.dataset, one.split, one.read_from, one.n), []).append(one)
+    return [
+        (
+            f"{dataset}, {split}",
+            f"{'studies not told' if n is None else f'{n} studies'}; read in: {read_from}. "
+            + "; ".join(f"{one.name}: {one.source}" for one in several),
+        )
+        for (dataset, split, read_from, n), several in together.items()
+    ]
 
 
 def result_lines(found: Collected) -> list[str]:
@@ -87,7 +94,7 @@ def result_lines(found: Collected) -> list[str]:
     lines: list[str] = []
     for group in found.groups:
         table = group_table(group)
-        heads = [SHORT.get(name, title_of(name)) for name in group.columns]
+        heads = list(map(title_of, group.columns))
         texts = [["", *heads], *([row.name, *(cell.text for cell in row.cells)] for row in table.rows)]
         widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
         lines.append(table.name)
