@@ -16,7 +16,7 @@ PIP := -m pip install --quiet --quiet --disable-pip-version-check --no-deps
 PROGRESS := /^Collecting/ && ++n % 30 == 0 { print n " packages fetched"; fflush() } \
 	/^Installing collected/ { print "installing them"; fflush() } /^ERROR/ { print }
 
-.PHONY: setup demo test check bench drills lock sbom audit release clean
+.PHONY: setup demo test test-slow test-all check bench drills lock sbom audit release clean
 
 setup: $(READY)
 
@@ -35,8 +35,15 @@ $(READY): $(SETUP)
 demo: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash runs/demo.sh
 
+# all but the tests of tests/slow.txt, in some five minutes on two cores; those alone; all
 test: $(READY)
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not drill and not slow" --numprocesses $(WORKERS) --dist loadfile $(PYTEST)
+
+test-slow: $(READY)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "slow and not drill" --numprocesses $(WORKERS) --dist loadfile $(PYTEST)
+
+test-all: $(READY)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(PYTEST)
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import hypothesis
 import pytest
 
+from slow import slow_tests
+
 if TYPE_CHECKING:
     from r2gengpt.reporter import Reporter
 
@@ -45,6 +47,15 @@ REPORTS = (
     "No opacity is seen. The heart is normal in size.",
 )
 SPLIT_SIZES = {"train": 8, "val": 3, "test": 3}
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that tests/slow.txt lists."""
+    listed = slow_tests()
+    for item in items:
+        if f"{item.path.name}::{getattr(item, 'originalname', item.name)}" in listed:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.hookimpl(wrapper=True)
