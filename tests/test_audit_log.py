@@ -100,7 +100,7 @@ def made_anew(lines: list[bytes]) -> list[bytes]:
     [
         (lambda it: [it[0], it[1].replace(b"n1", b"n9"), *it[2:]], "record 2 (audit-2026-01-02.log, line 2): its text"),
         (
-            lambda it: [it[0], b"0" + it[1][1:], *it[2:]],
+            lambda it: [it[0], (b"1" if it[1].startswith(b"0") else b"0") + it[1][1:], *it[2:]],
             "record 2 (audit-2026-01-02.log, line 2): its text or its hash",
         ),
         (lambda it: [*it[:2], *it[3:]], "record 4 (audit-2026-01-02.log, line 3): does not follow record 2"),
