@@ -8,7 +8,7 @@ A test stands in the list with all its parameters: its seconds are those of all 
 
 import argparse
 import re
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 
 LIST = Path(__file__).with_suffix(".txt")
@@ -20,12 +20,12 @@ def slow_tests() -> frozenset[str]:
     return frozenset(LIST.read_text(encoding="utf-8").split())
 
 
-def measured(text: str) -> Counter[str]:
+def measured(text: str) -> dict[str, float]:
     """FILE::NAME → seconds, from what pytest prints of durations."""
-    seconds: Counter[str] = Counter()
+    seconds: defaultdict[str, float] = defaultdict(float)
     for took, name in LINE.findall(text):
         seconds[name] += float(took)
-    return seconds
+    return dict(seconds)
 
 
 def main() -> None:
