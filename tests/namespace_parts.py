@@ -8,8 +8,8 @@ import ctypes
 import os
 import shutil
 import subprocess
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -84,19 +84,15 @@ class Namespace:
         return done.stdout
 
     def within(self, ask: Callable[[], T]) -> T:
-        """What a function gives whose connections are made there."""
-        answers: list[T] = []
+        """What a function gives, or raises, whose connections are made there."""
 
-        def enter() -> None:
+        def entered() -> T:
             with open(f"/proc/{self.holder.pid}/ns/net", "rb") as network:
                 assert ctypes.CDLL(None, use_errno=True).setns(network.fileno(), NETWORK) == 0
-            answers.append(ask())
+            return ask()
 
-        thread = threading.Thread(target=enter)
-        thread.start()
-        thread.join()
-        assert answers, "the function raised"
-        return answers[0]
+        with ThreadPoolExecutor(1) as threads:  # a thread of its own: one that has entered does not come back
+            return threads.submit(entered).result()
 
     def close(self) -> None:
         """End all programs."""
