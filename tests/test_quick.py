@@ -1,6 +1,7 @@
 """The embedded model's graphs in the cache: when they write, and how they are made. A tiny model stands for it."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
@@ -100,10 +101,10 @@ def test_another_delta_has_other_graphs(graphs: Path, monkeypatch: pytest.Monkey
 
 
 def test_graphs_are_made_once_and_replace_those_of_an_older_model(
-    graphs: Path, monkeypatch: pytest.MonkeyPatch
+    graphs: Path, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     older = graphs.rename(graphs.with_name("openvino-int8-older-v1"))
-    monkeypatch.setattr(quick, "export_graphs", lambda path: path.mkdir() or (path / RECORD).write_text("{}"))
+    monkeypatch.setattr(quick, "export_graphs", lambda path: shutil.copytree(small, path))
     lines: list[str] = []
     assert make_graphs(lines.append) == graphs
     assert make_graphs(lines.append) == graphs
@@ -111,6 +112,10 @@ def test_graphs_are_made_once_and_replace_those_of_an_older_model(
         "exporting the model", "ready", "already in the cache",
     ]  # fmt: skip
     assert not older.exists()
+    (graphs / "language.bin").write_bytes(b"damaged")
+    assert make_graphs(lines.append) == graphs
+    assert "damaged, made anew (" in lines[3]
+    assert (graphs / "language.bin").read_bytes() == (small / "language.bin").read_bytes()
 
 
 def test_generate_takes_them(

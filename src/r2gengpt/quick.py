@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from r2gengpt.checkpoint_files import EMBEDDED
-from r2gengpt.edge.record import COMPILED, RECORD
+from r2gengpt.edge.record import COMPILED, RECORD, read_record
 from r2gengpt.edge.runtime import check_decoding
 from r2gengpt.errors import InputError
 from r2gengpt.files import cache_dir
@@ -73,7 +73,7 @@ def serves(choice: ModelChoice) -> bool:
 def make_graphs(say: Callable[[str], None] | None = None) -> Path | None:
     """Make the embedded model's graphs, and compile them once; None without OpenVINO.
 
-    They appear under their name in one rename. Graphs of an older model are removed.
+    They appear under their name in one rename. Graphs of an older model are removed, damaged ones made anew.
 
     Raises:
         InputError: the parts are not in the cache, or the cache cannot be written.
@@ -85,8 +85,12 @@ def make_graphs(say: Callable[[str], None] | None = None) -> Path | None:
     directory = graphs_dir()
     with locked(directory.parent, tell):
         if (directory / RECORD).is_file():
-            tell(f"graphs for OpenVINO: already in the cache, {directory.name}")
-            return directory
+            try:
+                read_record(directory, "model")
+                tell(f"graphs for OpenVINO: already in the cache, {directory.name}, verified")
+                return directory
+            except InputError as error:
+                tell(f"graphs for OpenVINO: damaged, made anew ({error})")
         tell("graphs for OpenVINO: exporting the model, its language model in 8 bits; some 20 seconds")
         for old in directory.parent.glob(f"{PREFIX}*"):
             shutil.rmtree(old)

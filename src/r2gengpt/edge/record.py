@@ -22,7 +22,7 @@ DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionErr
 """What reading a damaged record raises."""
 COMPILED = "compiled"
 """A directory in an edge directory: where it is, OpenVINO keeps the compiled graphs in it for the next process."""
-AGAIN = "export it anew (`target` openvino)"
+AGAIN = "export it anew (`target` openvino); what lies in the cache, `r2gengpt pull embedded` makes anew"
 
 
 @dataclass(frozen=True)
