@@ -14,8 +14,18 @@ from pathlib import Path, PurePosixPath
 from r2gengpt.data.annotation import Preparation
 from r2gengpt.data.labels import NO_LABELS, Labels, read_labels
 from r2gengpt.data.prepare.film_table import age_in, sex_in
-from r2gengpt.data.prepare.release import FRONTAL, LATERAL, Output, Section, frontal_first, text_of, told, write_release
-from r2gengpt.data.strict import open_text, parsed_json, read_table
+from r2gengpt.data.prepare.release import (
+    FRONTAL,
+    LATERAL,
+    Output,
+    Section,
+    frontal_first,
+    table_rows,
+    text_of,
+    told,
+    write_release,
+)
+from r2gengpt.data.strict import open_text, parsed_json
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 
@@ -51,16 +61,8 @@ def read_rows(table: Path) -> Iterator[CheXpertFilm]:
     Raises:
         InputError: it cannot be read, lacks a column, or a cell is wrong; names the line.
     """
-    source = f"`table` {table}"
-    try:
-        with open_text(table) as file:
-            content = read_table(file, source, numbered=True)
-            if lacking := next((name for name in COLUMNS if name not in content.columns), None):
-                raise InputError(f"{source}: has no column {lacking}")
-            for row in content.rows:
-                yield _film({name: row.cells[name].strip() for name in COLUMNS}, f"{source}: line {row.line}")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise InputError(f"{source}: cannot be read: {error}") from None
+    for cells, where in table_rows(table, COLUMNS):
+        yield _film(cells, where)
 
 
 def _film(cells: Mapping[str, str], where: str) -> CheXpertFilm:

@@ -5,7 +5,6 @@ A report of the release is one line of stemmed words, sentences apart by points;
 
 import ast
 import re
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +16,8 @@ from r2gengpt.data.prepare.film_table import sex_in
 from r2gengpt.data.prepare.films import drawn_split
 from r2gengpt.data.prepare.images import find_image
 from r2gengpt.data.prepare.padchest_labels import EXCLUDE, labels_of
-from r2gengpt.data.prepare.release import LATERAL, Output, frontal_first, told, write_release
+from r2gengpt.data.prepare.release import LATERAL, Output, frontal_first, table_rows, told, write_release
 from r2gengpt.data.prepare.sources import film_facts
-from r2gengpt.data.strict import open_text, read_table
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 
@@ -53,16 +51,8 @@ def read_rows(table: Path) -> Iterator[PadChestFilm]:
     Raises:
         InputError: it cannot be read, lacks a column, or a cell is wrong; names the line.
     """
-    source = f"`table` {table}"
-    try:
-        with open_text(table) as file:
-            content = read_table(file, source, numbered=True)
-            if lacking := next((name for name in COLUMNS if name not in content.columns), None):
-                raise InputError(f"{source}: has no column {lacking}")
-            for row in content.rows:
-                yield _film({name: row.cells[name].strip() for name in COLUMNS}, f"{source}: line {row.line}")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise InputError(f"{source}: cannot be read: {error}") from None
+    for cells, where in table_rows(table, COLUMNS):
+        yield _film(cells, where)
 
 
 def _film(cells: Mapping[str, str], where: str) -> PadChestFilm:

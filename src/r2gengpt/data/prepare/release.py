@@ -1,14 +1,16 @@
 """Studies of a release on their way to an annotation file: films found, splits held apart, priors. Reads no table."""
 
 import hashlib
+import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from r2gengpt.data.annotation import SPLITS, Preparation, write_annotation
 from r2gengpt.data.prepare.images import check_ending, find_image, name_missing
+from r2gengpt.data.strict import open_text, read_table
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 from r2gengpt.files import check_writable_file, open_regular
@@ -228,3 +230,21 @@ def with_priors(studies: Sequence[Study], moments: Mapping[str, float]) -> list[
             if earlier:
                 priors[study.id] = earlier[-1].id
     return [replace(study, prior=priors.get(study.id, "")) for study in studies]
+
+
+def table_rows(table: Path, columns: Sequence[str]) -> Iterator[tuple[dict[str, str], str]]:
+    """The cells of these columns of each row of a release's table, without white space around, and where it stands.
+
+    Raises:
+        InputError: it cannot be read, or lacks a column.
+    """
+    source = f"`table` {table}"
+    try:
+        with open_text(table) as file:
+            content = read_table(file, source, numbered=True)
+            if lacking := next((name for name in columns if name not in content.columns), None):
+                raise InputError(f"{source}: has no column {lacking}")
+            for row in content.rows:
+                yield {name: row.cells[name].strip() for name in columns}, f"{source}: line {row.line}"
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise InputError(f"{source}: cannot be read: {error}") from None
