@@ -129,8 +129,13 @@ def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> TinySet:
 
 
 @pytest.fixture(scope="session")
-def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_parts: Path, tiny_set: TinySet) -> Path:
-    """A checkpoint directory of Swin + StableLM with LoRA on both and random (not zero) trained tensors."""
+def tiny_checkpoint(
+    tmp_path_factory: pytest.TempPathFactory, tiny_parts: Path, tiny_set: TinySet
+) -> Iterator[Path]:
+    """A checkpoint directory of Swin + StableLM with LoRA on both and random (not zero) trained tensors.
+
+    All tests share it: one that leaves a file in it fails the run.
+    """
     import torch
 
     from r2gengpt.checkpoint import save_checkpoint
@@ -160,7 +165,9 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_parts: Path, 
     run = RunConfig(model, data, decode)
     save_checkpoint(directory, built, stored_of(model, data, decode), model_card(model, data.dataset, {}))
     (directory.parent / "run.json").write_text(json.dumps(run.flat()), encoding="utf-8")  # as train writes it
-    return directory
+    made = sorted(directory.rglob("*"))
+    yield directory
+    assert sorted(directory.rglob("*")) == made, "a test wrote into the checkpoint that all tests share: use tmp_path"
 
 
 @pytest.fixture

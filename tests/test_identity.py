@@ -438,7 +438,7 @@ def test_test_refuses_contradicting_films_with_and_without_a_feature_cache(
     words = ["test", "--delta_file", str(tiny_checkpoint), "--annotation", str(annotation), "--base_dir", str(tmp_path),
              "--dataset", "plain"]  # fmt: skip
     for more in ([], ["--feature_cache", str(tmp_path / "cache")]):
-        done = run_cli([*words, *more, "--savedmodel_path", str(tmp_path / "out")])
+        done = run_cli([*words, *more, "--output", str(tmp_path / "out")])
         assert (done.code, "are of two patients" in done.stderr) == (2, True), done.stderr
-    asked = [*words, "--mixed_patients", "True", "--savedmodel_path", str(tmp_path / "asked")]
+    asked = [*words, "--mixed_patients", "True", "--output", str(tmp_path / "asked")]
     assert run_cli(asked).code == 0
