@@ -129,9 +129,7 @@ def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> TinySet:
 
 
 @pytest.fixture(scope="session")
-def tiny_checkpoint(
-    tmp_path_factory: pytest.TempPathFactory, tiny_parts: Path, tiny_set: TinySet
-) -> Iterator[Path]:
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_parts: Path, tiny_set: TinySet) -> Iterator[Path]:
     """A checkpoint directory of Swin + StableLM with LoRA on both and random (not zero) trained tensors.
 
     All tests share it: one that leaves a file in it fails the run.

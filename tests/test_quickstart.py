@@ -44,3 +44,15 @@ def test_each_cell_stands_there_with_what_it_returned() -> None:
     assert all(output["output_type"] != "error" for cell in kept for output in cell["outputs"])
     pictures = [output for cell in kept for output in cell["outputs"] if "image/png" in output.get("data", {})]
     assert len(pictures) == 2, "the film, and the map over it"
+
+
+def test_a_model_opens_without_a_word_and_leaves_the_bars_of_transformers_as_they_were(
+    tiny_checkpoint: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers.utils import logging as library
+
+    for bars in (True, False):
+        monkeypatch.setattr(library, "_tqdm_active", bars)
+        r2gengpt.load(tiny_checkpoint, accelerator="cpu")
+        assert capfd.readouterr() == ("", "")
+        assert library.is_progress_bar_enabled() is bars

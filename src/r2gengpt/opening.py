@@ -1,5 +1,8 @@
 """The one door to a model that writes reports, whichever runtime it is for. Loads PyTorch only where that is needed."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,4 +108,24 @@ def load(
     )
     if runtime == "openvino":
         choice = quickest(choice)
-    return opened(choice, found(choice))
+    if (located := found(choice)) is None:
+        return opened(choice, None)
+    with quiet_libraries():
+        return opened(choice, located)
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """No bars of loaded weights and no advice on kernels while a model opens; then all is as the caller had it."""
+    from transformers.utils import logging as library
+
+    bitsandbytes = logging.getLogger("bitsandbytes")
+    bars, level = library.is_progress_bar_enabled(), bitsandbytes.level
+    library.disable_progress_bar()
+    bitsandbytes.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        bitsandbytes.setLevel(level)
+        if bars:
+            library.enable_progress_bar()
