@@ -18,7 +18,7 @@ CALLS = {
 REPORT = (
     {"asserted", "evidence", "findings", "finish", "id", "logprob", "note", "patient", "reference", "reporter"}
     | {"review", "sentences", "study", "text", "to_fhir", "to_json", "to_prediction", "to_sr", "tokens"}
-    | {"to_measurement_sr", "to_secondary_capture", "token_ids", "token_logprobs"}
+    | {"to_measurement_sr", "to_secondary_capture", "token_ids", "token_logprobs", "instruction"}
 )  # fmt: skip
 REPORTER = {"explain", "load", "record", "report", "write"}
 
@@ -37,7 +37,11 @@ def signature(function: object) -> str:
 
 
 def test_what_is_public_is_as_it_was() -> None:
-    assert sorted({*CALLS, "InputError", "Report", "RunError", "__version__"}) == r2gengpt.__all__ == dir(r2gengpt)
+    assert (
+        sorted({*CALLS, "Context", "InputError", "Report", "RunError", "__version__"})
+        == r2gengpt.__all__
+        == dir(r2gengpt)
+    )
 
 
 @pytest.mark.parametrize("name", CALLS)

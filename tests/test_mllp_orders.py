@@ -12,9 +12,10 @@ from dicom_files import film
 from mllp_parts import book_in, code_of, desk_in, imaging_order, msh, order, segments_of
 from r2gengpt.clinical.archive.ledger import accession_key
 from r2gengpt.clinical.hl7.er7 import NotAMessage, Separators, header_of, read_message
-from r2gengpt.clinical.hl7.orders import NO_ORDER, ROUTINE, SOON, STAT, orders_of
+from r2gengpt.clinical.hl7.orders import NO_ORDER, ROUTINE, SOON, STAT, Order, orders_of
 from r2gengpt.films.dicom.header import DicomHeader
 from r2gengpt.films.dicom.header import header_of as header_of_film
+from r2gengpt.text.context import Context
 
 
 def films_of(accession: str = "A-1", patient: str = "P-1") -> list[DicomHeader]:
@@ -332,3 +333,24 @@ def test_a_fault_of_the_orders_holds_no_study_up(tmp_path: Path, caplog: pytest.
         assert desk.book.order_for(films_of()) == NO_ORDER
         assert desk.book.urgent() == {}
     assert "without its order" in caplog.text
+
+
+def test_age_sex_and_procedure_of_an_order_are_kept(tmp_path: Path) -> None:
+    data = f"{msh()}\rPID|1||P-1||||19500102|F\rORC|NW|P\rOBR|1||A-1|XR^Chest 2 views|||||||||Cough".encode()
+    found = read(data).context
+    assert found == Context("Cough", "Chest 2 views", age=found.age, sex="F")
+    assert found.age == pytest.approx(76.16, abs=0.01)  # on the day of the message
+    with desk_in(tmp_path) as desk:
+        desk.answer(data)
+        assert desk.book.order_for(films_of()).context == read(data).context
+
+
+def test_a_book_of_an_older_version_gets_the_columns_it_lacks(tmp_path: Path) -> None:
+    with book_in(tmp_path) as book:
+        book.take("1", [Order(accession_key("A-1"), indication="Cough")])
+        for name in ("technique", "age", "sex"):
+            book._base.execute(f"ALTER TABLE orders DROP COLUMN {name}")
+    with book_in(tmp_path) as book:
+        assert book.order_for(films_of()).context == Context("Cough")
+        book.take("2", [Order(accession_key("A-1"), technique="Erect", age=63.0, sex="M")])
+        assert book.order_for(films_of()).context == Context(technique="Erect", age=63.0, sex="M")

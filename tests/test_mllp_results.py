@@ -44,6 +44,7 @@ from r2gengpt.clinical.hl7.run import message_peer_of, results_sent
 from r2gengpt.errors import InputError
 from r2gengpt.report import Report
 from r2gengpt.settings import ListenConfig, MllpConfig
+from r2gengpt.text.context import Context
 
 pytestmark = pytest.mark.filterwarnings(  # pynetdicom drops sockets whose peer has gone without closing them
     "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"
@@ -359,15 +360,15 @@ def test_a_ledger_of_an_earlier_version_gets_its_new_column(tmp_path: Path) -> N
 def test_an_indication_that_cannot_stand_in_the_prompt_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
     asked: list[str] = []
 
-    def write(indication: str) -> Report:
-        asked.append(indication)
-        if "long" in indication:
+    def write(context: Context) -> Report:
+        asked.append(context.indication)
+        if "long" in context.indication:
             raise InputError("does not fit")
-        return Report("study", indication)
+        return Report("study", context.indication)
 
-    assert written_for("Cough", write).text == "Cough"
-    assert written_for("long", write).text == ""
-    assert written_for("<ImageHere>", write).text == ""
+    assert written_for(Context("Cough"), write).text == "Cough"
+    assert written_for(Context("long"), write).text == ""
+    assert written_for(Order("", indication="<ImageHere>").context, write).text == ""
     assert asked == ["Cough", "long", "", ""]
     assert "reported without it" in caplog.text
 
@@ -375,11 +376,12 @@ def test_an_indication_that_cannot_stand_in_the_prompt_is_left_out(caplog: pytes
 def test_the_writer_gives_the_indication_to_the_model_and_the_placers_number_to_the_message(tmp_path: Path) -> None:
     asked: list[str] = []
 
-    def write(studies: list[Any], indication: str = "") -> Iterator[Report]:
-        asked.append(indication)
+    def write(studies: list[Any], context: Context) -> Iterator[Report]:
+        asked.append(context.indication)
         yield Report("study", "The lungs are clear.")
 
-    reporter: Any = SimpleNamespace(origin=SimpleNamespace(model_sha256="ab" * 32), side=None, name="m", write=write)
+    origin = SimpleNamespace(model_sha256="ab" * 32)
+    reporter: Any = SimpleNamespace(origin=origin, side=None, name="m", write=write, context_fields=())
     path = tmp_path / "film.dcm"
     path.write_bytes(film_data(1, AccessionNumber="A-1"))
     headers = [identified(path.read_bytes())]

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from r2gengpt.version import __version__
 
-__all__ = ["InputError", "Report", "RunError", "__version__", "compare", "load", "score"]
+__all__ = ["Context", "InputError", "Report", "RunError", "__version__", "compare", "load", "score"]
 _HOMES = {
+    "Context": "text.context",
     "InputError": "errors",
     "RunError": "errors",
     "Report": "report",
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from r2gengpt.opening import load
     from r2gengpt.report import Report
     from r2gengpt.scoring import compare, score
+    from r2gengpt.text.context import Context
 
 
 def __getattr__(name: str) -> object:

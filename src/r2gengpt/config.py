@@ -17,6 +17,8 @@ ALIGNMENTS = {"shallow": (True, False), "delta": (True, True), "deep": (False, F
 """Alignment → (freeze_vm, vis_use_lora), as the original's paper names them (arXiv 2309.09812, section 2.3)."""
 
 TEMPLATES = ("auto", "plain", "chat")
+CONTEXT_FIELDS = ("age", "sex", "view", "indication", "technique", "comparison")
+"""What a prompt can have of what is known of a study beside its films, in its order."""
 NO_OPENING = "none"
 """Of `DecodeConfig.opening`: the language model chooses all words."""
 
@@ -71,6 +73,12 @@ class ModelConfig:
         False, "a head that tells 14 observations (and a few more) of the film; off: the original's model"
     )
     findings_hint: bool = option(False, "the head's verdicts as words in the prompt (needs `findings_head` True)")
+    context: bool = option(
+        False, "what is known of a study beside its films stands in the prompt, as far as the annotation has it"
+    )
+    context_fields: tuple[str, ...] = option(
+        CONTEXT_FIELDS, "`context`: which of age, sex, view, indication, technique and comparison", unit="FIELD"
+    )
     template: str = option(
         "auto",
         "prompt: plain (the original's), chat (the language model's own), auto (chat where it was tuned with one), or "
@@ -102,6 +110,7 @@ class ModelConfig:
             raise InputError("`global_only` True leaves one token a view: `image_tokens` has nothing to pool")
         if self.findings_hint and not self.findings_head:
             raise InputError("`findings_hint` True tells what the head sees: it needs `findings_head` True")
+        check_context(self.context_fields)
         if self.template not in TEMPLATES and self.template.count("<ImageHere>") != 1:
             raise InputError(
                 f"must be {', '.join(TEMPLATES)} or a text that holds <ImageHere> once",
@@ -112,9 +121,25 @@ class ModelConfig:
             raise InputError("`instruction` is empty: the prompt needs at least one word")
 
     @property
+    def prompt_fields(self) -> tuple[str, ...]:
+        """The fields of a study that stand in its prompt, in the order of the prompt; none without `context`."""
+        return tuple(name for name in CONTEXT_FIELDS if self.context and name in self.context_fields)
+
+    @property
     def vision_is_frozen(self) -> bool:
         """True where no gradient reaches the vision encoder (shallow alignment)."""
         return self.freeze_vm and not self.vis_use_lora
+
+
+def check_context(names: tuple[str, ...]) -> None:
+    """Refuse fields of a study that no prompt has.
+
+    Raises:
+        InputError: none, an unknown one, or one twice.
+    """
+    if not names or set(names) - set(CONTEXT_FIELDS) or len(set(names)) < len(names):
+        limit = f"choose from {', '.join(CONTEXT_FIELDS)}, each once"
+        raise InputError(limit, field="context_fields", value=" ".join(names), limit=limit)
 
 
 LENGTHS = {"iu_xray": (60, 40, 100), "mimic_cxr": (100, 80, 120), "plain": (100, 0, 120)}
@@ -356,6 +381,10 @@ class TrainConfig:
     hint_predicted: float = option(
         0.8, "share of hints that are the head's own at the end of training; it rises from 0, the others are true ones",
         low=0.0, high=1.0, unit="SHARE",
+    )  # fmt: skip
+    context_dropout: float = option(
+        0.3, "`context`: chance of each field of a training study to be left out of its prompt, anew in each epoch",
+        low=0.0, high=1.0, unit="PROBABILITY",
     )  # fmt: skip
     keep_sentences: bool = option(
         False,

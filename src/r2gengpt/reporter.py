@@ -26,6 +26,7 @@ from r2gengpt.config import DecodeConfig, Stored
 from r2gengpt.data.loading import Batch
 from r2gengpt.errors import InputError
 from r2gengpt.films.containers import DicomChoice
+from r2gengpt.films.context import context_of
 from r2gengpt.films.dicom.header import DicomHeader
 from r2gengpt.films.film import FilmStudy
 from r2gengpt.films.reader import PLAIN
@@ -46,7 +47,7 @@ from r2gengpt.parts.assemble import Built, load_directory
 from r2gengpt.parts.placement import device_of, place
 from r2gengpt.provenance import Origin, file_sha256, origin_of, part_name
 from r2gengpt.report import NO_HEAD, Finding, Report, film_json, films_of
-from r2gengpt.text.prompt import instruction_with
+from r2gengpt.text.context import NO_CONTEXT, UNTRAINED, Context
 from r2gengpt.text.written import noted_json
 from r2gengpt.version import __version__
 
@@ -210,6 +211,22 @@ class Reporter:
         values: Floats = self.built.processor.pixels(pictures).numpy()
         return values
 
+    @property
+    def context_fields(self) -> tuple[str, ...]:
+        """What of a study's context it was trained to find in its prompt; none: nothing."""
+        return tuple(self.built.processor.context_fields)
+
+    def instruction_for(self, context: Context, headers: Sequence[DicomHeader | None] = ()) -> str | None:
+        """What the prompt of a study asks for; None: the model's own instruction.
+
+        Args:
+            context: what is known of the study.
+            headers: of its films, which tell what the context leaves open to a model that was trained with one.
+        """
+        if self.context_fields:
+            context = context.over(context_of(headers))
+        return self.built.processor.instruction_for(context)
+
     def batch(self, pixels: Tensor, instruction: str | None = None, name: str = "study") -> Batch:
         """One study as the model takes it.
 
@@ -223,43 +240,49 @@ class Reporter:
         """
         values, mask = pad_views([pixels])
         ids = torch.tensor([self.built.processor.prompt_row(len(pixels), instruction)])
-        return Batch((name,), ("",), ids, torch.ones_like(ids), values, mask)
+        asked = (instruction,) if instruction is not None else ()
+        return Batch((name,), ("",), ids, torch.ones_like(ids), values, mask, instructions=asked)
 
     def write(
         self,
         studies: Iterable[FilmStudy],
         on_text: Callable[[str], None] | None = None,
-        indication: str = "",
+        context: Context = NO_CONTEXT,
     ) -> Iterator[Report]:
         """The report of each study, in order.
 
         Args:
             studies: their films.
             on_text: gets the text as it is written; then reports are decoded as `streamed`.
-            indication: stands in the prompt beside what it asks for; empty: the prompt is the model's own.
+            context: what is known of them beside, for the prompt. A model that was trained with context takes what is
+                left open from DICOM headers; another one takes an indication alone.
 
         Raises:
             InputError: prompt and report do not fit into the language model.
         """
         self.check_writes()
-        instruction = instruction_with(indication, self.built.processor.instruction)
+        self.tell_unread(context)
         for study in studies:
+            instruction = self.instruction_for(context, study.headers)
             batch = self.batch(self.built.processor.pixels(study.pictures), instruction, study.id)
             if on_text is None:
-                (report,) = self.predict([batch], instruction=instruction)
+                (report,) = self.predict([batch])
             else:
-                report = self.stream(batch, self.streamed, on_text, instruction)
-            yield replace(report, note=study.note, study=study, reporter=self)
+                report = self.stream(batch, self.streamed, on_text)
+            yield replace(report, note=study.note, instruction=instruction, study=study, reporter=self)
 
-    def predict(
-        self, batches: Iterable[Batch], decode: DecodeConfig | None = None, instruction: str | None = None
-    ) -> Iterator[Report]:
+    def tell_unread(self, context: Context) -> None:
+        """Log which fields of a context have no effect, as the model was trained without them."""
+        unread = [name for name in context.given if name not in (self.context_fields or UNTRAINED)]
+        if unread:
+            log.warning("no effect, %s was trained without: %s", self.name, ", ".join(f"`{name}`" for name in unread))
+
+    def predict(self, batches: Iterable[Batch], decode: DecodeConfig | None = None) -> Iterator[Report]:
         """The reports of batches of prompts, in order.
 
         Args:
             batches: the prompts, padded on the left.
             decode: how; None: as whole reports are decoded.
-            instruction: what they ask for; None: the model's own.
 
         Raises:
             InputError: prompt and report do not fit into the language model.
@@ -271,16 +294,14 @@ class Reporter:
 
         def looked() -> Iterator[Batch]:
             for batch in batches:
-                batch, findings = self.look(batch, instruction)
+                batch, findings = self.look(batch)
                 seen.extend(findings)
                 yield batch
 
         found = predict(self.built.model, self.built.processor, looked(), decode or self.decode, self.drafter)
         return (self.judged(replace(report, findings=seen[place])) for place, report in enumerate(found))
 
-    def stream(
-        self, batch: Batch, decode: DecodeConfig, on_text: Callable[[str], None], instruction: str | None = None
-    ) -> Report:
+    def stream(self, batch: Batch, decode: DecodeConfig, on_text: Callable[[str], None]) -> Report:
         """The report of a prompt, its text handed out as it is written.
 
         Raises:
@@ -290,7 +311,7 @@ class Reporter:
             (report,) = self._retrieved(self.composer, [batch])
             on_text(report.text)
             return report
-        batch, (findings,) = self.look(batch, instruction)
+        batch, (findings,) = self.look(batch)
         written = stream(self.built.model, self.built.processor, batch, decode, on_text, self.drafter)
         return self.judged(replace(written, findings=findings))
 
@@ -303,14 +324,9 @@ class Reporter:
                 findings = findings_of(logits, self.looker.scales)
                 yield self.judged(composer.report(findings, logits, study, reference))
 
-    def look(self, batch: Batch, instruction: str | None = None) -> tuple[Batch, list[tuple[Finding, ...]]]:
-        """What the finding head sees on each study's films, and the prompts with it; as they are without a head.
-
-        Args:
-            batch: prompts.
-            instruction: what they ask for; None: the model's own.
-        """
-        return (batch, [()] * len(batch.ids)) if self.looker is None else self.looker.look(batch, instruction)
+    def look(self, batch: Batch) -> tuple[Batch, list[tuple[Finding, ...]]]:
+        """What the finding head sees on each study's films, and the prompts with it; as they are without a head."""
+        return (batch, [()] * len(batch.ids)) if self.looker is None else self.looker.look(batch)
 
     def findings(self, images: Iterable[object], *, choice: DicomChoice = PLAIN) -> tuple[Finding, ...]:
         """What the films of one study show, without a report.
@@ -361,7 +377,12 @@ class Reporter:
         return reviewed(with_confidence(report, self.calibration, self.abstain_below))
 
     def report(
-        self, images: Iterable[object], *, on_text: Callable[[str], None] | None = None, choice: DicomChoice = PLAIN
+        self,
+        images: Iterable[object],
+        *,
+        on_text: Callable[[str], None] | None = None,
+        choice: DicomChoice = PLAIN,
+        context: Context = NO_CONTEXT,
     ) -> Report:
         """The report of one study.
 
@@ -369,11 +390,12 @@ class Reporter:
             images: its views: paths, bytes, Pillow images, numpy arrays (H, W) or (H, W, 3), or pydicom data sets.
             on_text: gets the text as it is written, piece by piece.
             choice: what is asked of DICOM.
+            context: what is known of it beside, see `write`.
 
         Raises:
             InputError: an image cannot be read, or they are not of one study.
         """
-        (report,) = self.write([study_of(images, choice, self.side)], on_text)
+        (report,) = self.write([study_of(images, choice, self.side)], on_text, context)
         return report
 
     def explain(self, report: Report, method: str | None = None) -> Evidence:
@@ -389,7 +411,7 @@ class Reporter:
         model, processor, study = self.built.model, self.built.processor, films_of(report)
         method = method or map_method(model, self.looker)
         self.check_explains(method)
-        batch = self.batch(processor.pixels(study.pictures), name=study.id)
+        batch = self.batch(processor.pixels(study.pictures), report.instruction, study.id)
         return evidence_of(model, processor, self.looker, batch, report.text, method)
 
     def record(self, report: Report) -> dict[str, Any]:

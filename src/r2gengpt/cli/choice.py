@@ -9,6 +9,7 @@ from r2gengpt.films.containers import DicomChoice
 from r2gengpt.locate import ModelChoice
 from r2gengpt.options import check_fields, option
 from r2gengpt.settings import PlacementConfig, ReviewConfig, WriterConfig
+from r2gengpt.text.context import Context
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,35 @@ class FilmFlags:
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+
+@dataclass(frozen=True)
+class ContextFlags:
+    """What is known of a study beside its films."""
+
+    indication: str = option("", "why the images were taken; stands in the prompt", unit="TEXT")
+    technique: str = option("", "of a model trained with `context`: how they were taken", unit="TEXT")
+    comparison: str = option("", "of such a model: what they are to be compared with", unit="TEXT")
+    age: float | None = option(
+        None, "of such a model: the patient's, in years; None: by the DICOM header", low=0.0, high=130.0, unit="YEARS"
+    )
+    sex: str = option("", "of such a model: the patient's; empty: by the DICOM header", choices=("", "M", "F"))
+    view: str = option("", "of such a model: the views, as PA; empty: by the DICOM header", unit="VIEW")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @property
+    def context(self) -> Context:
+        """As a prompt has it."""
+        return Context(
+            self.indication.strip(),
+            self.technique.strip(),
+            self.comparison.strip(),
+            self.age,
+            self.sex,
+            self.view.strip(),
+        )
 
 
 def dicom_of(parsed: Parsed) -> DicomChoice:

@@ -43,7 +43,6 @@ def evidence_of(
     batch: Batch,
     report: str,
     method: str | None = None,
-    instruction: str | None = None,
 ) -> Evidence:
     """Maps of the sentences of a report, by the way that is asked for; none whose peak lies off the body is evidence.
 
@@ -54,7 +53,6 @@ def evidence_of(
         batch: the prompt of one study, with pixels.
         report: the text, which need not be the model's own.
         method: findings, occlusion or gradient; None: `map_method`.
-        instruction: what the prompt asks for; None: the model's own.
 
     Raises:
         InputError: the model has no such maps, or prompt and report do not fit into it.
@@ -64,7 +62,7 @@ def evidence_of(
     pixels, batch = batch.pixel_values, batch.to(model.device)
     findings: Sequence[Finding] = ()
     if looker is not None:
-        batch, (findings,) = looker.look(batch, instruction)
+        batch, (findings,) = looker.look(batch)
     if looker is not None and method == FINDINGS:
         found = finding_evidence(looker, batch, findings, report)
     else:

@@ -34,34 +34,31 @@ class Looker:
     hints: bool
     told: Mapping[str, str] = field(default_factory=dict)
 
-    def look(self, batch: Batch, instruction: str | None = None) -> tuple[Batch, list[tuple[Finding, ...]]]:
+    def look(self, batch: Batch) -> tuple[Batch, list[tuple[Finding, ...]]]:
         """The findings of each study of a batch of prompts, and the batch with its films' features, hints and openings.
 
         Films are seen as they are and mirrored; a batch of features only as it is. A prompt that somebody wrote whole
         gets neither hint nor opening.
-
-        Args:
-            batch: the prompts.
-            instruction: what they ask for; None: the model's own.
         """
-        batch, logits = self.seen(batch, instruction)
+        batch, logits = self.seen(batch)
         findings = [findings_of(row, self.scales) for row in logits.tolist()]
-        if written_whole(instruction):
-            return batch, findings
-        openings = [opening_of(one) for one in findings]
-        return replace(batch, openings=tuple(tuple(self.processor.encode_text(one)) for one in openings)), findings
+        openings = [
+            () if written_whole(batch.instruction(row)) else tuple(self.processor.encode_text(opening_of(one)))
+            for row, one in enumerate(findings)
+        ]
+        return replace(batch, openings=tuple(openings)), findings
 
     @torch.no_grad()
-    def seen(self, batch: Batch, instruction: str | None = None) -> tuple[Batch, Tensor]:
+    def seen(self, batch: Batch) -> tuple[Batch, Tensor]:
         """As `look`, with the logits (B, O), float32, in place of findings."""
         batch = batch.to(self.model.device)
         features, logits = self._features(batch)
         looked = replace(batch, features=features, pixel_values=None)
-        if not self.hints or written_whole(instruction):
+        if not self.hints:
             return looked, logits
         own = [hint_of(verdicts_of(findings_of(row, self.scales))) for row in logits.tolist()]
         hints = [self.told.get(study, hint) for study, hint in zip(batch.ids, own, strict=True)]
-        return self._hinted(looked, hints, instruction or self.processor.instruction), logits
+        return self._hinted(looked, hints), logits
 
     def _features(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Features (K, N, E) and logits (B, O)."""
@@ -76,18 +73,22 @@ class Looker:
         logits = self.model.finding_logits(features, torch.cat([mask, mask]))
         return here, (logits[: len(mask)] + logits[len(mask) :]) / 2
 
-    def _hinted(self, batch: Batch, hints: Sequence[str], instruction: str) -> Batch:
-        """The batch with a hint in front of each prompt's instruction."""
-        views = batch.view_mask.sum(1).tolist()
+    def _hinted(self, batch: Batch, hints: Sequence[str]) -> Batch:
+        """The batch with a hint in front of each prompt's instruction, but for prompts that were written whole."""
         rows = [
-            self.processor.prompt_row(count, hinted(instruction, hint))
-            for count, hint in zip(views, hints, strict=True)
+            self.processor.prompt_row(views, self._asked(batch.instruction(row), hint))
+            for row, (views, hint) in enumerate(zip(batch.view_mask.sum(1).tolist(), hints, strict=True))
         ]
         ids, mask = pad_rows(rows, self.processor.pad_token_id, left=True)
         device = batch.input_ids.device
         return replace(
             batch, input_ids=torch.tensor(ids, device=device), attention_mask=torch.tensor(mask, device=device)
         )
+
+    def _asked(self, instruction: str | None, hint: str) -> str:
+        """An instruction with a hint in front; a whole prompt as it is."""
+        asked = instruction or self.processor.instruction
+        return asked if written_whole(asked) else hinted(asked, hint)
 
 
 def written_whole(instruction: str | None) -> bool:

@@ -17,7 +17,7 @@ from r2gengpt.films.containers import DicomChoice
 from r2gengpt.films.reader import PLAIN
 
 SPLITS = ("train", "val", "test")
-_TEXTS = ("indication", "comparison", "findings", "impression", "prior")
+_TEXTS = ("indication", "technique", "comparison", "findings", "impression", "prior")
 _WORDS: dict[type, str] = {str: "a text", list: "a list", dict: "an object"}
 
 

@@ -1,5 +1,6 @@
 """Batches of studies whose rows are about as long, so that little is padded. Only the order; nothing is read or cut."""
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -16,13 +17,16 @@ least. Few batches a bucket leave chance who is in a batch with whom; 32 leave 1
 
 
 def row_lengths(studies: Sequence[Study], processor: R2GenGPTProcessor, dataset: str, max_length: int) -> list[int]:
-    """Tokens of each study's training row: prompt with image tokens, report as `training_row` cuts it, end token."""
+    """Tokens of each study's training row: prompt with image tokens, report as `training_row` cuts it, end token.
+
+    Of a study with context the prompt is the one with all of its fields.
+    """
     clean = CLEANERS[dataset]
-    views = {len(study.image_paths) for study in studies}
-    prompts = {count: len(processor.prompt_row(count)) for count in views}
+    row = functools.cache(lambda views, instruction: len(processor.prompt_row(views, instruction)))
+    asked = [processor.instruction_for(study.context) if processor.context_fields else None for study in studies]
     return [
-        prompts[len(study.image_paths)] + min(len(processor.encode_text(clean(study.report))) + 1, max_length)
-        for study in studies
+        row(len(study.image_paths), instruction) + min(len(processor.encode_text(clean(study.report))) + 1, max_length)
+        for study, instruction in zip(studies, asked, strict=True)
     ]
 
 

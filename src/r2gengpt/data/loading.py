@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from r2gengpt.config import CONTEXT_FIELDS
 from r2gengpt.data.ahead import read_ahead
 from r2gengpt.data.augment import augment
 from r2gengpt.data.features.filling import Features
@@ -21,9 +22,12 @@ from r2gengpt.films.reader import load_image
 from r2gengpt.model.processing import R2GenGPTProcessor, decoded_size, pad_views
 from r2gengpt.text.alignment import IGNORE, TokenRow, pad_rows, training_row
 from r2gengpt.text.cleaning import CLEANERS
+from r2gengpt.text.context import Context
 
 Key = tuple[int, int]
 """Which sample: (epoch, index). The epoch seeds the augmentation, so a sample depends on its key alone."""
+OF_CONTEXT = 1
+"""Keeps what is drawn for prompts apart from what is drawn for images."""
 NO_CAPS: Mapping[str, int] = MappingProxyType({})
 Collated = TypeVar("Collated")
 """What a loader makes of the examples of a batch."""
@@ -34,7 +38,8 @@ class Example:
     """One study ready to be batched; `report` is cleaned, `reference` untouched.
 
     It brings its `pixels` (V, 3, H, W) or, from the feature cache, its `features` (V, N, E); float32. `findings` (O,),
-    float32, are the labels of its observations, NaN where unknown.
+    float32, are the labels of its observations, NaN where unknown. `instruction` is what its prompt asks for (None: the
+    model's own).
     """
 
     id: str
@@ -43,6 +48,7 @@ class Example:
     reference: str
     features: Tensor | None = None
     findings: Tensor | None = None
+    instruction: str | None = None
 
     @property
     def views(self) -> int:
@@ -60,7 +66,8 @@ class Batch:
     `pixel_values` (B, V, 3, H, W) or as `features` of the K present views (K, N, E), float32. Training batches are
     padded on the right and have labels; prompt batches are padded on the left. `findings` (B, O), float32, are the
     labels of the observations, NaN where unknown. `token_weights` (B, T), float32, is how much each label counts (None:
-    all alike). `openings` are the tokens that each report may open with (empty: none are known).
+    all alike). `openings` are the tokens that each report may open with (empty: none are known). `instructions` are
+    what each prompt asks for (None: the model's own; empty: that of all).
     """
 
     ids: tuple[str, ...]
@@ -74,6 +81,11 @@ class Batch:
     findings: Tensor | None = None
     token_weights: Tensor | None = None
     openings: tuple[tuple[int, ...], ...] = ()
+    instructions: tuple[str | None, ...] = ()
+
+    def instruction(self, row: int) -> str | None:
+        """What a study's prompt asks for; None: the model's own instruction."""
+        return self.instructions[row] if self.instructions else None
 
     def to(self, device: torch.device | str, **kwargs: Any) -> "Batch":
         """The batch on another device (Lightning calls this)."""
@@ -94,6 +106,24 @@ class Batch:
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
+@dataclass(frozen=True)
+class FieldDropout:
+    """Which fields of a training study's context are left out of its prompt: each by itself, by the sample's key.
+
+    Attributes:
+        chance: of each field.
+        seed: of the run.
+    """
+
+    chance: float
+    seed: int
+
+    def of(self, context: Context, key: Key) -> Context:
+        """What is left of a context."""
+        drawn = np.random.default_rng((self.seed, *key, OF_CONTEXT)).random(len(CONTEXT_FIELDS))
+        return context.only([name for name, number in zip(CONTEXT_FIELDS, drawn, strict=True) if number >= self.chance])
+
+
 class StudyDataset(Dataset[Example]):
     """Studies of one split, read when asked for by their key.
 
@@ -106,6 +136,7 @@ class StudyDataset(Dataset[Example]):
         in_cell: images come from strangers, and are decoded in the cell.
         findings: (n, O), the labels of the studies' observations.
         mirror: mirror half of the augmented images.
+        left_out: which fields of a study's context its prompt goes without; None: none.
     """
 
     def __init__(
@@ -119,6 +150,7 @@ class StudyDataset(Dataset[Example]):
         in_cell: bool = False,
         findings: Tensor | None = None,
         mirror: bool = False,
+        left_out: FieldDropout | None = None,
     ) -> None:
         self.studies = studies
         self.processor = processor
@@ -128,6 +160,7 @@ class StudyDataset(Dataset[Example]):
         self.in_cell = in_cell
         self.findings = findings
         self.mirror = mirror
+        self.left_out = left_out
         self.size = decoded_size(processor)
 
     def __len__(self) -> int:
@@ -137,15 +170,25 @@ class StudyDataset(Dataset[Example]):
         epoch, index = key
         study = self.studies[index]
         report, findings = self.clean(study.report), None if self.findings is None else self.findings[index]
+        instruction = self._instruction(study, key)
         if self.features is not None:
-            return Example(study.id, None, report, study.report, self.features.of(study), findings)
+            features = self.features.of(study)
+            return Example(study.id, None, report, study.report, features, findings, instruction)
         check_files(study)
         load = cell.load_image if self.in_cell else load_image
         images = [load(path, size=self.size, dicom=study.dicom) for path in study.image_paths]
         if self.seed is not None:
             rng = np.random.default_rng((self.seed, epoch, index))
             images = [augment(image, rng, mirror=self.mirror) for image in images]
-        return Example(study.id, self.processor.pixels(images), report, study.report, findings=findings)
+        pixels = self.processor.pixels(images)
+        return Example(study.id, pixels, report, study.report, None, findings, instruction)
+
+    def _instruction(self, study: Study, key: Key) -> str | None:
+        """What the prompt asks for; None where the model was trained without context."""
+        if not self.processor.context_fields:
+            return None
+        context = study.context
+        return self.processor.instruction_for(context if self.left_out is None else self.left_out.of(context, key))
 
 
 def _batch(examples: Sequence[Example], processor: R2GenGPTProcessor, rows: Sequence[TokenRow], *, left: bool) -> Batch:
@@ -164,6 +207,7 @@ def _batch(examples: Sequence[Example], processor: R2GenGPTProcessor, rows: Sequ
         labels,
         torch.cat(features) if features else None,
         None if examples[0].findings is None else torch.stack([one.findings for one in examples]),  # type: ignore[misc]
+        instructions=tuple(one.instruction for one in examples) if any(one.instruction for one in examples) else (),
     )
 
 
@@ -186,7 +230,7 @@ def training_batch(
     """
     rows = [
         training_row(
-            processor.prompt_row(example.views),
+            processor.prompt_row(example.views, example.instruction),
             processor.encode_text(example.report),
             processor.end_token_id,
             max_length,
@@ -209,7 +253,7 @@ def training_batch(
 
 def prompt_batch(examples: Sequence[Example], processor: R2GenGPTProcessor) -> Batch:
     """A batch of prompts, to be continued by the model."""
-    rows = [TokenRow(processor.prompt_row(example.views), ()) for example in examples]
+    rows = [TokenRow(processor.prompt_row(example.views, example.instruction), ()) for example in examples]
     return _batch(examples, processor, rows, left=True)
 
 

@@ -9,6 +9,7 @@ from r2gengpt.data.boxes import Marked
 from r2gengpt.data.labels import NO_LABELS, Labels
 from r2gengpt.errors import InputError
 from r2gengpt.films.containers import DicomChoice
+from r2gengpt.text.context import Context
 
 PATIENT_NAMES = ("patient", "patient_id", "subject_id")
 """What files call the patient of a study, in the order they are looked for (subject_id: MIMIC-CXR's, and R2Gen's)."""
@@ -43,7 +44,8 @@ class Study:
 
     `report` is the text as the annotation holds it (cleaning is the reader's choice); empty where none is known.
     `patient` is whose study it is, empty where the annotation names none.
-    `comparison` is what the report says it was compared with, and `prior` the id of the patient's study before.
+    `technique` is how it was taken, `comparison` what the report says it was compared with, and `prior` the id of the
+    patient's study before.
     `labels` are the observations that are known of its films (`Labels`), and `source` says whose labels they are.
     `age` is the patient's in years, None where it is unknown; `sex` is M, F or empty.
     `boxes` are where its first film shows what, as its annotation marks it.
@@ -68,6 +70,13 @@ class Study:
     boxes: tuple[Marked, ...] = ()
     comparison: str = ""
     prior: str = ""
+    technique: str = ""
+
+    @property
+    def context(self) -> Context:
+        """What is known of it beside its films."""
+        views = ", ".join(dict.fromkeys(view.strip() for view in self.views if view.strip()))
+        return Context(self.indication, self.technique, self.comparison, self.age, self.sex, views)
 
     def __post_init__(self) -> None:
         if not isinstance(self.labels, Labels):

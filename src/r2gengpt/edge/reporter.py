@@ -21,6 +21,7 @@ from r2gengpt.edge.pixels import view_pixels
 from r2gengpt.edge.runtime import Edge, EdgeTokenizer, Watch, check_decoding
 from r2gengpt.errors import InputError
 from r2gengpt.films.containers import DicomChoice
+from r2gengpt.films.dicom.header import DicomHeader
 from r2gengpt.films.film import FilmStudy
 from r2gengpt.films.reader import PLAIN
 from r2gengpt.films.regions import Region
@@ -32,6 +33,7 @@ from r2gengpt.locate import ModelChoice
 from r2gengpt.options import Override
 from r2gengpt.provenance import Origin, file_sha256, part_name
 from r2gengpt.report import NO_HEAD, Finding, Report, film_json, films_of
+from r2gengpt.text.context import NO_CONTEXT, Context, instruction_for
 from r2gengpt.text.written import noted_json
 from r2gengpt.version import __version__
 
@@ -103,6 +105,15 @@ class EdgeReporter:
         return self.edge.record.hint.instruction if self.edge.record.hint else ""
 
     @property
+    def context_fields(self) -> tuple[str, ...]:
+        """What of a study's context stands in its prompt: nothing, the prompt is settled."""
+        return ()
+
+    def instruction_for(self, context: Context, headers: Sequence[DicomHeader | None] = ()) -> str | None:
+        """As `Reporter.instruction_for`, for what tells that the words have no effect."""
+        return instruction_for(context, self.instruction)
+
+    @property
     def part_names(self) -> tuple[str, str]:
         """The encoder's name and the language model's, without their directories."""
         source = self.edge.record.source
@@ -155,15 +166,16 @@ class EdgeReporter:
         self,
         studies: Iterable[FilmStudy],
         on_text: Callable[[str], None] | None = None,
-        indication: str = "",
+        context: Context = NO_CONTEXT,
     ) -> Iterator[Report]:
         """The report of each study, in order.
 
         Raises:
-            InputError: an indication is given, or prompt and report do not fit into the language model.
+            InputError: there is a context, or prompt and report do not fit into the language model.
         """
-        if indication:
-            raise InputError(self.no_text, field="indication", value=indication)
+        if context.given:
+            name = context.given[0]
+            raise InputError(self.no_text, field=name, value=getattr(context, name))
         for study in studies:
             pixels = self.pixels(study.pictures)
             report, _ = self.draft(pixels, self.decode) if on_text is None else self.stream(pixels, on_text)
@@ -200,10 +212,15 @@ class EdgeReporter:
         return reviewed(with_confidence(report, self.calibration, self.abstain_below))
 
     def report(
-        self, images: Iterable[object], *, on_text: Callable[[str], None] | None = None, choice: DicomChoice = PLAIN
+        self,
+        images: Iterable[object],
+        *,
+        on_text: Callable[[str], None] | None = None,
+        choice: DicomChoice = PLAIN,
+        context: Context = NO_CONTEXT,
     ) -> Report:
         """The report of one study; see `Reporter.report`."""
-        (report,) = self.write([study_of(images, choice, self.side)], on_text)
+        (report,) = self.write([study_of(images, choice, self.side)], on_text, context)
         return report
 
     def findings(self, images: Iterable[object], *, choice: DicomChoice = PLAIN) -> tuple[Finding, ...]:

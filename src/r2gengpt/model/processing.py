@@ -11,6 +11,7 @@ from transformers import AddedToken, BatchFeature, ProcessorMixin
 from r2gengpt.config import DEFAULT_INSTRUCTION
 from r2gengpt.errors import InputError
 from r2gengpt.text.alignment import pad_rows
+from r2gengpt.text.context import Context, instruction_for
 from r2gengpt.text.prompt import (
     IMAGE_PLACEHOLDER,
     TEMPLATE,
@@ -35,6 +36,8 @@ class R2GenGPTProcessor(ProcessorMixin):  # type: ignore[misc]  # the library is
         template: text with `<ImageHere>` and `{instruction}`; control tokens of the tokenizer in it are tokens.
         add_bos: whether a prompt opens with the tokenizer's beginning-of-text token, where it has one.
         end_sym: the end symbol; None is the tokenizer's own.
+        chat_template: for chat messages, in Jinja; None: by `template`.
+        context_fields: what of a study's context the model was trained to find in its prompt; none: nothing.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class R2GenGPTProcessor(ProcessorMixin):  # type: ignore[misc]  # the library is
         add_bos: bool = True,
         end_sym: str | None = None,
         chat_template: str | None = None,
+        context_fields: Sequence[str] = (),
     ) -> None:
         self.tokens_per_view = tokens_per_view
         self.fusion = fusion
@@ -55,6 +59,7 @@ class R2GenGPTProcessor(ProcessorMixin):  # type: ignore[misc]  # the library is
         self.template = template
         self.add_bos = add_bos
         self.end_sym = end_sym
+        self.context_fields = tuple(context_fields)
         tokenizer.add_tokens([AddedToken(IMAGE_PLACEHOLDER, special=True, normalized=False)])
         self.image_token_id = int(tokenizer.convert_tokens_to_ids(IMAGE_PLACEHOLDER))
         super().__init__(image_processor, tokenizer, chat_template=chat_template or chat_template_of(template))
@@ -98,6 +103,16 @@ class R2GenGPTProcessor(ProcessorMixin):  # type: ignore[misc]  # the library is
         if encode == self._encode_symbols and self.has_control_tokens(instruction):
             raise InputError(f"instruction {instruction!r} holds a control token of this language model")
         return encode_prompt(encode, halves, self._opening())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as JSON has them; of a model without context nothing is said of one."""
+        found: dict[str, Any] = super().to_dict()
+        found.pop("context_fields", None)
+        return {**found, **({"context_fields": list(self.context_fields)} if self.context_fields else {})}
+
+    def instruction_for(self, context: Context) -> str | None:
+        """What the prompt of a study with this context asks for; None: the same as every other prompt."""
+        return instruction_for(context, self.instruction, self.context_fields)
 
     def has_control_tokens(self, text: str) -> bool:
         """Whether special tokens of the language model, the image's place aside, are written out in a text."""

@@ -196,6 +196,7 @@ def build_model(
         template=prompt.template,
         add_bos=prompt.add_bos,
         end_sym=prompt.end_sym,
+        context_fields=config.prompt_fields,
     )
     model_config.image_token_id = processor.image_token_id
     mark_trained(config, tower, language_model, trained=trained)

@@ -13,8 +13,10 @@ from r2gengpt.serving.uploads import (
     REPORT_FIELD,
     TEXT_FIELD,
 )
+from r2gengpt.text.context import MOST_YEARS
 from r2gengpt.text.observations import LIKELY, NOT_ASSESSED, POSSIBLE, UNLIKELY
 
+OF_CONTEXT = "in the prompt of a model that was trained with context"
 PROPERTIES: dict[str, dict[str, Any]] = {
     IMAGE_FIELD: {
         "type": "array",
@@ -23,6 +25,16 @@ PROPERTIES: dict[str, dict[str, Any]] = {
         "description": "PNG, JPEG or DICOM files: the views of ONE study",
     },
     TEXT_FIELD: {"type": "string", "description": "why the images were taken; becomes part of the prompt"},
+    "technique": {"type": "string", "description": f"how they were taken; {OF_CONTEXT}"},
+    "comparison": {"type": "string", "description": f"what they are to be compared with; {OF_CONTEXT}"},
+    "age": {
+        "type": "number",
+        "minimum": 0,
+        "maximum": MOST_YEARS,
+        "description": f"the patient's, in years; {OF_CONTEXT}",
+    },
+    "sex": {"type": "string", "enum": ["M", "F"], "description": f"the patient's; {OF_CONTEXT}"},
+    "view": {"type": "string", "description": f"the views, as PA; {OF_CONTEXT}"},
     REPORT_FIELD: {
         "type": "string",
         "description": "the text that is mapped, or put into a form",

@@ -25,18 +25,18 @@ from r2gengpt.serving.reports import ARCHIVE, FORM_PARAMETER, archive_form, chec
 from r2gengpt.serving.served import ServedModel
 from r2gengpt.serving.trail import note_films
 from r2gengpt.serving.uploads import (
+    CONTEXT_FIELDS,
     IMAGE_FIELD,
     KNOWN_FIELD,
     REPORT_FIELD,
     STUDY_FIELDS,
-    TEXT_FIELD,
     StudyUpload,
     read_form,
 )
 from r2gengpt.serving.waiting import ServerContext
 from r2gengpt.settings import ServeConfig
 
-FIELDS = (*(name for name in STUDY_FIELDS if name != TEXT_FIELD), REPORT_FIELD, KNOWN_FIELD)
+FIELDS = (*(name for name in STUDY_FIELDS if name not in CONTEXT_FIELDS), REPORT_FIELD, KNOWN_FIELD)
 DOCUMENT = {
     "parameters": [FORM_PARAMETER],
     **form_document(FIELDS, *ARCHIVE, required=(IMAGE_FIELD, REPORT_FIELD)),

@@ -19,7 +19,6 @@ from r2gengpt.serving.trail import note_films
 from r2gengpt.serving.uploads import IMAGE_FIELD, REPORT_FIELD, STUDY_FIELDS, StudyUpload, read_form
 from r2gengpt.serving.waiting import ServerContext
 from r2gengpt.settings import ServeConfig
-from r2gengpt.text.prompt import instruction_with
 from r2gengpt.text.written import noted_json
 
 FIELDS = (*STUDY_FIELDS, REPORT_FIELD)
@@ -53,7 +52,7 @@ def evidence_job(form: StudyUpload, model: ServedModel, settings: ServeConfig) -
     if not form.report or tokens > most:
         raise ApiError(400, f"{REPORT_FIELD}: has {tokens} tokens: 1 to {most}", INVALID, param=REPORT_FIELD)
     pixels, sources = read_films(form.films, form.choice, model, settings)
-    instruction = instruction_with(form.indication, model.instruction)
+    instruction = model.instruction_for(form.context, [source.header for source in sources])
     return Job(pixels, instruction, model.decode, evidence=True, told=form.report), sources
 
 

@@ -1,6 +1,7 @@
 """What a prompt asks for beside the model's own instruction, and the warning that this leads away from training."""
 
 from r2gengpt.serving.served import ServedModel
+from r2gengpt.text.context import UNTRAINED, Context
 
 OTHER_INSTRUCTION = (
     "the instruction is not the one that the model was trained with: the report may be worse than with the model's own"
@@ -23,3 +24,13 @@ def instruction_warnings(instruction: str | None, reporter: ServedModel, words: 
     if reporter.composes:
         return [NO_EFFECT]
     return [SETTLED if reporter.no_text else words]
+
+
+def context_warnings(context: Context, reporter: ServedModel) -> list[str]:
+    """What is to be known of a study's context: which of it has no effect, or that the model never read one."""
+    trained = reporter.context_fields
+    lines = [] if trained else instruction_warnings(reporter.instruction_for(context), reporter, INDICATION)
+    unread = [name for name in context.given if name not in (trained or UNTRAINED)]
+    if unread:
+        lines.append(f"no effect, as the model was trained without: {', '.join(unread)}")
+    return lines

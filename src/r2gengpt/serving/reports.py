@@ -24,7 +24,7 @@ from r2gengpt.serving.documents import REPORT, form_document
 from r2gengpt.serving.evidence import MAPS, evidence_json
 from r2gengpt.serving.failures import INVALID, ApiError, refused
 from r2gengpt.serving.films import note_on, read_films
-from r2gengpt.serving.instructions import INDICATION, instruction_warnings
+from r2gengpt.serving.instructions import context_warnings
 from r2gengpt.serving.jobs import Answer, Job
 from r2gengpt.serving.receipts import film_features, receipt_of
 from r2gengpt.serving.served import ServedModel, check_torch, in_torch, maps_of
@@ -33,7 +33,6 @@ from r2gengpt.serving.trail import note_films
 from r2gengpt.serving.uploads import IMAGE_FIELD, STUDY_FIELDS, read_form, truth_of
 from r2gengpt.serving.waiting import Event, EventStream, ServerContext, Wait
 from r2gengpt.settings import OBJECT_FORMS
-from r2gengpt.text.prompt import instruction_with
 from r2gengpt.text.written import noted_json, with_notice
 
 JSON, TEXT, EVENTS, PDF = "application/json", "text/plain", "text/event-stream", "application/pdf"
@@ -203,8 +202,9 @@ def report_routes(desk: ServerContext) -> APIRouter:
             if archived:
                 check_archive(wanted, archived, sources, reporter)
             decode = reporter.streamed if wanted == EVENTS else reporter.decode
-            job = Job(pixels, instruction_with(form.indication, reporter.instruction), decode)
-            warnings = instruction_warnings(job.instruction, reporter, INDICATION)
+            instruction = reporter.instruction_for(form.context, [source.header for source in sources])
+            job = Job(pixels, instruction, decode)
+            warnings = context_warnings(form.context, reporter)
             headers = {"X-Warning": "; ".join(warnings)} if warnings else {}
             job.evidence = evidence or (bool(archived) and FORMS[archived].regions and maps_of(reporter))
             stack.enter_context(desk.ticket(caller_of(request).id, ticket, job))

@@ -50,7 +50,7 @@ class Run:
         built = self.reporter.built
         try:
             batch = batch_of(self.reporter, job)
-            batch, (self.findings[job],) = self.reporter.look(batch, job.instruction)
+            batch, (self.findings[job],) = self.reporter.look(batch)
             (prompt,) = prompts_of(built.model, [batch], job.decode)
         except Exception as error:
             job.fail(error)

@@ -9,10 +9,12 @@ from PIL import Image
 from r2gengpt.config import DecodeConfig
 from r2gengpt.edge.reporter import EdgeReporter
 from r2gengpt.errors import InputError
+from r2gengpt.films.dicom.header import DicomHeader
 from r2gengpt.generation.beams import Floats
 from r2gengpt.generation.sentences import TokenWords
 from r2gengpt.provenance import Origin
 from r2gengpt.serving.failures import UNSUPPORTED, ApiError
+from r2gengpt.text.context import Context
 
 if TYPE_CHECKING:
     from r2gengpt.reporter import Reporter
@@ -46,6 +48,10 @@ class ServedModel(Protocol):
         """What its prompt asks for."""
 
     @property
+    def context_fields(self) -> tuple[str, ...]:
+        """What of a study's context it was trained to find in its prompt."""
+
+    @property
     def no_text(self) -> str:
         """Why words beside the films do not reach its reports; empty where they do."""
 
@@ -72,6 +78,9 @@ class ServedModel(Protocol):
     @property
     def part_names(self) -> tuple[str, str]:
         """The encoder's name and the language model's, as clients may see them."""
+
+    def instruction_for(self, context: Context, headers: Sequence[DicomHeader | None] = ()) -> str | None:
+        """What the prompt of a study asks for; None: the model's own instruction."""
 
     def pixels(self, pictures: Sequence[Image.Image]) -> Floats:
         """The views of one study, (V, 3, H, W), float32."""

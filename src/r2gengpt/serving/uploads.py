@@ -12,11 +12,13 @@ from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
+from r2gengpt.errors import InputError
 from r2gengpt.films.containers import DicomChoice
 from r2gengpt.films.reader import PLAIN
-from r2gengpt.serving.failures import INVALID, ApiError, ClientGone
+from r2gengpt.serving.failures import INVALID, ApiError, ClientGone, refused
 from r2gengpt.serving.films import Upload
 from r2gengpt.settings import ServeConfig
+from r2gengpt.text.context import NO_CONTEXT, Context, age_in, sex_in
 
 MAX_TEXT = 4000
 """Characters of an instruction or an indication."""
@@ -24,7 +26,8 @@ MAX_KNOWN = 60_000
 """Characters of what is known of a draft, as JSON."""
 IMAGE_FIELD, TEXT_FIELD, REPORT_FIELD, FRAME_FIELD, FORCE_FIELD = "images", "indication", "report", "frame", "force"
 MIXED_FIELD, KNOWN_FIELD = "mixed_patients", "known"
-STUDY_FIELDS = (IMAGE_FIELD, TEXT_FIELD, FRAME_FIELD, FORCE_FIELD, MIXED_FIELD)
+CONTEXT_FIELDS = (TEXT_FIELD, "technique", "comparison", "age", "sex", "view")
+STUDY_FIELDS = (IMAGE_FIELD, *CONTEXT_FIELDS, FRAME_FIELD, FORCE_FIELD, MIXED_FIELD)
 MOST_FRAMES = 99_999
 BODY_GRACE, SLOWEST = 15.0, 32 * 2**10
 """Seconds that any body may take, and the bytes a second that it must come with after them."""
@@ -35,7 +38,7 @@ class StudyUpload:
     """A form that was read: its films, its texts, what it asks of DICOM files."""
 
     films: list[Upload]
-    indication: str = ""
+    context: Context = NO_CONTEXT
     report: str = ""
     choice: DicomChoice = PLAIN
     known: str = ""
@@ -156,10 +159,24 @@ async def form_parts(form: FormData, fields: Sequence[str]) -> StudyUpload:
         else:
             others = " and ".join(field for field in fields if field != IMAGE_FIELD)
             raise ApiError(400, f"the form has another field than {IMAGE_FIELD} (files) and {others} (text)")
-    indication, report = (check_text(texts.get(name, ""), name).strip() for name in (TEXT_FIELD, REPORT_FIELD))
+    report = check_text(texts.get(REPORT_FIELD, ""), REPORT_FIELD).strip()
     known = texts.get(KNOWN_FIELD, "")
     check_length(known, KNOWN_FIELD, MAX_KNOWN)
-    return StudyUpload(films, indication, report, choice_of(texts), known)
+    return StudyUpload(films, context_in(texts), report, choice_of(texts), known)
+
+
+def context_in(texts: Mapping[str, str]) -> Context:
+    """What a form's texts tell of a study beside its films.
+
+    Raises:
+        ApiError: a text that may not stand in a prompt, or no age or sex.
+    """
+    found = {name: check_text(texts.get(name, ""), name).strip() for name in CONTEXT_FIELDS}
+    age, sex = found.pop("age"), found.pop("sex")
+    try:
+        return Context(**found, age=age_in(age), sex=sex_in(sex))
+    except InputError as error:
+        raise refused(error) from None
 
 
 def truth_of(text: str, name: str) -> bool:

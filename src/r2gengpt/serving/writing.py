@@ -71,13 +71,13 @@ def explained(reporter: Reporter, job: Job, answer: Answer) -> Answer:
     method = map_method(model, reporter.looker)
     reporter.check_explains(method)
     batch, text = batch_of(reporter, job), answer.report.text
-    evidence = evidence_of(model, processor, reporter.looker, batch, text, method, job.instruction)
+    evidence = evidence_of(model, processor, reporter.looker, batch, text, method)
     return replace(answer, evidence=evidence)
 
 
 def with_likeliest(reporter: Reporter, job: Job, answer: Answer) -> Answer:
     """A report with the likeliest tokens at each of its places."""
-    batch, _ = reporter.look(batch_of(reporter, job), job.instruction)
+    batch, _ = reporter.look(batch_of(reporter, job))
     places = likeliest_tokens(reporter.built.model, batch, answer.report.token_ids, job.likeliest)
     return replace(answer, places=places)
 
@@ -88,10 +88,10 @@ def write_alone(reporter: Reporter, job: Job) -> None:
     try:
         batch = batch_of(reporter, job)
         if job.on_text is None:
-            (report,) = reporter.predict([batch], job.decode, job.instruction)
+            (report,) = reporter.predict([batch], job.decode)
         else:
             watch = StopWatch(job.stop, job.on_text)
-            report = reporter.stream(batch, job.decode, watch.take, job.instruction)
+            report = reporter.stream(batch, job.decode, watch.take)
             watch.end()
         report = reporter.judged(stopped(report, processor, job.stop)) if job.stop else report
     except Exception as error:

@@ -30,11 +30,6 @@ def fill_template(instruction: str, template: str = TEMPLATE) -> tuple[str, str]
     return before.replace("{instruction}", instruction), after.replace("{instruction}", instruction)
 
 
-def instruction_with(indication: str, own: str) -> str | None:
-    """The prompt's instruction for a study with an indication; None, the model's own, where there is none."""
-    return f"{own} Indication: {indication}" if indication else None
-
-
 def chat_template_of(template: str) -> str:
     """A prompt template for chat messages: one user turn whose images are the views of one study. In Jinja.
 

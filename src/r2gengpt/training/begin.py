@@ -26,7 +26,7 @@ SAMPLE = 2**16
 
 _OTHERWISE = ("image_paths", "dicom", "boxes")
 """What is looked at in another way, and boxes, which nothing is trained on."""
-_LATER = ("labels", "source", "age", "sex", "comparison", "prior")
+_LATER = ("labels", "source", "age", "sex", "comparison", "prior", "technique")
 """What older runs' studies had not: it counts where there is some, so that a run of before goes on."""
 
 Fingerprint = dict[str, dict[str, list[str]]]

@@ -16,6 +16,7 @@ from r2gengpt.data.features.filling import Features, cached_features
 from r2gengpt.data.loading import (
     Batch,
     Example,
+    FieldDropout,
     StudyDataset,
     StudyLoader,
     capped,
@@ -115,6 +116,7 @@ def make_loaders(
             features=features,
             findings=labels.get("train"),
             mirror=train.mirror,
+            left_out=FieldDropout(train.context_dropout, train.seed),
         ),
         lambda epoch: order(epoch=epoch),
         weighed,

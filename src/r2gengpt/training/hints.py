@@ -62,7 +62,7 @@ class Hints:
         assert batch.labels is not None
         device, ids, labels, weights = batch.input_ids.device, [], [], []
         for row, hint in enumerate(hints):
-            text = hinted(self.processor.instruction, hint)
+            text = hinted(batch.instruction(row) or self.processor.instruction, hint)
             prompt = self.processor.prompt_row(int(batch.view_mask[row].sum()), text)
             places = batch.labels[row] != IGNORE
             learnt = batch.labels[row][places].tolist()

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from r2gengpt.cli import bridge
-from r2gengpt.cli.choice import FilmFlags, ModelFlags, choice_of, dicom_of
+from r2gengpt.cli.choice import ContextFlags, FilmFlags, ModelFlags, choice_of, dicom_of
 from r2gengpt.cli.console import start_logging
 from r2gengpt.cli.delivery import GenerateFlags, check_delivery, check_evidence, check_films, deliver_report
 from r2gengpt.config import DecodeConfig, ModelConfig
@@ -16,6 +16,7 @@ FLAGS = (
     ModelFlags,
     GenerateFlags,
     FilmFlags,
+    ContextFlags,
     ModelConfig,
     PlacementConfig,
     DecodeConfig,
@@ -56,7 +57,8 @@ def main(argv: list[str]) -> None:
 
     open_cell(parsed.settled(CellConfig), workers=1).warm()  # what decodes images comes up meanwhile
     check_delivery(flags, parsed.settled(PlacementConfig))
-    choice = choice if flags.maps else quickest(choice)
+    context = parsed.settled(ContextFlags).context
+    choice = choice if flags.maps or context else quickest(choice)
     located = found(choice)
     check_evidence(flags, torch=located is not None)
     films = [Path(name) for name in parsed.space.images]
@@ -64,7 +66,7 @@ def main(argv: list[str]) -> None:
     check_films(flags, study)
     start_logging(libraries=located is not None)
     reporter = opened(choice, located)
-    deliver_report(reporter, study, flags)
+    deliver_report(reporter, study, flags, context)
     print(NOTICE, file=sys.stderr)
 
 

@@ -29,7 +29,7 @@ from r2gengpt.films.dicom.header import DicomHeader
 from r2gengpt.films.regions import Region
 from r2gengpt.report import Report, review_lines
 from r2gengpt.settings import ListenConfig, MllpConfig
-from r2gengpt.text.prompt import IMAGE_PLACEHOLDER
+from r2gengpt.text.context import NO_CONTEXT, UNTRAINED, Context
 
 if TYPE_CHECKING:
     from r2gengpt.films.film import FilmStudy
@@ -108,12 +108,20 @@ class DraftingModel(Protocol):
         ...
 
     @property
+    def context_fields(self) -> tuple[str, ...]:
+        """What of a study's context it was trained to find in its prompt."""
+        ...
+
+    @property
     def origin(self) -> "Origin":
         """What its reports were made with."""
         ...
 
     def write(
-        self, studies: "Iterable[FilmStudy]", on_text: Callable[[str], None] | None = None, indication: str = ""
+        self,
+        studies: "Iterable[FilmStudy]",
+        on_text: Callable[[str], None] | None = None,
+        context: Context = NO_CONTEXT,
     ) -> Iterator[Report]:
         """The report of each study, in order."""
         ...
@@ -129,7 +137,8 @@ def writer(reporter: DraftingModel, form: str, find: FindOrder = no_order, *, me
     Args:
         reporter: the model.
         form: of the DICOM objects.
-        find: gives a study's order, whose indication stands in the prompt.
+        find: gives a study's order, whose indication stands in the prompt; of a model that was trained with context,
+            all that the order tells.
         message_to: see `document_of`.
 
     Raises:
@@ -144,11 +153,12 @@ def writer(reporter: DraftingModel, form: str, find: FindOrder = no_order, *, me
     def write(paths: Sequence[Path], headers: Sequence[DicomHeader]) -> Document:
         order, study = find(headers), study_of(paths, JUDGED, reporter.side)
 
-        def report_with(indication: str) -> Report:
-            (report,) = reporter.write([study], indication=indication)
+        def report_with(context: Context) -> Report:
+            (report,) = reporter.write([study], context=context)
             return report
 
-        report, placer = written_for(order.indication, report_with), order.placer
+        context = order.context.only(reporter.context_fields or UNTRAINED)
+        report, placer = written_for(context, report_with), order.placer
         regions = reporter.regions(report) if FORMS[form].regions else ()
         return document_of(
             report, headers, reporter.name, digest, form, regions=regions, message_to=message_to, placer=placer
@@ -157,21 +167,20 @@ def writer(reporter: DraftingModel, form: str, find: FindOrder = no_order, *, me
     return write
 
 
-def written_for(indication: str, write: Callable[[str], Report]) -> Report:
-    """A report with an indication, or without where it cannot stand in the prompt.
+def written_for(context: Context, write: Callable[[Context], Report]) -> Report:
+    """A report with what an order tells, or without where it cannot stand in the prompt.
 
     Raises:
         InputError: it cannot be written without either.
     """
-    if not indication:
-        return write("")
-    if IMAGE_PLACEHOLDER not in indication:
-        try:
-            return write(indication)
-        except InputError as error:
-            log.info("of an indication: %s", place_of(error))
-    log.warning("an order's indication cannot stand in the prompt: its study is reported without it")
-    return write("")
+    if not context:
+        return write(NO_CONTEXT)
+    try:
+        return write(context)
+    except InputError as error:
+        log.info("of an order: %s", place_of(error))
+    log.warning("what an order tells cannot stand in the prompt: its study is reported without it")
+    return write(NO_CONTEXT)
 
 
 def peer_of(settings: ListenConfig, connect: Callable[[str], Send]) -> Send:

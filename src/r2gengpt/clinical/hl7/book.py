@@ -24,7 +24,8 @@ NAME = "orders.sqlite"
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS orders (
     key TEXT PRIMARY KEY, placer TEXT NOT NULL, patients TEXT NOT NULL, indication TEXT NOT NULL,
-    priority INTEGER NOT NULL, at REAL NOT NULL
+    priority INTEGER NOT NULL, at REAL NOT NULL,
+    technique TEXT NOT NULL DEFAULT '', age REAL, sex TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX IF NOT EXISTS orders_of_placer ON orders (placer) WHERE placer != '';
 CREATE INDEX IF NOT EXISTS urgent_orders ON orders (priority) WHERE priority > 0;
@@ -32,6 +33,8 @@ CREATE INDEX IF NOT EXISTS orders_by_age ON orders (at);
 CREATE TABLE IF NOT EXISTS taken (digest TEXT PRIMARY KEY, at REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS taken_by_age ON taken (at);
 """
+LATER = {"technique": "TEXT NOT NULL DEFAULT ''", "age": "REAL", "sex": "TEXT NOT NULL DEFAULT ''"}
+"""Columns of orders that a file of an older version has not."""
 MOST_TAKEN = 10_000
 """Messages whose digests are kept."""
 
@@ -74,6 +77,9 @@ class OrderBook:
             base.execute("PRAGMA synchronous=FULL")  # an order is answered for only when it is on the disk
             base.execute("PRAGMA secure_delete=ON")  # what is withdrawn or too old is overwritten
             base.executescript(SCHEMA)
+            there = {name for _, name, *_ in base.execute("PRAGMA table_info(orders)").fetchall()}
+            for name in LATER.keys() - there:
+                base.execute(f"ALTER TABLE orders ADD COLUMN {name} {LATER[name]}")
         except BaseException:  # whatever it was, it is raised again
             base.close()
             raise
@@ -114,7 +120,9 @@ class OrderBook:
             return
         patients = " ".join(sorted(order.patients))
         values = (order.accession, order.placer, patients, order.indication, order.priority, now)
-        self._base.execute("INSERT OR REPLACE INTO orders VALUES (?, ?, ?, ?, ?, ?)", values)
+        columns = "key, placer, patients, indication, priority, at, technique, age, sex"
+        query = f"INSERT OR REPLACE INTO orders ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        self._base.execute(query, (*values, order.technique, order.age, order.sex))
 
     def _forget_old(self, now: float) -> None:
         self._base.execute("DELETE FROM orders WHERE at < ?", (now - self.keep_seconds,))
@@ -126,13 +134,15 @@ class OrderBook:
 
     def order_of(self, accession: str) -> Order | None:
         """The order of an accession number's key, unless it is too old."""
-        query = "SELECT key, placer, patients, indication, priority FROM orders WHERE key = ? AND at >= ?"
+        columns = "key, placer, patients, indication, priority, technique, age, sex"
+        query = f"SELECT {columns} FROM orders WHERE key = ? AND at >= ?"
         with self._lock:
             row = self._base.execute(query, (accession, self.clock() - self.keep_seconds)).fetchone()
         if row is None:
             return None
-        key, placer, patients, indication, priority = row
-        return Order(key, placer, frozenset(patients.split()), indication, priority)
+        key, placer, patients, indication, priority, technique, age, sex = row
+        found = frozenset(patients.split())
+        return Order(key, placer, found, indication, priority, technique=technique, age=age, sex=sex)
 
     def urgent(self) -> Mapping[str, int]:
         """The priority of each order that is not routine, by its key; none where the data base fails."""

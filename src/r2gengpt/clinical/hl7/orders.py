@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from r2gengpt.clinical.archive.ledger import accession_key, key_of
 from r2gengpt.clinical.hl7.er7 import (
@@ -20,6 +20,8 @@ from r2gengpt.clinical.hl7.er7 import (
     Segment,
 )
 from r2gengpt.errors import one_line
+from r2gengpt.films.context import date_in
+from r2gengpt.text.context import MOST_YEARS, Context, plain, shortened
 
 TYPES = {"ORM": "O01", "OMI": "O23"}
 KEEPING = ("NW", "XO", "XX", "RP", "RO", "SN", "NA")
@@ -43,6 +45,9 @@ class Order:
         placer: its number by who placed it, as ORC-2 has it.
         patients: keys of the identifiers of its patient.
         indication: why it is placed; in one line.
+        technique: the procedure that is asked for.
+        age: the patient's in years, when the message was sent.
+        sex: M, F or empty.
         priority: `STAT`, `SOON` or `ROUTINE`.
         is_withdrawn: it is not to be followed any more.
     """
@@ -53,6 +58,14 @@ class Order:
     indication: str = field(default="", repr=False)
     priority: int = ROUTINE
     is_withdrawn: bool = False
+    technique: str = field(default="", repr=False)
+    age: float | None = field(default=None, repr=False)
+    sex: str = field(default="", repr=False)
+
+    @property
+    def context(self) -> Context:
+        """What it tells of the study beside its films, as a prompt may have it."""
+        return Context(plain(self.indication), plain(self.technique), age=self.age, sex=self.sex)
 
 
 NO_ORDER = Order("")
@@ -103,12 +116,14 @@ def orders_of(message: Er7Message) -> tuple[Order, ...]:
         MessageError: a segment is missing or out of place, a control is not known, or no accession number is there.
     """
     patients: frozenset[str] | None = None
+    age, sex = None, ""
     groups: list[_OrderGroup] = []
     for segment in message.segments:
         if segment.name == "PID":
             if patients is not None or groups:
                 raise MessageError("PID", "stands twice, or after an order", SEQUENCE, 2)
             patients = _patients(segment)
+            age, sex = _age(segment, message.header), _sex(segment)
         elif segment.name == "ORC":
             groups.append(_OrderGroup(len(groups) + 1, segment))
         elif segment.name == "OBR":
@@ -121,13 +136,34 @@ def orders_of(message: Er7Message) -> tuple[Order, ...]:
             groups[-1].others.append(segment)
     if not groups:
         raise MessageError("ORC", "is missing: the message holds no order", SEQUENCE)
-    return tuple(order for group in groups for order in _orders(group, patients or frozenset()))
+    orders = (order for group in groups for order in _orders(group, patients or frozenset()))
+    return tuple(order if order.is_withdrawn else replace(order, age=age, sex=sex) for order in orders)
 
 
 def _patients(segment: Segment) -> frozenset[str]:
     """The patient's identifiers, of PID-3 and of the old PID-2."""
     parts = [*segment.repetitions(3), *segment.repetitions(2)]
     return frozenset(patient_key(number) for part in parts if (number := segment.part(part, 1)))
+
+
+def _age(segment: Segment, header: Header) -> float | None:
+    """The patient's age in years by PID-7 and the message's own time, MSH-7; None where one of them is no date."""
+    born, now = date_in(segment.text(7)[:8]), date_in(header.words(7)[0][:8])
+    years = -1.0 if born is None or now is None else (now - born).days / 365.25
+    return years if 0 <= years <= MOST_YEARS else None
+
+
+def _sex(segment: Segment) -> str:
+    """PID-8 where it is M or F. Source: HL7 table 0001."""
+    word = segment.text(8).upper()
+    return word if word in ("M", "F") else ""
+
+
+def _technique(group: _OrderGroup) -> str:
+    """The words of the procedure that is asked for, OBR-4.2 or OBR-4.5."""
+    request = group.request
+    found = "" if request is None else request.text(4, 2) or request.text(4, 5)
+    return shortened(one_line(found))
 
 
 def _orders(group: _OrderGroup, patients: frozenset[str]) -> Iterator[Order]:
@@ -152,7 +188,8 @@ def _orders(group: _OrderGroup, patients: frozenset[str]) -> Iterator[Order]:
         raise MessageError("OBR-18", "no accession number, nor in IPC-1, OBR-3 and ORC-3", MISSING, group.number)
     indication, priority = ("", ROUTINE) if is_withdrawn else (_indication(group), _priority(group))
     for number in accessions or [""]:
-        yield Order(accession_key(number), placer, patients, indication, priority, is_withdrawn)
+        technique = "" if is_withdrawn else _technique(group)
+        yield Order(accession_key(number), placer, patients, indication, priority, is_withdrawn, technique)
 
 
 def _placer(group: _OrderGroup) -> str:

@@ -183,6 +183,8 @@ def _to_study(images: Sequence[ImageRow], sections: ReportSections, section: Sec
         report=_text(sections, section),
         split=ordered[0].split,
         indication=sections.indication,
+        technique=sections.technique,
+        comparison=sections.comparison,
         findings=sections.findings,
         impression=sections.impression,
         views=tuple(image.view for image in ordered),

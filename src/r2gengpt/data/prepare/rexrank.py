@@ -39,7 +39,7 @@ _PATIENTS = (re.compile(r"(?:^|/)(patient\d+)/"), re.compile(r"(?:^|/)p(\d{8})/"
 
 
 @dataclass(frozen=True)
-class Context:
+class RexrankContext:
     """What a study's `context` says: age in years (None: none, or a range), sex, the two sections."""
 
     age: float | None
@@ -48,15 +48,15 @@ class Context:
     comparison: str
 
 
-def read_context(text: str) -> Context:
+def read_context(text: str) -> RexrankContext:
     """The parts of a context, each empty where it is not there.
 
     >>> read_context("Age:77.0.Gender:F.Indication: Cough. Comparison: None.")
-    Context(age=77.0, sex='F', indication='Cough.', comparison='None.')
+    RexrankContext(age=77.0, sex='F', indication='Cough.', comparison='None.')
     """
     found = _CONTEXT.fullmatch(text.strip())
     parts = {} if found is None else found.groupdict(default="")
-    return Context(
+    return RexrankContext(
         age_in(parts.get("age", "").strip()),
         sex_in(parts.get("sex", "")),
         told(parts.get("indication", "")),

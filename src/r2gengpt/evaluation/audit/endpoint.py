@@ -14,7 +14,7 @@ from PIL import Image
 from r2gengpt.errors import InputError, RunError, one_line
 from r2gengpt.evaluation.audit.subjects import Answered
 from r2gengpt.films.film import FilmStudy
-from r2gengpt.text.prompt import instruction_with
+from r2gengpt.text.context import Context, instruction_for
 
 SIDE = 512
 """Films are sent at a whole fraction of their scale, the shorter side still at least twice this."""
@@ -97,7 +97,7 @@ class Endpoint:
 
     def body(self, films: FilmStudy, context: str) -> bytes:
         """The request: words first, then each view as a PNG in a data URL."""
-        words: dict[str, Any] = {"type": "text", "text": instruction_with(context, self.prompt) or self.prompt}
+        words: dict[str, Any] = {"type": "text", "text": instruction_for(Context(context), self.prompt) or self.prompt}
         views = [{"type": "image_url", "image_url": {"url": data_url(picture)}} for picture in films.pictures]
         message = {"role": "user", "content": [words, *views]}
         return json.dumps({"model": self.model, "temperature": 0, "messages": [message]}).encode()

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from r2gengpt.config import DecodeConfig
 from r2gengpt.films.film import FilmStudy
 from r2gengpt.report import Report
+from r2gengpt.text.context import NO_CONTEXT, Context
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,9 @@ class ReportWriter(Protocol):
     @property
     def fingerprint(self) -> str | None: ...  # noqa: D102
 
-    def write(self, studies: Iterable[FilmStudy], on_text: Any = None, indication: str = "") -> Iterator[Report]: ...  # noqa: D102
+    def write(  # noqa: D102
+        self, studies: Iterable[FilmStudy], on_text: Any = None, context: Context = NO_CONTEXT
+    ) -> Iterator[Report]: ...
 
 
 @dataclass(frozen=True)
@@ -103,5 +106,5 @@ class ModelSubject:
         Raises:
             InputError: it cannot write.
         """
-        (report,) = self.reporter.write([films], indication=context)
+        (report,) = self.reporter.write([films], context=Context(indication=context))
         return Answered(report.text, {one.name: (one.probability, one.verdict) for one in report.findings})

@@ -43,9 +43,9 @@ class DicomHeader:
 
     Texts are empty where the file has none. `view` is the view position (PA, AP, LL, …), `laterality` L or R;
     `frames` at least 1; `size` width and height in pixels, 0 where the file has no such number; dates are YYYYMMDD,
-    times HH, HHMM or HHMMSS. `device` is the manufacturer and the model of what took the film. `name` is a person name
-    in DICOM's form (Family^Given). Identifiers and names are whole: a backslash stays in them, and no control character
-    does.
+    times HH, HHMM or HHMMSS. `age` is as 063Y, `reason` why the study was asked for. `device` is the manufacturer and
+    the model of what took the film. `name` is a person name in DICOM's form (Family^Given). Identifiers and names are
+    whole: a backslash stays in them, and no control character does.
     """
 
     study_uid: str
@@ -74,6 +74,8 @@ class DicomHeader:
     study_description: str = field(default="", repr=False)
     referring: str = field(default="", repr=False)
     device: str = ""
+    age: str = field(default="", repr=False)
+    reason: str = field(default="", repr=False)
 
     @property
     def view_name(self) -> str:
@@ -209,7 +211,17 @@ def _header(dataset: "Dataset") -> DicomHeader:
         study_description=whole("StudyDescription"),
         referring=whole("ReferringPhysicianName"),
         device=" ".join(filter(None, (text("Manufacturer"), text("ManufacturerModelName")))),
+        age=fitting("PatientAge", "[0-9]{3}[DWMY]"),
+        reason=_reason(dataset, charsets),
     )
+
+
+def _reason(dataset: "Dataset", charsets: Sequence[str]) -> str:
+    """Why the study was asked for: the first of these elements that the dataset, or its request, has."""
+    keys = ("ReasonForTheRequestedProcedure", "ReasonForStudy", "AdmittingDiagnosesDescription")
+    places = (dataset, *items_of(dataset, "RequestAttributesSequence")[:1])
+    found = (text_of(place, key, charsets).strip() for key in keys for place in places)
+    return next(filter(None, found), "")
 
 
 def _meaning(dataset: "Dataset", key: str, charsets: Sequence[str]) -> str:

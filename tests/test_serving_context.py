@@ -1,0 +1,50 @@
+"""The context of a study in the server's forms: into the prompt of a model that was trained with it, or named."""
+
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from r2gengpt.config import CONTEXT_FIELDS as FIELDS
+from r2gengpt.model import R2GenGPTProcessor
+from r2gengpt.reporter import Reporter
+from serving_parts import client_of, film, upload
+
+REPORTS = "/v1/reports"
+
+TOLD = {"age": "63", "sex": "f", "view": "PA", "technique": "Erect", "comparison": "None", "indication": "Cough"}
+
+
+def prompts_of(client: TestClient, monkeypatch: pytest.MonkeyPatch, told: dict[str, str]) -> tuple[list[Any], Any]:
+    rows: list[Any] = []
+    own = R2GenGPTProcessor.prompt_row
+    monkeypatch.setattr(R2GenGPTProcessor, "prompt_row", lambda self, views, text=None: (
+        rows.append(text), own(self, views, text))[1])  # fmt: skip
+    return rows, client.post(REPORTS, files=upload(film(6)), data=told)
+
+
+def test_a_model_that_was_trained_with_context_finds_the_forms_fields_in_its_prompt(
+    served: Reporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served.built.processor, "context_fields", FIELDS)
+    with client_of(served) as (client, _):
+        rows, answer = prompts_of(client, monkeypatch, TOLD)
+    words = "Age: 63. Sex: F. View: PA. Indication: Cough. Technique: Erect. Comparison: None."
+    assert rows == [f"{served.instruction} {words}"]
+    assert "warnings" not in answer.json()
+
+
+def test_a_field_that_a_model_never_read_is_named_in_the_answer(
+    served: Reporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with client_of(served) as (client, _):
+        rows, answer = prompts_of(client, monkeypatch, {"age": "63", "sex": "F"})
+    assert rows == [None]
+    assert answer.json()["warnings"] == ["no effect, as the model was trained without: age, sex"]
+
+
+@pytest.mark.parametrize(("field", "value"), [("age", "old"), ("age", "300"), ("sex", "X"), ("technique", "x" * 4001)])
+def test_a_field_that_no_patient_has_is_refused_by_name(served: Reporter, field: str, value: str) -> None:
+    with client_of(served) as (client, _):
+        answer = client.post(REPORTS, files=upload(film(6)), data={field: value})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, field)
