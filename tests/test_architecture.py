@@ -15,7 +15,7 @@ import r2gengpt
 SOURCE = Path(r2gengpt.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 BASE = {"errors", "options", "config", "settings"}
-LOW = {*BASE, "text", "files"}
+LOW = {*BASE, "text", "files", "progress"}
 FILMS = {*LOW, "films"}
 MIDDLE = {*FILMS, "model", "data"}
 HIGH = {
@@ -30,6 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "config": {"errors", "options"},
     "settings": {"errors", "options"},
     "processes": {"errors"},
+    "progress": set(),
     "text": BASE,
     "metrics": LOW,
     "films": LOW,

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from tqdm import tqdm
 
 from r2gengpt.confidence.evidence import SMALLEST_GAIN
 from r2gengpt.confidence.finding_maps import evidence_of
@@ -21,6 +20,7 @@ from r2gengpt.films.cell.pool import load_image
 from r2gengpt.films.containers import DicomChoice
 from r2gengpt.model.processing import R2GenGPTProcessor
 from r2gengpt.parts.assemble import Built
+from r2gengpt.progress import Bar
 from r2gengpt.text.written import json_text
 
 LARGEST_PICTURE = 1024
@@ -57,7 +57,7 @@ def evidence_of_studies(
     Raises:
         InputError: an image cannot be read, or the model has no such maps.
     """
-    for place in tqdm(places, desc="evidence"):
+    for place in Bar(places, desc="evidence"):
         batch = prompt_batch([dataset[(0, place)]], built.processor)
         yield evidence_of(built.model, built.processor, looker, batch, reports[place], method)
 

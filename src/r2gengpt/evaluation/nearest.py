@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from r2gengpt.checkpoint_files import EMBEDDED
 from r2gengpt.data.ahead import read_ahead
@@ -27,6 +26,7 @@ from r2gengpt.generation.suffixes import SPECULATION, SuffixIndex, save_index
 from r2gengpt.metrics.baselines import Baseline
 from r2gengpt.model.processing import decoded_size
 from r2gengpt.parts.assemble import Built
+from r2gengpt.progress import Bar
 from r2gengpt.reporter import stored_index
 
 log = logging.getLogger("r2gengpt.evaluation")
@@ -153,7 +153,7 @@ def _reader(built: Built, studies: Sequence[Study], threads: int) -> Callable[[S
 
     parts = [paths[at : at + IMAGES_AT_ONCE] for at in range(0, len(paths), IMAGES_AT_ONCE)]
     means: list[Tensor] = []
-    with ThreadPoolExecutor(threads) as pool, tqdm(desc="nearest image", total=len(paths), unit="image") as bar:
+    with ThreadPoolExecutor(threads) as pool, Bar(desc="nearest image", total=len(paths), unit="image") as bar:
         for batch in read_ahead(torch.cat(list(pool.map(pixels, part))) for part in parts):
             means += encode(batch).mean(dim=1, keepdim=True)
             bar.update(len(batch))

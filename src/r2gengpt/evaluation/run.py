@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from r2gengpt.confidence.calibration import Calibration
 from r2gengpt.confidence.maps import Evidence
 from r2gengpt.data.features.filling import Features
@@ -32,6 +30,7 @@ from r2gengpt.metrics.protocols import PROTOCOLS
 from r2gengpt.metrics.records import Scores
 from r2gengpt.metrics.score import score
 from r2gengpt.processes import agreed, gathered
+from r2gengpt.progress import Bar
 from r2gengpt.report import Report
 from r2gengpt.reporter import Reporter
 from r2gengpt.version import __version__
@@ -90,7 +89,7 @@ def predict_studies(
     decode = reporter.decode.for_dataset(plan.dataset)
     batches = iter(loader)
     done: list[Report] = []
-    with tqdm(desc=title, total=count, disable=rank > 0) as bar:
+    with Bar(desc=title, total=count, disable=rank > 0) as bar:
         for first in range(0, -(-count // plan.batch_size), world):
             seeded = replace(decode, decode_seed=decode.decode_seed + first + rank)  # by the batch's place in the set
             following = itertools.islice(batches, 1)  # nothing where the last round has no batch for this process

@@ -1,22 +1,18 @@
 """What a run writes and shows: best checkpoint and its card, state to resume from, progress. Trains nothing."""
 
 import logging
-import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import Callback, TQDMProgressBar
-from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
+from lightning.pytorch.callbacks import Callback
 
 from r2gengpt.checkpoint import save_checkpoint, trained_tensors
 from r2gengpt.config import ModelConfig, RunConfig
 from r2gengpt.parts.assemble import Built
 from r2gengpt.parts.families import family_of
 from r2gengpt.settings import PlacementConfig
-from r2gengpt.text.alignment import IGNORE
 from r2gengpt.training.module import R2GenGPTModule
 from r2gengpt.training.standing import Attempt, Standing, rule, shortfall
 from r2gengpt.training.states import NEWEST, keep_state
@@ -186,49 +182,3 @@ class ResumeState(Callback):  # type: ignore[misc]  # the library is untyped
         """Save after a validation."""
         if not trainer.sanity_checking and trainer.state.fn == "fit":
             self._save(trainer)
-
-
-class ProgressBar(TQDMProgressBar):  # type: ignore[misc]  # the library is untyped
-    """One bar on stderr with loss, report tokens per second and the time that is left."""
-
-    def __init__(self) -> None:
-        super().__init__(refresh_rate=1, leave=False)
-        self.tokens = 0
-        self.started = time.monotonic()
-        self.speed = 0.0
-
-    def init_train_tqdm(self) -> Tqdm:
-        """The bar of the whole run, not of one epoch."""
-        return self._bar("training")
-
-    def init_validation_tqdm(self) -> Tqdm:
-        """The bar of one validation."""
-        return self._bar("validation")
-
-    def init_sanity_tqdm(self) -> Tqdm:
-        """The bar of the validation before the first step."""
-        return self._bar("checking validation")
-
-    def _bar(self, description: str) -> Tqdm:
-        return Tqdm(
-            desc=description, disable=self.is_disabled, leave=False, dynamic_ncols=True, file=sys.stderr, smoothing=0
-        )
-
-    def on_train_epoch_start(self, trainer: L.Trainer, *args: Any) -> None:
-        """Begin counting tokens and name the epoch."""
-        super().on_train_epoch_start(trainer, *args)
-        self.train_progress_bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}")
-        self.tokens, self.started = 0, time.monotonic()
-
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Count the batch's learnt tokens."""
-        self.tokens += int((batch.labels != IGNORE).sum())
-        self.speed = self.tokens / (time.monotonic() - self.started)
-        pl_module.log("tokens_per_s", self.speed, batch_size=len(batch.ids))
-        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-
-    def get_metrics(self, trainer: L.Trainer, pl_module: Any) -> dict[str, Any]:
-        """Loss and speed, beside tqdm's own elapsed and remaining time."""
-        metrics = super().get_metrics(trainer, pl_module)
-        metrics.pop("v_num", None)
-        return {**metrics, "tokens/s": f"{self.speed:.0f}"} if self.speed else metrics

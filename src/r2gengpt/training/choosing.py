@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from tqdm import tqdm
 
 from r2gengpt.checkpoint import load_delta
 from r2gengpt.config import DataConfig, DecodeConfig
@@ -19,6 +18,7 @@ from r2gengpt.generation.decode import predict
 from r2gengpt.generation.decoding import ChosenDecoding, Penalties
 from r2gengpt.parts.assemble import Built
 from r2gengpt.parts.placement import place
+from r2gengpt.progress import Bar
 from r2gengpt.training.validation import validation_scores
 
 log = logging.getLogger("r2gengpt.training")
@@ -70,7 +70,7 @@ class DecodeChooser:
         if len(open_ones) == 1:
             return open_ones[0]
         scored = []
-        for penalties in tqdm(open_ones, desc=f"decode settings, {beams} beams", leave=False):
+        for penalties in Bar(open_ones, desc=f"decode settings, {beams} beams", leave=False):
             score = self.score(replace(self.decode, beam_size=beams, speculate=False, **asdict(penalties)))
             self.trials.append({"beams": beams, **asdict(penalties), "score": score})
             scored.append(score)

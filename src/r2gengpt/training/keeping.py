@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from r2gengpt.checkpoint import load_delta
 from r2gengpt.checkpoint_files import SENTENCES
@@ -18,6 +17,7 @@ from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 from r2gengpt.generation.retrieval import SentenceIndex, save_sentences
 from r2gengpt.parts.assemble import Built
+from r2gengpt.progress import Bar
 from r2gengpt.text.cleaning import CLEANERS
 from r2gengpt.training.distributed.processes import is_sharded
 
@@ -79,6 +79,6 @@ def keep_sentences(
         num_workers=data.num_workers,
         prefetch_factor=data.prefetch_factor,
     )
-    seen = [looker.seen(batch)[1].cpu() for batch in tqdm(loader, desc="training films", leave=False)]
+    seen = [looker.seen(batch)[1].cpu() for batch in Bar(loader, desc="training films", leave=False)]
     index = SentenceIndex.of(told, CLEANERS[data.dataset], torch.cat(seen).double().numpy())
     save_sentences(index, directory / SENTENCES)

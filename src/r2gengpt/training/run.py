@@ -40,7 +40,7 @@ from r2gengpt.training.begin import (
     open_run,
     start_run,
 )
-from r2gengpt.training.callbacks import BestCheckpoint, ProgressBar, ResumeState, card_of
+from r2gengpt.training.callbacks import BestCheckpoint, ResumeState, card_of
 from r2gengpt.training.choosing import DecodeChooser, choose_decoding, spread
 from r2gengpt.training.data import make_loaders, read_splits, run_features, set_feature_statistics
 from r2gengpt.training.distributed.processes import (
@@ -59,6 +59,7 @@ from r2gengpt.training.standing import Attempt, rule, shortfall, why_best
 from r2gengpt.training.states import BEFORE, NEWEST, EndedBySignals, RunEnded, ended_by_signals, locked, remove_states
 from r2gengpt.training.trainer import EXPECTED_WARNINGS, make_trainer, total_steps
 from r2gengpt.training.validation import check_scores
+from r2gengpt.training.watching import ProgressBar
 
 log = logging.getLogger("r2gengpt.training")
 

@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from r2gengpt.data.ahead import read_ahead
 from r2gengpt.data.features.cache import FeatureStore, digest, pack, record_type
@@ -30,6 +29,7 @@ from r2gengpt.films.containers import DicomChoice, is_dicom
 from r2gengpt.films.reader import decode_image, read_file
 from r2gengpt.model import R2GenGPTForConditionalGeneration, R2GenGPTProcessor
 from r2gengpt.model.processing import decoded_size
+from r2gengpt.progress import Bar
 
 log = logging.getLogger("r2gengpt.data")
 READING = 2
@@ -187,7 +187,7 @@ def fill(
         return processor.pixels([decode_image(data, str(path), size, choice)])
 
     built = written = 0
-    with ThreadPoolExecutor(threads) as pool, tqdm(desc="features", total=len(keys), unit="image") as bar:
+    with ThreadPoolExecutor(threads) as pool, Bar(desc="features", total=len(keys), unit="image") as bar:
         for shard in shards:
             store.scan(shard)
             todo = [image for image in shard if image not in store.places]

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError, RunError
@@ -18,6 +17,7 @@ from r2gengpt.evaluation.audit.plan import Condition, Question
 from r2gengpt.evaluation.audit.subjects import Answered, Subject
 from r2gengpt.films.film import FilmStudy
 from r2gengpt.films.sources import study_of
+from r2gengpt.progress import Bar
 from r2gengpt.text.written import json_text
 
 ANSWERS = "answers.jsonl"
@@ -44,7 +44,7 @@ def ask(
     head = {**subject.identity(), **about}
     found = kept_answers(path, head)
     left = [one for one in questions if key_of(one) not in found]
-    with path.open("a", encoding="utf-8", newline="\n") as file, tqdm(
+    with path.open("a", encoding="utf-8", newline="\n") as file, Bar(
         desc="audit", total=len(questions), initial=len(questions) - len(left), unit="report"
     ) as bar:  # fmt: skip
         for question in left:
