@@ -2,18 +2,25 @@
 
 import io
 import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pynetdicom
 import pytest
 from pydicom import Dataset, dcmread
+from pydicom.datadict import dictionary_description
+from pydicom.sr.codedict import codes as codes_of_pydicom
+from pydicom.sr.coding import Code
 from pydicom.uid import UID
 
 from r2gengpt.clinical.archive.receive import CLASSES, MAX_PDU
 from r2gengpt.clinical.archive.send import SYNTAXES
 from r2gengpt.clinical.documents.forms import bytes_of
+from r2gengpt.clinical.worklist import changes, service
+from r2gengpt.clinical.worklist.performer import MOST_CONFLICTS
 from r2gengpt.films.dicom.picture import READ
-from r2gengpt.settings import OBJECT_FORMS, ListenConfig
+from r2gengpt.settings import OBJECT_FORMS, ListenConfig, WorklistConfig
 from test_clinical_forms import draft, with_film
 
 PAGE = (Path(__file__).parents[1] / "docs" / "clinical.md").read_text(encoding="utf-8")
@@ -103,3 +110,62 @@ def test_forms_stand_in_the_series_that_the_statement_names() -> None:
     for form in OBJECT_FORMS:
         made = objects(form)[0]
         assert table[form] == f"{made.Modality}, {made.SeriesNumber}"
+
+
+def depths(node: object, depth: int = 0) -> Iterator[tuple[str, int]]:
+    """The tags of a dataset in DICOM's JSON, each with how deep it stands."""
+    assert isinstance(node, Mapping)
+    for tag, element in node.items():
+        yield tag, depth
+        for value in element.get("Value", []):
+            if isinstance(value, Mapping):
+                yield from depths(value, depth + 1)
+
+
+def test_the_attributes_of_a_work_item_that_are_set_are_those_that_the_statement_lists() -> None:
+    listed = {row[1]: row[0] for row in rows("3.3.1") if row[1].startswith("(")}
+    moment = datetime(2026, 1, 2, tzinfo=UTC)
+    output = changes.OutputInstance("1.2", "1.2.3", "1.2.3.4", "1.2.5")
+    done = changes.Performance("R2GENGPT", (), moment, moment, (output,), "http://h")
+    sent = [
+        changes.state_change("COMPLETED", "2.25.1"),
+        changes.completion_of(done),
+        changes.cancellation_of("why", changes.UNSPECIFIED, done),
+    ]
+    found: dict[str, set[int]] = {}
+    for node in sent:
+        for tag, depth in depths(node):
+            found.setdefault(f"({tag[:4]},{tag[4:]})", set()).add(depth)
+    assert set(listed) == set(found)
+    for tag, name in listed.items():
+        group, element = (int(part, 16) for part in tag.strip("()").split(","))
+        assert name.lstrip(">").removeprefix("codes: ") == dictionary_description((group << 16) + element)
+        if not name.startswith("codes: "):
+            assert found[tag] == {len(name) - len(name.lstrip(">"))}, name
+
+
+def test_the_work_items_that_are_searched_for_and_canceled_are_those_of_the_statement() -> None:
+    table = {row[1]: row[2] for row in rows("3.3.1") if re.fullmatch(r"[\dA-F.]{8,}", row[1])}
+    station = f"{service.STATION}.{service.CODE_VALUE}"
+    assert table == {service.STATE: "SCHEDULED", service.READINESS: "READY", station: "`--station` (R2GENGPT)"}
+    assert WorklistConfig(worklist="http://h").station == "R2GENGPT"
+    assert f"`limit={service.MOST_FOUND}`" in section("3.3.1")
+    codes = {row[1] for row in rows("3.3.1") if re.fullmatch(r"\d{6}", row[1])}
+    assert codes == set(changes.DISCONTINUATIONS)
+    known = {concept.value: concept.meaning for concept in concepts_of_9300()}
+    assert {one.value: one.meaning for one in changes.DISCONTINUATIONS.values()}.items() <= known.items()
+
+
+def concepts_of_9300() -> Iterator[Code]:
+    """The codes of pydicom's own CID 9300."""
+    group = codes_of_pydicom.cid9300
+    return (getattr(group, name) for name in group.dir())
+
+
+def test_the_times_of_a_worklist_are_those_of_the_flags() -> None:
+    text, defaults = section("3.3.1"), WorklistConfig(worklist="http://h")
+    assert f"each `--poll_seconds` ({defaults.poll_seconds:g} s)" in text
+    assert f"`--max_claimed` ({defaults.max_claimed})" in text
+    assert f"`--fetch_seconds` ({defaults.fetch_seconds:,.0f} s)" in text
+    assert f"more than {service.MOST_ANSWER // 2**20} MiB or {service.WHOLE:g} s" in text
+    assert f"tried {MOST_CONFLICTS} times" in text

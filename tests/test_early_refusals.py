@@ -29,6 +29,7 @@ WRONG_MODEL = {
     "batch": ["--input", ".", "--output", "out"],
     "listen": PEER,
     "dicomweb": ["--url", "http://127.0.0.1:1/dicom-web", "--study", "1.2"],
+    "worklist": ["--worklist", "http://127.0.0.1:1/dicom-web"],
     "test": [],
     "export": ["--output", "out"],
 }

@@ -147,6 +147,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("batch", ["--delta", "MODEL", "--input", "IN", "--output", "OUT"]),
         ("listen", ["--model", "MODEL", "--port", "0", "--stow", "http://127.0.0.1:1/x"]),
         ("dicomweb", ["--model", "MODEL", "--url", "http://127.0.0.1:1/x", "--study", "1.2"]),
+        ("worklist", ["--model", "MODEL", "--worklist", "http://127.0.0.1:1/x"]),
         ("generate", ["FILM", "--model", "MODEL"]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -613,3 +613,42 @@ class MllpConfig:
             raise InputError("`tls_ca` is missing: by whom is the certificate of `mllp` (or `mllp_tls` False)?")
         if self.mllp_port and self.mllp_port == listen.port:
             raise InputError("is the port of films too", field="mllp_port", value=self.mllp_port)
+
+
+@dataclass(frozen=True)
+class WorklistConfig:
+    """Which work items of a worklist server (UPS-RS) are performed, where claims are kept, and how much."""
+
+    worklist: str = option("", "DICOMweb service that has the work items, as http://host:8042/dicom-web", unit="URL")
+    archive: str | None = option(
+        None, "DICOMweb service that has the films and gets the reports; None: that of `worklist`", unit="URL"
+    )
+    station: str = option(
+        "R2GENGPT", "code value of the Scheduled Station Name: items that are scheduled for it are claimed", unit="CODE"
+    )
+    procedures: tuple[str, ...] = option(
+        (), "code values of the Scheduled Workitem Code that are performed; none named: all", unit="CODE"
+    )
+    claims: str = option("claims", "directory of the claimed work items; holds patient data", unit="DIR")
+    poll_seconds: float = option(
+        10.0, "time between two searches for work items", low=0.0, high=86400.0, unit="SECONDS"
+    )
+    fetch_seconds: float = option(
+        3600.0, "a work item whose films do not come for so long after its claim is canceled", low=0.0, unit="SECONDS"
+    )
+    max_claimed: int = option(4, "most work items that are claimed and not finished", low=1, high=100, unit="ITEMS")
+    format: str = option("sr", "form of the reports; see `generate`", choices=OBJECT_FORMS)
+    max_images: int = option(8, "most films of a work item", low=1, high=64, unit="FILMS")
+    mixed_patients: bool = option(False, "report films that name two patients, or another one than the item, too")
+    max_bytes: int = option(2**30, "most bytes of an answer with films", low=1, unit="BYTES")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not self.worklist.strip():
+            raise InputError("`worklist` is missing: name the URL of a DICOMweb service with work items")
+        if not self.claims.strip():
+            raise InputError("`claims` is empty: must name a directory")
+        for field, codes in (("station", (self.station,)), ("procedures", self.procedures)):
+            for code in codes:
+                if not re.fullmatch(r"(?! )[ -\[\]-~]{1,16}(?<! )", code):
+                    raise InputError("must be 1 to 16 printable ASCII signs without \\", field=field, value=repr(code))

@@ -99,12 +99,26 @@ SPOOL_WAIT = 10.0
 
 
 @dataclass(frozen=True)
+class DicomObject:
+    """A report as a DICOM file, and its SOP Instance UID."""
+
+    data: bytes
+    uid: str
+
+
+@dataclass(frozen=True)
 class Document:
-    """A report as a DICOM file, and its SOP Instance UID; and as an HL7 message where one is to be sent too."""
+    """A report: as a DICOM file with its SOP Instance UID, in further forms, and as an HL7 message where one goes."""
 
     data: bytes
     uid: str
     message: bytes = b""
+    further: tuple[DicomObject, ...] = ()
+
+    @property
+    def objects(self) -> tuple[DicomObject, ...]:
+        """Every form, the first one first."""
+        return (DicomObject(self.data, self.uid), *self.further)
 
 
 class Refused(Exception):

@@ -6,18 +6,17 @@ login page, an empty answer, a redirect, an answer that is cut off: all of them 
 """
 
 import io
-import json
 import logging
 import re
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 from xml.etree import ElementTree
 
 import requests
 from pydicom import dcmread
 
+from r2gengpt.clinical.archive.dicom_json import Node, is_json, json_of, kind_of, texts, values
 from r2gengpt.clinical.archive.exchange import Doubtful
 from r2gengpt.clinical.archive.loop import NotNow, Refused, Send
 from r2gengpt.clinical.archive.send import judge
@@ -37,7 +36,6 @@ MOST_ANSWER = 2**20
 """Bytes of an answer that is read for names."""
 CONNECT, SILENT, WHOLE = 10.0, 30.0, 120.0
 """Seconds: to connect, between bytes, for a whole exchange."""
-Node = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -148,55 +146,27 @@ def _finds(server: Server, place: _Place) -> bool:
             )
     except requests.exceptions.RequestException:
         return False
-    found = _json(response.content) if response.status_code == 200 and _is_json(response.headers) else None
-    return isinstance(found, list) and any(place.instance in _uids(one, INSTANCE) for one in found)
-
-
-def _is_json(headers: Mapping[str, str]) -> bool:
-    return _kind(headers.get("Content-Type", "")) in ("application/dicom+json", "application/json")
-
-
-def _kind(content_type: str) -> str:
-    return content_type.partition(";")[0].strip().lower()
+    found = json_of(response.content) if response.status_code == 200 and is_json(response.headers) else None
+    return isinstance(found, list) and any(place.instance in texts(one, INSTANCE) for one in found)
 
 
 def read_answer(body: bytes, content_type: str) -> StowAnswer:
     """What an answer to STOW-RS names; nothing where it is none of the standard's. Source: PS3.18, 10.5.3."""
-    kind = _kind(content_type)
+    kind = kind_of(content_type)
     if kind in ("application/dicom+json", "application/json"):
-        node = _json(body)
+        node = json_of(body)
     elif kind in ("application/dicom+xml", "application/xml", "text/xml"):
         node = _xml(body)
     else:
         return StowAnswer()
-    stored = frozenset(uid for item in _values(node, STORED) for uid in _uids(item, REFERENCED))
-    failed = {uid: _reason(item) for item in _values(node, FAILED) for uid in _uids(item, REFERENCED)}
+    stored = frozenset(uid for item in values(node, STORED) for uid in texts(item, REFERENCED))
+    failed = {uid: _reason(item) for item in values(node, FAILED) for uid in texts(item, REFERENCED)}
     return StowAnswer(stored, failed)
-
-
-def _uids(node: object, tag: str) -> list[str]:
-    """The UIDs in an element, without the padding that some servers leave on them."""
-    return [uid.strip(" \0") for uid in _values(node, tag) if isinstance(uid, str)]
 
 
 def _reason(node: object) -> int | None:
     """Why an instance was not stored."""
-    return next((number for number in map(_number, _values(node, REASON)) if number is not None), None)
-
-
-def _json(body: bytes) -> object:
-    """What the text holds, or None."""
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _values(node: object, tag: str) -> list[Any]:
-    """The values of an element in DICOM's JSON model; none where it is not of that form."""
-    element = node.get(tag) if isinstance(node, dict) else None
-    values = element.get("Value") if isinstance(element, dict) else None
-    return values if isinstance(values, list) else []
+    return next((number for number in map(_number, values(node, REASON)) if number is not None), None)
 
 
 def _number(value: object) -> int | None:
@@ -222,10 +192,10 @@ def _elements(parent: ElementTree.Element, depth: int = 0) -> Iterator[tuple[str
     for one in parent:
         if _name(one) != "DicomAttribute":
             continue
-        values: list[object] = [child.text or "" for child in one if _name(child) == "Value"]
+        found: list[object] = [child.text or "" for child in one if _name(child) == "Value"]
         if depth == 0:
-            values += [dict(_elements(child, 1)) for child in one if _name(child) == "Item"]
-        yield one.get("tag", ""), {"Value": values}
+            found += [dict(_elements(child, 1)) for child in one if _name(child) == "Item"]
+        yield one.get("tag", ""), {"Value": found}
 
 
 def _name(element: ElementTree.Element) -> str:

@@ -1,0 +1,69 @@
+"""`r2gengpt worklist`: work items of a DICOM worklist (UPS-RS), performed until a signal."""
+
+from pathlib import Path
+
+from r2gengpt.auditlog.log import log_at
+from r2gengpt.cli import bridge
+from r2gengpt.cli.choice import ModelFlags, choice_of
+from r2gengpt.cli.commands.listen import add_login, check_installed, client_of
+from r2gengpt.cli.console import return_large_blocks, start_logging
+from r2gengpt.config import DecodeConfig, ModelConfig
+from r2gengpt.locate import check_writer
+from r2gengpt.opening import found, opened
+from r2gengpt.settings import (
+    AuditLogConfig,
+    CellConfig,
+    PlacementConfig,
+    ReviewConfig,
+    WorklistConfig,
+    WriterConfig,
+)
+from r2gengpt.text.written import NOTICE
+
+READING = (ModelFlags, ModelConfig, PlacementConfig, DecodeConfig, WriterConfig, ReviewConfig)
+FLAGS = (*READING, WorklistConfig, AuditLogConfig, CellConfig)
+COMMON = ("model", "worklist", "archive", "station", "procedures", "claims", "format", "user", "password_file")
+"""The flags that most calls need."""
+
+
+def parser() -> bridge.Parser:
+    """Flags of the command."""
+    made = bridge.Parser(
+        "r2gengpt worklist",
+        "Work items of a DICOM worklist (UPS-RS): claims those of a station, drafts their films, stores the reports "
+        "and completes the items, until a signal.",
+        common=COMMON,
+        example="r2gengpt worklist --worklist http://host:8042/dicom-web --station R2GENGPT",
+    )
+    add_login(made)
+    bridge.add_flags(made, FLAGS)
+    return made
+
+
+def main(argv: list[str]) -> None:
+    """Parse and run; prints whose work it does."""
+    parsed = bridge.parsed(parser(), argv, FLAGS)
+    settings, choice = parsed.settled(WorklistConfig), choice_of(parsed, no_drafts_in="worklist")
+    check_installed("worklist")
+    audit = log_at(parsed.settled(AuditLogConfig).audit_log, "worklist")
+    located = found(choice)
+    if located is not None:
+        check_writer(located)
+    from r2gengpt.films.cell.pool import open_cell
+
+    open_cell(parsed.settled(CellConfig)).warm()
+    start_logging(libraries=located is not None)
+    return_large_blocks()
+    worklist = client_of(settings.worklist, parsed.space, field="worklist")
+    archive = client_of(settings.archive or settings.worklist, parsed.space, settings.max_bytes, field="archive")
+    from r2gengpt.clinical.archive.loop import Write
+    from r2gengpt.clinical.archive.run import writer
+    from r2gengpt.clinical.worklist.run import perform
+
+    print(f"r2gengpt performs work items of {worklist.base_url} as {settings.station} ({NOTICE})", flush=True)
+
+    def load() -> Write:
+        reporter = opened(choice, located, frugal=False).named(Path(choice.name).absolute().name)
+        return writer(reporter, settings.format)
+
+    perform(settings, worklist, archive, load, audit)

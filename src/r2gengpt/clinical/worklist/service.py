@@ -1,0 +1,143 @@
+"""The transactions of a worklist server (UPS-RS): search, retrieve, update, change of state. Tries once, keeps nothing.
+
+Source: PS3.18, chapter 11. Errors name the server and the status, never what it sent.
+"""
+
+import json
+from collections.abc import Sequence
+
+import requests
+
+from r2gengpt.clinical.archive.dicom_json import Node, element, is_json, json_of
+from r2gengpt.clinical.archive.exchange import Doubtful
+from r2gengpt.clinical.archive.loop import NotNow
+from r2gengpt.clinical.archive.server import Server
+from r2gengpt.clinical.worklist.changes import TRANSACTION, state_change
+from r2gengpt.clinical.worklist.workitem import (
+    CODE_VALUE,
+    READINESS,
+    READY,
+    SCHEDULED,
+    STATE,
+    STATION,
+    WorkItem,
+    read_workitems,
+)
+
+MOST_ANSWER, WHOLE = 2**24, 60.0
+"""Bytes and seconds of an answer."""
+CONNECT, SILENT = 10.0, 30.0
+"""Seconds: to connect, between bytes."""
+MOST_FOUND = 100
+"""Items that a search asks for."""
+JSON = "application/dicom+json"
+
+
+class Conflict(Exception):
+    """The request does not fit the item as the server has it (400, 409): one line."""
+
+
+class Gone(Exception):
+    """The server does not have the item, or not any more (404, 410): one line."""
+
+
+class Worklist:
+    """A worklist server.
+
+    Args:
+        server: its address and our login.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.url = server.base_url
+
+    def search(self, station: str) -> list[WorkItem]:
+        """The items that are scheduled for a station and ready; a server may give others too.
+
+        Raises:
+            NotNow: no answer that can be used.
+        """
+        query = {
+            STATE: SCHEDULED, READINESS: READY, f"{STATION}.{CODE_VALUE}": station,
+            "includefield": "all", "limit": str(MOST_FOUND),
+        }  # fmt: skip
+        response = self._exchange("GET", "/workitems", query=query)
+        if response.status_code == 204:
+            return []
+        if response.status_code not in (200, 206):
+            raise NotNow(f"{self.url}: a search is answered with status {response.status_code}")
+        return self._items(response)[:MOST_FOUND]
+
+    def retrieve(self, uid: str) -> WorkItem:
+        """An item.
+
+        Raises:
+            Gone: the server does not have it.
+            NotNow: no answer that can be used.
+        """
+        response = self._exchange("GET", f"/workitems/{uid}")
+        try:
+            self._check(response)
+        except Conflict as error:  # there is nothing that a question could be in conflict with
+            raise NotNow(str(error)) from None
+        found = [one for one in self._items(response) if one.uid == uid]
+        if not found:
+            raise NotNow(f"{self.url}: answers with another work item")
+        return found[0]
+
+    def update(self, uid: str, transaction: str, change: Node) -> None:
+        """Set attributes of an item that we have claimed.
+
+        Raises:
+            Conflict, Gone, NotNow: they are not set.
+        """
+        payload = {**change, TRANSACTION: element("UI", transaction)}
+        self._check(self._exchange("POST", f"/workitems/{uid}?{transaction}", payload))
+
+    def change_state(self, uid: str, transaction: str, state: str) -> None:
+        """Claim, complete or cancel an item.
+
+        Raises:
+            Conflict, Gone, NotNow: its state is not changed, or nobody knows.
+        """
+        self._check(self._exchange("PUT", f"/workitems/{uid}/state", state_change(state, transaction)))
+
+    def _exchange(
+        self, method: str, path: str, payload: Node | None = None, query: dict[str, str] | None = None
+    ) -> requests.Response:
+        headers = {"Accept": JSON, "Accept-Encoding": "identity"}
+        data = None if payload is None else json.dumps([payload]).encode()
+        if data is not None:
+            headers["Content-Type"] = JSON
+        try:
+            with self.server.session_for(MOST_ANSWER, WHOLE) as session:
+                return session.request(
+                    method, f"{self.url}{path}", params=query, data=data, headers=headers, timeout=(CONNECT, SILENT)
+                )
+        except Doubtful as error:
+            raise NotNow(f"{self.url}: {error}") from None
+        except requests.exceptions.RequestException as error:
+            raise NotNow(f"{self.url} cannot be reached ({type(error).__name__})") from None
+
+    def _check(self, response: requests.Response) -> None:
+        status = response.status_code
+        if 200 <= status < 300:
+            return
+        words = f"{self.url}: answers with status {status}"
+        if status in (400, 409):
+            raise Conflict(words)
+        if status in (404, 410):
+            raise Gone(words)
+        raise NotNow(f"{words}: it wants another name and password" if status in (401, 403) else words)
+
+    def _items(self, response: requests.Response) -> list[WorkItem]:
+        found = json_of(response.content) if is_json(response.headers) else None
+        if not isinstance(found, list | dict):
+            raise NotNow(f"{self.url}: its answer is no list of work items")
+        return read_workitems(found)
+
+
+def first_for(items: Sequence[WorkItem]) -> list[WorkItem]:
+    """Items in the order in which they are claimed: urgent ones first, then those that may begin earliest."""
+    return sorted(items, key=lambda one: (-one.priority, one.start, one.uid))
