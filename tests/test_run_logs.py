@@ -157,25 +157,30 @@ WITH_FLOOR = replace(CIDER, score_floors=("distinct=0.1",))
     [
         (
             attempts(0.2, 0.4, 0.3), CIDER,
-            "best: epoch 2 of 3, step 8: 1 CIDEr is 0.4, the highest of 3 validations; next 0.3 in epoch 3",
+            "best: epoch 2 of 3, step 8: CIDEr is 0.4, the highest of 3 validations; next 0.3 in epoch 3",
         ),
         (
             attempts(0.2, 0.4), CIDER,
-            "best: epoch 2 of 2, step 8: 1 CIDEr is 0.4, the highest of 2 validations; next 0.2 in epoch 1; "
+            "best: epoch 2 of 2, step 8: CIDEr is 0.4, the highest of 2 validations; next 0.2 in epoch 1; "
             "the last one was the best, so more epochs may do better",
         ),
-        (attempts(0.2), CIDER, "best: epoch 1 of 1, step 4: 1 CIDEr is 0.2, the only validation"),
+        (
+            attempts(-0.2, -0.1), TrainConfig(scorer_types=("val_loss",), weights=(1.0,)),
+            "best: epoch 2 of 2, step 8: val_loss is 0.1, the lowest of 2 validations; next 0.2 in epoch 1; "
+            "the last one was the best, so more epochs may do better",
+        ),
+        (attempts(0.2), CIDER, "best: epoch 1 of 1, step 4: CIDEr is 0.2, the only validation"),
         (
             attempts(0.3, 0.3), CIDER,
-            "best: epoch 1 of 2, step 4: 1 CIDEr is 0.3, the highest of 2 validations; next 0.3 in epoch 2",
+            "best: epoch 1 of 2, step 4: CIDEr is 0.3, the highest of 2 validations; next 0.3 in epoch 2",
         ),
         (
             attempts(0.3, reach=-0.5), WITH_FLOOR,
-            "best: epoch 1 of 1, step 4: 1 CIDEr is 0.3, nearest to its floors, which none of 1 validations reached",
+            "best: epoch 1 of 1, step 4: CIDEr is 0.3, nearest to its floors, which none of 1 validations reached",
         ),
         (
             [Attempt(0, 4, Standing(0.0, 0.1)), *attempts(0.2, 0.9, reach=-0.5)[1:]], WITH_FLOOR,
-            "best: epoch 1 of 2, step 4: 1 CIDEr is 0.1, the highest of the 1 of 2 validations that reached their "
+            "best: epoch 1 of 2, step 4: CIDEr is 0.1, the highest of the 1 of 2 validations that reached their "
             "floors; next 0.9 in epoch 2 (below its floors)",
         ),
     ],
@@ -193,7 +198,7 @@ def test_a_run_ends_with_the_line_and_keeps_what_was_compared(
     outcome = run_cli([*words, *data, *rest, "--savedmodel_path", str(tmp_path), "--num_sanity_val_steps", "0"])
     assert outcome.code == 0, outcome.stderr
     (line,) = [line for line in outcome.stderr.splitlines() if line.startswith("best: epoch ")]
-    assert ": -1 val_loss is -" in line
+    assert ": val_loss is " in line
     kept = json.loads((tmp_path / "summary.json").read_text())
     assert [one["epoch"] for one in kept["validations"]] == [0, 1]
     assert max(one["val_score"] for one in kept["validations"]) == kept["best"]["val_score"]

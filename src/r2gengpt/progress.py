@@ -30,6 +30,8 @@ class Bar(tqdm):  # type: ignore[misc]  # the library is untyped
     """
 
     disable: bool
+    told: int | None = None
+    """How far it was when it wrote its last line."""
 
     def __init__(self, *given: Any, **settings: Any) -> None:
         self.lines = not sys.stderr.isatty()
@@ -42,7 +44,7 @@ class Bar(tqdm):  # type: ignore[misc]  # the library is untyped
         """Show the bar, or write its line."""
         if not self.lines:
             return bool(super().display(msg, pos))
-        self.mininterval = EVERY
+        self.mininterval, self.told = EVERY, self.n
         facts = self.format_dict
         done, total, gone = facts["n"] - facts["initial"], facts["total"], facts["elapsed"]
         parts = [f"{self.n} of {total}" if total else f"{self.n}", f"{clock(gone)} gone"]
@@ -59,5 +61,5 @@ class Bar(tqdm):  # type: ignore[misc]  # the library is untyped
             return
         self.disable = True
         self._decr_instances(self)
-        if self.last_print_t >= self.start_t + self.delay:
+        if self.told not in (None, self.n):
             self.display()

@@ -1,7 +1,8 @@
 """How a validation stands among those of a run: by the floors that it is below, then by its score. Saves nothing."""
 
 import math
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from r2gengpt.config import TrainConfig
@@ -48,27 +49,41 @@ def why_best(attempts: Sequence[Attempt], train: TrainConfig) -> str:
 
     >>> some = [Attempt(epoch, 9 + epoch * 9, Standing(0.0, score)) for epoch, score in enumerate((0.21, 0.34, 0.3))]
     >>> why_best(some, TrainConfig(scorer_types=("CIDEr",), weights=(1.0,)))
-    'best: epoch 2 of 3, step 18: 1 CIDEr is 0.34, the highest of 3 validations; next 0.3 in epoch 3'
+    'best: epoch 2 of 3, step 18: CIDEr is 0.34, the highest of 3 validations; next 0.3 in epoch 3'
     """
     best = max(attempts, key=lambda one: one.standing)
     where = f"epoch {best.epoch + 1} of {attempts[-1].epoch + 1}, step {best.step}"
-    line = f"best: {where}: {chosen_sum(train)} is {best.score:.4g}, {rank_of(best, attempts, train)}"
+    name, value, extreme = chosen_by(train)
+    line = f"best: {where}: {name} is {value(best.score):.4g}, {rank_of(best, attempts, train, extreme)}"
     others = sorted((one for one in attempts if one is not best), key=lambda one: one.standing, reverse=True)
     if not others:
         return line
     below = " (below its floors)" if others[0].standing.reach < 0 else ""
-    line += f"; next {others[0].score:.4g} in epoch {others[0].epoch + 1}{below}"
+    line += f"; next {value(others[0].score):.4g} in epoch {others[0].epoch + 1}{below}"
     return f"{line}; the last one was the best, so more epochs may do better" if best is attempts[-1] else line
 
 
-def rank_of(best: Attempt, attempts: Sequence[Attempt], train: TrainConfig) -> str:
-    """What makes the best validation the best."""
+def chosen_by(train: TrainConfig) -> tuple[str, Callable[[float], float], str]:
+    """The measure that chooses: its name, its value of a score, and which of its values is the best.
+
+    >>> name, value, extreme = chosen_by(TrainConfig(scorer_types=("val_loss",), weights=(1.0,)))
+    >>> name, value(-0.25), extreme
+    ('val_loss', 0.25, 'lowest')
+    """
+    if train.findings_only or train.weights != (1.0,):
+        return chosen_sum(train), float, "highest"
+    (name,) = train.scorer_types
+    return (name, operator.neg, "lowest") if name == "val_loss" else (name, float, "highest")
+
+
+def rank_of(best: Attempt, attempts: Sequence[Attempt], train: TrainConfig, extreme: str) -> str:
+    """What makes the best validation the best; `extreme` is highest or lowest."""
     reached = sum(one.standing.reach == 0 for one in attempts)
     if train.floors and not reached:
         return f"nearest to its floors, which none of {len(attempts)} validations reached"
     if train.floors:
-        return f"the highest of the {reached} of {len(attempts)} validations that reached their floors"
-    return f"the highest of {len(attempts)} validations" if len(attempts) > 1 else "the only validation"
+        return f"the {extreme} of the {reached} of {len(attempts)} validations that reached their floors"
+    return f"the {extreme} of {len(attempts)} validations" if len(attempts) > 1 else "the only validation"
 
 
 def below_floors(scores: Mapping[str, float], train: TrainConfig) -> dict[str, tuple[float, float]]:
