@@ -21,10 +21,10 @@ from r2gengpt.data.loading import StudyDataset, shuffled_batches
 from r2gengpt.errors import InputError, RunError
 from r2gengpt.parts.assemble import build_model
 from r2gengpt.text.alignment import IGNORE
-from r2gengpt.training import data as training_data
 from r2gengpt.training import module as module_room
 from r2gengpt.training import run as run_room
-from r2gengpt.training.data import make_loaders, set_feature_statistics
+from r2gengpt.training import statistics
+from r2gengpt.training.data import make_loaders
 from r2gengpt.training.module import R2GenGPTModule
 from r2gengpt.training.optimizer import learning_rate_factor, parameter_groups
 from r2gengpt.training.run import train
@@ -322,9 +322,28 @@ def test_feature_statistics_are_taken_from_a_sample_spread_over_the_training_stu
             read.append(key[1])
             return super().__getitem__(key)
 
-    monkeypatch.setattr(training_data, "STATISTICS_STUDIES", 3)
-    set_feature_statistics(built, Noting(studies, built.processor, "plain"))
+    monkeypatch.setattr(statistics, "STATISTICS_STUDIES", 3)
+    statistics.set_feature_statistics(built, Noting(studies, built.processor, "plain"))
     assert read == [0, len(studies) // 3, 2 * len(studies) // 3]
+
+
+def test_a_new_finding_head_starts_from_standardised_features_and_a_trained_one_stays(
+    tiny_parts: Path, tiny_set: TinySet, tmp_path: Path
+) -> None:
+    model = {"feature_norm": "standardize", "findings_head": True}
+    built = build_model(small_run(tiny_parts, tiny_set, tmp_path, model=model).model)
+    head = built.model.finding_head
+    assert head is not None
+    studies = read_annotation(tiny_set.annotation, tiny_set.base_dir, ("train",))["train"]
+    before = head.norm.weight.clone()
+    statistics.set_feature_statistics(built, StudyDataset(studies, built.processor, "plain"))
+    assert torch.equal(head.norm.weight, before)
+    dataset = StudyDataset(studies, built.processor, "plain")
+    statistics.set_feature_statistics(built, dataset, new_head=True)
+    with torch.no_grad():
+        seen = head.norm(torch.cat(list(statistics.sampled_features(built, dataset))))
+    assert torch.allclose(seen.mean(0), torch.zeros(()), atol=1e-3)  # float32 sums of a few hundred patches
+    assert torch.allclose(seen.std(0), torch.ones(()), atol=1e-2)
 
 
 def test_validation_loss_is_the_mean_over_tokens_of_all_studies(

@@ -59,7 +59,8 @@ class ModelConfig:
     )
     feature_norm: str = option(
         "none",
-        "standardize: centre and scale the encoder's features by statistics of the training images",
+        "standardize: centre and scale the encoder's features by statistics of the training images, and start the "
+        "finding head so",
         choices=("none", "standardize"),
     )
     image_size: int | None = option(

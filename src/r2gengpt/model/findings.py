@@ -30,6 +30,20 @@ class FindingHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(observations))
         self.dropout = nn.Dropout(dropout)
 
+    @torch.no_grad()
+    def start_at(self, mean: Tensor, deviation: Tensor) -> None:
+        """Let the normalisation give channels of mean 0 and deviation 1 before the first step.
+
+        The mean over the patches hardly differs between films beside what it differs between channels.
+
+        Args:
+            mean: of the normalised features without gain and bias, (E,).
+            deviation: likewise.
+        """
+        gain = 1 / deviation.clamp_min(1e-6)
+        self.norm.weight.copy_(gain)
+        self.norm.bias.copy_(-mean * gain)
+
     def forward(self, features: Tensor, view_mask: Tensor) -> Tensor:
         """Logits of the observations, (B, O), float32.
 

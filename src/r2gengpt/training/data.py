@@ -33,8 +33,6 @@ from r2gengpt.parts.loading import own_device
 from r2gengpt.training.validation import ValidationBatch
 
 NO_LABELS: Mapping[str, Tensor] = MappingProxyType({})
-STATISTICS_STUDIES = 256
-"""Most training studies that feature statistics are taken from; more change them by less than noise."""
 
 
 def read_splits(data: DataConfig, *, reports: bool = True) -> dict[str, tuple[Study, ...]]:
@@ -131,29 +129,3 @@ def make_loaders(
         **reading,
     )
     return training, validation
-
-
-@torch.no_grad()
-def set_feature_statistics(built: Built, dataset: StudyDataset) -> None:
-    """Take mean and standard deviation of the encoder's features, per channel, over a sample of the training studies.
-
-    The sample is spread evenly over the data set, whose order may be that of its sources. Sums are float64.
-    """
-    model, norm = built.model, built.model.projector.norm_in
-    if norm is None:
-        return
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model.vision_tower.to(device).eval()
-    count, total, squares = 0, torch.zeros(()), torch.zeros(())
-    size = min(len(dataset), STATISTICS_STUDIES)
-    for place in range(size):
-        example = dataset[(0, place * len(dataset) // size)]
-        features = example.features
-        if features is None:
-            assert example.pixels is not None
-            features = model.encode_views(example.pixels.unsqueeze(0).to(device))
-        features = features.double().flatten(0, 1).cpu()
-        count += len(features)
-        total, squares = total + features.sum(0), squares + features.square().sum(0)
-    mean = total / count
-    norm.set_statistics(mean.float(), (squares / count - mean.square()).clamp_min(0).sqrt().float())

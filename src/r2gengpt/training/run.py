@@ -42,7 +42,7 @@ from r2gengpt.training.begin import (
 )
 from r2gengpt.training.callbacks import BestCheckpoint, ResumeState, card_of
 from r2gengpt.training.choosing import DecodeChooser, choose_decoding, spread
-from r2gengpt.training.data import make_loaders, read_splits, run_features, set_feature_statistics
+from r2gengpt.training.data import make_loaders, read_splits, run_features
 from r2gengpt.training.distributed.processes import (
     check_sharded,
     check_strategy,
@@ -57,6 +57,7 @@ from r2gengpt.training.module import R2GenGPTModule
 from r2gengpt.training.record import SUMMARY
 from r2gengpt.training.standing import Attempt, rule, shortfall, why_best
 from r2gengpt.training.states import BEFORE, NEWEST, EndedBySignals, RunEnded, ended_by_signals, locked, remove_states
+from r2gengpt.training.statistics import set_feature_statistics
 from r2gengpt.training.trainer import EXPECTED_WARNINGS, make_trainer, total_steps
 from r2gengpt.training.validation import check_scores
 from r2gengpt.training.watching import ProgressBar
@@ -187,7 +188,8 @@ def _train(config: RunConfig, where: PlacementConfig, state: ResumeState) -> Sum
         freeze_seeing(built.model)
     features = run_features(built, splits, config)
     if resume is None:
-        set_feature_statistics(built, StudyDataset(splits["train"], built.processor, data.dataset, features=features))
+        training = StudyDataset(splits["train"], built.processor, data.dataset, features=features)
+        set_feature_statistics(built, training, new_head=options.start_from is None)
         start_run(config, where, data_found)
     best = BestCheckpoint(directory / "best", config, where)
     averaging = [MovingAverage(options.ema)] if options.ema else []

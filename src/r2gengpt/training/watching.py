@@ -83,7 +83,7 @@ class ProgressBar(TQDMProgressBar):  # type: ignore[misc]  # the library is unty
             return
         now = time.monotonic()
         self.due = now + EVERY
-        shown = [f"{name} {value}" for name, value in self.get_metrics(trainer, pl_module).items()]
+        shown = [f"{name} {_short(value)}" for name, value in self.get_metrics(trainer, pl_module).items()]
         done = self._batches(trainer, batch)
         left = self._batches(trainer, batch, whole=True) - done
         shown.append(f"{clock(now - self.began)} gone")
@@ -102,3 +102,7 @@ class ProgressBar(TQDMProgressBar):  # type: ignore[misc]  # the library is unty
 
 def _epoch(trainer: L.Trainer) -> str:
     return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
