@@ -93,6 +93,15 @@ def test_graphs_that_are_asked_for_and_not_there_are_refused_in_a_line(graphs: P
         r2gengpt.load(runtime="openvino")
 
 
+def test_serve_takes_the_graphs_where_openvino_is_asked_for_and_keeps_the_models_name(
+    graphs: Path, monkeypatch: pytest.MonkeyPatch, run_cli: Cli
+) -> None:
+    begun: list[ModelChoice] = []
+    monkeypatch.setattr("r2gengpt.cli.commands.serve.start", lambda choice, *_: begun.append(choice))
+    assert run_cli(["serve", "--port", "0", "--runtime", "openvino"]).code == 0
+    assert [(choice.name, choice.alias) for choice in begun] == [(str(graphs), "embedded")]
+
+
 def test_another_delta_has_other_graphs(graphs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "delta.safetensors").write_bytes(b"another")
     monkeypatch.setattr(quick, "EMBEDDED", tmp_path)

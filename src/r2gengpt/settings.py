@@ -357,6 +357,12 @@ class ServeConfig:
 
     host: str = option("127.0.0.1", "address to listen on; 0.0.0.0 is every one that this machine has", unit="ADDRESS")
     port: int = option(8000, "port; 0: a free one, which is printed", low=0, high=65535, unit="PORT")
+    runtime: str = option(
+        "auto",
+        "what runs the model; auto: what its directory was made for; openvino, for embedded too: drafts without "
+        "PyTorch, ready sooner, one at a time and without maps",
+        choices=("auto", "torch", "openvino"),
+    )
     slots: int = option(8, "studies written at once", low=1, unit="STUDIES")
     queue_size: int = option(
         32, "requests that may wait besides; one more is answered with 429", low=0, unit="REQUESTS"

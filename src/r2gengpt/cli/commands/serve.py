@@ -16,6 +16,7 @@ from r2gengpt.cli.console import return_large_blocks, start_logging
 from r2gengpt.config import DecodeConfig, ModelConfig
 from r2gengpt.errors import InputError, installing
 from r2gengpt.locate import Located, ModelChoice, check_writer
+from r2gengpt.quick import quickest
 from r2gengpt.serving.address import address_of, bound, opened
 from r2gengpt.settings import AuditLogConfig, CellConfig, PlacementConfig, ReviewConfig, ServeConfig, WriterConfig
 from r2gengpt.text.written import NOTICE
@@ -62,6 +63,8 @@ def main(argv: list[str]) -> None:
     """Parse and run; prints the address, then serves."""
     parsed = bridge.parsed(parser(), argv, FLAGS)
     settings, choice = parsed.settled(ServeConfig), choice_of(parsed, no_drafts_in="serve")
+    if settings.runtime == "openvino":
+        choice = quickest(choice)
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         raise InputError(f"serve needs {', '.join(missing)}: {installing('serve')}")
     from r2gengpt.films.cell.pool import close_cell, open_cell
@@ -140,11 +143,11 @@ def recording(audit: AuditLog | None) -> "Iterator[Trail | None]":
 
 
 def served(choice: ModelChoice, located: Located | None) -> "AnyReporter":
-    """The model under the name that clients know it by: its directory's.
+    """The model under the name that clients know it by: its directory's, or embedded.
 
     Raises:
         InputError: it cannot be loaded.
     """
     from r2gengpt.opening import opened
 
-    return opened(choice, located, frugal=False).named(Path(choice.name).absolute().name)
+    return opened(choice, located, frugal=False).named(choice.alias or Path(choice.name).absolute().name)
