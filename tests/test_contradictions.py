@@ -44,6 +44,25 @@ def test_a_sentence_that_denies_what_is_likely_needs_review_and_says_why() -> No
     assert made.review == (), "it is denied, not left out"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "No assessment was made of the heart and the pleura.",
+        "Heart size and the pleural spaces were not assessed.",
+        "Not assessed: the pleura.",
+        "The pleura could not be evaluated.",
+    ],
+)
+def test_a_sentence_that_calls_the_place_of_a_likely_finding_not_assessed_needs_review(text: str) -> None:
+    made = reviewed(report("Pleural effusion is possible.", text, findings=(EFFUSION, HEART)))
+    assert reasons(made) == ["", "the film shows pleural effusion: likely (.91)"]
+
+
+def test_what_is_not_assessed_is_no_contradiction_where_nothing_is_likely_there() -> None:
+    made = reviewed(report("Not assessed: heart size and the pleura.", findings=(HEART,)))
+    assert reasons(made) == [""]
+
+
 def test_one_sentence_may_have_two_reasons() -> None:
     findings = (seen("Pneumothorax", LIKELY, 0.8), seen("Pleural Effusion", LIKELY, 0.7))
     (reason,) = reasons(reviewed(report("No pneumothorax or pleural effusion.", findings=findings)))

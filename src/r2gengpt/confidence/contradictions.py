@@ -1,6 +1,7 @@
 """Where a report's text and its films disagree, by the rule labeller and the model's findings. Changes no word."""
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
@@ -14,6 +15,14 @@ NAMED = (Label.POSITIVE, Label.UNCERTAIN)
 BETWEEN = "; "
 """Stands between two reasons of a sentence."""
 
+UNASSESSED = re.compile(r"\b(?:not (?:be |been )?(?:assess|evaluat)ed|no assessment)\b", re.IGNORECASE)
+"""A sentence that tells of nothing looked at."""
+PLACES = {
+    "Cardiomegaly": re.compile(r"\b(?:heart|cardiac)\b", re.IGNORECASE),
+    "Pleural Effusion": re.compile(r"\bpleura(?:l|e)?\b", re.IGNORECASE),
+}
+"""Observations and the words for where they are looked for."""
+
 Labels = Mapping[str, Label]
 Film = Mapping[str, Finding]
 
@@ -21,8 +30,9 @@ Film = Mapping[str, Finding]
 def reviewed(report: Report) -> Report:
     """The report with marks where its text and its findings disagree; as it is where it has no findings.
 
-    A sentence that asserts what is unlikely on the film, or denies what is likely, needs review and says why. What is
-    likely on the film and not in the text stands in `review`. Marks that are there stay. A second time changes nothing.
+    A sentence that asserts what is unlikely on the film, denies what is likely, or calls its place not assessed,
+    needs review and says why. What is likely on the film and not in the text stands in `review`. Marks that are there
+    stay. A second time changes nothing.
     """
     if not report.findings:
         return report
@@ -43,7 +53,7 @@ def _sentence(sentence: Sentence, film: Film) -> Sentence:
 
 
 def _contradictions(text: str, film: Film) -> Iterator[str]:
-    """What the films show against each observation that a text asserts or denies."""
+    """What the films show against each observation that a text asserts, denies, or has not looked for."""
     for name, label in asserted(text).items():
         if (finding := film.get(name)) is None:
             continue
@@ -51,6 +61,10 @@ def _contradictions(text: str, film: Film) -> Iterator[str]:
             yield f"the film shows no {plain_name(name)}: {_verdict(finding)}"
         if (label, finding.verdict) == (Label.NEGATIVE, LIKELY):
             yield f"the film shows {plain_name(name)}: {_verdict(finding)}"
+    if UNASSESSED.search(text):
+        for name, place in PLACES.items():
+            if place.search(text) and (finding := film.get(name)) is not None and finding.verdict == LIKELY:
+                yield f"the film shows {plain_name(name)}: {_verdict(finding)}"
 
 
 def _lines(report: Report, film: Film) -> Iterator[str]:
