@@ -51,6 +51,7 @@ OTHER_PROGRAMS_FLAGS = {
     "--node-ip-address",
     "--generate",
     "--disable-usage-stats",
+    "--enable-prompt-embeds",
     "--no-deps",
     "--constraint",
     "--require-hashes",

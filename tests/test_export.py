@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,9 @@ def trained_checkpoint(directory: Path, language: str, vision: str, **changes: A
     return directory / "ours"
 
 
-def text_of(built: Built) -> str:
+def text_of(built: Built, **changes: Any) -> str:
     batch = prompt_batch([Example("a", built.processor.pixels(VIEWS), "", "")], built.processor)
-    (prediction,) = predict(built.model, built.processor, [batch], DECODE)
+    (prediction,) = predict(built.model, built.processor, [batch], replace(DECODE, **changes))
     return prediction.text
 
 

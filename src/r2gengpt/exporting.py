@@ -1,16 +1,24 @@
-"""A trained model as one directory that others load: Hugging Face's, or OpenVINO's. Trains nothing, prints nothing."""
+"""A trained model as one directory for others: transformers, OpenVINO, llama.cpp or vLLM. Trains and prints nothing."""
 
+import copy
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
+
 from r2gengpt.confidence.findings import FINDINGS
 from r2gengpt.edge.export import check_exportable, write_edge
+from r2gengpt.engines.gguf import check_gguf, write_gguf
+from r2gengpt.engines.record import LANGUAGE_MODEL, RECORD, record_of, write_record
 from r2gengpt.errors import InputError
 from r2gengpt.files import whole_directory
 from r2gengpt.generation.decoding import DECODING
 from r2gengpt.generation.library import generation_config
 from r2gengpt.locate import Located
-from r2gengpt.parts.loading import settled
+from r2gengpt.model import R2GenGPTForConditionalGeneration
+from r2gengpt.model.served import ServedLanguageModel
+from r2gengpt.parts.embedded.cache import resolve
+from r2gengpt.parts.loading import language_config, settled
 from r2gengpt.parts.lora import merge_lora
 from r2gengpt.reporter import Reporter
 
@@ -18,14 +26,21 @@ NOTE = (
     "\nExported by `r2gengpt export`: this directory holds the whole model; trained tensors are merged into it.\n"
     "`AutoModelForImageTextToText` and `AutoProcessor` load it once `r2gengpt.model` is imported.\n"
 )
+SERVED_NOTE = (
+    "\nExported by `r2gengpt export` for {program}, which runs the language model. It lies in this directory, trained\n"
+    "tensors merged into it. `r2gengpt generate` takes the directory; transformers alone cannot write with it.\n"
+)
 
 
 def check_whole_weights(located: Located) -> None:
     """Refuse a language model that lies there in 8 or 4 bits: LoRA cannot be folded into it without loss.
 
     Raises:
-        InputError: it does.
+        InputError: it does, or another program runs it.
     """
+    if (located.directory / RECORD).is_file():
+        words = "was exported for another program: export what it was made from"
+        raise InputError(words, field="model", value=located.directory)
     if located.whole:
         return
     name = located.stored.model.settled().lm_model
@@ -42,22 +57,88 @@ def export(reporter: Reporter, output: Path, *, merge: bool = True) -> None:
     Raises:
         InputError: LoRA is there and must not be merged.
     """
-    built, source = reporter.built, reporter.directory
+    built = reporter.built
     if merge:
         merge_lora(built.model)
     elif any(".lora_" in name for name, _ in built.model.named_parameters()):
         words = "this model has LoRA, which a plain Hugging Face directory has no place for"
         raise InputError(words, field="merge", value=False)
-    built.model.generation_config = generation_config(reporter.decode, built.processor)
     with whole_directory(output) as target:
-        built.model.save_pretrained(target)
-        built.processor.save_pretrained(target)
-        for name in (DECODING, *((FINDINGS,) if reporter.looker is not None else ())):
-            if (source / name).is_file():
-                (target / name).write_bytes((source / name).read_bytes())
-        card = source / "README.md"
-        if card.is_file():
-            (target / card.name).write_text(card.read_text(encoding="utf-8") + NOTE, encoding="utf-8")
+        write_whole(reporter, built.model, target, NOTE)
+
+
+def write_whole(reporter: Reporter, model: R2GenGPTForConditionalGeneration, target: Path, note: str) -> None:
+    """Write a model in Hugging Face's form, and what lies beside its checkpoint, into a directory that is there.
+
+    Args:
+        reporter: whose processor and settings it gets.
+        model: the reporter's, or our part of it.
+        target: the directory.
+        note: stands below the model card.
+    """
+    built, source = reporter.built, reporter.directory
+    model.generation_config = generation_config(reporter.decode, built.processor)
+    model.save_pretrained(target)
+    built.processor.save_pretrained(target)
+    for name in (DECODING, *((FINDINGS,) if reporter.looker is not None else ())):
+        if (source / name).is_file():
+            (target / name).write_bytes((source / name).read_bytes())
+    card = source / "README.md"
+    if card.is_file():
+        (target / card.name).write_text(card.read_text(encoding="utf-8") + note, encoding="utf-8")
+
+
+def check_servable(located: Located, program: str) -> None:
+    """Refuse, before weights are loaded, a language model that llama.cpp cannot be given.
+
+    Raises:
+        InputError: so it is.
+    """
+    if program == "llama.cpp" and not located.whole:
+        name = str(located.stored.model.values["lm_model"])
+        check_gguf(language_config(resolve(name), trust_remote_code=located.choice.where.trust_remote_code))
+
+
+def export_served(reporter: Reporter, output: Path, *, program: str) -> None:
+    """Write a directory whose language model another program runs; LoRA is merged in place.
+
+    Our part is a whole model with an embedding table in place of the language model, which `r2gengpt` loads as any
+    other. The language model lies beside it, in the form that the program reads.
+
+    Args:
+        reporter: the model.
+        output: must not exist.
+        program: of `engines.record.LANGUAGE_MODEL`.
+
+    Raises:
+        InputError: llama.cpp's file cannot hold the language model.
+    """
+    built = reporter.built
+    merge_lora(built.model)
+    language_model = built.model.language_model
+    with whole_directory(output) as target:
+        beside = target / LANGUAGE_MODEL[program]
+        if program == "llama.cpp":
+            write_gguf(language_model, beside)
+        else:
+            language_model.save_pretrained(beside)
+            built.processor.tokenizer.save_pretrained(beside)
+        write_whole(reporter, our_part(built.model), target, SERVED_NOTE.format(program=program))
+        write_record(target, record_of(target, program))
+
+
+@torch.no_grad()
+def our_part(model: R2GenGPTForConditionalGeneration) -> R2GenGPTForConditionalGeneration:
+    """The model with an embedding table in place of its language model; the other parts are the same tensors."""
+    config = copy.deepcopy(model.config)
+    config.served = True
+    config.tie_word_embeddings = False
+    table, own = ServedLanguageModel(config.text_config), model.get_input_embeddings()
+    table.to(own.weight.dtype).embeddings.weight.copy_(own(torch.arange(config.text_config.vocab_size)))
+    part = R2GenGPTForConditionalGeneration(config, model.vision_tower, table)
+    part.projector, part.finding_head = model.projector, model.finding_head
+    part.eval()
+    return part
 
 
 def export_edge(reporter: Reporter, output: Path, *, weights: str, merge: bool | None) -> None:

@@ -162,11 +162,11 @@ def _locate(choice: ModelChoice) -> Located:
         )
     whole = {**choice.placement.values, **asked.values}
     for name, value in whole.items():
-        if name != "dtype" and (name, value) != ("quantization", "w8a8"):
+        if name not in ("dtype", "lm_endpoint") and (name, value) != ("quantization", "w8a8"):
             words = f"`{choice.field}` {choice.name} is a whole model, its parts are settled"
             raise InputError(words, field=name, value=value)
-    stored = Stored.of({"vision_model": choice.name, "lm_model": choice.name, **choice.data.values})
-    return Located(choice, directory, stored, whole=True)
+    stored = Stored.of({"vision_model": choice.name, "lm_model": choice.name})
+    return Located(choice, directory, replace(stored, data=choice.data), whole=True)
 
 
 def locate_writer(choice: ModelChoice) -> Located:

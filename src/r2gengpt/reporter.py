@@ -24,6 +24,7 @@ from r2gengpt.confidence.maps import Evidence, kept_box
 from r2gengpt.confidence.regions import regions_of
 from r2gengpt.config import DecodeConfig, Stored
 from r2gengpt.data.loading import Batch
+from r2gengpt.engines.attach import attach, check_scores, written_elsewhere
 from r2gengpt.errors import InputError
 from r2gengpt.films.containers import DicomChoice
 from r2gengpt.films.context import context_of
@@ -125,6 +126,7 @@ class Reporter:
         both = decodings(
             stored.decode, choice.decode, choice.preset, dataset=stored.dataset, directory=located.directory
         )
+        check_scores(built.model.language_model, choice.abstain_below)
         calibration = None if retrieves else calibration_beside(located.directory, both.whole, choice.abstain_below)
         looker = looker_of(built, located)
         if tells_findings_only(stored):  # its language model has no weights to place
@@ -158,7 +160,7 @@ class Reporter:
     def written_by(self) -> Mapping[str, str | None]:
         """Who wrote, where it was not the language model: a part of a record."""
         if self.composer is None:
-            return {}
+            return written_elsewhere(self.built.model.language_model, self.directory)
         return {"writer": "retrieve", "sentences_sha256": file_sha256(self.directory / SENTENCES)}
 
     @property
@@ -501,6 +503,7 @@ def loaded(located: Located) -> tuple[Built, Stored]:
         return built, replace(found, data=found.data.under(choice.data))
     if located.whole:
         built = load_directory(located.directory, dtype=choice.where.dtype)
+        attach(built.model.language_model, located.directory, choice.where)
         return built, replace(stored, decode=Override(DecodeConfig, decoding_of(built)))
     moved = {name: choice.model.values.get(name) for name in MOVABLE}
     built, _ = load_checkpoint(located.directory, choice.field, choice.where, **moved)

@@ -44,6 +44,11 @@ class PlacementConfig:
     trust_remote_code: bool = option(
         False, "run Python code that comes with `vision_model` or `lm_model`; a checkpoint cannot ask for it"
     )
+    lm_endpoint: str | None = option(
+        None,
+        "where vLLM serves the language model of a directory of `export` with `target` vllm, as http://host:8000/v1",
+        unit="URL",
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -1,7 +1,7 @@
 """The one decode path: prompts in, reports out, in batches or as a stream. No metrics, no files.
 
 Tokens come from the engine (`engine.py`), or from the library's `generate` (`library.py`), its reference, which also
-serves the language models that the engine cannot.
+serves the language models that the engine cannot, or from another program (`served.py`).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -18,8 +18,10 @@ from r2gengpt.generation.beams import Rules, Written
 from r2gengpt.generation.engine import COMPILED, Engine, Prompt, use_engine
 from r2gengpt.generation.library import CallbackStreamer, generation_config, written_by_generate
 from r2gengpt.generation.sentences import report_of
+from r2gengpt.generation.served import engine_of
 from r2gengpt.generation.speculate import Drafter
 from r2gengpt.model import R2GenGPTForConditionalGeneration, R2GenGPTProcessor
+from r2gengpt.model.served import ServedLanguageModel
 from r2gengpt.report import Report
 
 
@@ -46,6 +48,8 @@ def predict(
     """
     if use_engine(model.language_model, decode):
         return _by_engine(model, processor, batches, decode, drafter, streamer)
+    if isinstance(model.language_model, ServedLanguageModel):
+        return _by_other(model, processor, batches, decode, streamer)
     return _by_library(model, processor, batches, decode, streamer)
 
 
@@ -142,6 +146,22 @@ def _by_library(
         written = written_by_generate(model, moved, features, settings, streamer, openings)
         for study, reference, one in zip(batch.ids, batch.references, written, strict=True):
             yield report_of(processor, one, study=study, reference=reference)
+
+
+def _by_other(
+    model: R2GenGPTForConditionalGeneration,
+    processor: R2GenGPTProcessor,
+    batches: Iterable[Batch],
+    decode: DecodeConfig,
+    streamer: CallbackStreamer | None,
+) -> Iterator[Report]:
+    writer, rules = engine_of(model.language_model), Rules.of(decode, processor.end_token_id)
+    writer.check(rules)
+    for prompt in prompts_of(model, batches, decode):
+        written = writer.write(prompt, rules, None if streamer is None else streamer.show)
+        yield report_of(processor, written, study=prompt.tag.study, reference=prompt.tag.reference)
+    if streamer is not None:
+        streamer.end()
 
 
 def opening_in(batch: Batch, row: int, decode: DecodeConfig) -> tuple[int, ...]:

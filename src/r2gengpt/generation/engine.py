@@ -19,6 +19,7 @@ from r2gengpt.generation.recorded import RecordedTree, keep, tree_for
 from r2gengpt.generation.scores import candidates, next_tokens
 from r2gengpt.generation.speculate import Drafter
 from r2gengpt.generation.tree import tree_attention_on
+from r2gengpt.model.served import ServedLanguageModel
 
 log = logging.getLogger("r2gengpt.generation")
 _told: set[str] = set()
@@ -30,6 +31,8 @@ SERVED = ("stablelm", "llama", "gpt_neox", "gemma3_text", "qwen2", "qwen3", "glm
 def unserved(language_model: Any) -> str | None:
     """Why the engine cannot decode with this language model; None where it can."""
     kind = language_model.config.model_type
+    if isinstance(language_model, ServedLanguageModel):
+        return f"{kind} run by another program"
     if kind not in SERVED:
         return f"language models of type {kind}"
     places = set((getattr(language_model, "hf_device_map", None) or {}).values())
@@ -54,7 +57,7 @@ def use_engine(language_model: Any, decode: DecodeConfig) -> bool:
         InputError: `engine` fast, compiled or `speculate` of a language model that the engine cannot serve; compiled
             elsewhere than on a CUDA device, or of quantized weights.
     """
-    if decode.engine == "hf":
+    if decode.engine == "hf" and not isinstance(language_model, ServedLanguageModel):
         return False
     reason = unserved(language_model)
     if decode.engine == COMPILED and reason is None:
@@ -63,6 +66,9 @@ def use_engine(language_model: Any, decode: DecodeConfig) -> bool:
             raise InputError(reason, field="engine", value=COMPILED)
     if reason is None:
         return True
+    if isinstance(language_model, ServedLanguageModel):
+        check_unasked(decode)
+        return False
     if decode.engine in ("fast", COMPILED) or decode.speculate:
         field, value = ("speculate", "True") if decode.speculate else ("engine", decode.engine)
         raise InputError(f"{reason} are decoded by hf only", field=field, value=value)
@@ -70,6 +76,19 @@ def use_engine(language_model: Any, decode: DecodeConfig) -> bool:
         _told.add(reason)
         log.info("%s are decoded by transformers' generate", reason)
     return False
+
+
+def check_unasked(decode: DecodeConfig) -> None:
+    """Refuse an engine of ours for a language model that another program runs.
+
+    Raises:
+        InputError: one is asked for, or drafts are.
+    """
+    words = "another program runs the language model; leave it out"
+    if decode.engine != "auto":
+        raise InputError(words, field="engine", value=decode.engine)
+    if decode.speculate:
+        raise InputError(words, field="speculate", value=True)
 
 
 @dataclass(frozen=True)

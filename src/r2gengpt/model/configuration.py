@@ -36,7 +36,8 @@ class R2GenGPTConfig(PreTrainedConfig):  # type: ignore[misc]  # the library is 
     `image_token_id` marks the positions of image tokens in `input_ids`; it needs no row in the language model's
     embedding. `pooled_side` is the side of the pooled patch grid of one view (None: no pooling). `feature_norm` is
     "none" or "standardize". `fusion` is "mean" or "concat". `observations` is how many
-    the finding head tells (0: no head), `findings_hint` whether prompts hold what it tells.
+    the finding head tells (0: no head), `findings_hint` whether prompts hold what it tells. `served` is whether another
+    program runs the language model, so that only its embedding table is here.
     """
 
     model_type = "r2gengpt"
@@ -52,6 +53,7 @@ class R2GenGPTConfig(PreTrainedConfig):  # type: ignore[misc]  # the library is 
     feature_norm: str = "none"
     observations: int = 0
     findings_hint: bool = False
+    served: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
         for name in ("vision_config", "text_config"):
@@ -67,8 +69,10 @@ class R2GenGPTConfig(PreTrainedConfig):  # type: ignore[misc]  # the library is 
             part._attn_implementation = attention
 
     def to_dict(self) -> dict[str, Any]:
-        """The configuration as JSON has it; of a model without a head nothing is said of one."""
+        """The configuration as JSON has it; of a head or another program nothing is said where there is none."""
         found: dict[str, Any] = super().to_dict()
+        if not self.served:
+            found.pop("served", None)
         if not self.observations:
             for name in ("observations", "findings_hint"):
                 found.pop(name, None)

@@ -13,6 +13,7 @@ from r2gengpt.model.findings import FindingHead
 from r2gengpt.model.loss import chunked_loss, head_is_last, learnt_rows, learnt_tail, report_loss
 from r2gengpt.model.projector import Projector, mean_over_views
 from r2gengpt.model.repetition import take_repetition_rules
+from r2gengpt.model.served import ServedLanguageModel
 from r2gengpt.model.vision import encoder_width, full_mask, present_views, view_features
 from r2gengpt.text.alignment import IGNORE
 
@@ -36,9 +37,7 @@ class R2GenGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         """Take ready parts, or make them with new weights from the configuration."""
         super().__init__(config)
         self.vision_tower = AutoModel.from_config(config.vision_config) if vision_tower is None else vision_tower
-        self.language_model = (
-            AutoModelForCausalLM.from_config(config.text_config) if language_model is None else language_model
-        )
+        self.language_model = _language_model(config) if language_model is None else language_model
         self.projector = Projector(
             encoder_width(config.vision_config),
             config.text_config.hidden_size,
@@ -239,3 +238,10 @@ class R2GenGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         return self.language_model.generate(
             inputs_embeds=embeds, attention_mask=attention_mask, generation_config=settings, **rest
         )
+
+
+def _language_model(config: R2GenGPTConfig) -> Any:
+    """A language model with new weights, or its embedding table where another program runs it."""
+    if config.served:
+        return ServedLanguageModel(config.text_config)
+    return AutoModelForCausalLM.from_config(config.text_config)

@@ -28,7 +28,7 @@ from r2gengpt.parts.loading import (
     processor_image_size,
 )
 from r2gengpt.parts.lora import add_lora
-from r2gengpt.parts.placement import place_adapters
+from r2gengpt.parts.placement import check_runs_here, place_adapters
 from r2gengpt.settings import PlacementConfig
 from r2gengpt.text.observations import ALL_OBSERVATIONS
 
@@ -177,6 +177,7 @@ def build_model(
     Raises:
         InputError: a part cannot be loaded or does not fit the settings.
     """
+    check_runs_here(where)
     tower, image_processor = load_vision(config, trust_remote_code=where.trust_remote_code)
     if findings_only:
         config = replace(config, llm_use_lora=False)
@@ -226,10 +227,13 @@ def pooled_side(config: ModelConfig, vision_config: Any, image_size: int) -> int
 def load_directory(directory: Path, *, dtype: str = "auto") -> Built:
     """A plain Hugging Face directory of ours (`save_pretrained`, `r2gengpt export`).
 
+    Where another program runs the language model, all is in float32: what it gets is then rounded there alone.
+
     Raises:
         InputError: the library cannot read it.
     """
-    load_config(str(directory), "model")
-    model = load_weights(AutoModelForImageTextToText, str(directory), "model", dtype=frozen_dtype(dtype, None))
+    served = bool(getattr(load_config(str(directory), "model"), "served", False))
+    kind = torch.float32 if served else frozen_dtype(dtype, None)
+    model = load_weights(AutoModelForImageTextToText, str(directory), "model", dtype=kind)
     processor = load_part(AutoProcessor, str(directory), "model")
     return Built(model.eval(), processor)

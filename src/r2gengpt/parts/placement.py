@@ -122,3 +122,14 @@ def place(model: Any, device: torch.device | str, quantization: str = "none") ->
     for part in (model.vision_tower, model.projector, model.finding_head):
         if part is not None:
             part.to(first)
+
+
+def check_runs_here(where: PlacementConfig) -> None:
+    """Refuse the address of a language model that runs here.
+
+    Raises:
+        InputError: there is one.
+    """
+    if where.lm_endpoint is not None:
+        words = "belongs to a directory of `export` with `target` vllm"
+        raise InputError(words, field="lm_endpoint", value=where.lm_endpoint)

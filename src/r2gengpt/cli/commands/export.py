@@ -1,4 +1,4 @@
-"""`r2gengpt export`: a trained model as one directory, Hugging Face's or OpenVINO's, LoRA included. No training."""
+"""`r2gengpt export`: a trained model as one directory for other programs, LoRA included. No training."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,8 @@ from r2gengpt.settings import PlacementConfig
 
 WEIGHTS = ("nf4", "int4", "int8", "float32")
 """`edge.graphs.FORMS`, which need numpy; a test holds both equal."""
+PROGRAMS = {"gguf": "llama.cpp", "vllm": "vllm"}
+"""Who runs the language model of a target."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,9 @@ class ExportFlags:
 
     target: str = option(
         "huggingface",
-        "a plain Hugging Face directory, or OpenVINO graphs that `r2gengpt generate` runs without PyTorch",
-        choices=("huggingface", "openvino"),
+        "a plain Hugging Face directory; OpenVINO graphs that `r2gengpt generate` runs without PyTorch; the language "
+        "model for llama.cpp (gguf) or vLLM, the rest beside it for `r2gengpt generate`",
+        choices=("huggingface", "openvino", *PROGRAMS),
     )
     weights: str | None = option(
         None, "`target` openvino: form of the language model's linear layers; None: nf4", choices=WEIGHTS
@@ -32,13 +35,15 @@ class ExportFlags:
     merge: bool | None = option(
         None,
         "fold LoRA into the layers it stands beside; None: True, but False where `weights` has 4 bits: there it stays "
-        "whole beside them, as it was trained; a plain Hugging Face directory has no other place for it",
+        "whole beside them, as it was trained; the other targets have no other place for it",
     )
 
     def __post_init__(self) -> None:
         check_fields(self)
         if self.weights is not None and self.target != "openvino":
             raise InputError("belongs to `target` openvino: name that", field="weights", value=self.weights)
+        if self.merge is False and self.target in PROGRAMS:
+            raise InputError(f"`target` {self.target} has no place for LoRA: leave it out", field="merge", value=False)
 
 
 FLAGS = (ExportFlags, ModelConfig, PlacementConfig, DecodeConfig)
@@ -50,7 +55,7 @@ def parser() -> bridge.Parser:
     """Flags of the command."""
     made = bridge.Parser(
         "r2gengpt export",
-        "A trained model as one directory that needs nothing else, Hugging Face's or OpenVINO's.",
+        "A trained model as one directory, for transformers, OpenVINO, llama.cpp or vLLM.",
         common=COMMON,
         example="r2gengpt export --model save/mimic/v1 --output whole",
     )
@@ -70,15 +75,19 @@ def main(argv: list[str]) -> None:
     located = locate_writer(choice)  # before anything large is loaded
     start_logging()
     from r2gengpt.edge.graphs import openvino
-    from r2gengpt.exporting import check_whole_weights, export, export_edge
+    from r2gengpt.exporting import check_servable, check_whole_weights, export, export_edge, export_served
     from r2gengpt.reporter import Reporter
 
     if flags.target == "openvino":
         openvino(field="target", value="openvino")
     check_whole_weights(located)
+    program = PROGRAMS.get(flags.target, "")
+    check_servable(located, program)
     reporter = Reporter.of(located)
     if flags.target == "openvino":
         export_edge(reporter, output, weights=flags.weights or "nf4", merge=flags.merge)
+    elif program:
+        export_served(reporter, output, program=program)
     else:
         export(reporter, output, merge=flags.merge is not False)
     print(output)

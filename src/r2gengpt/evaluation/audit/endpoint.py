@@ -4,35 +4,23 @@ import base64
 import io
 import json
 import urllib.error
-import urllib.request
 from dataclasses import dataclass, field
-from http.client import HTTPException, HTTPMessage
-from typing import IO, Any
+from http.client import HTTPException
+from typing import Any
 
 from PIL import Image
 
 from r2gengpt.errors import InputError, RunError, one_line
 from r2gengpt.evaluation.audit.subjects import Answered
 from r2gengpt.films.film import FilmStudy
+from r2gengpt.posting import MOST_BYTES, posted
 from r2gengpt.text.context import Context, instruction_for
 
 SIDE = 512
 """Films are sent at a whole fraction of their scale, the shorter side still at least twice this."""
-MOST_BYTES = 4 * 2**20
-"""Of an answer."""
 REFUSALS = (400, 413, 415, 422)
 """Statuses by which a server refuses this very film or these words."""
 WORDS_KEPT = 160
-
-
-class NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect: films and keys go to the host that was named, or nowhere."""
-
-    def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
-    ) -> None:
-        """None: the redirect becomes an error with its status."""
-        return
 
 
 @dataclass(frozen=True)
@@ -84,7 +72,7 @@ class Endpoint:
             RunError: it cannot be reached in time, fails, or its answer cannot be read.
         """
         try:
-            return Answered(report_in(self.post(self.body(films, context))))
+            return Answered(report_in(self._posted(self.body(films, context))))
         except urllib.error.HTTPError as error:
             with error:
                 return Answered("", refused=self.refusal(error))
@@ -102,21 +90,9 @@ class Endpoint:
         message = {"role": "user", "content": [words, *views]}
         return json.dumps({"model": self.model, "temperature": 0, "messages": [message]}).encode()
 
-    def post(self, body: bytes) -> bytes:
-        """The body of the answer.
-
-        Raises:
-            OSError: no answer, or one with another status than success.
-            ValueError: it is too large.
-        """
-        key = {"Authorization": f"Bearer {self.key}"} if self.key else {}
-        headers = {"Content-Type": "application/json", **key}
-        request = urllib.request.Request(f"{self.url.rstrip('/')}/chat/completions", data=body, headers=headers)
-        with urllib.request.build_opener(NoRedirect).open(request, timeout=self.timeout) as response:
-            found: bytes = response.read(MOST_BYTES + 1)
-        if len(found) > MOST_BYTES:
-            raise ValueError(f"answers with more than {MOST_BYTES} bytes")
-        return found
+    def _posted(self, body: bytes) -> bytes:
+        url = f"{self.url.rstrip('/')}/chat/completions"
+        return posted(url, body, key=self.key, timeout=self.timeout)
 
     def refusal(self, error: urllib.error.HTTPError) -> str:
         """What a server says that refuses these films.
