@@ -41,7 +41,16 @@ def kill_before(last: int) -> None:
     os.fsync = counting(os.fsync)  # type: ignore[assignment]
     for name in ("replace", "unlink"):
         setattr(Path, name, counting(getattr(Path, name)))
-    for name in ("add", "add_aside", "set_film_aside", "begin", "set_reported", "set_sent", "set_study_aside"):
+    for name in (
+        "add",
+        "add_aside",
+        "set_film_aside",
+        "begin",
+        "set_reported",
+        "set_answered",
+        "set_sent",
+        "set_study_aside",
+    ):
         setattr(Ledger, name, counting(getattr(Ledger, name)))
     setattr(OrderBook, "take", counting(OrderBook.take))  # noqa: B010  # as the others are
 
@@ -60,7 +69,7 @@ def main() -> None:
     send = peer_of(settings, lambda url: stow(connect(url)))
 
     def load(find: FindOrder) -> Write:
-        return partial(stand_in_for, find, None if mllp.mllp is None else mllp.mllp_receiver)
+        return partial(stand_in_for, find, None if mllp.mllp is None else mllp.mllp_receiver, forms=settings.format)
 
     audit = log_at(directory, "listen", [settings.ae_title])
     listen(settings, send, load, lambda port, orders: print(port, orders or 0, flush=True), mllp, audit)

@@ -31,6 +31,7 @@ from r2gengpt.report import Report
 from r2gengpt.settings import ListenConfig
 
 SR, PDF = "1.2.840.10008.5.1.4.1.1.88.11", "1.2.840.10008.5.1.4.1.1.104.1"
+COMPREHENSIVE = "1.2.840.10008.5.1.4.1.1.88.33"
 UID_ROOT = "1.2.826.0.1.3680043.8.498.77"
 TEXT = "FINDINGS: The heart is large.\nIMPRESSION: Cardiomegaly."
 LONG = 120.0
@@ -74,13 +75,16 @@ def stand_in_for(
     message_to: str | None,
     paths: Sequence[Path],
     headers: Sequence[DicomHeader],
+    forms: Sequence[str] = ("sr",),
 ) -> Document:
     """As `stand_in`, with the indication of the study's order in the text, and as a message too if asked for."""
     assert all(path.exists() for path in paths)
     order = find(headers)
     report = Report("study", f"{TEXT} {order.indication}".strip())
-    digest, placer = "ab" * 32, order.placer
-    return document_of(report, headers, "stand-in", digest, "sr", message_to=message_to, placer=placer)
+    (form, *further), digest = forms, "ab" * 32
+    return document_of(
+        report, headers, "stand-in", digest, form, further=further, message_to=message_to, placer=order.placer
+    )
 
 
 class Kept:
@@ -203,7 +207,8 @@ def peer(statuses: Sequence[int] = ()) -> Iterator[tuple[int, list[str]]]:
         return status
 
     ae = AE(ae_title="PEER")
-    ae.add_supported_context(SR, ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"])
+    for kind in (SR, PDF, COMPREHENSIVE):
+        ae.add_supported_context(kind, ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2"])
     server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, handle)])
     try:
         yield server.server_address[1], stored

@@ -192,6 +192,18 @@ def test_dicomweb_pulls_a_study_and_pushes_its_report_once(
     assert len(refered) == 2
 
 
+def test_dicomweb_pushes_each_form_once(archive: Orthanc, tiny_checkpoint: Path, run_cli: Run) -> None:
+    put(archive, film_data(705))
+    words = ["dicomweb", "--url", f"{archive.url}/dicom-web", "--study", uid(705), "--model", str(tiny_checkpoint)]
+    for _ in range(2):
+        done = run_cli([*words, "--format", "sr", "measurement-sr", "pdf"])
+        assert done.code == 0, done.stderr
+    made = done.stdout.split()
+    assert len(set(made)) == 3
+    stored = {str(dcmread(io.BytesIO(one)).SOPInstanceUID) for one in archive.get_reports(uid(705))}
+    assert stored == set(made[:2])
+
+
 def test_dicomweb_writes_without_pushing_and_the_same_as_generate(
     archive: Orthanc, tiny_checkpoint: Path, tmp_path: Path, run_cli: Run
 ) -> None:

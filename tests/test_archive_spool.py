@@ -333,11 +333,11 @@ def test_a_ledger_that_cannot_be_written_after_sending_makes_the_same_report_go_
         later(spool)
         loop = loop_of(spool, peer)
 
-        def full(study: str) -> None:
+        def full(study: str, number: int, answer: str, reason: str = "") -> None:
             raise sqlite3.OperationalError("database or disk is full")
 
         with monkeypatch.context() as patch:
-            patch.setattr(spool.ledger, "set_sent", full)
+            patch.setattr(spool.ledger, "set_answered", full)
             run_all(loop)
         assert list(states(spool).values()) == ["reported"]
         later(spool, SPOOL_WAIT)

@@ -87,7 +87,7 @@ def test_the_parameters_have_the_defaults_of_the_flags() -> None:
     assert told["max_images"] == "{}, {} MiB, {} GiB".format(*sizes)
     for name in ("to_host", "stow", "tls_cert"):
         assert (told[name], getattr(defaults, name)) == ("none", None)
-    assert told["format"].strip("`") == defaults.format
+    assert (told["format"].strip("`"),) == defaults.format
 
 
 @pytest.mark.parametrize("form", OBJECT_FORMS)

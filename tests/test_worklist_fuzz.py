@@ -157,6 +157,7 @@ def test_sixty_broken_items_and_answers_end_each_in_a_state_and_the_loop_goes_on
     ended = run_fuzz(tmp_path, SHORT, 11, caplog)
     assert ended["COMPLETED"] > 10
     assert ended["CANCELED"] > 1
+    assert ended["IN PROGRESS"] == 0, "an item that was claimed was left"
 
 
 @pytest.mark.drill
@@ -167,6 +168,7 @@ def test_two_thousand_broken_items_and_answers_end_each_in_a_state_and_the_loop_
     ended = run_fuzz(tmp_path, LONG_RUN, 12, caplog)
     print(dict(ended))  # for who runs the drill with -s
     assert ended["COMPLETED"] > 300
+    assert ended["IN PROGRESS"] == 0, "an item that was claimed was left"
 
 
 def test_a_server_that_does_not_answer_is_left_after_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,10 +58,10 @@ def check_fields(config: Any) -> None:
             raise InputError(f"must be of type {kind}", field=f.name, value=repr(value))
         if value is None:
             continue
-        if meta.get("choices") and value not in meta["choices"]:
-            words = ", ".join(meta["choices"])
-            raise InputError(f"choose from {words}", field=f.name, value=value, limit=words)
         for one in value if isinstance(value, tuple) else (value,):
+            if meta.get("choices") and one not in meta["choices"]:
+                words = ", ".join(meta["choices"])
+                raise InputError(f"choose from {words}", field=f.name, value=one, limit=words)
             if isinstance(one, float) and not math.isfinite(one):
                 raise InputError("must be a finite number", field=f.name, value=one)
             if isinstance(one, str) and "\0" in one:

@@ -295,6 +295,20 @@ class VerdictsConfig:
 
 OBJECT_FORMS = ("sr", "measurement-sr", "pdf", "secondary-capture")
 """Forms of a report that are DICOM objects; `clinical.documents.forms` has what each is, and a test compares them."""
+
+
+def check_forms(forms: tuple[str, ...]) -> None:
+    """Refuse no form, and one that is named twice.
+
+    Raises:
+        InputError: so it is.
+    """
+    if not forms:
+        raise InputError("`format` is empty: must name a form")
+    if len(set(forms)) < len(forms):
+        raise InputError("names a form twice", field="format", value=" ".join(forms))
+
+
 BATCH_FORMATS = ("jsonl", "parquet")
 
 
@@ -494,7 +508,9 @@ class ListenConfig:
     stow: str | None = option(
         None, "reports go by DICOMweb STOW-RS to this URL, as http://host:8042/dicom-web", unit="URL"
     )
-    format: str = option("sr", "form of the reports; see `generate`", choices=OBJECT_FORMS)
+    format: tuple[str, ...] = option(
+        ("sr",), "forms of the reports, an object each; see `generate`", choices=OBJECT_FORMS
+    )
     tls_cert: str | None = option(
         None, "TLS at `port` and in C-STORE of reports: our certificate and those above it, PEM", unit="FILE"
     )
@@ -507,6 +523,7 @@ class ListenConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        check_forms(self.format)
         if (self.tls_cert is None) != (self.tls_key is None):
             raise InputError("`tls_cert` and `tls_key` belong together")
         if self.tls_ca is not None and self.tls_cert is None:
@@ -648,13 +665,16 @@ class WorklistConfig:
         3600.0, "a work item whose films do not come for so long after its claim is canceled", low=0.0, unit="SECONDS"
     )
     max_claimed: int = option(4, "most work items that are claimed and not finished", low=1, high=100, unit="ITEMS")
-    format: str = option("sr", "form of the reports; see `generate`", choices=OBJECT_FORMS)
+    format: tuple[str, ...] = option(
+        ("sr",), "forms of the reports, an object each; see `generate`", choices=OBJECT_FORMS
+    )
     max_images: int = option(8, "most films of a work item", low=1, high=64, unit="FILMS")
     mixed_patients: bool = option(False, "report films that name two patients, or another one than the item, too")
     max_bytes: int = option(2**30, "most bytes of an answer with films", low=1, unit="BYTES")
 
     def __post_init__(self) -> None:
         check_fields(self)
+        check_forms(self.format)
         if not self.worklist.strip():
             raise InputError("`worklist` is missing: name the URL of a DICOMweb service with work items")
         if not self.claims.strip():

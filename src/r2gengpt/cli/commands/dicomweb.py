@@ -19,7 +19,14 @@ from r2gengpt.errors import InputError, RunError
 from r2gengpt.files import check_writable_file
 from r2gengpt.locate import locate_writer
 from r2gengpt.options import check_fields, option
-from r2gengpt.settings import OBJECT_FORMS, AuditLogConfig, PlacementConfig, ReviewConfig, WriterConfig
+from r2gengpt.settings import (
+    OBJECT_FORMS,
+    AuditLogConfig,
+    PlacementConfig,
+    ReviewConfig,
+    WriterConfig,
+    check_forms,
+)
 from r2gengpt.text.written import NOTICE
 
 if TYPE_CHECKING:
@@ -33,7 +40,9 @@ if TYPE_CHECKING:
 class DicomWebFlags:
     """Which study, and where its report goes."""
 
-    format: str = option("sr", "form of the report; see `generate`", choices=OBJECT_FORMS)
+    format: tuple[str, ...] = option(
+        ("sr",), "forms of the report, an object each; see `generate`", choices=OBJECT_FORMS
+    )
     no_push: bool = option(False, "send nothing: belongs to `output`")
     output: str | None = option(None, "file to write the report to as well", unit="FILE")
     max_images: int = option(8, "most films of a study", low=1, unit="FILMS")
@@ -42,6 +51,9 @@ class DicomWebFlags:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        check_forms(self.format)
+        if len(self.format) > 1 and self.output is not None:
+            raise InputError("holds one form: name one", field="output", value=self.output)
         if self.no_push and self.output is None:
             raise InputError("then name a file for the report with `output`", field="no_push", value=True)
 
@@ -76,7 +88,7 @@ def parser() -> bridge.Parser:
 
 
 def main(argv: list[str]) -> None:
-    """Parse and run; prints the UID of the report."""
+    """Parse and run; prints the UIDs of the report's objects."""
     parsed = bridge.parsed(parser(), argv, FLAGS)
     flags, choice, space = parsed.settled(DicomWebFlags), choice_of(parsed, no_drafts_in="dicomweb"), parsed.space
     check_installed("dicomweb")
@@ -97,8 +109,9 @@ def main(argv: list[str]) -> None:
         if flags.output is not None:
             deliver(report.data, flags.output)
         if not flags.no_push:
-            push(report.data, client, space.url, recorder)
-    print(report.uid)
+            for one in report.objects:
+                push(one.data, client, space.url, recorder)
+    print(*(one.uid for one in report.objects), sep="\n")
     print(NOTICE, file=sys.stderr)
 
 
@@ -121,9 +134,12 @@ def pulled(
 
 
 def written(
-    reporter: "Reporter", films: "Sequence[tuple[bytes, DicomHeader]]", form: str, recorder: "ArchiveAudit | None"
+    reporter: "Reporter",
+    films: "Sequence[tuple[bytes, DicomHeader]]",
+    forms: Sequence[str],
+    recorder: "ArchiveAudit | None",
 ) -> "Document":
-    """The report of a study's films, as a DICOM file; the films lie in files of their own meanwhile.
+    """The report of a study's films, as a DICOM file of each form; the films lie in files of their own meanwhile.
 
     Raises:
         RunError: that they are used cannot be recorded.
@@ -134,7 +150,8 @@ def written(
         paths = [Path(directory) / f"{number}.dcm" for number in range(len(films))]
         for path, (data, _) in zip(paths, films, strict=True):
             path.write_bytes(data)
-        write, headers = writer(reporter, form), [header for _, header in films]
+        form, *further = forms
+        write, headers = writer(reporter, form, further=further), [header for _, header in films]
         try:
             return (write if recorder is None else recorder.writing(write))(paths, headers)
         except AuditFault as error:

@@ -93,7 +93,8 @@ def main(argv: list[str]) -> None:
     def load(find: FindOrder) -> Write:
         reporter = opened(choice, located, frugal=False).named(Path(choice.name).absolute().name)
         message_to = None if mllp.mllp is None else mllp.mllp_receiver
-        return writer(reporter, settings.format, find, message_to=message_to)
+        form, *further = settings.format
+        return writer(reporter, form, find, further=further, message_to=message_to)
 
     listen(settings, send, load, say, mllp, audit)
 

@@ -64,6 +64,7 @@ def main(argv: list[str]) -> None:
 
     def load() -> Write:
         reporter = opened(choice, located, frugal=False).named(Path(choice.name).absolute().name)
-        return writer(reporter, settings.format)
+        form, *further = settings.format
+        return writer(reporter, form, further=further)
 
     perform(settings, worklist, archive, load, audit)

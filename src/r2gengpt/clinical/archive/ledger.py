@@ -18,7 +18,7 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS studies (
     key TEXT PRIMARY KEY, state TEXT NOT NULL, changed REAL NOT NULL, attempts INTEGER NOT NULL DEFAULT 0,
     reason TEXT NOT NULL DEFAULT '', report TEXT NOT NULL DEFAULT '', keep REAL NOT NULL DEFAULT 0,
-    accession TEXT NOT NULL DEFAULT ''
+    accession TEXT NOT NULL DEFAULT '', objects TEXT NOT NULL DEFAULT ''
 );
 CREATE TABLE IF NOT EXISTS films (
     key TEXT PRIMARY KEY, study TEXT NOT NULL, digest TEXT NOT NULL, state TEXT NOT NULL,
@@ -31,6 +31,7 @@ CREATE INDEX IF NOT EXISTS studies_kept ON studies (keep) WHERE keep > 0;
 LACKING = {
     "keep": "ALTER TABLE studies ADD COLUMN keep REAL NOT NULL DEFAULT 0",
     "accession": "ALTER TABLE studies ADD COLUMN accession TEXT NOT NULL DEFAULT ''",
+    "objects": "ALTER TABLE studies ADD COLUMN objects TEXT NOT NULL DEFAULT ''",
 }
 """Columns that the ledger of an earlier version has not."""
 COLUMNS = {
@@ -38,6 +39,8 @@ COLUMNS = {
     "films": {"key", "study", "digest", "state", "reason"},
 }
 DONE = ("reported", "sent")
+WAITS, STORED, REFUSED = "w", "s", "r"
+"""Of an object of a report: a letter each in `objects`, in the order of the forms."""
 LATE = "came after the report of its study was written"
 NO_FILM = "none of its films can be used"
 """Why a study is aside that a further film opens again."""
@@ -191,14 +194,38 @@ class Ledger:
             base.execute("UPDATE studies SET attempts = attempts + 1 WHERE key = ?", (study,))
             return int(base.execute("SELECT attempts FROM studies WHERE key = ?", (study,)).fetchone()[0])
 
-    def set_reported(self, study: str, films: frozenset[str], report: str) -> bool:
-        """The report's file is on the disk. False, and nothing done, where other films than these are received now."""
+    def set_reported(self, study: str, films: frozenset[str], report: str, objects: int = 1) -> bool:
+        """The report's files, so many, are on the disk.
+
+        False, and nothing done, where other films than these are received now.
+        """
         with self._transaction() as base:
             rows = base.execute("SELECT key FROM films WHERE study = ? AND state = 'received'", (study,))
             if frozenset(key for (key,) in rows) != films:
                 return False
-            base.execute("UPDATE studies SET state = 'reported', report = ? WHERE key = ?", (report, study))
+            values = (report, WAITS * objects, study)
+            base.execute("UPDATE studies SET state = 'reported', report = ?, objects = ? WHERE key = ?", values)
             return True
+
+    def objects(self, study: str) -> str:
+        """Where each object of a study's report stands; `WAITS` alone where an earlier version wrote it."""
+        rows = self._rows("SELECT objects FROM studies WHERE key = ?", study)
+        return (rows[0][0] if rows else "") or WAITS
+
+    def set_answered(self, study: str, number: int, answer: str, reason: str = "") -> None:
+        """The peer has answered for an object of a report: `STORED`, or `REFUSED` with the reason."""
+        with self._transaction() as base:
+            row = base.execute("SELECT objects FROM studies WHERE key = ?", (study,)).fetchone()
+            known = (row[0] if row else "") or WAITS
+            now = known[:number] + answer + known[number + 1 :]
+            base.execute("UPDATE studies SET objects = ? WHERE key = ?", (now, study))
+            if reason:
+                base.execute("UPDATE studies SET reason = ? WHERE key = ?", (reason, study))
+
+    def reason_of(self, study: str) -> str:
+        """Why a study is aside, or an object of its report was refused; or ""."""
+        rows = self._rows("SELECT reason FROM studies WHERE key = ?", study)
+        return rows[0][0] if rows else ""
 
     def set_sent(self, study: str) -> None:
         """The peer has the report; the study's files are kept for a while."""
@@ -255,15 +282,22 @@ class Ledger:
             base.execute("INSERT OR REPLACE INTO films VALUES (?, ?, ?, ?, ?)", (key, study, digest, state, reason))
 
     def restore_study(
-        self, study: str, state: str, now: float, reason: str = "", report: str = "", accession: str = ""
+        self,
+        study: str,
+        state: str,
+        now: float,
+        reason: str = "",
+        report: str = "",
+        accession: str = "",
+        objects: int = 0,
     ) -> None:
-        """A study of which files were found; what is known already is further on, and stays."""
+        """A study of which files were found, `objects` of its report; what is known is further on, and stays."""
         keep = self._keep_seconds if state == "sent" else 0.0
         with self._transaction() as base:
             base.execute(
-                "INSERT INTO studies (key, state, changed, reason, report, keep, accession) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING",
-                (study, state, now, reason, report, keep, accession),
+                "INSERT INTO studies (key, state, changed, reason, report, keep, accession, objects) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING",
+                (study, state, now, reason, report, keep, accession, STORED * objects),
             )
 
     def set_study_aside(self, study: str, reason: str) -> None:

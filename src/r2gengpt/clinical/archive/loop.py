@@ -250,7 +250,9 @@ class Loop:
         except Exception as error:  # of the model, or of what it was given: the next study is another one
             self._put_aside(study, f"its report could not be written: {place_of(error)}")
             return
-        kept = self.spool.keep_report(study, frozenset(usable.keys), report.data, report.uid, report.message)
+        further = [one.data for one in report.further]
+        films = frozenset(usable.keys)
+        kept = self.spool.keep_report(study, films, report.data, report.uid, report.message, further)
         if kept:
             log.info("study %s: report of %d films written", study[:12], len(usable.keys))
 
@@ -279,23 +281,33 @@ class Loop:
         study = self._waits.choose([one.key for one in self.spool.ledger.studies("reported")])
         if study is None:
             return False
-        report = self.spool.read_report(study)
+        report = self.spool.next_object(study)
         if report is None:
             log.warning("study %s: its report is gone, and is written again", study[:12])
             return True
         try:
-            self.send(report)
+            if report.data:
+                self.send(report.data)
         except Refused as error:
-            self._put_aside(study, f"the peer refused its report: {error}")
+            self._answered(study, report.number, f"the peer refused its report: {error}")
         except NotNow as error:
             return self._is_for_later(study, str(error))
         except Exception as error:  # of a library, from what a peer sent: the report was not answered for
             return self._is_for_later(study, place_of(error))
         else:
-            self.spool.set_sent(study)
-            log.info("study %s: report sent", study[:12])
+            self._answered(study, report.number)
         self._waits.answered(study)
         return True
+
+    def _answered(self, study: str, number: int, refusal: str = "") -> None:
+        """Keep the peer's answer for an object of a report; the last one decides what becomes of the study."""
+        state = self.spool.set_answered(study, number, refusal)
+        if state == "sent":
+            log.info("study %s: report sent", study[:12])
+        elif state == "aside":
+            log.warning("study %s was put aside: %s", study[:12], self.spool.ledger.reason_of(study))
+        elif refusal:
+            log.warning("study %s: form %d: %s", study[:12], number + 1, refusal)
 
     def _is_for_later(self, study: str, why: str) -> bool:
         log.warning("study %s: not sent (%s): again in %.0f s", study[:12], why, self._waits.failed(study))

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +23,15 @@ REPORT = "-report.dcm"
 """What ends the name of a report that was sent."""
 MESSAGE = ".hl7"
 """What ends the name of a report's message."""
+KEY = 32
+"""Digits of a study's key, that the name of each file of its report begins with."""
 LOST = "its reason was lost"
 UNREADABLE = "cannot be read any more, and the ledger that knew it was lost"
+
+
+def object_name(study: str, number: int) -> str:
+    """What the name of an object of a report begins with: the key, and from the second form on its number."""
+    return study if number == 0 else f"{study}-{number + 1}"
 
 
 class Recoverable(Protocol):
@@ -65,12 +73,19 @@ def recover(spool: Recoverable) -> None:
 
 def _restore_sent(spool: Recoverable) -> None:
     """Studies whose files say that their report was sent."""
+    objects = _objects(spool)
     for path in private.regular_files(spool.sent, REPORT):
-        spool.ledger.restore_study(path.name.removesuffix(REPORT), "sent", spool.clock())
+        spool.ledger.restore_study(path.name[:KEY], "sent", spool.clock(), objects=objects[path.name[:KEY]])
     for path in private.regular_files(spool.sent, ".dcm"):
         if not path.name.endswith(REPORT) and (film := _read(path)) is not None:
             spool.ledger.restore_study(film.study, "sent", spool.clock())
             spool.ledger.restore_film(film.key, film.study, film.digest, "")
+
+
+def _objects(spool: Recoverable) -> Counter[str]:
+    """How many objects of each study's report there are, sent or not."""
+    paths = [*private.regular_files(spool.sent, REPORT), *private.regular_files(spool.reports, ".dcm")]
+    return Counter(path.name[:KEY] for path in paths)
 
 
 def _restore_aside(spool: Recoverable) -> None:
@@ -127,7 +142,8 @@ def _restore_reports(spool: Recoverable) -> None:
     A message without report and films is of a study whose report was sent.
     """
     silence_pydicom()
-    for path in private.regular_files(spool.reports, ".dcm"):
+    objects = _objects(spool)
+    for path in [one for one in private.regular_files(spool.reports, ".dcm") if len(one.stem) == KEY]:
         try:
             uid = str(dcmread(path, stop_before_pixels=True).SOPInstanceUID)
         except Exception:  # a parser over bytes: what cannot be read is written again
@@ -135,7 +151,7 @@ def _restore_reports(spool: Recoverable) -> None:
         films = frozenset(film.key for film in spool.ledger.films(path.stem) if film.state == "received")
         spool.ledger.restore_study(path.stem, "received", spool.clock())
         if spool.ledger.state_of(path.stem) == "received":
-            spool.ledger.set_reported(path.stem, films, uid)
+            spool.ledger.set_reported(path.stem, films, uid, objects[path.stem])
     for path in private.regular_files(spool.reports, MESSAGE):
         spool.ledger.restore_study(path.stem, "sent", spool.clock())
 
@@ -154,16 +170,17 @@ def _follow_ledger(spool: Recoverable) -> None:
         elif film.key not in here and film.state == "received" and study is not None and study.state != "sent":
             spool.ledger.forget_film(film.key)
     for path in private.regular_files(spool.reports):
-        state = studies[path.stem].state if path.stem in studies else ""
+        study_key = path.name[:KEY]
+        state = studies[study_key].state if study_key in studies else ""
         if path.suffix == MESSAGE:
             if state in ("", "received"):
                 path.unlink()
         elif state == "sent":
-            spool.follow_sent(path.stem)
+            spool.follow_sent(study_key)
         elif state != "reported":
             path.unlink()
     for path in private.regular_files(spool.sent):
-        key = path.name.removesuffix(REPORT) if path.name.endswith(REPORT) else _study_of(films.get(path.stem))
+        key = path.name[:KEY] if path.name.endswith(REPORT) else _study_of(films.get(path.stem))
         if not spool.ledger.is_kept(key):
             path.unlink()
     _follow_aside(spool, films, studies)

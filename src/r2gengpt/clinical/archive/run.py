@@ -5,18 +5,19 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from r2gengpt.auditlog.log import AuditLog
 from r2gengpt.clinical.archive.audited import recording_if, report_peer
-from r2gengpt.clinical.archive.loop import Document, Loop, Send, Write
+from r2gengpt.clinical.archive.loop import DicomObject, Document, Loop, Send, Write
 from r2gengpt.clinical.archive.receive import Receiver
 from r2gengpt.clinical.archive.send import c_store
 from r2gengpt.clinical.archive.spool import Spool
 from r2gengpt.clinical.archive.tls import peer_tls
-from r2gengpt.clinical.documents.draft import draft_of
+from r2gengpt.clinical.documents.draft import Draft, draft_of
 from r2gengpt.clinical.documents.forms import FORMS, bytes_of
 from r2gengpt.clinical.documents.hl7 import addressed
 from r2gengpt.clinical.hl7.audited import subjects_of_result
@@ -52,11 +53,12 @@ def document_of(
     digest: str,
     form: str,
     *,
+    further: Sequence[str] = (),
     regions: Sequence[Region] = (),
     message_to: str | None = None,
     placer: str = "",
 ) -> Document:
-    """A report as a DICOM object of these films; the same report, films and model give the same UID.
+    """A report as DICOM objects of these films; the same report, films and model give the same UIDs.
 
     Args:
         report: the report.
@@ -64,13 +66,14 @@ def document_of(
         model: the model's name.
         digest: of its weights.
         form: one of `FORMS` that is a DICOM object.
-        regions: of the films, for a form that holds them.
+        further: other such forms; each is an object with a UID of its own.
+        regions: of the films, for forms that hold them.
         message_to: it becomes an HL7 message too, if its films name a patient, to this application and facility
             ("" for none); None: no message.
         placer: the number of its order by who placed it.
     """
     now, film, review = datetime.now().astimezone(), report.findings, review_lines(report)
-    draft = draft_of(
+    common = draft_of(
         marked_text(report),
         headers,
         model,
@@ -81,12 +84,25 @@ def document_of(
         regions=regions,
         placer=placer,
     )
+    first, *others = [_object_of(common, one) for one in (form, *further)]
+    draft = _for_form(common, form)
     message = b""
     if message_to is not None and draft.patient.patient_id:
         message = addressed(bytes_of(draft, "hl7"), message_to)
     elif message_to is not None:
         log.warning("a report becomes no message, as its films have no Patient ID")
-    return Document(bytes_of(draft, form), draft.uid(FORMS[form].part), message)
+    return Document(first.data, first.uid, message, tuple(others))
+
+
+def _for_form(draft: Draft, form: str) -> Draft:
+    """The draft with what a form holds alone: so an object has the same UID whatever other forms are asked for."""
+    return draft if FORMS[form].regions else replace(draft, regions=())
+
+
+def _object_of(draft: Draft, form: str) -> DicomObject:
+    """The draft as an object of a form."""
+    own = _for_form(draft, form)
+    return DicomObject(bytes_of(own, form), own.uid(FORMS[form].part))
 
 
 def no_order(_: Sequence[DicomHeader]) -> Order:
@@ -131,7 +147,14 @@ class DraftingModel(Protocol):
         ...
 
 
-def writer(reporter: DraftingModel, form: str, find: FindOrder = no_order, *, message_to: str | None = None) -> Write:
+def writer(
+    reporter: DraftingModel,
+    form: str,
+    find: FindOrder = no_order,
+    *,
+    further: Sequence[str] = (),
+    message_to: str | None = None,
+) -> Write:
     """What writes reports with this model.
 
     Args:
@@ -139,6 +162,7 @@ def writer(reporter: DraftingModel, form: str, find: FindOrder = no_order, *, me
         form: of the DICOM objects.
         find: gives a study's order, whose indication stands in the prompt; of a model that was trained with context,
             all that the order tells.
+        further: forms that the reports have besides.
         message_to: see `document_of`.
 
     Raises:
@@ -159,9 +183,17 @@ def writer(reporter: DraftingModel, form: str, find: FindOrder = no_order, *, me
 
         context = order.context.only(reporter.context_fields or UNTRAINED)
         report, placer = written_for(context, report_with), order.placer
-        regions = reporter.regions(report) if FORMS[form].regions else ()
+        regions = reporter.regions(report) if any(FORMS[one].regions for one in (form, *further)) else ()
         return document_of(
-            report, headers, reporter.name, digest, form, regions=regions, message_to=message_to, placer=placer
+            report,
+            headers,
+            reporter.name,
+            digest,
+            form,
+            further=further,
+            regions=regions,
+            message_to=message_to,
+            placer=placer,
         )
 
     return write

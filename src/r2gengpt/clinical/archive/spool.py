@@ -24,8 +24,8 @@ from pathlib import Path
 from r2gengpt.clinical.archive import private
 from r2gengpt.clinical.archive.bounded import Seldom
 from r2gengpt.clinical.archive.films import identified, keys_of, reason_of
-from r2gengpt.clinical.archive.ledger import Damaged, Ledger, accession_key
-from r2gengpt.clinical.archive.recover import MESSAGE, REPORT, WHOLE_STUDY, recover
+from r2gengpt.clinical.archive.ledger import REFUSED, STORED, WAITS, Damaged, Ledger, accession_key
+from r2gengpt.clinical.archive.recover import MESSAGE, REPORT, WHOLE_STUDY, object_name, recover
 from r2gengpt.errors import InputError
 from r2gengpt.films.dicom.header import DicomHeader
 
@@ -53,6 +53,14 @@ class KeptFilm:
     key: str
     header: DicomHeader
     is_new: bool
+
+
+@dataclass(frozen=True)
+class ReportObject:
+    """An object of a report: which form it is, from 0 (below 0: none is left), and its bytes."""
+
+    number: int
+    data: bytes
 
 
 class Spool:
@@ -247,12 +255,21 @@ class Spool:
             for film in self.ledger.films(study):
                 if (self.incoming / f"{film.key}.dcm").exists():
                     self.move_aside(film.key, reason, whole_study=True)
-            self.remove(self.report_path(study))
+            self._remove_reports(study)
 
-    def keep_report(self, study: str, films: frozenset[str], report: bytes, uid: str, message: bytes = b"") -> bool:
-        """Keep a study's report, and its message if it has one, until they are sent.
+    def keep_report(
+        self,
+        study: str,
+        films: frozenset[str],
+        report: bytes,
+        uid: str,
+        message: bytes = b"",
+        further: Sequence[bytes] = (),
+    ) -> bool:
+        """Keep a study's report, its further forms, and its message if it has one, until they are sent.
 
-        False where films have come meanwhile: it must be written again.
+        The first form is written last: where it is, all are. False where films have come meanwhile: the report must be
+        written again.
 
         Raises:
             NoSpace: there is no room.
@@ -263,14 +280,16 @@ class Spool:
                 self.remove(self.message_path(study))  # of a report that was lost
                 if message:
                     self._write(self.message_path(study), message)
-                self._write(self.report_path(study), report)
-                done = self.ledger.set_reported(study, films, uid)
+                for number, one in reversed(list(enumerate((report, *further)))):
+                    self._write(self.report_path(study, number), one)
+                done = self.ledger.set_reported(study, films, uid, 1 + len(further))
             except sqlite3.Error as error:
                 raise _full(error) from error
             finally:
                 if not done:  # whoever sends messages asks nobody whether one is due
                     self.remove(self.message_path(study))
-                    self.remove(self.report_path(study))
+                    for number in range(1 + len(further)):
+                        self.remove(self.report_path(study, number))
             return done
 
     def messages(self) -> list[str]:
@@ -300,15 +319,38 @@ class Spool:
                 self.note(study, reason)
                 self._move(self.message_path(study), self.aside / f"{study}{MESSAGE}")
 
-    def read_report(self, study: str) -> bytes | None:
-        """A report that was not sent; None where its file is gone: then its study is received again."""
+    def next_object(self, study: str) -> ReportObject | None:
+        """The next object of a report that was not answered for; None where its file is gone.
+
+        Then the study is received again.
+        """
         with self._lock:
+            objects = self.ledger.objects(study)
+            number = objects.find(WAITS)
+            if number < 0:  # it was killed before its end was kept
+                return ReportObject(number, b"")
             try:
-                return self.report_path(study).read_bytes()
+                return ReportObject(number, self.report_path(study, number).read_bytes())
             except FileNotFoundError:
                 self.remove(self.message_path(study))  # it is written again with its report
+                self._remove_reports(study)
                 self.ledger.set_received(study, self.clock())
                 return None
+
+    def set_answered(self, study: str, number: int, refusal: str = "") -> str:
+        """The peer has an object of a report, or refuses it with a reason; gives the study's state now."""
+        with self._lock:
+            if number >= 0:
+                self.ledger.set_answered(study, number, REFUSED if refusal else STORED, refusal)
+            objects = self.ledger.objects(study)
+            if WAITS in objects:
+                return "reported"
+            if REFUSED not in objects:
+                self.set_sent(study)
+                return "sent"
+            stored = f" (it has taken {objects.count(STORED)} of {len(objects)} forms)" if STORED in objects else ""
+            self.set_study_aside(study, f"{self.ledger.reason_of(study)}{stored}")
+            return "aside"
 
     def set_sent(self, study: str) -> None:
         """The peer has the report: it and the films are kept for a while, or not at all."""
@@ -321,7 +363,8 @@ class Spool:
         if not self.ledger.is_kept(study):
             self._remove_study(study)
             return
-        self._move(self.report_path(study), self.sent_report(study))
+        for number in range(len(self.ledger.objects(study))):
+            self._move(self.report_path(study, number), self.sent_report(study, number))
         for film in self.ledger.films(study):
             self._move(self.path_of(film.key), self.sent / f"{film.key}.dcm")
 
@@ -345,20 +388,25 @@ class Spool:
         for film in self.ledger.films(study):
             self.remove(self.path_of(film.key))
             self.remove(self.sent / f"{film.key}.dcm")
-        self.remove(self.report_path(study))
-        self.remove(self.sent_report(study))
+        self._remove_reports(study)
+        for number in range(len(self.ledger.objects(study))):
+            self.remove(self.sent_report(study, number))
 
-    def report_path(self, study: str) -> Path:
-        """Where a report is that was not sent."""
-        return self.reports / f"{study}.dcm"
+    def _remove_reports(self, study: str) -> None:
+        for number in range(len(self.ledger.objects(study))):
+            self.remove(self.report_path(study, number))
+
+    def report_path(self, study: str, number: int = 0) -> Path:
+        """Where an object of a report is that was not sent; `number` is 0 for the first form."""
+        return self.reports / f"{object_name(study, number)}.dcm"
 
     def message_path(self, study: str) -> Path:
         """Where a message is that was not sent."""
         return self.reports / f"{study}{MESSAGE}"
 
-    def sent_report(self, study: str) -> Path:
-        """Where a report is that was sent."""
-        return self.sent / f"{study}{REPORT}"
+    def sent_report(self, study: str, number: int = 0) -> Path:
+        """Where an object of a report is that was sent."""
+        return self.sent / f"{object_name(study, number)}{REPORT}"
 
     def path_of(self, key: str) -> Path:
         """Where a received film is."""

@@ -47,7 +47,7 @@ from r2gengpt.films.dicom.header import DicomHeader
 
 log = logging.getLogger("r2gengpt.clinical.worklist")
 MOST_CONFLICTS = 5
-"""Refused completions, then cancellations, of an item."""
+"""Answers that an item's end is refused, or that there is no such item, before that counts."""
 IGNORED = 60.0
 """Seconds for which an item is left alone after another performer got it."""
 Now = Callable[[], datetime]
@@ -200,15 +200,27 @@ class Performer:
             log.warning("work item %s is canceled: the archive refused its report: %s", claim.name, error)
             reason = f"the archive refused the report: {error}"
             self.claims.set_canceling(claim.uid, reason, UNSPECIFIED.value)
-        except (Lost, Gone) as error:
-            log.warning("work item %s is left: %s", claim.name, error)
-            self._ignored[claim.uid] = self.claims.clock() + IGNORED
-            self.claims.end(claim.uid)
+        except Lost as error:
+            self._leave(claim, str(error))
+        except Gone as error:
+            if (
+                self.claims.count(claim.uid, "conflicts") < MOST_CONFLICTS
+            ):  # a proxy may say so while the server is away
+                wait = self._waits.failed(claim.uid)
+                log.warning("work item %s: %s: again in %.0f s", claim.name, error, wait)
+                return
+            self._leave(claim, str(error))
         except (AuditFault, sqlite3.Error, OSError):
             raise
         except Exception as error:  # a fault of ours, which must not hold up other items
             self._give_up(claim, place_of(error))
         self._waits.answered(claim.uid)
+
+    def _leave(self, claim: Claim, why: str) -> None:
+        """The item is not ours, or not any more."""
+        log.warning("work item %s is left: %s", claim.name, why)
+        self._ignored[claim.uid] = self.claims.clock() + IGNORED
+        self.claims.end(claim.uid)
 
     def _give_up(self, claim: Claim, why: str) -> None:
         """End an item after a fault of ours: canceled, or put aside where that is what failed."""
