@@ -3,12 +3,14 @@
 import random
 import resource
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+import r2gengpt.clinical.archive.door as door_module
 from archive_keys import NEEDS_OPENSSL, Keys
 from archive_parts import (
     SR,
@@ -31,7 +33,7 @@ from archive_parts import (
     wait_until,
 )
 from audit_parts import Said, said_in
-from mllp_parts import code_of, desk_in, order
+from mllp_parts import Sender, book_in, code_of, desk_in, order
 from r2gengpt.auditlog.attempts import EACH
 from r2gengpt.auditlog.log import AuditLog, opened_log
 from r2gengpt.auditlog.message import ActiveParticipant
@@ -44,11 +46,13 @@ from r2gengpt.clinical.archive.receive import NO_ROOM, NOT_UNDERSTOOD
 from r2gengpt.clinical.archive.run import document_of
 from r2gengpt.clinical.hl7.audited import subjects_of_result
 from r2gengpt.clinical.hl7.orders import accession_key
+from r2gengpt.clinical.hl7.run import order_listener
 from r2gengpt.errors import RunError
 from r2gengpt.films.dicom.header import read_header
 from r2gengpt.report import Report
 from r2gengpt.reporter import Reporter
-from test_archive_tls import no_certificate, store_by
+from r2gengpt.settings import ListenConfig, MllpConfig
+from test_archive_tls import a_strangers, no_certificate, old_tls, store_by, weak_ciphers
 
 pytestmark = pytest.mark.filterwarnings(  # pynetdicom drops sockets whose peer has gone without closing them
     "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning",
@@ -202,6 +206,43 @@ def test_a_caller_whom_tls_refuses_is_recorded_by_its_address(tmp_path: Path, lo
     keys = Keys(tmp_path / "keys")
     with receiver_in(tmp_path, ArchiveAudit(log), **keys.settings()) as (_, receiver):
         assert store_by(receiver.port, no_certificate(keys), patience=2.0) == []
+        wait_until(lambda: len(said_in(log.directory)) == 1)
+    (one,) = said(log)
+    assert (*short(one), one.kind, one.user) == ("Security Alert", "E", "4", "110126", "127.0.0.1")
+    assert one.details[0].startswith("TLS: ")
+
+
+@NEEDS_OPENSSL
+def test_a_handshake_at_the_port_of_films_that_is_not_done_in_its_time_is_recorded(
+    tmp_path: Path, log: AuditLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door_module, "ASK_SECONDS", 0.2)
+    keys = Keys(tmp_path / "keys")
+    with receiver_in(tmp_path, ArchiveAudit(log), **keys.settings()) as (_, receiver), Sender(receiver.port):
+        wait_until(lambda: len(said_in(log.directory)) == 1)
+    (one,) = said(log)
+    assert one.details == ("TLS: the handshake was not done in its time",)
+
+
+@NEEDS_OPENSSL
+@pytest.mark.parametrize("caller", [no_certificate, a_strangers, old_tls, weak_ciphers, None])
+def test_a_failed_handshake_at_the_port_of_orders_is_recorded_and_no_order_is_taken(
+    caller: Callable[[Keys], ssl.SSLContext] | None, tmp_path: Path, log: AuditLog
+) -> None:
+    keys = Keys(tmp_path / "keys")
+    settings, mllp = ListenConfig(**keys.settings()), MllpConfig(mllp_port=0)
+    audit = ArchiveAudit(log)
+    with (
+        book_in(tmp_path) as book,
+        order_listener(settings, mllp, book, log, audit.unsafe) as port,
+        Sender(port) as sender,
+    ):
+        if caller is None:
+            assert b"MSA" not in sender.send(order())
+        else:
+            with suppress(OSError):  # TLS 1.3 refuses us where we read first
+                sender.socket = caller(keys).wrap_socket(sender.socket, server_hostname="127.0.0.1")
+                assert sender.send(order()) == b""
         wait_until(lambda: len(said_in(log.directory)) == 1)
     (one,) = said(log)
     assert (*short(one), one.kind, one.user) == ("Security Alert", "E", "4", "110126", "127.0.0.1")

@@ -105,7 +105,7 @@ def test_verdicts_in_sqlite_come_back_with_their_key(tmp_path: Path) -> None:
     store.close()
     (tmp_path / "verdicts.db").write_bytes(b"lost")
     run(line("cp verdicts-copy.db"), tmp_path)
-    store = opened_store(str(tmp_path / "verdicts.db"), make=False)
+    store = opened_store(str(tmp_path / "verdicts.db"), is_read=True)
     assert list(store.history()) == [kept]
     assert unseal(receipt, store.key) == FACTS
     store.close()

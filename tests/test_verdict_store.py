@@ -211,7 +211,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_that_must_be_there_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
-        opened_store(str(tmp_path / "a.db"), make=False)
+        opened_store(str(tmp_path / "a.db"), is_read=True)
     assert list(tmp_path.iterdir()) == []
 
 

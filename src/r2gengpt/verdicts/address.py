@@ -71,30 +71,35 @@ def database_url(text: str, field: str = "verdicts") -> "URL":
     return url
 
 
-def opened_store(text: str, field: str = "verdicts", *, make: bool = True) -> "VerdictStore":
+def opened_store(text: str, field: str = "verdicts", *, is_read: bool = False) -> "VerdictStore":
     """The store at an address, its tables brought up to this version.
 
     Args:
         text: a file's name, or a URL.
         field: the setting that names it.
-        make: whether a file of SQLite that is not there is made.
+        is_read: a file of SQLite is read alone: it must be there, and may lie where nothing can be written. Tables of
+            an earlier version are brought up to date in a copy, in memory.
 
     Raises:
         InputError: it cannot be reached or read, or is of a newer version.
     """
     url, shown = database_url(text, field), shown_address(text)
-    if url.drivername == SQLITE:
-        path = Path(str(url.database))
-        if not make and not path.is_file():
+    is_file = url.drivername == SQLITE
+    if is_file and is_read:
+        if not Path(str(url.database)).is_file():
             raise InputError("no such file", field=field, value=shown)
+    elif is_file:
+        path = Path(str(url.database))
         check_writable_file(path, field)
         path.absolute().parent.mkdir(parents=True, exist_ok=True)
     from sqlalchemy.exc import DBAPIError
 
-    from r2gengpt.verdicts.store import NewerTables, VerdictStore
+    from r2gengpt.verdicts.reader import sqlite_reader
+    from r2gengpt.verdicts.steps import NewerTables
+    from r2gengpt.verdicts.store import VerdictStore
 
     try:
-        return VerdictStore(url)
+        return VerdictStore(url, sqlite_reader(url) if is_file and is_read else None)
     except NewerTables as error:
         words = f"was written by a newer r2gengpt (its tables are at step {error}): install that version"
         raise InputError(words, field=field, value=shown) from None

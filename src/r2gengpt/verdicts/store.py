@@ -8,13 +8,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from alembic.config import Config
-from alembic.runtime.environment import EnvironmentContext
-from alembic.script import ScriptDirectory
 from sqlalchemy.exc import IntegrityError
 
 from r2gengpt.verdicts.edits import sentence_edits
@@ -28,19 +24,13 @@ from r2gengpt.verdicts.record import (
     ReaderVerdict,
     SentenceEdit,
 )
+from r2gengpt.verdicts.steps import upgrade
 from r2gengpt.verdicts.tables import SEALS, VERDICTS
 
-MIGRATIONS = Path(__file__).with_name("migrations")
 PATIENCE = 10
 """Seconds that a connection, a lock or a statement is waited for."""
-MIGRATING = 0x72326776
-"""The number of PostgreSQL's lock that whoever changes the tables holds."""
 AT_ONCE = 500
 """Rows that are read at once."""
-
-
-class NewerTables(Exception):
-    """The tables were made by a version that is not known here; holds their step."""
 
 
 class OtherVerdict(Exception):
@@ -52,14 +42,16 @@ class VerdictStore:
 
     Args:
         url: of SQLite or PostgreSQL.
+        engine: of that, where it is another one than usual (see `reader`).
 
     Raises:
         NewerTables: a newer version's.
         sqlalchemy.exc.DBAPIError: the database cannot be reached or read.
     """
 
-    def __init__(self, url: sa.URL) -> None:
-        self.engine = _sqlite(url) if url.get_backend_name() == "sqlite" else _postgresql(url)
+    def __init__(self, url: sa.URL, engine: sa.Engine | None = None) -> None:
+        usual = _sqlite if url.get_backend_name() == "sqlite" else _postgresql
+        self.engine = usual(url) if engine is None else engine
         self._writing = self.engine.execution_options(sqlite_begin="BEGIN IMMEDIATE")
         try:
             with self._writing.begin() as connection:
@@ -118,31 +110,6 @@ class VerdictStore:
         """The verdict that counts of each draft, in the order in which they were kept; withdrawn ones are left out."""
         newest = {kept.facts.id: kept for kept in self.history()}
         return sorted((it for it in newest.values() if it.given.verdict != WITHDRAW), key=lambda it: it.number)
-
-
-def upgrade(connection: sa.Connection) -> None:
-    """Bring the tables up to this version's, in the connection's transaction, one process after the other.
-
-    Raises:
-        NewerTables: they are ahead of it.
-    """
-    if connection.dialect.name == "postgresql":
-        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:number)"), {"number": MIGRATING})
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    scripts = ScriptDirectory.from_config(config)
-    known = {script.revision for script in scripts.walk_revisions()}
-
-    def steps(revision: Any, context: Any) -> Any:
-        for one in [revision] if isinstance(revision, str) else revision:
-            if one not in known:
-                raise NewerTables(one)
-        return scripts._upgrade_revs("head", revision)
-
-    with EnvironmentContext(config, scripts, fn=steps) as environment:
-        environment.configure(connection=connection, target_metadata=None)
-        environment.run_migrations()
 
 
 def _settled(facts: DraftFacts, given: ReaderVerdict) -> ReaderVerdict:

@@ -73,6 +73,10 @@ class ArchiveAudit:
             with suppress(AuditFault):
                 self._append(alert(self.log.process, NODE_AUTHENTICATION, MINOR, words, caller))
 
+    def unsafe(self, address: str, words: str) -> None:
+        """A handshake of TLS failed."""
+        self.refused(ActiveParticipant(address, is_requestor=True, address=address), f"TLS: {words}")
+
     def writing(self, write: Write) -> Write:
         """What writes reports of films whose use is recorded before."""
 

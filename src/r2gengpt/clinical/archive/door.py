@@ -88,7 +88,7 @@ class Door:
         enter: lets a caller in.
         places: associations at once.
         tls: what callers must fit; None: they speak in plain text.
-        on_unsafe: gets the address of a caller whom TLS refuses, and why.
+        on_unsafe: gets the address of a caller whose handshake failed, or was not done in its time, and why.
     """
 
     def __init__(
@@ -266,6 +266,8 @@ class Door:
         self._selector.unregister(caller.connection)
 
     def _end_asking(self, caller: _Caller) -> None:
+        if not caller.is_greeted:
+            self.on_unsafe(caller.address[0], "the handshake was not done in its time")
         self._forget(caller)
         self._end(caller, ABORT)
         self._silent()

@@ -187,7 +187,7 @@ class Receiver:
 
     def _unsafe(self, address: str, words: str) -> None:
         if self.audit is not None:
-            self.audit.refused(ActiveParticipant(address, is_requestor=True, address=address), f"TLS: {words}")
+            self.audit.unsafe(address, words)
 
 
 def _sender(event: Any) -> ActiveParticipant:

@@ -243,6 +243,10 @@ def stopped_by_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
+def _nobody_told(address: str, words: str) -> None:
+    """In place of a record, where nothing is recorded."""
+
+
 Load = Callable[[FindOrder], Write]
 """Loads the model; it gets what gives a study's order."""
 OnPorts = Callable[[int, int | None], None]
@@ -282,7 +286,8 @@ def listen(
         stack.callback(spool.close)
         book = stack.enter_context(orders_in(spool, mllp))
         receiver = stack.enter_context(closing(Receiver(spool, settings, recorder)))
-        orders_port = stack.enter_context(order_listener(settings, mllp, book, audit))
+        unsafe = recorder.unsafe if recorder is not None else _nobody_told
+        orders_port = stack.enter_context(order_listener(settings, mllp, book, audit, unsafe))
         stack.enter_context(results_sent(spool, send_message))
         on_ports(receiver.port, orders_port)
         write = load(book.order_for)

@@ -10,6 +10,7 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from r2gengpt.clinical.archive.bounded import Seldom
@@ -54,13 +55,22 @@ class OrderListener:
         desk: answers messages.
         most_peers: connections at once.
         tls: what peers must fit; None: they speak in plain text.
+        on_unsafe: gets the address of a peer whose handshake failed, and why.
 
     Raises:
         InputError: the address is not this machine's, or the port is taken.
     """
 
-    def __init__(self, bind: str, port: int, desk: Desk, most_peers: int, tls: ssl.SSLContext | None = None) -> None:
-        self.desk, self.most_peers, self.tls = desk, most_peers, tls
+    def __init__(
+        self,
+        bind: str,
+        port: int,
+        desk: Desk,
+        most_peers: int,
+        tls: ssl.SSLContext | None = None,
+        on_unsafe: Callable[[str, str], None] = lambda address, words: None,
+    ) -> None:
+        self.desk, self.most_peers, self.tls, self.on_unsafe = desk, most_peers, tls, on_unsafe
         self._peers: set[_Peer] = set()
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -174,7 +184,14 @@ class OrderListener:
         if is_dropped:  # that was of the plain socket, which is no more
             raise OSError("dropped")
         secured.settimeout(GREET_SECONDS)
-        secured.do_handshake()
+        try:
+            secured.do_handshake()
+        except OSError as error:
+            with self._lock:
+                is_dropped = peer not in self._peers or self._stop.is_set()
+            if not is_dropped:  # its place was not given away meanwhile
+                self.on_unsafe(peer.address, words_of(error))
+            raise
 
     def _answer_all(self, peer: _Peer) -> None:
         frames = Frames(peer.connection, self.desk.most_bytes, MESSAGE_SECONDS)

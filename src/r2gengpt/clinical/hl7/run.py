@@ -3,7 +3,7 @@
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 from r2gengpt.auditlog.log import AuditLog
@@ -50,9 +50,15 @@ def orders_in(spool: Spool, mllp: MllpConfig) -> Iterator[OrderBook]:
 
 @contextmanager
 def order_listener(
-    settings: ListenConfig, mllp: MllpConfig, book: OrderBook, audit: AuditLog | None = None
+    settings: ListenConfig,
+    mllp: MllpConfig,
+    book: OrderBook,
+    audit: AuditLog | None = None,
+    on_unsafe: Callable[[str, str], None] = lambda address, words: None,
 ) -> Iterator[int | None]:
     """The port that orders come in at while the block runs; None where there is none.
+
+    `on_unsafe` gets the address of a peer whose handshake failed, and why.
 
     Raises:
         InputError: the port cannot be had, or a file of TLS not be used.
@@ -62,7 +68,8 @@ def order_listener(
         return
     tls = prompt_server_context(settings) if mllp.mllp_tls else None
     desk = Desk(book, mllp.max_message_bytes, audit)
-    with closing(OrderListener(settings.bind, mllp.mllp_port, desk, mllp.max_mllp_peers, tls)) as listener:
+    made = OrderListener(settings.bind, mllp.mllp_port, desk, mllp.max_mllp_peers, tls, on_unsafe)
+    with closing(made) as listener:
         yield listener.port
 
 

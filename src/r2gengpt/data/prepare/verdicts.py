@@ -133,7 +133,7 @@ def newest_verdicts(verdicts: str) -> list[KeptVerdict]:
         InputError: there is no such store.
         RunError: the database failed meanwhile.
     """
-    store = opened_store(verdicts, make=False)
+    store = opened_store(verdicts, is_read=True)
     from sqlalchemy.exc import SQLAlchemyError
 
     with closing(store):

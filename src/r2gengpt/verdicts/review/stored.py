@@ -15,7 +15,7 @@ def stored_review(config: VerdictsConfig) -> Review:
         InputError: there is no such store, or the reference period is wrong.
         RunError: the database failed meanwhile.
     """
-    store = opened_store(config.verdicts, make=False)
+    store = opened_store(config.verdicts, is_read=True)
     from sqlalchemy.exc import SQLAlchemyError
 
     with closing(store):
