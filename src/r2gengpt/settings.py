@@ -467,9 +467,55 @@ class AuditLogConfig:
         unit="DIR",
         here=True,
     )
+    audit_syslog: str | None = option(
+        None,
+        "syslog server that the records of `audit_log` go to as well, by TLS, as log.example:6514",
+        unit="HOST:PORT",
+        here=True,
+    )
+    audit_syslog_ca: str | None = option(
+        None, "certificates that the syslog server's must come from, PEM", unit="FILE", here=True
+    )
+    audit_syslog_cert: str | None = option(None, "our certificate for the syslog server, PEM", unit="FILE", here=True)
+    audit_syslog_key: str | None = option(None, "its private key, PEM, without a password", unit="FILE", here=True)
 
     def __post_init__(self) -> None:
         check_fields(self)
+        parts = (self.audit_syslog_ca, self.audit_syslog_cert, self.audit_syslog_key)
+        if self.audit_syslog is None:
+            if parts != (None, None, None):
+                raise InputError("`audit_syslog_ca`, `audit_syslog_cert` and `audit_syslog_key` need `audit_syslog`")
+            return
+        self.syslog  # noqa: B018  # refuses what is no address
+        if self.audit_log is None:
+            raise InputError("`audit_syslog` needs `audit_log`: its files are what is sent")
+        if self.audit_syslog_ca is None:
+            raise InputError("`audit_syslog_ca` is missing: by whom is the certificate of `audit_syslog`?")
+        if (self.audit_syslog_cert is None) != (self.audit_syslog_key is None):
+            raise InputError("`audit_syslog_cert` and `audit_syslog_key` belong together")
+
+    @property
+    def syslog(self) -> tuple[str, int]:
+        """Host and port of `audit_syslog`.
+
+        Raises:
+            InputError: it is no such address.
+        """
+        return host_and_port(self.audit_syslog or "", "audit_syslog", "log.example:6514")
+
+
+def host_and_port(text: str, field: str, example: str) -> tuple[str, int]:
+    """The host and the port of an address; an IPv6 address stands in brackets.
+
+    Raises:
+        InputError: it is no such address.
+    """
+    host, _, port = text.rpartition(":")
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    is_port = re.fullmatch("[0-9]{1,5}", port) and 1 <= int(port) <= 65535
+    if not re.fullmatch(r"[^\s/@\[\]]+", host) or not is_port:
+        raise InputError(f"must be like {example}, or [::1]:{example.rpartition(':')[2]}", field=field, value=text)
+    return host, int(port)
 
 
 GIB = 2**30
@@ -616,15 +662,7 @@ class MllpConfig:
         Raises:
             InputError: it is no such address.
         """
-        host, _, port = (self.mllp or "").rpartition(":")
-        host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-        if (
-            not re.fullmatch(r"[^\s/@\[\]]+", host)
-            or not re.fullmatch("[0-9]{1,5}", port)
-            or not 1 <= int(port) <= 65535
-        ):
-            raise InputError("must be like ris.example:2575, or [::1]:2575", field="mllp", value=self.mllp)
-        return host, int(port)
+        return host_and_port(self.mllp or "", "mllp", "ris.example:2575")
 
     def check_with(self, listen: ListenConfig) -> None:
         """Refuse what does not fit the other settings of the command.

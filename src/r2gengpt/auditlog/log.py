@@ -19,7 +19,9 @@ from r2gengpt.auditlog.codes import RECORDING_STARTED
 from r2gengpt.auditlog.events import activity, alert, this_process
 from r2gengpt.auditlog.files import LogEnd, add, find_end, held, log_files, make_directory
 from r2gengpt.auditlog.message import MINOR, AuditMessage, xml_of
+from r2gengpt.auditlog.syslog import Connect, SyslogSender
 from r2gengpt.errors import InputError, one_line
+from r2gengpt.settings import AuditLogConfig
 
 log = logging.getLogger("r2gengpt.auditlog")
 
@@ -36,6 +38,7 @@ class AuditLog:
         program: what writes, as `serve`.
         titles: its AE titles.
         clock: says which day's file it is.
+        forward: sends the records on while the program runs; None: they stay here.
 
     Attributes:
         process: the program as a participant.
@@ -48,8 +51,9 @@ class AuditLog:
         program: str,
         titles: Sequence[str] = (),
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        forward: SyslogSender | None = None,
     ) -> None:
-        self.directory, self.clock = directory, clock
+        self.directory, self.clock, self.forward = directory, clock, forward
         self.process = this_process(program, titles)
         self.source = f"r2gengpt@{socket.gethostname()}"
         self.fault = ""
@@ -97,17 +101,18 @@ class AuditLog:
         Raises:
             InputError: the start cannot be recorded.
         """
-        try:
-            self.append(activity(self.process, is_start=True))
-        except AuditFault as error:
-            raise InputError(str(error), field="audit_log", value=self.directory) from None
-        self._tell()
-        try:
-            yield self
-        finally:
-            with contextlib.suppress(AuditFault):  # the log has a line for it
-                self.append(activity(self.process, is_start=False))
-                self._tell()
+        with self.forward or contextlib.nullcontext():
+            try:
+                self.append(activity(self.process, is_start=True))
+            except AuditFault as error:
+                raise InputError(str(error), field="audit_log", value=self.directory) from None
+            self._tell()
+            try:
+                yield self
+            finally:
+                with contextlib.suppress(AuditFault):  # the log has a line for it
+                    self.append(activity(self.process, is_start=False))
+                    self._tell()
 
     def _tell(self) -> None:
         """The last hash in the ordinary log, where whoever changes the files may not reach it."""
@@ -180,3 +185,27 @@ def opened_log(directory: str, program: str, titles: Sequence[str] = ()) -> Audi
     except OSError as error:
         raise InputError(one_line(error.strerror or str(error)), field="audit_log", value=directory) from None
     return AuditLog(path, program, titles)
+
+
+def log_of(
+    config: AuditLogConfig,
+    program: str,
+    titles: Sequence[str] = (),
+    *,
+    connect: Callable[[AuditLogConfig], Connect],
+) -> AuditLog | None:
+    """The log that settings ask for, sent on by syslog where they say so; None where they name no directory.
+
+    Args:
+        config: the settings.
+        program: what writes.
+        titles: its AE titles.
+        connect: makes what opens connections to the syslog server.
+
+    Raises:
+        InputError: see `opened_log`; or a file of TLS cannot be used.
+    """
+    made = log_at(config.audit_log, program, titles)
+    if made is not None and config.audit_syslog is not None:
+        made.forward = SyslogSender(made.directory, connect(config), config.audit_syslog)
+    return made

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from r2gengpt.auditlog.log import AuditFault, log_at
+from r2gengpt.auditlog.log import AuditFault, log_of
 from r2gengpt.auditlog.message import ActiveParticipant
 from r2gengpt.cli import bridge
 from r2gengpt.cli.choice import ModelFlags, choice_of
@@ -94,7 +94,9 @@ def main(argv: list[str]) -> None:
     check_installed("dicomweb")
     if flags.output is not None:
         check_writable_file(Path(flags.output), "output")
-    audit = log_at(parsed.settled(AuditLogConfig).audit_log, "dicomweb")
+    from r2gengpt.clinical.archive.tls import syslog_connection
+
+    audit = log_of(parsed.settled(AuditLogConfig), "dicomweb", connect=syslog_connection)
     located = locate_writer(choice)
     start_logging()
     return_large_blocks()

@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from r2gengpt.auditlog.log import log_at
+from r2gengpt.auditlog.log import log_of
 from r2gengpt.cli import bridge
 from r2gengpt.cli.choice import ModelFlags, choice_of
 from r2gengpt.cli.console import return_large_blocks, start_logging
@@ -65,10 +65,10 @@ def main(argv: list[str]) -> None:
     settings, choice = parsed.settled(ListenConfig), choice_of(parsed, no_drafts_in="listen")
     mllp = parsed.settled(MllpConfig)
     check_peers(settings, mllp)
-    from r2gengpt.clinical.archive.tls import doubts_of_keys
+    from r2gengpt.clinical.archive.tls import doubts_of_keys, syslog_connection
     from r2gengpt.films.cell.pool import open_cell
 
-    audit = log_at(parsed.settled(AuditLogConfig).audit_log, "listen", [settings.ae_title])
+    audit = log_of(parsed.settled(AuditLogConfig), "listen", [settings.ae_title], connect=syslog_connection)
     doubts = doubts_of_keys(settings)
     located = found(choice)  # what is wrong with the flags is said before anybody can connect
     if located is not None:

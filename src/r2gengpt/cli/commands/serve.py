@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from r2gengpt.auditlog.log import AuditLog, log_at
+from r2gengpt.auditlog.log import AuditLog, log_of
 from r2gengpt.cli import bridge
 from r2gengpt.cli.choice import ModelFlags, choice_of
 from r2gengpt.cli.console import return_large_blocks, start_logging
@@ -67,10 +67,11 @@ def main(argv: list[str]) -> None:
         choice = quickest(choice)
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         raise InputError(f"serve needs {', '.join(missing)}: {installing('serve')}")
+    from r2gengpt.clinical.archive.tls import syslog_connection
     from r2gengpt.films.cell.pool import close_cell, open_cell
     from r2gengpt.opening import found
 
-    audit = log_at(parsed.settled(AuditLogConfig).audit_log, "serve")
+    audit = log_of(parsed.settled(AuditLogConfig), "serve", connect=syslog_connection)
     verdicts = None if settings.verdicts is None else opened_store(settings.verdicts)
     located = found(choice)
     if located is not None:

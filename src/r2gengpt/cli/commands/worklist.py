@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from r2gengpt.auditlog.log import log_at
+from r2gengpt.auditlog.log import log_of
 from r2gengpt.cli import bridge
 from r2gengpt.cli.choice import ModelFlags, choice_of
 from r2gengpt.cli.commands.listen import add_login, check_installed, client_of
@@ -45,7 +45,9 @@ def main(argv: list[str]) -> None:
     parsed = bridge.parsed(parser(), argv, FLAGS)
     settings, choice = parsed.settled(WorklistConfig), choice_of(parsed, no_drafts_in="worklist")
     check_installed("worklist")
-    audit = log_at(parsed.settled(AuditLogConfig).audit_log, "worklist")
+    from r2gengpt.clinical.archive.tls import syslog_connection
+
+    audit = log_of(parsed.settled(AuditLogConfig), "worklist", connect=syslog_connection)
     located = found(choice)
     if located is not None:
         check_writer(located)

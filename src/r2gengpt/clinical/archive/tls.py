@@ -5,16 +5,20 @@ each connection, no renegotiation. A peer that offers less is refused, as nothin
 """
 
 import selectors
+import socket
 import ssl
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from r2gengpt.errors import InputError
-from r2gengpt.settings import ListenConfig
+from r2gengpt.settings import AuditLogConfig, ListenConfig
 
 CIPHERS = "ECDHE+AESGCM:@SECLEVEL=2"
 """Of TLS 1.2; those of TLS 1.3 are all right. The level refuses RSA keys below 2,048 bits and SHA-1."""
+SYSLOG_SECONDS = 10.0
+"""To connect to a syslog server, and for the handshake."""
 EXPIRED, NOT_YET = 10, 9
 """Source: OpenSSL, x509_vfy.h."""
 
@@ -38,7 +42,8 @@ def server_context(settings: ListenConfig) -> ssl.SSLContext | None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _restrict(context)
-    _load_pair(context, settings)
+    assert settings.tls_key is not None  # see `ListenConfig`
+    _load_pair(context, settings.tls_cert, settings.tls_key)
     if settings.tls_ca is not None:
         context.verify_mode = ssl.CERT_REQUIRED
         _load_trusted(context, settings.tls_ca)
@@ -138,7 +143,8 @@ def client_tls(settings: ListenConfig, name: str) -> PeerTls | None:
     assert settings.tls_ca is not None  # see `ListenConfig.check_peer`, `MllpConfig.check_with`
     context = ClientContext(ssl.PROTOCOL_TLS_CLIENT)
     _restrict(context)
-    _load_pair(context, settings)
+    assert settings.tls_key is not None  # see `ListenConfig`
+    _load_pair(context, settings.tls_cert, settings.tls_key)
     _load_trusted(context, settings.tls_ca)
     return PeerTls(context, name)
 
@@ -172,32 +178,57 @@ def _no_password() -> str:
     raise _Locked
 
 
-def _load_pair(context: ssl.SSLContext, settings: ListenConfig) -> None:
-    """Our certificate and its key."""
-    assert settings.tls_cert is not None
-    assert settings.tls_key is not None  # see `ListenConfig`
-    certificate = _file(settings.tls_cert, "tls_cert", b"-----BEGIN CERTIFICATE-----", "certificate")
-    key = _file(settings.tls_key, "tls_key", b" PRIVATE KEY-----", "private key")
+def _load_pair(context: ssl.SSLContext, cert: str, key: str, fields: tuple[str, str] = ("tls_cert", "tls_key")) -> None:
+    """Our certificate and its key; `fields` is how they are called."""
+    certificate = _file(cert, fields[0], b"-----BEGIN CERTIFICATE-----", "certificate")
+    private = _file(key, fields[1], b" PRIVATE KEY-----", "private key")
     try:
-        context.load_cert_chain(certificate, key, _no_password)
+        context.load_cert_chain(certificate, private, _no_password)
     except _Locked:
         words = "is locked by a password, which nobody can type here: store it unlocked, readable by its owner only"
-        raise InputError(words, field="tls_key", value=settings.tls_key) from None
+        raise InputError(words, field=fields[1], value=key) from None
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            words = f"does not belong to the certificate `tls_cert` {settings.tls_cert}"
-            raise InputError(words, field="tls_key", value=settings.tls_key) from None
-        words = f"cannot be used with `tls_key` {settings.tls_key} ({words_of(error)})"
-        raise InputError(words, field="tls_cert", value=settings.tls_cert) from None
+            words = f"does not belong to the certificate `{fields[0]}` {cert}"
+            raise InputError(words, field=fields[1], value=key) from None
+        words = f"cannot be used with `{fields[1]}` {key} ({words_of(error)})"
+        raise InputError(words, field=fields[0], value=cert) from None
 
 
-def _load_trusted(context: ssl.SSLContext, name: str) -> None:
+def _load_trusted(context: ssl.SSLContext, name: str, field: str = "tls_ca") -> None:
     """Whom to trust: what the certificates of this file have signed, and these themselves; nobody else."""
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     try:
-        context.load_verify_locations(_file(name, "tls_ca", b"-----BEGIN CERTIFICATE-----", "certificate"))
+        context.load_verify_locations(_file(name, field, b"-----BEGIN CERTIFICATE-----", "certificate"))
     except ssl.SSLError as error:
-        raise InputError(f"cannot be used ({words_of(error)})", field="tls_ca", value=name) from None
+        raise InputError(f"cannot be used ({words_of(error)})", field=field, value=name) from None
+
+
+def syslog_connection(config: AuditLogConfig) -> Callable[[], ssl.SSLSocket]:
+    """What opens connections to the syslog server of these settings.
+
+    Raises:
+        InputError: a file cannot be used.
+        OSError (when it connects): the server is not reached, or does not fit.
+    """
+    assert config.audit_syslog_ca is not None  # see `AuditLogConfig`
+    host, port = config.syslog
+    context = ClientContext(ssl.PROTOCOL_TLS_CLIENT)
+    _restrict(context)
+    _load_trusted(context, config.audit_syslog_ca, "audit_syslog_ca")
+    if config.audit_syslog_cert is not None and config.audit_syslog_key is not None:
+        fields = ("audit_syslog_cert", "audit_syslog_key")
+        _load_pair(context, config.audit_syslog_cert, config.audit_syslog_key, fields)
+
+    def connect() -> ssl.SSLSocket:
+        plain = socket.create_connection((host, port), SYSLOG_SECONDS)
+        try:
+            return context.wrap_socket(plain, server_hostname=host)
+        except BaseException:  # whatever it was, it is raised again
+            plain.close()
+            raise
+
+    return connect
 
 
 def doubts_of_keys(settings: ListenConfig) -> list[str]:
