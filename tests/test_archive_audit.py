@@ -339,7 +339,7 @@ def test_dicomweb_ends_with_one_line_where_the_use_of_films_cannot_be_recorded(
 ) -> None:
     films = [(film_data(1), read_header(film_data(1), "film"))]
     audit = ArchiveAudit(log)
-    assert written(served, films, "sr", audit).uid
+    assert written(served, films, ["sr"], audit).uid
     with no_room(log), pytest.raises(RunError, match="the audit log cannot be written"):
-        written(served, films, "sr", audit)
+        written(served, films, ["sr"], audit)
     assert [one.event for one in said(log)] == ["DICOM Instances Accessed"]

@@ -5,7 +5,7 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
@@ -17,6 +17,7 @@ import pytest
 from archive_keys import NEEDS_OPENSSL, Keys, Pair
 from archive_parts import free_port, wait_until
 from audit_parts import check_message, said_in
+from conftest import Outcome
 from r2gengpt.auditlog import syslog as syslog_module
 from r2gengpt.auditlog.codes import own_code
 from r2gengpt.auditlog.events import NOBODY, accessed
@@ -27,6 +28,7 @@ from r2gengpt.auditlog.verify import verify
 from r2gengpt.clinical.archive.tls import syslog_connection
 from r2gengpt.errors import InputError
 from r2gengpt.settings import AuditLogConfig
+from stow_answers import answer, stow_server
 
 pytestmark = NEEDS_OPENSSL
 SYSLOG = re.compile(
@@ -287,3 +289,17 @@ def test_files_that_were_put_away_before_they_were_sent_are_counted(tmp_path: Pa
     assert follower.missing == 1
     assert LogFollower(tmp_path / "log", Mark(99, "0" * 64)).next()[0].number == 2
     assert LogFollower(tmp_path / "log", None).next() == []
+
+
+def test_a_command_sends_what_it_records(
+    tmp_path: Path, keys: Keys, tiny_checkpoint: Path, run_cli: Callable[[list[str]], Outcome]
+) -> None:
+    with repository(keys) as server, stow_server(lambda _: b"", lambda _: answer(200, b"[]")) as archive:
+        flags = {"audit_log": tmp_path / "log", "audit_syslog": f"127.0.0.1:{server.port}"}
+        flags |= {"audit_syslog_ca": keys.ca.cert, "audit_syslog_cert": keys.client.cert}
+        flags |= {"audit_syslog_key": keys.client.key, "model": tiny_checkpoint, "url": archive.url, "study": "1.2.3"}
+        done = run_cli(["dicomweb", *(word for name, value in flags.items() for word in (f"--{name}", str(value)))])
+        assert "no such study" in done.stderr
+        kept = [one.xml for one in said_in(tmp_path / "log")]
+        assert len(kept) == 4
+        assert [one.partition(b"\xef\xbb\xbf")[2].decode() for one in server.messages] == kept

@@ -18,7 +18,7 @@ from r2gengpt.clinical.archive.receive import CLASSES, MAX_PDU
 from r2gengpt.clinical.archive.send import SYNTAXES
 from r2gengpt.clinical.documents.forms import bytes_of
 from r2gengpt.clinical.worklist import changes, service
-from r2gengpt.clinical.worklist.performer import MOST_CONFLICTS
+from r2gengpt.clinical.worklist.stages import MOST_CONFLICTS
 from r2gengpt.films.dicom.picture import READ
 from r2gengpt.settings import OBJECT_FORMS, ListenConfig, WorklistConfig
 from test_clinical_forms import draft, with_film

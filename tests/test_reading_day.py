@@ -15,6 +15,8 @@ from pathlib import Path
 from time import sleep
 
 import pytest
+from pydicom import Dataset, dcmread
+from pydicom.filebase import DicomBytesIO
 
 pytest.importorskip("playwright")
 pytest.importorskip("highdicom")
@@ -55,7 +57,7 @@ class Room:
     def listen(self) -> Command:
         """`listen` with TLS towards modalities, and orders, results and an audit log."""
         return Command(
-            *("--model", str(self.model), "--format", "measurement-sr", "--quiet_seconds", "0.5"),
+            *("--model", str(self.model), "--format", "measurement-sr", "sr", "--quiet_seconds", "0.5"),
             *("--to_host", "127.0.0.1", "--to_port", str(self.archive.dicom_port), "--to_ae", "ORTHANC"),
             *("--tls_cert", str(self.keys.server.cert), "--tls_key", str(self.keys.server.key)),
             *("--tls_ca", str(self.keys.ca.cert), "--to_tls", "False", "--mllp_tls", "False"),
@@ -82,10 +84,11 @@ class Room:
 
     def kinds(self) -> Counter[str]:
         """The SOP Classes of the drafts that the archive has of the study."""
-        from pydicom import dcmread
-        from pydicom.filebase import DicomBytesIO
+        return Counter(str(one.SOPClassUID) for one in self.drafts())
 
-        return Counter(str(dcmread(DicomBytesIO(one)).SOPClassUID) for one in self.archive.get_reports(uid(STUDY)))
+    def drafts(self) -> list[Dataset]:
+        """The drafts that the archive has of the study."""
+        return [dcmread(DicomBytesIO(one)) for one in self.archive.get_reports(uid(STUDY))]
 
 
 @pytest.fixture
@@ -129,10 +132,14 @@ def test_a_day_goes_from_the_order_to_the_review_and_the_same_day_again_doubles_
             listening.close()
     assert segments_of(room.ris.messages[0])["OBR"][3] == ACCESSION
     put(room.archive, *(path.read_bytes() for path in room.films))
-    words = ["dicomweb", "--url", f"{room.archive.url}/dicom-web", "--study", uid(STUDY), "--model", str(room.model)]
-    for _ in range(2):
-        assert run_cli([*words, "--format", "sr"]).code == 0
+    before = room.drafts()
     assert room.kinds() == {COMPREHENSIVE: 1, BASIC_TEXT: 1}
+    words = ["dicomweb", "--url", f"{room.archive.url}/dicom-web", "--study", uid(STUDY), "--model", str(room.model)]
+    runs = [run_cli([*words, "--format", "sr", "measurement-sr"]) for _ in range(2)]
+    assert [one.code for one in runs] == [0, 0]
+    assert runs[0].stdout == runs[1].stdout
+    ours = {str(one.SOPInstanceUID) for one in before}
+    assert {str(one.SOPInstanceUID) for one in room.drafts()} == ours | set(runs[0].stdout.split())
 
     verdicts, audit = str(room.place / "verdicts.db"), room.place / "audit-serve"
     serving = Process("--model", str(room.model), "--verdicts", verdicts, "--audit_log", str(audit))
@@ -182,7 +189,7 @@ def test_twenty_kills_on_a_busy_day_lose_no_draft_and_double_none(who: str, room
     finally:
         if listening.process.poll() is None:
             listening.close()
-    assert room.archive.reports() == Counter(uid(study) for study in studies)
+    assert room.archive.reports() == Counter({uid(study): 2 for study in studies})  # in two forms
     assert all(len(numbers) == 1 for numbers in results(room).values())
     checked = run_cli(["audit-log", "verify", str(room.place / "audit-listen")])
     assert checked.code == 0, checked.stderr

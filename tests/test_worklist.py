@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from archive_parts import LONG, film_data, stand_in, uid, wait_until
-from r2gengpt.clinical.worklist.performer import MOST_CONFLICTS, Performer
+from r2gengpt.clinical.worklist.performer import Performer
+from r2gengpt.clinical.worklist.stages import MOST_CONFLICTS
 from r2gengpt.errors import InputError
 from r2gengpt.films.dicom.header import read_header
 from r2gengpt.settings import WorklistConfig

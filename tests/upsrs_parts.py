@@ -21,9 +21,10 @@ from r2gengpt.clinical.archive.server import connect
 from r2gengpt.clinical.archive.stow import stow
 from r2gengpt.clinical.worklist.claims import Claims
 from r2gengpt.clinical.worklist.films import fetcher
-from r2gengpt.clinical.worklist.performer import Assignment, Means, Performer
+from r2gengpt.clinical.worklist.performer import Performer
 from r2gengpt.clinical.worklist.run import output_of
 from r2gengpt.clinical.worklist.service import Worklist
+from r2gengpt.clinical.worklist.stages import Assignment, Means
 from r2gengpt.films.dicom.header import read_header
 from stow_answers import answer, body_of, item, uid_in
 

@@ -16,7 +16,7 @@ from r2gengpt.clinical.archive.audited import ArchiveAudit
 from r2gengpt.clinical.archive.loop import NotNow
 from r2gengpt.clinical.worklist.claims import Claim
 from r2gengpt.clinical.worklist.films import Fetch, Film
-from r2gengpt.clinical.worklist.performer import Note
+from r2gengpt.clinical.worklist.stages import Note
 from r2gengpt.clinical.worklist.workitem import CANCELED, WorkItem
 from r2gengpt.errors import RunError
 

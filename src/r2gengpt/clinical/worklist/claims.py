@@ -47,7 +47,7 @@ class Claim:
         transaction: the UID that locks it.
         stage: one of those above.
         started: when it was claimed.
-        attempts: how often its draft was begun.
+        attempts: how often its claim, then its draft, was begun.
         conflicts: how often the server refused a change of it.
         reports: how many reports it has.
         outputs: those that are stored.
@@ -159,8 +159,8 @@ class Claims:
         )
 
     def set_claimed(self, uid: str) -> None:
-        """The server has given us the item."""
-        self._base.execute("UPDATE claims SET stage = ? WHERE uid = ?", (CLAIMED, uid))
+        """The server has given us the item; what was counted begins anew."""
+        self._base.execute("UPDATE claims SET stage = ?, attempts = 0, conflicts = 0 WHERE uid = ?", (CLAIMED, uid))
 
     def count(self, uid: str, what: str) -> int:
         """One more of `COUNTS`: how many there are now."""

@@ -16,8 +16,9 @@ from r2gengpt.clinical.worklist.audited import recorded_changes, recorded_fetch
 from r2gengpt.clinical.worklist.changes import OutputInstance
 from r2gengpt.clinical.worklist.claims import Claims
 from r2gengpt.clinical.worklist.films import fetcher
-from r2gengpt.clinical.worklist.performer import Assignment, Means, Performer
+from r2gengpt.clinical.worklist.performer import Performer
 from r2gengpt.clinical.worklist.service import Worklist
+from r2gengpt.clinical.worklist.stages import Assignment, Means
 from r2gengpt.films.dicom.header import read_header
 from r2gengpt.settings import WorklistConfig
 
