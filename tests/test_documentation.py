@@ -363,6 +363,16 @@ def test_every_command_that_trains_the_embedded_model_parses(tmp_path: Path, mon
     ]
 
 
+def test_every_command_that_reinforces_the_embedded_model_parses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = run_script(ROOT / "runs" / "embedded" / "reinforce.sh", tmp_path, "my data", "my run", "--seed", "7")
+    spaces = [parse_with(monkeypatch, words) for words in calls]
+    assert [words[0] for words in calls] == ["pull", "prepare", "train", "test", "test", "compare"]
+    assert (spaces[2].stage, spaces[2].seed, spaces[2].savedmodel_path) == ("reinforce", 7, "my run/reinforced")
+    assert [space.output for space in spaces[3:5]] == ["my run/test-embedded", "my run/test-reinforced"]
+
+
 def test_the_table_of_scripts_names_every_script() -> None:
     text = (ROOT / "runs" / "README.md").read_text(encoding="utf-8")
     assert [path for path in SCRIPTS if f"`{path.relative_to(ROOT / 'runs').as_posix()}`" not in text] == []

@@ -161,7 +161,7 @@ class DataConfig:
     max_length: int | None = option(
         None, "report tokens learnt, end token included; None: by `dataset`", low=2, unit="TOKENS"
     )
-    batch_size: int = option(6, "studies a training step (per device)", low=1, unit="STUDIES")
+    batch_size: int = option(6, "studies a step (per device)", low=1, unit="STUDIES")
     val_batch_size: int = option(16, "studies a validation batch", low=1, here=True, unit="STUDIES")
     test_batch_size: int = option(16, "studies a test batch", low=1, here=True, unit="STUDIES")
     num_workers: int = option(
@@ -331,7 +331,7 @@ DECODE_PRESETS: dict[str, dict[str, Any]] = {
 
 
 OF_TEXTS = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr", "clinical_f1")
-SCORES = (*OF_TEXTS, "val_loss", "findings_auc")
+SCORES = (*OF_TEXTS, "val_loss", "findings_auc", "reward")
 LOGGERS = ("wandb", "mlflow")
 WITH_FLOORS = (*OF_TEXTS, "findings_auc", "distinct")
 """What `score_floors` can name; distinct is the share of distinct texts among those of the validation studies."""
@@ -360,6 +360,12 @@ class TrainConfig:
     overwrite: bool = option(False, "start anew in a directory that holds a run", here=True)
     test: bool = option(False, "no training: score the test split", here=True)
     validate: bool = option(False, "no training: score the validation split", here=True)
+    stage: str = option(
+        "supervised",
+        "supervised: on reports; reinforce: by policy gradient on sampled reports, from the weights of `ckpt_file`, "
+        "which also gives the model's settings",
+        choices=("supervised", "reinforce"),
+    )
     findings_only: bool = option(
         False,
         "train the head (and, with `vis_use_lora`, the encoder) alone, on labels; then reports by `ckpt_file`",
@@ -501,6 +507,19 @@ class TrainConfig:
         for name in ("patch_dropout", "mirror"):
             if getattr(self, name) and not self.findings_only:
                 raise InputError("belongs to `findings_only` True", field=name, value=getattr(self, name))
+        self._check_stage()
+
+    def _check_stage(self) -> None:
+        """Refuse what contradicts the stage."""
+        if self.stage != "reinforce":
+            if "reward" in self.scorer_types:
+                raise InputError("belongs to `stage` reinforce", field="scorer_types", value="reward")
+            return
+        if self.start_from is None:
+            raise InputError("goes on from a supervised model: name it by `ckpt_file`", field="stage", value=self.stage)
+        for name in ("findings_only", "weigh_findings"):
+            if getattr(self, name):
+                raise InputError("belongs to `stage` supervised", field=name, value=True)
 
     @property
     def floors(self) -> dict[str, float]:
@@ -530,6 +549,46 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class ReinforceConfig:
+    """How `stage` reinforce samples reports, rewards them and compares them."""
+
+    policy_gradient: str = option(
+        "grpo",
+        "what a sample's reward is compared with; grpo: the other samples of its study, by their mean and standard "
+        "deviation; scst: the greedy report of its study",
+        choices=("grpo", "scst"),
+    )
+    samples_per_study: int = option(
+        4, "reports sampled of each study of a batch; grpo needs 2", low=1, high=256, unit="SAMPLES"
+    )
+    sample_temperature: float = option(1.0, "temperature of the samples", above=0.0, high=10.0, unit="TEMPERATURE")
+    kl_weight: float = option(0.04, "weight of the divergence from the supervised model", low=0.0, unit="WEIGHT")
+    reward_labels: float = option(
+        1.0, "weight of the F1 of a sample's labels by the rule labeller against its study's", low=0.0, unit="WEIGHT"
+    )
+    reward_sides: float = option(
+        0.2, "weight of the F1 of left and right of the findings whose side the reference names", low=0.0, unit="WEIGHT"
+    )
+    reward_repetition: float = option(
+        0.5,
+        "weight of the share of a sample's 4-grams that stood in it before; it is taken off",
+        low=0.0,
+        unit="WEIGHT",
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.policy_gradient == "grpo" and self.samples_per_study < 2:
+            raise InputError(
+                "compares the samples of a study: needs at least 2, or `policy_gradient` scst",
+                field="samples_per_study",
+                value=self.samples_per_study,
+            )
+        if not self.reward_labels and not self.reward_sides:
+            raise InputError("`reward_labels` 0 and `reward_sides` 0 leave nothing to learn: give one a weight")
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """All settings of a training run. Where its model lies on a machine is none of them (`PlacementConfig`)."""
 
@@ -537,6 +596,7 @@ class RunConfig:
     data: DataConfig = field(default_factory=DataConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    reinforce: ReinforceConfig = field(default_factory=ReinforceConfig)
 
     @property
     def stored(self) -> "Stored":
@@ -544,8 +604,10 @@ class RunConfig:
         return Stored.of(self.flat())
 
     def flat(self) -> dict[str, Any]:
-        """Each setting by its name, ready for JSON."""
-        parts = (self.model, self.data, self.decode, self.train)
+        """Each setting by its name, ready for JSON; those of reinforcement only where that is the stage."""
+        parts: tuple[Any, ...] = (self.model, self.data, self.decode, self.train)
+        if self.train.stage == "reinforce":
+            parts = (*parts, self.reinforce)
         return {name: value for part in parts for name, value in asdict(part).items()}
 
 
@@ -557,6 +619,7 @@ class Stored:
     data: Override[DataConfig]
     decode: Override[DecodeConfig]
     train: Override[TrainConfig]
+    reinforce: Override[ReinforceConfig] = field(default_factory=lambda: Override(ReinforceConfig))
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Stored":
@@ -567,11 +630,13 @@ class Stored:
             Override.of(DataConfig, kept),
             Override.of(DecodeConfig, kept),
             Override.of(TrainConfig, kept),
+            Override.of(ReinforceConfig, kept),
         )
 
     def flat(self) -> dict[str, Any]:
         """Each setting by its name, ready for JSON."""
-        return {**self.model.values, **self.data.values, **self.decode.values, **self.train.values}
+        parts = (self.model, self.data, self.decode, self.train, self.reinforce)
+        return {name: value for part in parts for name, value in part.values.items()}
 
     @property
     def dataset(self) -> str:
@@ -585,7 +650,7 @@ class Stored:
 
 KEPT = frozenset(
     f.name
-    for kind in (ModelConfig, DataConfig, DecodeConfig, TrainConfig)
+    for kind in (ModelConfig, DataConfig, DecodeConfig, TrainConfig, ReinforceConfig)
     for f in fields(kind)
     if not f.metadata["here"]
 )

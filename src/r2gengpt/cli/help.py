@@ -162,7 +162,7 @@ def others(parser: argparse.ArgumentParser, most: int) -> Iterator[str]:
     """Lines of the flags that are not explained on the first page, by group, at most so many lines a group."""
     width = parser._get_formatter()._width
     explained = {*common_of(parser), "help"}
-    where = f"further flags; --help {ALL} explains them, and --help WORD those with WORD in their names"
+    where = f"further flags; --help {ALL} explains them, --help WORD those so named"
     yield from textwrap.wrap(f"{where}:", width)
     for group in parser._action_groups:
         names = [a.dest for a in group._group_actions if a.dest not in explained and not is_needed(a)]

@@ -14,6 +14,7 @@ from r2gengpt.parts.assemble import Built
 from r2gengpt.parts.families import family_of
 from r2gengpt.settings import PlacementConfig
 from r2gengpt.training.module import R2GenGPTModule
+from r2gengpt.training.reinforcement.begin import stage_line
 from r2gengpt.training.standing import Attempt, Standing, rule, shortfall
 from r2gengpt.training.states import NEWEST, keep_state
 
@@ -43,6 +44,7 @@ def model_card(
     licence: str | None = None,
     chosen: str = "",
     sentences: bool = False,
+    stage: str = "",
 ) -> str:
     """The card of a model.
 
@@ -55,6 +57,7 @@ def model_card(
         licence: what is known of the language model's.
         chosen: by what the best checkpoint of its run is chosen, where that is known.
         sentences: whether sentences of the training reports lie beside the weights.
+        stage: by what the weights were made after supervised training; empty: by that alone.
     """
     note = "" if licence is None else f" (language model: {licence})"
     parts = ["the projector", *(words for name, value, words in TRAINED if getattr(model, name) == value)]
@@ -68,6 +71,7 @@ def model_card(
         f"- language model: `{model.lm_model}`",
         f"- trained: {', '.join(parts)}",
         *([] if quantization == "none" else [f"- frozen weights of the language model in training: {quantization}"]),
+        *([f"- stage: {stage}"] if stage else []),
         f"- data set: `{dataset}`{source}",
         f"- licence: that of the two models and of the training data, whichever allows less{note}",
         "",
@@ -94,6 +98,7 @@ def card_of(config: RunConfig, where: PlacementConfig, built: Built, scores: Map
         licence=family_of(built.model.language_model).licence,
         chosen=rule(config.train) + (f" (this one is below: {below})" if below else ""),
         sentences=config.train.keep_sentences,
+        stage=stage_line(config),
     )
 
 

@@ -55,6 +55,15 @@ from r2gengpt.training.live import LiveLogs
 from r2gengpt.training.loggers import check_loggers, make_loggers
 from r2gengpt.training.module import R2GenGPTModule
 from r2gengpt.training.record import SUMMARY
+from r2gengpt.training.reinforcement.begin import (
+    check_alone,
+    check_references,
+    check_reinforced,
+    is_reinforced,
+    policy_of,
+)
+from r2gengpt.training.reinforcement.policy import PolicyGradient
+from r2gengpt.training.reinforcement.result import StageResult
 from r2gengpt.training.standing import Attempt, rule, shortfall, why_best
 from r2gengpt.training.states import BEFORE, NEWEST, EndedBySignals, RunEnded, ended_by_signals, locked, remove_states
 from r2gengpt.training.statistics import set_feature_statistics
@@ -79,6 +88,8 @@ class Summary:
     """What was compared, in its order."""
     is_first: bool = True
     """False in all but one of a run's processes: that one writes files and speaks."""
+    result: StageResult | None = None
+    """Of `stage` reinforce: the supervised model beside the reinforced one."""
 
     @property
     def checkpoint(self) -> Path:
@@ -105,10 +116,13 @@ def chosen_decoding(
 ) -> ChosenDecoding | None:
     """The penalties that decode validation studies best, by the best checkpoint if `scores` has one; None: not asked.
 
-    Weights that lie in parts on several processes can't write reports here: their penalties stay open.
+    Studies with labels alone have no text to compare with. Weights that lie in parts on several processes can't write
+    reports here: their penalties stay open.
     """
     options = config.train
     if options.findings_only or not options.choose_decode or options.limit_val_batches == 0 or is_sharded(options):
+        return None
+    if not all(study.report.strip() for study in studies):
         return None
     best = Path(options.savedmodel_path) / "best" if scores else None
     chooser = DecodeChooser(built, spread(studies, options.choose_decode), config.data, config.decode, features)
@@ -162,11 +176,15 @@ def _train(config: RunConfig, where: PlacementConfig, state: ResumeState) -> Sum
         raise InputError(
             "writes reports, carries no gradients; train with none, int8 or nf4", field="quantization", value="w8a8"
         )
-    check_cacheable(config.model, data, stays=options.freeze_seeing)
+    check_cacheable(config.model, data, stays=options.freeze_seeing or is_reinforced(config))
     check_findings_only(config)
     check_scores(config)
     check_loggers(options.loggers)
-    splits = read_splits(data, reports=not options.findings_only)
+    check_reinforced(config)
+    reinforced = is_reinforced(config)
+    splits = read_splits(data, reports=not options.findings_only and not reinforced)
+    if reinforced:
+        check_references(config, splits["val"])
     check_keeps(config, splits["train"])
     where = settled(config.model.lm_model, where)  # may ask a hub: what lies here has been looked at
     check_sharded(options, where)
@@ -184,12 +202,13 @@ def _train(config: RunConfig, where: PlacementConfig, state: ResumeState) -> Sum
     elif options.start_from is not None:
         start = find_checkpoint(options.start_from, "ckpt_file")
         load_delta(built.model, start, "ckpt_file")
-    if options.freeze_seeing:
+    if options.freeze_seeing or reinforced:
         freeze_seeing(built.model)
     features = run_features(built, splits, config)
-    if resume is None:
+    if resume is None and not reinforced:  # a policy begins as the supervised model is
         training = StudyDataset(splits["train"], built.processor, data.dataset, features=features)
         set_feature_statistics(built, training, new_head=options.start_from is None)
+    if resume is None:
         start_run(config, where, data_found)
     best = BestCheckpoint(directory / "best", config, where)
     averaging = [MovingAverage(options.ema)] if options.ema else []
@@ -212,18 +231,26 @@ def _train(config: RunConfig, where: PlacementConfig, state: ResumeState) -> Sum
         index = reports_index(reports, built.processor, data.dataset) if config.decode.speculate else None
         steps = total_steps(len(loaders[0]), options)
         module: FindingsModule | R2GenGPTModule
+        policy: PolicyGradient | None = None
         if options.findings_only:
             module = FindingsModule(built, config, steps, labels=labels["train"], studies=splits["val"])
         else:
             head = AuxiliaryHead(built, config, labels["train"], splits["val"], start) if labels else None
-            module = R2GenGPTModule(built, config, steps, index, head)
+            if reinforced:
+                check_alone(trainer.world_size)
+                policy = policy_of(built, config, splits, head)
+            module = R2GenGPTModule(built, config, steps, index, head, policy)
+            if policy is not None and resume is None and options.limit_val_batches:
+                trainer.validate(module, loaders[1], verbose=False)
         then = "the same command again goes on from the last saved state"
         with told_if_another_process_ends(trainer.global_rank, trainer.world_size, then):
             trainer.fit(module, *loaders, ckpt_path=resume, weights_only=True)
             tensors = trained_tensors(built.model)  # by all processes: each may hold a part
     below = shortfall(best.scores, options) if best.scores else ""
+    result = policy.result(best.scores, data.dataset) if policy is not None and best.scores else None
+    attempts = tuple(best.attempts)
     summary = Summary(
-        directory, best.scores, trainer.global_step, rule(options), below, tuple(best.attempts), trainer.is_global_zero
+        directory, best.scores, trainer.global_step, rule(options), below, attempts, trainer.is_global_zero, result
     )
     if trainer.is_global_zero:
         card = card_of(config, where, built, module.latest)
@@ -239,6 +266,8 @@ def _train(config: RunConfig, where: PlacementConfig, state: ResumeState) -> Sum
             keep_sentences(built, splits["train"], config, summary.checkpoint, device=device, features=features)
         if best.scores:
             log.info(why_best(best.attempts, options))
+        if result is not None:
+            result.write(directory)
         with whole_file(directory / SUMMARY) as path:
             path.write_text(json.dumps(summary.to_json(), indent=1) + "\n", encoding="utf-8")
         remove_states(directory)

@@ -96,8 +96,8 @@ def scores_of(
 
 
 def needs_text(train: TrainConfig) -> bool:
-    """Whether one of the scores that choose is of generated text."""
-    return any(name not in ("val_loss", "findings_auc") for name in (*train.scorer_types, *train.floors))
+    """Whether one of the scores that choose compares generated text with references."""
+    return any(name not in ("val_loss", "findings_auc", "reward") for name in (*train.scorer_types, *train.floors))
 
 
 def check_scores(config: RunConfig) -> None:

@@ -56,8 +56,8 @@ class ProgressBar(TQDMProgressBar):  # type: ignore[misc]  # the library is unty
         self.tokens, self.started = 0, time.monotonic()
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Count the batch's learnt tokens."""
-        self.tokens += int((batch.labels != IGNORE).sum())
+        """Count the batch's learnt tokens, or those that were sampled."""
+        self.tokens += getattr(pl_module, "sampled", 0) or int((batch.labels != IGNORE).sum())
         self.speed = self.tokens / (time.monotonic() - self.started)
         pl_module.log("tokens_per_s", self.speed, batch_size=len(batch.ids))
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from r2gengpt.cli import bridge
 from r2gengpt.cli.evaluating import Asked, evaluate
-from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
+from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, ReinforceConfig, TrainConfig
 from r2gengpt.errors import InputError
 from r2gengpt.settings import EvidenceConfig, HonestyConfig, PlacementConfig, ReviewConfig, WriterConfig
 
@@ -14,6 +14,7 @@ FLAGS = (
     DataConfig,
     DecodeConfig,
     TrainConfig,
+    ReinforceConfig,
     HonestyConfig,
     WriterConfig,
     ReviewConfig,

@@ -2,15 +2,16 @@
 
 from pathlib import Path
 
-from r2gengpt.checkpoint_files import find_checkpoint, is_original
+from r2gengpt.checkpoint_files import find_checkpoint, is_original, read_settings, stored_prompt
 from r2gengpt.cli import bridge
 from r2gengpt.cli.console import return_large_blocks, start_logging
-from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, RunConfig, TrainConfig
+from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, ReinforceConfig, RunConfig, TrainConfig
 from r2gengpt.files import check_readable
 from r2gengpt.locate import check_parts
+from r2gengpt.options import Override
 from r2gengpt.settings import PlacementConfig, SeedsConfig
 
-FLAGS = (ModelConfig, DataConfig, DecodeConfig, TrainConfig, PlacementConfig, SeedsConfig)
+FLAGS = (ModelConfig, DataConfig, DecodeConfig, TrainConfig, ReinforceConfig, PlacementConfig, SeedsConfig)
 COMMON = (
     "annotation", "base_dir", "dataset", "savedmodel_path", "vision_model",
     "lm_model", "llm_use_lora", "max_epochs", "batch_size", "learning_rate",
@@ -40,6 +41,7 @@ def main(argv: list[str]) -> None:
         data=parsed.settled(DataConfig),
         decode=parsed.decode.settled(),
         train=options,
+        reinforce=parsed.settled(ReinforceConfig),
     )
     seeds = parsed.settled(SeedsConfig).seeds
     if seeds == 1 and (options.test or options.validate):
@@ -47,6 +49,8 @@ def main(argv: list[str]) -> None:
 
         evaluate(parsed, Asked(split="test" if options.test else "val"))
         return
+    if options.stage == "reinforce":
+        config = as_supervised(config, parsed)
     check_named(config)
     start_logging()
     if seeds > 1:
@@ -60,6 +64,8 @@ def main(argv: list[str]) -> None:
 
     summary = train(started(config, parsed), where)
     if summary.is_first:
+        if summary.result is not None:
+            print(summary.result.table())
         print(summary.checkpoint)
 
 
@@ -77,6 +83,29 @@ def check_named(config: RunConfig) -> None:
         find_checkpoint(source, "ckpt_file")
     check_readable(Path(config.data.annotation), f"`annotation` {config.data.annotation}")
     check_parts(vars(config.model))
+
+
+def as_supervised(config: RunConfig, parsed: bridge.Parsed) -> RunConfig:
+    """The settings of a reinforcement run: the supervised checkpoint's under the user's; an original file has its own.
+
+    Raises:
+        InputError: no such checkpoint, or its settings contradict the user's.
+    """
+    source = config.train.start_from
+    if source is None or is_original(source):
+        return config
+    from dataclasses import replace
+
+    directory = find_checkpoint(source, "ckpt_file")
+    stored = read_settings(directory, "ckpt_file")
+    prompt = Override(ModelConfig, stored_prompt(directory, "ckpt_file"))
+    texts = Override(DataConfig, {k: v for k, v in stored.data.values.items() if k in ("dataset", "max_length")})
+    return replace(
+        config,
+        model=stored.model.under(prompt).under(parsed.override(ModelConfig)).settled(),
+        data=texts.under(parsed.override(DataConfig)).settled(),
+        decode=stored.decode.under(parsed.decode).settled(),
+    )
 
 
 def started(config: RunConfig, parsed: bridge.Parsed) -> RunConfig:

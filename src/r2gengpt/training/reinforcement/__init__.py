@@ -1,0 +1,1 @@
+"""Policy gradient on sampled reports: rewards, surrogate, the step. Runs no training by itself."""
