@@ -18,7 +18,7 @@ CALLS = {
 REPORT = (
     {"asserted", "evidence", "findings", "finish", "id", "logprob", "note", "patient", "reference", "reporter"}
     | {"review", "sentences", "study", "text", "to_fhir", "to_json", "to_prediction", "to_sr", "tokens"}
-    | {"to_measurement_sr", "to_secondary_capture", "token_ids", "token_logprobs", "instruction"}
+    | {"to_measurement_sr", "to_secondary_capture", "token_ids", "token_logprobs", "instruction", "compared"}
 )  # fmt: skip
 REPORTER = {"explain", "load", "record", "report", "write"}
 

@@ -14,13 +14,16 @@ from pydicom.sr.codedict import codes as codes_of_pydicom
 from pydicom.sr.coding import Code
 from pydicom.uid import UID
 
+from dicom_files import data_of, film
 from r2gengpt.clinical.archive.receive import CLASSES, MAX_PDU
+from r2gengpt.clinical.archive.retrieve import FIND, GET, MOVE, query_of
 from r2gengpt.clinical.archive.send import SYNTAXES
 from r2gengpt.clinical.documents.forms import bytes_of
 from r2gengpt.clinical.worklist import changes, service
 from r2gengpt.clinical.worklist.stages import MOST_CONFLICTS
+from r2gengpt.films.dicom.header import read_header
 from r2gengpt.films.dicom.picture import READ
-from r2gengpt.settings import OBJECT_FORMS, ListenConfig, WorklistConfig
+from r2gengpt.settings import OBJECT_FORMS, ListenConfig, PriorConfig, WorklistConfig
 from test_clinical_forms import draft, with_film
 
 PAGE = (Path(__file__).parents[1] / "docs" / "clinical.md").read_text(encoding="utf-8")
@@ -58,7 +61,8 @@ def test_the_sop_classes_are_those_that_are_taken_and_sent() -> None:
     named = {(role, uid) for role, _, uid in rows("3.2.1")[1:]}
     sent = {str(made.SOPClassUID) for form in OBJECT_FORMS for made in objects(form)}
     verification = ("SCP", "1.2.840.10008.1.1")
-    assert named == {verification, *(("SCP", uid) for uid in CLASSES), *(("SCU", uid) for uid in sent)}
+    asked = {("SCU", uid) for uid in (FIND, GET, MOVE)}
+    assert named == {verification, *(("SCP", uid) for uid in CLASSES), *(("SCU", uid) for uid in sent), *asked}
     for _, name, uid in rows("3.2.1")[1:]:
         assert UID(uid).name.removesuffix(" SOP Class") == name.partition(" (")[0]
 
@@ -76,9 +80,17 @@ def test_the_implementation_is_named_as_it_names_itself() -> None:
     assert f"up to {MAX_PDU // 1024} KiB" in policies
 
 
+def test_the_keys_of_c_find_are_those_that_are_asked_for() -> None:
+    query = query_of(read_header(data_of(film(PatientID=" P-1 ")), "film"))
+    told = set(re.findall(r"\([0-9A-F]{4},[0-9A-F]{4}\)", section("3.2.3")))
+    beside = {"(0008,0005)", "(0008,0052)"}  # the character set and the level, which are told in words
+    assert {f"({one.tag.group:04X},{one.tag.element:04X})" for one in query} - beside == told
+    assert (query.PatientID, query.StudyDate, query.QueryRetrieveLevel) == ("P-1", "-20260102", "STUDY")
+
+
 def test_the_parameters_have_the_defaults_of_the_flags() -> None:
     told = {flag: row[2] for row in rows("3.5")[1:] for flag in re.findall(r"`--(\w+)`", row[1])}
-    defaults = ListenConfig()
+    defaults, prior = ListenConfig(), PriorConfig()
     assert told["ae_title"] == defaults.ae_title
     assert told["bind"] == told["port"] == f"{defaults.bind}, {defaults.port}"
     assert told["quiet_seconds"] == f"{defaults.quiet_seconds:g} s"
@@ -87,6 +99,9 @@ def test_the_parameters_have_the_defaults_of_the_flags() -> None:
     assert told["max_images"] == "{}, {} MiB, {} GiB".format(*sizes)
     for name in ("to_host", "stow", "tls_cert"):
         assert (told[name], getattr(defaults, name)) == ("none", None)
+    for name in ("prior_host", "prior_url", "prior_move_port"):
+        assert (told[name].partition(",")[0], getattr(prior, name)) == ("none", None)
+    assert told["prior_move_ae"].partition(", ")[2] == prior.prior_move_ae
     assert (told["format"].strip("`"),) == defaults.format
 
 

@@ -16,7 +16,7 @@ from r2gengpt.config import CONTEXT_FIELDS as FIELDS
 from r2gengpt.config import ModelConfig
 from r2gengpt.data.annotation import read_annotation
 from r2gengpt.data.bucketing import row_lengths
-from r2gengpt.data.loading import Batch, FieldDropout
+from r2gengpt.data.loading import Batch, FieldDropout, StudyDataset
 from r2gengpt.errors import InputError
 from r2gengpt.films.context import age_of, context_of
 from r2gengpt.films.dicom.header import DicomHeader, header_of
@@ -230,6 +230,36 @@ def test_generate_takes_the_context_as_flags(
     assert str(asked[0]).endswith(f" {words}")
     refused = run_cli(["generate", str(tmp_path / "a.png"), "--age", "300", *where])
     assert (refused.code, "--age 300" in refused.stderr, "130" in refused.stderr) == (2, True, True)
+
+
+def test_a_test_shows_what_the_model_writes_from_the_context_alone(
+    trained_with_context: Path, tiny_checkpoint: Path, run_cli: Callable[[list[str]], Outcome], tmp_path: Path
+) -> None:
+    def baselines(model: Path, *flags: str) -> dict[str, Any]:
+        argv = ["test", "--ckpt_file", str(model), "--output", str(tmp_path), "--accelerator", "cpu", *flags]
+        outcome = run_cli([*argv, "--nearest_image", "False"])
+        assert outcome.code == 0, outcome.stderr
+        return {**json.loads((tmp_path / "scores.json").read_text()), "printed": outcome.stdout}
+
+    told = baselines(trained_with_context)
+    row = told["baselines"]["text_only"]
+    assert "one grey" in row["text"]
+    assert set(row["metrics"]) == set(told["metrics"])
+    assert "text_only" in told["printed"]
+    assert baselines(trained_with_context, "--text_only", "False")["not_available"]["text_only"] == "--text_only False"
+    bare = baselines(tiny_checkpoint)
+    assert "text_only" not in {**bare["baselines"], **bare["not_available"]}
+
+
+def test_a_film_that_shows_nothing_is_the_same_for_every_study_and_is_not_opened(
+    tiny_parts: Path, told_set: TinySet
+) -> None:
+    studies = read_annotation(told_set.annotation, told_set.base_dir)["test"]
+    gone = [dataclasses.replace(study, image_paths=(Path("gone.png"),)) for study in studies]
+    dataset = StudyDataset(gone, built_with(tiny_parts, context=True).processor, "plain", blank=True)
+    first, second = dataset[(0, 0)], dataset[(0, 1)]
+    assert torch.equal(first.pixels, second.pixels)  # type: ignore[arg-type]
+    assert first.instruction != second.instruction
 
 
 def test_a_field_that_a_model_was_not_trained_with_is_named_once(

@@ -376,7 +376,7 @@ def test_an_indication_that_cannot_stand_in_the_prompt_is_left_out(caplog: pytes
 def test_the_writer_gives_the_indication_to_the_model_and_the_placers_number_to_the_message(tmp_path: Path) -> None:
     asked: list[str] = []
 
-    def write(studies: list[Any], context: Context) -> Iterator[Report]:
+    def write(studies: list[Any], context: Context, prior: Any = None) -> Iterator[Report]:
         asked.append(context.indication)
         yield Report("study", "The lungs are clear.")
 

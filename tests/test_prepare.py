@@ -311,6 +311,33 @@ def test_mimic_sections_are_those_of_the_final_report_however_they_are_spelt(
     assert (study["report"], study["impression"]) == ("Small effusion.", "Wet.")
 
 
+def test_mimic_studies_get_the_patients_latest_earlier_one_by_date_and_time(tmp_path: Path) -> None:
+    taken = {"1": ("21800501", "93014"), "2": ("21800503", "213014.531"), "3": ("21800503", "93014"), "4": ("", "")}
+    rows = [[f"d{study}", study, "10000001", "train"] for study in taken]
+    table(tmp_path / "mimic-cxr-2.0.0-split.csv", ["dicom_id", "study_id", "subject_id", "split"], rows)
+    named = ["dicom_id", "ViewPosition", "StudyDate", "StudyTime"]
+    table(
+        tmp_path / "mimic-cxr-2.0.0-metadata.csv", named, [[f"d{study}", "PA", *when] for study, when in taken.items()]
+    )
+    for study in taken:
+        path = tmp_path / f"files/p10/p10000001/s{study}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"TECHNIQUE: Erect.\nCOMPARISON: None.\nFINDINGS: Clear {study}.")
+    for one_image, prefix in ((False, "s"), (True, "d")):
+        prepare_mimic_cxr(tmp_path, tmp_path / "a.json", one_image=one_image)
+        found = {
+            study["id"]: (study.get("prior"), study.get("prior_days")) for study in stored(tmp_path / "a.json")["train"]
+        }
+        assert found == {
+            f"{prefix}1": (None, None),
+            f"{prefix}2": (f"{prefix}3", 0.5),
+            f"{prefix}3": (f"{prefix}1", 2.0),
+            f"{prefix}4": (None, None),
+        }
+    first = read_annotation(tmp_path / "a.json", tmp_path)["train"][0]
+    assert (first.technique, first.comparison) == ("Erect.", "None.")
+
+
 def test_one_image_each_gives_an_example_an_image_as_in_r2gen(release: Path, tmp_path: Path) -> None:
     done = prepare_mimic_cxr(release, tmp_path / "a.json", one_image=True)
     assert done.studies == {"train": 3, "val": 1, "test": 1}

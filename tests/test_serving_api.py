@@ -234,7 +234,7 @@ def test_an_indication_becomes_part_of_the_prompt(
     processor = served.built.processor
     own = type(processor).prompt_row
     monkeypatch.setattr(
-        type(processor), "prompt_row", lambda self, views, text=None: (rows.append(text), own(self, views, text))[1]
+        type(processor), "prompt_row", lambda self, *asked: (rows.append(asked[1]), own(self, *asked))[1]
     )
     for indication in ("Cough.", ""):
         assert client.post(REPORTS, files=upload(film(6)), data={"indication": indication}).status_code == 200
@@ -482,7 +482,7 @@ def test_a_fault_of_ours_is_answered_and_the_next_request_is_served(
 def test_a_text_that_is_no_prompt_of_this_model_is_refused_by_the_writer(
     client: TestClient, served: Reporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(self: Any, views: int, text: str | None = None) -> None:
+    def refuse(self: Any, *asked: Any) -> None:
         raise InputError("instruction holds a control token")
 
     with monkeypatch.context() as patch:

@@ -6,7 +6,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from r2gengpt.config import CONTEXT_FIELDS as FIELDS
+from r2gengpt.config import PRIOR
 from r2gengpt.model import R2GenGPTProcessor
+from r2gengpt.model.earlier import TimeMarks
 from r2gengpt.reporter import Reporter
 from serving_parts import client_of, film, upload
 
@@ -18,8 +20,8 @@ TOLD = {"age": "63", "sex": "f", "view": "PA", "technique": "Erect", "comparison
 def prompts_of(client: TestClient, monkeypatch: pytest.MonkeyPatch, told: dict[str, str]) -> tuple[list[Any], Any]:
     rows: list[Any] = []
     own = R2GenGPTProcessor.prompt_row
-    monkeypatch.setattr(R2GenGPTProcessor, "prompt_row", lambda self, views, text=None: (
-        rows.append(text), own(self, views, text))[1])  # fmt: skip
+    monkeypatch.setattr(R2GenGPTProcessor, "prompt_row", lambda self, *asked: (
+        rows.append(asked[1]), own(self, *asked))[1])  # fmt: skip
     return rows, client.post(REPORTS, files=upload(film(6)), data=told)
 
 
@@ -48,3 +50,30 @@ def test_a_field_that_no_patient_has_is_refused_by_name(served: Reporter, field:
     with client_of(served) as (client, _):
         answer = client.post(REPORTS, files=upload(film(6)), data={field: value})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, field)
+
+
+def test_an_earlier_study_goes_with_the_form(served: Reporter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(served.built.processor, "context_fields", (*FIELDS, PRIOR))
+    monkeypatch.setattr(served.built.model, "time_marks", TimeMarks(served.built.model.config.text_config.hidden_size))
+    batches: list[Any] = []
+    own = Reporter.batch
+    monkeypatch.setattr(Reporter, "batch", lambda *a, **k: (batches.append(own(*a, **k)), batches[-1])[1])
+    files = [*upload(film(6)), ("prior_images", ("before.png", film(7), "image/png"))]
+    with client_of(served) as (client, _):
+        told = {"prior_report": "Clear lungs.", "prior_days": "41"}
+        answer = client.post(REPORTS, files=files, data=told)
+        refused = client.post(REPORTS, files=files, data={"prior_days": "soon"})
+    assert answer.status_code == 200, answer.text
+    assert batches[0].views == [(1, 1)]
+    assert batches[0].instruction(0).endswith("Prior report, 41 days before: Clear lungs.")
+    assert batches[0].compared == (True,)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "prior_days")
+
+
+def test_a_model_that_was_trained_without_says_that_an_earlier_study_has_no_effect(served: Reporter) -> None:
+    files = [*upload(film(6)), ("prior_images", ("before.png", film(7), "image/png"))]
+    with client_of(served) as (client, _):
+        told = client.post(REPORTS, files=files).json()
+        plain = client.post(REPORTS, files=upload(film(6))).json()
+    assert told["warnings"] == ["no effect, as the model was trained without: prior"]
+    assert told["findings"] == plain["findings"]

@@ -17,6 +17,8 @@ ALIGNMENTS = {"shallow": (True, False), "delta": (True, True), "deep": (False, F
 """Alignment → (freeze_vm, vis_use_lora), as the original's paper names them (arXiv 2309.09812, section 2.3)."""
 
 TEMPLATES = ("auto", "plain", "chat")
+PRIOR = "prior"
+"""Beside `CONTEXT_FIELDS` in a prompt: an earlier study of the patient."""
 CONTEXT_FIELDS = ("age", "sex", "view", "indication", "technique", "comparison")
 """What a prompt can have of what is known of a study beside its films, in its order."""
 NO_OPENING = "none"
@@ -80,6 +82,9 @@ class ModelConfig:
     context_fields: tuple[str, ...] = option(
         CONTEXT_FIELDS, "`context`: which of age, sex, view, indication, technique and comparison", unit="FIELD"
     )
+    prior_study: bool = option(
+        False, "an earlier study of the patient beside the study: its films with a learnt mark of time, and its report"
+    )
     template: str = option(
         "auto",
         "prompt: plain (the original's), chat (the language model's own), auto (chat where it was tuned with one), or "
@@ -123,8 +128,9 @@ class ModelConfig:
 
     @property
     def prompt_fields(self) -> tuple[str, ...]:
-        """The fields of a study that stand in its prompt, in the order of the prompt; none without `context`."""
-        return tuple(name for name in CONTEXT_FIELDS if self.context and name in self.context_fields)
+        """What stands in the prompt of a study beside its films, in the order of the prompt; by default nothing."""
+        fields = tuple(name for name in CONTEXT_FIELDS if self.context and name in self.context_fields)
+        return (*fields, PRIOR) if self.prior_study else fields
 
     @property
     def vision_is_frozen(self) -> bool:
@@ -390,7 +396,9 @@ class TrainConfig:
         low=0.0, high=1.0, unit="SHARE",
     )  # fmt: skip
     context_dropout: float = option(
-        0.3, "`context`: chance of each field of a training study to be left out of its prompt, anew in each epoch",
+        0.3,
+        "`context`, `prior_study`: chance of each field of a training study, and of the films and the report of the "
+        "earlier one, to be left out, anew in each epoch",
         low=0.0, high=1.0, unit="PROBABILITY",
     )  # fmt: skip
     keep_sentences: bool = option(

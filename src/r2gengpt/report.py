@@ -138,6 +138,7 @@ class Report:
         note: what is doubtful about whose images these are.
         token_ids: its new tokens, the end token included; empty where it was composed, or read from a file.
         token_logprobs: natural-log probability of each under the model's own distribution.
+        compared: whether it was written beside an earlier study.
         instruction: what its prompt asked for; None: the model's own instruction.
         study: the films that it is of; None for a report that was read from a file.
         reporter: what wrote it; None likewise.
@@ -154,6 +155,7 @@ class Report:
     findings: tuple[Finding, ...] = ()
     review: tuple[str, ...] = ()
     note: str = ""
+    compared: bool = False
     token_ids: tuple[int, ...] = field(default=(), repr=False, compare=False)
     token_logprobs: tuple[float, ...] = field(default=(), repr=False, compare=False)
     instruction: str | None = field(default=None, repr=False, compare=False)

@@ -16,18 +16,19 @@ from r2gengpt.checkpoint_files import SENTENCES, check_writes, is_original, tell
 from r2gengpt.clinical.documents.draft import images_to_send
 from r2gengpt.clinical.documents.forms import FORMS, check_form, check_patient, formed
 from r2gengpt.confidence.calibration import Calibration, calibration_beside, marked_text, with_confidence
+from r2gengpt.confidence.changes import without_prior
 from r2gengpt.confidence.contradictions import reviewed
 from r2gengpt.confidence.finding_maps import FINDINGS, check_maps, evidence_of, map_method
 from r2gengpt.confidence.findings import findings_of, read_scales
 from r2gengpt.confidence.looking import Looker
 from r2gengpt.confidence.maps import Evidence, kept_box
 from r2gengpt.confidence.regions import regions_of
-from r2gengpt.config import DecodeConfig, Stored
+from r2gengpt.config import PRIOR, DecodeConfig, Stored
 from r2gengpt.data.loading import Batch
 from r2gengpt.engines.attach import attach, check_scores, written_elsewhere
 from r2gengpt.errors import InputError
 from r2gengpt.films.containers import DicomChoice
-from r2gengpt.films.context import context_of
+from r2gengpt.films.context import context_of, since
 from r2gengpt.films.dicom.header import DicomHeader
 from r2gengpt.films.film import FilmStudy
 from r2gengpt.films.reader import PLAIN
@@ -41,6 +42,7 @@ from r2gengpt.generation.retrieval import load_sentences
 from r2gengpt.generation.speculate import Drafter, drafter_for
 from r2gengpt.generation.suffixes import SPECULATION, SuffixIndex, load_index
 from r2gengpt.locate import MOVABLE, Located, ModelChoice, locate
+from r2gengpt.model.earlier import NOW, span_of
 from r2gengpt.model.processing import R2GenGPTProcessor, decoded_size, pad_views
 from r2gengpt.options import Override
 from r2gengpt.original.convert import load_original
@@ -229,27 +231,42 @@ class Reporter:
             context = context.over(context_of(headers))
         return self.built.processor.instruction_for(context)
 
-    def batch(self, pixels: Tensor, instruction: str | None = None, name: str = "study") -> Batch:
+    def batch(
+        self,
+        pixels: Tensor,
+        instruction: str | None = None,
+        name: str = "study",
+        *,
+        earlier: Tensor | None = None,
+        context: Context = NO_CONTEXT,
+    ) -> Batch:
         """One study as the model takes it.
 
         Args:
             pixels: (V, 3, H, W), float32, as the processor makes them.
             instruction: what the prompt asks for; None: the model's own.
             name: the study's id.
+            earlier: the films of an earlier study, as `pixels`; None: there are none.
+            context: tells of that study.
 
         Raises:
             InputError: an instruction that can be no prompt of this model.
         """
-        values, mask = pad_views([pixels])
-        ids = torch.tensor([self.built.processor.prompt_row(len(pixels), instruction)])
+        count = 0 if earlier is None else len(earlier)
+        values, mask = pad_views([pixels if earlier is None else torch.cat([pixels, earlier])])
+        marks = torch.tensor([[NOW] * len(pixels) + [span_of(context.prior_days)] * count]) if count else None
+        ids = torch.tensor([self.built.processor.prompt_row(len(pixels), instruction, count)])
         asked = (instruction,) if instruction is not None else ()
-        return Batch((name,), ("",), ids, torch.ones_like(ids), values, mask, instructions=asked)
+        compared = self.built.processor.reads_prior and (count > 0 or bool(context.prior))
+        return Batch((name,), ("",), ids, torch.ones_like(ids), values, mask,
+                     instructions=asked, marks=marks, compared=(compared,))  # fmt: skip
 
     def write(
         self,
         studies: Iterable[FilmStudy],
         on_text: Callable[[str], None] | None = None,
         context: Context = NO_CONTEXT,
+        prior: FilmStudy | None = None,
     ) -> Iterator[Report]:
         """The report of each study, in order.
 
@@ -258,24 +275,31 @@ class Reporter:
             on_text: gets the text as it is written; then reports are decoded as `streamed`.
             context: what is known of them beside, for the prompt. A model that was trained with context takes what is
                 left open from DICOM headers; another one takes an indication alone.
+            prior: the films of the patient's study before, for a model that was trained with such. Where the context
+                does not tell how many days before, their headers do.
 
         Raises:
-            InputError: prompt and report do not fit into the language model.
+            InputError: prompt and report do not fit into the language model, or the films before are another patient's.
         """
         self.check_writes()
-        self.tell_unread(context)
+        self.tell_unread(context, prior)
+        reads, processor = self.built.processor.reads_prior, self.built.processor
+        earlier = processor.pixels(prior.pictures) if prior is not None and reads else None
         for study in studies:
-            instruction = self.instruction_for(context, study.headers)
-            batch = self.batch(self.built.processor.pixels(study.pictures), instruction, study.id)
+            told = context if prior is None else since(context, study.headers, prior.headers)
+            instruction = self.instruction_for(told, study.headers)
+            pixels = processor.pixels(study.pictures)
+            batch = self.batch(pixels, instruction, study.id, earlier=earlier, context=told)
             if on_text is None:
                 (report,) = self.predict([batch])
             else:
                 report = self.stream(batch, self.streamed, on_text)
             yield replace(report, note=study.note, instruction=instruction, study=study, reporter=self)
 
-    def tell_unread(self, context: Context) -> None:
-        """Log which fields of a context have no effect, as the model was trained without them."""
-        unread = [name for name in context.given if name not in (self.context_fields or UNTRAINED)]
+    def tell_unread(self, context: Context, prior: FilmStudy | None = None) -> None:
+        """Log what has no effect of a context and an earlier study's films, as the model was trained without it."""
+        given = dict.fromkeys((*context.given, *((PRIOR,) if prior is not None else ())))
+        unread = [name for name in given if name not in (self.context_fields or UNTRAINED)]
         if unread:
             log.warning("no effect, %s was trained without: %s", self.name, ", ".join(f"`{name}`" for name in unread))
 
@@ -292,16 +316,19 @@ class Reporter:
         self.check_writes()
         if self.composer is not None:
             return self._retrieved(self.composer, batches)
-        seen: list[tuple[Finding, ...]] = []
+        seen: list[tuple[tuple[Finding, ...], bool]] = []
 
         def looked() -> Iterator[Batch]:
             for batch in batches:
                 batch, findings = self.look(batch)
-                seen.extend(findings)
+                seen.extend(zip(findings, batch.compared or [False] * len(findings), strict=True))
                 yield batch
 
         found = predict(self.built.model, self.built.processor, looked(), decode or self.decode, self.drafter)
-        return (self.judged(replace(report, findings=seen[place])) for place, report in enumerate(found))
+        return (
+            self.judged(replace(report, findings=seen[place][0], compared=seen[place][1]))
+            for place, report in enumerate(found)
+        )
 
     def stream(self, batch: Batch, decode: DecodeConfig, on_text: Callable[[str], None]) -> Report:
         """The report of a prompt, its text handed out as it is written.
@@ -315,7 +342,7 @@ class Reporter:
             return report
         batch, (findings,) = self.look(batch)
         written = stream(self.built.model, self.built.processor, batch, decode, on_text, self.drafter)
-        return self.judged(replace(written, findings=findings))
+        return self.judged(replace(written, findings=findings, compared=any(batch.compared)))
 
     def _retrieved(self, composer: Composer, batches: Iterable[Batch]) -> Iterator[Report]:
         """The reports of batches of films, composed of training sentences."""
@@ -376,7 +403,7 @@ class Reporter:
 
     def judged(self, report: Report) -> Report:
         """A report with confidence in its sentences, and marks on those that need review."""
-        return reviewed(with_confidence(report, self.calibration, self.abstain_below))
+        return without_prior(reviewed(with_confidence(report, self.calibration, self.abstain_below)))
 
     def report(
         self,
@@ -385,6 +412,7 @@ class Reporter:
         on_text: Callable[[str], None] | None = None,
         choice: DicomChoice = PLAIN,
         context: Context = NO_CONTEXT,
+        prior: Iterable[object] = (),
     ) -> Report:
         """The report of one study.
 
@@ -393,11 +421,14 @@ class Reporter:
             on_text: gets the text as it is written, piece by piece.
             choice: what is asked of DICOM.
             context: what is known of it beside, see `write`.
+            prior: the views of the patient's study before, as `images`; its report is a part of `context`.
 
         Raises:
             InputError: an image cannot be read, or they are not of one study.
         """
-        (report,) = self.write([study_of(images, choice, self.side)], on_text, context)
+        before = list(prior)
+        films = study_of(before, choice, self.side) if before else None
+        (report,) = self.write([study_of(images, choice, self.side)], on_text, context, films)
         return report
 
     def explain(self, report: Report, method: str | None = None) -> Evidence:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from r2gengpt.errors import InputError
 from r2gengpt.options import check_fields, option
 
+AE_TITLE = re.compile(r"(?! )[ -\[\]-~]{1,16}(?<! )")
 MEMORY_LIMIT = re.compile(r"([0-9]{1,3}|cpu)=([0-9]{1,6}(?:GiB|MiB|KiB|GB|MB|KB))")
 """A device, and a size in the words that accelerate reads."""
 
@@ -208,6 +209,11 @@ class HonestyConfig:
     oracle_hint: str = option(
         "auto",
         "ceiling: write a second time, with the true labels in the hint; auto: for at most 1,000 studies",
+        choices=("auto", "True", "False"),
+    )
+    text_only: str = option(
+        "auto",
+        "baseline: write a second time, with grey in place of the films; auto: of a model trained with `context`",
         choices=("auto", "True", "False"),
     )
     meteor: str = option(
@@ -522,6 +528,40 @@ GIB = 2**30
 
 
 @dataclass(frozen=True)
+class PriorConfig:
+    """Where `listen` looks for the patient's study before."""
+
+    prior_host: str | None = option(
+        None, "of a model trained with `prior_study`: the patient's newest earlier chest study comes from this host by "
+        "C-FIND and C-GET, or C-MOVE with `prior_move_port`", unit="HOST",
+    )  # fmt: skip
+    prior_port: int | None = option(None, "its port", low=1, high=65535, unit="PORT")
+    prior_ae: str | None = option(None, "its AE title", unit="TITLE")
+    prior_move_port: int | None = option(
+        None, "films come by C-MOVE to this port of `bind`, which is open while a study is fetched",
+        low=1, high=65535, unit="PORT",
+    )  # fmt: skip
+    prior_move_ae: str = option("R2GENGPT_PRIOR", "the title that the archive knows that port by", unit="TITLE")
+    prior_url: str | None = option(
+        None, "or by DICOMweb from this URL (QIDO-RS, WADO-RS), as http://host:8042/dicom-web", unit="URL"
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        dimse = [self.prior_host, self.prior_port, self.prior_ae]
+        if any(one is not None for one in dimse) and None in dimse:
+            raise InputError("`prior_host`, `prior_port` and `prior_ae` belong together")
+        if self.prior_host is not None and self.prior_url is not None:
+            raise InputError("`prior_host` and `prior_url` both name who has earlier studies: give one")
+        if self.prior_move_port is not None and self.prior_host is None:
+            raise InputError("belongs to `prior_host`", field="prior_move_port", value=self.prior_move_port)
+        for field in ("prior_ae", "prior_move_ae"):
+            title = getattr(self, field)
+            if title is not None and not AE_TITLE.fullmatch(title):
+                raise InputError("must be 1 to 16 printable ASCII signs without \\", field=field, value=repr(title))
+
+
+@dataclass(frozen=True)
 class ListenConfig:
     """Who may send films, where they wait, and who gets the reports."""
 
@@ -578,7 +618,7 @@ class ListenConfig:
         if self.to_ae is not None:
             names.append(("to_ae", self.to_ae))
         for field, name in names:
-            if not re.fullmatch(r"(?! )[ -\[\]-~]{1,16}(?<! )", name):
+            if not AE_TITLE.fullmatch(name):
                 raise InputError("must be 1 to 16 printable ASCII signs without \\", field=field, value=repr(name))
         for field in ("bind", "spool"):
             if not getattr(self, field).strip():

@@ -1,10 +1,12 @@
 """Flags that several commands have: which model, where it runs, how films are decoded. Loads no model."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from r2gengpt.cli.bridge import Parsed
 from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig
 from r2gengpt.errors import InputError
+from r2gengpt.files import check_readable
 from r2gengpt.films.containers import DicomChoice
 from r2gengpt.locate import ModelChoice
 from r2gengpt.options import check_fields, option
@@ -48,12 +50,26 @@ class ContextFlags:
     sex: str = option("", "of such a model: the patient's; empty: by the DICOM header", choices=("", "M", "F"))
     view: str = option("", "of such a model: the views, as PA; empty: by the DICOM header", unit="VIEW")
 
+    prior: tuple[str, ...] = option(
+        (), "of a model trained with `prior_study`: the films of the patient's study before", unit="FILM"
+    )
+    prior_report: str | None = option(None, "of such a model: a text file with the report of that study", unit="FILE")
+    prior_days: float | None = option(
+        None, "of such a model: how many days before; None: by the DICOM headers", low=0.0, high=50_000.0, unit="DAYS"
+    )
+
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.prior_days is not None and not self.prior and self.prior_report is None:
+            raise InputError("belongs to `prior` or `prior_report`", field="prior_days", value=self.prior_days)
 
     @property
     def context(self) -> Context:
-        """As a prompt has it."""
+        """As a prompt has it.
+
+        Raises:
+            InputError: the report of the study before cannot be read.
+        """
         return Context(
             self.indication.strip(),
             self.technique.strip(),
@@ -61,7 +77,25 @@ class ContextFlags:
             self.age,
             self.sex,
             self.view.strip(),
+            "" if self.prior_report is None else text_in(Path(self.prior_report)),
+            self.prior_days,
         )
+
+
+def text_in(path: Path) -> str:
+    """A report that somebody keeps as a text file.
+
+    Raises:
+        InputError: it cannot be read, is empty, or is no text in UTF-8.
+    """
+    check_readable(path, f"`prior_report` {path}")
+    try:
+        text = path.read_text(encoding="utf-8-sig").strip()
+    except UnicodeDecodeError:
+        raise InputError("is no text in UTF-8", field="prior_report", value=path) from None
+    if not text:
+        raise InputError("is empty", field="prior_report", value=path)
+    return text
 
 
 def dicom_of(parsed: Parsed) -> DicomChoice:

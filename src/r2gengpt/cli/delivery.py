@@ -13,7 +13,7 @@ from r2gengpt.films.film import FilmStudy
 from r2gengpt.options import check_fields, option
 from r2gengpt.report import film_lines
 from r2gengpt.settings import METHODS, PlacementConfig
-from r2gengpt.text.context import NO_CONTEXT, Context
+from r2gengpt.text.context import Context
 from r2gengpt.text.written import json_text, noted_json, utf8, with_note, with_notice
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def check_films(flags: GenerateFlags, study: FilmStudy) -> None:
 
 
 def deliver_report(
-    reporter: "AnyReporter", study: FilmStudy, flags: GenerateFlags, context: Context = NO_CONTEXT
+    reporter: "AnyReporter", study: FilmStudy, flags: GenerateFlags, context: Context, prior: FilmStudy | None = None
 ) -> None:
     """Write the report of a study, and print it or put it into files, as the flags say.
 
@@ -115,7 +115,7 @@ def deliver_report(
     if live and study.note:
         print(f"{study.note}\n", flush=True)
     show = (lambda text: print(text, end="", flush=True)) if live else (lambda text: None)
-    (report,) = reporter.write([study], show if flags.stream else None, context)
+    (report,) = reporter.write([study], show if flags.stream else None, context, prior)
     if flags.evidence is not None:
         write_evidence(reporter, study, report, flags)  # type: ignore[arg-type]  # `check_evidence` has seen to it
     if live:

@@ -134,7 +134,7 @@ class EvaluationWork:
     def scores(self, honesty: "Honesty", target: Path) -> "Scores | None":
         """Write all reports and score them; None in all processes but the first."""
         from r2gengpt.evaluation.calibrate import settled_calibration
-        from r2gengpt.evaluation.honesty import nearest_row, with_shuffled_row
+        from r2gengpt.evaluation.honesty import nearest_row, text_only_row, with_shuffled_row
         from r2gengpt.evaluation.labelled import plan_labels, with_label_rows
         from r2gengpt.evaluation.page.card import write_card
         from r2gengpt.evaluation.page.page import page_title
@@ -153,6 +153,7 @@ class EvaluationWork:
         reporter = replace(reporter, calibration=calibration)
         reports = [reporter.judged(report) for report in reports]
         rows = with_label_rows(rows, reporter, plan, labelled, reports, share)
+        rows, no_text = text_only_row(rows, reporter, plan, asked.honesty, share)
         others = with_shuffled_row(rows, reporter, plan, honesty, share)
         if share.rank:
             return None
@@ -162,7 +163,7 @@ class EvaluationWork:
             target,
             self.provenance(reporter),
             others,
-            {**honesty.missing, **labelled.missing},
+            {**honesty.missing, **labelled.missing, **no_text},
             calibration,
             self.map_maker(reporter, plan, reports),
             flag,
@@ -354,8 +355,11 @@ def stored_features(
     if data.feature_cache is None:
         return None
     from r2gengpt.data.features.filling import cached_features
+    from r2gengpt.data.study import with_earlier
 
     built, threads = reporter.built, max(1, data.num_workers)
+    if built.processor.reads_prior:
+        studies = tuple(dict.fromkeys(with_earlier(studies)))
     where = data.feature_cache, data.feature_cache_dtype
     return cached_features(*where, built.model, built.processor, studies, device=device, threads=threads)
 

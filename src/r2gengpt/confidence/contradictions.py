@@ -42,14 +42,19 @@ def reviewed(report: Report) -> Report:
 
 
 def _sentence(sentence: Sentence, film: Film) -> Sentence:
-    """The sentence with all its reasons; one that was marked before says that the model is not sure of it."""
+    """The sentence with all its reasons."""
+    found = list(_contradictions(sentence.text, film))
+    reason = BETWEEN.join(dict.fromkeys([*reasons_of(sentence), *found]))
+    return replace(sentence, needs_review=sentence.needs_review or bool(found), reason=reason)
+
+
+def reasons_of(sentence: Sentence) -> list[str]:
+    """Why a sentence was marked before; one that was marked without a reason says that the model is not sure of it."""
     reasons = sentence.reason.split(BETWEEN) if sentence.reason else []
     if sentence.needs_review and not reasons:
         sure = math.exp(sentence.logprob) if sentence.confidence is None else sentence.confidence
         reasons.append(f"the model is not sure of it ({chance(sure)})")
-    found = list(_contradictions(sentence.text, film))
-    reason = BETWEEN.join(dict.fromkeys([*reasons, *found]))
-    return replace(sentence, needs_review=sentence.needs_review or bool(found), reason=reason)
+    return reasons
 
 
 def _contradictions(text: str, film: Film) -> Iterator[str]:

@@ -64,20 +64,22 @@ class Looker:
         """Features (K, N, E) and logits (B, O)."""
         mask = batch.view_mask
         if batch.features is not None:
-            return batch.features, self.model.finding_logits(batch.features, mask)
+            return batch.features, self.model.finding_logits(batch.features, mask, batch.marks)
         assert batch.pixel_values is not None  # a batch has one or the other
         both = torch.cat([batch.pixel_values, batch.pixel_values.flip(-1)])
         with fast_arithmetic(both.device):
             features = self.model.encode_views(both, torch.cat([mask, mask])).float()
         here = features[: len(features) // 2]
-        logits = self.model.finding_logits(features, torch.cat([mask, mask]))
+        marks = None if batch.marks is None else torch.cat([batch.marks, batch.marks])
+        logits = self.model.finding_logits(features, torch.cat([mask, mask]), marks)
         return here, (logits[: len(mask)] + logits[len(mask) :]) / 2
 
     def _hinted(self, batch: Batch, hints: Sequence[str]) -> Batch:
         """The batch with a hint in front of each prompt's instruction, but for prompts that were written whole."""
         rows = [
-            self.processor.prompt_row(views, self._asked(batch.instruction(row), hint))
-            for row, (views, hint) in enumerate(zip(batch.view_mask.sum(1).tolist(), hints, strict=True))
+            self.processor.prompt_row(views, self._asked(batch.instruction(row), hint), earlier)
+            for row, (views, earlier) in enumerate(batch.views)
+            for hint in [hints[row]]
         ]
         ids, mask = pad_rows(rows, self.processor.pad_token_id, left=True)
         device = batch.input_ids.device

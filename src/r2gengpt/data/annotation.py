@@ -2,13 +2,13 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from r2gengpt.data.boxes import read_boxes
-from r2gengpt.data.labels import read_age, read_labels, read_sex
+from r2gengpt.data.labels import read_age, read_days, read_labels, read_sex
 from r2gengpt.data.strict import read_json
 from r2gengpt.data.study import Study, patient_key, study_id
 from r2gengpt.errors import InputError
@@ -132,6 +132,7 @@ def _study(record: Any, split: str, index: int, base: BaseDirectory, file: str) 
         age=read_age(record.get("age"), where),
         sex=read_sex(record.get("sex"), where),
         boxes=read_boxes(record.get("boxes"), where),
+        prior_days=read_days(record.get("prior_days"), where),
         **{key: _field(record, key, str, where) for key in _TEXTS if key in record},
     )
 
@@ -154,6 +155,7 @@ def read_annotation(
 ) -> dict[str, tuple[Study, ...]]:
     """Read an annotation file in R2Gen's format: `{"train": [{"id", "report", "image_path": [..]}, ..], ..}`.
 
+    A study whose `prior` is the id of another one in the file, whatever its split, gets that one as `earlier`.
     A study with `labels` may lack its report; `check_reports` refuses it where reports are learnt.
     A study's split is the list that it stands in; its own "split" entry and unknown entries are not read. Images are
     not opened and need not exist (`check_images`). Ids must be unique over all splits of the file, also those not asked
@@ -181,6 +183,7 @@ def read_annotation(
         for split in splits
     }
     seen: dict[str, str] = {}
+    records_by_id: dict[str, Any] = {}
     for split in dict.fromkeys((*splits, *SPLITS)):
         records = content.get(split, [])
         for record in records if isinstance(records, list) else []:
@@ -190,7 +193,31 @@ def read_annotation(
             if name in seen:
                 raise InputError(f"{where}: id {name} occurs twice (in {seen[name]} and {split}): ids must be unique")
             seen[name] = split
-    return studies
+            records_by_id[name] = (record, split)
+    known = {study.id: study for several in studies.values() for study in several}
+
+    def earlier(name: str) -> Study | None:
+        if name not in known and name in records_by_id:
+            record, split = records_by_id[name]
+            known[name] = replace(_study(record, split, 0, base, f"{where}: prior {name}"), dicom=dicom)
+        return known.get(name)
+
+    return {split: tuple(_beside(study, earlier, where) for study in several) for split, several in studies.items()}
+
+
+def _beside(study: Study, earlier: Callable[[str], Study | None], where: str) -> Study:
+    """A study with the earlier one that it names, where the file has that.
+
+    Raises:
+        InputError: it names itself, or a study of another patient.
+    """
+    before = earlier(study.prior) if study.prior else None
+    if before is None:
+        return study
+    if before.id == study.id or (study.patient and before.patient and study.patient != before.patient):
+        why = "the study itself" if before.id == study.id else "of another patient"
+        raise InputError(f"{where}: {study.split} study {study.id}: prior {study.prior} is {why}")
+    return replace(study, earlier=before)
 
 
 def check_reports(studies: Iterable[Study], field: str = "annotation") -> None:
@@ -245,6 +272,8 @@ def _record(study: Study, split: str, base_dir: Path | None) -> dict[str, Any]:
     record.update({key: value for key in ("source", "sex") if (value := getattr(study, key))})
     if study.age is not None:
         record["age"] = int(study.age) if study.age.is_integer() else study.age
+    if study.prior_days is not None:
+        record["prior_days"] = study.prior_days
     if study.boxes:
         record["boxes"] = [box.to_json() for box in study.boxes]
     return record

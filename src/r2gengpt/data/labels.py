@@ -150,6 +150,19 @@ def read_age(value: Any, where: str) -> float | None:
     return float(value)
 
 
+def read_days(value: Any, where: str) -> float | None:
+    """Days since the study before; None where the record has none.
+
+    Raises:
+        InputError: no number of at least 0.
+    """
+    if value is None:
+        return None
+    if not is_number(value) or value < 0:
+        raise InputError(f"{where}: prior_days is {json.dumps(value)[:60]}, must be a number of at least 0")
+    return float(value)
+
+
 def read_sex(value: Any, where: str) -> str:
     """M or F, in either case; empty where the record has none.
 

@@ -7,10 +7,11 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from r2gengpt.config import CONTEXT_FIELDS
+from r2gengpt.config import CONTEXT_FIELDS, PRIOR
 from r2gengpt.data.ahead import read_ahead
 from r2gengpt.data.augment import augment
 from r2gengpt.data.features.filling import Features
@@ -19,6 +20,7 @@ from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError, RunError
 from r2gengpt.films.cell import pool as cell
 from r2gengpt.films.reader import load_image
+from r2gengpt.model.earlier import NOW, span_of
 from r2gengpt.model.processing import R2GenGPTProcessor, decoded_size, pad_views
 from r2gengpt.text.alignment import IGNORE, TokenRow, pad_rows, training_row
 from r2gengpt.text.cleaning import CLEANERS
@@ -26,6 +28,8 @@ from r2gengpt.text.context import Context
 
 Key = tuple[int, int]
 """Which sample: (epoch, index). The epoch seeds the augmentation, so a sample depends on its key alone."""
+GREY = (128, 128, 128)
+"""Of a film that shows nothing."""
 OF_CONTEXT = 1
 """Keeps what is drawn for prompts apart from what is drawn for images."""
 NO_CAPS: Mapping[str, int] = MappingProxyType({})
@@ -39,7 +43,8 @@ class Example:
 
     It brings its `pixels` (V, 3, H, W) or, from the feature cache, its `features` (V, N, E); float32. `findings` (O,),
     float32, are the labels of its observations, NaN where unknown. `instruction` is what its prompt asks for (None: the
-    model's own).
+    model's own). The last `earlier` views are of an earlier study, whose time has the number `mark`; `compared`: its
+    films or its report are there.
     """
 
     id: str
@@ -49,13 +54,16 @@ class Example:
     features: Tensor | None = None
     findings: Tensor | None = None
     instruction: str | None = None
+    earlier: int = 0
+    mark: int = 0
+    compared: bool = False
 
     @property
     def views(self) -> int:
-        """V: how many views the study has."""
+        """How many views the study itself has."""
         images = self.pixels if self.features is None else self.features
         assert images is not None
-        return len(images)
+        return len(images) - self.earlier
 
 
 @dataclass
@@ -67,7 +75,8 @@ class Batch:
     padded on the right and have labels; prompt batches are padded on the left. `findings` (B, O), float32, are the
     labels of the observations, NaN where unknown. `token_weights` (B, T), float32, is how much each label counts (None:
     all alike). `openings` are the tokens that each report may open with (empty: none are known). `instructions` are
-    what each prompt asks for (None: the model's own; empty: that of all).
+    what each prompt asks for (None: the model's own; empty: that of all). `marks` (B, V), int64, tells views of an
+    earlier study (`model.earlier`; None: there are none), `compared` which studies have one beside them.
     """
 
     ids: tuple[str, ...]
@@ -82,6 +91,17 @@ class Batch:
     token_weights: Tensor | None = None
     openings: tuple[tuple[int, ...], ...] = ()
     instructions: tuple[str | None, ...] = ()
+    marks: Tensor | None = None
+    compared: tuple[bool, ...] = ()
+
+    @property
+    def views(self) -> list[tuple[int, int]]:
+        """Of each study, how many views it has and how many an earlier one has."""
+        there = self.view_mask.sum(1).tolist()
+        if self.marks is None:
+            return [(count, 0) for count in there]
+        now = (self.view_mask & (self.marks == NOW)).sum(1).tolist()
+        return [(count, every - count) for every, count in zip(there, now, strict=True)]
 
     def instruction(self, row: int) -> str | None:
         """What a study's prompt asks for; None: the model's own instruction."""
@@ -102,7 +122,16 @@ class Batch:
 
     def inputs(self) -> dict[str, Tensor]:
         """The model's keyword arguments."""
-        names = ("input_ids", "attention_mask", "pixel_values", "view_mask", "labels", "features", "token_weights")
+        names = (
+            "input_ids",
+            "attention_mask",
+            "pixel_values",
+            "view_mask",
+            "labels",
+            "features",
+            "token_weights",
+            "marks",
+        )
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
@@ -119,9 +148,18 @@ class FieldDropout:
     seed: int
 
     def of(self, context: Context, key: Key) -> Context:
-        """What is left of a context."""
-        drawn = np.random.default_rng((self.seed, *key, OF_CONTEXT)).random(len(CONTEXT_FIELDS))
-        return context.only([name for name, number in zip(CONTEXT_FIELDS, drawn, strict=True) if number >= self.chance])
+        """What is left of a context; the time of an earlier study stays with its report."""
+        fields = (*CONTEXT_FIELDS, PRIOR)
+        return context.only([name for name, kept in zip(fields, self._kept(key), strict=False) if kept])
+
+    def keeps_films(self, key: Key) -> bool:
+        """Whether the films of an earlier study are left."""
+        return self._kept(key)[-1]
+
+    def _kept(self, key: Key) -> list[bool]:
+        """Of each field, of the earlier study's report and of its films, whether it is left."""
+        drawn = np.random.default_rng((self.seed, *key, OF_CONTEXT)).random(len(CONTEXT_FIELDS) + 2)
+        return [bool(number >= self.chance) for number in drawn]
 
 
 class StudyDataset(Dataset[Example]):
@@ -136,6 +174,7 @@ class StudyDataset(Dataset[Example]):
         in_cell: images come from strangers, and are decoded in the cell.
         findings: (n, O), the labels of the studies' observations.
         mirror: mirror half of the augmented images.
+        blank: every view is of one grey, and no image is opened.
         left_out: which fields of a study's context its prompt goes without; None: none.
     """
 
@@ -151,6 +190,7 @@ class StudyDataset(Dataset[Example]):
         findings: Tensor | None = None,
         mirror: bool = False,
         left_out: FieldDropout | None = None,
+        blank: bool = False,
     ) -> None:
         self.studies = studies
         self.processor = processor
@@ -161,34 +201,62 @@ class StudyDataset(Dataset[Example]):
         self.findings = findings
         self.mirror = mirror
         self.left_out = left_out
+        self.blank = blank
         self.size = decoded_size(processor)
 
     def __len__(self) -> int:
         return len(self.studies)
 
     def __getitem__(self, key: Key) -> Example:
-        epoch, index = key
+        index = key[1]
         study = self.studies[index]
         report, findings = self.clean(study.report), None if self.findings is None else self.findings[index]
-        instruction = self._instruction(study, key)
-        if self.features is not None:
-            features = self.features.of(study)
-            return Example(study.id, None, report, study.report, features, findings, instruction)
-        check_files(study)
-        load = cell.load_image if self.in_cell else load_image
-        images = [load(path, size=self.size, dicom=study.dicom) for path in study.image_paths]
-        if self.seed is not None:
-            rng = np.random.default_rng((self.seed, epoch, index))
-            images = [augment(image, rng, mirror=self.mirror) for image in images]
-        pixels = self.processor.pixels(images)
-        return Example(study.id, pixels, report, study.report, None, findings, instruction)
+        before = self._earlier(study, key)
+        films = [study] if before is None else [study, before]
+        pixels, features = None, None
+        if self.features is not None and not self.blank:
+            features = torch.cat([self.features.of(one) for one in films])
+        else:
+            pixels = self.processor.pixels(self._pictures(films, key))
+        context = self._context(study, key, films=before is not None)
+        return Example(
+            study.id,
+            pixels,
+            report,
+            study.report,
+            features,
+            findings,
+            self.processor.instruction_for(context) if self.processor.context_fields else None,
+            earlier=0 if before is None else len(before.image_paths),
+            mark=span_of(context.prior_days),
+            compared=self.processor.reads_prior and (before is not None or bool(context.prior)),
+        )
 
-    def _instruction(self, study: Study, key: Key) -> str | None:
-        """What the prompt asks for; None where the model was trained without context."""
-        if not self.processor.context_fields:
+    def _pictures(self, films: Sequence[Study], key: Key) -> list[Image.Image]:
+        """The views of a study and of an earlier one, as they are learnt from."""
+        if self.blank:
+            return [Image.new("RGB", (self.size, self.size), GREY)] * sum(len(one.image_paths) for one in films)
+        for one in films:
+            check_files(one)
+        load = cell.load_image if self.in_cell else load_image
+        images = [load(path, size=self.size, dicom=one.dicom) for one in films for path in one.image_paths]
+        if self.seed is None:
+            return images
+        rng = np.random.default_rng((self.seed, *key))
+        return [augment(image, rng, mirror=self.mirror) for image in images]
+
+    def _earlier(self, study: Study, key: Key) -> Study | None:
+        """The earlier study whose films stand beside a study's; None where there is none, or they are left out."""
+        if not self.processor.reads_prior or (self.left_out is not None and not self.left_out.keeps_films(key)):
             return None
-        context = study.context
-        return self.processor.instruction_for(context if self.left_out is None else self.left_out.of(context, key))
+        return study.earlier
+
+    def _context(self, study: Study, key: Key, *, films: bool) -> Context:
+        """What the prompt tells of a study; `films`: those of an earlier one are there, and so is their time."""
+        if self.left_out is None:
+            return study.context
+        left = self.left_out.of(study.context, key)
+        return replace(left, prior_days=study.context.prior_days) if films else left
 
 
 def _batch(examples: Sequence[Example], processor: R2GenGPTProcessor, rows: Sequence[TokenRow], *, left: bool) -> Batch:
@@ -208,7 +276,19 @@ def _batch(examples: Sequence[Example], processor: R2GenGPTProcessor, rows: Sequ
         torch.cat(features) if features else None,
         None if examples[0].findings is None else torch.stack([one.findings for one in examples]),  # type: ignore[misc]
         instructions=tuple(one.instruction for one in examples) if any(one.instruction for one in examples) else (),
+        marks=_marks(examples, view_mask),
+        compared=tuple(one.compared for one in examples),
     )
+
+
+def _marks(examples: Sequence[Example], view_mask: Tensor) -> Tensor | None:
+    """Which views are of an earlier study, (B, V), int64; None where there are none."""
+    if not any(one.earlier for one in examples):
+        return None
+    marks = torch.full(view_mask.shape, NOW)
+    for row, one in enumerate(examples):
+        marks[row, one.views : one.views + one.earlier] = one.mark
+    return marks
 
 
 def view_counts(studies: Sequence[Tensor]) -> Tensor:
@@ -230,7 +310,7 @@ def training_batch(
     """
     rows = [
         training_row(
-            processor.prompt_row(example.views, example.instruction),
+            processor.prompt_row(example.views, example.instruction, example.earlier),
             processor.encode_text(example.report),
             processor.end_token_id,
             max_length,
@@ -253,7 +333,9 @@ def training_batch(
 
 def prompt_batch(examples: Sequence[Example], processor: R2GenGPTProcessor) -> Batch:
     """A batch of prompts, to be continued by the model."""
-    rows = [TokenRow(processor.prompt_row(example.views, example.instruction), ()) for example in examples]
+    rows = [
+        TokenRow(processor.prompt_row(example.views, example.instruction, example.earlier), ()) for example in examples
+    ]
     return _batch(examples, processor, rows, left=True)
 
 

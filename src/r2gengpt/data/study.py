@@ -1,7 +1,7 @@
 """A study and its parts as records. No files are opened here."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,14 @@ def study_id(value: object) -> str | None:
     return str(value).strip() or None
 
 
+def with_earlier(studies: Iterable["Study"]) -> Iterator["Study"]:
+    """Studies, and the earlier ones that they name."""
+    for study in studies:
+        yield study
+        if study.earlier is not None:
+            yield study.earlier
+
+
 @dataclass(frozen=True)
 class Study:
     """One examination: its views and what was written of them.
@@ -45,7 +53,7 @@ class Study:
     `report` is the text as the annotation holds it (cleaning is the reader's choice); empty where none is known.
     `patient` is whose study it is, empty where the annotation names none.
     `technique` is how it was taken, `comparison` what the report says it was compared with, and `prior` the id of the
-    patient's study before.
+    patient's study before, `prior_days` days earlier (None: unknown). `earlier` is that study where its file has it.
     `labels` are the observations that are known of its films (`Labels`), and `source` says whose labels they are.
     `age` is the patient's in years, None where it is unknown; `sex` is M, F or empty.
     `boxes` are where its first film shows what, as its annotation marks it.
@@ -71,12 +79,16 @@ class Study:
     comparison: str = ""
     prior: str = ""
     technique: str = ""
+    prior_days: float | None = None
+    earlier: "Study | None" = None
 
     @property
     def context(self) -> Context:
         """What is known of it beside its films."""
         views = ", ".join(dict.fromkeys(view.strip() for view in self.views if view.strip()))
-        return Context(self.indication, self.technique, self.comparison, self.age, self.sex, views)
+        told = Context(self.indication, self.technique, self.comparison, self.age, self.sex, views)
+        before = self.earlier
+        return told if before is None else replace(told, prior=before.report, prior_days=self.prior_days)
 
     def __post_init__(self) -> None:
         if not isinstance(self.labels, Labels):

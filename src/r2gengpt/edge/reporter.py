@@ -14,9 +14,10 @@ from PIL import Image
 from r2gengpt.clinical.documents.draft import images_to_send
 from r2gengpt.clinical.documents.forms import check_form, check_patient, formed
 from r2gengpt.confidence.calibration import CALIBRATION, Calibration, calibration_beside, marked_text, with_confidence
+from r2gengpt.confidence.changes import without_prior
 from r2gengpt.confidence.contradictions import reviewed
 from r2gengpt.confidence.maps import Evidence
-from r2gengpt.config import DecodeConfig
+from r2gengpt.config import PRIOR, DecodeConfig
 from r2gengpt.edge.pixels import view_pixels
 from r2gengpt.edge.runtime import Edge, EdgeTokenizer, Watch, check_decoding
 from r2gengpt.errors import InputError
@@ -167,6 +168,7 @@ class EdgeReporter:
         studies: Iterable[FilmStudy],
         on_text: Callable[[str], None] | None = None,
         context: Context = NO_CONTEXT,
+        prior: FilmStudy | None = None,
     ) -> Iterator[Report]:
         """The report of each study, in order.
 
@@ -176,6 +178,8 @@ class EdgeReporter:
         if context.given:
             name = context.given[0]
             raise InputError(self.no_text, field=name, value=getattr(context, name))
+        if prior is not None:
+            raise InputError(self.no_text, field=PRIOR)
         for study in studies:
             pixels = self.pixels(study.pictures)
             report, _ = self.draft(pixels, self.decode) if on_text is None else self.stream(pixels, on_text)
@@ -209,7 +213,7 @@ class EdgeReporter:
 
     def judged(self, report: Report) -> Report:
         """A report with confidence in its sentences, and marks on those that need review."""
-        return reviewed(with_confidence(report, self.calibration, self.abstain_below))
+        return without_prior(reviewed(with_confidence(report, self.calibration, self.abstain_below)))
 
     def report(
         self,
@@ -218,9 +222,12 @@ class EdgeReporter:
         on_text: Callable[[str], None] | None = None,
         choice: DicomChoice = PLAIN,
         context: Context = NO_CONTEXT,
+        prior: Iterable[object] = (),
     ) -> Report:
         """The report of one study; see `Reporter.report`."""
-        (report,) = self.write([study_of(images, choice, self.side)], on_text, context)
+        before = list(prior)
+        films = study_of(before, choice, self.side) if before else None
+        (report,) = self.write([study_of(images, choice, self.side)], on_text, context, films)
         return report
 
     def findings(self, images: Iterable[object], *, choice: DicomChoice = PLAIN) -> tuple[Finding, ...]:

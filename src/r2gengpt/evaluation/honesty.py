@@ -11,6 +11,7 @@ from r2gengpt.evaluation.run import BaselineRows, Evaluation, predict_studies
 from r2gengpt.films.containers import DicomChoice
 from r2gengpt.metrics.baselines import Baseline, derangement
 from r2gengpt.metrics.score import IMAGES_SHUFFLED
+from r2gengpt.metrics.verdict import TEXT_ONLY
 from r2gengpt.parts.assemble import Built
 from r2gengpt.processes import Share, agreed
 from r2gengpt.reporter import Reporter
@@ -82,6 +83,25 @@ def with_shuffled_row(
     about = f"the model's texts for images that were shuffled between studies, seed {SEED}"
     texts = {report.id: report.text for report in predictions}
     return BaselineRows({**rows, IMAGES_SHUFFLED: Baseline(about, texts, human=False)}, tuple(predictions))
+
+
+def text_only_row(
+    rows: Mapping[str, Baseline], reporter: Reporter, plan: Evaluation, config: HonestyConfig, share: Share
+) -> tuple[dict[str, Baseline], dict[str, str]]:
+    """The rows with that of the model without films, in which every process has a part; or why there is none.
+
+    Raises:
+        InputError: lengths do not fit; in every process.
+    """
+    if config.text_only == "False":
+        return dict(rows), {TEXT_ONLY: "`text_only` False"}
+    if config.text_only == "auto" and not reporter.context_fields:
+        return dict(rows), {}
+    blank = replace(plan, blank=True, features=None)
+    predictions = predict_studies(reporter, blank, share.rank, share.world, title="without films")
+    about = "the model's texts where every view is one grey: what it writes from the context alone"
+    texts = {report.id: report.text for report in predictions}
+    return {**rows, TEXT_ONLY: Baseline(about, texts, human=False)}, {}
 
 
 def with_shuffled_images(studies: Sequence[Study], seed: int) -> tuple[Study, ...]:

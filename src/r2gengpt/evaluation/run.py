@@ -52,6 +52,8 @@ class Evaluation:
     features: Features | None = None
     meteor: str = "none"
     """Which METEOR is measured too: see `metrics.measure.choose`."""
+    blank: bool = False
+    """Whether every film is of one grey."""
     image_processor: Any = None
     """Of the model: which part of a film evidence maps lie on. None: all of it."""
 
@@ -80,7 +82,7 @@ def predict_studies(
     """
     count, processor = len(plan.studies), reporter.built.processor
     loader = StudyLoader(
-        StudyDataset(plan.studies, processor, plan.dataset, features=plan.features),
+        StudyDataset(plan.studies, processor, plan.dataset, features=plan.features, blank=plan.blank),
         lambda _: sequential_batches(count, plan.batch_size, rank=rank, world=world),
         functools.partial(prompt_batch, processor=processor),
         num_workers=plan.num_workers,

@@ -2,9 +2,13 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 
+from r2gengpt.config import PRIOR
+from r2gengpt.errors import InputError
 from r2gengpt.films.dicom.header import DicomHeader
+from r2gengpt.films.film import IDENTITY
 from r2gengpt.text.context import MOST_YEARS, Context
 
 IN_YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
@@ -25,6 +29,49 @@ def context_of(headers: Sequence[DicomHeader | None]) -> Context:
         sex=next((header.sex for header in known if header.sex in ("M", "F")), ""),
         view=", ".join(dict.fromkeys(header.view for header in known if header.view)),
     )
+
+
+def since(context: Context, headers: Sequence[DicomHeader | None], earlier: Sequence[DicomHeader | None]) -> Context:
+    """A context with the days since an earlier study, by the films' headers where it does not tell.
+
+    Args:
+        context: of the study.
+        headers: of its films.
+        earlier: of the films before.
+
+    Raises:
+        InputError: these are of another patient, of the same study, or of a later one.
+    """
+    check_prior(headers, earlier)
+    if context.prior_days is not None:
+        return context
+    return replace(context, prior_days=days_between(headers, earlier))
+
+
+def check_prior(headers: Sequence[DicomHeader | None], earlier: Sequence[DicomHeader | None]) -> None:
+    """Refuse films as those of an earlier study that are of another patient, of the study itself, or of a later one.
+
+    Raises:
+        InputError: so it is, by their headers; no value of theirs is named.
+    """
+    pairs = [(one, other) for one in headers if one is not None for other in earlier if other is not None]
+    for one, other in pairs:
+        for why, value_of in (*IDENTITY[:3], ("", lambda header: header.study_uid)):
+            mine, theirs = value_of(one), value_of(other)
+            if mine and theirs and (mine != theirs) == bool(why):
+                raise InputError(f"study and prior {why or 'are one study'}", field=PRIOR)
+    days = days_between(headers, earlier)
+    if days is not None and days < 0:
+        raise InputError("is later than the study", field=PRIOR)
+
+
+def days_between(headers: Sequence[DicomHeader | None], earlier: Sequence[DicomHeader | None]) -> float | None:
+    """Days from an earlier study to a study, by the first date of each; None where one has none."""
+    dates = [
+        [found for header in several if header is not None and (found := date_in(header.study_date)) is not None]
+        for several in (earlier, headers)
+    ]
+    return float((dates[1][0] - dates[0][0]).days) if all(dates) else None
 
 
 def age_of(header: DicomHeader) -> float | None:

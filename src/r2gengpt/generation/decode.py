@@ -120,7 +120,7 @@ def prompts_of(
     for batch in batches:
         check_fits(model, batch.input_ids.shape[1], decode.max_new_tokens or 0)
         moved = batch.to(model.device)
-        embeds = model.embed_inputs(moved.input_ids, moved.pixel_values, moved.view_mask, moved.features)
+        embeds = model.embed_inputs(moved.input_ids, moved.pixel_values, moved.view_mask, moved.features, moved.marks)
         for row, mask in enumerate(moved.attention_mask.bool()):
             turn = Turn(number, batch.ids[row], batch.references[row])
             yield Prompt(turn, embeds[row][mask], decode.decode_seed + number, opening_in(batch, row, decode))

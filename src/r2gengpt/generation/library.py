@@ -62,6 +62,7 @@ def written_by_generate(
         batch.input_ids,
         view_mask=batch.view_mask,
         features=features,
+        marks=batch.marks,
         attention_mask=batch.attention_mask,
         generation_config=settings,
         streamer=streamer,
@@ -121,7 +122,7 @@ def forced_logits(
     model: R2GenGPTForConditionalGeneration, batch: Batch, features: Tensor, new: Tensor, kept: Tensor
 ) -> Tensor:
     """The logits (B, T_new, vocabulary), float32, that each new token was chosen from; arguments as above."""
-    prompt = model.embed_inputs(batch.input_ids, None, batch.view_mask, features)
+    prompt = model.embed_inputs(batch.input_ids, None, batch.view_mask, features, batch.marks)
     embeds = torch.cat([prompt, model.get_input_embeddings()(new)], dim=1)
     mask = torch.cat([batch.attention_mask, kept.to(batch.attention_mask.dtype)], dim=1)
     output = model(

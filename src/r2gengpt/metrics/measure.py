@@ -10,6 +10,7 @@ from r2gengpt.metrics.cider import cider_d
 from r2gengpt.metrics.families import MetricFamily, Texts, mean
 from r2gengpt.metrics.labels.family import LABELS, NOT_ASKED
 from r2gengpt.metrics.labels.location import LOCATION
+from r2gengpt.metrics.labels.temporal import TEMPORAL
 from r2gengpt.metrics.ngrams import Floats
 from r2gengpt.metrics.rouge import rouge_l
 
@@ -26,7 +27,7 @@ def choose(*, labels: bool = False, meteor: str = "none", clinical: Sequence[str
     """What can be measured here. One that needs something more is added here, or named with why not.
 
     Args:
-        labels: clinical labels too, and the side and place of findings.
+        labels: clinical labels too, the side and place of findings, and what has changed.
         meteor: one of `settings.METEOR_NAMES`: `python` is METEOR 1.5 as pycocoevalcap runs it, `jar` the same by
             pycocoevalcap's jar, which needs Java and some seconds to start.
         clinical: of `clinical_models.NAMES`, each of which loads a model at the first text.
@@ -41,9 +42,9 @@ def choose(*, labels: bool = False, meteor: str = "none", clinical: Sequence[str
         else:
             families.append(family)
     if labels:
-        families += [LABELS, LOCATION]
+        families += [LABELS, LOCATION, TEMPORAL]
     else:
-        missing |= dict.fromkeys((LABELS.name, LOCATION.name), NOT_ASKED)
+        missing |= dict.fromkeys((LABELS.name, LOCATION.name, TEMPORAL.name), NOT_ASKED)
     return MetricChoice(tuple(families), missing)
 
 

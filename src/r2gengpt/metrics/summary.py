@@ -7,7 +7,7 @@ from typing import Any
 from r2gengpt.metrics.labels.family import LABEL_F1, TITLES
 from r2gengpt.metrics.records import Score, Scores
 from r2gengpt.metrics.table import align, interval_words, number, reasons, score_table, studies_words
-from r2gengpt.metrics.verdict import CEILINGS, Verdict, p_in_words
+from r2gengpt.metrics.verdict import CEILINGS, TEXT_ONLY, Verdict, p_in_words
 
 COLUMNS = 100
 LABELS = (LABEL_F1, LABEL_F1.replace("micro", "macro"))
@@ -33,7 +33,8 @@ def short_table(scores: Scores) -> str:
     """The verdict, each main score beside the best baseline, and what was measured otherwise, a line each."""
     about = [f"signature  {scores.signature}", f"studies    {studies_words(scores)}"]
     about.append(f"outputs    {_outputs(scores)}")
-    rows = [["metric", "predictions", "95% interval", "best baseline"], *_rows(scores)]
+    blind = [TEXT_ONLY] if TEXT_ONLY in scores.baselines else []
+    rows = [["metric", "predictions", "95% interval", "best baseline", *blind], *_rows(scores)]
     told = [*_gap(scores), *_confidence(scores.confidence), *_findings(scores.findings)]
     told += [*reasons(scores.not_available), *(f"note: {note}" for note in _notes(scores))]
     lines = [*verdict_lines(scores.verdict), "", *(line for text in about for line in wrapped(text, " " * 11)), ""]
@@ -52,14 +53,15 @@ def _outputs(scores: Scores) -> str:
 
 
 def _rows(scores: Scores) -> Iterator[list[str]]:
-    """A row for each score that is shown: its interval, and the highest of the baselines."""
+    """A row for each score that is shown: its interval, the highest of the baselines, and that without films."""
     rivals = {name: row.metrics for name, row in scores.baselines.items() if name not in CEILINGS}
     for name in scores.shown:
         if name in TITLES and name not in LABELS:
             continue
         best = max(rivals, key=lambda row: rivals[row][name].value)
         score = scores.metrics[name]
-        yield [name, number(score), interval_words(score), f"{number(rivals[best][name])} {best}"]
+        blind = [number(rivals[TEXT_ONLY][name])] if TEXT_ONLY in rivals else []
+        yield [name, number(score), interval_words(score), f"{number(rivals[best][name])} {best}", *blind]
 
 
 def _notes(scores: Scores) -> Iterator[str]:

@@ -12,6 +12,8 @@ HEADLINES: Mapping[str, str] = {LABEL_F1: "label F1 (micro of 14)", "cider": "CI
 """The metrics that a verdict may rest on, the first that was measured, in words."""
 CEILINGS = ("oracle_hint",)
 """Rows that know the answer: no model has to be above them."""
+TEXT_ONLY = "text_only"
+"""The row of what a model writes without films."""
 CHANCE = 0.05
 CONSTANT = "constant"
 IN_WORDS: Mapping[str, str] = {
@@ -22,6 +24,7 @@ IN_WORDS: Mapping[str, str] = {
     "nearest_labels": "the report of the training study with the nearest labels",
     "texts_shuffled": "its own texts moved between studies",
     "images_shuffled": "itself with images moved between studies",
+    TEXT_ONLY: "itself without films, from the context alone",
 }
 """Baseline → what it is after "better than"."""
 

@@ -37,7 +37,8 @@ class R2GenGPTConfig(PreTrainedConfig):  # type: ignore[misc]  # the library is 
     embedding. `pooled_side` is the side of the pooled patch grid of one view (None: no pooling). `feature_norm` is
     "none" or "standardize". `fusion` is "mean" or "concat". `observations` is how many
     the finding head tells (0: no head), `findings_hint` whether prompts hold what it tells. `served` is whether another
-    program runs the language model, so that only its embedding table is here.
+    program runs the language model, so that only its embedding table is here. `prior_study` is whether it has marks of
+    time for the films of an earlier study.
     """
 
     model_type = "r2gengpt"
@@ -54,6 +55,7 @@ class R2GenGPTConfig(PreTrainedConfig):  # type: ignore[misc]  # the library is 
     observations: int = 0
     findings_hint: bool = False
     served: bool = False
+    prior_study: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
         for name in ("vision_config", "text_config"):
@@ -69,13 +71,15 @@ class R2GenGPTConfig(PreTrainedConfig):  # type: ignore[misc]  # the library is 
             part._attn_implementation = attention
 
     def to_dict(self) -> dict[str, Any]:
-        """The configuration as JSON has it; of a head or another program nothing is said where there is none."""
+        """The configuration as JSON has it; nothing is said of a head, another program or marks that are not there."""
         found: dict[str, Any] = super().to_dict()
         if not self.served:
             found.pop("served", None)
         if not self.observations:
             for name in ("observations", "findings_hint"):
                 found.pop(name, None)
+        if not self.prior_study:
+            found.pop("prior_study", None)
         return found
 
     @property

@@ -9,6 +9,7 @@ from transformers import AutoModel, AutoModelForCausalLM, GenerationMixin, Logit
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from r2gengpt.model.configuration import R2GenGPTConfig
+from r2gengpt.model.earlier import NOW, TimeMarks, mean_of_studies
 from r2gengpt.model.findings import FindingHead
 from r2gengpt.model.loss import chunked_loss, head_is_last, learnt_rows, learnt_tail, report_loss
 from r2gengpt.model.projector import Projector, mean_over_views
@@ -25,7 +26,7 @@ class R2GenGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
     base_model_prefix = ""
     main_input_name = "input_ids"
     input_modalities = ("image", "text")
-    _keep_in_fp32_modules_strict = {"vision_tower", "projector", "finding_head"}  # noqa: RUF012 - the library's form
+    _keep_in_fp32_modules_strict = {"vision_tower", "projector", "finding_head", "time_marks"}  # noqa: RUF012 - the library's form
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_attention_backend = True
@@ -47,6 +48,7 @@ class R2GenGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         self.finding_head = (
             FindingHead(encoder_width(config.vision_config), config.observations) if config.observations else None
         )
+        self.time_marks = TimeMarks(config.text_config.hidden_size) if config.prior_study else None
         self._head_is_last: bool | None = None  # looked up at the first `loss`
         if vision_tower is None or language_model is None:
             self.post_init()
@@ -76,32 +78,48 @@ class R2GenGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         output = self.vision_tower(pixels)
         return view_features(output, self.config.vision_config, pixels, global_only=self.config.global_only)
 
-    def finding_logits(self, features: Tensor, view_mask: Tensor) -> Tensor:
-        """What the finding head makes of features, (B, O), float32.
+    def finding_logits(self, features: Tensor, view_mask: Tensor, marks: Tensor | None = None) -> Tensor:
+        """What the finding head makes of features, (B, O), float32. It looks at no earlier study.
 
         Args:
             features: (K, N, E) from `encode_views`.
             view_mask: (B, V), bool.
+            marks: (B, V), int64, see `earlier`; None: no view is of an earlier study.
 
         Raises:
             ValueError: the model has no finding head.
         """
         if self.finding_head is None:
             raise ValueError("this model has no finding head")
+        if marks is not None:
+            features, view_mask = features[marks[view_mask] == NOW], view_mask & (marks == NOW)
         logits: Tensor = self.finding_head(features, view_mask)
         return logits
 
-    def image_tokens(self, features: Tensor, view_mask: Tensor) -> Tensor:
+    def image_tokens(self, features: Tensor, view_mask: Tensor, marks: Tensor | None = None) -> Tensor:
         """Image tokens in the order of their placeholders, (total, D).
 
         Args:
             features: (K, N, E) from `encode_views`.
             view_mask: (B, V), bool.
+            marks: (B, V), int64, see `earlier`; None: no view is of an earlier study.
+
+        Raises:
+            ValueError: there is an earlier study, and the model has no time marks.
         """
+        if marks is None:
+            if self.config.fusion == "mean":
+                features = mean_over_views(features, view_mask)
+            tokens: Tensor = self.projector(features)
+            return tokens.flatten(0, 1)
+        if self.time_marks is None:
+            raise ValueError("this model was trained without earlier studies")
         if self.config.fusion == "mean":
-            features = mean_over_views(features, view_mask)
-        tokens: Tensor = self.projector(features)
-        return tokens.flatten(0, 1)
+            features, since = mean_of_studies(features, view_mask, marks)
+        else:
+            since = marks[view_mask]
+        marked: Tensor = self.time_marks(self.projector(features), since)
+        return marked.flatten(0, 1)
 
     def embed(self, input_ids: Tensor, image_tokens: Tensor) -> Tensor:
         """Embeddings of the ids with the image tokens in place of the placeholders.
@@ -130,6 +148,7 @@ class R2GenGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         pixel_values: Tensor | None,
         view_mask: Tensor | None,
         features: Tensor | None,
+        marks: Tensor | None = None,
     ) -> Tensor:
         """`embed` from pixels or from features of an earlier `encode_views`, (B, T, D)."""
         if features is None:
@@ -139,7 +158,7 @@ class R2GenGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
             features = self.encode_views(pixel_values, view_mask)
         elif view_mask is None:
             raise ValueError("features needs view_mask")
-        return self.embed(input_ids, self.image_tokens(features, view_mask))
+        return self.embed(input_ids, self.image_tokens(features, view_mask, marks))
 
     def forward(
         self,
@@ -151,6 +170,7 @@ class R2GenGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         labels: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         token_weights: Tensor | None = None,
+        marks: Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Logits (B, K, vocabulary) of the last K positions, and the loss (), float32, where labels are given.
@@ -164,12 +184,13 @@ class R2GenGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
             labels: (B, T), int64, not shifted; logits are then computed from the first learnt position on only.
             inputs_embeds: (B, T, D) instead of all of the above but the mask.
             token_weights: (B, T), how much each label counts in the loss; None: all alike.
+            marks: (B, V), int64, which views are of an earlier study, see `earlier`; None: none.
             **kwargs: handed to the language model.
         """
         if inputs_embeds is None:
             if input_ids is None:
                 raise ValueError("input_ids or inputs_embeds is needed")
-            inputs_embeds = self.embed_inputs(input_ids, pixel_values, view_mask, features)
+            inputs_embeds = self.embed_inputs(input_ids, pixel_values, view_mask, features, marks)
         if labels is not None:
             labels = learnt_tail(labels)
             kwargs["logits_to_keep"] = labels.shape[1]
@@ -188,13 +209,14 @@ class R2GenGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         view_mask: Tensor | None = None,
         features: Tensor | None = None,
         token_weights: Tensor | None = None,
+        marks: Tensor | None = None,
         **kwargs: Any,
     ) -> Tensor:
         """The loss of `forward`, (), float32, without its logits: those of learnt tokens only, a chunk at a time.
 
         Language models that do something to their logits after the head take `forward` itself. Arguments as there.
         """
-        embeds = self.embed_inputs(input_ids, pixel_values, view_mask, features)
+        embeds = self.embed_inputs(input_ids, pixel_values, view_mask, features, marks)
         if self._head_is_last is None:
             self._head_is_last = head_is_last(self.language_model)
         if not self._head_is_last:
@@ -220,6 +242,7 @@ class R2GenGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         view_mask: Tensor | None = None,
         features: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        marks: Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
         """New tokens only, (B · returned, T_new), by the language model's own `generate`.
@@ -229,7 +252,7 @@ class R2GenGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         """
         if input_ids is None:
             raise ValueError("input_ids is needed")
-        embeds = self.embed_inputs(input_ids, pixel_values, view_mask, features)
+        embeds = self.embed_inputs(input_ids, pixel_values, view_mask, features, marks)
         settings = copy.deepcopy(kwargs.pop("generation_config", None) or self.generation_config)
         rest = settings.update(**kwargs)
         rest["logits_processor"] = LogitsProcessorList(

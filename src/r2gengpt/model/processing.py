@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import AddedToken, BatchFeature, ProcessorMixin
 
-from r2gengpt.config import DEFAULT_INSTRUCTION
+from r2gengpt.config import DEFAULT_INSTRUCTION, PRIOR
 from r2gengpt.errors import InputError
 from r2gengpt.text.alignment import pad_rows
 from r2gengpt.text.context import Context, instruction_for
@@ -127,10 +127,15 @@ class R2GenGPTProcessor(ProcessorMixin):  # type: ignore[misc]  # the library is
         ids = list(self.tokenizer("").input_ids)
         return tuple(ids[: ids.index(bos) + 1]) if bos in ids else (int(bos),)
 
-    def prompt_row(self, views: int, text: str | None = None) -> tuple[int, ...]:
-        """The prompt of a study of so many views, image placeholders included."""
-        count = self.tokens_per_view * (views if self.fusion == "concat" else 1)
-        return self.prompt_ids(text).with_image(self.image_token_id, count)
+    @property
+    def reads_prior(self) -> bool:
+        """Whether the model was trained with earlier studies."""
+        return PRIOR in self.context_fields
+
+    def prompt_row(self, views: int, text: str | None = None, earlier: int = 0) -> tuple[int, ...]:
+        """The prompt of a study of so many views, and so many of an earlier one, image placeholders included."""
+        places = views + earlier if self.fusion == "concat" else 1 + (earlier > 0)
+        return self.prompt_ids(text).with_image(self.image_token_id, self.tokens_per_view * places)
 
     def pixels(self, views: Sequence[Any]) -> Tensor:
         """The views of one study, (V, 3, H, W), float32."""

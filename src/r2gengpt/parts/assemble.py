@@ -153,6 +153,7 @@ def joined_config(config: ModelConfig, tower: Any, language_model: Any, image_si
         feature_norm=config.feature_norm,
         observations=len(ALL_OBSERVATIONS) if config.findings_head else 0,
         findings_hint=config.findings_hint,
+        prior_study=config.prior_study,
     )
 
 
@@ -205,6 +206,8 @@ def build_model(
         place_adapters(language_model)
     model = R2GenGPTForConditionalGeneration(model_config, tower, language_model)
     _freeze(model.projector, findings_only)
+    if model.time_marks is not None:
+        _freeze(model.time_marks, findings_only)
     model.generation_config.eos_token_id = processor.end_token_id
     model.generation_config.pad_token_id = processor.pad_token_id
     return Built(model, processor)

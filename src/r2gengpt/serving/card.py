@@ -30,6 +30,7 @@ class ModelCard:
         vision_model: the name of its encoder.
         lm_model: the name of its language model; empty where it composes sentences without one.
         finding_head: whether it tells what films show.
+        context: what it reads of a study beside its films, by the fields of forms; `prior`: an earlier study.
         maps: whether it can map sentences on the films.
         licence: as the card's head names it, or "".
         card: the model card in Markdown, without its head; "" where there is none.
@@ -40,6 +41,7 @@ class ModelCard:
     vision_model: str
     lm_model: str
     finding_head: bool
+    context: tuple[str, ...]
     maps: bool
     licence: str
     card: str
@@ -67,6 +69,7 @@ def model_card(reporter: ServedModel) -> ModelCard:
         vision_model=vision_model,
         lm_model="" if reporter.composes else lm_model,
         finding_head=reporter.tells_findings,
+        context=reporter.context_fields,
         maps=runs_in_torch(reporter),
         licence=licence,
         card=card,

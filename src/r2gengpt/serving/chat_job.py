@@ -18,6 +18,7 @@ from r2gengpt.serving.report_members import Members, members_of
 from r2gengpt.serving.served import ServedModel, check_torch
 from r2gengpt.serving.uploads import MAX_TEXT, check_count, check_text
 from r2gengpt.settings import ServeConfig
+from r2gengpt.text.context import NO_CONTEXT
 
 
 @dataclass(frozen=True)
@@ -177,6 +178,8 @@ def read_chat(body: bytearray, reporter: ServedModel, settings: ServeConfig) -> 
     pixels, sources = read_films(films, choice, reporter, settings)
     warnings = [EARLIER_LEFT_OUT] if chat.has_earlier_turns else []
     warnings += instruction_warnings(instruction, reporter)
+    if instruction is None:
+        instruction = reporter.instruction_for(NO_CONTEXT, [source.header for source in sources])
     first = Job(pixels, instruction, decode, stop=tuple(chat.stop), likeliest=chat.top_logprobs)
     jobs = jobs_of(chat, first, drawn=decode.do_sample and not reporter.composes)
     return ChatStudy(chat, jobs, sources, warnings, members)

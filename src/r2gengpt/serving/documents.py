@@ -10,12 +10,16 @@ from r2gengpt.serving.uploads import (
     KNOWN_FIELD,
     MIXED_FIELD,
     MOST_FRAMES,
+    PRIOR_DAYS,
+    PRIOR_FIELD,
+    PRIOR_REPORT,
     REPORT_FIELD,
     TEXT_FIELD,
 )
-from r2gengpt.text.context import MOST_YEARS
+from r2gengpt.text.context import MOST_DAYS, MOST_YEARS
 from r2gengpt.text.observations import LIKELY, NOT_ASSESSED, POSSIBLE, UNLIKELY
 
+OF_PRIOR = "for a model that was trained with earlier studies"
 OF_CONTEXT = "in the prompt of a model that was trained with context"
 PROPERTIES: dict[str, dict[str, Any]] = {
     IMAGE_FIELD: {
@@ -35,6 +39,18 @@ PROPERTIES: dict[str, dict[str, Any]] = {
     },
     "sex": {"type": "string", "enum": ["M", "F"], "description": f"the patient's; {OF_CONTEXT}"},
     "view": {"type": "string", "description": f"the views, as PA; {OF_CONTEXT}"},
+    PRIOR_FIELD: {
+        "type": "array",
+        "items": {"type": "string", "format": "binary"},
+        "description": f"the views of the patient's study before; {OF_PRIOR}",
+    },
+    PRIOR_REPORT: {"type": "string", "description": f"the report of that study; {OF_PRIOR}"},
+    PRIOR_DAYS: {
+        "type": "number",
+        "minimum": 0,
+        "maximum": MOST_DAYS,
+        "description": f"how many days before; of DICOM by its dates; {OF_PRIOR}",
+    },
     REPORT_FIELD: {
         "type": "string",
         "description": "the text that is mapped, or put into a form",

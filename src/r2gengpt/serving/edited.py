@@ -28,6 +28,7 @@ from r2gengpt.serving.uploads import (
     CONTEXT_FIELDS,
     IMAGE_FIELD,
     KNOWN_FIELD,
+    PRIOR_FIELDS,
     REPORT_FIELD,
     STUDY_FIELDS,
     StudyUpload,
@@ -36,7 +37,7 @@ from r2gengpt.serving.uploads import (
 from r2gengpt.serving.waiting import ServerContext
 from r2gengpt.settings import ServeConfig
 
-FIELDS = (*(name for name in STUDY_FIELDS if name not in CONTEXT_FIELDS), REPORT_FIELD, KNOWN_FIELD)
+FIELDS = (*(name for name in STUDY_FIELDS if name not in (*CONTEXT_FIELDS, *PRIOR_FIELDS)), REPORT_FIELD, KNOWN_FIELD)
 DOCUMENT = {
     "parameters": [FORM_PARAMETER],
     **form_document(FIELDS, *ARCHIVE, required=(IMAGE_FIELD, REPORT_FIELD)),

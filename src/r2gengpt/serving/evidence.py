@@ -16,12 +16,12 @@ from r2gengpt.serving.films import note_on, read_films
 from r2gengpt.serving.jobs import Job
 from r2gengpt.serving.served import ServedModel, check_torch, in_torch
 from r2gengpt.serving.trail import note_films
-from r2gengpt.serving.uploads import IMAGE_FIELD, REPORT_FIELD, STUDY_FIELDS, StudyUpload, read_form
+from r2gengpt.serving.uploads import IMAGE_FIELD, PRIOR_FIELDS, REPORT_FIELD, STUDY_FIELDS, StudyUpload, read_form
 from r2gengpt.serving.waiting import ServerContext
 from r2gengpt.settings import ServeConfig
 from r2gengpt.text.written import noted_json
 
-FIELDS = (*STUDY_FIELDS, REPORT_FIELD)
+FIELDS = (*(name for name in STUDY_FIELDS if name not in PRIOR_FIELDS), REPORT_FIELD)
 DOCUMENT = form_document(FIELDS, "application/json", required=(IMAGE_FIELD, REPORT_FIELD))
 MAPS = "evidence maps"
 LONGER = 2

@@ -7,9 +7,11 @@ from importlib.util import find_spec
 
 from PIL import Image
 
+from r2gengpt.config import PRIOR
 from r2gengpt.errors import InputError
 from r2gengpt.films.cell.pool import decode_image, read_header
 from r2gengpt.films.containers import ContainerError, DicomChoice, is_dicom, open_container
+from r2gengpt.films.context import since
 from r2gengpt.films.dicom.header import check_is_chest_film
 from r2gengpt.films.film import check_study, note_of
 from r2gengpt.generation.beams import Floats
@@ -17,6 +19,7 @@ from r2gengpt.provenance import Source
 from r2gengpt.serving.failures import INVALID, ApiError, refused
 from r2gengpt.serving.served import ServedModel
 from r2gengpt.settings import ServeConfig
+from r2gengpt.text.context import Context
 
 FRAME, FORCE = "frame_needed", "force_needed"
 """Codes of refusals that another `frame` or `force` would undo."""
@@ -114,6 +117,31 @@ def picture_of(film: Upload, choice: DicomChoice, size: int | None = None) -> Im
         return decode_image(film.data, film.name, size, choice if is_dicom(film.data) else DicomChoice())
     except InputError as error:
         raise refused(error) from None
+
+
+def read_prior(
+    films: Sequence[Upload],
+    sources: Sequence[Source],
+    choice: DicomChoice,
+    model: ServedModel,
+    settings: ServeConfig,
+    context: Context,
+) -> tuple[Floats | None, Context]:
+    """The pixels of an earlier study's films, and the context with the days since; None where there are none.
+
+    Raises:
+        ApiError: a film that is refused, or one of another patient, of the same study or of a later one.
+    """
+    if not films:
+        return None, context
+    before = sources_of(films, choice, settings)
+    try:
+        told = since(context, [one.header for one in sources], [one.header for one in before])
+    except InputError as error:
+        raise refused(error) from None
+    if PRIOR not in model.context_fields:
+        return None, told
+    return model.pixels([picture_of(film, choice, model.side) for film in films]), told
 
 
 def read_films(

@@ -1,5 +1,6 @@
 """What a prompt asks for beside the model's own instruction, and the warning that this leads away from training."""
 
+from r2gengpt.config import PRIOR
 from r2gengpt.serving.served import ServedModel
 from r2gengpt.text.context import UNTRAINED, Context
 
@@ -26,11 +27,18 @@ def instruction_warnings(instruction: str | None, reporter: ServedModel, words: 
     return [SETTLED if reporter.no_text else words]
 
 
-def context_warnings(context: Context, reporter: ServedModel) -> list[str]:
-    """What is to be known of a study's context: which of it has no effect, or that the model never read one."""
+def context_warnings(context: Context, reporter: ServedModel, *, films: bool = False) -> list[str]:
+    """What is to be known of a study's context: which of it has no effect, or that the model never read one.
+
+    Args:
+        context: of the study.
+        reporter: the model.
+        films: whether films of an earlier study came too.
+    """
     trained = reporter.context_fields
     lines = [] if trained else instruction_warnings(reporter.instruction_for(context), reporter, INDICATION)
-    unread = [name for name in context.given if name not in (trained or UNTRAINED)]
+    given = dict.fromkeys((*context.given, *((PRIOR,) if films else ())))
+    unread = [name for name in given if name not in (trained or UNTRAINED)]
     if unread:
         lines.append(f"no effect, as the model was trained without: {', '.join(unread)}")
     return lines

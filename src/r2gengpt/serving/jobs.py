@@ -14,6 +14,7 @@ from r2gengpt.generation.sentences import PlaceInText
 from r2gengpt.report import Report
 from r2gengpt.serving.failures import full, unavailable
 from r2gengpt.serving.pace import Pace, QueueProgress
+from r2gengpt.text.context import NO_CONTEXT, Context
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class Job:
 
     `on_text` gets the text as it is written (one beam); `evidence` asks for maps of the report, or of the text `told`,
     and then nothing is written. The text ends before the first string of `stop`; `likeliest` asks for so many of the
-    likeliest tokens at each place. `future` gets the `Answer`, or why there is none. `begun` is when its turn came, by
-    the queue's clock.
+    likeliest tokens at each place. `earlier` are the pixels of an earlier study's films; `context` tells of it.
+    `future` gets the `Answer`, or why there is none. `begun` is when its turn came, by the queue's clock.
     """
 
     pixels: Floats
@@ -54,6 +55,8 @@ class Job:
     future: Future[Answer] = field(default_factory=new_future)
     unwanted: bool = False
     begun: float | None = None
+    earlier: Floats | None = None
+    context: Context = NO_CONTEXT
 
     @cached_property
     def settings(self) -> DecodeConfig:

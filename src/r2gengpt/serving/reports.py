@@ -23,7 +23,7 @@ from r2gengpt.serving.access import caller_of
 from r2gengpt.serving.documents import REPORT, form_document
 from r2gengpt.serving.evidence import MAPS, evidence_json
 from r2gengpt.serving.failures import INVALID, ApiError, refused
-from r2gengpt.serving.films import note_on, read_films
+from r2gengpt.serving.films import note_on, read_films, read_prior
 from r2gengpt.serving.instructions import context_warnings
 from r2gengpt.serving.jobs import Answer, Job
 from r2gengpt.serving.receipts import film_features, receipt_of
@@ -202,9 +202,11 @@ def report_routes(desk: ServerContext) -> APIRouter:
             if archived:
                 check_archive(wanted, archived, sources, reporter)
             decode = reporter.streamed if wanted == EVENTS else reporter.decode
-            instruction = reporter.instruction_for(form.context, [source.header for source in sources])
-            job = Job(pixels, instruction, decode)
-            warnings = context_warnings(form.context, reporter)
+            before = partial(read_prior, form.prior, sources, form.choice, reporter, desk.settings, form.context)
+            earlier, context = await visit.prepare(before)
+            instruction = reporter.instruction_for(context, [source.header for source in sources])
+            job = Job(pixels, instruction, decode, earlier=earlier, context=context)
+            warnings = context_warnings(context, reporter, films=bool(form.prior))
             headers = {"X-Warning": "; ".join(warnings)} if warnings else {}
             job.evidence = evidence or (bool(archived) and FORMS[archived].regions and maps_of(reporter))
             stack.enter_context(desk.ticket(caller_of(request).id, ticket, job))

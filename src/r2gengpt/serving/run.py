@@ -27,7 +27,7 @@ class Run:
         self.unfinished: list[tuple[Job, Answer]] = []
         self.so_far = 0
         self.prompt_tokens: dict[Job, int] = {}
-        self.findings: dict[Job, tuple[Finding, ...]] = {}
+        self.findings: dict[Job, tuple[tuple[Finding, ...], bool]] = {}
         self.listeners: dict[Job, Listener] = {}
 
     def prompts(self) -> Iterator[Prompt | None]:
@@ -50,7 +50,8 @@ class Run:
         built = self.reporter.built
         try:
             batch = batch_of(self.reporter, job)
-            batch, (self.findings[job],) = self.reporter.look(batch)
+            batch, (findings,) = self.reporter.look(batch)
+            self.findings[job] = findings, any(batch.compared)
             (prompt,) = prompts_of(built.model, [batch], job.decode)
         except Exception as error:
             job.fail(error)
@@ -82,7 +83,8 @@ class Run:
             self.listeners.pop(job).end()
         processor = self.reporter.built.processor
         report = stopped(report_of(processor, written, study="study"), processor, job.stop)
-        report = replace(report, findings=self.findings.pop(job))
+        findings, compared = self.findings.pop(job)
+        report = replace(report, findings=findings, compared=compared)
         answer = Answer(self.reporter.judged(report), self.prompt_tokens.pop(job))
         if job.needs_model:  # when all are written: the engine has put its own attention into the model
             self.unfinished.append((job, answer))

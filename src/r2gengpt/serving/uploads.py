@@ -18,7 +18,7 @@ from r2gengpt.films.reader import PLAIN
 from r2gengpt.serving.failures import INVALID, ApiError, ClientGone, refused
 from r2gengpt.serving.films import Upload
 from r2gengpt.settings import ServeConfig
-from r2gengpt.text.context import NO_CONTEXT, Context, age_in, sex_in
+from r2gengpt.text.context import NO_CONTEXT, Context, age_in, days_in, sex_in
 
 MAX_TEXT = 4000
 """Characters of an instruction or an indication."""
@@ -26,8 +26,11 @@ MAX_KNOWN = 60_000
 """Characters of what is known of a draft, as JSON."""
 IMAGE_FIELD, TEXT_FIELD, REPORT_FIELD, FRAME_FIELD, FORCE_FIELD = "images", "indication", "report", "frame", "force"
 MIXED_FIELD, KNOWN_FIELD = "mixed_patients", "known"
+PRIOR_FIELD, PRIOR_REPORT, PRIOR_DAYS = "prior_images", "prior_report", "prior_days"
 CONTEXT_FIELDS = (TEXT_FIELD, "technique", "comparison", "age", "sex", "view")
-STUDY_FIELDS = (IMAGE_FIELD, *CONTEXT_FIELDS, FRAME_FIELD, FORCE_FIELD, MIXED_FIELD)
+PRIOR_FIELDS = (PRIOR_FIELD, PRIOR_REPORT, PRIOR_DAYS)
+FILE_FIELDS = (IMAGE_FIELD, PRIOR_FIELD)
+STUDY_FIELDS = (IMAGE_FIELD, *CONTEXT_FIELDS, *PRIOR_FIELDS, FRAME_FIELD, FORCE_FIELD, MIXED_FIELD)
 MOST_FRAMES = 99_999
 BODY_GRACE, SLOWEST = 15.0, 32 * 2**10
 """Seconds that any body may take, and the bytes a second that it must come with after them."""
@@ -35,13 +38,14 @@ BODY_GRACE, SLOWEST = 15.0, 32 * 2**10
 
 @dataclass(frozen=True)
 class StudyUpload:
-    """A form that was read: its films, its texts, what it asks of DICOM files."""
+    """A form that was read: its films, those of an earlier study, its texts, what it asks of DICOM files."""
 
     films: list[Upload]
     context: Context = NO_CONTEXT
     report: str = ""
     choice: DicomChoice = PLAIN
     known: str = ""
+    prior: tuple[Upload, ...] = ()
 
 
 async def limited_body(request: Request, limit: int, take: Callable[[int], None]) -> AsyncIterator[bytes]:
@@ -127,7 +131,7 @@ async def read_form(
     """
     if not headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise ApiError(415, "Content-Type: must be multipart/form-data")
-    files = settings.max_images + 1
+    files = 2 * settings.max_images + 1
     parser = _MemoryParser(headers, pieces, max_files=files, max_fields=len(fields))  # type: ignore[arg-type]  # it only iterates
     try:
         form = await parser.parse()
@@ -140,6 +144,8 @@ async def read_form(
     finally:
         await form.close()
     check_count(len(found.films), settings)
+    if found.prior:
+        check_count(len(found.prior), settings, PRIOR_FIELD)
     return found
 
 
@@ -149,20 +155,21 @@ async def form_parts(form: FormData, fields: Sequence[str]) -> StudyUpload:
     Raises:
         ApiError: fields that are not known, or values that these cannot have.
     """
-    films: list[Upload] = []
+    files: dict[str, list[Upload]] = {name: [] for name in FILE_FIELDS if name in fields}
     texts: dict[str, str] = {}
     for name, value in form.multi_items():
-        if name == IMAGE_FIELD and isinstance(value, UploadFile):
-            films.append(Upload(f"{IMAGE_FIELD}[{len(films)}]", await value.read()))
-        elif name in fields and name != IMAGE_FIELD and isinstance(value, str):
+        if name in files and isinstance(value, UploadFile):
+            files[name].append(Upload(f"{name}[{len(files[name])}]", await value.read()))
+        elif name in fields and name not in files and isinstance(value, str):
             texts[name] = value
         else:
-            others = " and ".join(field for field in fields if field != IMAGE_FIELD)
-            raise ApiError(400, f"the form has another field than {IMAGE_FIELD} (files) and {others} (text)")
+            others = " and ".join(field for field in fields if field not in files)
+            raise ApiError(400, f"the form has another field than {' and '.join(files)} (files) and {others} (text)")
     report = check_text(texts.get(REPORT_FIELD, ""), REPORT_FIELD).strip()
     known = texts.get(KNOWN_FIELD, "")
     check_length(known, KNOWN_FIELD, MAX_KNOWN)
-    return StudyUpload(films, context_in(texts), report, choice_of(texts), known)
+    films, prior = (files.get(name, []) for name in FILE_FIELDS)
+    return StudyUpload(films, context_in(texts), report, choice_of(texts), known, tuple(prior))
 
 
 def context_in(texts: Mapping[str, str]) -> Context:
@@ -172,9 +179,18 @@ def context_in(texts: Mapping[str, str]) -> Context:
         ApiError: a text that may not stand in a prompt, or no age or sex.
     """
     found = {name: check_text(texts.get(name, ""), name).strip() for name in CONTEXT_FIELDS}
-    age, sex = found.pop("age"), found.pop("sex")
+    prior = check_text(texts.get(PRIOR_REPORT, ""), PRIOR_REPORT).strip()
     try:
-        return Context(**found, age=age_in(age), sex=sex_in(sex))
+        return Context(
+            found[TEXT_FIELD],
+            found["technique"],
+            found["comparison"],
+            age_in(found["age"]),
+            sex_in(found["sex"]),
+            found["view"],
+            prior,
+            days_in(texts.get(PRIOR_DAYS, "")),
+        )
     except InputError as error:
         raise refused(error) from None
 

@@ -47,7 +47,8 @@ def _nobody(text: str) -> None:
 
 def batch_of(reporter: Reporter, job: Job) -> Batch:
     """A job's study as the model takes it."""
-    return reporter.batch(torch.from_numpy(job.pixels), job.instruction)
+    earlier = None if job.earlier is None else torch.from_numpy(job.earlier)
+    return reporter.batch(torch.from_numpy(job.pixels), job.instruction, earlier=earlier, context=job.context)
 
 
 def complete(reporter: Reporter, job: Job, answer: Answer) -> None:
@@ -70,7 +71,7 @@ def explained(reporter: Reporter, job: Job, answer: Answer) -> Answer:
     model, processor = reporter.built.model, reporter.built.processor
     method = map_method(model, reporter.looker)
     reporter.check_explains(method)
-    batch, text = batch_of(reporter, job), answer.report.text
+    batch, text = reporter.batch(torch.from_numpy(job.pixels), job.instruction), answer.report.text
     evidence = evidence_of(model, processor, reporter.looker, batch, text, method)
     return replace(answer, evidence=evidence)
 

@@ -7,15 +7,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 
-from r2gengpt.config import CONTEXT_FIELDS
+from r2gengpt.config import CONTEXT_FIELDS, PRIOR
 from r2gengpt.errors import InputError
 from r2gengpt.text.prompt import IMAGE_PLACEHOLDER
 
 UNTRAINED = ("indication",)
 """What stands in the prompt of a model that was trained without context."""
+LONGEST_PRIOR = 1000
+"""Characters of the report of an earlier study."""
 LONGEST = 400
 """Characters of one field; a longer text ends at a word before."""
 MOST_YEARS = 130
+MOST_DAYS = 50_000
 YEARS = 2.0
 """An age below this has one decimal place."""
 
@@ -24,7 +27,8 @@ YEARS = 2.0
 class Context:
     """What is known of a study beside its films; empty, or None, where nothing is.
 
-    `age` is in years, `sex` M or F, `view` the views of its films as "PA, LATERAL". Nothing of it is in the repr.
+    `age` is in years, `sex` M or F, `view` the views of its films as "PA, LATERAL". `prior` is the report of the
+    patient's study before, `prior_days` how many days before. Nothing of it is in the repr.
     """
 
     indication: str = field(default="", repr=False)
@@ -33,14 +37,17 @@ class Context:
     age: float | None = field(default=None, repr=False)
     sex: str = field(default="", repr=False)
     view: str = field(default="", repr=False)
+    prior: str = field(default="", repr=False)
+    prior_days: float | None = field(default=None, repr=False)
 
     def __bool__(self) -> bool:
         return self != NO_CONTEXT
 
     @property
     def given(self) -> tuple[str, ...]:
-        """The fields that there are, in the order of `CONTEXT_FIELDS`."""
-        return tuple(name for name in CONTEXT_FIELDS if self._text(name))
+        """The fields that there are, in the order of `CONTEXT_FIELDS`; then `PRIOR` where there is anything of one."""
+        found = tuple(name for name in CONTEXT_FIELDS if self._text(name))
+        return (*found, PRIOR) if self._before() else found
 
     def words(self, names: Sequence[str] = CONTEXT_FIELDS) -> str:
         """The fields of these names that there are, a sentence each; empty where there are none.
@@ -48,15 +55,30 @@ class Context:
         >>> Context(indication="Cough", age=63.0, sex="F").words()
         'Age: 63. Sex: F. Indication: Cough.'
         """
-        return " ".join(
+        told = [
             f"{name.capitalize()}: {shortened(text).rstrip('.')}."
             for name in CONTEXT_FIELDS
             if name in names and (text := self._text(name))
-        )
+        ]
+        return " ".join([*told, *([self._before()] if PRIOR in names and self._before() else [])])
+
+    def _before(self) -> str:
+        """The earlier study as words; empty where there is nothing of one.
+
+        >>> Context(prior="Clear lungs.", prior_days=41.0)._before()
+        'Prior report, 41 days before: Clear lungs.'
+        """
+        text = shortened(plain(self.prior), LONGEST_PRIOR).rstrip(".")
+        if self.prior_days is None:
+            return f"Prior report: {text}." if text else ""
+        days = f"{self.prior_days:.0f}"
+        when = {"0": "of the same day", "1": "1 day before"}.get(days, f"{days} days before")
+        return f"Prior report, {when}: {text}." if text else f"Prior study: {when}."
 
     def only(self, names: Sequence[str]) -> "Context":
         """The same with nothing but the fields of these names."""
-        return Context(**{name: getattr(self, name) for name in names})
+        known = [*names, "prior_days"] if PRIOR in names else names
+        return Context(**{name: getattr(self, name) for name in known})
 
     def over(self, other: "Context") -> "Context":
         """The same, with the other's fields where this one has none."""
@@ -87,6 +109,23 @@ def age_in(text: str) -> float | None:
     known = text.strip() if re.fullmatch(r"\s*[0-9]{1,3}(\.[0-9]{1,3})?\s*", text) else "inf"
     if float(known) > MOST_YEARS:
         raise InputError(f"must be a number of years from 0 to {MOST_YEARS}", field="age", value=text[:20])
+    return float(known)
+
+
+def days_in(text: str) -> float | None:
+    """A number of days that somebody typed; None of an empty text.
+
+    >>> days_in("41"), days_in("")
+    (41.0, None)
+
+    Raises:
+        InputError: no number from 0 to `MOST_DAYS`.
+    """
+    if not text.strip():
+        return None
+    known = text.strip() if re.fullmatch(r"\s*[0-9]{1,6}(\.[0-9]{1,3})?\s*", text) else "inf"
+    if float(known) > MOST_DAYS:
+        raise InputError(f"must be a number of days from 0 to {MOST_DAYS}", field="prior_days", value=text[:20])
     return float(known)
 
 

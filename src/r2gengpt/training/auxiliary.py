@@ -109,7 +109,7 @@ class AuxiliaryHead:
         model, train = self.built.model, self.config.train
         with torch.set_grad_enabled(not train.freeze_seeing):
             features = image_features(model, batch)
-            logits = model.finding_logits(features, batch.view_mask)
+            logits = model.finding_logits(features, batch.view_mask, batch.marks)
             loss = findings_loss(logits, batch.findings, self.weights.to(logits.device))
         batch = replace(batch, features=features, pixel_values=None)
         if self.config.model.findings_hint:

@@ -24,9 +24,9 @@ DATA = "data.json"
 SAMPLE = 2**16
 """Bytes read of each end of an image; its size counts too. A PNG's last bytes are a checksum of all its pixels."""
 
-_OTHERWISE = ("image_paths", "dicom", "boxes")
-"""What is looked at in another way, and boxes, which nothing is trained on."""
-_LATER = ("labels", "source", "age", "sex", "comparison", "prior", "technique")
+_OTHERWISE = ("image_paths", "dicom", "boxes", "earlier")
+"""What is looked at in another way (an earlier study by its id), and boxes, which nothing is trained on."""
+_LATER = ("labels", "source", "age", "sex", "comparison", "prior", "technique", "prior_days")
 """What older runs' studies had not: it counts where there is some, so that a run of before goes on."""
 
 Fingerprint = dict[str, dict[str, list[str]]]

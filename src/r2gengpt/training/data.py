@@ -25,7 +25,7 @@ from r2gengpt.data.loading import (
     shuffled_batches,
     training_batch,
 )
-from r2gengpt.data.study import Study
+from r2gengpt.data.study import Study, with_earlier
 from r2gengpt.errors import InputError
 from r2gengpt.films.containers import DicomChoice
 from r2gengpt.parts.assemble import Built
@@ -35,8 +35,10 @@ from r2gengpt.training.validation import ValidationBatch
 NO_LABELS: Mapping[str, Tensor] = MappingProxyType({})
 
 
-def read_splits(data: DataConfig, *, reports: bool = True) -> dict[str, tuple[Study, ...]]:
+def read_splits(data: DataConfig, *, reports: bool = True, earlier: bool = False) -> dict[str, tuple[Study, ...]]:
     """The studies to train and validate on, whose images are there, and whose reports are where those are learnt.
+
+    With `earlier` the images of earlier studies must be there too.
 
     Raises:
         InputError: the annotation is refused, a split of it is empty, or a report or an image is missing.
@@ -48,7 +50,7 @@ def read_splits(data: DataConfig, *, reports: bool = True) -> dict[str, tuple[St
             raise InputError(f"split {split} has no studies", field="annotation", value=data.annotation)
         if reports:
             check_reports(studies)
-        check_images(studies)
+        check_images(dict.fromkeys(with_earlier(studies)) if earlier else studies)
     splits["val"] = within_caps(splits["val"], data.caps)
     return splits
 
@@ -65,13 +67,14 @@ def run_features(built: Built, splits: Mapping[str, Sequence[Study]], config: Ru
     data, options = config.data, config.train
     if data.feature_cache is None:
         return None
+    every = [study for studies in splits.values() for study in studies]
     on_gpu = torch.cuda.is_available() and options.accelerator != "cpu"
     return cached_features(
         data.feature_cache,
         data.feature_cache_dtype,
         built.model,
         built.processor,
-        [study for studies in splits.values() for study in studies],
+        list(dict.fromkeys(with_earlier(every) if built.processor.reads_prior else every)),
         device=torch.device("cuda", own_device()) if on_gpu else torch.device("cpu"),
         precision=options.precision,
         threads=max(1, data.num_workers),

@@ -78,6 +78,10 @@ def check_findings_only(config: RunConfig) -> None:
         return
     if not model.findings_head:
         raise InputError("trains the finding head: it needs `findings_head` True", field="findings_only", value=True)
+    if model.prior_study:
+        raise InputError(
+            "is read by what writes reports: leave it out of `findings_only`", field="prior_study", value=True
+        )
     if train.strategy != "auto" or train.devices not in ("auto", "1"):
         raise InputError("trains on one device: leave out `strategy` and `devices`", field="findings_only", value=True)
 

@@ -63,7 +63,8 @@ class Hints:
         device, ids, labels, weights = batch.input_ids.device, [], [], []
         for row, hint in enumerate(hints):
             text = hinted(batch.instruction(row) or self.processor.instruction, hint)
-            prompt = self.processor.prompt_row(int(batch.view_mask[row].sum()), text)
+            views, earlier = batch.views[row]
+            prompt = self.processor.prompt_row(views, text, earlier)
             places = batch.labels[row] != IGNORE
             learnt = batch.labels[row][places].tolist()
             ids.append((*prompt, *learnt))

@@ -182,7 +182,8 @@ def _train(config: RunConfig, where: PlacementConfig, state: ResumeState) -> Sum
     check_loggers(options.loggers)
     check_reinforced(config)
     reinforced = is_reinforced(config)
-    splits = read_splits(data, reports=not options.findings_only and not reinforced)
+    learns = not options.findings_only and not reinforced
+    splits = read_splits(data, reports=learns, earlier=config.model.prior_study)
     if reinforced:
         check_references(config, splits["val"])
     check_keeps(config, splits["train"])

@@ -31,6 +31,7 @@ from r2gengpt.text.written import NOTICE
 
 if TYPE_CHECKING:
     from r2gengpt.clinical.archive.audited import ArchiveAudit
+    from r2gengpt.clinical.archive.earlier import EarlierStudies
     from r2gengpt.clinical.archive.loop import Document
     from r2gengpt.films.dicom.header import DicomHeader
     from r2gengpt.reporter import Reporter
@@ -47,6 +48,10 @@ class DicomWebFlags:
     output: str | None = option(None, "file to write the report to as well", unit="FILE")
     max_images: int = option(8, "most films of a study", low=1, unit="FILMS")
     mixed_patients: bool = option(False, "take DICOM of two patients or two studies for the views of one study")
+    fetch_prior: bool = option(
+        False,
+        "of a model trained with `prior_study`: the patient's newest earlier chest study from the same server too",
+    )
     max_bytes: int = option(2**30, "most bytes of an answer of the server", low=1, unit="BYTES")
 
     def __post_init__(self) -> None:
@@ -107,7 +112,8 @@ def main(argv: list[str]) -> None:
     with recording_if(audit) as recorder:
         films = pulled(client, space, flags, recorder)
         reporter = replace(Reporter.of(located), name=Path(choice.name).absolute().name)
-        report = written(reporter, films, flags.format, recorder)
+        earlier = earlier_at(client, flags, recorder) if flags.fetch_prior else None
+        report = written(reporter, films, flags.format, recorder, earlier)
         if flags.output is not None:
             deliver(report.data, flags.output)
         if not flags.no_push:
@@ -135,11 +141,20 @@ def pulled(
     return recorder.pulling(films, space.url, space.study)
 
 
+def earlier_at(client: Any, flags: DicomWebFlags, recorder: "ArchiveAudit | None") -> "EarlierStudies":
+    """What finds earlier studies on the server."""
+    from r2gengpt.clinical.archive.earlier import EarlierStudies
+    from r2gengpt.clinical.archive.earlier_web import WebArchive
+
+    return EarlierStudies(WebArchive(client), flags.max_images, recorder)
+
+
 def written(
     reporter: "Reporter",
     films: "Sequence[tuple[bytes, DicomHeader]]",
     forms: Sequence[str],
     recorder: "ArchiveAudit | None",
+    earlier: "EarlierStudies | None" = None,
 ) -> "Document":
     """The report of a study's films, as a DICOM file of each form; the films lie in files of their own meanwhile.
 
@@ -153,7 +168,8 @@ def written(
         for path, (data, _) in zip(paths, films, strict=True):
             path.write_bytes(data)
         form, *further = forms
-        write, headers = writer(reporter, form, further=further), [header for _, header in films]
+        write = writer(reporter, form, further=further, earlier=earlier)
+        headers = [header for _, header in films]
         try:
             return (write if recorder is None else recorder.writing(write))(paths, headers)
         except AuditFault as error:

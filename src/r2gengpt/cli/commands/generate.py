@@ -57,16 +57,19 @@ def main(argv: list[str]) -> None:
 
     open_cell(parsed.settled(CellConfig), workers=1).warm()  # what decodes images comes up meanwhile
     check_delivery(flags, parsed.settled(PlacementConfig))
-    context = parsed.settled(ContextFlags).context
-    choice = choice if flags.maps or context else quickest(choice)
+    told = parsed.settled(ContextFlags)
+    context = told.context
+    choice = choice if flags.maps or context or told.prior else quickest(choice)
     located = found(choice)
     check_evidence(flags, torch=located is not None)
     films = [Path(name) for name in parsed.space.images]
     study = study_of(films, dicom_of(parsed), side_of(choice, located))  # a bad image is named before a long load
+    side = side_of(choice, located)
+    before = study_of([Path(name) for name in told.prior], dicom_of(parsed), side) if told.prior else None
     check_films(flags, study)
     start_logging(libraries=located is not None)
     reporter = opened(choice, located)
-    deliver_report(reporter, study, flags, context)
+    deliver_report(reporter, study, flags, context, before)
     print(NOTICE, file=sys.stderr)
 
 

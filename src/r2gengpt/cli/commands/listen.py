@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from r2gengpt.auditlog.log import log_of
 from r2gengpt.cli import bridge
 from r2gengpt.cli.choice import ModelFlags, choice_of
 from r2gengpt.cli.console import return_large_blocks, start_logging
-from r2gengpt.config import DecodeConfig, ModelConfig
+from r2gengpt.config import PRIOR, DecodeConfig, ModelConfig
 from r2gengpt.errors import InputError, installing
 from r2gengpt.locate import check_writer
 from r2gengpt.opening import found, opened
@@ -20,13 +21,14 @@ from r2gengpt.settings import (
     ListenConfig,
     MllpConfig,
     PlacementConfig,
+    PriorConfig,
     ReviewConfig,
     WriterConfig,
 )
 from r2gengpt.text.written import NOTICE
 
 READING = (ModelFlags, ModelConfig, PlacementConfig, DecodeConfig, WriterConfig, ReviewConfig)
-FLAGS = (*READING, ListenConfig, MllpConfig, AuditLogConfig, CellConfig)
+FLAGS = (*READING, ListenConfig, PriorConfig, MllpConfig, AuditLogConfig, CellConfig)
 NEEDED = ("pydicom", "pynetdicom", "dicomweb_client")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 log = logging.getLogger("r2gengpt.cli")
@@ -63,7 +65,7 @@ def main(argv: list[str]) -> None:
     """Parse and run; prints where it listens."""
     parsed = bridge.parsed(parser(), argv, FLAGS)
     settings, choice = parsed.settled(ListenConfig), choice_of(parsed, no_drafts_in="listen")
-    mllp = parsed.settled(MllpConfig)
+    mllp, prior = parsed.settled(MllpConfig), parsed.settled(PriorConfig)
     check_peers(settings, mllp)
     from r2gengpt.clinical.archive.tls import doubts_of_keys, syslog_connection
     from r2gengpt.films.cell.pool import open_cell
@@ -79,11 +81,12 @@ def main(argv: list[str]) -> None:
     start_logging(libraries=located is not None)
     return_large_blocks()
     from r2gengpt.clinical.archive.loop import Write
-    from r2gengpt.clinical.archive.run import FindOrder, listen, peer_of, writer
+    from r2gengpt.clinical.archive.run import FindOrder, earlier_of, listen, peer_of, writer
 
     for doubt in doubts:
         log.warning(doubt)
     send = peer_of(settings, lambda url: stow_peer(url, parsed.space))
+    earlier = earlier_of(settings, prior, lambda url: client_of(url, parsed.space, field="prior_url"))
     warn_of_strangers(settings, mllp)
 
     def say(port: int, orders: int | None) -> None:
@@ -93,10 +96,17 @@ def main(argv: list[str]) -> None:
     def load(find: FindOrder) -> Write:
         reporter = opened(choice, located, frugal=False).named(Path(choice.name).absolute().name)
         message_to = None if mllp.mllp is None else mllp.mllp_receiver
+        tell_of_prior(prior, reporter.context_fields)
         form, *further = settings.format
-        return writer(reporter, form, find, further=further, message_to=message_to)
+        return writer(reporter, form, find, further=further, message_to=message_to, earlier=earlier)
 
-    listen(settings, send, load, say, mllp, audit)
+    listen(settings, send, load, say, mllp, audit, earlier)
+
+
+def tell_of_prior(prior: PriorConfig, fields: Sequence[str]) -> None:
+    """Say where earlier studies are asked for and the model was trained without."""
+    if (prior.prior_host or prior.prior_url) and PRIOR not in fields:
+        log.warning("no earlier study is fetched: the model was trained without --prior_study")
 
 
 def check_peers(settings: ListenConfig, mllp: MllpConfig) -> None:

@@ -5,6 +5,7 @@ pynetdicom reads as many bytes as a peer's header claims, and waits for the next
 
 import contextlib
 import logging
+import math
 import socket
 import ssl
 import threading
@@ -15,6 +16,8 @@ from typing import Any
 from pynetdicom.transport import AssociationSocket
 
 log = logging.getLogger("r2gengpt.clinical.archive")
+FRAMES = 2**20
+"""Bytes that PDUs and commands may take beside what they carry."""
 EVERY = 60.0
 """Seconds."""
 
@@ -160,12 +163,17 @@ def end(connection: socket.socket, last: bytes) -> None:
         socket.socket.shutdown(connection, socket.SHUT_RDWR)  # that of TLS would go on in plain text
 
 
-def bound_answers(assoc: Any, seconds: float, on_error: Callable[[OSError], None] = lambda _: None) -> None:
-    """Bound what is read from a peer that we called: small answers, each in its time."""
+def bound_answers(
+    assoc: Any, seconds: float, on_error: Callable[[OSError], None] = lambda _: None, most: int | None = None
+) -> None:
+    """Bound what is read from a peer that we called: small answers, each in its time, and at most so many bytes."""
     wrapped = assoc.dul.socket
+    left = math.inf if most is None else float(most + FRAMES)
 
     def recv(nr_bytes: int) -> bytearray:
-        if nr_bytes > MAX_PDU:
+        nonlocal left
+        left -= nr_bytes
+        if nr_bytes > MAX_PDU or left < 0:
             raise OSError("more than may be")
         try:
             return read_within(wrapped.socket, nr_bytes, seconds)

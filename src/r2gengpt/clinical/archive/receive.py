@@ -171,7 +171,7 @@ class Receiver:
     def _kept(self, event: Any) -> tuple[KeptFilm | None, int]:
         """A film that is kept, or None, and the answer's status."""
         try:
-            return self.spool.take(_parts(event)), OK
+            return self.spool.take(file_parts(event)), OK
         except NoSpace as error:
             self._refused(str(error))
             return None, NO_ROOM
@@ -196,6 +196,6 @@ def _sender(event: Any) -> ActiveParticipant:
     return ActiveParticipant(title, is_requestor=True, address=address, alternative=f"AETITLES={title}")
 
 
-def _parts(event: Any) -> Sequence[bytes]:
+def file_parts(event: Any) -> Sequence[bytes]:
     """The film as a file: preamble and file meta, then the elements as they came."""
     return b"\0" * 128 + b"DICM" + encode_file_meta(event.file_meta), event.request.DataSet.getvalue()

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from r2gengpt.auditlog.log import AuditLog
 from r2gengpt.clinical.archive.audited import recording_if, report_peer
+from r2gengpt.clinical.archive.earlier import EarlierStudies
 from r2gengpt.clinical.archive.loop import DicomObject, Document, Loop, Send, Write
 from r2gengpt.clinical.archive.receive import Receiver
 from r2gengpt.clinical.archive.send import c_store
+from r2gengpt.clinical.archive.server import Server
 from r2gengpt.clinical.archive.spool import Spool
 from r2gengpt.clinical.archive.tls import peer_tls
 from r2gengpt.clinical.documents.draft import Draft, draft_of
@@ -24,12 +26,14 @@ from r2gengpt.clinical.hl7.audited import subjects_of_result
 from r2gengpt.clinical.hl7.orders import NO_ORDER, Order
 from r2gengpt.clinical.hl7.run import message_peer_of, order_listener, orders_in, results_sent
 from r2gengpt.confidence.calibration import marked_text
+from r2gengpt.config import PRIOR
 from r2gengpt.errors import InputError, place_of
 from r2gengpt.films.containers import DicomChoice
+from r2gengpt.films.context import since
 from r2gengpt.films.dicom.header import DicomHeader
 from r2gengpt.films.regions import Region
 from r2gengpt.report import Report, review_lines
-from r2gengpt.settings import ListenConfig, MllpConfig
+from r2gengpt.settings import ListenConfig, MllpConfig, PriorConfig
 from r2gengpt.text.context import NO_CONTEXT, UNTRAINED, Context
 
 if TYPE_CHECKING:
@@ -138,6 +142,7 @@ class DraftingModel(Protocol):
         studies: "Iterable[FilmStudy]",
         on_text: Callable[[str], None] | None = None,
         context: Context = NO_CONTEXT,
+        prior: "FilmStudy | None" = None,
     ) -> Iterator[Report]:
         """The report of each study, in order."""
         ...
@@ -154,6 +159,7 @@ def writer(
     *,
     further: Sequence[str] = (),
     message_to: str | None = None,
+    earlier: EarlierStudies | None = None,
 ) -> Write:
     """What writes reports with this model.
 
@@ -164,6 +170,7 @@ def writer(
             all that the order tells.
         further: forms that the reports have besides.
         message_to: see `document_of`.
+        earlier: finds the patient's study before, for a model that was trained with such; None: nothing is looked for.
 
     Raises:
         InputError: parts of the weights are on disk, so that the model has no hash to make UIDs from.
@@ -177,12 +184,16 @@ def writer(
     def write(paths: Sequence[Path], headers: Sequence[DicomHeader]) -> Document:
         order, study = find(headers), study_of(paths, JUDGED, reporter.side)
 
-        def report_with(context: Context) -> Report:
-            (report,) = reporter.write([study], context=context)
+        films = [] if earlier is None or PRIOR not in reporter.context_fields else earlier.of(headers)
+        prior = study_of([data for data, _ in films], JUDGED, reporter.side) if films else None
+        context = order.context.only([name for name in reporter.context_fields or UNTRAINED if name != PRIOR])
+        told = context if prior is None else since(context, headers, prior.headers)
+
+        def report_with(words: Context) -> Report:
+            (report,) = reporter.write([study], context=words, prior=prior if words is told else None)
             return report
 
-        context = order.context.only(reporter.context_fields or UNTRAINED)
-        report, placer = written_for(context, report_with), order.placer
+        report, placer = written_for(told, report_with), order.placer
         regions = reporter.regions(report) if any(FORMS[one].regions for one in (form, *further)) else ()
         return document_of(
             report,
@@ -213,6 +224,40 @@ def written_for(context: Context, write: Callable[[Context], Report]) -> Report:
         log.info("of an order: %s", place_of(error))
     log.warning("what an order tells cannot stand in the prompt: its study is reported without it")
     return write(NO_CONTEXT)
+
+
+def earlier_of(settings: ListenConfig, prior: PriorConfig, connect: Callable[[str], Server]) -> EarlierStudies | None:
+    """What finds earlier studies; None where none are asked for. `connect` makes a DICOMweb client of a URL.
+
+    Raises:
+        InputError: C-MOVE together with TLS, or a file of TLS cannot be used.
+    """
+    if prior.prior_url is not None:
+        from r2gengpt.clinical.archive.earlier_web import WebArchive
+
+        return EarlierStudies(WebArchive(connect(prior.prior_url)), settings.max_images)
+    if prior.prior_host is None:
+        return None
+    from r2gengpt.clinical.archive.retrieve import DimseArchive, MoveTo
+
+    assert prior.prior_port is not None
+    assert prior.prior_ae is not None
+    move = None
+    if prior.prior_move_port is not None:
+        if settings.tls_cert is not None:
+            words = "films would come in plain text beside `tls_cert`: leave it out, C-GET brings them"
+            raise InputError(words, field="prior_move_port", value=prior.prior_move_port)
+        move = MoveTo(prior.prior_move_ae, settings.bind, prior.prior_move_port)
+    archive = DimseArchive(
+        prior.prior_host,
+        prior.prior_port,
+        prior.prior_ae,
+        settings.ae_title,
+        settings.max_images * settings.max_instance_bytes,
+        peer_tls(settings, prior.prior_host),
+        move,
+    )
+    return EarlierStudies(archive, settings.max_images)
 
 
 def peer_of(settings: ListenConfig, connect: Callable[[str], Send]) -> Send:
@@ -260,6 +305,7 @@ def listen(
     on_ports: OnPorts,
     mllp: MllpConfig = NO_MLLP,
     audit: AuditLog | None = None,
+    earlier: EarlierStudies | None = None,
 ) -> None:
     """Receive, report and send until SIGTERM or SIGINT; the study that is being reported then is finished.
 
@@ -272,6 +318,7 @@ def listen(
         on_ports: gets the ports as soon as something is received there.
         mllp: where orders come in, and who gets messages.
         audit: records what comes, is used and goes; None where nothing is recorded.
+        earlier: what `load` was given to find earlier studies, whose films are recorded too.
 
     Raises:
         InputError: the spool, the audit log or an address cannot be had, or the model not be loaded.
@@ -279,6 +326,8 @@ def listen(
     send_message = message_peer_of(mllp, settings)
     with stopped_by_signals() as stop, ExitStack() as stack:
         recorder = stack.enter_context(recording_if(audit))
+        if recorder is not None and earlier is not None:
+            earlier.recorder = recorder
         if recorder is not None:
             send = recorder.sending(send, report_peer(settings))
             send_message = send_message and recorder.exporting(send_message, mllp.peer, subjects_of_result)

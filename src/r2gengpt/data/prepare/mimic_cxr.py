@@ -18,10 +18,12 @@ from typing import Literal
 
 from r2gengpt.data.annotation import SPLITS, Preparation, write_annotation
 from r2gengpt.data.prepare.images import check_ending, find_image, name_missing
+from r2gengpt.data.prepare.release import with_priors
 from r2gengpt.data.strict import open_text, read_table
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 from r2gengpt.files import check_writable_file
+from r2gengpt.films.context import date_in
 from r2gengpt.text.sections import ReportSections, parse_sections
 
 log = logging.getLogger("r2gengpt.prepare")
@@ -32,6 +34,8 @@ FRONTAL_FIRST = ("PA", "AP", "LATERAL", "LL")
 """Order of a study's views; others come last."""
 MAX_REPORT_BYTES = 2**20
 
+TIMES = ("StudyDate", "StudyTime")
+"""Columns of the metadata that tell when a study was taken; a table without them tells of no earlier study."""
 _NUMBER = re.compile(r"\d{1,12}")
 _DICOM_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 
@@ -42,13 +46,17 @@ ReportReader = Callable[[str], str | None]
 
 @dataclass(frozen=True)
 class ImageRow:
-    """One image of the release: a row of the split file, its view position from the metadata."""
+    """One image of the release: a row of the split file, its view position from the metadata.
+
+    `moment` is when its study was taken, in days, by the release's own shifted dates; None where it is not told.
+    """
 
     dicom_id: str
     study_id: str
     subject_id: str
     split: str
     view: str = ""
+    moment: float | None = None
 
     @property
     def folder(self) -> str:
@@ -64,8 +72,13 @@ def _find_table(release: Path, name: str) -> Path:
     raise InputError(f"has no {name}.csv or {name}.csv.gz", field="release", value=release)
 
 
-def _read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and named columns of each row; the images of a table, `dicom_id`, stand in it once."""
+def _read_table(
+    path: Path, columns: Sequence[str], optional: Sequence[str] = ()
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line number and named columns of each row; the images of a table, `dicom_id`, stand in it once.
+
+    Optional columns that the table lacks are empty.
+    """
     seen: set[str] = set()
     try:
         with open_text(path) as file:
@@ -74,7 +87,7 @@ def _read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[
                 if column not in table.columns:
                     raise InputError(f"has no column {column}", field="release", value=path)
             for row in table.rows:
-                cells = {column: row.cells[column].strip() for column in columns}
+                cells = {column: row.cells.get(column, "").strip() for column in (*columns, *optional)}
                 if cells["dicom_id"] in seen:
                     raise InputError(
                         f"line {row.line}: dicom_id {cells['dicom_id']} is given twice", field="release", value=path
@@ -92,24 +105,43 @@ def read_images(release: str | Path) -> list[ImageRow]:
         InputError: a file is missing, cut off, lacks a column, or a row holds what is no id or split.
     """
     metadata = _find_table(Path(release), "mimic-cxr-2.0.0-metadata")
-    views = {row["dicom_id"]: row["ViewPosition"] for _, row in _read_table(metadata, ("dicom_id", "ViewPosition"))}
+    rows = {row["dicom_id"]: row for _, row in _read_table(metadata, ("dicom_id", "ViewPosition"), TIMES)}
     table = _find_table(Path(release), "mimic-cxr-2.0.0-split")
     images = [
-        _image_row(row, f"`release` {table}: line {line}", views)
+        _image_row(row, f"`release` {table}: line {line}", rows)
         for line, row in _read_table(table, ("dicom_id", "study_id", "subject_id", "split"))
     ]
-    if unplaced := views.keys() - {image.dicom_id for image in images}:
+    if unplaced := rows.keys() - {image.dicom_id for image in images}:
         log.warning("left out: %d images of %s are in no split, first %s", len(unplaced), metadata, min(unplaced))
     return images
 
 
-def _image_row(row: dict[str, str], where: str, views: Mapping[str, str]) -> ImageRow:
+def _image_row(row: dict[str, str], where: str, rows: Mapping[str, Mapping[str, str]]) -> ImageRow:
     for column, pattern in (("dicom_id", _DICOM_ID), ("study_id", _NUMBER), ("subject_id", _NUMBER)):
         if not pattern.fullmatch(row[column]):
             raise InputError(f"{where}: {column} is {row[column][:60]!r}, which is no id")
     if row["split"] not in OFFICIAL:
         raise InputError(f"{where}: split is {row['split'][:60]!r}: must be one of {', '.join(OFFICIAL)}")
-    return ImageRow(**{**row, "split": OFFICIAL[row["split"]]}, view=views.get(row["dicom_id"], ""))
+    about = rows.get(row["dicom_id"], {})
+    moment = moment_of(*(about.get(name, "") for name in TIMES))
+    return ImageRow(**{**row, "split": OFFICIAL[row["split"]]}, view=about.get("ViewPosition", ""), moment=moment)
+
+
+def moment_of(day: str, time: str) -> float | None:
+    """When a study was taken, in days, by the metadata's StudyDate and StudyTime (HHMMSS.fff, zeros in front left out).
+
+    >>> moment_of("21800506", "213014.531") - moment_of("21800506", "93014")
+    0.5
+
+    None where it is no date; without a time it is the day's begin.
+    """
+    found = date_in(day)
+    if found is None:
+        return None
+    digits = time.partition(".")[0].zfill(6)
+    clock = re.fullmatch("([01][0-9]|2[0-3])([0-5][0-9])([0-5][0-9])", digits)
+    seconds = 0 if clock is None else 3600 * int(clock[1]) + 60 * int(clock[2]) + int(clock[3])
+    return found.toordinal() + seconds / 86400
 
 
 def _read_from_directory(reports: Path, name: str) -> str | None:
@@ -276,6 +308,9 @@ def prepare_mimic_cxr(
     if not kept:
         raise InputError(f"no study is left of {len(images)} images: {dict(+skipped)}", field="release", value=release)
     examples = [example for study in kept for example in (_one_image_each(study) if one_image else [study])]
+    taken = {f"s{image.study_id}": image.moment for image in images if image.moment is not None}
+    of_film = {image.dicom_id: image.moment for image in images if image.moment is not None}
+    examples = with_priors(examples, of_film if one_image else taken, in_days=True)
     splits = {split: [study for study in examples if study.split == split] for split in SPLITS}
     write_annotation(output, splits)
     notes = [] if images_dir is None else [f"{len(missing)} image files missing in {images_dir}"]

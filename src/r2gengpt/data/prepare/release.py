@@ -216,8 +216,14 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def with_priors(studies: Sequence[Study], moments: Mapping[str, float]) -> list[Study]:
-    """Each study with the id of its patient's latest earlier one, where both moments are known."""
+def with_priors(studies: Sequence[Study], moments: Mapping[str, float], *, in_days: bool = False) -> list[Study]:
+    """Each study with the id of its patient's latest earlier one, where both moments are known.
+
+    Args:
+        studies: of a release.
+        moments: when they were, by id.
+        in_days: moments are days, and the days between are kept too.
+    """
     of_patient: dict[str, list[Study]] = {}
     for study in studies:
         if study.patient and study.id in moments:
@@ -229,7 +235,11 @@ def with_priors(studies: Sequence[Study], moments: Mapping[str, float]) -> list[
             earlier = [one for one in ordered[:place] if moments[one.id] < moments[study.id]]
             if earlier:
                 priors[study.id] = earlier[-1].id
-    return [replace(study, prior=priors.get(study.id, "")) for study in studies]
+    found = [replace(study, prior=priors.get(study.id, "")) for study in studies]
+    if not in_days:
+        return found
+    days = {name: round(moments[name] - moments[prior], 3) for name, prior in priors.items()}
+    return [replace(study, prior_days=days.get(study.id)) for study in found]
 
 
 def table_rows(table: Path, columns: Sequence[str]) -> Iterator[tuple[dict[str, str], str]]:

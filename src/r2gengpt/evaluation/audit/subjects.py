@@ -67,7 +67,11 @@ class ReportWriter(Protocol):
     def fingerprint(self) -> str | None: ...  # noqa: D102
 
     def write(  # noqa: D102
-        self, studies: Iterable[FilmStudy], on_text: Any = None, context: Context = NO_CONTEXT
+        self,
+        studies: Iterable[FilmStudy],
+        on_text: Any = None,
+        context: Context = NO_CONTEXT,
+        prior: FilmStudy | None = None,
     ) -> Iterator[Report]: ...
 
 

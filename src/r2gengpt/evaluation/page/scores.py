@@ -10,6 +10,7 @@ from typing import Any
 from r2gengpt.metrics.labels.agreement import AVERAGES, MEASURES, POLICIES, SETS
 from r2gengpt.metrics.labels.family import LABEL_F1, TITLES, average_name, observation_name
 from r2gengpt.metrics.labels.location import KINDS, LOCATION_NAMES, LOCATION_TITLES
+from r2gengpt.metrics.labels.temporal import TEMPORAL_NAMES, TEMPORAL_TITLES
 from r2gengpt.metrics.verdict import CEILINGS
 from r2gengpt.text.written import json_text
 
@@ -40,11 +41,14 @@ LABELS: Mapping[str, str] = {
     "oracle_hint": "the model with true labels in its hints",
     "texts_shuffled": "the model's texts shuffled",
     "images_shuffled": "the model with images shuffled",
+    "text_only": "the model without films, from the context alone",
     "clinical": "clinical labels",
     "findings": "findings of the film",
     "location": "side and place of findings",
+    "temporal": "what has changed",
     **TITLES,
     **LOCATION_TITLES,
+    **TEMPORAL_TITLES,
 }
 """Name in scores.json → what the page calls it; names that are not here stand as they are."""
 WITH_A_HEAD = ("nearest_labels", "oracle_hint")
@@ -157,7 +161,11 @@ def _tile(content: Json, name: str) -> Tile:
 def text_metrics(content: Json) -> list[str]:
     """The metrics of the main table: all but those of the clinical labels, which have their own,
     and of the findings' places."""
-    return [name for name in content["metrics"] if not name.startswith(CLINICAL) and name not in LOCATION_NAMES]
+    return [
+        name
+        for name in content["metrics"]
+        if not name.startswith(CLINICAL) and name not in (*LOCATION_NAMES, *TEMPORAL_NAMES)
+    ]
 
 
 def main_table(content: Json) -> ShownTable:

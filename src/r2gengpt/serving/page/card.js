@@ -6,11 +6,11 @@ import { markdown } from "./markdown.js";
 import { key } from "./state.js";
 
 const AGAIN = 2000;
-/* forms: for archives, which the server can give. */
-export const model = { known: false, forms: [] };
+/* forms: for archives, which the server can give; context: the fields of a study beside its images that are read. */
+export const model = { known: false, forms: [], context: [] };
 
-function show({ name, vision_model: eyes, lm_model: writer, licence, card, forms, maps }) {
-  Object.assign(model, { known: true, forms });
+function show({ name, vision_model: eyes, lm_model: writer, licence, card, forms, maps, context }) {
+  Object.assign(model, { known: true, forms, context });
   $("model-name").textContent = name;
   const parts = [eyes, writer || "sentences of training reports"].filter(Boolean).join(" and ");
   $("model-parts").textContent = `${parts}${licence ? `, licence ${licence}` : ""}`;

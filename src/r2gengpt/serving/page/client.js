@@ -100,9 +100,11 @@ export async function previewOf({ file, choice, key }) {
   return { picture, name: told.view, warning: told.warnings.join("; "), patient: told.patient ?? null };
 }
 
-/* Maps of what each sentence of `report` rests on. A study is {files, indication, choice, key}. Throws as `send`. */
-export async function mapsOf({ files, indication, choice, key }, report, signal) {
-  const form = formOf(files, { indication, report, ...choice });
+/* Maps of what each sentence of `report` rests on. A study is {files, context, choice, key}; maps are of its own images
+   and not of an earlier study. Throws as `send`. */
+export async function mapsOf({ files, context, choice, key }, report, signal) {
+  const { prior_report: _report, prior_days: _days, ...told } = context;
+  const form = formOf(files, { ...told, report, ...choice });
   return (await post("/v1/evidence", form, { key, signal })).json();
 }
 
@@ -129,8 +131,8 @@ export async function keepVerdict(said, key) {
 
 /* Ask for the report of a study; `ticket` is for `queueOf`. `onText` gets each new piece, `onNote` what is doubtful
    about whose images these are; the answer is the whole record, as `/v1/reports` gives it. Throws as `send`. */
-export async function writeReport({ files, indication, choice, key, ticket }, signal, onText, onNote) {
-  const form = formOf(files, { indication, ...choice });
+export async function writeReport({ files, context, choice, key, ticket }, signal, onText, onNote) {
+  const form = formOf(files, { ...context, ...choice });
   const response = await post("/v1/reports", form, { key, signal, accept: "text/event-stream", ticket });
   let record = null;
   for await (const data of events(response.body)) {

@@ -1,5 +1,6 @@
 /* What outlives a reload: the draft and its reader's work, in this tab's session storage. No image, no key. */
 
+import { contextNow } from "./context.js";
 import { $ } from "./elements.js";
 import { draft, text } from "./state.js";
 
@@ -11,12 +12,13 @@ export const isKept = () => kept;
 
 /* Put away what there is; where there is nothing, nothing is left. */
 export function keep() {
-  const [indication, prior] = [$("indication").value, $("prior").value];
+  const [context, prior] = [{ ...contextNow(), prior_days: $("prior-days").value }, $("prior").value];
   const { record, patient, verdict, told, sent } = draft;
-  const asked = record && { indication: sent.indication, choice: sent.choice };
+  const asked = record && { context: sent.context, choice: sent.choice };
   const work = record && { record, patient, verdict, told, sent: asked, text: text() };
   try {
-    if (work || indication || prior) sessionStorage.setItem(NAME, JSON.stringify({ ...work, indication, prior }));
+    const told = prior || Object.values(context).some(Boolean);
+    if (work || told) sessionStorage.setItem(NAME, JSON.stringify({ ...work, context, prior }));
     else sessionStorage.removeItem(NAME);
     kept = true;
   } catch {
@@ -31,11 +33,12 @@ export function keep() {
 }
 
 const isText = (value) => typeof value === "string";
+const areTexts = (values) => Boolean(values) && typeof values === "object" && Object.values(values).every(isText);
 
 /* Whether it is what `keep` puts away: another version of the page may have done it. */
-function isWork({ indication, prior, record, sent, text: words }) {
-  if (!isText(indication) || !isText(prior)) return false;
-  return !record || [record.findings, record.id, sent?.indication, words].every(isText);
+function isWork({ context, prior, record, sent, text: words }) {
+  if (!areTexts(context) || !isText(prior)) return false;
+  return !record || (areTexts(sent?.context) && [record.findings, record.id, words].every(isText));
 }
 
 /* What was kept before a reload, or null. */

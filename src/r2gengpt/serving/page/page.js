@@ -2,6 +2,7 @@
 
 import { listenToAnswers } from "./ask.js";
 import { showCard } from "./card.js";
+import { listenToContext, showContext } from "./context.js";
 import { endEditing, isEditing, listenToEditor } from "./editor.js";
 import { $, say } from "./elements.js";
 import { showExamples } from "./examples.js";
@@ -41,11 +42,7 @@ function shortcut(event) {
 
 function listen() {
   $("new-study").addEventListener("click", newStudy);
-  $("indication").addEventListener("input", () => {
-    studyChanged();
-    keep();
-  });
-  $("prior").addEventListener("input", keep);
+  listenToContext(studyChanged, keep);
   $("open-prior").addEventListener("click", () => {
     showPrior($("prior-box").hidden);
     if (!$("prior-box").hidden) $("prior").focus();
@@ -57,6 +54,7 @@ function listen() {
 }
 
 function loaded() {
+  showContext();
   showForms();
   if (!study.views.length && !draft.record) say("Choose the images of one study to begin.");
 }

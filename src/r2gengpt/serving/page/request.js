@@ -1,6 +1,7 @@
 /* A draft is asked for, shown as it comes, given up; and one from before a reload is taken up again. */
 
 import { Refused, writeReport } from "./client.js";
+import { contextNow, sameContext, setContext } from "./context.js";
 import { showOrigin, showSources } from "./draft.js";
 import { hideDraft, showDraft } from "./editor.js";
 import { $, askForKey, complain, complainNoMore, complainOfFiles, say } from "./elements.js";
@@ -107,7 +108,7 @@ export async function write() {
   complainNoMore();
   Object.assign(draft, { version: study.version, patient: patientOf(study.views) });
   const files = study.views.map((view) => view.file);
-  draft.sent = { files, indication: $("indication").value.trim(), choice: { ...study.choice } };
+  draft.sent = { files, context: contextNow(), choice: { ...study.choice } };
   setBusy(true);
   say("Waiting for the server …", { busy: true });
   const [ticket, over] = [newTicket(), new AbortController()];
@@ -127,7 +128,7 @@ export async function write() {
 export function takeUp() {
   const kept = restored();
   if (!kept) return;
-  $("indication").value = kept.indication;
+  setContext(kept.context);
   $("prior").value = kept.prior;
   if (!kept.record) return;
   const told = kept.told && { ...kept.told, lost: kept.told.kept ? "" : kept.told.lost || "The page was left before." };
@@ -146,7 +147,7 @@ async function hashOf(file) {
 export async function recognise() {
   const inputs = draft.record?.provenance?.inputs;
   if (draft.version !== null || !inputs || inputs.length !== study.views.length || !crypto.subtle) return;
-  if ($("indication").value.trim() !== draft.sent.indication) return;
+  if (!sameContext(draft.sent.context)) return;
   const [{ version }, files] = [study, study.views.map(({ file }) => file)];
   const hashes = await Promise.all(files.map(hashOf));
   if (draft.version !== null || study.version !== version) return;

@@ -2,6 +2,7 @@
 
 import { ask, stopAsking } from "./ask.js";
 import { Refused } from "./client.js";
+import { setContext } from "./context.js";
 import { $, askForKey, complainNoMore, complainOfFiles, element, say } from "./elements.js";
 import { openFilm } from "./films.js";
 import { identityRows } from "./names.js";
@@ -98,7 +99,7 @@ export function emptyStudy() {
   stopAsking();
   for (const { image } of study.views) image.close();
   Object.assign(study, { views: [], choice: {} });
-  $("indication").value = "";
+  setContext({});
   $("prior").value = "";
   studyChanged();
   showFilms();

@@ -52,6 +52,9 @@ def repeated(batch: Batch, count: int) -> Batch:
         attention_mask=batch.attention_mask.repeat_interleave(count, 0),
         view_mask=batch.view_mask.repeat_interleave(count, 0),
         features=torch.cat([study for study in studies for _ in range(count)]),
+        instructions=tuple(text for text in batch.instructions for _ in range(count)),
+        marks=None if batch.marks is None else batch.marks.repeat_interleave(count, 0),
+        compared=tuple(one for one in batch.compared for _ in range(count)),
     )
 
 
@@ -90,7 +93,10 @@ class Sampler:
     def prompts(self, batch: Batch) -> Batch:
         """The prompts of a training batch's studies, padded on the left, with features; labels are left out."""
         processor = self.built.processor
-        rows = [processor.prompt_row(int(views)) for views in batch.view_mask.sum(1)]
+        rows = [
+            processor.prompt_row(views, batch.instruction(row), earlier)
+            for row, (views, earlier) in enumerate(batch.views)
+        ]
         ids, mask = pad_rows(rows, processor.pad_token_id, left=True)
         device = batch.input_ids.device
         plain = replace(

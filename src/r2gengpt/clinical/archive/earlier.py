@@ -1,0 +1,133 @@
+"""The patient's newest earlier chest study in an archive: which one it is, and its films. Speaks no protocol itself.
+
+Nothing that goes wrong here holds up a report: it is then written without an earlier study, with a line in the log.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from r2gengpt.clinical.archive.audited import ArchiveAudit
+from r2gengpt.clinical.archive.films import checked_film, order_of, reason_of
+from r2gengpt.clinical.documents.draft import patient_of
+from r2gengpt.errors import InputError, RunError, place_of
+from r2gengpt.films.context import check_prior
+from r2gengpt.films.dicom.header import MODALITIES, DicomHeader
+
+log = logging.getLogger("r2gengpt.clinical.archive")
+MOST_FOUND = 200
+"""Studies of a patient that are looked through."""
+MOST_TRIED = 3
+"""Studies that are fetched until one has films of the chest."""
+WILD = frozenset("*?\\")
+"""Signs that would ask for other patients too. Source: PS3.4, C.2.2.2.4."""
+PriorFilm = tuple[bytes, DicomHeader]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A study that an archive names. Texts are empty where it does not tell."""
+
+    uid: str
+    date: str
+    time: str = ""
+    patient_id: str = field(default="", repr=False)
+    issuer: str = field(default="", repr=False)
+    modalities: tuple[str, ...] = ()
+
+
+class Archive(Protocol):
+    """Who has earlier studies."""
+
+    @property
+    def name(self) -> str:
+        """As the log and the audit log call it."""
+
+    def studies(self, header: DicomHeader) -> Iterable[Candidate]:
+        """The studies of a film's patient up to its date.
+
+        Raises:
+            InputError, RunError: it cannot be asked, or its answer cannot be used.
+        """
+
+    def films(self, study: str) -> list[bytes]:
+        """The films of a study, each as a DICOM file.
+
+        Raises:
+            InputError, RunError: they cannot be had.
+        """
+
+
+@dataclass
+class EarlierStudies:
+    """What finds the earlier study of a study's films.
+
+    Attributes:
+        archive: who is asked.
+        most: films of a study at most.
+        recorder: of the audit log; None: nothing is recorded.
+    """
+
+    archive: Archive
+    most: int
+    recorder: ArchiveAudit | None = None
+
+    def of(self, headers: Sequence[DicomHeader]) -> list[PriorFilm]:
+        """The films of the patient's newest earlier chest study, in their order; none where there is none to be had."""
+        header = patient_of(headers)
+        number = header.patient_id.strip()
+        if not number or not header.study_date or WILD & set(number):
+            log.info("no earlier study is asked for: the films name no patient, no date, or a number with wild cards")
+            return []
+        try:
+            found = earlier_than(header, self.archive.studies(header))
+            for candidate in found[:MOST_TRIED]:
+                if films := self._fetched(candidate, header):
+                    return films
+        except (InputError, RunError) as error:
+            log.warning("the earlier study cannot be had, the report is written without: %s", error)
+        except Exception as error:  # of libraries, from what the archive sent
+            log.warning("the earlier study cannot be had, the report is written without (%s)", place_of(error))
+        return []
+
+    def _fetched(self, candidate: Candidate, header: DicomHeader) -> list[PriorFilm]:
+        """The films of a study that can be used."""
+
+        def films() -> list[PriorFilm]:
+            return usable(self.archive.films(candidate.uid), candidate, header)[: self.most]
+
+        if self.recorder is None:
+            return films()
+        return self.recorder.pulling(films, self.archive.name, candidate.uid)
+
+
+def earlier_than(header: DicomHeader, studies: Iterable[Candidate]) -> list[Candidate]:
+    """Those of the patient that are earlier than a film's study and may hold chest films, the newest first."""
+    moment = header.study_date, header.study_time.ljust(6, "0")
+    found = [
+        one
+        for one in studies
+        if one.uid != header.study_uid
+        and one.patient_id.strip() == header.patient_id.strip()
+        and (not one.issuer or not header.issuer or one.issuer.strip() == header.issuer.strip())
+        and (not one.modalities or set(one.modalities) & set(MODALITIES))
+        and one.date
+        and (one.date, one.time.ljust(6, "0")) < moment
+    ]
+    return sorted(found, key=lambda one: (one.date, one.time), reverse=True)
+
+
+def usable(films: Sequence[bytes], candidate: Candidate, header: DicomHeader) -> list[PriorFilm]:
+    """The films that are chest films of this study and this patient, in the order of their series and numbers."""
+    found: list[PriorFilm] = []
+    for data in films:
+        try:
+            one = checked_film(data)
+            check_prior([header], [one])
+        except InputError as error:
+            log.info("a film of the earlier study is left out: %s", reason_of(error))
+            continue
+        if one.study_uid == candidate.uid:
+            found.append((data, one))
+    return sorted(found, key=lambda film: order_of(film[1]))
