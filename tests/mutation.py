@@ -24,7 +24,7 @@ from queue import SimpleQueue
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "r2gengpt"
-ROOMS = ("text", "metrics", "films", "config.py")
+ROOMS = ("text", "metrics", "films", "config")
 """What is mutated: the pure rooms, whose tests are quick."""
 SECONDS = 240
 """Most that a mutant's tests may take; a mutant that never ends is found."""

@@ -16,7 +16,7 @@ import r2gengpt
 from r2gengpt import config, settings
 
 SOURCE = str(Path(r2gengpt.__file__).parent)
-BRIDGES = tuple(f"{SOURCE}/{name}.py" for name in ("config", "settings", "options", "cli/bridge", "cli/memory"))
+BRIDGES = tuple(f"{SOURCE}/{name}" for name in ("config/", "settings/", "options.py", "cli/bridge.py", "cli/memory.py"))
 """Modules that read every setting alike, whatever it means."""
 GROUPS = [
     kind
@@ -49,9 +49,9 @@ def trace(kind: type) -> None:
         if name in names and f"{kind.__name__}.{name}" not in read:
             frame = sys._getframe(1)
             inside = frame.f_code.co_filename
-            if inside in BRIDGES and frame.f_code.co_name in PROPERTIES[kind]:
+            if inside.startswith(BRIDGES) and frame.f_code.co_name in PROPERTIES[kind]:
                 inside = caller_of(frame)
-            if inside.startswith(SOURCE) and inside not in BRIDGES:
+            if inside.startswith(SOURCE) and not inside.startswith(BRIDGES):
                 read.add(f"{kind.__name__}.{name}")
         return object.__getattribute__(self, name)
 

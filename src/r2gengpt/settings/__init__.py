@@ -1,0 +1,48 @@
+"""Settings of what runs, measures or serves a model, as frozen dataclasses. None of them is stored with weights."""
+
+from r2gengpt.settings.archive import (
+    AE_TITLE,
+    GIB,
+    OBJECT_FORMS,
+    ListenConfig,
+    MllpConfig,
+    PriorConfig,
+    WorklistConfig,
+    check_forms,
+)
+from r2gengpt.settings.batch import BATCH_FORMATS, BatchConfig
+from r2gengpt.settings.measures import METEOR_NAMES, AuditConfig, HonestyConfig, SeedsConfig
+from r2gengpt.settings.placement import MEMORY_LIMIT, CellConfig, PlacementConfig
+from r2gengpt.settings.reports import GENERATE, METHODS, RETRIEVE, WRITERS, EvidenceConfig, ReviewConfig, WriterConfig
+from r2gengpt.settings.serve import AuditLogConfig, ServeConfig, VerdictsConfig, host_and_port
+
+__all__ = [
+    "AE_TITLE",
+    "BATCH_FORMATS",
+    "GENERATE",
+    "GIB",
+    "MEMORY_LIMIT",
+    "METEOR_NAMES",
+    "METHODS",
+    "OBJECT_FORMS",
+    "RETRIEVE",
+    "WRITERS",
+    "AuditConfig",
+    "AuditLogConfig",
+    "BatchConfig",
+    "CellConfig",
+    "EvidenceConfig",
+    "HonestyConfig",
+    "ListenConfig",
+    "MllpConfig",
+    "PlacementConfig",
+    "PriorConfig",
+    "ReviewConfig",
+    "SeedsConfig",
+    "ServeConfig",
+    "VerdictsConfig",
+    "WorklistConfig",
+    "WriterConfig",
+    "check_forms",
+    "host_and_port",
+]

@@ -1,0 +1,66 @@
+"""How a report is written, marked and explained. Writes none."""
+
+from dataclasses import dataclass
+
+from r2gengpt.options import check_fields, option
+
+
+@dataclass(frozen=True)
+class ReviewConfig:
+    """Which sentences are marked for review."""
+
+    abstain_below: float | None = option(
+        None,
+        "mark sentences whose confidence is below this as needing review; without a calibration beside the model "
+        "confidence is exp(mean log-probability)",
+        low=0.0,
+        high=1.0,
+        unit="PROBABILITY",
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+GENERATE, RETRIEVE = "generate", "retrieve"
+WRITERS = (GENERATE, RETRIEVE)
+
+
+@dataclass(frozen=True)
+class WriterConfig:
+    """Who writes the reports."""
+
+    writer: str = option(
+        GENERATE,
+        "generate: the language model; retrieve: sentences of training reports that fit what the finding head sees, "
+        "each with its source (train with `keep_sentences` True)",
+        choices=WRITERS,
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+METHODS = ("findings", "occlusion", "gradient")
+
+
+@dataclass(frozen=True)
+class EvidenceConfig:
+    """Which parts of the images a test's texts rest on."""
+
+    evidence: bool = option(
+        False, "maps of the image tokens that each sentence rests on, with a faithfulness number: evidence.jsonl"
+    )
+    evidence_studies: int = option(
+        20, "how many studies get maps: the best, median and worst by CIDEr", low=1, unit="STUDIES"
+    )
+    evidence_method: str | None = option(
+        None,
+        "findings: the patches that the finding head read a sentence's finding from; occlusion: the drop of a "
+        "sentence's log-probability when image tokens are masked; gradient: faster, less faithful; None: findings "
+        "where there is a head, else occlusion",
+        choices=METHODS,
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
