@@ -16,7 +16,7 @@ from r2gengpt.errors import InputError
 from r2gengpt.films.dicom.header import read_header
 from r2gengpt.settings import WorklistConfig
 from r2gengpt.text.written import NOTICE
-from stow_answers import answer
+from stow_answers import LOGIN, answer
 from upsrs_parts import (
     WorklistServer,
     claims_in,
@@ -252,6 +252,37 @@ def test_any_request_may_be_refused_for_a_while_and_the_item_is_done_once(status
 
 def _status_at(server: WorklistServer, numbers: set[int], status: int) -> Callable[[str, str], bytes | None]:
     return lambda method, path: answer(status) if server.count in numbers else None
+
+
+@pytest.mark.parametrize("state", ["IN PROGRESS", "COMPLETED"])
+def test_a_login_page_in_place_of_a_change_of_state_is_not_taken_for_one(state: str, tmp_path: Path) -> None:
+    with worklist_server() as server:
+        name, told = server.schedule(1), list[str]()
+
+        def login(method: str, path: str) -> bytes | None:
+            reached = "IN PROGRESS" if name not in server.states else "COMPLETED"
+            if method != "PUT" or reached != state or len(told) == 3:
+                return None
+            told.append(path)
+            return answer(200, LOGIN, "text/html")
+
+        server.fault = login
+        done_by(tmp_path, server)
+        assert server.states[name] == ["IN PROGRESS", "COMPLETED"]
+        assert len(told) == 3
+
+
+def test_a_server_that_forgets_what_is_finished_is_done_with(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with worklist_server() as server:
+        name = server.schedule(1)
+        server.fault = lambda method, path: answer(404) if _is_over(server, name, method) else None
+        done_by(tmp_path, server)
+        assert server.states[name] == ["IN PROGRESS", "COMPLETED"]
+    assert "is left" not in caplog.text
+
+
+def _is_over(server: WorklistServer, name: str, method: str) -> bool:
+    return method == "GET" and server.states.get(name, [])[-1:] == ["COMPLETED"]
 
 
 def test_a_report_that_the_archive_refuses_cancels_the_item(tmp_path: Path) -> None:

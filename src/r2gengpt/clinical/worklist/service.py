@@ -15,6 +15,7 @@ from r2gengpt.clinical.archive.server import Server
 from r2gengpt.clinical.worklist.changes import TRANSACTION, state_change
 from r2gengpt.clinical.worklist.workitem import (
     CODE_VALUE,
+    FINAL,
     READINESS,
     READY,
     SCHEDULED,
@@ -23,6 +24,7 @@ from r2gengpt.clinical.worklist.workitem import (
     WorkItem,
     read_workitems,
 )
+from r2gengpt.errors import one_line
 
 MOST_ANSWER, WHOLE = 2**24, 60.0
 """Bytes and seconds of an answer."""
@@ -96,12 +98,20 @@ class Worklist:
         self._check(self._exchange("POST", f"/workitems/{uid}?{transaction}", payload))
 
     def change_state(self, uid: str, transaction: str, state: str) -> None:
-        """Claim, complete or cancel an item.
+        """Claim, complete or cancel an item. It counts as done when the item, asked for, has the state.
 
         Raises:
             Conflict, Gone, NotNow: its state is not changed, or nobody knows.
         """
         self._check(self._exchange("PUT", f"/workitems/{uid}/state", state_change(state, transaction)))
+        try:
+            reached = self.retrieve(uid).state
+        except Gone:
+            if state in FINAL:  # a server need not keep what is finished
+                return
+            raise
+        if reached != state:  # a login page comes with status 200 too
+            raise NotNow(f"{self.url}: answers that the item is {state}, and has it as {one_line(reached)[:16]}")
 
     def _exchange(
         self, method: str, path: str, payload: Node | None = None, query: dict[str, str] | None = None
