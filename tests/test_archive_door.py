@@ -273,15 +273,17 @@ def test_what_is_asked_of_listening_reaches_who_does_it(
 
     monkeypatch.setattr("r2gengpt.clinical.archive.run.Loop", EndsAtOnce)
 
-    def name_them(reporter: Any, form: str, find: Any, *, message_to: str | None) -> tuple[str, str, str | None]:
-        return reporter.name, form, message_to
+    def name_them(
+        reporter: Any, form: str, find: Any, *, further: Any, message_to: str | None, earlier: Any
+    ) -> tuple[Any, ...]:
+        return reporter.name, form, further, message_to, earlier
 
     monkeypatch.setattr("r2gengpt.clinical.archive.run.writer", name_them)
-    asked = ["--format", "pdf", "--quiet_seconds", "7", "--max_images", "3", "--mixed_patients", "True"]
+    asked = ["--format", "pdf", "sr", "--quiet_seconds", "7", "--max_images", "3", "--mixed_patients", "True"]
     asked += ["--mllp_port", "0", "--mllp", "127.0.0.1:9", "--mllp_receiver", "RIS^HOSPITAL"]
     place = ["--model", str(tiny_checkpoint), "--spool", str(tmp_path / "spool"), "--port", "0"]
     done = run_cli(["listen", *place, "--stow", "http://127.0.0.1:9", "--accelerator", "cpu", *asked])
     assert (done.code, done.stdout.count("r2gengpt listens at 127.0.0.1:")) == (0, 1), done.stderr
     assert ", for orders at 127.0.0.1:" in done.stdout
-    write = (tiny_checkpoint.name, "pdf", "RIS^HOSPITAL")
+    write = (tiny_checkpoint.name, "pdf", ["sr"], "RIS^HOSPITAL", None)
     assert seen == {"write": write, "quiet": 7.0, "most": 3, "mixed": True, "stop": False, "urgent": {}}

@@ -221,8 +221,8 @@ def test_generate_takes_the_context_as_flags(
     noise_image(1).save(tmp_path / "a.png")
     asked: list[str | None] = []
     own = Reporter.batch
-    monkeypatch.setattr(Reporter, "batch", lambda self, pixels, text=None, name="study": (
-        asked.append(text), own(self, pixels, text, name))[1])  # fmt: skip
+    monkeypatch.setattr(Reporter, "batch", lambda self, pixels, text=None, name="study", **more: (
+        asked.append(text), own(self, pixels, text, name, **more))[1])  # fmt: skip
     flags = ["--indication", "Cough", "--age", "63", "--sex", "F", "--view", "PA", "--comparison", "None"]
     where = ["--model", str(trained_with_context), "--accelerator", "cpu"]
     assert run_cli(["generate", str(tmp_path / "a.png"), *flags, "--technique", "Erect", *where]).code == 0

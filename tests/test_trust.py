@@ -214,6 +214,7 @@ def hostile_settings(out: Path) -> dict[str, Any]:
         "offload_folder": str(out / "made"),
         "max_memory": ["cpu=1KB"],
         "trust_remote_code": True,
+        "lm_endpoint": "http://127.0.0.1:9/v1",
         "annotation": str(out / "made.json"),
         "base_dir": str(out),
         "val_batch_size": 10**9,
