@@ -202,8 +202,11 @@ def test_bodies_under_way_take_no_places_and_no_more_memory_than_there_is(served
 
 def test_a_peer_that_does_not_read_is_closed(served: Reporter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "WRITE_SECONDS", 0.3)
-    with running_server(served) as (address, _), closing(connect(address)) as peer:
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    with running_server(served) as (address, _), closing(socket.socket()) as peer:
+        where = urlsplit(address)
+        peer.settimeout(LONG)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # before it connects: a window that shrinks is no TCP
+        peer.connect((where.hostname, where.port))
         try:
             for _ in range(400_000):
                 peer.sendall(b"GET /page/page.js HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")

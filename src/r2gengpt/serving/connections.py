@@ -7,6 +7,8 @@ the one that has waited longest makes room, so idle and slow peers never keep a 
 import asyncio
 import ipaddress
 import json
+import socket
+import struct
 from collections.abc import Callable, Iterable
 from enum import IntEnum
 from functools import partial
@@ -26,6 +28,10 @@ HEAD_COMES = 1.0
 WRITE_SECONDS = 60.0
 """In which a peer that reads slowly has to take `LEAST_READ` bytes of its answer."""
 LEAST_READ = 2**16
+
+
+RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER's value for an end without waiting: the peer gets a reset."""
 
 
 class Phase(IntEnum):
@@ -82,7 +88,7 @@ class Peers:
         late = [(since, one) for since, one in waiting if one.phase is Phase.HEAD and since < before]
         _, oldest = min(late or waiting, key=itemgetter(0))
         self.leave(oldest)
-        oldest.transport.abort()
+        oldest.cut()
         return True
 
     def leave(self, connection: "LimitedProtocol") -> None:
@@ -108,7 +114,7 @@ class Deadline:
         loop = self.connection.loop
         self.since = loop.time()
         if seconds is not None:
-            self._timer = loop.call_later(seconds, late or self.connection.transport.abort)
+            self._timer = loop.call_later(seconds, late or self.connection.cut)
 
     def end(self) -> None:
         """It is done."""
@@ -179,9 +185,18 @@ class LimitedProtocol(H11Protocol):
         """See whether enough has been read since so many bytes were to be read."""
         left = self.transport.get_write_buffer_size()
         if before - left < LEAST_READ:
-            self.transport.abort()
+            self.cut()
         else:
             self._reading.begin(WRITE_SECONDS, partial(self._see_reading, left))
+
+    def cut(self) -> None:
+        """End the connection at once, and let go of what the peer has not read, in the system's buffers too.
+
+        A plain close leaves it there until the peer reads, and a peer that is sending may never learn of the end.
+        """
+        if (opened := self.transport.get_extra_info("socket")) is not None:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        self.transport.abort()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP, in the shape of every other refusal."""
