@@ -205,7 +205,7 @@ def test_a_peer_that_does_not_read_is_closed(served: Reporter, monkeypatch: pyte
     with running_server(served) as (address, _), closing(socket.socket()) as peer:
         where = urlsplit(address)
         peer.settimeout(LONG)
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # before it connects: a window that shrinks is no TCP
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # before it connects: no window shrinks
         peer.connect((where.hostname, where.port))
         try:
             for _ in range(400_000):
