@@ -93,11 +93,25 @@ def test_graphs_that_are_asked_for_and_not_there_are_refused_in_a_line(graphs: P
         r2gengpt.load(runtime="openvino")
 
 
+def test_what_only_pytorch_has_leaves_the_graphs_unless_they_are_asked_for(graphs: Path) -> None:
+    assert quickest(ModelChoice(), torch=True) == ModelChoice()
+    assert quickest(ModelChoice(runtime="openvino"), torch=True).name == str(graphs)
+
+
+def test_a_directory_that_is_none_for_openvino_is_refused_before_the_port_is_opened(
+    graphs: Path, run_cli: Cli, tmp_path: Path
+) -> None:
+    done = run_cli(["serve", "--port", "0", "--runtime", "openvino", "--model", str(tmp_path / "none")])
+    assert (done.code, done.stdout) == (2, "")
+    assert f"--model {tmp_path / 'none'}: no edge.json there" in done.stderr
+
+
 def test_serve_takes_the_graphs_where_openvino_is_asked_for_and_keeps_the_models_name(
     graphs: Path, monkeypatch: pytest.MonkeyPatch, run_cli: Cli
 ) -> None:
     begun: list[ModelChoice] = []
     monkeypatch.setattr("r2gengpt.cli.commands.serve.start", lambda choice, *_: begun.append(choice))
+    (graphs / RECORD).write_text(json.dumps({"film": {"decoded": 336}}))
     assert run_cli(["serve", "--port", "0", "--runtime", "openvino"]).code == 0
     assert [(choice.name, choice.alias) for choice in begun] == [(str(graphs), "embedded")]
 

@@ -26,14 +26,17 @@ def found(choice: ModelChoice) -> Located | None:
     """The model of a choice, nothing of it loaded; None for an edge directory.
 
     Raises:
-        InputError: no model there, settings that contradict it, or an edge directory for PyTorch.
+        InputError: no model there, settings that contradict it, an edge directory for PyTorch, or none for OpenVINO.
     """
     edge = (Path(choice.name) / RECORD).is_file()
     if choice.runtime == "torch" and edge:
         raise InputError(
             f"`model` {choice.name} is an edge directory, which only openvino runs", field="runtime", value="torch"
         )
-    return None if edge or choice.runtime == "openvino" else locate(choice)
+    if not edge and choice.runtime != "openvino":
+        return locate(choice)
+    film_side(Path(choice.name))  # what is no edge directory is told before anything is opened
+    return None
 
 
 def side_of(choice: ModelChoice, located: Located | None) -> int:

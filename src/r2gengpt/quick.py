@@ -39,8 +39,12 @@ def graphs_dir() -> Path:
     return cache_dir() / NAME / f"{PREFIX}{WEIGHTS}-{digest.hexdigest()[:12]}-v{LAYOUT}"
 
 
-def quickest(choice: ModelChoice) -> ModelChoice:
+def quickest(choice: ModelChoice, *, torch: bool = False) -> ModelChoice:
     """The choice, which names the graphs where they can do what it asks for, under the model's own name.
+
+    Args:
+        choice: which model.
+        torch: maps or a context are asked for, which only PyTorch has.
 
     Raises:
         InputError: `runtime` openvino is asked for, and the graphs are not there.
@@ -52,7 +56,7 @@ def quickest(choice: ModelChoice) -> ModelChoice:
     if choice.runtime == "openvino" and not there:
         words = f"no graphs of the embedded model in {cache_dir()}: install OpenVINO, then run `r2gengpt pull embedded`"
         raise InputError(words, field="runtime", value="openvino")
-    if there and (choice.runtime == "openvino" or serves(choice)):
+    if there and (choice.runtime == "openvino" or (not torch and serves(choice))):
         return replace(choice, name=str(directory), alias=NAME)
     return choice
 

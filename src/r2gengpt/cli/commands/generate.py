@@ -59,12 +59,12 @@ def main(argv: list[str]) -> None:
     check_delivery(flags, parsed.settled(PlacementConfig))
     told = parsed.settled(ContextFlags)
     context = told.context
-    choice = choice if flags.maps or context or told.prior else quickest(choice)
+    choice = quickest(choice, torch=bool(flags.maps or context or told.prior))
     located = found(choice)
     check_evidence(flags, torch=located is not None)
     films = [Path(name) for name in parsed.space.images]
-    study = study_of(films, dicom_of(parsed), side_of(choice, located))  # a bad image is named before a long load
     side = side_of(choice, located)
+    study = study_of(films, dicom_of(parsed), side)  # a bad image is named before a long load
     before = study_of([Path(name) for name in told.prior], dicom_of(parsed), side) if told.prior else None
     check_films(flags, study)
     start_logging(libraries=located is not None)
