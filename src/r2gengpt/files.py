@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import os
 import shutil
 import stat
@@ -201,3 +202,13 @@ def check_part(name: str, field: str) -> None:
         raise InputError("no such directory", field=field, value=name)
     if path.exists() and not (path / "config.json").is_file():
         raise InputError("no config.json there, so no Hugging Face model directory", field=field, value=name)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal digits.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,6 +10,7 @@ from r2gengpt.checkpoint_files import DELTA
 from r2gengpt.confidence.calibration import CALIBRATION
 from r2gengpt.confidence.findings import FINDINGS
 from r2gengpt.config import DecodeConfig, Stored
+from r2gengpt.files import sha256_of
 from r2gengpt.films.dicom.header import DicomHeader, warnings_of
 from r2gengpt.version import __version__
 
@@ -49,10 +50,7 @@ def head_settings(model: Any, directory: Path) -> bytes:
 
 def file_sha256(path: Path) -> str | None:
     """SHA-256 of a file; None where there is none (whole models and original files have no delta)."""
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(path) if path.is_file() else None
 
 
 def part_name(name: str) -> str:

@@ -1,6 +1,5 @@
 """What an edge directory holds and how it was made: `edge.json`, read, checked and written. No graph, no tensor."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -12,6 +11,7 @@ from r2gengpt.config import DecodeConfig
 from r2gengpt.edge.hints import HintPrompt
 from r2gengpt.edge.pixels import FilmSettings
 from r2gengpt.errors import InputError
+from r2gengpt.files import sha256_of
 from r2gengpt.text.written import NOTICE
 
 RECORD = "edge.json"
@@ -71,9 +71,7 @@ def files_of(directory: Path) -> dict[str, dict[str, Any]]:
     found = {}
     for path in sorted(directory.iterdir()):
         if path.name != RECORD:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            found[path.name] = {"bytes": path.stat().st_size, "sha256": digest}
+            found[path.name] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
     return found
 
 
@@ -124,7 +122,6 @@ def _fault(directory: Path, files: Mapping[str, Mapping[str, Any]], needed: Sequ
             return f"{name} is missing"
         if path.stat().st_size != known["bytes"]:
             return f"{name} has {path.stat().st_size} bytes, must be {known['bytes']}"
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != known["sha256"]:
-                return f"{name} has changed since it was written"
+        if sha256_of(path) != known["sha256"]:
+            return f"{name} has changed since it was written"
     return ""

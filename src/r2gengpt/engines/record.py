@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from r2gengpt.errors import InputError
+from r2gengpt.files import sha256_of
 
 RECORD = "served.json"
 FORMAT = "r2gengpt-served-1"
@@ -36,9 +37,7 @@ def record_of(directory: Path, program: str) -> ServedRecord:
     files: dict[str, Mapping[str, int | str]] = {}
     for path in paths:
         if path.is_file():
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            files[path.relative_to(directory).as_posix()] = {"bytes": path.stat().st_size, "sha256": digest}
+            files[path.relative_to(directory).as_posix()] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
     return ServedRecord(program, files)
 
 

@@ -3,15 +3,12 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from markupsafe import Markup
-
 from r2gengpt.evaluation.audit.plan import ABOUT, Condition, Question
 from r2gengpt.evaluation.audit.run import Key, key_of
 from r2gengpt.evaluation.audit.subjects import Answered
 from r2gengpt.evaluation.audit.summary import boxes_line, claims_line, headline, ordered, short, sides_line, told
-from r2gengpt.evaluation.page.page import _digest, _environment, _part
+from r2gengpt.evaluation.page.frame import rendered, write_page
 from r2gengpt.evaluation.page.scores import Json, ShownCell, ShownRow, ShownTable, interval, number
-from r2gengpt.files import whole_file
 
 SHOWN = 6
 """Studies whose texts stand on the page under each condition."""
@@ -92,23 +89,16 @@ def write_audit_page(
         answers: what came back.
         provenance: what the page says of its making.
     """
-    style = _part("page.css")
-    page = (
-        _environment()
-        .get_template("audit.html")
-        .render(
-            title=title,
-            style=Markup(style),
-            style_hash=_digest(style),
-            headlines=[headline(audit, who) for who in audit["verdicts"]],
-            lines=[sides_line(audit), claims_line(audit), boxes_line(audit)],
-            verdicts=[verdict_table(audit, who) for who in audit["verdicts"]],
-            conditions=condition_table(audit),
-            texts=text_tables(questions, answers),
-            audit=audit,
-            provenance=provenance,
-            short=short,
-        )
+    page = rendered(
+        "audit.html",
+        title=title,
+        headlines=[headline(audit, who) for who in audit["verdicts"]],
+        lines=[sides_line(audit), claims_line(audit), boxes_line(audit)],
+        verdicts=[verdict_table(audit, who) for who in audit["verdicts"]],
+        conditions=condition_table(audit),
+        texts=text_tables(questions, answers),
+        audit=audit,
+        provenance=provenance,
+        short=short,
     )
-    with whole_file(path) as temporary:
-        temporary.write_text(page, encoding="utf-8", newline="\n")
+    write_page(path, page)

@@ -3,13 +3,11 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from markupsafe import Markup
-
 from r2gengpt.data.study import Study
 from r2gengpt.evaluation.card import CardTable, card_parts, markdown_of
-from r2gengpt.evaluation.page.page import Thumbnail, _digest, _environment, _part, thumbnail
+from r2gengpt.evaluation.page.frame import rendered, write_page
+from r2gengpt.evaluation.page.page import Thumbnail, thumbnail
 from r2gengpt.evaluation.page.scores import ShownCell, ShownRow, ShownTable
-from r2gengpt.files import whole_file
 
 FOLDER = "card"
 FILM_SIDE = 256
@@ -34,14 +32,9 @@ def write_card(directory: Path, title: str, about: Mapping[str, str], studies: S
     films: dict[str, Thumbnail] = {
         study.id: thumbnail(study.image_paths[0], FILM_SIDE, study.dicom) for study in wanted
     }
-    style = _part("page.css")
-    template = _environment().get_template("card.html")
-    page = template.render(
-        title=title, parts=parts, films=films, shown=shown_table, style=Markup(style), style_hash=_digest(style)
-    )
+    page = rendered("card.html", title=title, parts=parts, films=films, shown=shown_table)
     for name, content in (("README.md", markdown_of(title, parts)), ("index.html", page)):
-        with whole_file(directory / FOLDER / name) as path:
-            path.write_text(content, encoding="utf-8", newline="\n")
+        write_page(directory / FOLDER / name, content)
 
 
 def shown_table(table: CardTable) -> ShownTable:

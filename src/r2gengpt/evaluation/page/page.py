@@ -5,30 +5,21 @@ What is shown is made ready in `scores`, `study` and `plots`; how it stands in H
 
 import base64
 import functools
-import hashlib
 import io
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
-from jinja2 import Environment
 from markupsafe import Markup
 from PIL import Image
 
-from r2gengpt.errors import InputError
-from r2gengpt.evaluation.page import findings as finding_tables
-from r2gengpt.evaluation.page import plots
 from r2gengpt.evaluation.page import scores as tables
+from r2gengpt.evaluation.page.frame import rendered, write_page
 from r2gengpt.evaluation.page.scores import Json
 from r2gengpt.evaluation.page.study import StudyRow, examples, kinds_of_studies, make_card, sort_orders
-from r2gengpt.files import whole_file
 from r2gengpt.films.containers import DicomChoice
 from r2gengpt.films.reader import PLAIN, load_image
-from r2gengpt.report import by_verdict, chance
-from r2gengpt.text.html import templates
 
 PAGE_BYTES = 29_000_000
 """The whole page, whatever the split: thumbnails take what the rest leaves."""
@@ -82,26 +73,18 @@ def write_report_page(
     Raises:
         InputError: an image can't be read, or the file can't be written.
     """
-    page = report_page(title, studies, scores, provenance)
-    try:
-        with whole_file(path) as temporary:
-            temporary.write_text(page, encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise InputError(f"output {path}: {error.strerror or error}") from None
+    write_page(path, report_page(title, studies, scores, provenance))
 
 
 def report_page(title: str, studies: Sequence[StudyRow], scores: Json, provenance: Mapping[str, str]) -> str:
     """The page as text; see `write_report_page`."""
     cards = [make_card(study) for study in studies]
     chosen = examples(cards)
-    style, script = _part("page.css"), _part("page.js")
     render = functools.partial(
-        _environment().get_template("page.html").render,
+        rendered,
+        "page.html",
         title=title,
-        style=Markup(style),
-        script=Markup(script),
-        style_hash=_digest(style),
-        script_hash=_digest(script),
+        script="page.js",
         scores=scores,
         scores_file=base64.b64encode(tables.scores_file(scores).encode()).decode(),
         provenance=provenance,
@@ -123,27 +106,6 @@ def report_page(title: str, studies: Sequence[StudyRow], scores: Json, provenanc
 def _words(studies: Sequence[StudyRow], side: str) -> list[int]:
     """How many words each study's text has, on one side: `text` or `reference`."""
     return [len(str(getattr(study.report, side)).split()) for study in studies]
-
-
-@functools.cache
-def _environment() -> Environment:
-    """The templates with what they may call: names and numbers in words, tables of the scores, plots."""
-    environment = templates("r2gengpt.evaluation.page")
-    for word in (tables.label, tables.number, tables.percent, tables.interval, tables.measured, chance, by_verdict):
-        environment.filters[word.__name__] = word
-    environment.filters["median"] = statistics.median
-    environment.globals |= {"tables": tables, "plots": plots, "finding_tables": finding_tables}
-    return environment
-
-
-@functools.cache
-def _part(name: str) -> str:
-    return resources.files("r2gengpt.evaluation.page").joinpath(name).read_text(encoding="utf-8")
-
-
-def _digest(content: str) -> str:
-    """The source by which a content security policy allows this very text of a style or script element."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}"
 
 
 def thumbnails(paths: Sequence[Path], budget: int, dicom: DicomChoice = PLAIN) -> dict[Path, Thumbnail]:

@@ -3,14 +3,10 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-from markupsafe import Markup
-
-from r2gengpt.errors import InputError
 from r2gengpt.evaluation.collected import Collected, Group, SetApart
-from r2gengpt.evaluation.page.page import _digest, _environment, _part
+from r2gengpt.evaluation.page.frame import rendered, write_page
 from r2gengpt.evaluation.page.scores import LABELS, ShownCell, ShownRow, ShownTable
 from r2gengpt.evaluation.published import Published
-from r2gengpt.files import whole_file
 from r2gengpt.metrics.labels.family import LABEL_F1
 from r2gengpt.version import __version__
 
@@ -115,18 +111,12 @@ def write_results_page(path: Path, found: Collected) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    style = _part("page.css")
-    page = _environment().get_template("results.html").render(
+    page = rendered(
+        "results.html",
         title=TITLE,
-        style=Markup(style),
-        style_hash=_digest(style),
         groups=[group_table(group) for group in found.groups],
         apart=apart_tables(found.apart),
         sources=sources(found),
         made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, r2gengpt {__version__}",
-    )  # fmt: skip
-    try:
-        with whole_file(path) as temporary:
-            temporary.write_text(page, encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise InputError(f"{error.strerror or error}", field="output", value=path) from None
+    )
+    write_page(path, page)

