@@ -104,12 +104,7 @@ def age_in(text: str) -> float | None:
     Raises:
         InputError: no number from 0 to `MOST_YEARS`.
     """
-    if not text.strip():
-        return None
-    known = text.strip() if re.fullmatch(r"\s*[0-9]{1,3}(\.[0-9]{1,3})?\s*", text) else "inf"
-    if float(known) > MOST_YEARS:
-        raise InputError(f"must be a number of years from 0 to {MOST_YEARS}", field="age", value=text[:20])
-    return float(known)
+    return _number_in(text, "years", MOST_YEARS, field="age")
 
 
 def days_in(text: str) -> float | None:
@@ -121,11 +116,15 @@ def days_in(text: str) -> float | None:
     Raises:
         InputError: no number from 0 to `MOST_DAYS`.
     """
+    return _number_in(text, "days", MOST_DAYS, field="prior_days")
+
+
+def _number_in(text: str, unit: str, most: int, *, field: str) -> float | None:
     if not text.strip():
         return None
     known = text.strip() if re.fullmatch(r"\s*[0-9]{1,6}(\.[0-9]{1,3})?\s*", text) else "inf"
-    if float(known) > MOST_DAYS:
-        raise InputError(f"must be a number of days from 0 to {MOST_DAYS}", field="prior_days", value=text[:20])
+    if float(known) > most:
+        raise InputError(f"must be a number of {unit} from 0 to {most}", field=field, value=text[:20])
     return float(known)
 
 

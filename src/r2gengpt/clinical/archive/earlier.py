@@ -6,7 +6,7 @@ Nothing that goes wrong here holds up a report: it is then written without an ea
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from r2gengpt.clinical.archive.audited import ArchiveAudit
 from r2gengpt.clinical.archive.films import checked_film, order_of, reason_of
@@ -14,6 +14,9 @@ from r2gengpt.clinical.documents.draft import patient_of
 from r2gengpt.errors import InputError, RunError, place_of
 from r2gengpt.films.context import check_prior
 from r2gengpt.films.dicom.header import MODALITIES, DicomHeader
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 log = logging.getLogger("r2gengpt.clinical.archive")
 MOST_FOUND = 200
@@ -35,6 +38,20 @@ class Candidate:
     patient_id: str = field(default="", repr=False)
     issuer: str = field(default="", repr=False)
     modalities: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, answer: "Dataset") -> "Candidate":
+        """A study as C-FIND and QIDO-RS answer with it."""
+        modalities = answer.get("ModalitiesInStudy") or []
+        several = [modalities] if isinstance(modalities, str) else list(modalities)
+        return cls(
+            uid=str(answer.get("StudyInstanceUID") or ""),
+            date=str(answer.get("StudyDate") or ""),
+            time=str(answer.get("StudyTime") or "").partition(".")[0],
+            patient_id=str(answer.get("PatientID") or ""),
+            issuer=str(answer.get("IssuerOfPatientID") or ""),
+            modalities=tuple(map(str, several)),
+        )
 
 
 class Archive(Protocol):

@@ -1,8 +1,6 @@
 """Earlier studies of a DICOMweb server: by QIDO-RS, their films by WADO-RS. Judges no film."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from pydicom import Dataset
 
@@ -30,24 +28,11 @@ class WebArchive:
         filters = {"PatientID": header.patient_id.strip(), "StudyDate": f"-{header.study_date}"}
         try:
             found = self.server.search_for_studies(search_filters=filters, fields=list(FIELDS), limit=MOST_FOUND)
-            return [one for one in map(_candidate, found) if is_uid(one.uid)]
+            candidates = [Candidate.of(Dataset.from_json(dict(answer))) for answer in found]
         except Exception as error:  # of a library, from what the server sent
             raise explained(error, self.name, header.study_uid) from None
+        return [one for one in candidates if is_uid(one.uid)]
 
     def films(self, study: str) -> list[bytes]:
         """See `Archive.films`."""
         return pull(self.server, study)
-
-
-def _candidate(answer: Mapping[str, Any]) -> Candidate:
-    told = Dataset.from_json(dict(answer))
-    modalities = told.get("ModalitiesInStudy") or []
-    several = [modalities] if isinstance(modalities, str) else list(modalities)
-    return Candidate(
-        uid=str(told.get("StudyInstanceUID") or ""),
-        date=str(told.get("StudyDate") or ""),
-        time=str(told.get("StudyTime") or "").partition(".")[0],
-        patient_id=str(told.get("PatientID") or ""),
-        issuer=str(told.get("IssuerOfPatientID") or ""),
-        modalities=tuple(map(str, several)),
-    )

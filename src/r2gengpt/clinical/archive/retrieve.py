@@ -85,7 +85,7 @@ class DimseArchive:
         with self._association([FIND], MOST_ANSWER) as assoc:
             for status, answer in assoc.send_c_find(query, FIND):
                 if answer is not None and status.get("Status") in (0xFF00, 0xFF01):
-                    found += [_candidate(answer)] if len(found) < MOST_FOUND else []
+                    found += [Candidate.of(answer)] if len(found) < MOST_FOUND else []
                 elif status.get("Status") != OK:
                     raise RunError(f"{self.name}: C-FIND: {_words(status)}")
         return found
@@ -202,19 +202,6 @@ class Taken:
             yield
         finally:
             server.shutdown()
-
-
-def _candidate(answer: Dataset) -> Candidate:
-    modalities = answer.get("ModalitiesInStudy") or []
-    several = [modalities] if isinstance(modalities, str) else list(modalities)
-    return Candidate(
-        uid=str(answer.get("StudyInstanceUID") or ""),
-        date=str(answer.get("StudyDate") or ""),
-        time=str(answer.get("StudyTime") or "").partition(".")[0],
-        patient_id=str(answer.get("PatientID") or ""),
-        issuer=str(answer.get("IssuerOfPatientID") or ""),
-        modalities=tuple(map(str, several)),
-    )
 
 
 def _check(name: str, what: str, answers: Any) -> None:
