@@ -18,13 +18,17 @@ if find_spec("openvino") is None:
 import r2gengpt
 from conftest import Outcome
 from r2gengpt import quick
+from r2gengpt.cli.commands.serve import served
 from r2gengpt.config import DecodeConfig, ModelConfig
 from r2gengpt.edge.record import COMPILED, RECORD
 from r2gengpt.errors import InputError
 from r2gengpt.locate import ModelChoice
+from r2gengpt.opening import Served
 from r2gengpt.options import Override
 from r2gengpt.quick import graphs_dir, make_graphs, quickest
+from r2gengpt.serving.paired import PairedModel
 from r2gengpt.settings import RETRIEVE, PlacementConfig
+from serving_parts import LONG
 from test_edge import exported
 
 Cli = Callable[[list[str]], Outcome]
@@ -109,11 +113,52 @@ def test_a_directory_that_is_none_for_openvino_is_refused_before_the_port_is_ope
 def test_serve_takes_the_graphs_where_openvino_is_asked_for_and_keeps_the_models_name(
     graphs: Path, monkeypatch: pytest.MonkeyPatch, run_cli: Cli
 ) -> None:
-    begun: list[ModelChoice] = []
-    monkeypatch.setattr("r2gengpt.cli.commands.serve.start", lambda choice, *_: begun.append(choice))
+    begun: list[Served] = []
+    monkeypatch.setattr("r2gengpt.cli.commands.serve.start", lambda served, *_: begun.append(served))
     (graphs / RECORD).write_text(json.dumps({"film": {"decoded": 336}}))
     assert run_cli(["serve", "--port", "0", "--runtime", "openvino"]).code == 0
-    assert [(choice.name, choice.alias) for choice in begun] == [(str(graphs), "embedded")]
+    assert [(one.choice.name, one.choice.alias, one.rest) for one in begun] == [(str(graphs), "embedded", None)]
+
+
+@pytest.fixture
+def embedded(graphs: Path, small: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The checkpoint of the tiny model, which stands for the embedded one; its graphs are there too."""
+    monkeypatch.setattr(quick, "graphs_dir", lambda: small)
+    monkeypatch.setattr("r2gengpt.locate.EMBEDDED", small.parent / "ours")
+    return small.parent / "ours"
+
+
+def test_serve_lets_the_graphs_write_and_loads_pytorch_for_the_rest_when_it_is_asked_for(
+    embedded: Path, small: Path
+) -> None:
+    model = served(Served.of(ModelChoice()))
+    assert isinstance(model, PairedModel)
+    assert (model.name, model.graphs.directory, model.directory) == ("embedded", small, embedded)
+    assert model.state == "not loaded"
+    loaded = model.torch().result(LONG)
+    assert (loaded.name, loaded.directory) == ("embedded", embedded)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"writer": RETRIEVE}, {"decode": Override(DecodeConfig, {"do_sample": True})}, {"accelerator": "gpu"}],
+    ids=lambda asked: next(iter(asked)),
+)
+def test_serve_keeps_to_pytorch_where_the_graphs_lack_what_the_flags_ask_for(
+    embedded: Path, monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any]
+) -> None:
+    monkeypatch.setattr("r2gengpt.locate.check_retrieves", lambda located: None)
+    found = Served.of(ModelChoice(**asked))
+    assert found.located is not None
+    assert (found.choice.name, found.rest) == ("embedded", None)
+
+
+def test_serve_has_the_graphs_alone_where_pytorch_is_not_installed(
+    embedded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("r2gengpt.opening.find_spec", lambda name: None)
+    found = Served.of(ModelChoice())
+    assert (found.located, found.rest) == (None, None)
 
 
 def test_another_delta_has_other_graphs(graphs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -440,7 +440,7 @@ def test_state_is_told_to_machines(served: Reporter) -> None:
         refused = client.post(REPORTS, files=upload(film()))
         assert (refused.status_code, "retry-after" in refused.headers) == (503, True)
     with client_of(served) as (client, generator):
-        assert client.get("/ready").json() == {"status": "ready"}
+        assert client.get("/ready").json() == {"status": "ready", "runtimes": {"torch": "loaded"}}
         generator.drain()
         assert client.get("/ready").status_code == 503
         assert client.post(REPORTS, files=upload(film())).status_code == 503

@@ -3,14 +3,15 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from r2gengpt.config import DecodeConfig, ModelConfig
 from r2gengpt.edge.record import RECORD, film_side
 from r2gengpt.errors import InputError
-from r2gengpt.locate import Located, ModelChoice, encoder_side, locate
+from r2gengpt.locate import Located, ModelChoice, check_writer, encoder_side, locate
 from r2gengpt.options import Override, nearest
 from r2gengpt.quick import quickest
 from r2gengpt.settings import PlacementConfig, WriterConfig
@@ -46,6 +47,37 @@ def side_of(choice: ModelChoice, located: Located | None) -> int:
         InputError: the files that tell it cannot be read.
     """
     return film_side(Path(choice.name)) if located is None else encoder_side(located)
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a server is to have: the model that writes, found, and the same model in PyTorch for what that has not.
+
+    Attributes:
+        choice: the model that writes; it may name graphs of the one that was asked for.
+        located: as `found` gives it.
+        rest: the model in PyTorch, for what the graphs have not; None: PyTorch writes, or is not there.
+    """
+
+    choice: ModelChoice
+    located: Located | None
+    rest: Located | None = None
+
+    @classmethod
+    def of(cls, choice: ModelChoice) -> "Served":
+        """What a choice means: graphs of the embedded model where they have what it asks for, and PyTorch beside them.
+
+        Raises:
+            InputError: as `found`, or the model writes no reports.
+        """
+        drafts = quickest(choice)
+        located, rest = found(drafts), None
+        if drafts is not choice and choice.runtime == "auto" and find_spec("torch") is not None:
+            rest = found(choice)
+        for one in (located, rest):
+            if one is not None:
+                check_writer(one)
+        return cls(drafts, located, rest)
 
 
 def opened(choice: ModelChoice, located: Located | None, *, frugal: bool = True) -> "AnyReporter":

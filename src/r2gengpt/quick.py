@@ -1,7 +1,8 @@
 """The embedded model as OpenVINO graphs in the cache: where they lie, when they write, how they are made. Runs none.
 
-PyTorch takes longer to import and load than a report to be written. So one report of the embedded model is written by
-these graphs, where nothing is asked for that they have not. Many reports, maps and training stay with PyTorch.
+PyTorch takes longer to import and load than a report to be written. So `generate` and `serve` let these graphs write
+the embedded model's reports, where nothing is asked for that they have not. The rest, bulk runs and training stay with
+PyTorch.
 """
 
 import hashlib

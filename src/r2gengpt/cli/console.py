@@ -73,8 +73,12 @@ def start_logging(*, libraries: bool = True) -> None:
         f"warning: {one_line(named(spelt(str(message), as_flag)))}", file=sys.stderr
     )
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    if not libraries:
-        return
+    if libraries:
+        quiet_libraries()
+
+
+def quiet_libraries() -> None:
+    """Let the libraries around PyTorch only say what is wrong; they are loaded."""
     import transformers
 
     transformers.logging.set_verbosity_error()

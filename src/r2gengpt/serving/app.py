@@ -19,6 +19,7 @@ from r2gengpt.serving.metrics import Metrics
 from r2gengpt.serving.page import page_routes, preview_routes, reference_routes
 from r2gengpt.serving.pdf import pdf_routes
 from r2gengpt.serving.reports import report_routes
+from r2gengpt.serving.served import runtimes_of
 from r2gengpt.serving.standing import queue_routes
 from r2gengpt.serving.trail import Trail
 from r2gengpt.serving.verdicts import verdict_routes
@@ -83,7 +84,7 @@ def create_app(
     app.include_router(verdict_routes(desk))
     app.include_router(page_routes())
     app.include_router(reference_routes(app, desk))
-    add_state_routes(app, generator, metrics, trail)
+    add_state_routes(app, desk, trail)
     app.add_exception_handler(ApiError, _refuse)
     app.add_exception_handler(HTTPException, _refuse_http)
     app.add_exception_handler(ClientGone, _nobody)
@@ -99,8 +100,9 @@ def create_app(
     return app
 
 
-def add_state_routes(app: FastAPI, generator: Generator, metrics: Metrics, trail: Trail | None) -> None:
+def add_state_routes(app: FastAPI, desk: ServerContext, trail: Trail | None) -> None:
     """`/health`, `/ready` and `/metrics`: for machines, without a key, without anything of a request."""
+    generator, metrics = desk.generator, desk.metrics
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -108,12 +110,12 @@ def add_state_routes(app: FastAPI, generator: Generator, metrics: Metrics, trail
         return {"status": "ok"}
 
     @app.get("/ready")
-    async def ready() -> dict[str, str]:
+    async def ready() -> dict[str, Any]:
         """Whether requests are taken: 503 while the model is loaded, the server stops, or nothing can be recorded."""
         if trail is not None:
             await trail.check()
         if generator.ready:
-            return {"status": "ready"}
+            return {"status": "ready", "runtimes": runtimes_of(desk.reporter())}
         raise unavailable("the server is shutting down" if generator.draining else "the model is being loaded")
 
     @app.get("/metrics")

@@ -1,5 +1,7 @@
 """One study's report by OpenVINO, its text handed out while it is written. No PyTorch, no HTTP, no other study."""
 
+from collections.abc import Callable
+
 from r2gengpt.edge.reporter import EdgeReporter
 from r2gengpt.errors import InputError
 from r2gengpt.generation.pieces import TextPieces
@@ -37,8 +39,13 @@ class Follower:
         self.watch.end()
 
 
-def write_by_openvino(model: EdgeReporter, job: Job) -> None:
-    """Write a job's report, and hand it to who waits."""
+def hand_out(job: Job, answer: Answer) -> None:
+    """Give a report to who waits for it."""
+    job.future.set_result(answer)
+
+
+def write_by_openvino(model: EdgeReporter, job: Job, deliver: Callable[[Job, Answer], None] = hand_out) -> None:
+    """Write a job's report, and hand it to who waits, or to `deliver`, which adds to it and hands it on."""
     follower = Follower(model, job)
     try:
         report, prompt_tokens = model.draft(job.pixels, job.decode, follower.token)
@@ -51,4 +58,4 @@ def write_by_openvino(model: EdgeReporter, job: Job) -> None:
         return
     if job.decode.beam_size == 1:
         follower.end()
-    job.future.set_result(Answer(model.judged(stopped(report, model.words, job.stop)), prompt_tokens))
+    deliver(job, Answer(model.judged(stopped(report, model.words, job.stop)), prompt_tokens))

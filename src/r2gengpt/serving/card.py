@@ -10,7 +10,7 @@ from fastapi import APIRouter
 
 from r2gengpt.clinical.documents.forms import check_form
 from r2gengpt.errors import InputError
-from r2gengpt.serving.served import ServedModel, runs_in_torch
+from r2gengpt.serving.served import ServedModel, runs_in_torch, runtimes_of
 from r2gengpt.serving.waiting import ServerContext
 from r2gengpt.settings import OBJECT_FORMS
 
@@ -32,6 +32,7 @@ class ModelCard:
         finding_head: whether it tells what films show.
         context: what it reads of a study beside its films, by the fields of forms; `prior`: an earlier study.
         maps: whether it can map sentences on the films.
+        runtimes: what runs it, first what writes a plain report.
         licence: as the card's head names it, or "".
         card: the model card in Markdown, without its head; "" where there is none.
         forms: for archives, which this server can give.
@@ -43,6 +44,7 @@ class ModelCard:
     finding_head: bool
     context: tuple[str, ...]
     maps: bool
+    runtimes: tuple[str, ...]
     licence: str
     card: str
     forms: tuple[str, ...]
@@ -71,6 +73,7 @@ def model_card(reporter: ServedModel) -> ModelCard:
         finding_head=reporter.tells_findings,
         context=reporter.context_fields,
         maps=runs_in_torch(reporter),
+        runtimes=tuple(runtimes_of(reporter)),
         licence=licence,
         card=card,
         forms=tuple(form for form in ("fhir", *OBJECT_FORMS) if _given(form)),

@@ -73,6 +73,7 @@ def chat_routes(desk: ServerContext) -> APIRouter:
             study = await visit.prepare(partial(read_chat, body, visit.reporter, desk.settings))
             note_films(request, study.sources)
             visit.take_places(len(study.jobs) - 1)
+            await visit.settle(*study.jobs)
             wait = stack.enter_context(visit.wait(study.jobs, request))
             wait.begin(streaming=study.streams_text)
             completion = Completion(visit.reporter, study)

@@ -6,14 +6,13 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from r2gengpt.provenance import provenance
 from r2gengpt.report import film_json
 from r2gengpt.serving.chat_job import ChatStudy
 from r2gengpt.serving.films import note_on
 from r2gengpt.serving.jobs import Answer
 from r2gengpt.serving.logprobs import logprobs_json
 from r2gengpt.serving.reports import report_json
-from r2gengpt.serving.served import ServedModel
+from r2gengpt.serving.served import ServedModel, made_with, writer_of
 from r2gengpt.serving.waiting import JobEvent, ServerContext, Wait
 from r2gengpt.text.written import json_text, noted_json, with_note
 
@@ -34,11 +33,11 @@ class Completion:
     """
 
     def __init__(self, reporter: ServedModel, study: ChatStudy) -> None:
-        self.reporter, self.study = reporter, study
+        self.reporter, self.study = writer_of(reporter, study.jobs[0]), study
         self.head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": reporter.name}
-        made = provenance(reporter.name, reporter.origin, study.jobs[0].decode, study.sources)
+        made = made_with(reporter, study.jobs[0], study.sources)
         self.warnings: Json = {"warnings": study.warnings} if study.warnings else {}
-        self.tail: Json = {**self.warnings, "provenance": {**made, **reporter.written_by}}
+        self.tail: Json = {**self.warnings, "provenance": made}
         self.note = note_on(study.sources)
         self.notice = noted_json(self.note)
 

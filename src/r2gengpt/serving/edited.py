@@ -79,6 +79,7 @@ class KnownOfDraft(BaseModel):
     film_findings: Annotated[list[KnownFinding], Field(max_length=100)] = []
     regions: Annotated[list[KnownRegion], Field(max_length=200)] = []
     review: Annotated[list[Line], Field(max_length=100)] = []
+    model_sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""
     edited: bool = False
 
     @property
@@ -164,7 +165,7 @@ def document_of(
         form.report,
         images,
         reporter.name,
-        reporter.origin.model_sha256 or "",  # `check_archive` has seen to it
+        known.model_sha256 or reporter.origin.model_sha256 or "",  # `check_archive` has seen to it
         datetime.now().astimezone(),
         labels,
         film=known.film,

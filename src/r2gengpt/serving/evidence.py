@@ -67,6 +67,7 @@ def evidence_routes(desk: ServerContext) -> APIRouter:
             visit = stack.enter_context(desk.visit())
             check_torch(visit.reporter, "evidence", MAPS)
             form = await visit.read(read_form(request.headers, visit.pieces(request), desk.settings, FIELDS))
+            await visit.torch()
             job, sources = await visit.prepare(partial(evidence_job, form, visit.reporter, desk.settings))
             note_films(request, sources)
             wait = stack.enter_context(visit.wait([job], request))

@@ -3,14 +3,16 @@
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from r2gengpt.edge.reporter import EdgeReporter
 from r2gengpt.errors import place_of
 from r2gengpt.report import Report
-from r2gengpt.serving.by_openvino import write_by_openvino
+from r2gengpt.serving.by_openvino import hand_out, write_by_openvino
 from r2gengpt.serving.jobs import Answer, Job, Queue
-from r2gengpt.serving.served import ServedModel, in_torch
+from r2gengpt.serving.paired import LOADING, PairedModel
+from r2gengpt.serving.served import ServedModel, in_torch, writer_of
 
 if TYPE_CHECKING:
     from r2gengpt.serving.run import Run
@@ -62,11 +64,12 @@ class Generator:
         self.line.close("the server is shutting down")
 
     def stop(self, seconds: float) -> bool:
-        """Drain, and wait for the thread to end; whether it did."""
+        """Drain, and wait for the thread to end; whether it did, and no other one loads anything."""
         self.drain()
         if self._thread is not None:
             self._thread.join(seconds)
-        return self._thread is None or not self._thread.is_alive()
+        loading = isinstance(self._reporter, PairedModel) and self._reporter.state == LOADING
+        return not loading and (self._thread is None or not self._thread.is_alive())
 
     def _work(self, load: Callable[[], ServedModel], on_loaded: Callable[[], None]) -> None:
         try:
@@ -83,14 +86,15 @@ class Generator:
                 log.error("a run ended with %s", place_of(error))
 
     def _write(self, model: ServedModel, job: Job) -> None:
-        if isinstance(model, EdgeReporter):
-            self._write_alone(lambda: write_by_openvino(model, job))
+        writer = writer_of(model, job)
+        if isinstance(writer, EdgeReporter):
+            self._write_by_graphs(model, writer, job)
             return
         from r2gengpt.generation.engine import use_engine
         from r2gengpt.serving.run import Run
         from r2gengpt.serving.writing import complete, write_alone
 
-        reporter = in_torch(model)
+        reporter = in_torch(writer)
         if job.told is not None:
             complete(reporter, job, Answer(Report("study", job.told), 0))
             return
@@ -102,6 +106,14 @@ class Generator:
             self._running.write()
         finally:
             self._running = None
+
+    def _write_by_graphs(self, model: ServedModel, graphs: EdgeReporter, job: Job) -> None:
+        deliver = hand_out
+        if job.needs_model:  # the text is the graphs', its maps are PyTorch's
+            from r2gengpt.serving.writing import complete
+
+            deliver = partial(complete, in_torch(model))
+        self._write_alone(lambda: write_by_openvino(graphs, job, deliver))
 
     def _write_alone(self, write: Callable[[], None]) -> None:
         self._alone = 1

@@ -41,6 +41,7 @@ class Job:
     `on_text` gets the text as it is written (one beam); `evidence` asks for maps of the report, or of the text `told`,
     and then nothing is written. The text ends before the first string of `stop`; `likeliest` asks for so many of the
     likeliest tokens at each place. `earlier` are the pixels of an earlier study's films; `context` tells of it.
+    `by_graphs`: of a model with both runtimes, the graphs write it; it is settled before the job waits.
     `future` gets the `Answer`, or why there is none. `begun` is when its turn came, by the queue's clock.
     """
 
@@ -57,6 +58,7 @@ class Job:
     begun: float | None = None
     earlier: Floats | None = None
     context: Context = NO_CONTEXT
+    by_graphs: bool = False
 
     @cached_property
     def settings(self) -> DecodeConfig:
@@ -64,9 +66,9 @@ class Job:
         return replace(self.decode, decode_seed=0)
 
     @property
-    def kind(self) -> tuple[DecodeConfig, bool, bool, bool]:
+    def kind(self) -> tuple[DecodeConfig, bool, bool, bool, bool]:
         """What studies that are written together share."""
-        return self.settings, self.evidence, self.told is not None, self.likeliest > 0
+        return self.settings, self.evidence, self.told is not None, self.likeliest > 0, self.by_graphs
 
     @property
     def needs_model(self) -> bool:
@@ -74,9 +76,9 @@ class Job:
         return self.evidence or self.likeliest > 0
 
     @property
-    def effort(self) -> tuple[int, bool, bool]:
+    def effort(self) -> tuple[int, bool, bool, bool]:
         """What studies share that take about as long."""
-        return self.decode.beam_size, self.evidence, self.told is not None
+        return self.decode.beam_size, self.evidence, self.told is not None, self.by_graphs
 
     def fail(self, error: BaseException) -> None:
         """Tell who waits that there is no report."""

@@ -17,7 +17,7 @@ from r2gengpt.clinical.documents.forms import FORMS, check_form, formed
 from r2gengpt.clinical.documents.plain_pdf import report_pdf
 from r2gengpt.confidence.calibration import marked_text, text_of
 from r2gengpt.errors import InputError
-from r2gengpt.provenance import Source, provenance
+from r2gengpt.provenance import Source
 from r2gengpt.report import film_json, review_lines
 from r2gengpt.serving.access import caller_of
 from r2gengpt.serving.documents import REPORT, form_document
@@ -27,7 +27,7 @@ from r2gengpt.serving.films import note_on, read_films, read_prior
 from r2gengpt.serving.instructions import context_warnings
 from r2gengpt.serving.jobs import Answer, Job
 from r2gengpt.serving.receipts import film_features, receipt_of
-from r2gengpt.serving.served import ServedModel, check_torch, in_torch, maps_of
+from r2gengpt.serving.served import ServedModel, check_torch, in_torch, made_with, maps_of, writer_of
 from r2gengpt.serving.standing import TICKET, ticket_of
 from r2gengpt.serving.trail import note_films
 from r2gengpt.serving.uploads import IMAGE_FIELD, STUDY_FIELDS, read_form, truth_of
@@ -116,13 +116,13 @@ def check_archive(kind: str, form: str, sources: list[Source], reporter: ServedM
 
 
 def report_file(
-    form: str, reporter: ServedModel, answer: Answer, sources: list[Source], frame: int | None = None
+    form: str, reporter: ServedModel, job: Job, answer: Answer, sources: list[Source], frame: int | None = None
 ) -> bytes:
     """The draft as a file: in a form for archives, or, with none, as a PDF that names no patient."""
     report, headers = answer.report, [source.header for source in sources]
     text = marked_text(report)
     if form:
-        digest = reporter.origin.model_sha256 or ""  # `check_archive` has seen to it
+        digest = writer_of(reporter, job).origin.model_sha256 or ""  # `check_archive` has seen to it
         maps = answer.evidence
         regions = () if maps is None else in_torch(reporter).regions_in(maps, headers, frame)
         return formed(form, report, text, headers, reporter.name, digest, regions)
@@ -156,8 +156,7 @@ def report_json(
         found["warnings"] = warnings
     if answer.evidence is not None:
         found["evidence"] = evidence_json(answer.evidence, sources, reporter)
-    made = provenance(reporter.name, reporter.origin, job.decode, sources)
-    return {**found, "provenance": {**made, **reporter.written_by}, **(receipt(found) if receipt else {})}
+    return {**found, "provenance": made_with(reporter, job, sources), **(receipt(found) if receipt else {})}
 
 
 async def report_events(
@@ -198,7 +197,6 @@ def report_routes(desk: ServerContext) -> APIRouter:
             pixels, sources = await visit.prepare(read)
             note_films(request, sources)
             seen = await visit.prepare(partial(film_features, pixels, sources)) if desk.verdicts else {}
-            receipt = partial(receipt_of, desk.verdicts, reporter, sources, seen)
             if archived:
                 check_archive(wanted, archived, sources, reporter)
             decode = reporter.streamed if wanted == EVENTS else reporter.decode
@@ -209,6 +207,8 @@ def report_routes(desk: ServerContext) -> APIRouter:
             warnings = context_warnings(context, reporter, films=bool(form.prior))
             headers = {"X-Warning": "; ".join(warnings)} if warnings else {}
             job.evidence = evidence or (bool(archived) and FORMS[archived].regions and maps_of(reporter))
+            await visit.settle(job)
+            receipt = partial(receipt_of, desk.verdicts, writer_of(reporter, job), sources, seen)
             stack.enter_context(desk.ticket(caller_of(request).id, ticket, job))
             wait = stack.enter_context(visit.wait([job], request))
             wait.begin(streaming=wanted == EVENTS)
@@ -224,7 +224,7 @@ def report_routes(desk: ServerContext) -> APIRouter:
             if wanted == JSON:
                 return JSONResponse(report_json(reporter, job, answer, sources, warnings, receipt))
             file = await visit.prepare(
-                partial(report_file, archived, reporter, answer, sources, form.choice.frame), desk.archive
+                partial(report_file, archived, reporter, job, answer, sources, form.choice.frame), desk.archive
             )
             return Response(file, media_type=wanted, headers=headers)
 

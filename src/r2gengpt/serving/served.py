@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from PIL import Image
 
@@ -12,16 +12,20 @@ from r2gengpt.errors import InputError
 from r2gengpt.films.dicom.header import DicomHeader
 from r2gengpt.generation.beams import Floats
 from r2gengpt.generation.sentences import TokenWords
-from r2gengpt.provenance import Origin
+from r2gengpt.provenance import Origin, Source, provenance
 from r2gengpt.serving.failures import UNSUPPORTED, ApiError
+from r2gengpt.serving.jobs import Job
+from r2gengpt.serving.paired import LOADED, PairedModel
 from r2gengpt.text.context import Context
 
 if TYPE_CHECKING:
     from r2gengpt.reporter import Reporter
 
+OPENVINO, TORCH = "openvino", "torch"
+
 
 class ServedModel(Protocol):
-    """A model as routes and the writing thread see it; `Reporter` is one, and so is `EdgeReporter`."""
+    """A model as routes and the writing thread see it: a `Reporter`, an `EdgeReporter`, or both as a `PairedModel`."""
 
     @property
     def name(self) -> str:
@@ -87,8 +91,27 @@ class ServedModel(Protocol):
 
 
 def runs_in_torch(model: ServedModel) -> bool:
-    """Whether PyTorch runs a model."""
+    """Whether PyTorch runs a model, or can where the graphs cannot."""
     return not isinstance(model, EdgeReporter)
+
+
+def runtimes_of(model: ServedModel) -> dict[str, str]:
+    """What runs a model, first what writes a plain report, each with whether it is loaded."""
+    if isinstance(model, PairedModel):
+        return {OPENVINO: LOADED, TORCH: model.state}
+    return {TORCH if runs_in_torch(model) else OPENVINO: LOADED}
+
+
+def writer_of(model: ServedModel, job: Job) -> ServedModel:
+    """What writes the report of a job that is settled: the model, or one of its two runtimes."""
+    return model.writer(job) if isinstance(model, PairedModel) else model
+
+
+def made_with(model: ServedModel, job: Job, sources: list[Source]) -> dict[str, Any]:
+    """What a job's report was made with and from, for its answer."""
+    writer = writer_of(model, job)
+    made = provenance(writer.name, writer.origin, job.decode, sources)
+    return {**made, "runtime": TORCH if runs_in_torch(writer) else OPENVINO, **writer.written_by}
 
 
 def check_torch(model: ServedModel, param: str, what: str) -> None:
@@ -111,6 +134,8 @@ def maps_of(model: ServedModel) -> bool:
     """Whether a model has maps of what its sentences rest on."""
     if not runs_in_torch(model):
         return False
+    if isinstance(model, PairedModel):
+        return model.tells_findings  # its head's; they are made when PyTorch is loaded
     try:
         in_torch(model).check_explained()
     except InputError:
@@ -119,7 +144,9 @@ def maps_of(model: ServedModel) -> bool:
 
 
 def in_torch(model: ServedModel) -> "Reporter":
-    """A model that `check_torch` has passed, with all that it has in PyTorch."""
+    """A model that `check_torch` has passed, with all that it has in PyTorch; of both runtimes, once it is loaded."""
+    if isinstance(model, PairedModel):
+        return model.loaded
     from r2gengpt.reporter import Reporter
 
     assert isinstance(model, Reporter)

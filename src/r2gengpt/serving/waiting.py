@@ -18,6 +18,7 @@ from r2gengpt.serving.failures import ApiError, ClientGone, full, refused, timed
 from r2gengpt.serving.generator import Generator
 from r2gengpt.serving.jobs import Answer, Job, Queue
 from r2gengpt.serving.metrics import Metrics
+from r2gengpt.serving.paired import PairedModel
 from r2gengpt.serving.served import ServedModel
 from r2gengpt.serving.uploads import limited_body
 from r2gengpt.settings import ServeConfig
@@ -244,6 +245,33 @@ class RequestContext:
         try:
             async with asyncio.timeout_at(self.deadline):
                 return await asyncio.get_running_loop().run_in_executor(pool or self.desk.pool, work)
+        except TimeoutError:
+            raise timed_out(self.limit) from None
+
+    async def settle(self, *jobs: Job) -> None:
+        """Settle which runtime writes each job, where the model has both; wait for PyTorch where one needs it.
+
+        Raises:
+            ApiError: as `torch`.
+        """
+        if not isinstance(self.reporter, PairedModel):
+            return
+        for job in jobs:
+            job.by_graphs = self.reporter.drafts(job)
+        if any(job.needs_model or not job.by_graphs for job in jobs):
+            await self.torch()
+
+    async def torch(self) -> None:
+        """Wait until the model is there in PyTorch, where it has it.
+
+        Raises:
+            ApiError: 503 where it cannot be loaded, 504 at the deadline.
+        """
+        if not isinstance(self.reporter, PairedModel):
+            return
+        try:
+            async with asyncio.timeout_at(self.deadline):
+                await asyncio.wrap_future(self.reporter.torch())
         except TimeoutError:
             raise timed_out(self.limit) from None
 

@@ -40,8 +40,8 @@ class ServeConfig:
     port: int = option(8000, "port; 0: a free one, which is printed", low=0, high=65535, unit="PORT")
     runtime: str = option(
         "auto",
-        "what runs the model; auto: what its directory was made for; openvino, for embedded too: drafts without "
-        "PyTorch, ready sooner, one at a time and without maps",
+        "what runs the model; auto: what its directory was made for, for embedded its graphs where they are pulled, "
+        "and PyTorch, loaded when first needed, for what they have not; openvino: without PyTorch and maps",
         choices=("auto", "torch", "openvino"),
     )
     slots: int = option(8, "studies written at once", low=1, unit="STUDIES")

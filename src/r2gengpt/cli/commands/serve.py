@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING
 from r2gengpt.auditlog.log import AuditLog, log_of
 from r2gengpt.cli import bridge
 from r2gengpt.cli.choice import ModelFlags, choice_of
-from r2gengpt.cli.console import return_large_blocks, start_logging
+from r2gengpt.cli.console import quiet_libraries, return_large_blocks, start_logging
 from r2gengpt.config import DecodeConfig, ModelConfig
 from r2gengpt.errors import InputError, installing
-from r2gengpt.locate import Located, ModelChoice, check_writer
-from r2gengpt.quick import quickest
+from r2gengpt.locate import Located
 from r2gengpt.serving.address import address_of, bound, opened
 from r2gengpt.settings import AuditLogConfig, CellConfig, PlacementConfig, ReviewConfig, ServeConfig, WriterConfig
 from r2gengpt.text.written import NOTICE
 from r2gengpt.verdicts.address import opened_store
 
 if TYPE_CHECKING:
-    from r2gengpt.opening import AnyReporter
+    from r2gengpt.opening import Served
+    from r2gengpt.reporter import Reporter
+    from r2gengpt.serving.served import ServedModel
     from r2gengpt.serving.trail import Trail
     from r2gengpt.verdicts.store import VerdictStore
 
@@ -63,23 +64,19 @@ def main(argv: list[str]) -> None:
     """Parse and run; prints the address, then serves."""
     parsed = bridge.parsed(parser(), argv, FLAGS)
     settings, choice = parsed.settled(ServeConfig), choice_of(parsed, no_drafts_in="serve")
-    if settings.runtime == "openvino":
-        choice = quickest(choice)
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         raise InputError(f"serve needs {', '.join(missing)}: {installing('serve')}")
     from r2gengpt.clinical.archive.tls import syslog_connection
     from r2gengpt.films.cell.pool import close_cell, open_cell
-    from r2gengpt.opening import found
+    from r2gengpt.opening import Served
 
     audit = log_of(parsed.settled(AuditLogConfig), "serve", connect=syslog_connection)
     verdicts = None if settings.verdicts is None else opened_store(settings.verdicts)
-    located = found(choice)
-    if located is not None:
-        check_writer(located)
+    wanted = Served.of(choice)
     with bound(settings.host, settings.port) as address:  # before anything large is loaded
         open_cell(parsed.settled(CellConfig)).warm()  # what decodes images comes up meanwhile
         try:
-            start(choice, located, settings, address, verdicts, audit)
+            start(wanted, settings, address, verdicts, audit)
         finally:
             close_cell()
             if verdicts is not None:
@@ -87,8 +84,7 @@ def main(argv: list[str]) -> None:
 
 
 def start(
-    choice: ModelChoice,
-    located: Located | None,
+    wanted: "Served",
     settings: ServeConfig,
     address: socket.socket,
     verdicts: "VerdictStore | None",
@@ -99,17 +95,17 @@ def start(
     Raises:
         InputError: no such device or keys, the address is taken meanwhile, or nothing can be recorded.
     """
-    start_logging(libraries=located is not None)
+    start_logging(libraries=wanted.located is not None)
     return_large_blocks()
     from r2gengpt.serving.app import create_app
     from r2gengpt.serving.failures import limit_lines
     from r2gengpt.serving.generator import Generator
     from r2gengpt.serving.server import serve, warn_if_open
 
-    if located is not None:
+    if wanted.located is not None:
         from r2gengpt.parts.placement import device_of
 
-        device_of(choice.accelerator)  # what is wrong with the flags is said before anybody can connect
+        device_of(wanted.choice.accelerator)  # what is wrong with the flags is said before anybody can connect
     generator = Generator(settings.slots, settings.places)
     with recording(audit) as trail:
         app = create_app(generator, settings, verdicts, trail)
@@ -117,7 +113,7 @@ def start(
         listening = opened(address)
         limit_lines()
         print(f"r2gengpt serves at {address_of(listening)} ({NOTICE})", flush=True)
-        generator.start(lambda: served(choice, located), lambda: log.info("ready"))
+        generator.start(lambda: served(wanted), lambda: log.info("ready"))
         has_ended = serve(app, generator, settings, listening)
     if not has_ended:
         os._exit(0)  # the thread is within a pass for nobody: taking the interpreter down under it may crash
@@ -143,12 +139,31 @@ def recording(audit: AuditLog | None) -> "Iterator[Trail | None]":
             trail.close()
 
 
-def served(choice: ModelChoice, located: Located | None) -> "AnyReporter":
+def served(wanted: "Served") -> "ServedModel":
     """The model under the name that clients know it by: its directory's, or embedded.
 
     Raises:
         InputError: it cannot be loaded.
     """
+    from r2gengpt.edge.reporter import EdgeReporter
     from r2gengpt.opening import opened
+    from r2gengpt.serving.paired import PairedModel
 
-    return opened(choice, located, frugal=False).named(choice.alias or Path(choice.name).absolute().name)
+    choice, rest = wanted.choice, wanted.rest
+    name = choice.alias or Path(choice.name).absolute().name
+    model = opened(choice, wanted.located, frugal=False).named(name)
+    if rest is None or not isinstance(model, EdgeReporter):
+        return model
+    return PairedModel(model, lambda: in_torch(rest, name), rest.directory)
+
+
+def in_torch(located: Located, name: str) -> "Reporter":
+    """The same model in PyTorch, which the graphs have been serving without.
+
+    Raises:
+        InputError: it cannot be loaded.
+    """
+    quiet_libraries()
+    from r2gengpt.reporter import Reporter
+
+    return Reporter.of(located).named(name)

@@ -150,6 +150,7 @@ export function showOrigin(record, list) {
     ["Model", made.model],
     ["Image model", made.vision_model],
     ["Language model", made.lm_model],
+    ["Runtime", made.runtime],
     ["Weights (SHA-256)", made.model_sha256],
     ["Trained part (SHA-256)", made.delta_sha256],
     ...(made.inputs ?? []).map(inputRow),

@@ -56,6 +56,7 @@ async function saveArchive(form) {
   const { type, ending } = ARCHIVE[form];
   const { record, sent } = draft;
   const known = { film_findings: record.film_findings ?? [], review: reviewLines(record), edited: edited() };
+  if (record.provenance?.model_sha256) known.model_sha256 = record.provenance.model_sha256;
   if (form === "measurement-sr") known.regions = draft.evidence?.regions ?? [];
   const asked = type === "application/dicom" ? { type, form } : { type };
   return download(await documentOf({ ...sent, key: key() }, text().trim(), known, asked), type, ending);
