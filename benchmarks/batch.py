@@ -118,8 +118,8 @@ def one(folder: Path, studies: int, actors: int, tokens: int, beams: int) -> dic
     shards: list[tuple[float, int, float]] = []
     add = driver.Progress.add
 
-    def noted(self: Any, shard: Any) -> None:
-        add(self, shard)
+    def noted(self: Any, shard: Any, seconds: float) -> None:
+        add(self, shard, seconds)
         shards.append((time.monotonic(), self.totals.rows, time.process_time()))
 
     driver.Progress.add = noted  # type: ignore[method-assign]

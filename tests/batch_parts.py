@@ -10,6 +10,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from r2gengpt.batch.cluster import Workers
 from r2gengpt.batch.driver import BulkWork, run_batch
 from r2gengpt.batch.listing import read_listing
 from r2gengpt.batch.workers import Decoded, Pixels
-from r2gengpt.errors import InputError
+from r2gengpt.errors import InputError, RunError
 from r2gengpt.report import Report, Sentence
 
 ORIGIN = {"model": "stand-in", "model_sha256": "0" * 64, "versions": {"r2gengpt": "test"}, "decode": {"beam_size": 1}}
@@ -101,6 +102,29 @@ class StandIn:
 
 def make_stand_in(killed: Killed = Killed(), broken: tuple[str, ...] = ()) -> StandIn:  # frozen
     return StandIn(killed, broken)
+
+
+@dataclass
+class InStep:
+    """Writes a shard when all before it lie on disk, in the folder `shards`; else it refuses to go on."""
+
+    shards: Path
+    done: int = 0
+
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        return ORIGIN
+
+    def write(self, studies: Sequence[Decoded], first: int) -> list[Report]:
+        pause = threading.Event()
+        for _ in range(3000):
+            if self.done == 0 or len(list(self.shards.glob("*.jsonl"))) >= self.done:
+                break
+            pause.wait(0.01)
+        else:
+            raise RunError(f"a shard before the one at {first} is finished and not written")
+        self.done += 1
+        return StandIn().write(studies, first)
 
 
 def refuse(message: str) -> StandIn:

@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -40,13 +41,14 @@ SETTINGS = {"format": "jsonl", "shard_size": 4, "beam_size": 3}
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make shards one after the other in this process, as the workers would."""
 
-    def results(plan: BulkPlan, missing: list[int], root: Path, work: BulkWork) -> Any:
+    def results(plan: BulkPlan, missing: list[int], root: Path, work: BulkWork, on_joined: Any) -> Any:
+        on_joined()
         writer = work.make_writer()
         for number in missing:
             shard = plan.shard(number)
             studies = [decode_study(root, study, work.make_pixels) for study in shard.studies]
             lines = json_lines(shard_rows(writer, studies, shard.first))
-            yield ShardRows(number, lines, json.dumps(dict(writer.origin)))
+            yield ShardRows(number, lines, json.dumps(dict(writer.origin)), 1.0)
 
     monkeypatch.setattr(driver_room, "results", results)
 
@@ -429,9 +431,35 @@ def test_progress_tells_rate_time_left_and_failures_by_kind() -> None:
     time = iter([0.0, 10.0, 20.0])
     progress = Progress(100, Totals(rows=10), lambda: next(time))
     progress.begin()
-    progress.add(ShardSummary(("a",) * 20, Counter(image=1), ()))
-    progress.add(ShardSummary(("b",) * 40, Counter(file=1, image=1), ()))
-    assert progress.line() == "70 of 100 studies, 4.0 a second, 0:00:08 left, failed: image 2, file 1"
+    progress.add(ShardSummary(("a",) * 20, Counter(image=1), ()), 5.0)
+    progress.add(ShardSummary(("b",) * 40, Counter(file=1, image=1), ()), 10.0)
+    assert progress.line() == "70 of 100 studies, 4 a second, 0:00:08 left, failed: image 2, file 1"
+
+
+@pytest.mark.parametrize(("studies", "writers"), [(100, 1), (1000, 1), (1000, 3)])
+def test_the_time_left_is_right_within_a_fifth_from_a_tenth_of_the_run_on(studies: int, writers: int) -> None:
+    """Forty seconds go before the first shard is begun; shards of ten then take 20 seconds, give or take a fifth."""
+    draw, free, now, ends = random.Random(0), [40.0] * writers, 0.0, list[tuple[float, float]]()
+    for _ in range(studies // 10):
+        took, at = 20 * draw.uniform(0.8, 1.2), free.index(min(free))
+        free[at] += took
+        ends.append((free[at], took))
+    progress, end = Progress(studies, Totals(), lambda: now), max(free)
+    progress.begin()
+    progress.joined(writers, 10)
+    for number, (now, took) in enumerate(sorted(ends), 1):  # the clock reads `now`
+        progress.add(ShardSummary(("a",) * 10, Counter(), ()), took)
+        if number >= studies // 100 and end - now > 20 * writers:  # less is a matter of who has the last shard
+            assert progress.left == pytest.approx(end - now, rel=0.2), number
+
+
+def test_models_that_wait_for_films_are_not_taken_to_be_as_fast_as_they_write() -> None:
+    time = iter([0.0, 10.0, 30.0, 50.0])
+    progress = Progress(40, Totals(), lambda: next(time))
+    progress.begin()
+    for _ in range(3):
+        progress.add(ShardSummary(("a",) * 10, Counter(), ()), 5.0)  # and then 15 seconds of nothing
+    assert progress.left == 20.0
 
 
 def test_the_command_refuses_what_it_cannot_do(run_cli: Callable[[list[str]], Outcome], tmp_path: Path) -> None:

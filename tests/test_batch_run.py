@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from batch_parts import archive, contents, refuse, run_stand_in, seeded_kill, session_ray
+from batch_parts import InStep, archive, contents, refuse, run_stand_in, seeded_kill, session_ray
 from conftest import Outcome
 from r2gengpt.batch import driver as driver_room
 from r2gengpt.errors import InputError
@@ -145,6 +145,13 @@ def test_twenty_seeded_kills_over_three_hundred_studies(address: str, tmp_path: 
         assert not (tmp_path / "out" / "manifest.json").exists()
         assert start(source, tmp_path / "out", where).returncode == 0
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_shard_is_written_when_it_is_finished_and_not_when_the_next_one_is(address: str, tmp_path: Path) -> None:
+    """Ray's `iter_rows` held it back for as long: a kill lost it, and the time left was of the shard before."""
+    source, output = archive(tmp_path / "in", 6), tmp_path / "out"
+    run_stand_in(source, output, address, make=partial(InStep, output / "shards"), shard_size=2)
+    assert len(records(output)) == 6
 
 
 def test_what_a_worker_refuses_is_refused_in_its_own_words(address: str, tmp_path: Path) -> None:

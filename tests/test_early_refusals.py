@@ -21,6 +21,18 @@ code = run(sys.argv[1], sys.argv[2:])
 heavy = sorted({"torch", "transformers", "lightning", "ray", "fastapi", "pynetdicom", "openvino"} & set(sys.modules))
 print(code, *heavy)
 """
+FIRST_LINE = """
+import os, sys
+from r2gengpt.batch.summary import Progress
+from r2gengpt.cli.main import run
+
+def begin(progress):
+    print(progress.studies, *sorted({"torch", "transformers", "ray"} & set(sys.modules)), flush=True)
+    os._exit(0)
+
+Progress.begin = begin
+run("batch", sys.argv[1:])
+"""
 FILM = "film.png"
 PEER = ["--stow", "http://127.0.0.1:1/dicom-web"]
 WRONG_MODEL = {
@@ -61,6 +73,16 @@ def test_an_original_file_that_is_not_there(command: str, tmp_path: Path) -> Non
 def test_an_embedded_model_that_has_not_been_fetched(command: str, tmp_path: Path) -> None:
     words = [command, *WRONG_MODEL[command], "--model", "embedded"]
     refused(words, tmp_path, "is not in the cache", "r2gengpt pull embedded", R2GENGPT_CACHE=str(tmp_path / "cache"))
+
+
+def test_batch_tells_how_many_studies_there_are_before_anything_large_is_loaded(
+    tmp_path: Path, without_weights: Path, tiny_set: TinySet
+) -> None:
+    words = ["--input", str(tiny_set.annotation), "--output", str(tmp_path / "out"), "--model", str(without_weights)]
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_LINE, *words], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.stdout == "14\n", done.stderr
 
 
 @pytest.mark.parametrize("command", ["serve", "listen"])

@@ -54,11 +54,12 @@ class ClusterJob:
 
 @dataclass(frozen=True)
 class ShardRows:
-    """A finished shard: its rows as JSON lines, and what they were made with, as JSON."""
+    """A finished shard: its rows as JSON lines, what they were made with, as JSON, and the seconds of its writing."""
 
     shard: int
     lines: bytes
     origin: str
+    seconds: float
 
 
 def main(handle: int, folder: str) -> None:
@@ -78,10 +79,10 @@ def main(handle: int, folder: str) -> None:
     try:
         with joined(job, folder) as workers:
             link.send(None)
-            for row in stages(job, workers).iter_rows():
+            for row in finished(stages(job, workers)):
                 if row["stop"]:
                     raise pickle.loads(row["stop"])
-                link.send(ShardRows(row["shard"], row["lines"], row["origin"]))
+                link.send(ShardRows(row["shard"], row["lines"], row["origin"], row["seconds"]))
     except (InputError, RunError) as error:
         link.send(error)
     except (ray.exceptions.RayError, ray.data.exceptions.RayDataUserCodeException) as error:
@@ -166,6 +167,12 @@ def check_size(resources: Mapping[str, float], workers: Workers, where: str) -> 
         )
     if workers.gpu and gpus < workers.actors:
         raise InputError(f"need a GPU each, but {where} has {gpus:g}", field="actors", value=workers.actors)
+
+
+def finished(shards: Any) -> Iterator[dict[str, Any]]:
+    """The shards as each is finished. By default Ray holds one back until the next is there too."""
+    for block in shards.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        yield from block.to_pylist()
 
 
 def stages(job: ClusterJob, workers: Workers) -> Any:

@@ -99,20 +99,24 @@ def run_batch(
         missing = list(missing_shards(output, form, wanted, before))
         progress = Progress(plan.studies, before)
         if missing:
-            work = prepare()
             progress.begin()
-            for made in results(plan, missing, root, work):
+            work = prepare()
+            first = len(plan.shard(missing[0]).studies)
+            for made in results(plan, missing, root, work, lambda: progress.joined(work.workers.actors, first)):
                 check_origin(output, json.loads(made.origin))
                 write_whole(shard_path(output, made.shard, form), [encoded(made.lines, form)])
-                progress.add(ShardSummary.of(json.loads(line) for line in made.lines.split(b"\n")[:-1]))
+                summary = ShardSummary.of(json.loads(line) for line in made.lines.split(b"\n")[:-1])
+                progress.add(summary, made.seconds)
         totals = write_manifest(output, form, len(plan))
         write_summary(output, totals, progress)
         progress.end()
     return output / MANIFEST
 
 
-def results(plan: BulkPlan, missing: Sequence[int], root: Path, work: BulkWork) -> Iterator[ShardRows]:
-    """The missing shards' rows as they are finished.
+def results(
+    plan: BulkPlan, missing: Sequence[int], root: Path, work: BulkWork, on_joined: Callable[[], None]
+) -> Iterator[ShardRows]:
+    """The missing shards' rows as they are finished; `on_joined` is called when Ray is there.
 
     Raises:
         InputError: no cluster at the address, or it is too small; what a worker refuses.
@@ -128,6 +132,7 @@ def results(plan: BulkPlan, missing: Sequence[int], root: Path, work: BulkWork) 
         if job.address is not None and not link.poll(PATIENCE):
             raise no_cluster(job.address)
         received(link, log)  # and there
+        on_joined()
         while (rows := received(link, log)) is not None:
             yield rows
 

@@ -15,10 +15,7 @@ from r2gengpt.config import DecodeConfig
 from r2gengpt.films.containers import DicomChoice
 from r2gengpt.generation.decoding import decodings
 from r2gengpt.locate import Located
-from r2gengpt.model.processing import film_side
 from r2gengpt.options import Override
-from r2gengpt.parts.loading import load_image_processor
-from r2gengpt.parts.placement import device_of
 from r2gengpt.provenance import file_sha256
 from r2gengpt.report import Report
 from r2gengpt.settings import BatchConfig, CellConfig
@@ -69,7 +66,11 @@ class BulkModel:
         return {"writer": "retrieve", "sentences_sha256": file_sha256(self.located.directory / SENTENCES)}
 
     def work(self) -> BulkWork:
-        """What Ray's workers do, and how many there are."""
+        """What Ray's workers do, and how many there are; loads PyTorch."""
+        from r2gengpt.model.processing import film_side
+        from r2gengpt.parts.loading import load_image_processor
+        from r2gengpt.parts.placement import device_of
+
         config, choice, located = self.config, self.located.choice, self.located
         name, remote = str(located.stored.model.values["vision_model"]), choice.where.trust_remote_code
         image_processor = load_image_processor(name, trust_remote_code=remote, whole=located.whole)

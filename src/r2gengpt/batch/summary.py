@@ -31,6 +31,15 @@ def clock_time(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
+def per_second(rate: float) -> str:
+    """A rate with two digits that count.
+
+    >>> per_second(0.4567), per_second(12.3)
+    ('0.46 a second', '12 a second')
+    """
+    return f"{rate:.2g} a second" if rate < 10 else f"{rate:.0f} a second"
+
+
 class Progress:
     """Counts studies of this start against those before it.
 
@@ -50,6 +59,8 @@ class Progress:
         self.seconds = 0.0
         self.first: float | None = None
         self.first_rows = 0
+        self.writers = 1
+        self.writing = 0.0
 
     @property
     def written(self) -> int:
@@ -58,34 +69,51 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Studies a second: since the first shard came, or since the start where that was only just now."""
+        """Studies a second: as fast as the models write, or as shards have come since the first, where that is slower.
+
+        What comes before the first shard, Ray's start and the model's, does not come again. Models that wait for films
+        are slower than they write. The first shards of several models come together and tell no speed.
+        """
+        if not self.writing:
+            return 0.0
+        rate = self.written * self.writers / self.writing
         spent = 0.0 if self.first is None else (self.started or 0.0) + self.seconds - self.first
-        if spent >= EVERY:
-            return (self.written - self.first_rows) / spent
-        return self.written / self.seconds if self.seconds else 0.0
+        return rate if spent < EVERY else min(rate, (self.written - self.first_rows) / spent)
 
     def begin(self) -> None:
         """The work begins."""
         self.started = self.shown = self.clock()
         done = f", {self.before} of them written before" if self.before else ""
-        log.info("%d studies%s", self.studies, done)
+        log.info("%d studies%s: starting Ray", self.studies, done)
 
-    def add(self, shard: ShardSummary) -> None:
-        """A shard is written."""
+    def joined(self, writers: int, first: int) -> None:
+        """Ray is there; so many models are being loaded, and the first shard has so many studies."""
+        self.writers = writers
+        models = "the model" if writers == 1 else f"{writers} models"
+        log.info("Ray is there: loading %s, then the first %d studies are written together", models, first)
+
+    def add(self, shard: ShardSummary, seconds: float) -> None:
+        """A shard is written, which took one model so many seconds."""
         now = self.clock()
+        self.writing += seconds
         self.totals.add(shard)
         self.seconds = now - (self.started if self.started is not None else now)
         if self.first is None:
             self.first, self.first_rows = now, self.written
-        if now - self.shown >= EVERY:
+        if now - self.shown >= EVERY and self.totals.rows < self.studies:
             self.shown = now
             log.info(self.line())
 
+    @property
+    def left(self) -> float | None:
+        """Seconds until the end, about; None where nothing tells."""
+        return (self.studies - self.totals.rows) / self.rate if self.rate else None
+
     def line(self) -> str:
         """Where the run stands."""
-        left = self.studies - self.totals.rows
-        eta = clock_time(left / self.rate) if self.rate else "unknown"
-        return f"{self.totals.rows} of {self.studies} studies, {self.rate:.1f} a second, {eta} left{self.failures()}"
+        eta = "unknown time" if self.left is None else clock_time(self.left)
+        done = f"{self.totals.rows} of {self.studies} studies"
+        return f"{done}, {per_second(self.rate)}, {eta} left{self.failures()}"
 
     def failures(self) -> str:
         """Failures by kind, or nothing."""
@@ -93,7 +121,7 @@ class Progress:
 
     def end(self) -> None:
         """All is written."""
-        timed = f"{self.written} in {clock_time(self.seconds)}, {self.rate:.1f} a second"
+        timed = f"{self.written} in {clock_time(self.seconds)}, {per_second(self.rate)}"
         rate = timed if self.written else "nothing was left"
         log.info("%d studies written (this start: %s)%s", self.totals.rows, rate, self.failures())
 

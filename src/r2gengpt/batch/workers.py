@@ -8,6 +8,7 @@ import hashlib
 import logging
 import pickle
 import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -150,15 +151,17 @@ class ShardActor:
             self.stop = pickle.dumps(error)
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """The rows of one shard as JSON lines; or, in `stop`, why the run cannot go on."""
-        answer = {"shard": row["shard"], "lines": b"", "origin": "", "stop": row["stop"] or self.stop}
+        """The rows of one shard as JSON lines, and how long they took; or, in `stop`, why the run cannot go on."""
+        stop, began = row["stop"] or self.stop, time.monotonic()
+        answer = {"shard": row["shard"], "lines": b"", "origin": "", "stop": stop, "seconds": 0.0}
         if answer["stop"] or self.writer is None:
             return answer
         try:
             lines = json_lines(shard_rows(self.writer, pickle.loads(row["decoded"]), int(row["first"])))
         except (InputError, RunError) as error:
             return {**answer, "stop": pickle.dumps(error)}
-        return {**answer, "lines": lines, "origin": json_text(dict(self.writer.origin))}
+        took = time.monotonic() - began
+        return {**answer, "lines": lines, "origin": json_text(dict(self.writer.origin)), "seconds": took}
 
 
 def shard_rows(writer: ShardWriter, studies: Sequence[Decoded], first: int) -> list[BatchRow]:

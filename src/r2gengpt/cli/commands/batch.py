@@ -2,13 +2,18 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from r2gengpt.cli import bridge
 from r2gengpt.cli.choice import ModelFlags, choice_of
-from r2gengpt.cli.console import return_large_blocks, start_logging
+from r2gengpt.cli.console import quiet_libraries, return_large_blocks, start_logging
 from r2gengpt.config import DecodeConfig, ModelConfig
 from r2gengpt.locate import locate_writer
 from r2gengpt.settings import BatchConfig, CellConfig, PlacementConfig, ReviewConfig, WriterConfig
+
+if TYPE_CHECKING:
+    from r2gengpt.batch.driver import BulkWork
+    from r2gengpt.batch.model import BulkModel
 
 FLAGS = (BatchConfig, ModelFlags, ModelConfig, PlacementConfig, DecodeConfig, WriterConfig, ReviewConfig, CellConfig)
 COMMON = ("input", "output", "model", "base_dir", "split", "format", "batch_size", "actors", "threads", "address")
@@ -41,11 +46,17 @@ def main(argv: list[str]) -> None:
     from r2gengpt.batch.listing import read_listing
     from r2gengpt.batch.model import BulkModel
 
-    start_logging()
+    start_logging(libraries=False)  # how many studies there are is told before PyTorch is loaded
     model = BulkModel(located, config, cell, begin)
     source = Path(config.input)
     listing = lambda: read_listing(source, config.base_dir, config.split)  # noqa: E731  # read once nobody else writes
-    print(run_batch(Path(config.output), listing, model.settings, model.work))
+    print(run_batch(Path(config.output), listing, model.settings, lambda: work_of(model)))
+
+
+def work_of(model: "BulkModel") -> "BulkWork":
+    """What the run's workers do, the libraries quiet."""
+    quiet_libraries()
+    return model.work()
 
 
 def begin() -> None:
