@@ -2,6 +2,7 @@
 
 import hashlib
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,12 +124,19 @@ class Source:
         return {**record, "view": self.header.view_name, "warnings": list(warnings_of(self.header))}
 
 
-def provenance(name: str, origin: Origin, decode: DecodeConfig, sources: list[Source]) -> dict[str, Any]:
-    """What one report was made with and from; only DICOM images have `sop_instance_uids`."""
+def provenance(
+    name: str, origin: Origin, decode: DecodeConfig, sources: list[Source], prior: Sequence[Source] = ()
+) -> dict[str, Any]:
+    """What one report was made with and from; only DICOM images have `sop_instance_uids`.
+
+    `prior_inputs` are the images of the patient's study before; the record has them where the model read such.
+    """
+    before = {"prior_inputs": [source.to_json() for source in prior]} if prior else {}
     return {
         "model": name,
         **asdict(origin),
         "decode": asdict(decode),
         "inputs": [source.to_json() for source in sources],
+        **before,
         "sop_instance_uids": [source.header.instance_uid for source in sources if source.header is not None],
     }

@@ -119,6 +119,18 @@ def picture_of(film: Upload, choice: DicomChoice, size: int | None = None) -> Im
         raise refused(error) from None
 
 
+@dataclass(frozen=True)
+class ReadPrior:
+    """An earlier study as the model takes it: pixels (V, 3, H, W), float32, what its films were, and the context.
+
+    `pixels` is None, and `sources` are empty, where there is no such study or the model reads none.
+    """
+
+    pixels: Floats | None
+    sources: tuple[Source, ...]
+    context: Context
+
+
 def read_prior(
     films: Sequence[Upload],
     sources: Sequence[Source],
@@ -126,22 +138,23 @@ def read_prior(
     model: ServedModel,
     settings: ServeConfig,
     context: Context,
-) -> tuple[Floats | None, Context]:
-    """The pixels of an earlier study's films, and the context with the days since; None where there are none.
+) -> ReadPrior:
+    """The films of an earlier study, decoded, and the context with the days since.
 
     Raises:
         ApiError: a film that is refused, or one of another patient, of the same study or of a later one.
     """
     if not films:
-        return None, context
+        return ReadPrior(None, (), context)
     before = sources_of(films, choice, settings)
     try:
         told = since(context, [one.header for one in sources], [one.header for one in before])
     except InputError as error:
         raise refused(error) from None
     if PRIOR not in model.context_fields:
-        return None, told
-    return model.pixels([picture_of(film, choice, model.side) for film in films]), told
+        return ReadPrior(None, (), told)
+    pixels = model.pixels([picture_of(film, choice, model.side) for film in films])
+    return ReadPrior(pixels, tuple(before), told)
 
 
 def read_films(

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,6 +11,7 @@ from r2gengpt.confidence.maps import Evidence
 from r2gengpt.config import DecodeConfig
 from r2gengpt.generation.beams import Floats
 from r2gengpt.generation.sentences import PlaceInText
+from r2gengpt.provenance import Source
 from r2gengpt.report import Report
 from r2gengpt.serving.failures import full, unavailable
 from r2gengpt.serving.pace import Pace, QueueProgress
@@ -40,7 +41,8 @@ class Job:
 
     `on_text` gets the text as it is written (one beam); `evidence` asks for maps of the report, or of the text `told`,
     and then nothing is written. The text ends before the first string of `stop`; `likeliest` asks for so many of the
-    likeliest tokens at each place. `earlier` are the pixels of an earlier study's films; `context` tells of it.
+    likeliest tokens at each place. `earlier` are the pixels of an earlier study's films, `earlier_sources` what these
+    were; `context` tells of it.
     `by_graphs`: of a model with both runtimes, the graphs write it; it is settled before the job waits.
     `future` gets the `Answer`, or why there is none. `begun` is when its turn came, by the queue's clock.
     """
@@ -57,6 +59,7 @@ class Job:
     unwanted: bool = False
     begun: float | None = None
     earlier: Floats | None = None
+    earlier_sources: Sequence[Source] = ()
     context: Context = NO_CONTEXT
     by_graphs: bool = False
 

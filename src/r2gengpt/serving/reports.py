@@ -201,9 +201,12 @@ def report_routes(desk: ServerContext) -> APIRouter:
                 check_archive(wanted, archived, sources, reporter)
             decode = reporter.streamed if wanted == EVENTS else reporter.decode
             before = partial(read_prior, form.prior, sources, form.choice, reporter, desk.settings, form.context)
-            earlier, context = await visit.prepare(before)
+            earlier = await visit.prepare(before)
+            context = earlier.context
+            note_films(request, [*sources, *earlier.sources])
             instruction = reporter.instruction_for(context, [source.header for source in sources])
-            job = Job(pixels, instruction, decode, earlier=earlier, context=context)
+            job = Job(pixels, instruction, decode, earlier=earlier.pixels, context=context)
+            job.earlier_sources = earlier.sources
             warnings = context_warnings(context, reporter, films=bool(form.prior))
             headers = {"X-Warning": "; ".join(warnings)} if warnings else {}
             job.evidence = evidence or (bool(archived) and FORMS[archived].regions and maps_of(reporter))

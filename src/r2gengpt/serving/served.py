@@ -110,7 +110,7 @@ def writer_of(model: ServedModel, job: Job) -> ServedModel:
 def made_with(model: ServedModel, job: Job, sources: list[Source]) -> dict[str, Any]:
     """What a job's report was made with and from, for its answer."""
     writer = writer_of(model, job)
-    made = provenance(writer.name, writer.origin, job.decode, sources)
+    made = provenance(writer.name, writer.origin, job.decode, sources, job.earlier_sources)
     return {**made, "runtime": TORCH if runs_in_torch(writer) else OPENVINO, **writer.written_by}
 
 

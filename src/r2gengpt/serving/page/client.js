@@ -74,9 +74,10 @@ const post = (route, body, options) => send("POST", route, { ...options, body })
 const read = async (route, options = {}) => (await send("GET", route, options)).json();
 
 /* A form of files, which are sent without their names, and of texts, of which empty ones are left out. */
-function formOf(files, texts) {
+function formOf(files, texts, prior = []) {
   const form = new FormData();
   files.forEach((file, at) => form.append("images", file, `view${at + 1}`));
+  prior.forEach((file, at) => form.append("prior_images", file, `prior${at + 1}`));
   for (const [name, value] of Object.entries(texts)) if (value) form.append(name, String(value));
   return form;
 }
@@ -129,10 +130,10 @@ export async function keepVerdict(said, key) {
   return (await post("/v1/verdicts", JSON.stringify(said), { key, type: "application/json" })).json();
 }
 
-/* Ask for the report of a study; `ticket` is for `queueOf`. `onText` gets each new piece, `onNote` what is doubtful
+/* Ask for the report of a study; `prior`: the files of the study before; `ticket` is for `queueOf`. `onText` gets each new piece, `onNote` what is doubtful
    about whose images these are; the answer is the whole record, as `/v1/reports` gives it. Throws as `send`. */
-export async function writeReport({ files, context, choice, key, ticket }, signal, onText, onNote) {
-  const form = formOf(files, { ...context, ...choice });
+export async function writeReport({ files, prior, context, choice, key, ticket }, signal, onText, onNote) {
+  const form = formOf(files, { ...context, ...choice }, prior);
   const response = await post("/v1/reports", form, { key, signal, accept: "text/event-stream", ticket });
   let record = null;
   for await (const data of events(response.body)) {

@@ -7,7 +7,7 @@ const FIELDS = ["indication", "age", "sex", "technique", "comparison"];
 /* Characters of an earlier report that the server takes. */
 const LONGEST_PRIOR = 4000;
 
-const readsPrior = () => model.context.includes("prior");
+export const readsPrior = () => model.context.includes("prior");
 
 /* The fields of a form, empty ones too. */
 export function contextNow() {
@@ -35,6 +35,7 @@ export function showContext() {
   }
   $("more").hidden = !FIELDS.slice(1).some((name) => model.context.includes(name));
   $("prior-days-field").hidden = !readsPrior();
+  $("prior-drop").hidden = !readsPrior();
   $("prior-hint").textContent = readsPrior()
     ? "To read beside the draft. The model reads it too. It is in no saved file."
     : "To read beside the draft. The model does not get it, and it is in no saved file.";

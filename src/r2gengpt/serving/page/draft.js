@@ -139,8 +139,8 @@ export function showRecord(record, text, place, legend, evidence = null, overlay
   legend.querySelector("#legend-text").textContent = words.join(" ");
 }
 
-const inputRow = ({ width, height, format, view, sha256 }, at) => [
-  `Image ${at + 1}`, `${width} × ${height} ${format}${view ? `, ${view}` : ""}, SHA-256 ${sha256}`,
+const inputRow = (name) => ({ width, height, format, view, sha256 }, at) => [
+  `${name} ${at + 1}`, `${width} × ${height} ${format}${view ? `, ${view}` : ""}, SHA-256 ${sha256}`,
 ];
 
 /* What a draft was made with and from, as rows of a list. */
@@ -153,7 +153,8 @@ export function showOrigin(record, list) {
     ["Runtime", made.runtime],
     ["Weights (SHA-256)", made.model_sha256],
     ["Trained part (SHA-256)", made.delta_sha256],
-    ...(made.inputs ?? []).map(inputRow),
+    ...(made.inputs ?? []).map(inputRow("Image")),
+    ...(made.prior_inputs ?? []).map(inputRow("Prior image")),
     ["Program", Object.entries(made.versions ?? {}).map((pair) => pair.join(" ")).join(", ")],
     ["Written", new Date(1000 * record.created).toLocaleString()],
   ];

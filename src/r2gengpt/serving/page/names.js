@@ -3,7 +3,7 @@
 const LONGEST = 40;
 
 /* YYYYMMDD as YYYY-MM-DD; else as it is. */
-const dateOf = (text) => text.replace(/^(\d{4})(\d\d)(\d\d)$/, "$1-$2-$3");
+export const dateOf = (text) => text.replace(/^(\d{4})(\d\d)(\d\d)$/, "$1-$2-$3");
 
 /* A person name of DICOM (Family^Given^…, other alphabets behind "=") as it is read. */
 function personOf(name) {

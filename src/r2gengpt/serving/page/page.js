@@ -75,4 +75,4 @@ listen();
 takeUp();
 showPrior(Boolean($("prior").value));
 showCard(loaded);
-showExamples((file, known) => addFiles([file], known));
+showExamples((file, known) => addFiles([file], { known }));

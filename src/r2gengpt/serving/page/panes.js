@@ -1,23 +1,24 @@
 /* The films on screen: one, or two side by side, each on a canvas; the tools act on the one that is active. */
 
 import { $, button } from "./elements.js";
-import { draft, stale, study } from "./state.js";
+import { dateOf } from "./names.js";
+import { draft, films, stale, study } from "./state.js";
 import { START, Viewer } from "./viewer.js";
 import { PRESETS } from "./windows.js";
 
 const canvases = [$("film"), $("film2")];
-/* at: the number of the view that a pane shows. */
-const panes = canvases.map((canvas) => ({ canvas, viewer: new Viewer(canvas, keep), at: 0 }));
+/* view: what a pane shows; at: its number among all films. */
+const panes = canvases.map((canvas) => ({ canvas, viewer: new Viewer(canvas, keep), view: null, at: 0 }));
 let [active, both] = [0, false];
 
-const viewOf = (pane) => study.views[pane.at] ?? null;
+const isPrior = (view) => study.prior.includes(view);
 const seen = () => (both ? panes : panes.slice(0, 1));
 const viewer = () => panes[active].viewer;
 
 /* A viewer's state changed: it is its view's, and the tools show it if it is the active one. */
 function keep(changed) {
   const pane = panes.find((one) => one.viewer === changed);
-  const view = viewOf(pane);
+  const { view } = pane;
   if (view?.image === changed.image) view.seen = changed.state;
   if (pane === panes[active]) showState(changed.state);
 }
@@ -39,13 +40,13 @@ function showState({ level, width, zoom, invert, flip, turn, preset }) {
   $("film-turned").textContent = said && `This view is ${said}.`;
 }
 
-/* The map of the sentence that is pointed at, over each film that is seen; maps may differ between views. */
+/* The map of the sentence that is pointed at, over each film of the study that is seen; maps may differ between views. */
 export function overlay(at, kept = false) {
   draft.at = at;
   const { evidence } = draft;
   const sentence = stale() ? null : evidence?.sentences[at];
   for (const pane of panes) {
-    const map = sentence && {
+    const map = sentence && !isPrior(pane.view) && {
       grid: evidence.grid,
       values: sentence.maps?.[pane.at] ?? sentence.map,
       box: evidence.boxes?.[pane.at],
@@ -57,59 +58,97 @@ export function overlay(at, kept = false) {
 }
 
 function showPane(pane) {
-  const view = viewOf(pane);
+  const { view } = pane;
   if (!view) return;
   if (pane.viewer.image !== view.image) pane.viewer.show(view.image, view.seen ?? START);
   const size = `${view.image.width} by ${view.image.height} pixels`;
-  pane.canvas.setAttribute("aria-label", `View ${pane.at + 1} of ${study.views.length}, ${size}`);
+  const views = isPrior(view) ? study.prior : study.views;
+  pane.canvas.setAttribute("aria-label", `${nameOf(view)} of ${views.length}, ${size}`);
+  showTag(pane);
   pane.canvas.classList.toggle("active", both && pane === panes[active]);
+}
+
+/* Which study a film is of, on the film, once there are two. */
+function showTag({ canvas, view }) {
+  const date = dateOf(view.patient?.study_date ?? "");
+  const tag = canvas.nextElementSibling;
+  tag.hidden = study.prior.length === 0;
+  tag.textContent = [isPrior(view) ? "Prior" : "Current", date].filter(Boolean).join(", ");
 }
 
 /* What stands below the films: of the active one. */
 function showNotes() {
-  const view = viewOf(panes[active]);
+  const { view } = panes[active];
   $("film-warning").textContent = view?.warning ? `This file ${view.warning}.` : "";
   $("film-known").textContent = view?.known ? `Known of this example film: ${view.known}` : "";
 }
 
-function showChips(removed) {
-  const { views } = study;
-  $("views").replaceChildren(...views.map((view, at) => {
-    const item = document.createElement("li");
-    const show = button("show", `View ${at + 1}${view.name && ` (${view.name})`}`, () => select(at));
-    const remove = button("remove", "×", () => removed(at));
-    show.setAttribute("aria-pressed", String(seen().some((pane) => pane.at === at)));
-    remove.setAttribute("aria-label", `Remove view ${at + 1}`);
-    item.append(show, remove);
-    return item;
-  }));
+/* "View 2", "Prior 1": as the films of its study are counted. */
+function nameOf(view) {
+  const at = study.prior.indexOf(view);
+  return at < 0 ? `View ${study.views.indexOf(view) + 1}` : `Prior ${at + 1}`;
+}
+
+function chip(view) {
+  const [item, name] = [document.createElement("li"), nameOf(view)];
+  const chosen = button("show", `${name}${view.name && ` (${view.name})`}`, () => select(view));
+  const remove = button("remove", "×", () => onRemove(view));
+  chosen.setAttribute("aria-pressed", String(seen().some((pane) => pane.view === view)));
+  remove.setAttribute("aria-label", `Remove ${name.toLowerCase()}`);
+  item.append(chosen, remove);
+  return item;
+}
+
+function showChips() {
+  $("views").replaceChildren(...study.views.map(chip));
+  $("prior-views").replaceChildren(...study.prior.map(chip));
+  $("prior-views").hidden = study.prior.length === 0;
+}
+
+/* A pane whose film went shows the one in its place. */
+function settle(pane) {
+  const all = films();
+  if (!all.includes(pane.view)) pane.view = all[Math.min(pane.at, all.length - 1)] ?? null;
+  pane.at = Math.max(0, all.indexOf(pane.view));
 }
 
 let onRemove = () => {};
 
 /* Show what there is of the study. */
 export function showFilms() {
-  const { views } = study;
-  for (const pane of panes) pane.at = Math.min(pane.at, Math.max(0, views.length - 1));
-  if (views.length < 2) [both, active] = [false, 0];
-  $("viewer").hidden = views.length === 0;
-  $("both").disabled = views.length < 2;
+  const count = films().length;
+  panes.forEach(settle);
+  if (count < 2) [both, active] = [false, 0];
+  $("viewer").hidden = count === 0;
+  $("both").disabled = count < 2;
   $("both").setAttribute("aria-pressed", String(both));
   $("film2").hidden = !both;
   $("films").classList.toggle("two", both);
-  for (const pane of seen()) showPane(pane);
-  if (!views.length) for (const pane of panes) pane.viewer.show(null);
-  showChips(onRemove);
+  for (const pane of panes) {
+    if (count && seen().includes(pane)) showPane(pane);
+    else pane.viewer.show(null); // a film that went is not drawn any more
+  }
+  showChips();
   showNotes();
   overlay(draft.at);
-  if (views.length) showState(viewer().state);
+  if (count) showState(viewer().state);
 }
 
 /* Show this view in the active pane. */
-export function select(at) {
-  panes[active].at = at;
+function select(view) {
+  panes[active].view = view;
   showFilms();
-  if (document.activeElement === document.body) $("views").querySelectorAll(".show")[at]?.focus();
+  if (document.activeElement === document.body) document.querySelectorAll(".views .show")[panes[active].at]?.focus();
+}
+
+/* Show a film that is new: one of the study before stands beside the study's. */
+export function show(view) {
+  if (isPrior(view)) {
+    [both, active] = [true, 0];
+    if (isPrior(panes[0].view)) [panes[0].view] = study.views;
+    panes[1].view = view;
+    showFilms();
+  } else select(view);
 }
 
 function activate(at) {
@@ -118,11 +157,12 @@ function activate(at) {
   showFilms();
 }
 
-/* The second film is the next one that is not seen yet. */
+/* The second film is the first of the study before, else the next one. */
 function toggleBoth() {
   both = !both;
   active = 0;
-  if (both) panes[1].at = (panes[0].at + 1) % study.views.length;
+  const [first, all] = [panes[0].view, films()];
+  if (both) panes[1].view = (!isPrior(first) && study.prior[0]) || all[(all.indexOf(first) + 1) % all.length];
   showFilms();
 }
 
@@ -153,7 +193,7 @@ function listenToTools() {
   $("full").addEventListener("click", toggleFull);
 }
 
-/* Wire films and tools; `removed` is called with the number of a view that is to go. Call once. */
+/* Wire films and tools; `removed` is called with a view that is to go. Call once. */
 export function listenToFilms(removed) {
   onRemove = removed;
   listenToTools();

@@ -11,7 +11,7 @@ import { mapSentences } from "./maps.js";
 import { overlay } from "./panes.js";
 import { follow, newTicket } from "./queue.js";
 import { showForms } from "./saving.js";
-import { draft, edited, key, patientOf, stale, study } from "./state.js";
+import { draft, edited, films, key, patientOf, stale, study } from "./state.js";
 
 const CHANGED = "The study was changed after this draft was written: it may not fit any more.";
 const ALONE = "This draft is from before the page was reloaded. Images are not kept: choose them again to see them.";
@@ -107,8 +107,8 @@ export async function write() {
   clearDraft();
   complainNoMore();
   Object.assign(draft, { version: study.version, patient: patientOf(study.views) });
-  const files = study.views.map((view) => view.file);
-  draft.sent = { files, context: contextNow(), choice: { ...study.choice } };
+  const [files, prior] = [study.views, study.prior].map((views) => views.map(({ file }) => file));
+  draft.sent = { files, prior, context: contextNow(), choice: { ...study.choice } };
   setBusy(true);
   say("Waiting for the server …", { busy: true });
   const [ticket, over] = [newTicket(), new AbortController()];
@@ -145,14 +145,16 @@ async function hashOf(file) {
 
 /* A draft from before a reload fits again when the same images are there; `crypto.subtle` is for secure pages only. */
 export async function recognise() {
-  const inputs = draft.record?.provenance?.inputs;
-  if (draft.version !== null || !inputs || inputs.length !== study.views.length || !crypto.subtle) return;
+  const { inputs, prior_inputs: before = [] } = draft.record?.provenance ?? {};
+  if (draft.version !== null || !inputs || !crypto.subtle) return;
+  if (inputs.length !== study.views.length || before.length !== study.prior.length) return;
   if (!sameContext(draft.sent.context)) return;
-  const [{ version }, files] = [study, study.views.map(({ file }) => file)];
-  const hashes = await Promise.all(files.map(hashOf));
+  const [{ version }, all] = [study, films().map(({ file }) => file)];
+  const hashes = await Promise.all(all.map(hashOf));
   if (draft.version !== null || study.version !== version) return;
-  if (!inputs.every(({ sha256 }, at) => sha256 === hashes[at])) return;
-  Object.assign(draft, { version, sent: { ...draft.sent, files } });
+  if (![...inputs, ...before].every(({ sha256 }, at) => sha256 === hashes[at])) return;
+  const files = all.slice(0, inputs.length);
+  Object.assign(draft, { version, sent: { ...draft.sent, files, prior: all.slice(inputs.length) } });
   tellStale();
   mapSentences();
 }

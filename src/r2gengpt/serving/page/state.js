@@ -2,9 +2,12 @@
 
 import { $ } from "./elements.js";
 
-/* views: as `openFilm` gives them; choice: what is asked of DICOM; version grows with each change of what the draft
-   depends on. */
-export const study = { views: [], choice: {}, version: 0 };
+/* views: as `openFilm` gives them; prior: those of the patient's study before; choice: what is asked of DICOM; version
+   grows with each change of what the draft depends on. */
+export const study = { views: [], prior: [], choice: {}, version: 0 };
+
+/* All films, those of the study first. */
+export const films = () => [...study.views, ...study.prior];
 
 /* record: the finished draft, of which version of the study (null: from before a reload), and as it was sent; patient:
    whose it is; verdict: its reader's, {verdict, decided, reason, note}; told: the one that was last sent to the server,

@@ -6,8 +6,8 @@ import { setContext } from "./context.js";
 import { $, askForKey, complainNoMore, complainOfFiles, element, say } from "./elements.js";
 import { openFilm } from "./films.js";
 import { identityRows } from "./names.js";
-import { select, showFilms } from "./panes.js";
-import { draft, key, patientOf, study } from "./state.js";
+import { show, showFilms } from "./panes.js";
+import { draft, films, key, patientOf, study } from "./state.js";
 
 const EMPTY = "Choose the images of one study to begin.";
 let opening = Promise.resolve();
@@ -54,14 +54,15 @@ async function viewOf(file) {
   }
 }
 
-async function openFiles(files, known) {
+/* `into`: "views" of the study, or its "prior". */
+async function openFiles(files, known, into) {
   complainNoMore();
-  const [none, told, first, { views }] = [[], [], study.views.length, study];
+  const [none, told, views, first] = [[], [], study[into], study[into].length];
   if (!draft.record && !draft.request) say("Opening …", { busy: true });
   for (const file of files) {
     try {
       const view = await viewOf(file);
-      if (views !== study.views) return; // a new study was begun meanwhile
+      if (views !== study[into]) return; // a new study was begun meanwhile
       if (view) views.push({ ...view, known });
     } catch (error) {
       if (error instanceof Refused) told.push(`${file.name}: ${error.message}`);
@@ -72,22 +73,31 @@ async function openFiles(files, known) {
   if (none.length) told.push(`No PNG, JPEG or DICOM image, left out: ${none.join(", ")}.`);
   if (views.length > first) {
     studyChanged();
-    select(first);
+    show(views[first]);
   }
   complainOfFiles(told.join(" "));
   if (draft.record || draft.request) return;
-  if (views.length) say("Ready. Write the draft when all images of the study are here.");
+  if (study.views.length) say("Ready. Write the draft when all images of the study are here.");
   else say(EMPTY);
 }
 
 /* One after the other: a file may need an answer first. `known`: what is known of example films. */
-export function addFiles(files, known = "") {
-  opening = opening.then(() => openFiles(files, known));
+export function addFiles(files, { known = "", into = "views" } = {}) {
+  opening = opening.then(() => openFiles(files, known, into));
 }
 
-export function removeView(at) {
-  study.views.splice(at, 1)[0].image.close();
-  if (!study.views.some(({ dicom }) => dicom)) study.choice = {};
+/* No film of the study before any more. */
+export function emptyPrior() {
+  for (const { image } of study.prior) image.close();
+  study.prior = [];
+}
+
+/* Films of a study before do not stay without the study. */
+export function removeView(view) {
+  const views = study.prior.includes(view) ? study.prior : study.views;
+  views.splice(views.indexOf(view), 1)[0].image.close();
+  if (!study.views.length) emptyPrior();
+  if (!films().some(({ dicom }) => dicom)) study.choice = {};
   studyChanged();
   showFilms();
   if (!study.views.length) $("files").focus();
@@ -97,6 +107,7 @@ export function removeView(at) {
 /* No film any more. */
 export function emptyStudy() {
   stopAsking();
+  emptyPrior();
   for (const { image } of study.views) image.close();
   Object.assign(study, { views: [], choice: {} });
   setContext({});
@@ -109,15 +120,20 @@ export function emptyStudy() {
 
 /* Wire the place where files are dropped; call once. */
 export function listenToFiles() {
-  $("files").addEventListener("change", () => {
-    addFiles([...$("files").files]);
-    $("files").value = "";
-  });
+  for (const [id, into] of [["files", "views"], ["prior-files", "prior"]]) {
+    $(id).addEventListener("change", () => {
+      addFiles([...$(id).files], { into });
+      $(id).value = "";
+    });
+  }
   for (const name of ["dragover", "dragleave", "drop"]) {
     document.addEventListener(name, (event) => {
       event.preventDefault();
-      $("drop").classList.toggle("over", name === "dragover");
-      if (name === "drop" && event.dataTransfer.files.length) addFiles([...event.dataTransfer.files]);
+      const before = $("prior-drop").contains(event.target);
+      $("drop").classList.toggle("over", name === "dragover" && !before);
+      $("prior-drop").classList.toggle("over", name === "dragover" && before);
+      const into = before ? "prior" : "views";
+      if (name === "drop" && event.dataTransfer.files.length) addFiles([...event.dataTransfer.files], { into });
     });
   }
 }
