@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import requests
 from pydicom import Dataset, dcmread
+from pydicom.sequence import Sequence as Items
 from pynetdicom import AE, evt
 
 from dicom_files import CR, DX, data_of, film
@@ -25,6 +26,7 @@ from r2gengpt.clinical.archive.loop import Document, Loop, Send
 from r2gengpt.clinical.archive.receive import Receiver, silence_pynetdicom
 from r2gengpt.clinical.archive.run import document_of
 from r2gengpt.clinical.archive.spool import Spool
+from r2gengpt.clinical.documents.dicom_objects import code, item
 from r2gengpt.clinical.hl7.orders import Order
 from r2gengpt.films.dicom.header import DicomHeader
 from r2gengpt.report import Report
@@ -62,6 +64,38 @@ def study_film(study: int, number: int = 1, **more: Any) -> Dataset:
 def film_data(study: int, number: int = 1, **more: Any) -> bytes:
     """Its file."""
     return data_of(study_film(study, number, **more))
+
+
+def study_report(study: int, content: Sequence[Dataset], **more: Any) -> Dataset:
+    """A complete and verified structured report of a drawn study, with these content items."""
+    made = study_film(study, 900)
+    for element in [one for one in made if one.tag.group == 0x0028 or one.keyword in ("PixelData", "ViewPosition")]:
+        del made[element.tag]
+    values: dict[str, Any] = {
+        "SOPClassUID": SR, "Modality": "SR", "SeriesNumber": "900", "CompletionFlag": "COMPLETE",
+        "VerificationFlag": "VERIFIED", "ValueType": "CONTAINER", "ContinuityOfContent": "SEPARATE",
+        "ConceptNameCodeSequence": code("18748-4", "LN", "Diagnostic Imaging Report"), "ContentDate": "20260101",
+        "ContentTime": "090000", "ContentSequence": Items(content),
+    }  # fmt: skip
+    for name, value in {**values, **more}.items():
+        setattr(made, name, value)
+    made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID
+    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
+    return made
+
+
+def content_text(concept: tuple[str, str, str], text: str, **more: Any) -> Dataset:
+    """A content item of the kind TEXT."""
+    values = {"RelationshipType": "CONTAINS", "ValueType": "TEXT", "TextValue": text, **more}
+    return item(ConceptNameCodeSequence=code(*concept), **values)
+
+
+def section(concept: tuple[str, str, str], *content: Dataset) -> Dataset:
+    """A container of content items."""
+    return item(
+        RelationshipType="CONTAINS", ValueType="CONTAINER", ContinuityOfContent="SEPARATE",
+        ConceptNameCodeSequence=code(*concept), ContentSequence=Items(content),
+    )  # fmt: skip
 
 
 def stand_in(paths: Sequence[Path], headers: Sequence[DicomHeader]) -> Document:

@@ -1,4 +1,4 @@
-"""The patient's study before, from an archive: which one, its films, by each protocol; no fault holds up a report."""
+"""The patient's study before, from an archive: which one, its films and report, by each protocol, whatever fails."""
 
 import threading
 from collections.abc import Iterator
@@ -16,13 +16,23 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StudyRootQueryRetrieveInformationModelMove,
 )
 
-from archive_parts import MISSING, PLUGIN, Orthanc, film_data, free_port, orthanc, study_film, uid
+from archive_parts import (
+    MISSING,
+    PLUGIN,
+    Orthanc,
+    content_text,
+    film_data,
+    free_port,
+    orthanc,
+    study_film,
+    study_report,
+    uid,
+)
 from dicom_files import data_of as file_of
-from r2gengpt.clinical.archive.earlier import Candidate, EarlierStudies, earlier_than
+from r2gengpt.clinical.archive.earlier import Candidate, EarlierStudies, EarlierStudy, StudyObjects, earlier_than
 from r2gengpt.clinical.archive.earlier_web import WebArchive
 from r2gengpt.clinical.archive.films import identified
-from r2gengpt.clinical.archive.receive import CLASSES
-from r2gengpt.clinical.archive.retrieve import DimseArchive, MoveTo, Taken
+from r2gengpt.clinical.archive.retrieve import TAKEN, DimseArchive, MoveTo, Taken
 from r2gengpt.clinical.archive.run import earlier_of, writer
 from r2gengpt.clinical.archive.web import connect
 from r2gengpt.config import PRIOR
@@ -43,9 +53,11 @@ def before(study: int, date: str, number: int = 1, **more: Any) -> Dataset:
     return study_film(study, number, PatientID="P-1", StudyDate=date, StudyTime="090000", **more)
 
 
+FINDINGS = ("121071", "DCM", "Finding")
+REPORT = study_report(3, [content_text(FINDINGS, "Small effusion.")], PatientID="P-1", StudyDate="20260101")
 STUDIES = {
     uid(2): [before(2, "20250101")],
-    uid(3): [before(3, "20260101"), before(3, "20260101", 2)],
+    uid(3): [before(3, "20260101"), before(3, "20260101", 2), REPORT],
     uid(4): [before(4, "20260201", Modality="CT")],
     uid(5): [before(5, "20260401")],
 }
@@ -88,9 +100,10 @@ class Shelf:
             raise self.fault
         return self.given
 
-    def films(self, study: str) -> list[bytes]:
+    def objects(self, study: str) -> StudyObjects:
         self.asked.append(study)
-        return self.kept.get(study, [])
+        reports = [file_of(REPORT)] if study == uid(3) else []
+        return StudyObjects(self.kept.get(study, []), reports)
 
 
 def data_of(study: int, date: str, **more: Any) -> bytes:
@@ -102,8 +115,9 @@ def test_a_study_without_chest_films_gives_way_to_the_one_before() -> None:
     shelf = Shelf(
         [candidate(2, "20250101"), candidate(3, "20260101")], {uid(3): [hand], uid(2): [data_of(2, "20250101")]}
     )
-    (found,) = EarlierStudies(shelf, 8).of([NOW])
-    assert found[1].study_uid == uid(2)
+    before = EarlierStudies(shelf, 8).of([NOW])
+    assert [one.study_uid for _, one in before.films] == [uid(2)]
+    assert before.report == ""
     assert shelf.asked == [uid(3), uid(2)]
 
 
@@ -118,21 +132,23 @@ def test_a_study_without_chest_films_gives_way_to_the_one_before() -> None:
 )
 def test_films_of_another_patient_or_study_are_never_used(film: bytes) -> None:
     found = EarlierStudies(Shelf([candidate(3, "20260101")], {uid(3): [film]}), 8).of([NOW])
-    assert [one.study_uid for _, one in found] == ([uid(3)] if film == data_of(3, "20260101") else [])
+    is_usable = film == data_of(3, "20260101")
+    assert [one.study_uid for _, one in found.films] == ([uid(3)] if is_usable else [])
+    assert found.report == ("Small effusion." if is_usable else "")
 
 
 @pytest.mark.parametrize("number", ["", "P*", "P?1", "P\\1"])
 def test_a_number_that_would_ask_for_other_patients_is_not_asked_for(number: str) -> None:
     shelf = Shelf([candidate(3, "20260101")], {}, RuntimeError("asked"))
     header = identified(film_data(1, StudyDate="20260301"))
-    assert EarlierStudies(shelf, 8).of([DicomHeader(**{**vars(header), "patient_id": number})]) == []
+    assert EarlierStudies(shelf, 8).of([DicomHeader(**{**vars(header), "patient_id": number})]) == EarlierStudy()
 
 
 @pytest.mark.parametrize("fault", [RunError("gone"), InputError("refuses"), ValueError("P-1 Muster^Erika")])
 def test_a_fault_of_the_archive_leaves_the_report_without_and_no_name_in_the_log(
     fault: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert EarlierStudies(Shelf([], {}, fault), 8).of([NOW]) == []
+    assert EarlierStudies(Shelf([], {}, fault), 8).of([NOW]) == EarlierStudy()
     assert "written without" in caplog.text
     assert "Muster" not in caplog.text
 
@@ -171,7 +187,7 @@ class Peer:
 def peer(places: dict[str, int] | None = None) -> Iterator[tuple[Peer, int]]:
     made = Peer(places or {})
     ae = AE(ae_title="PACS")
-    for one in CLASSES:
+    for one in TAKEN:
         ae.add_supported_context(one, scu_role=True, scp_role=True)
         ae.add_requested_context(one)
     for model in (
@@ -189,12 +205,13 @@ def peer(places: dict[str, int] | None = None) -> Iterator[tuple[Peer, int]]:
 
 
 @pytest.mark.parametrize("by", ["C-GET", "C-MOVE"])
-def test_films_come_by_c_find_and_c_get_or_c_move(by: str) -> None:
+def test_films_and_report_come_by_c_find_and_c_get_or_c_move(by: str) -> None:
     move = None if by == "C-GET" else MoveTo("R2GENGPT_PRIOR", "127.0.0.1", free_port())
     with peer({} if move is None else {move.title: move.port}) as (archive, port):
         dimse = DimseArchive("127.0.0.1", port, "PACS", "R2GENGPT", MEBIBYTE, move=move)
         found = EarlierStudies(dimse, 8).of([NOW])
-    assert [one.instance_uid for _, one in found] == [uid(3, 1), uid(3, 2)]
+    assert [one.instance_uid for _, one in found.films] == [uid(3, 1), uid(3, 2)]
+    assert found.report == "Small effusion."
     (query,) = archive.queries
     assert (query.PatientID, query.StudyDate, query.QueryRetrieveLevel) == ("P-1", "-20260301", "STUDY")
 
@@ -202,13 +219,26 @@ def test_films_come_by_c_find_and_c_get_or_c_move(by: str) -> None:
 def test_more_bytes_than_allowed_are_not_taken() -> None:
     with peer() as (_, port):
         found = EarlierStudies(DimseArchive("127.0.0.1", port, "PACS", "R2GENGPT", 5000), 8).of([NOW])
-    assert len(found) <= 1
+    assert len(found.films) <= 1
 
 
 def test_an_archive_that_is_not_there_leaves_the_report_without(caplog: pytest.LogCaptureFixture) -> None:
     dimse = DimseArchive("127.0.0.1", free_port(), "PACS", "R2GENGPT", MEBIBYTE)
-    assert EarlierStudies(dimse, 8).of([NOW]) == []
+    assert EarlierStudies(dimse, 8).of([NOW]) == EarlierStudy()
     assert "no association" in caplog.text
+
+
+def test_reports_that_cannot_be_had_leave_the_films(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(server: Any, study: str) -> list[bytes]:
+        raise RunError("answers with status 500")
+
+    monkeypatch.setattr("r2gengpt.clinical.archive.earlier_web.pull", lambda server, study: [data_of(3, "20260101")])
+    monkeypatch.setattr("r2gengpt.clinical.archive.earlier_web.pull_reports", refuse)
+    found = WebArchive(connect("http://127.0.0.1:1/dicom-web")).objects(uid(3))
+    assert (len(found.films), found.reports) == (1, [])
+    assert "cannot be had: answers with status 500" in caplog.text
 
 
 def test_a_film_of_another_study_is_refused_where_c_move_sends_films() -> None:
@@ -216,7 +246,7 @@ def test_a_film_of_another_study_is_refused_where_c_move_sends_films() -> None:
     taken = Taken(uid(3), MEBIBYTE)
     with taken.received(move):
         ae = AE(ae_title="PACS")
-        for one in CLASSES:
+        for one in TAKEN:
             ae.add_requested_context(one)
         assoc = ae.associate("127.0.0.1", move.port, ae_title=move.title)
         statuses = [assoc.send_c_store(film).Status for film in (STUDIES[uid(2)][0], STUDIES[uid(3)][0])]
@@ -226,7 +256,7 @@ def test_a_film_of_another_study_is_refused_where_c_move_sends_films() -> None:
     assert len(taken.films) == 1
 
 
-def test_the_films_and_the_days_reach_a_model_that_was_trained_with_earlier_studies(tmp_path: Path) -> None:
+def test_films_days_and_report_reach_a_model_that_was_trained_with_earlier_studies(tmp_path: Path) -> None:
     asked: list[tuple[Context, int]] = []
 
     class Model:
@@ -237,7 +267,7 @@ def test_the_films_and_the_days_reach_a_model_that_was_trained_with_earlier_stud
 
         def write(self, studies: Any, on_text: Any = None, context: Any = None, prior: Any = None) -> Iterator[Report]:
             asked.append((context, 0 if prior is None else len(prior.films)))
-            if prior is not None and len(asked) == 2:
+            if prior is not None and len(asked) > 1:
                 raise InputError("does not fit")
             yield Report("study", "Clear.")
 
@@ -251,7 +281,8 @@ def test_the_films_and_the_days_reach_a_model_that_was_trained_with_earlier_stud
     earlier = EarlierStudies(Shelf([candidate(3, "20260101")], {uid(3): [data_of(3, "20260101")]}), 8)
     for _ in range(2):
         writer(model, "sr", earlier=earlier)([path], headers)
-    assert asked == [(Context(prior_days=59.0), 1), (Context(prior_days=59.0), 1), (Context(), 0)]
+    told, without = Context(prior="Small effusion.", prior_days=59.0), Context(prior_days=59.0)
+    assert asked == [(told, 1), (told, 1), (without, 1), (Context(), 0)]
     model.context_fields = ()
     writer(model, "sr", earlier=earlier)([path], headers)
     assert asked[-1] == (Context(), 0)
@@ -302,9 +333,10 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
 @pytest.mark.pacs
 @pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join(MISSING)}")
 @pytest.mark.parametrize("by", ["C-GET", "C-MOVE", "DICOMweb"])
-def test_orthanc_gives_the_newest_earlier_study(archive: Orthanc, by: str) -> None:
+def test_orthanc_gives_the_newest_earlier_study_and_its_report(archive: Orthanc, by: str) -> None:
     web = WebArchive(connect(f"{archive.url}/dicom-web"))
     move = MOVE if by == "C-MOVE" else None
     dimse = DimseArchive("127.0.0.1", archive.dicom_port, "ORTHANC", "R2GENGPT", MEBIBYTE, move=move)
     found = EarlierStudies(web if by == "DICOMweb" else dimse, 8).of([NOW])
-    assert [one.instance_uid for _, one in found] == [uid(3, 1), uid(3, 2)]
+    assert [one.instance_uid for _, one in found.films] == [uid(3, 1), uid(3, 2)]
+    assert found.report == "Small effusion."

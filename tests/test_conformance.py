@@ -15,6 +15,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import UID
 
 from dicom_files import data_of, film
+from r2gengpt.clinical.archive.earlier_report import CLASSES as REPORTS
 from r2gengpt.clinical.archive.receive import CLASSES, MAX_PDU
 from r2gengpt.clinical.archive.retrieve import FIND, GET, MOVE, query_of
 from r2gengpt.clinical.archive.send import SYNTAXES
@@ -62,7 +63,12 @@ def test_the_sop_classes_are_those_that_are_taken_and_sent() -> None:
     sent = {str(made.SOPClassUID) for form in OBJECT_FORMS for made in objects(form)}
     verification = ("SCP", "1.2.840.10008.1.1")
     asked = {("SCU", uid) for uid in (FIND, GET, MOVE)}
-    assert named == {verification, *(("SCP", uid) for uid in CLASSES), *(("SCU", uid) for uid in sent), *asked}
+    assert named == {
+        verification,
+        *(("SCP", uid) for uid in (*CLASSES, *REPORTS)),
+        *(("SCU", uid) for uid in sent),
+        *asked,
+    }
     for _, name, uid in rows("3.2.1")[1:]:
         assert UID(uid).name.removesuffix(" SOP Class") == name.partition(" (")[0]
 

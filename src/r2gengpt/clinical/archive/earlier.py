@@ -1,4 +1,4 @@
-"""The patient's newest earlier chest study in an archive: which one it is, and its films. Speaks no protocol itself.
+"""The patient's newest earlier chest study in an archive: which it is, its films, its report. Speaks no protocol.
 
 Nothing that goes wrong here holds up a report: it is then written without an earlier study, with a line in the log.
 """
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from r2gengpt.clinical.archive.audited import ArchiveAudit
+from r2gengpt.clinical.archive.earlier_report import report_of
 from r2gengpt.clinical.archive.films import checked_film, order_of, reason_of
 from r2gengpt.clinical.documents.draft import patient_of
 from r2gengpt.errors import InputError, RunError, place_of
@@ -54,6 +55,26 @@ class Candidate:
         )
 
 
+@dataclass(frozen=True)
+class StudyObjects:
+    """The objects of a study that an archive gives, as DICOM files: films, and structured reports."""
+
+    films: list[bytes]
+    reports: list[bytes] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class EarlierStudy:
+    """An earlier study's films in their order, and the text of its report, or "". Without films there is none."""
+
+    films: tuple[PriorFilm, ...] = ()
+    report: str = field(default="", repr=False)
+
+
+NO_STUDY = EarlierStudy()
+"""Where there is none to be had."""
+
+
 class Archive(Protocol):
     """Who has earlier studies."""
 
@@ -68,11 +89,11 @@ class Archive(Protocol):
             InputError, RunError: it cannot be asked, or its answer cannot be used.
         """
 
-    def films(self, study: str) -> list[bytes]:
-        """The films of a study, each as a DICOM file.
+    def objects(self, study: str) -> StudyObjects:
+        """The films of a study, and its structured reports as far as they can be had.
 
         Raises:
-            InputError, RunError: they cannot be had.
+            InputError, RunError: its films cannot be had.
         """
 
 
@@ -90,33 +111,37 @@ class EarlierStudies:
     most: int
     recorder: ArchiveAudit | None = None
 
-    def of(self, headers: Sequence[DicomHeader]) -> list[PriorFilm]:
-        """The films of the patient's newest earlier chest study, in their order; none where there is none to be had."""
+    def of(self, headers: Sequence[DicomHeader]) -> EarlierStudy:
+        """The patient's newest earlier chest study; without films where there is none to be had."""
         header = patient_of(headers)
         number = header.patient_id.strip()
         if not number or not header.study_date or WILD & set(number):
             log.info("no earlier study is asked for: the films name no patient, no date, or a number with wild cards")
-            return []
+            return NO_STUDY
         try:
             found = earlier_than(header, self.archive.studies(header))
             for candidate in found[:MOST_TRIED]:
-                if films := self._fetched(candidate, header):
-                    return films
+                study = self._fetched(candidate, header)
+                if study.films:
+                    return study
         except (InputError, RunError) as error:
             log.warning("the earlier study cannot be had, the report is written without: %s", error)
         except Exception as error:  # of libraries, from what the archive sent
             log.warning("the earlier study cannot be had, the report is written without (%s)", place_of(error))
-        return []
+        return NO_STUDY
 
-    def _fetched(self, candidate: Candidate, header: DicomHeader) -> list[PriorFilm]:
-        """The films of a study that can be used."""
+    def _fetched(self, candidate: Candidate, header: DicomHeader) -> EarlierStudy:
+        """What of a study can be used."""
+        reports: list[bytes] = []
 
         def films() -> list[PriorFilm]:
-            return usable(self.archive.films(candidate.uid), candidate, header)[: self.most]
+            objects = self.archive.objects(candidate.uid)
+            reports.extend(objects.reports)
+            return usable(objects.films, candidate, header)[: self.most]
 
-        if self.recorder is None:
-            return films()
-        return self.recorder.pulling(films, self.archive.name, candidate.uid)
+        recorder, name = self.recorder, self.archive.name
+        found = films() if recorder is None else recorder.pulling(films, name, candidate.uid)
+        return EarlierStudy(tuple(found), report_of(reports, candidate.uid, header) if found else "")
 
 
 def earlier_than(header: DicomHeader, studies: Iterable[Candidate]) -> list[Candidate]:

@@ -1,14 +1,17 @@
-"""Earlier studies of a DICOMweb server: by QIDO-RS, their films by WADO-RS. Judges no film."""
+"""Earlier studies of a DICOMweb server: by QIDO-RS, their films and reports by WADO-RS. Judges neither."""
 
+import logging
 from dataclasses import dataclass
 
 from pydicom import Dataset
 
-from r2gengpt.clinical.archive.earlier import MOST_FOUND, Candidate
+from r2gengpt.clinical.archive.earlier import MOST_FOUND, Candidate, StudyObjects
 from r2gengpt.clinical.archive.server import Server
-from r2gengpt.clinical.archive.web import explained, is_uid, pull
+from r2gengpt.clinical.archive.web import explained, is_uid, pull, pull_reports
+from r2gengpt.errors import InputError, RunError
 from r2gengpt.films.dicom.header import DicomHeader
 
+log = logging.getLogger("r2gengpt.clinical.archive")
 FIELDS = ("ModalitiesInStudy", "IssuerOfPatientID", "PatientID", "StudyDate", "StudyTime")
 
 
@@ -33,6 +36,11 @@ class WebArchive:
             raise explained(error, self.name, header.study_uid) from None
         return [one for one in candidates if is_uid(one.uid)]
 
-    def films(self, study: str) -> list[bytes]:
-        """See `Archive.films`."""
-        return pull(self.server, study)
+    def objects(self, study: str) -> StudyObjects:
+        """See `Archive.objects`."""
+        films = pull(self.server, study)
+        try:
+            return StudyObjects(films, pull_reports(self.server, study))
+        except (InputError, RunError) as error:
+            log.warning("the reports of the earlier study cannot be had: %s", error)
+            return StudyObjects(films)

@@ -1,7 +1,7 @@
-"""Studies of an archive by C-FIND, their films by C-GET or C-MOVE. Judges no film. Needs pynetdicom (extra `pacs`).
+"""Studies of an archive by C-FIND, their films and reports by C-GET or C-MOVE. Judges neither. Needs pynetdicom.
 
-C-GET brings the films over the same association. C-MOVE sends them to a title and a port of ours, which are open while
-one study is fetched, and take films of that study alone.
+C-GET brings them over the same association. C-MOVE sends them to a title and a port of ours, which are open while one
+study is fetched, and take objects of that study alone.
 """
 
 import threading
@@ -19,7 +19,8 @@ from pynetdicom.sop_class import (
 )
 
 from r2gengpt.clinical.archive.bounded import bound_answers
-from r2gengpt.clinical.archive.earlier import MOST_FOUND, Candidate
+from r2gengpt.clinical.archive.earlier import MOST_FOUND, Candidate, StudyObjects
+from r2gengpt.clinical.archive.earlier_report import CLASSES as REPORTS
 from r2gengpt.clinical.archive.receive import CLASSES, NO_ROOM, NOT_UNDERSTOOD, OK, file_parts, silence_pynetdicom
 from r2gengpt.clinical.archive.send import SECONDS, SYNTAXES
 from r2gengpt.clinical.archive.tls import PeerTls
@@ -40,6 +41,8 @@ NOT_OF_IT = 0xA900
 """Of a film of another study than was asked for. Source: PS3.4, table B.2-1."""
 MOST_ANSWER = 2**22
 """Bytes of the answers to C-FIND."""
+TAKEN: dict[str, list[str]] = {one: sorted(READ) for one in CLASSES} | {one: list(SYNTAXES) for one in REPORTS}
+"""SOP classes of what is taken, films and reports, each with its transfer syntaxes."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class DimseArchive:
         port: its port.
         called: its AE title.
         calling: ours.
-        most_bytes: of the films of one study.
+        most_bytes: of the films and reports of one study.
         tls: how it is spoken to; None: in plain text.
         move: where C-MOVE sends films; None: C-GET brings them.
     """
@@ -90,8 +93,8 @@ class DimseArchive:
                     raise RunError(f"{self.name}: C-FIND: {_words(status)}")
         return found
 
-    def films(self, study: str) -> list[bytes]:
-        """See `Archive.films`."""
+    def objects(self, study: str) -> StudyObjects:
+        """See `Archive.objects`."""
         query = Dataset()
         query.QueryRetrieveLevel = "STUDY"
         query.StudyInstanceUID = study
@@ -102,7 +105,7 @@ class DimseArchive:
         else:
             with taken.received(self.move), self._association([MOVE], MOST_ANSWER) as assoc:
                 _check(self.name, "C-MOVE", assoc.send_c_move(query, self.move.title, MOVE))
-        return taken.films
+        return StudyObjects(taken.films, taken.reports)
 
     @contextmanager
     def _association(self, models: list[str], most: int, taken: "Taken | None" = None) -> Iterator[Any]:
@@ -116,9 +119,9 @@ class DimseArchive:
         ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = SECONDS
         for model in models:
             ae.add_requested_context(model, SYNTAXES)
-        roles = [build_role(one, scp_role=True) for one in CLASSES] if taken else []
-        for one in CLASSES if taken else ():
-            ae.add_requested_context(one, sorted(READ))
+        roles = [build_role(one, scp_role=True) for one in TAKEN] if taken else []
+        for one, syntaxes in TAKEN.items() if taken else ():
+            ae.add_requested_context(one, syntaxes)
         handlers: list[Any] = [(evt.EVT_CONN_OPEN, lambda event: bound_answers(event.assoc, SECONDS, most=most))]
         if taken:
             handlers.append((evt.EVT_C_STORE, taken.store))
@@ -150,20 +153,21 @@ def query_of(header: DicomHeader) -> Dataset:
 
 
 class Taken:
-    """The films of one study as they come, up to a number of bytes.
+    """The films and reports of one study as they come, up to a number of bytes.
 
     Args:
-        study: its UID; films of another one are refused.
+        study: its UID; objects of another one are refused.
         most_bytes: of all.
     """
 
     def __init__(self, study: str, most_bytes: int) -> None:
         self.study, self.left = study, most_bytes
         self.films: list[bytes] = []
+        self.reports: list[bytes] = []
         self._lock = threading.Lock()
 
     def store(self, event: Any) -> int:
-        """A film; the answer's status."""
+        """A film or a report; the answer's status."""
         data = b"".join(file_parts(event))
         try:
             header = read_header(data, "film")
@@ -175,7 +179,7 @@ class Taken:
             if len(data) > self.left:
                 return NO_ROOM
             self.left -= len(data)
-            self.films.append(data)
+            (self.reports if header.class_uid in REPORTS else self.films).append(data)
         return OK
 
     @contextmanager
@@ -187,8 +191,8 @@ class Taken:
         """
         ae = AE(ae_title=move.title)
         ae.require_called_aet = True
-        for one in CLASSES:
-            ae.add_supported_context(one, sorted(READ))
+        for one, syntaxes in TAKEN.items():
+            ae.add_supported_context(one, syntaxes)
         most = self.left
         handlers: list[Any] = [
             (evt.EVT_C_STORE, self.store),

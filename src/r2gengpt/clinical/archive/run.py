@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from r2gengpt.auditlog.log import AuditLog
 from r2gengpt.clinical.archive.audited import recording_if, report_peer
-from r2gengpt.clinical.archive.earlier import EarlierStudies
+from r2gengpt.clinical.archive.earlier import NO_STUDY, EarlierStudies
 from r2gengpt.clinical.archive.loop import DicomObject, Document, Loop, Send, Write
 from r2gengpt.clinical.archive.receive import Receiver
 from r2gengpt.clinical.archive.send import c_store
@@ -184,13 +184,13 @@ def writer(
     def write(paths: Sequence[Path], headers: Sequence[DicomHeader]) -> Document:
         order, study = find(headers), study_of(paths, JUDGED, reporter.side)
 
-        films = [] if earlier is None or PRIOR not in reporter.context_fields else earlier.of(headers)
-        prior = study_of([data for data, _ in films], JUDGED, reporter.side) if films else None
+        before = NO_STUDY if earlier is None or PRIOR not in reporter.context_fields else earlier.of(headers)
+        prior = study_of([data for data, _ in before.films], JUDGED, reporter.side) if before.films else None
         context = order.context.only([name for name in reporter.context_fields or UNTRAINED if name != PRIOR])
-        told = context if prior is None else since(context, headers, prior.headers)
+        told = context if prior is None else since(replace(context, prior=before.report), headers, prior.headers)
 
         def report_with(words: Context) -> Report:
-            (report,) = reporter.write([study], context=words, prior=prior if words is told else None)
+            (report,) = reporter.write([study], context=words, prior=prior if words or not told else None)
             return report
 
         report, placer = written_for(told, report_with), order.placer
@@ -211,17 +211,20 @@ def writer(
 
 
 def written_for(context: Context, write: Callable[[Context], Report]) -> Report:
-    """A report with what an order tells, or without where it cannot stand in the prompt.
+    """A report with what is known beside the films, but for what cannot stand in the prompt.
 
     Raises:
         InputError: it cannot be written without either.
     """
     if not context:
         return write(NO_CONTEXT)
-    try:
-        return write(context)
-    except InputError as error:
-        log.info("of an order: %s", place_of(error))
+    for words in [context, replace(context, prior="")] if context.prior else [context]:
+        try:
+            return write(words)
+        except InputError as error:
+            log.info("of an order or an earlier report: %s", place_of(error))
+        if words.prior:
+            log.warning("the report of the earlier study cannot stand in the prompt: it is left out")
     log.warning("what an order tells cannot stand in the prompt: its study is reported without it")
     return write(NO_CONTEXT)
 

@@ -1,4 +1,4 @@
-"""DICOMweb: the chest films of a study from a server (QIDO-RS, WADO-RS). Sends nothing, judges no picture.
+"""DICOMweb: the chest films and the reports of a study from a server (QIDO-RS, WADO-RS). Sends nothing, judges nothing.
 
 Needs dicomweb-client (extra `pacs`). Errors name the server and the status, never what it sent.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 import requests
 from pydicom import Dataset
 
+from r2gengpt.clinical.archive.earlier_report import MODALITY
 from r2gengpt.clinical.archive.exchange import Doubtful, TooLarge
 from r2gengpt.clinical.archive.films import TWO_PATIENTS, checked_film, order_of, reason_of
 from r2gengpt.clinical.archive.server import SECONDS, NotMultipart, Server, connect, parts_of
@@ -38,28 +39,56 @@ def pull(server: Server, study: str) -> list[bytes]:
     url = server.base_url
     if not is_uid(study):
         raise InputError("must be a UID, of digits and dots", field="study", value=study)
-    try:
-        series = [Dataset.from_json(one) for one in server.search_for_series(study)]
-        kinds = sorted({str(one.get("Modality", "")) for one in series})
-        found = [str(one.SeriesInstanceUID) for one in series if one.get("Modality") in MODALITIES]
-    except Exception as error:  # of a library, from what the server sent
-        raise explained(error, url, study) from None
+    series = _series_of(server, study)
     if not series:
         raise InputError(f"{url} has no such study", field="study", value=study)
-    if len(found) > MOST_SERIES or not all(map(is_uid, found)):
-        raise RunError(f"`url` {url}: lists more than {MOST_SERIES} series of films, or one without a UID")
-    films: list[bytes] = []
-    for one in found:
-        try:
-            films += _films_of(server, f"{url}/studies/{study}/series/{one}")
-        except (requests.exceptions.RequestException, NotMultipart) as error:
-            raise explained(error, url, study) from None
-        if sum(map(len, films)) > server.session.most_bytes:
-            raise RunError(f"`url` {url}: sends more than {server.session.most_bytes} bytes (`max_bytes`)")
+    films = _instances(server, study, [uid for kind, uid in series if kind in MODALITIES])
     if not films:
-        only = one_line(", ".join(kinds))[:80]
+        only = one_line(", ".join(sorted({kind for kind, _ in series})))[:80]
         raise InputError(f"has no {', '.join(MODALITIES)} images, only {only}", field="study", value=study)
     return films
+
+
+def pull_reports(server: Server, study: str) -> list[bytes]:
+    """The structured reports of a study whose UID is one, each as a DICOM file; none where it has none.
+
+    Raises:
+        InputError, RunError: as `pull`.
+    """
+    return _instances(server, study, [uid for kind, uid in _series_of(server, study) if kind == MODALITY])
+
+
+def _series_of(server: Server, study: str) -> list[tuple[str, str]]:
+    """Modality and UID of each series of a study; texts are empty where the server does not tell.
+
+    Raises:
+        InputError, RunError: see `explained`.
+    """
+    try:
+        series = [Dataset.from_json(one) for one in server.search_for_series(study)]
+        return [(str(one.get("Modality") or ""), str(one.get("SeriesInstanceUID") or "")) for one in series]
+    except Exception as error:  # of a library, from what the server sent
+        raise explained(error, server.base_url, study) from None
+
+
+def _instances(server: Server, study: str, series: Sequence[str]) -> list[bytes]:
+    """The instances of these series.
+
+    Raises:
+        InputError, RunError: there are too many, or they cannot be had.
+    """
+    url = server.base_url
+    if len(series) > MOST_SERIES or not all(map(is_uid, series)):
+        raise RunError(f"`url` {url}: lists more than {MOST_SERIES} series of films, or one without a UID")
+    found: list[bytes] = []
+    for one in series:
+        try:
+            found += _instances_of(server, f"{url}/studies/{study}/series/{one}")
+        except (requests.exceptions.RequestException, NotMultipart) as error:
+            raise explained(error, url, study) from None
+        if sum(map(len, found)) > server.session.most_bytes:
+            raise RunError(f"`url` {url}: sends more than {server.session.most_bytes} bytes (`max_bytes`)")
+    return found
 
 
 def is_uid(text: str) -> bool:
@@ -67,7 +96,7 @@ def is_uid(text: str) -> bool:
     return bool(re.fullmatch(r"[0-9.]{1,64}", text)) and ".." not in text
 
 
-def _films_of(server: Server, url: str) -> list[bytes]:
+def _instances_of(server: Server, url: str) -> list[bytes]:
     """The instances of a series.
 
     Raises:
