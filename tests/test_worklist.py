@@ -3,18 +3,26 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from archive_parts import LONG, film_data, stand_in, uid, wait_until
+from archive_parts import LONG, content_text, film_data, stand_in, study_report, uid, wait_until
+from dicom_files import data_of
+from r2gengpt.clinical.archive.earlier import EarlierStudies
+from r2gengpt.clinical.archive.earlier_web import WebArchive
+from r2gengpt.clinical.archive.run import writer
+from r2gengpt.clinical.archive.web import connect
 from r2gengpt.clinical.worklist.performer import Performer
 from r2gengpt.clinical.worklist.stages import MOST_CONFLICTS
+from r2gengpt.config import PRIOR
 from r2gengpt.errors import InputError
 from r2gengpt.films.dicom.header import read_header
+from r2gengpt.report import Report
 from r2gengpt.settings import WorklistConfig
+from r2gengpt.text.context import Context
 from r2gengpt.text.written import NOTICE
 from stow_answers import LOGIN, answer
 from upsrs_parts import (
@@ -74,6 +82,39 @@ def test_the_same_films_give_the_same_report_for_another_item(tmp_path: Path) ->
         server.items[item_uid(2)] = again
         done_by(tmp_path, server)
         assert server.outputs(2) == server.outputs(1) == [draft_uid(1)]
+
+
+class Comparing:
+    """A model that was trained with earlier studies, and tells what it was given."""
+
+    name, side, context_fields = "m", 32, (PRIOR,)
+
+    class origin:
+        model_sha256 = "ab" * 32
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Context, int]] = []
+
+    def write(self, studies: Any, on_text: Any = None, context: Any = None, prior: Any = None) -> Iterator[Report]:
+        self.asked.append((context, 0 if prior is None else len(prior.films)))
+        yield Report("study", "Clear.")
+
+    def regions(self, report: Report) -> tuple[()]:
+        return ()
+
+
+def test_films_and_report_of_the_patients_study_before_go_into_the_draft_of_an_item(tmp_path: Path) -> None:
+    patient: dict[str, Any] = {"PatientID": "P-1", "StudyDate": "20251201"}
+    report = study_report(2, [content_text(("121071", "DCM", "Finding"), "Small effusion.")], **patient)
+    model: Any = Comparing()
+    with worklist_server() as server:
+        server.schedule(1)
+        server.films[uid(2)] = [film_data(2, **patient), data_of(report)]
+        server.films[uid(3)] = [film_data(3, PatientID="P-1", StudyDate="20260201")]
+        earlier = EarlierStudies(WebArchive(connect(server.url)), 8)
+        done_by(tmp_path, server, write=writer(model, "sr", earlier=earlier))
+        assert server.state(1) == "COMPLETED"
+    assert model.asked == [(Context(prior="Small effusion.", prior_days=32.0), 1)]
 
 
 def test_only_the_instances_that_an_item_names_are_reported(tmp_path: Path) -> None:
@@ -381,7 +422,8 @@ def test_the_command_performs_an_item_by_a_model_and_ends_with_a_signal(tiny_che
     with worklist_server() as server, (tmp_path / "log").open("wb") as log:
         server.schedule(1, 2)
         flags = ["--worklist", server.url, "--claims", str(tmp_path / "claims"), "--model", str(tiny_checkpoint)]
-        command = [sys.executable, "-c", code, "worklist", *flags, "--poll_seconds", "0.1"]
+        flags += ["--fetch_prior", "True", "--poll_seconds", "0.1"]
+        command = [sys.executable, "-c", code, "worklist", *flags]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         try:
             wait_until(lambda: server.state(1) == "COMPLETED" or process.poll() is not None)
@@ -393,4 +435,5 @@ def test_the_command_performs_an_item_by_a_model_and_ends_with_a_signal(tiny_che
         assert server.outputs(1) == list(server.stored)
     told = (tmp_path / "log").read_text()
     assert "completed" in told
+    assert "no earlier study is fetched: the model was trained without --prior_study" in told
     assert uid(1) not in told

@@ -233,18 +233,36 @@ class WorklistServer:
         return answer(200, body_of([item(report)], []))
 
     def _archive(self, rest: list[str], query: str) -> bytes:
+        if not rest:
+            return self._found(self._studies(parse_qs(query)["PatientID"][0]))
         if rest[-1] == "instances":
             wanted = parse_qs(query)["SOPInstanceUID"][0]
             return self._found([{"00080018": element("UI", wanted)}] if self.stored[wanted] else [])
         films = self.films.get(rest[0], [])
         by_series: dict[str, list[bytes]] = {}
+        kinds: dict[str, str] = {}
         for film in films:
-            by_series.setdefault(read_header(film, "film").series_uid, []).append(film)
+            header = read_header(film, "film")
+            by_series.setdefault(header.series_uid, []).append(film)
+            kinds[header.series_uid] = header.modality
         if rest[1:] == ["series"]:
-            return self._found([{"00080060": element("CS", "DX"), "0020000E": element("UI", one)} for one in by_series])
+            series = [{"00080060": element("CS", kind), "0020000E": element("UI", one)} for one, kind in kinds.items()]
+            return self._found(series)
         parts = [b"--abc\r\nContent-Type: application/dicom\r\n\r\n%b\r\n" % film for film in by_series[rest[2]]]
         kind = 'multipart/related; type="application/dicom"; boundary="abc"'
         return answer(200, b"".join(parts) + b"--abc--\r\n", kind)
+
+    def _studies(self, patient: str) -> list[Node]:
+        """The studies of a patient."""
+        headers = [read_header(films[0], "film") for films in self.films.values()]
+        return [
+            {
+                "0020000D": element("UI", one.study_uid), "00080020": element("DA", one.study_date),
+                "00080030": element("TM", one.study_time), "00100020": element("LO", one.patient_id),
+            }
+            for one in headers
+            if one.patient_id == patient
+        ]  # fmt: skip
 
 
 def _dataset(body: bytes) -> Node:

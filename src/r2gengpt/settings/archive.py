@@ -248,6 +248,9 @@ class WorklistConfig:
     )
     max_images: int = option(8, "most films of a work item", low=1, high=64, unit="FILMS")
     mixed_patients: bool = option(False, "report films that name two patients, or another one than the item, too")
+    fetch_prior: bool = option(
+        False, "of a model trained with `prior_study`: the patient's newest earlier chest study from `archive` too"
+    )
     max_bytes: int = option(2**30, "most bytes of an answer with films", low=1, unit="BYTES")
 
     def __post_init__(self) -> None:

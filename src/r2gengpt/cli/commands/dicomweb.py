@@ -11,7 +11,7 @@ from r2gengpt.auditlog.log import AuditFault, log_of
 from r2gengpt.auditlog.message import ActiveParticipant
 from r2gengpt.cli import bridge
 from r2gengpt.cli.choice import ModelFlags, choice_of
-from r2gengpt.cli.commands.listen import add_login, check_installed, client_of
+from r2gengpt.cli.commands.listen import add_login, check_installed, client_of, tell_of_prior
 from r2gengpt.cli.console import return_large_blocks, start_logging
 from r2gengpt.cli.delivery import deliver
 from r2gengpt.config import DecodeConfig, ModelConfig
@@ -112,6 +112,7 @@ def main(argv: list[str]) -> None:
     with recording_if(audit) as recorder:
         films = pulled(client, space, flags, recorder)
         reporter = replace(Reporter.of(located), name=Path(choice.name).absolute().name)
+        tell_of_prior(flags.fetch_prior, reporter.context_fields)
         earlier = earlier_at(client, flags, recorder) if flags.fetch_prior else None
         report = written(reporter, films, flags.format, recorder, earlier)
         if flags.output is not None:

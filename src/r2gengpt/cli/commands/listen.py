@@ -96,16 +96,16 @@ def main(argv: list[str]) -> None:
     def load(find: FindOrder) -> Write:
         reporter = opened(choice, located, frugal=False).named(Path(choice.name).absolute().name)
         message_to = None if mllp.mllp is None else mllp.mllp_receiver
-        tell_of_prior(prior, reporter.context_fields)
+        tell_of_prior(bool(prior.prior_host or prior.prior_url), reporter.context_fields)
         form, *further = settings.format
         return writer(reporter, form, find, further=further, message_to=message_to, earlier=earlier)
 
     listen(settings, send, load, say, mllp, audit, earlier)
 
 
-def tell_of_prior(prior: PriorConfig, fields: Sequence[str]) -> None:
+def tell_of_prior(is_asked: bool, fields: Sequence[str]) -> None:
     """Say where earlier studies are asked for and the model was trained without."""
-    if (prior.prior_host or prior.prior_url) and PRIOR not in fields:
+    if is_asked and PRIOR not in fields:
         log.warning("no earlier study is fetched: the model was trained without --prior_study")
 
 

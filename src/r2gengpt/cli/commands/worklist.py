@@ -5,7 +5,7 @@ from pathlib import Path
 from r2gengpt.auditlog.log import log_of
 from r2gengpt.cli import bridge
 from r2gengpt.cli.choice import ModelFlags, choice_of
-from r2gengpt.cli.commands.listen import add_login, check_installed, client_of
+from r2gengpt.cli.commands.listen import add_login, check_installed, client_of, tell_of_prior
 from r2gengpt.cli.console import return_large_blocks, start_logging
 from r2gengpt.config import DecodeConfig, ModelConfig
 from r2gengpt.locate import check_writer
@@ -58,15 +58,19 @@ def main(argv: list[str]) -> None:
     return_large_blocks()
     worklist = client_of(settings.worklist, parsed.space, field="worklist")
     archive = client_of(settings.archive or settings.worklist, parsed.space, settings.max_bytes, field="archive")
+    from r2gengpt.clinical.archive.earlier import EarlierStudies
+    from r2gengpt.clinical.archive.earlier_web import WebArchive
     from r2gengpt.clinical.archive.loop import Write
     from r2gengpt.clinical.archive.run import writer
     from r2gengpt.clinical.worklist.run import perform
 
+    earlier = EarlierStudies(WebArchive(archive), settings.max_images) if settings.fetch_prior else None
     print(f"r2gengpt performs work items of {worklist.base_url} as {settings.station} ({NOTICE})", flush=True)
 
     def load() -> Write:
         reporter = opened(choice, located, frugal=False).named(Path(choice.name).absolute().name)
+        tell_of_prior(settings.fetch_prior, reporter.context_fields)
         form, *further = settings.format
-        return writer(reporter, form, further=further)
+        return writer(reporter, form, further=further, earlier=earlier)
 
-    perform(settings, worklist, archive, load, audit)
+    perform(settings, worklist, archive, load, audit, earlier)

@@ -8,6 +8,7 @@ from pathlib import Path
 from r2gengpt.auditlog.log import AuditLog
 from r2gengpt.auditlog.message import ActiveParticipant
 from r2gengpt.clinical.archive.audited import recording_if
+from r2gengpt.clinical.archive.earlier import EarlierStudies
 from r2gengpt.clinical.archive.loop import Write
 from r2gengpt.clinical.archive.run import stopped_by_signals
 from r2gengpt.clinical.archive.server import Server
@@ -37,6 +38,7 @@ def perform(
     archive: Server,
     load: Callable[[], Write],
     audit: AuditLog | None = None,
+    earlier: EarlierStudies | None = None,
 ) -> None:
     """Claim, draft, store and complete work items until SIGTERM or SIGINT; the stage that was begun is finished.
 
@@ -46,12 +48,15 @@ def perform(
         archive: has the films, and gets the reports.
         load: loads the model, once, before anything is claimed.
         audit: records what comes, is used and goes; None where nothing is recorded.
+        earlier: what `load` was given to find earlier studies, whose films are recorded too.
 
     Raises:
         InputError: the claims cannot be kept, the start not be recorded, or the model not be loaded.
     """
     with stopped_by_signals() as stop, ExitStack() as stack:
         recorder = stack.enter_context(recording_if(audit))
+        if earlier is not None:
+            earlier.recorder = recorder
         claims = Claims(Path(settings.claims))
         stack.callback(claims.close)
         fetch = fetcher(archive, settings.max_images, mixed=settings.mixed_patients)
