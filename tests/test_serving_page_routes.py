@@ -110,6 +110,11 @@ def test_a_model_without_a_good_card_has_an_empty_or_a_readable_one(tmp_path: Pa
     assert card_text(tmp_path / "README.md") == ("", ""), "an original checkpoint is a file"
 
 
+def test_lines_that_programs_mark_in_a_card_are_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("# A model\n\n<!-- scores -->\n| F1 |\n<!-- /scores -->\n\nMore, 1 <!-- 2.\n")
+    assert card_text(tmp_path)[1] == "# A model\n\n| F1 |\n\nMore, 1 <!-- 2."
+
+
 def test_the_card_needs_a_key_where_reports_do(served: Reporter, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text("a-key-of-this-test-only", encoding="utf-8")

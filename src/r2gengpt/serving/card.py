@@ -18,6 +18,8 @@ CARD = "README.md"
 LARGEST = 2**18
 """Bytes of a model card; the rest of a longer one is left out."""
 _FRONT = re.compile(r"\A---\n(.*?)^---\n", re.DOTALL | re.MULTILINE)
+_COMMENT = re.compile(r"^<!--[^\n]*-->\n", re.MULTILINE)
+"""A line by which programs find their way in a card; no reader is meant to see it."""
 _LICENCE = re.compile(r"^license:\s*(\S.*)$", re.MULTILINE)
 
 
@@ -59,7 +61,8 @@ def card_text(directory: Path) -> tuple[str, str]:
         text = opened.read(LARGEST).decode("utf-8", "replace").replace("\r\n", "\n")
     front = _FRONT.match(text)
     named = _LICENCE.search(front[1]) if front else None
-    return (named[1].strip() if named else ""), (text[front.end() :] if front else text).strip()
+    shown = _COMMENT.sub("", text[front.end() :] if front else text)
+    return (named[1].strip() if named else ""), shown.strip()
 
 
 def model_card(reporter: ServedModel) -> ModelCard:
