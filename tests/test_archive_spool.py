@@ -214,6 +214,21 @@ def test_a_report_that_cannot_be_written_puts_its_study_aside_and_the_next_one_i
         assert "Muster" not in study.reason
 
 
+def test_a_study_that_shows_no_chest_is_put_aside_with_that_reason(tmp_path: Path) -> None:
+    with spool_in(tmp_path) as spool:
+
+        def refusing(paths: Sequence[Path], headers: Sequence[DicomHeader]) -> Document:
+            words = f"image {paths[0]}: looks like no whole chest film (2.0 times) (`force` reads it all the same)"
+            raise InputError(words, field="force")
+
+        spool.add(film_data(1))
+        later(spool)
+        run_all(loop_of(spool, Kept(), refusing))
+        (study,) = spool.ledger.studies("aside")
+        words = "its report could not be written: looks like no whole chest film (2.0 times)"
+        assert study.reason == words
+
+
 def test_a_study_that_ends_the_program_again_and_again_is_put_aside(tmp_path: Path) -> None:
     with spool_in(tmp_path) as spool:
         spool.add(film_data(1))

@@ -138,7 +138,9 @@ def test_a_test_writes_findings_text_and_boxes_into_scores_and_page(
     (tmp_path / "a.json").write_text(json.dumps(content))
     findings = tuple(Finding(name, 0.5, (0.1, 0.9), POSSIBLE) for name in ("No Finding", "Edema"))
     monkeypatch.setattr(
-        Reporter, "judged", lambda self, report: replace(report, text="Mild edema.", sentences=(), findings=findings)
+        Reporter,
+        "judged",
+        lambda self, report, facts=(): replace(report, text="Mild edema.", sentences=(), findings=findings),
     )
     argv = ["test", "--model", str(tiny_checkpoint), "--annotation", str(tmp_path / "a.json"), "--evidence", "True"]
     outcome = run_cli([*argv, "--output", str(tmp_path / "out")])

@@ -417,7 +417,9 @@ def test_generate_writes_each_form_whole_and_names_no_patient_in_its_log(
 def test_generate_puts_what_the_film_shows_into_each_form(
     form: str, films: list[str], tiny_checkpoint: Path, tmp_path: Path, run_cli: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Reporter, "judged", lambda self, report: dataclasses.replace(WITH_FINDINGS, id=report.id))
+    monkeypatch.setattr(
+        Reporter, "judged", lambda self, report, facts=(): dataclasses.replace(WITH_FINDINGS, id=report.id)
+    )
     out = tmp_path / "report"
     done = run_cli(["generate", *films, "--model", str(tiny_checkpoint), "--format", form, "--output", str(out)])
     assert done.code == 0, done.stderr

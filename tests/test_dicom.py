@@ -487,7 +487,6 @@ def test_the_flags_for_dicom_are_refused_where_no_image_is(
 ) -> None:
     png = str(tiny_set.base_dir / "train0_0.png")
     assert "--frame 2: belongs to DICOM" in run_cli(["generate", png, "--frame", "2"]).stderr
-    assert "--force: belongs to DICOM" in run_cli(["generate", png, "--force"]).stderr
 
 
 def test_annotations_may_point_at_dicom(tmp_path: Path, tiny_checkpoint: Path) -> None:

@@ -34,6 +34,7 @@ RUNS = [("train", dataset, alignment) for dataset in ("iu_xray", "mimic_cxr") fo
 TESTS = [("test", dataset, alignment) for _, dataset, alignment in RUNS]
 SETTINGS = (ModelConfig, PlacementConfig, DataConfig, DecodeConfig, TrainConfig, ServeConfig)
 PREPARATIONS = (
+    "guard",
     "iu_xray",
     "mimic_cxr",
     "rexrank",

@@ -34,7 +34,7 @@ Run = Callable[[list[str]], Outcome]
 @pytest.fixture
 def with_head(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every model writes REPORT."""
-    monkeypatch.setattr(Reporter, "judged", lambda self, report: replace(REPORT, id=report.id))
+    monkeypatch.setattr(Reporter, "judged", lambda self, report, facts=(): replace(REPORT, id=report.id))
 
 
 def test_the_text_has_marks_and_below_it_what_the_film_shows_and_what_needs_review() -> None:
@@ -120,7 +120,7 @@ def test_generate_prints_findings_below_the_report_and_in_json(
 def test_generate_without_a_head_prints_the_report_alone(
     tiny_checkpoint: Path, tiny_set: TinySet, run_cli: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Reporter, "judged", lambda self, report: replace(PLAIN, id=report.id))
+    monkeypatch.setattr(Reporter, "judged", lambda self, report, facts=(): replace(PLAIN, id=report.id))
     words = ["generate", str(tiny_set.base_dir / "train0_0.png"), "--model", str(tiny_checkpoint)]
     assert run_cli(words).stdout == f"{PLAIN.text}\n"
     assert {"findings", "review"}.isdisjoint(json.loads(run_cli([*words, "--format", "json"]).stdout))

@@ -1,6 +1,7 @@
 """A long step tells how far it is: by a bar on a terminal, by whole lines in a log."""
 
 import io
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -41,6 +42,17 @@ def test_a_log_gets_whole_lines_and_the_last_tells_that_all_is_done(monkeypatch:
 
 def test_a_short_step_writes_no_line_into_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
     assert counted(io.StringIO(), monkeypatch, first=60.0) == ""
+
+
+def test_a_step_over_a_list_counts_each_item_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    log, seconds = io.StringIO(), itertools.count()
+    monkeypatch.setattr(sys, "stderr", log)
+    monkeypatch.setattr("tqdm.std.time", lambda: float(next(seconds)))
+    assert list(Bar(range(100), desc="films")) == list(range(100))
+    counts = [int(line.split()[1]) for line in log.getvalue().splitlines()]
+    assert counts == sorted(set(counts))
+    assert 3 < len(counts) < 40, "a line each half minute"
+    assert counts[-1] == 100
 
 
 def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:

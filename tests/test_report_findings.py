@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from film_parts import FINDINGS, LEFT_OUT, REASON, REPORT
-from r2gengpt.report import Report
+from r2gengpt.report import Doubt, Report
 from r2gengpt.text.observations import UNLIKELY
 from report_pages import Page, written
 
@@ -38,6 +38,14 @@ def test_why_a_report_needs_review_stands_beside_it(tmp_path: Path) -> None:
     assert f'"No pleural effusion." {REASON}' in parsed.text
     assert LEFT_OUT in parsed.text
     assert "text and film disagree 1" in parsed.text
+
+
+def test_doubts_about_films_stand_apart_from_what_the_text_leaves_out(tmp_path: Path) -> None:
+    doubt = Doubt(1, "inverted", "looks inverted")
+    parsed = Page(written(tmp_path, [replace(STUDY, doubts=(doubt,), review=(doubt.line, LEFT_OUT))]))
+    assert "film in doubt 1" in parsed.text
+    assert "text and film disagree 1" in parsed.text
+    assert "film 1 looks inverted" in parsed.text
 
 
 def test_a_report_whose_sentences_are_fine_may_need_review_as_a_whole(tmp_path: Path) -> None:

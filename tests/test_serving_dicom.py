@@ -95,7 +95,6 @@ FRAMES = data_of(film(np.stack([ramp(), ramp()[::-1]])))
         ([FRAMES], {}, 400, "has 2 frames: name one with frame, 1 to 2"),
         ([FRAMES], {"frame": "3"}, 400, "frame 3: image images[0] has frames 1 to 2"),
         ([png()], {"frame": "1"}, 400, "frame 1: belongs to DICOM, and none of the images is"),
-        ([png()], {"force": "true"}, 400, "force: belongs to DICOM"),
         ([FRAMES], {"frame": "-1"}, 400, "frame: must be a number from 1"),
         ([FRAMES], {"frame": "9" * 40}, 400, "frame: must be a number from 1"),
         ([FRAMES], {"force": "yes"}, 400, "force: must be true or false"),

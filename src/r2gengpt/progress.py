@@ -32,6 +32,8 @@ class Bar(tqdm):  # type: ignore[misc]  # the library is untyped
     disable: bool
     told: int | None = None
     """How far it was when it wrote its last line."""
+    when: float = 0.0
+    """When that was, by tqdm's clock. tqdm's own interval must stay as it is: it counts twice where that grows."""
 
     def __init__(self, *given: Any, **settings: Any) -> None:
         self.lines = not sys.stderr.isatty()
@@ -44,7 +46,10 @@ class Bar(tqdm):  # type: ignore[misc]  # the library is untyped
         """Show the bar, or write its line."""
         if not self.lines:
             return bool(super().display(msg, pos))
-        self.mininterval, self.told = EVERY, self.n
+        now = self._time()
+        if self.told is not None and not self.disable and now - self.when < EVERY:
+            return True
+        self.told, self.when = self.n, now
         facts = self.format_dict
         done, total, gone = facts["n"] - facts["initial"], facts["total"], facts["elapsed"]
         parts = [f"{self.n} of {total}" if total else f"{self.n}", f"{clock(gone)} gone"]

@@ -26,7 +26,7 @@ from r2gengpt.settings import PlacementConfig
 NAME = "embedded"
 PREFIX = "openvino-"
 WEIGHTS = "int8"
-LAYOUT = 1
+LAYOUT = 2
 """Goes up when an export's result changes: older graphs are then made anew."""
 NVIDIA = Path("/dev/nvidiactl")
 """There where a machine has an NVIDIA GPU, which is asked for without a library."""
@@ -35,7 +35,8 @@ NVIDIA = Path("/dev/nvidiactl")
 def graphs_dir() -> Path:
     """Where the embedded model's graphs lie, or would; the name holds a hash of what the model adds to its parts."""
     digest = hashlib.sha256()
-    for path in sorted(EMBEDDED.glob("*.json")) + sorted(EMBEDDED.glob("*.safetensors")):
+    files = [path for kind in ("*.json", "*.safetensors", "*.npz") for path in sorted(EMBEDDED.glob(kind))]
+    for path in files:
         digest.update(path.read_bytes())
     return cache_dir() / NAME / f"{PREFIX}{WEIGHTS}-{digest.hexdigest()[:12]}-v{LAYOUT}"
 

@@ -88,6 +88,36 @@ class Finding:
         return f"{self.name}: {self.verdict} ({numbers})"
 
 
+@dataclass(frozen=True)
+class Doubt:
+    """Why a film may be none that the model can read.
+
+    Attributes:
+        film: its place in the study, from 1.
+        kind: of `confidence.film_guard` and `confidence.film_doubts`.
+        words: what it looks like; they go on after the film's name.
+        refused: no report is written of it unless that is asked for.
+    """
+
+    film: int
+    kind: str
+    words: str
+    refused: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return {"film": self.film, "kind": self.kind, "reason": self.words}
+
+    @property
+    def line(self) -> str:
+        """As a line of its own.
+
+        >>> Doubt(2, "inverted", "looks inverted").line
+        'film 2 looks inverted'
+        """
+        return f"film {self.film} {self.words}"
+
+
 def plain_name(observation: str) -> str:
     """An observation's name within a sentence; "no finding possible" could be read two ways.
 
@@ -134,7 +164,8 @@ class Report:
         patient: whose study it is, empty where that is not known.
         sentences: in the order of the text.
         findings: what the films show, by the model's finding head; empty where it has none.
-        review: why the report as a whole needs review: what the films show and the text leaves out, a line each.
+        doubts: which films may be none that the model can read.
+        review: why the report as a whole needs review: doubts about films, what the text leaves out, a line each.
         note: what is doubtful about whose images these are.
         token_ids: its new tokens, the end token included; empty where it was composed, or read from a file.
         token_logprobs: natural-log probability of each under the model's own distribution.
@@ -153,6 +184,7 @@ class Report:
     patient: str = ""
     sentences: tuple[Sentence, ...] = ()
     findings: tuple[Finding, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
     review: tuple[str, ...] = ()
     note: str = ""
     compared: bool = False
@@ -257,8 +289,12 @@ def film_json(report: Report, name: str = "findings") -> dict[str, Any]:
         report: which.
         name: of the findings.
     """
-    findings = [finding.to_json() for finding in report.findings]
-    return {**({name: findings} if findings else {}), **({"review": list(report.review)} if report.review else {})}
+    parts = {
+        name: [finding.to_json() for finding in report.findings],
+        "doubts": [doubt.to_json() for doubt in report.doubts],
+        "review": list(report.review),
+    }
+    return {key: value for key, value in parts.items() if value}
 
 
 def review_lines(report: Report) -> tuple[str, ...]:

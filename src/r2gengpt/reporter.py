@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from r2gengpt.clinical.documents.forms import FORMS, check_form, check_patient, 
 from r2gengpt.confidence.calibration import Calibration, calibration_beside, marked_text, with_confidence
 from r2gengpt.confidence.changes import without_prior
 from r2gengpt.confidence.contradictions import reviewed
+from r2gengpt.confidence.film_doubts import Check, Sight, check_shows_chest, doubted
+from r2gengpt.confidence.film_guard_file import read_guard
 from r2gengpt.confidence.finding_maps import FINDINGS, check_maps, evidence_of, map_method
 from r2gengpt.confidence.findings import findings_of, read_scales
 from r2gengpt.confidence.looking import Looker
@@ -30,6 +32,7 @@ from r2gengpt.errors import InputError
 from r2gengpt.films.containers import DicomChoice
 from r2gengpt.films.context import context_of, since
 from r2gengpt.films.dicom.header import DicomHeader
+from r2gengpt.films.facts import FilmFacts, facts_in
 from r2gengpt.films.film import FilmStudy
 from r2gengpt.films.reader import PLAIN
 from r2gengpt.films.regions import Region
@@ -279,7 +282,8 @@ class Reporter:
                 does not tell how many days before, their headers do.
 
         Raises:
-            InputError: prompt and report do not fit into the language model, or the films before are another patient's.
+            InputError: prompt and report do not fit into the language model, the films before are another patient's, or
+                a film is far from all chest films.
         """
         self.check_writes()
         self.tell_unread(context, prior)
@@ -290,10 +294,13 @@ class Reporter:
             instruction = self.instruction_for(told, study.headers)
             pixels = processor.pixels(study.pictures)
             batch = self.batch(pixels, instruction, study.id, earlier=earlier, context=told)
+            facts = facts_in(study)
+            check = None if study.choice.force else partial(check_shows_chest, facts=facts)
             if on_text is None:
-                (report,) = self.predict([batch])
+                (report,) = self.predict([batch], check=check)
             else:
-                report = self.stream(batch, self.streamed, on_text)
+                report = self.stream(batch, self.streamed, on_text, check)
+            report = self.judged(report, facts)
             yield replace(report, note=study.note, instruction=instruction, study=study, reporter=self)
 
     def tell_unread(self, context: Context, prior: FilmStudy | None = None) -> None:
@@ -303,59 +310,82 @@ class Reporter:
         if unread:
             log.warning("no effect, %s was trained without: %s", self.name, ", ".join(f"`{name}`" for name in unread))
 
-    def predict(self, batches: Iterable[Batch], decode: DecodeConfig | None = None) -> Iterator[Report]:
+    def predict(
+        self, batches: Iterable[Batch], decode: DecodeConfig | None = None, *, check: Check | None = None
+    ) -> Iterator[Report]:
         """The reports of batches of prompts, in order.
 
         Args:
             batches: the prompts, padded on the left.
             decode: how; None: as whole reports are decoded.
+            check: gets the doubts about each study's films before its report is written, and may refuse it.
 
         Raises:
-            InputError: prompt and report do not fit into the language model.
+            InputError: prompt and report do not fit into the language model, or `check` refuses.
         """
         self.check_writes()
         if self.composer is not None:
-            return self._retrieved(self.composer, batches)
-        seen: list[tuple[tuple[Finding, ...], bool]] = []
+            return self._retrieved(self.composer, batches, check)
+        seen: list[Sight] = []
 
         def looked() -> Iterator[Batch]:
             for batch in batches:
-                batch, findings = self.look(batch)
-                seen.extend(zip(findings, batch.compared or [False] * len(findings), strict=True))
+                batch, sights = self.look(batch, check)
+                seen.extend(sights)
                 yield batch
 
         found = predict(self.built.model, self.built.processor, looked(), decode or self.decode, self.drafter)
-        return (
-            self.judged(replace(report, findings=seen[place][0], compared=seen[place][1]))
-            for place, report in enumerate(found)
-        )
+        return (self.judged(seen[place].on(report)) for place, report in enumerate(found))
 
-    def stream(self, batch: Batch, decode: DecodeConfig, on_text: Callable[[str], None]) -> Report:
-        """The report of a prompt, its text handed out as it is written.
+    def stream(
+        self, batch: Batch, decode: DecodeConfig, on_text: Callable[[str], None], check: Check | None = None
+    ) -> Report:
+        """The report of a prompt, its text handed out as it is written; `check` as in `predict`.
 
         Raises:
-            InputError: more than one study, or beam search.
+            InputError: more than one study, beam search, or `check` refuses.
         """
         if self.composer is not None:
-            (report,) = self._retrieved(self.composer, [batch])
+            (report,) = self._retrieved(self.composer, [batch], check)
             on_text(report.text)
             return report
-        batch, (findings,) = self.look(batch)
+        batch, (sight,) = self.look(batch, check)
         written = stream(self.built.model, self.built.processor, batch, decode, on_text, self.drafter)
-        return self.judged(replace(written, findings=findings, compared=any(batch.compared)))
+        return self.judged(sight.on(written))
 
-    def _retrieved(self, composer: Composer, batches: Iterable[Batch]) -> Iterator[Report]:
+    def _retrieved(self, composer: Composer, batches: Iterable[Batch], check: Check | None) -> Iterator[Report]:
         """The reports of batches of films, composed of training sentences."""
         assert self.looker is not None
         for batch in batches:
-            rows = self.looker.seen(batch)[1].tolist()
-            for study, reference, logits in zip(batch.ids, batch.references, rows, strict=True):
-                findings = findings_of(logits, self.looker.scales)
-                yield self.judged(composer.report(findings, logits, study, reference))
+            looked, logits = self.looker.seen(batch)
+            sights = self._sights(
+                batch, looked, [findings_of(row, self.looker.scales) for row in logits.tolist()], check
+            )
+            for at, (sight, row) in enumerate(zip(sights, logits.tolist(), strict=True)):
+                made = composer.report(sight.findings, row, batch.ids[at], batch.references[at])
+                yield self.judged(replace(made, doubts=sight.doubts))
 
-    def look(self, batch: Batch) -> tuple[Batch, list[tuple[Finding, ...]]]:
-        """What the finding head sees on each study's films, and the prompts with it; as they are without a head."""
-        return (batch, [()] * len(batch.ids)) if self.looker is None else self.looker.look(batch)
+    def look(self, batch: Batch, check: Check | None = None) -> tuple[Batch, list[Sight]]:
+        """What the finding head sees on each study's films, and the prompts with it; as they are without a head.
+
+        Raises:
+            InputError: `check` refuses a study, by the doubts about its films.
+        """
+        if self.looker is None:
+            return batch, [Sight(compared=compared) for compared in compared_of(batch)]
+        looked, findings = self.looker.look(batch)
+        return looked, self._sights(batch, looked, findings, check)
+
+    def _sights(
+        self, batch: Batch, looked: Batch, findings: Sequence[tuple[Finding, ...]], check: Check | None
+    ) -> list[Sight]:
+        """Of a batch as it was, and as it is now that it was looked at."""
+        assert self.looker is not None
+        doubts = self.looker.doubts(batch, looked)
+        if check is not None:
+            for some in doubts:
+                check(some)
+        return [Sight(*sight) for sight in zip(findings, doubts, compared_of(batch), strict=True)]
 
     def findings(self, images: Iterable[object], *, choice: DicomChoice = PLAIN) -> tuple[Finding, ...]:
         """What the films of one study show, without a report.
@@ -365,12 +395,20 @@ class Reporter:
             choice: what is asked of DICOM.
 
         Raises:
-            InputError: the model has no finding head, an image cannot be read, or they are not of one study.
+            InputError: the model has no finding head, an image cannot be read, or they are not of one study; or a film
+                is far from all chest films.
         """
+        return self.sight(images, choice=choice).findings
+
+    def sight(self, images: Iterable[object], *, choice: DicomChoice = PLAIN) -> Sight:
+        """`findings`, with the doubts about the films."""
         if self.looker is None:
             raise InputError(NO_HEAD, field="model", value=self.name)
         study = study_of(images, choice, self.side)
-        return self.look(self.batch(self.built.processor.pixels(study.pictures), name=study.id))[1][0]
+        facts = facts_in(study)
+        check = None if choice.force else partial(check_shows_chest, facts=facts)
+        _, (sight,) = self.look(self.batch(self.built.processor.pixels(study.pictures), name=study.id), check)
+        return sight.with_facts(facts)
 
     def check_writes(self) -> None:
         """Refuse to write with a head that was trained alone, unless by retrieval.
@@ -401,9 +439,15 @@ class Reporter:
         self.check_explains(method)
         check_maps(self.built.model, self.looker, method)
 
-    def judged(self, report: Report) -> Report:
-        """A report with confidence in its sentences, and marks on those that need review."""
-        return without_prior(reviewed(with_confidence(report, self.calibration, self.abstain_below)))
+    def judged(self, report: Report, facts: Sequence[FilmFacts] = ()) -> Report:
+        """A report with confidence in its sentences, marks on those that need review, and doubts about its films.
+
+        Args:
+            report: as it was written.
+            facts: of its films, where they are known.
+        """
+        sure = with_confidence(doubted(report, facts), self.calibration, self.abstain_below)
+        return without_prior(reviewed(sure))
 
     def report(
         self,
@@ -551,7 +595,8 @@ def looker_of(built: Built, located: Located) -> Looker | None:
     if built.model.finding_head is None:
         return None
     scales = read_scales(located.directory, located.choice.field)
-    return Looker(built.model, built.processor, scales, hints=built.model.config.findings_hint)
+    guard = read_guard(located.directory, located.choice.field)
+    return Looker(built.model, built.processor, scales, hints=built.model.config.findings_hint, guard=guard)
 
 
 def composer_of(looker: Looker | None, directory: Path) -> Composer:
@@ -582,6 +627,11 @@ def decoding_of(built: Built) -> dict[str, Any]:
     if "early_stopping" in found:  # the library's is a truth value or "never"
         found["early_stopping"] = str(found["early_stopping"])
     return found
+
+
+def compared_of(batch: Batch) -> Sequence[bool]:
+    """Whether each study of a batch is written beside an earlier one."""
+    return batch.compared or [False] * len(batch.ids)
 
 
 def stored_index(built: Built, directory: Path) -> SuffixIndex:

@@ -30,7 +30,7 @@ class FilmFlags:
     """How films are read."""
 
     frame: int | None = option(None, "DICOM of several frames: this one, from 1", unit="FRAME")
-    force: bool = option(False, "read DICOM that is not a CR, DX or DR image of the chest")
+    force: bool = option(False, "read what is no chest film too, by its header or its looks")
     mixed_patients: bool = option(False, "take DICOM of two patients or two studies for the views of one study")
 
     def __post_init__(self) -> None:

@@ -28,12 +28,13 @@ Film = Mapping[str, Finding]
 
 
 def reviewed(report: Report) -> Report:
-    """The report with marks where its text and its findings disagree; as it is where it has no findings.
+    """The report with marks where its text and its findings disagree, and doubts about its films among its reasons.
 
     A sentence that asserts what is unlikely on the film, denies what is likely, or calls its place not assessed,
     needs review and says why. What is likely on the film and not in the text stands in `review`. Marks that are there
     stay. A second time changes nothing.
     """
+    report = replace(report, review=tuple(dict.fromkeys([*(doubt.line for doubt in report.doubts), *report.review])))
     if not report.findings:
         return report
     film = {finding.name: finding for finding in report.findings}

@@ -2,14 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from r2gengpt.confidence.film_guard import GRID, FilmGuard, put_right
 from r2gengpt.confidence.findings import Scale, findings_of, verdicts_of
 from r2gengpt.data.loading import Batch
 from r2gengpt.model import R2GenGPTForConditionalGeneration, R2GenGPTProcessor
-from r2gengpt.report import Finding
+from r2gengpt.model.vision import regional_means
+from r2gengpt.report import Doubt, Finding
 from r2gengpt.text.alignment import pad_rows
 from r2gengpt.text.observations import hint_of, hinted
 from r2gengpt.text.opening import opening_of
@@ -26,6 +31,7 @@ class Looker:
         scales: one an observation.
         hints: whether prompts hold the verdicts.
         told: hints by study, which prompts hold in place of the head's own.
+        guard: what knows the films that the head has learnt from; None: no film is doubted.
     """
 
     model: R2GenGPTForConditionalGeneration
@@ -33,6 +39,7 @@ class Looker:
     scales: tuple[Scale, ...]
     hints: bool
     told: Mapping[str, str] = field(default_factory=dict)
+    guard: FilmGuard | None = None
 
     def look(self, batch: Batch) -> tuple[Batch, list[tuple[Finding, ...]]]:
         """The findings of each study of a batch of prompts, and the batch with its films' features, hints and openings.
@@ -47,6 +54,37 @@ class Looker:
             for row, one in enumerate(findings)
         ]
         return replace(batch, openings=tuple(openings)), findings
+
+    def doubts(self, batch: Batch, looked: Batch) -> list[tuple[Doubt, ...]]:
+        """What speaks against each study's own films; nothing without a guard.
+
+        Args:
+            batch: as it was: with its films, doubtful ones are looked at once more.
+            looked: as `look` gives it.
+        """
+        if self.guard is None or looked.features is None:
+            return [()] * len(looked.ids)
+        means = regional_means(looked.features, GRID).cpu().numpy()
+        found, first = [], 0
+        for row, (now, earlier) in enumerate(looked.views):
+            relook = None if batch.pixel_values is None else partial(self._relook, batch, row)
+            found.append(self.guard.doubts(means[first : first + now], relook))
+            first += now + earlier
+        return found
+
+    @torch.no_grad()
+    def _relook(self, batch: Batch, row: int, place: int, kind: str) -> npt.NDArray[np.float32]:
+        """What the film guard asks of one film of a study of the batch."""
+        assert batch.pixel_values is not None
+        own, image_processor = batch.pixel_values[row][batch.view_mask[row]][place], self.processor.image_processor
+        centre, scale = (
+            getattr(image_processor, name, None) if getattr(image_processor, "do_normalize", False) else None
+            for name in ("image_mean", "image_std")
+        )
+        pixels = torch.from_numpy(put_right(own.cpu().numpy(), kind, centre, scale))[None, None].to(self.model.device)
+        with fast_arithmetic(pixels.device):
+            features = self.model.encode_views(pixels, torch.ones(1, 1, dtype=torch.bool, device=pixels.device))
+        return regional_means(features.float(), GRID)[0].cpu().numpy()
 
     @torch.no_grad()
     def seen(self, batch: Batch) -> tuple[Batch, Tensor]:

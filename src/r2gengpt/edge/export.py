@@ -13,6 +13,7 @@ from PIL import Image
 from tokenizers import Tokenizer
 
 from r2gengpt.confidence.calibration import CALIBRATION
+from r2gengpt.confidence.film_guard_file import GUARD
 from r2gengpt.confidence.findings import FINDINGS
 from r2gengpt.config import DecodeConfig
 from r2gengpt.edge.graphs import ASKED, halve_weights, keep_cache, openvino, pack_weights
@@ -152,7 +153,7 @@ def write_edge(
         ov.save_model(vision_graph(model), target / VISION, compress_to_fp16=half)
         np.save(target / TABLE, embedding_table(model.language_model, half))
         processor.tokenizer.backend_tokenizer.save(str(target / TOKENIZER))
-        for name in (CALIBRATION, DECODING, *((FINDINGS,) if model.finding_head is not None else ())):
+        for name in (CALIBRATION, DECODING, *((FINDINGS, GUARD) if model.finding_head is not None else ())):
             if (beside / name).is_file():
                 (target / name).write_bytes((beside / name).read_bytes())
         (target / "README.md").write_text(READ_ME, encoding="utf-8")

@@ -5,7 +5,7 @@ import json
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from r2gengpt.clinical.documents.forms import check_form, check_patient, formed
 from r2gengpt.confidence.calibration import CALIBRATION, Calibration, calibration_beside, marked_text, with_confidence
 from r2gengpt.confidence.changes import without_prior
 from r2gengpt.confidence.contradictions import reviewed
+from r2gengpt.confidence.film_doubts import Check, Sight, check_shows_chest, doubted
 from r2gengpt.confidence.maps import Evidence
 from r2gengpt.config import PRIOR, DecodeConfig
 from r2gengpt.edge.pixels import view_pixels
@@ -23,6 +24,7 @@ from r2gengpt.edge.runtime import Edge, EdgeTokenizer, Watch, check_decoding
 from r2gengpt.errors import InputError
 from r2gengpt.films.containers import DicomChoice
 from r2gengpt.films.dicom.header import DicomHeader
+from r2gengpt.films.facts import FilmFacts, facts_in
 from r2gengpt.films.film import FilmStudy
 from r2gengpt.films.reader import PLAIN
 from r2gengpt.films.regions import Region
@@ -173,7 +175,8 @@ class EdgeReporter:
         """The report of each study, in order.
 
         Raises:
-            InputError: there is a context, or prompt and report do not fit into the language model.
+            InputError: there is a context, prompt and report do not fit into the language model, or a film is far from
+                all chest films.
         """
         if context.given:
             name = context.given[0]
@@ -182,24 +185,35 @@ class EdgeReporter:
             raise InputError(self.no_text, field=PRIOR)
         for study in studies:
             pixels = self.pixels(study.pictures)
-            report, _ = self.draft(pixels, self.decode) if on_text is None else self.stream(pixels, on_text)
-            yield replace(self.judged(report), id=study.id, note=study.note, study=study, reporter=self)
+            facts = facts_in(study)
+            check = None if study.choice.force else partial(check_shows_chest, facts=facts)
+            if on_text is None:
+                report, _ = self.draft(pixels, self.decode, check=check)
+            else:
+                report, _ = self.stream(pixels, on_text, check)
+            yield replace(self.judged(report, facts), id=study.id, note=study.note, study=study, reporter=self)
 
     def pixels(self, pictures: Sequence[Image.Image]) -> Floats:
         """The views of one study, (V, 3, H, W), float32."""
         return view_pixels(pictures, self.edge.record.film)
 
-    def draft(self, pixels: Floats, decode: DecodeConfig, watch: Watch | None = None) -> tuple[Report, int]:
+    def draft(
+        self, pixels: Floats, decode: DecodeConfig, watch: Watch | None = None, check: Check | None = None
+    ) -> tuple[Report, int]:
         """What the model writes, not yet judged, and how many tokens its prompt had.
 
         Args:
             pixels: (V, 3, H, W), of one study.
             decode: how, lengths and penalties resolved.
             watch: gets each token; True ends a report of one beam.
+            check: gets the doubts about the films before anything is written, and may refuse them.
         """
-        return self.edge.written("study", self.edge.see(pixels), decode, watch)
+        seen = self.edge.see(pixels)
+        if check is not None:
+            check(seen.sight.doubts)
+        return self.edge.written("study", seen, decode, watch)
 
-    def stream(self, pixels: Floats, on_text: Callable[[str], None]) -> tuple[Report, int]:
+    def stream(self, pixels: Floats, on_text: Callable[[str], None], check: Check | None = None) -> tuple[Report, int]:
         """`draft` by one beam; `on_text` gets its words as they come."""
         pieces = TextPieces(self.words, on_text)
 
@@ -207,13 +221,14 @@ class EdgeReporter:
             pieces.show(token)
             return False
 
-        found = self.draft(pixels, self.streamed, watch)
+        found = self.draft(pixels, self.streamed, watch, check)
         pieces.end()
         return found
 
-    def judged(self, report: Report) -> Report:
-        """A report with confidence in its sentences, and marks on those that need review."""
-        return without_prior(reviewed(with_confidence(report, self.calibration, self.abstain_below)))
+    def judged(self, report: Report, facts: Sequence[FilmFacts] = ()) -> Report:
+        """A report with confidence, marks and doubts; see `Reporter.judged`."""
+        sure = with_confidence(doubted(report, facts), self.calibration, self.abstain_below)
+        return without_prior(reviewed(sure))
 
     def report(
         self,
@@ -232,9 +247,17 @@ class EdgeReporter:
 
     def findings(self, images: Iterable[object], *, choice: DicomChoice = PLAIN) -> tuple[Finding, ...]:
         """What the films of one study show, without a report; see `Reporter.findings`."""
+        return self.sight(images, choice=choice).findings
+
+    def sight(self, images: Iterable[object], *, choice: DicomChoice = PLAIN) -> Sight:
+        """`findings`, with the doubts about the films."""
         if not self.edge.scales:
             raise InputError(NO_HEAD, field="model", value=self.name)
-        return self.edge.look(study_of(images, choice, self.side).pictures).findings
+        study = study_of(images, choice, self.side)
+        seen, facts = self.edge.look(study.pictures), facts_in(study)
+        if not choice.force:
+            check_shows_chest(seen.sight.doubts, facts)
+        return seen.sight.with_facts(facts)
 
     def explain(self, report: Report, method: str | None = None) -> Evidence:
         """Refused: maps need PyTorch."""

@@ -3,14 +3,17 @@
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from r2gengpt.confidence.film_doubts import Sight
+from r2gengpt.confidence.film_guard import put_right
+from r2gengpt.confidence.film_guard_file import GUARD, read_guard
 from r2gengpt.confidence.findings import FINDINGS, findings_of, read_scales, verdicts_of
 from r2gengpt.config import NO_OPENING, DecodeConfig
 from r2gengpt.edge.graphs import openvino
@@ -62,10 +65,15 @@ class EdgeTokenizer:
 
 @dataclass(frozen=True)
 class SeenStudy:
-    """What the films of one study are to the model: image tokens (N, D), float32, and findings."""
+    """What the films of one study are to the model: image tokens (N, D), float32, findings and doubts."""
 
     tokens: Floats
-    findings: tuple[Finding, ...]
+    sight: Sight
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Of the finding head; empty without one."""
+        return self.sight.findings
 
 
 class Edge:
@@ -87,6 +95,7 @@ class Edge:
         self.directory, self.frugal = directory, frugal
         self.record: EdgeRecord = read_record(directory, field)
         self.scales = read_scales(directory, field) if FINDINGS in self.record.files else ()
+        self.guard = read_guard(directory, field) if GUARD in self.record.files else None
         self.encoder = Tokenizer.from_file(str(directory / TOKENIZER))
         self.words = EdgeTokenizer(self.encoder, self.record.end)
         self.table = np.load(directory / TABLE, mmap_mode="r")
@@ -134,9 +143,15 @@ class Edge:
             found = self._vision.infer({0: pixels})
             tokens = np.array(found[0], dtype=np.float32)
             findings = findings_of(found[1].tolist(), self.scales) if self.scales else ()
+            doubts = () if self.guard is None else self.guard.doubts(np.array(found[2]), partial(self._relook, pixels))
             if self.frugal:
                 del self._vision
-        return SeenStudy(tokens, findings)
+        return SeenStudy(tokens, Sight(findings, doubts))
+
+    def _relook(self, pixels: Floats, place: int, kind: str) -> Floats:
+        """What the film guard asks of one of the views (V, 3, H, W)."""
+        film = self.record.film
+        return np.array(self._vision.infer({0: put_right(pixels[place], kind, film.mean, film.std)[None]})[2][0])
 
     def prompt(self, seen: SeenStudy) -> Floats:
         """The prompt of one study with its image tokens, and its hint where the model has hints: (P, D), float32."""
@@ -175,7 +190,7 @@ class Edge:
         prompt = self.prompt(seen)
         opening = self.words.encode(opening_of(seen.findings)) if decode.opening != NO_OPENING else []
         written = self.choose(prompt, Rules.of(decode, self.record.end), watch, opening[: decode.max_new_tokens])
-        return replace(report_of(self.words, written, study=study), findings=seen.findings), len(prompt)
+        return seen.sight.on(report_of(self.words, written, study=study)), len(prompt)
 
 
 class _Study:

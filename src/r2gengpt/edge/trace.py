@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from transformers import Cache
 
+from r2gengpt.confidence.film_guard import GRID
 from r2gengpt.edge.graphs import ASKED, openvino
 from r2gengpt.generation.tree import layer_masks
 from r2gengpt.model import R2GenGPTForConditionalGeneration
-from r2gengpt.model.vision import view_features
+from r2gengpt.model.vision import regional_means, view_features
 
 PAST = 3
 """Positions in the example cache that the language model is traced with."""
@@ -96,19 +97,19 @@ class ImageTokens(nn.Module):
 
 
 class TokensAndFindings(ImageTokens):
-    """`ImageTokens`, and the finding head's logits (O,): the mean of the films and of the mirrored films."""
+    """`ImageTokens`, the head's logits (O,), the mean of films and mirrored films, and regions' means (V, F)."""
 
     def __init__(self, model: R2GenGPTForConditionalGeneration) -> None:
         super().__init__(model)
         self.head: Any = model.finding_head
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]  # one output more
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]  # two outputs more
         """As `confidence.looking`, for one study; both passes of the encoder are one of 2 V views."""
         features = self.features(torch.cat([pixels, pixels.flip(-1)]))
         patches = self.head.norm(features).reshape(2, -1, features.shape[-1])
         logits = self.head.read(patches, torch.ones(patches.shape[:2], dtype=torch.bool))
         here = features.reshape(2, -1, *features.shape[1:])[0]
-        return self.tokens(here, pixels.shape[0]), logits.mean(0)
+        return self.tokens(here, pixels.shape[0]), logits.mean(0), regional_means(here, GRID)
 
 
 @torch.no_grad()

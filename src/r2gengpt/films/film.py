@@ -89,9 +89,10 @@ def check_study(names: Sequence[str], headers: Sequence[DicomHeader | None], cho
     Raises:
         InputError: images contradict each other and that was not asked for, or the choice is for DICOM and none is.
     """
-    if choice != DicomChoice() and not any(header is not None for header in headers):
-        field = "force" if choice.force else MIXED if choice.frame is None else "frame"
-        words = {"force": "`force`", "frame": f"`frame` {choice.frame}", MIXED: MIXED_ASKED}[field]
+    of_dicom = choice.mixed_patients or choice.frame is not None
+    if of_dicom and not any(header is not None for header in headers):
+        field = MIXED if choice.frame is None else "frame"
+        words = {"frame": f"`frame` {choice.frame}", MIXED: MIXED_ASKED}[field]
         raise InputError(f"{words}: belongs to DICOM, and none of the images is", field=field)
     check_together(names, headers, choice)
 

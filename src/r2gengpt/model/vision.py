@@ -1,9 +1,11 @@
 """What a vision encoder gives: one row of features for each view that is there. No weights, no language model."""
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from r2gengpt.model.configuration import patch_grid
 
@@ -72,3 +74,18 @@ def patch_features(output: Any, vision_config: Any, pixels: Tensor) -> Tensor:
             f"vision encoder gave {found} features for {expected} patches of a {pixels.shape[-1]}-pixel image"
         )
     return features[:, found - expected :]
+
+
+def regional_means(features: Tensor, parts: int) -> Tensor:
+    """Means over parts x parts regions of each view, (K, E · parts²), float32; of patches in no square, over all.
+
+    Args:
+        features: (K, N, E).
+        parts: regions along a side.
+    """
+    views, count, width = features.shape
+    side = math.isqrt(count)
+    if side * side != count:
+        features, side = features.mean(1, keepdim=True), 1
+    grid = features.float().transpose(1, 2).reshape(views, width, side, side)
+    return functional.adaptive_avg_pool2d(grid, parts).flatten(1)

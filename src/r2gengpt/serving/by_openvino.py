@@ -48,7 +48,7 @@ def write_by_openvino(model: EdgeReporter, job: Job, deliver: Callable[[Job, Ans
     """Write a job's report, and hand it to who waits, or to `deliver`, which adds to it and hands it on."""
     follower = Follower(model, job)
     try:
-        report, prompt_tokens = model.draft(job.pixels, job.decode, follower.token)
+        report, prompt_tokens = model.draft(job.pixels, job.decode, follower.token, job.check)
     except Left:
         return
     except Exception as error:
@@ -58,4 +58,4 @@ def write_by_openvino(model: EdgeReporter, job: Job, deliver: Callable[[Job, Ans
         return
     if job.decode.beam_size == 1:
         follower.end()
-    deliver(job, Answer(model.judged(stopped(report, model.words, job.stop)), prompt_tokens))
+    deliver(job, Answer(model.judged(stopped(report, model.words, job.stop), job.facts), prompt_tokens))

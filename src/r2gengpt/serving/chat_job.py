@@ -175,11 +175,14 @@ def read_chat(body: bytearray, reporter: ServedModel, settings: ServeConfig) -> 
         check_torch(reporter, "top_p" if chat.temperature is None else "temperature", "drawn texts")
     instruction, films = instruction_of(chat, apart, reporter.instruction), films_of(chat, apart, settings)
     choice = DicomChoice(chat.frame, chat.force, chat.mixed_patients)
-    pixels, sources = read_films(films, choice, reporter, settings)
+    read = read_films(films, choice, reporter, settings)
     warnings = [EARLIER_LEFT_OUT] if chat.has_earlier_turns else []
     warnings += instruction_warnings(instruction, reporter)
     if instruction is None:
-        instruction = reporter.instruction_for(NO_CONTEXT, [source.header for source in sources])
-    first = Job(pixels, instruction, decode, stop=tuple(chat.stop), likeliest=chat.top_logprobs)
+        instruction = reporter.instruction_for(NO_CONTEXT, [source.header for source in read.sources])
+    first = Job(
+        read.pixels, instruction, decode, stop=tuple(chat.stop), likeliest=chat.top_logprobs,
+        facts=read.facts, force=choice.force,
+    )  # fmt: skip
     jobs = jobs_of(chat, first, drawn=decode.do_sample and not reporter.composes)
-    return ChatStudy(chat, jobs, sources, warnings, members)
+    return ChatStudy(chat, jobs, read.sources, warnings, members)

@@ -182,7 +182,7 @@ class ChatRequest(_Part):
     model_item: Bookkeeping = None
     background_tasks: Bookkeeping = None
     frame: int | None = Field(None, ge=1, le=MOST_FRAMES, description="of DICOM of several frames (not OpenAI's)")
-    force: bool = Field(False, strict=True, description="read DICOM that is no chest film too (not OpenAI's)")
+    force: bool = Field(False, strict=True, description="read what is no chest film too (not OpenAI's)")
     mixed_patients: bool = Field(
         False, strict=True, description="take DICOM of two patients or two studies for one study (not OpenAI's)"
     )

@@ -65,7 +65,7 @@ PROPERTIES: dict[str, dict[str, Any]] = {
         "maximum": MOST_FRAMES,
         "description": "DICOM of several frames: this one",
     },
-    FORCE_FIELD: {"type": "boolean", "description": "read DICOM that is not a CR, DX or DR image of the chest"},
+    FORCE_FIELD: {"type": "boolean", "description": "read what is no chest film too, by its header or its looks"},
     MIXED_FIELD: {"type": "boolean", "description": "take DICOM of two patients or two studies for one study"},
 }
 _CHANCE = {"type": "number", "minimum": 0, "maximum": 1}

@@ -51,9 +51,9 @@ def evidence_job(form: StudyUpload, model: ServedModel, settings: ServeConfig) -
     most = LONGER * (model.decode.max_new_tokens or 0)
     if not form.report or tokens > most:
         raise ApiError(400, f"{REPORT_FIELD}: has {tokens} tokens: 1 to {most}", INVALID, param=REPORT_FIELD)
-    pixels, sources = read_films(form.films, form.choice, model, settings)
-    instruction = model.instruction_for(form.context, [source.header for source in sources])
-    return Job(pixels, instruction, model.decode, evidence=True, told=form.report), sources
+    read = read_films(form.films, form.choice, model, settings)
+    instruction = model.instruction_for(form.context, [source.header for source in read.sources])
+    return Job(read.pixels, instruction, model.decode, evidence=True, told=form.report), read.sources
 
 
 def evidence_routes(desk: ServerContext) -> APIRouter:

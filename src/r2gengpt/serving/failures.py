@@ -52,9 +52,13 @@ INVALID, UNSUPPORTED = "invalid_value", "unsupported_value"
 """OpenAI's codes of values that no server takes, and of those that this one does not serve."""
 
 
+FORCE = "force_needed"
+"""The code of a refusal that `force` would undo."""
+
+
 def refused(error: InputError, status: int = 400, code: str = INVALID) -> ApiError:
     """What the program refuses, in the request's words."""
-    return ApiError(status, spelt(error.line), code, param=error.field)
+    return ApiError(status, spelt(error.line), FORCE if error.field == "force" else code, param=error.field)
 
 
 def full(places: int, headers: dict[str, str] | None = None) -> ApiError:

@@ -13,6 +13,7 @@ from r2gengpt.films.cell.pool import decode_image, read_header
 from r2gengpt.films.containers import ContainerError, DicomChoice, is_dicom, open_container
 from r2gengpt.films.context import since
 from r2gengpt.films.dicom.header import check_is_chest_film
+from r2gengpt.films.facts import FilmFacts, facts_of
 from r2gengpt.films.film import check_study, note_of
 from r2gengpt.generation.beams import Floats
 from r2gengpt.provenance import Source
@@ -21,8 +22,8 @@ from r2gengpt.serving.served import ServedModel
 from r2gengpt.settings import ServeConfig
 from r2gengpt.text.context import Context
 
-FRAME, FORCE = "frame_needed", "force_needed"
-"""Codes of refusals that another `frame` or `force` would undo."""
+FRAME = "frame_needed"
+"""The code of a refusal that another `frame` would undo."""
 SIDEWAYS = range(5, 9)
 """EXIF orientations that exchange width and height."""
 
@@ -81,7 +82,7 @@ def dicom_source(film: Upload, choice: DicomChoice, settings: ServeConfig) -> So
         try:
             check_is_chest_film(header, film.name)
         except InputError as error:
-            raise refused(error, code=FORCE) from None
+            raise refused(error) from None
     if header.frames > 1 and choice.frame is None:
         words = f"image {film.name}: has {header.frames} frames: name one with frame, 1 to {header.frames}"
         raise ApiError(400, words, FRAME, {"X-Frames": str(header.frames)}, param="frame")
@@ -157,13 +158,25 @@ def read_prior(
     return ReadPrior(pixels, tuple(before), told)
 
 
-def read_films(
-    films: Sequence[Upload], choice: DicomChoice, model: ServedModel, settings: ServeConfig
-) -> tuple[Floats, list[Source]]:
-    """The pixels of a study's films (V, 3, H, W), float32, and what they were.
+@dataclass(frozen=True)
+class ReadStudy:
+    """A study's films as the model takes them, (V, 3, H, W), float32; what they were, and what is told of them."""
+
+    pixels: Floats
+    sources: list[Source]
+    facts: Sequence[FilmFacts]
+
+
+def read_films(films: Sequence[Upload], choice: DicomChoice, model: ServedModel, settings: ServeConfig) -> ReadStudy:
+    """The films of a study, decoded.
 
     Raises:
         ApiError: a film that is refused.
     """
     sources = sources_of(films, choice, settings)
-    return model.pixels([picture_of(film, choice, model.side) for film in films]), sources
+    pictures = [picture_of(film, choice, model.side) for film in films]
+    facts = [
+        facts_of(film.name, picture, source.header)
+        for film, picture, source in zip(films, pictures, sources, strict=True)
+    ]
+    return ReadStudy(model.pixels(pictures), sources, facts)

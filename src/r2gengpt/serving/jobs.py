@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 
+from r2gengpt.confidence.film_doubts import Check, check_shows_chest
 from r2gengpt.confidence.maps import Evidence
 from r2gengpt.config import DecodeConfig
+from r2gengpt.films.facts import FilmFacts
 from r2gengpt.generation.beams import Floats
 from r2gengpt.generation.sentences import PlaceInText
 from r2gengpt.provenance import Source
@@ -43,6 +45,7 @@ class Job:
     and then nothing is written. The text ends before the first string of `stop`; `likeliest` asks for so many of the
     likeliest tokens at each place. `earlier` are the pixels of an earlier study's films, `earlier_sources` what these
     were; `context` tells of it.
+    `facts` are of its films; `force` writes of what shows no chest too.
     `by_graphs`: of a model with both runtimes, the graphs write it; it is settled before the job waits.
     `future` gets the `Answer`, or why there is none. `begun` is when its turn came, by the queue's clock.
     """
@@ -62,6 +65,13 @@ class Job:
     earlier_sources: Sequence[Source] = ()
     context: Context = NO_CONTEXT
     by_graphs: bool = False
+    facts: Sequence[FilmFacts] = ()
+    force: bool = False
+
+    @property
+    def check(self) -> Check | None:
+        """What refuses its films by the doubts about them; None: nothing does."""
+        return None if self.force else partial(check_shows_chest, facts=self.facts)
 
     @cached_property
     def settings(self) -> DecodeConfig:

@@ -194,7 +194,8 @@ def report_routes(desk: ServerContext) -> APIRouter:
                 check_torch(reporter, "evidence", MAPS)
             form = await visit.read(read_form(request.headers, visit.pieces(request), desk.settings))
             read = partial(read_films, form.films, form.choice, reporter, desk.settings)
-            pixels, sources = await visit.prepare(read)
+            study = await visit.prepare(read)
+            pixels, sources = study.pixels, study.sources
             note_films(request, sources)
             seen = await visit.prepare(partial(film_features, pixels, sources)) if desk.verdicts else {}
             if archived:
@@ -205,7 +206,10 @@ def report_routes(desk: ServerContext) -> APIRouter:
             context = earlier.context
             note_films(request, [*sources, *earlier.sources])
             instruction = reporter.instruction_for(context, [source.header for source in sources])
-            job = Job(pixels, instruction, decode, earlier=earlier.pixels, context=context)
+            job = Job(
+                pixels, instruction, decode, earlier=earlier.pixels, context=context,
+                facts=study.facts, force=form.choice.force,
+            )  # fmt: skip
             job.earlier_sources = earlier.sources
             warnings = context_warnings(context, reporter, films=bool(form.prior))
             headers = {"X-Warning": "; ".join(warnings)} if warnings else {}

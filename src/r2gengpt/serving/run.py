@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from r2gengpt.confidence.film_doubts import Sight
 from r2gengpt.errors import InputError
 from r2gengpt.generation.beams import Rules, Written
 from r2gengpt.generation.decode import prompts_of
 from r2gengpt.generation.engine import COMPILED, Engine, Prompt
 from r2gengpt.generation.sentences import report_of
 from r2gengpt.generation.stopping import stopped
-from r2gengpt.report import Finding
 from r2gengpt.reporter import Reporter
 from r2gengpt.serving.jobs import Answer, Job, Queue
 from r2gengpt.serving.writing import Listener, batch_of, complete
@@ -27,7 +27,7 @@ class Run:
         self.unfinished: list[tuple[Job, Answer]] = []
         self.so_far = 0
         self.prompt_tokens: dict[Job, int] = {}
-        self.findings: dict[Job, tuple[tuple[Finding, ...], bool]] = {}
+        self.sights: dict[Job, Sight] = {}
         self.listeners: dict[Job, Listener] = {}
 
     def prompts(self) -> Iterator[Prompt | None]:
@@ -50,8 +50,7 @@ class Run:
         built = self.reporter.built
         try:
             batch = batch_of(self.reporter, job)
-            batch, (findings,) = self.reporter.look(batch)
-            self.findings[job] = findings, any(batch.compared)
+            batch, (self.sights[job],) = self.reporter.look(batch, job.check)
             (prompt,) = prompts_of(built.model, [batch], job.decode)
         except Exception as error:
             job.fail(error)
@@ -73,7 +72,7 @@ class Run:
         if job.unwanted:
             self.prompt_tokens.pop(job)
             self.listeners.pop(job, None)
-            self.findings.pop(job)
+            self.sights.pop(job)
         return job.unwanted
 
     def finish(self, written: Written) -> None:
@@ -83,9 +82,8 @@ class Run:
             self.listeners.pop(job).end()
         processor = self.reporter.built.processor
         report = stopped(report_of(processor, written, study="study"), processor, job.stop)
-        findings, compared = self.findings.pop(job)
-        report = replace(report, findings=findings, compared=compared)
-        answer = Answer(self.reporter.judged(report), self.prompt_tokens.pop(job))
+        report = self.sights.pop(job).on(report)
+        answer = Answer(self.reporter.judged(report, job.facts), self.prompt_tokens.pop(job))
         if job.needs_model:  # when all are written: the engine has put its own attention into the model
             self.unfinished.append((job, answer))
         else:

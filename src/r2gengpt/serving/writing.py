@@ -89,12 +89,12 @@ def write_alone(reporter: Reporter, job: Job) -> None:
     try:
         batch = batch_of(reporter, job)
         if job.on_text is None:
-            (report,) = reporter.predict([batch], job.decode)
+            (report,) = reporter.predict([batch], job.decode, check=job.check)
         else:
             watch = StopWatch(job.stop, job.on_text)
-            report = reporter.stream(batch, job.decode, watch.take)
+            report = reporter.stream(batch, job.decode, watch.take, job.check)
             watch.end()
-        report = reporter.judged(stopped(report, processor, job.stop)) if job.stop else report
+        report = reporter.judged(stopped(report, processor, job.stop), job.facts)
     except Exception as error:
         job.fail(error)
         if not isinstance(error, InputError):

@@ -18,12 +18,14 @@ usage: r2gengpt prepare iu_xray       --reports NLMCXR_reports.tgz --output anno
        r2gengpt prepare padchest      --table FILE.csv --output annotation.json [flags]
        r2gengpt prepare films FILE.csv --images DIR --output annotation.json [flags]
        r2gengpt prepare verdicts      --verdicts FILE|URL --films DIR --salt_file FILE --output annotation.json [flags]
+       r2gengpt prepare guard         --model DIR --annotation FILE.json --base_dir DIR [flags]
        r2gengpt prepare synthetic     --output DIR [flags]
 
 iu_xray: the IU X-ray release's reports; mimic_cxr: PhysioNet's csv and report files; rexrank: a test set of the
 leaderboard; chexpert_plus: CheXpert's films with their reports; rexgradient: ReXGradient-160K; padchest: films with
 labels and reports in Spanish; films: films with labels, as ChestX-ray14's Data_Entry_2017.csv; verdicts: final texts
-that readers of drafts left; synthetic: drawn chest films.
+that readers of drafts left; guard: what a model's films are like, so that others are refused; synthetic: drawn
+chest films.
 r2gengpt prepare KIND --help lists the flags."""
 
 
@@ -155,6 +157,29 @@ def _verdicts(given: dict[str, Any]) -> str:
     return summary(prepare_verdicts(**given))
 
 
+def _guard_flags() -> bridge.Parser:
+    parser = bridge.Parser(
+        "r2gengpt prepare guard",
+        "A film guard for a model with a finding head, from the films that it was trained on: it then refuses what "
+        "shows no chest, and warns of films that are inverted, turned, tilted or cut off.",
+        example="r2gengpt prepare guard --model save/head --annotation data/annotation.json --base_dir data",
+    )
+    add_flag(parser, "model", "the model: embedded, or a checkpoint or run directory", metavar="DIR")
+    add_flag(parser, "annotation", "annotation file with a training and a validation split", metavar="FILE")
+    add_flag(parser, "base_dir", "directory that its image paths are relative to", metavar="DIR")
+    add_flag(parser, "output", "file to write; default: film_guard.npz beside the weights", metavar="FILE")
+    add_flag(parser, "films", "films of each split, at most", type=int, default=600)
+    add_flag(parser, "changed", "of these, films that are inverted, turned, tilted and cut too", type=int, default=160)
+    add_flag(parser, "seed", "of tilts and cuts", type=int, default=0)
+    return parser
+
+
+def _guard(given: dict[str, Any]) -> str:
+    from r2gengpt.cli.guarding import prepare_guard
+
+    return prepare_guard(**given)
+
+
 def _synthetic_flags() -> bridge.Parser:
     parser = bridge.Parser(
         "r2gengpt prepare synthetic",
@@ -182,6 +207,7 @@ KINDS = {
     **RELEASES,
     "films": Kind(_films_flags, ("output", "images"), _films),
     "verdicts": Kind(_verdicts_flags, ("verdicts", "films", "salt_file", "output"), _verdicts),
+    "guard": Kind(_guard_flags, ("model", "annotation", "base_dir"), _guard),
     "synthetic": Kind(_synthetic_flags, ("output",), _synthetic),
 }
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from r2gengpt.clinical.archive.ledger import key_of
 from r2gengpt.clinical.documents.draft import images_to_send
-from r2gengpt.errors import InputError, one_line
+from r2gengpt.errors import InputError, one_line, place_of
 from r2gengpt.films.cell.pool import the_cell
 from r2gengpt.films.cell.wire import Request
 from r2gengpt.films.containers import DicomChoice
@@ -48,6 +48,13 @@ def reason_of(error: InputError) -> str:
     """An image's error without the names and flags that mean nothing to who sent the film."""
     words = str(error).replace(" (force reads it all the same)", "").removeprefix("image: ")
     return one_line(words.removeprefix(f"image {NAME}").removeprefix(":"))
+
+
+def why_unwritten(error: Exception) -> str:
+    """Why there is no report, without what may name somebody: why its films are refused, or where the fault is."""
+    if isinstance(error, InputError) and error.field == "force":
+        return one_line(error.args[0].partition(": ")[2].partition(" (`force`")[0])
+    return place_of(error)
 
 
 def order_of(header: DicomHeader) -> tuple[int, int, str]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from r2gengpt.auditlog.log import AuditFault
-from r2gengpt.clinical.archive.films import TWO_PATIENTS, checked_film, order_of, reason_of
+from r2gengpt.clinical.archive.films import TWO_PATIENTS, checked_film, order_of, reason_of, why_unwritten
 from r2gengpt.clinical.archive.ledger import NO_FILM
 from r2gengpt.clinical.archive.spool import NoSpace, Spool
 from r2gengpt.errors import InputError, place_of
@@ -248,7 +248,7 @@ class Loop:
         except AuditFault:  # nothing is written that is not recorded: the study waits
             raise
         except Exception as error:  # of the model, or of what it was given: the next study is another one
-            self._put_aside(study, f"its report could not be written: {place_of(error)}")
+            self._put_aside(study, f"its report could not be written: {why_unwritten(error)}")
             return
         further = [one.data for one in report.further]
         films = frozenset(usable.keys)

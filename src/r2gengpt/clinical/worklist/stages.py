@@ -12,6 +12,7 @@ from pathlib import Path
 
 from r2gengpt.auditlog.log import AuditFault
 from r2gengpt.clinical.archive import private
+from r2gengpt.clinical.archive.films import why_unwritten
 from r2gengpt.clinical.archive.loop import MOST_ATTEMPTS, Document, NotNow, Refused, Send, Write
 from r2gengpt.clinical.worklist.changes import (
     DISCONTINUATIONS,
@@ -191,7 +192,7 @@ class Stages:
         except AuditFault:  # nothing is written that is not recorded: the item waits
             raise
         except Exception as error:  # of the model, or of what it was given: the next item is another one
-            raise Unusable(f"its draft could not be written: {place_of(error)}", WRONG_OBJECTS) from None
+            raise Unusable(f"its draft could not be written: {why_unwritten(error)}", WRONG_OBJECTS) from None
 
     def _store(self, claim: Claim) -> None:
         """Store the reports that are not stored yet.

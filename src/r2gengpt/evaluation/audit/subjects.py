@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 from r2gengpt.config import DecodeConfig
@@ -105,10 +105,11 @@ class ModelSubject:
         }
 
     def answer(self, films: FilmStudy, context: str) -> Answered:
-        """Its report, and what its finding head sees.
+        """Its report, and what its finding head sees; of what shows no chest too, as blank films do not.
 
         Raises:
             InputError: it cannot write.
         """
+        films = replace(films, choice=replace(films.choice, force=True))
         (report,) = self.reporter.write([films], context=Context(indication=context))
         return Answered(report.text, {one.name: (one.probability, one.verdict) for one in report.findings})

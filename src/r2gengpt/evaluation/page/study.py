@@ -114,8 +114,11 @@ class Card:
             found.append(Fact("evidence map", evidence.verdict))
         if self.review:
             found.append(Fact("needs review", f"{self.review} of {len(self.sentences)} sentences", warn=True))
-        if report.review:
-            found.append(Fact("text and film disagree", str(len(report.review)), "\n".join(report.review), warn=True))
+        doubts = [doubt.line for doubt in report.doubts]
+        apart = [line for line in report.review if line not in doubts]
+        for title, lines in (("film in doubt", doubts), ("text and film disagree", apart)):
+            if lines:
+                found.append(Fact(title, str(len(lines)), "\n".join(lines), warn=True))
         if report.finish == "length":
             found.append(Fact("end", "cut at the maximum length", warn=True))
         return found

@@ -1,4 +1,4 @@
-/* A question about a DICOM file: which of its frames, or whether to open it all the same. Opens nothing itself. */
+/* A question about a film: which of its frames, or whether to go on though it may show no chest. Opens nothing itself. */
 
 import { $ } from "./elements.js";
 
@@ -10,14 +10,18 @@ function close(found) {
   reply = null;
 }
 
+const OPEN = { question: "Open it all the same?", yes: "Open it", no: "Leave it out" };
+
 /* What the reader wants of a file that was refused: {frame}, {force}, or null to leave it out. */
-export function ask(name, refused) {
+export function ask(name, refused, { question, yes, no } = OPEN) {
   const byFrame = refused.code === "frame_needed";
   const which = `${name} has ${refused.frames} frames. Which one shall be opened?`;
   const why = refused.detail.replace(/^image \S+: /, "").replace(/ \(force.*$/, "");
-  $("ask-words").textContent = byFrame ? which : `${name} may be no chest film: ${why}. Open it all the same?`;
+  $("ask-words").textContent = byFrame ? which : `${name} may be no chest film: ${why}. ${question}`;
   for (const id of ["frame", "frame-label"]) $(id).hidden = !byFrame;
   Object.assign($("frame"), { value: "1", max: String(refused.frames) });
+  Object.assign($("ask-open"), { textContent: yes });
+  Object.assign($("ask-skip"), { textContent: no });
   $("ask").hidden = false;
   $(byFrame ? "frame" : "ask-skip").focus();
   return new Promise((resolve) => {

@@ -1,5 +1,6 @@
 /* A draft is asked for, shown as it comes, given up; and one from before a reload is taken up again. */
 
+import { ask } from "./ask.js";
 import { Refused, writeReport } from "./client.js";
 import { contextNow, sameContext, setContext } from "./context.js";
 import { showOrigin, showSources } from "./draft.js";
@@ -15,6 +16,7 @@ import { draft, edited, films, key, patientOf, stale, study } from "./state.js";
 
 const CHANGED = "The study was changed after this draft was written: it may not fit any more.";
 const ALONE = "This draft is from before the page was reloaded. Images are not kept: choose them again to see them.";
+const WRITE = { question: "Write a draft all the same?", yes: "Write it", no: "No draft" };
 /* Refusals that are about the study's files. */
 const OF_FILES = [400, 413, 415];
 
@@ -113,15 +115,27 @@ export async function write() {
   say("Waiting for the server …", { busy: true });
   const [ticket, over] = [newTicket(), new AbortController()];
   follow(ticket, over.signal);
+  let again = null;
   try {
     finish(await writeReport({ ...draft.sent, key: key(), ticket }, request.signal, onText, onNote));
   } catch (error) {
+    again = error.code === "force_needed" ? error : null;
     failed(error);
   } finally {
     over.abort();
     draft.request = null;
     setBusy(false);
   }
+  if (again) await writeAllTheSame(again, files);
+}
+
+/* Ask the reader whether a study that shows no chest is written of; write of it where that is wanted. */
+async function writeAllTheSame(refused, files) {
+  const { version } = study;
+  const wanted = await ask(files.length === 1 ? files[0].name : "A film of this study", refused, WRITE);
+  if (!wanted || study.version !== version) return;
+  Object.assign(study.choice, wanted);
+  await write();
 }
 
 /* What was kept before a reload, shown again; its images are not. */
