@@ -12,7 +12,8 @@ from playwright.sync_api import Browser, Page, Playwright, expect
 
 from film_parts import FINDINGS, LEFT_OUT
 from r2gengpt.confidence.maps import Evidence, SentenceEvidence
-from r2gengpt.report import Report, Sentence
+from r2gengpt.errors import InputError
+from r2gengpt.report import Doubt, Report, Sentence
 from r2gengpt.reporter import Reporter
 from r2gengpt.serving.generator import Generator
 from r2gengpt.serving.jobs import Answer, Job
@@ -67,6 +68,7 @@ class Scripted(Generator):
         self.maps_wait = False
         self.evidence: Evidence | Exception = EVIDENCE
         self.report = WRITTEN
+        self.doubts: tuple[Doubt, ...] = ()
         self.told: list[Job] = []
         self.jobs: list[Job] = []
 
@@ -80,6 +82,12 @@ class Scripted(Generator):
             self._map(job)
             return
         self.jobs.append(job)
+        if self.doubts and job.check is not None:
+            try:
+                job.check(self.doubts)
+            except InputError as error:
+                job.fail(error)
+                return
         held_at, self.held_at = self.held_at, len(REPORT)
         for at, word in enumerate(REPORT.split(" ")):
             if at == held_at:

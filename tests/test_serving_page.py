@@ -36,7 +36,7 @@ from page_parts import (
     start_browser,
 )
 from r2gengpt.errors import InputError
-from r2gengpt.report import film_lines
+from r2gengpt.report import Doubt, film_lines
 from r2gengpt.reporter import Reporter
 from r2gengpt.serving.app import create_app
 from r2gengpt.serving.generator import Generator
@@ -743,6 +743,27 @@ def test_what_may_be_no_chest_film_is_opened_or_left_out_as_the_reader_says(
         expect(page.get_by_role("application")).to_be_visible()
         page.get_by_role("button", name="Write draft").click()
         expect(page.locator("#status")).to_contain_text("finished")
+
+
+@needs_browser
+def test_a_film_that_shows_no_chest_is_written_of_only_as_the_reader_says(
+    browser: Browser, server: tuple[str, Scripted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, scripted = server
+    doubt = Doubt(1, "no_chest", "looks like no whole chest film (1.6 times)", refused=True)
+    monkeypatch.setattr(scripted, "doubts", (doubt,))
+    with open_page(browser, url, refused=True) as page:
+        put(page, ("hand.png", film()))
+        page.get_by_role("button", name="Write draft").click()
+        words = "hand.png may be no chest film: looks like no whole chest film (1.6 times). Write a draft all the same?"
+        expect(page.locator("#ask-words")).to_have_text(words)
+        expect(page.get_by_role("alert")).to_be_hidden()
+        page.get_by_role("button", name="No draft").click()
+        expect(page.locator("#status")).to_have_text("No draft was written.")
+        page.get_by_role("button", name="Write draft").click()
+        page.get_by_role("button", name="Write it").click()
+        expect(page.locator("#status")).to_contain_text("finished")
+        assert [job.force for job in scripted.jobs[-3:]] == [False, False, True]
 
 
 @needs_browser

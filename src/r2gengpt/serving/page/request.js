@@ -120,7 +120,8 @@ export async function write() {
     finish(await writeReport({ ...draft.sent, key: key(), ticket }, request.signal, onText, onNote));
   } catch (error) {
     again = error.code === "force_needed" ? error : null;
-    failed(error);
+    if (again) clearDraft();
+    else failed(error);
   } finally {
     over.abort();
     draft.request = null;
@@ -132,8 +133,13 @@ export async function write() {
 /* Ask the reader whether a study that shows no chest is written of; write of it where that is wanted. */
 async function writeAllTheSame(refused, files) {
   const { version } = study;
+  say("Waiting for an answer about a film.");
   const wanted = await ask(files.length === 1 ? files[0].name : "A film of this study", refused, WRITE);
-  if (!wanted || study.version !== version) return;
+  if (study.version !== version) return;
+  if (!wanted) {
+    say("No draft was written.");
+    return;
+  }
   Object.assign(study.choice, wanted);
   await write();
 }
