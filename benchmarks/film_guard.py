@@ -16,6 +16,7 @@ from PIL import Image
 import r2gengpt
 from r2gengpt.confidence.film_kinds import UPRIGHT
 from r2gengpt.data.annotation import read_annotation
+from r2gengpt.errors import InputError
 from r2gengpt.films.containers import DicomChoice
 from r2gengpt.films.reader import load_image
 from r2gengpt.training.guarding import changed, drawn
@@ -34,11 +35,14 @@ def pictures(annotation: str, base_dir: str, count: int) -> Iterator[tuple[str, 
             yield from changed(film, rng)
 
 
-def folder(path: Path) -> Iterator[tuple[str, Image.Image]]:
-    """The pictures of a folder, under its name."""
+def folder(path: Path) -> Iterator[tuple[str, Image.Image | None]]:
+    """The pictures of a folder, under its name; None for one that is refused before anything looks at it."""
     for file in sorted(path.iterdir()):
         if file.suffix.lower() in (".png", ".jpg", ".jpeg"):
-            yield path.name, load_image(file)
+            try:
+                yield path.name, load_image(file)
+            except InputError:
+                yield path.name, None
 
 
 def main() -> None:
@@ -49,18 +53,18 @@ def main() -> None:
     parser.add_argument("--annotation", required=True)
     parser.add_argument("--base_dir", required=True)
     parser.add_argument("--films", type=int, default=100)
+    parser.add_argument("--runtime", default="auto", choices=("auto", "torch", "openvino"))
     options = parser.parse_args()
-    reporter = r2gengpt.load(options.model)
-    found: dict[str, Counter[str]] = {}
-    sources = [pictures(options.annotation, options.base_dir, options.films), *map(folder, options.folders)]
-    for source in sources:
+    reporter = r2gengpt.load(options.model, runtime=options.runtime)
+    for source in (pictures(options.annotation, options.base_dir, options.films), *map(folder, options.folders)):
+        found: dict[str, Counter[str]] = {}
         for name, picture in source:
-            doubts = reporter.sight([picture], choice=FORCED).doubts
+            doubts = () if picture is None else reporter.sight([picture], choice=FORCED).doubts
             told = ", ".join(one.kind + (" refused" if one.refused else "") for one in doubts) or "none"
-            found.setdefault(name, Counter())[told] += 1
-    for name, counts in found.items():
-        told = ", ".join(f"{kind} {count}" for kind, count in counts.most_common())
-        print(f"| {name} | {sum(counts.values())} | {told} |")
+            found.setdefault(name, Counter())["unreadable" if picture is None else told] += 1
+        for name, counts in found.items():
+            told = ", ".join(f"{kind} {count}" for kind, count in counts.most_common())
+            print(f"| {name} | {sum(counts.values())} | {told} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -96,6 +96,12 @@ def test_prepare_refuses_in_one_line(checkpoint: Path, run_cli: Run, flags: list
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+def test_an_exported_model_keeps_its_guard(guarded: Path, tmp_path: Path, run_cli: Run) -> None:
+    done = run_cli(["export", "--model", str(guarded), "--output", str(tmp_path / "plain")])
+    assert done.code == 0, done.stderr
+    assert (tmp_path / "plain" / GUARD).read_bytes() == (guarded / GUARD).read_bytes()
+
+
 def test_a_model_without_a_head_has_no_guard(tiny_checkpoint: Path, checkpoint: Path, run_cli: Run) -> None:
     done = prepare(checkpoint, run_cli, "--model", str(tiny_checkpoint))
     assert "has no finding head" in done.stderr

@@ -21,7 +21,7 @@ DECODE = {"beam_size": 1, "max_new_tokens": 110, "opening": "findings"}
 """One beam, so that a stream reads the same; no report learnt from is longer; the writer alone passes over the head."""
 EXACT = (".norm_in.", "finding_head.")
 """What stays in float32: statistics, and the head that scales are fitted to."""
-BESIDE = ("processor_config.json", "findings.json")
+BESIDE = ("processor_config.json", "findings.json", "film_guard.npz")
 
 
 def ship(run: str, card: Path, output: Path) -> None:

@@ -3,6 +3,7 @@
 # FILMS is a directory with films.csv and its images (docs/guide/labelled-films.md).
 # Stage 1 trains LoRA on the encoder and the finding head on labels. Stages 2 and 3 train the projector and LoRA on the
 # language model on reports composed from the labels: first sentences with findings count three times, then all alike.
+# Last, the film guard is fitted to the films.
 # The val split chooses the epochs; of the shipped model's, 120 of its 575 films of children were kept. Each stage goes on where it was stopped.
 #
 #   runs/embedded/train.sh FILMS OUT [flags of both stages, as --seed 1]
@@ -37,7 +38,8 @@ writer=(
   --augment True --ckpt_file "$out/head/best" --weigh_findings True --max_epochs 3 --learning_rate 1e-3 \
   --scorer_types clinical_f1 CIDEr --weights 0.5 0.5 \
   --savedmodel_path "$out/begun" "$@" >&2
-exec r2gengpt train "${both[@]}" "${writer[@]}" \
+r2gengpt train "${both[@]}" "${writer[@]}" \
   --ckpt_file "$out/begun/best" --feature_cache "$out/features" --feature_cache_dtype bfloat16 \
   --hint_dropout 0.15 --max_epochs 6 --learning_rate 7e-4 --scorer_types val_loss --weights 1 \
   --savedmodel_path "$out/reports" "$@"
+exec r2gengpt prepare guard --model "$out/reports/best" --annotation "$out/annotation.json" --base_dir "$films" >&2

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from r2gengpt.confidence.film_guard_file import GUARD
 from r2gengpt.confidence.findings import FINDINGS
 from r2gengpt.edge.export import check_exportable, write_edge
 from r2gengpt.engines.gguf import check_gguf, write_gguf
@@ -80,7 +81,7 @@ def write_whole(reporter: Reporter, model: R2GenGPTForConditionalGeneration, tar
     model.generation_config = generation_config(reporter.decode, built.processor)
     model.save_pretrained(target)
     built.processor.save_pretrained(target)
-    for name in (DECODING, *((FINDINGS,) if reporter.looker is not None else ())):
+    for name in (DECODING, *((FINDINGS, GUARD) if reporter.looker is not None else ())):
         if (source / name).is_file():
             (target / name).write_bytes((source / name).read_bytes())
     card = source / "README.md"
