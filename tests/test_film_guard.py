@@ -196,8 +196,8 @@ def test_a_study_of_one_lateral_film_is_doubted_and_one_with_a_frontal_film_is_n
     (doubt,) = all_doubts(seen, (), [FilmFacts("a")])
     assert (doubt.kind, doubt.line) == (LATERAL, "film 1 looks lateral (.97): a report needs a frontal one")
     assert all_doubts(seen, (), [FilmFacts("a"), FilmFacts("b")]) == ()
-    strange = Doubt(1, NO_CHEST, "looks strange")
-    assert kinds_of(all_doubts(seen, (strange,), [FilmFacts("a")])) == [LATERAL]
+    for kind in (NO_CHEST, TILTED, CUT_OFF):
+        assert kinds_of(all_doubts(seen, (Doubt(1, kind, "looks odd"),), [FilmFacts("a")])) == [LATERAL]
     refused = Doubt(1, NO_CHEST, "looks strange", refused=True)
     assert kinds_of(all_doubts(seen, (refused,), [FilmFacts("a")])) == [NO_CHEST]
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from r2gengpt.confidence.film_kinds import AGE, LATERAL, NO_CHEST, WRITING
+from r2gengpt.confidence.film_kinds import AGE, CUT_OFF, LATERAL, NO_CHEST, TILTED, WRITING
 from r2gengpt.errors import InputError
 from r2gengpt.films.facts import FilmFacts
 from r2gengpt.report import Doubt, Finding, Report, chance
@@ -11,6 +11,8 @@ from r2gengpt.text.observations import CHILD, LATERAL_VIEW, LIKELY, UNLIKELY
 
 MANY = 10
 """Characters of writing that may name somebody; PORTABLE, SUPINE and the like are fewer."""
+AS_LATERAL = (NO_CHEST, TILTED, CUT_OFF)
+"""What a lateral film may look like to the guard."""
 ADULT, YOUNG = 18.0, 6.0
 """Years: a film of somebody as old looks like no child's, and of somebody younger than `YOUNG` it does."""
 
@@ -49,11 +51,11 @@ def doubted(report: Report, facts: Sequence[FilmFacts]) -> Report:
 def all_doubts(findings: Sequence[Finding], doubts: Sequence[Doubt], facts: Sequence[FilmFacts]) -> tuple[Doubt, ...]:
     """Doubts with those that findings and facts raise; nobody's age is read off a film that shows no chest.
 
-    A lateral film is one that is strange where most are frontal, and is called lateral.
+    A lateral film may be strange, tilted or cut off to a model that knows frontal ones, and is called lateral.
     """
     lateral = {doubt.film: doubt for doubt in _of_view(findings, facts)}
     doubts = tuple(
-        lateral.pop(doubt.film, doubt) if doubt.kind == NO_CHEST and not doubt.refused else doubt for doubt in doubts
+        lateral.pop(doubt.film, doubt) if doubt.kind in AS_LATERAL and not doubt.refused else doubt for doubt in doubts
     )
     strange = {doubt.film for doubt in doubts if doubt.kind == NO_CHEST}
     further = (doubt for doubt in (*lateral.values(), *_of_age(findings, facts)) if doubt.film not in strange)
