@@ -18,9 +18,9 @@ CALLS = {
 REPORT = (
     {"asserted", "evidence", "findings", "finish", "id", "logprob", "note", "patient", "reference", "reporter"}
     | {"review", "sentences", "study", "text", "to_fhir", "to_json", "to_prediction", "to_sr", "tokens"}
-    | {"to_measurement_sr", "to_secondary_capture", "token_ids", "token_logprobs", "instruction", "compared"}
+    | {"to_measurement_sr", "to_secondary_capture", "token_ids", "token_logprobs", "instruction", "compared", "doubts"}
 )  # fmt: skip
-REPORTER = {"explain", "load", "record", "report", "write"}
+REPORTER = {"explain", "findings", "load", "record", "report", "sight", "write"}
 
 
 def signature(function: object) -> str:

@@ -21,11 +21,13 @@ from r2gengpt import quick
 from r2gengpt.cli.commands.serve import served
 from r2gengpt.config import DecodeConfig, ModelConfig
 from r2gengpt.edge.record import COMPILED, RECORD
+from r2gengpt.edge.reporter import EdgeReporter
 from r2gengpt.errors import InputError
 from r2gengpt.locate import ModelChoice
 from r2gengpt.opening import Served
 from r2gengpt.options import Override
 from r2gengpt.quick import graphs_dir, make_graphs, quickest
+from r2gengpt.reporter import Reporter
 from r2gengpt.serving.paired import PairedModel
 from r2gengpt.settings import RETRIEVE, PlacementConfig
 from serving_parts import LONG
@@ -159,6 +161,45 @@ def test_serve_has_the_graphs_alone_where_pytorch_is_not_installed(
     monkeypatch.setattr("r2gengpt.opening.find_spec", lambda name: None)
     found = Served.of(ModelChoice())
     assert (found.located, found.rest) == (None, None)
+
+
+def test_in_python_the_graphs_write_and_pytorch_comes_for_what_they_have_not(
+    embedded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = []
+    plain = Reporter.load.__func__  # type: ignore[attr-defined]
+
+    def load(cls: type[Reporter], choice: ModelChoice) -> Reporter:
+        loaded.append(choice.runtime)
+        return plain(cls, choice)
+
+    monkeypatch.setattr(Reporter, "load", classmethod(load))
+    films = write_films(tmp_path)
+    model = r2gengpt.load("embedded")
+    assert isinstance(model, EdgeReporter)
+    report = model.report(films)
+    assert (model.name, json.loads(report.to_json())["runtime"], loaded) == ("embedded", "openvino", [])
+    evidence = report.evidence()
+    assert [one.text for one in evidence.sentences] == [one.text for one in report.sentences]
+    told = model.report(films, context=r2gengpt.Context(indication="Cough"))
+    assert told.instruction is not None
+    assert "Cough" in told.instruction
+    assert "runtime" not in json.loads(told.to_json())
+    assert loaded == ["torch"], "once"
+
+
+def test_in_python_without_pytorch_what_the_graphs_have_not_is_refused(
+    embedded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("r2gengpt.opening.find_spec", lambda name: None)
+    report = r2gengpt.load("embedded").report(write_films(tmp_path))
+    with pytest.raises(InputError, match="needs PyTorch"):
+        report.evidence()
+
+
+@pytest.mark.parametrize("asked", [{"runtime": "torch"}, {"do_sample": True, "temperature": 1.0}], ids=str)
+def test_in_python_pytorch_writes_what_it_alone_has(embedded: Path, asked: dict[str, Any]) -> None:
+    assert isinstance(r2gengpt.load("embedded", **asked), Reporter)
 
 
 def test_another_delta_has_other_graphs(graphs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
 """The one door to a model that writes reports, whichever runtime it is for. Loads PyTorch only where that is needed."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,12 +93,17 @@ def opened(choice: ModelChoice, located: Located | None, *, frugal: bool = True)
         InputError: parts that cannot be loaded.
     """
     if located is None:
-        from r2gengpt.edge.reporter import EdgeReporter
-
-        return EdgeReporter.load(choice, frugal=frugal)
+        return opened_graphs(choice, frugal=frugal)
     from r2gengpt.reporter import Reporter
 
     return Reporter.of(located)
+
+
+def opened_graphs(choice: ModelChoice, *, frugal: bool) -> "EdgeReporter":
+    """The model of an edge directory; see `opened`."""
+    from r2gengpt.edge.reporter import EdgeReporter
+
+    return EdgeReporter.load(choice, frugal=frugal)
 
 
 def load(
@@ -110,6 +116,9 @@ def load(
 ) -> "AnyReporter":
     """A model that writes reports.
 
+    Of the embedded model OpenVINO's graphs write where they are in the cache and have what is asked for: they are ready
+    in a second. PyTorch is then loaded by the first call that needs it, for maps, a context or an earlier study.
+
     >>> import r2gengpt
     >>> reporter = r2gengpt.load("embedded")  # doctest: +SKIP
     >>> report = reporter.report(["frontal.png"])  # doctest: +SKIP
@@ -118,7 +127,7 @@ def load(
     Args:
         model: embedded, a checkpoint or run directory, an exported directory, or an original `.pth` file.
         accelerator: auto, cpu, gpu, cuda or mps.
-        runtime: torch, openvino, or auto: what the directory was made for.
+        runtime: torch, openvino, or auto: what the directory was made for; of the embedded model both, see above.
         abstain_below: sentences less sure than this are marked for review.
         **settings: of the model, its decoding and its place, by the names of the flags: `beam_size=1`,
             `dtype="float32"`, `quantization="w8a8"`, `writer="retrieve"`.
@@ -141,12 +150,27 @@ def load(
         abstain_below=abstain_below,
         writer=Override.of(WriterConfig, settings).settled().writer,
     )
-    if runtime == "openvino":
-        choice = quickest(choice)
+    drafts = quickest(choice)
+    if drafts is not choice:
+        graphs = opened_graphs(drafts, frugal=False)
+        return replace(graphs, torch=in_torch(choice)) if runtime == "auto" and find_spec("torch") else graphs
     if (located := found(choice)) is None:
         return opened(choice, None)
     with quiet_libraries():
         return opened(choice, located)
+
+
+def in_torch(choice: ModelChoice) -> "Callable[[], Reporter]":
+    """Loads a choice in PyTorch when it is first called; then it gives the same model."""
+
+    @cache
+    def load_once() -> "Reporter":
+        from r2gengpt.reporter import Reporter
+
+        with quiet_libraries():
+            return Reporter.load(replace(choice, runtime="torch"))
+
+    return load_once
 
 
 @contextmanager

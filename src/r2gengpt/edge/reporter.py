@@ -1,4 +1,4 @@
-"""An edge directory that writes reports: the face of `Reporter`, without PyTorch. Has no maps and draws no tokens."""
+"""An edge directory that writes reports: the face of `Reporter`, without PyTorch. Makes no maps, draws no tokens."""
 
 import hashlib
 import json
@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from PIL import Image
 
 from r2gengpt.clinical.documents.draft import images_to_send
-from r2gengpt.clinical.documents.forms import check_form, check_patient, formed
+from r2gengpt.clinical.documents.forms import FORMS, check_form, check_patient, formed
 from r2gengpt.confidence.calibration import CALIBRATION, Calibration, calibration_beside, marked_text, with_confidence
 from r2gengpt.confidence.changes import without_prior
 from r2gengpt.confidence.contradictions import reviewed
@@ -41,9 +41,36 @@ from r2gengpt.text.written import noted_json
 from r2gengpt.version import __version__
 
 
+class InTorch(Protocol):
+    """The same model in PyTorch; `Reporter` is one."""
+
+    def write(  # noqa: D102
+        self,
+        studies: Iterable[FilmStudy],
+        on_text: Callable[[str], None] | None = None,
+        context: Context = NO_CONTEXT,
+        prior: FilmStudy | None = None,
+    ) -> Iterator[Report]: ...
+
+    def explain(self, report: Report, method: str | None = None) -> Evidence: ...  # noqa: D102
+
+    def regions(self, report: Report) -> tuple[Region, ...]: ...  # noqa: D102
+
+
 @dataclass(frozen=True)
 class EdgeReporter:
-    """A model as OpenVINO graphs, and how it writes; see `Reporter`."""
+    """A model as OpenVINO graphs, and how it writes; see `Reporter`.
+
+    Attributes:
+        edge: the graphs.
+        decode: how a whole report is decoded, lengths and penalties resolved.
+        streamed: the same of a report that is streamed.
+        calibration: what its sentences' confidence is computed by; None: they have none.
+        abstain_below: sentences less sure than this are marked.
+        alias: what its reports call it; empty: the directory's name.
+        torch: gives the same model in PyTorch, loaded at the first call, for what graphs have not: maps, a context, an
+            earlier study. None: these are refused.
+    """
 
     edge: Edge
     decode: DecodeConfig
@@ -51,6 +78,7 @@ class EdgeReporter:
     calibration: Calibration | None = None
     abstain_below: float | None = None
     alias: str = ""
+    torch: Callable[[], InTorch] | None = None
 
     @classmethod
     def load(cls, choice: ModelChoice, *, frugal: bool = True) -> "EdgeReporter":
@@ -175,9 +203,12 @@ class EdgeReporter:
         """The report of each study, in order.
 
         Raises:
-            InputError: there is a context, prompt and report do not fit into the language model, or a film is far from
-                all chest films.
+            InputError: there is a context and no PyTorch beside, prompt and report do not fit into the language model,
+                or a film is far from all chest films.
         """
+        if self.torch is not None and (context.given or prior is not None):
+            yield from self.torch().write(studies, on_text, context, prior)
+            return
         if context.given:
             name = context.given[0]
             raise InputError(self.no_text, field=name, value=getattr(context, name))
@@ -260,12 +291,18 @@ class EdgeReporter:
         return seen.sight.with_facts(facts)
 
     def explain(self, report: Report, method: str | None = None) -> Evidence:
-        """Refused: maps need PyTorch."""
+        """Maps of what each sentence of a report rests on, by PyTorch; see `Reporter.explain`.
+
+        Raises:
+            InputError: PyTorch is not beside, or the model has no such maps.
+        """
+        if self.torch is not None:
+            return self.torch().explain(report, method)
         raise InputError("needs PyTorch, `runtime` openvino has no maps", field="evidence", value=report.id)
 
     def regions(self, report: Report) -> tuple[Region, ...]:
-        """The areas that a report's sentences rest on: none without maps; see `Reporter.regions`."""
-        return ()
+        """The areas that a report's sentences rest on: none without PyTorch beside; see `Reporter.regions`."""
+        return () if self.torch is None else self.torch().regions(report)
 
     def record(self, report: Report) -> dict[str, Any]:
         """A report with what it was made with and from, ready for JSON."""
@@ -290,12 +327,13 @@ class EdgeReporter:
         }
 
     def document(self, report: Report, form: str) -> bytes:
-        """A report of DICOM films in one of `forms.FORMS`, under the model's name and hash; without regions."""
+        """A report of DICOM films in one of `forms.FORMS`, under the model's name and hash; see `regions`."""
         study = films_of(report)
         check_form(form, field="format", value=form)
         names = [film.name for film in study.films]
         check_patient(form, images_to_send(names, study.headers, field="format", value=form), field="format")
-        return formed(form, report, marked_text(report), study.headers, self.name, self.digest)
+        regions = self.regions(report) if FORMS[form].regions else ()
+        return formed(form, report, marked_text(report), study.headers, self.name, self.digest, regions)
 
     @cached_property
     def digest(self) -> str:
