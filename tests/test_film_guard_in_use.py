@@ -1,24 +1,29 @@
 """A model with a film guard refuses what shows no chest and tells its doubts, by every way to a report."""
 
 import contextlib
+import importlib
 import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import r2gengpt
 from conftest import Outcome
 from edge_parts import checkpoint_with_head
+from r2gengpt.cli.choice import choice_of
 from r2gengpt.confidence.film_guard import FilmGuard
 from r2gengpt.confidence.film_guard_file import GUARD, read_guard, write_guard
 from r2gengpt.confidence.film_kinds import NO_CHEST
 from r2gengpt.errors import InputError
 from r2gengpt.films.containers import DicomChoice
+from r2gengpt.locate import ModelChoice
 from r2gengpt.report import Report
+from r2gengpt.reporter import Reporter
 from r2gengpt.testing import noise_image
 from serving_parts import client_of, film, upload
 
@@ -107,8 +112,14 @@ def test_a_model_without_a_head_has_no_guard(tiny_checkpoint: Path, checkpoint: 
     assert "has no finding head" in done.stderr
 
 
-def test_generate_refuses_what_shows_no_chest_and_writes_with_force(strict: Path, picture: Path, run_cli: Run) -> None:
+def test_generate_warns_of_what_shows_no_chest_or_refuses_it_without_force(
+    strict: Path, picture: Path, run_cli: Run
+) -> None:
     words = ["generate", str(picture), "--model", str(strict), "--max_new_tokens", "8"]
+    warned = run_cli(words)
+    assert warned.code == 0
+    assert f"Needs review: film 1 {REFUSAL}" in warned.stdout
+    words += ["--film_guard", "refuse"]
     refused = run_cli(words)
     assert refused.code == 2
     assert f"image {picture}: {REFUSAL}" in refused.stderr
@@ -122,7 +133,7 @@ def test_generate_refuses_what_shows_no_chest_and_writes_with_force(strict: Path
 
 
 def test_a_stream_and_findings_alone_refuse_too(strict: Path, picture: Path) -> None:
-    reporter = r2gengpt.load(strict, max_new_tokens=8)
+    reporter = r2gengpt.load(strict, max_new_tokens=8, film_guard="refuse")
     told: list[str] = []
     for ask in (lambda: reporter.report([picture], on_text=told.append), lambda: reporter.findings([picture])):
         with pytest.raises(InputError, match="looks like no whole chest film"):
@@ -147,10 +158,37 @@ def test_many_studies_are_not_held_up_by_one_that_shows_no_chest(strict: Path, p
     assert report.review[0].startswith("film 1 ")
 
 
-def test_the_server_asks_for_force_before_it_writes(strict: Path) -> None:
-    from r2gengpt.reporter import Reporter
-
+def test_the_server_warns_unless_it_is_told_to_refuse(strict: Path) -> None:
     reporter = r2gengpt.load(strict, max_new_tokens=8, runtime="torch")
+    assert isinstance(reporter, Reporter)
+    with client_of(reporter) as (client, _):
+        written = client.post(REPORTS, files=upload(film(3)))
+        assert written.status_code == 200, written.text
+        assert [one["kind"] for one in written.json()["doubts"]] == [NO_CHEST]
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [("listen", ["--stow", "http://127.0.0.1:9"]), ("worklist", ["--worklist", "http://127.0.0.1:9"]),
+     ("dicomweb", ["--url", "http://127.0.0.1:9", "--study", "1.2.3"])],
+)  # fmt: skip
+def test_commands_that_nobody_watches_refuse(
+    command: str, words: list[str], monkeypatch: pytest.MonkeyPatch, guarded: Path
+) -> None:
+    module, chosen = importlib.import_module(f"r2gengpt.cli.commands.{command}"), []
+
+    def choice(*given: Any, **named: Any) -> ModelChoice:
+        chosen.append(choice_of(*given, **named))
+        raise InputError("seen")
+
+    monkeypatch.setattr(module, "choice_of", choice)
+    with pytest.raises(InputError, match="seen"):
+        module.main([*words, "--model", str(guarded)])
+    assert [one.film_guard for one in chosen] == ["refuse"]
+
+
+def test_the_server_asks_for_force_before_it_writes(strict: Path) -> None:
+    reporter = r2gengpt.load(strict, max_new_tokens=8, runtime="torch", film_guard="refuse")
     assert isinstance(reporter, Reporter)
     with client_of(reporter) as (client, _):
         refused = client.post(REPORTS, files=upload(film(3)))
@@ -175,7 +213,7 @@ def test_graphs_doubt_the_same_films_as_pytorch(
         edge = tmp_path / f"edge{number}"
         words = ["--model", str(checkpoint), "--output", str(edge), "--target", "openvino", "--weights", "float32"]
         assert run_cli(["export", *words]).code == 0
-        graphs = r2gengpt.load(edge, max_new_tokens=8)
+        graphs = r2gengpt.load(edge, max_new_tokens=8, film_guard="refuse")
         torch = r2gengpt.load(checkpoint, max_new_tokens=8, runtime="torch", dtype="float32")
         choice = DicomChoice(force=True)
         for some in (pictures, pictures[:1], pictures[1:]):

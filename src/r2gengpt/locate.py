@@ -21,7 +21,7 @@ from r2gengpt.errors import InputError
 from r2gengpt.files import check_part, check_readable
 from r2gengpt.options import Override
 from r2gengpt.parts.embedded.cache import resolve
-from r2gengpt.settings import GENERATE, RETRIEVE, PlacementConfig
+from r2gengpt.settings import GENERATE, RETRIEVE, WARN, PlacementConfig
 
 MOVABLE = ("vision_model", "lm_model")
 """Model settings that may differ from the checkpoint's: where the parts lie."""
@@ -44,6 +44,7 @@ class ModelChoice:
         runtime: torch, openvino, or auto: what the directory was made for.
         abstain_below: sentences less sure than this are marked for review; None marks none.
         writer: who writes the reports, by `WriterConfig`.
+        film_guard: what becomes of a film that shows no chest, by `GuardConfig`.
         alias: how reports call the model; empty: by its directory.
         drafts: whether other studies' reports may be drafted from, where the model was trained to.
     """
@@ -59,6 +60,7 @@ class ModelChoice:
     runtime: str = "auto"
     abstain_below: float | None = None
     writer: str = GENERATE
+    film_guard: str = WARN
     alias: str = ""
     drafts: bool = True
 

@@ -15,7 +15,7 @@ from r2gengpt.errors import InputError
 from r2gengpt.locate import Located, ModelChoice, check_writer, encoder_side, locate
 from r2gengpt.options import Override, nearest
 from r2gengpt.quick import quickest
-from r2gengpt.settings import PlacementConfig, WriterConfig
+from r2gengpt.settings import GuardConfig, PlacementConfig, WriterConfig
 
 if TYPE_CHECKING:
     from r2gengpt.edge.reporter import EdgeReporter
@@ -130,12 +130,12 @@ def load(
         runtime: torch, openvino, or auto: what the directory was made for; of the embedded model both, see above.
         abstain_below: sentences less sure than this are marked for review.
         **settings: of the model, its decoding and its place, by the names of the flags: `beam_size=1`,
-            `dtype="float32"`, `quantization="w8a8"`, `writer="retrieve"`.
+            `dtype="float32"`, `quantization="w8a8"`, `writer="retrieve"`, `film_guard="refuse"`.
 
     Raises:
         InputError: no model there, an unknown setting, or one that is refused.
     """
-    kinds = (ModelConfig, DecodeConfig, PlacementConfig, WriterConfig)
+    kinds = (ModelConfig, DecodeConfig, PlacementConfig, WriterConfig, GuardConfig)
     known = [f.name for kind in kinds for f in fields(kind)]
     for name in settings:
         if name not in known:
@@ -149,6 +149,7 @@ def load(
         runtime=runtime,
         abstain_below=abstain_below,
         writer=Override.of(WriterConfig, settings).settled().writer,
+        film_guard=Override.of(GuardConfig, settings).settled().film_guard,
     )
     drafts = quickest(choice)
     if drafts is not choice:

@@ -53,6 +53,7 @@ from r2gengpt.parts.assemble import Built, load_directory
 from r2gengpt.parts.placement import device_of, place
 from r2gengpt.provenance import Origin, file_sha256, origin_of, part_name
 from r2gengpt.report import NO_HEAD, Finding, Report, film_json, films_of
+from r2gengpt.settings import REFUSE
 from r2gengpt.text.context import NO_CONTEXT, UNTRAINED, Context
 from r2gengpt.text.written import noted_json
 from r2gengpt.version import __version__
@@ -77,6 +78,7 @@ class Reporter:
         calibration: what its sentences' confidence is computed by; None: they have none.
         abstain_below: sentences less sure than this are marked.
         index: of the training reports, which drafts are taken from; None: no drafts.
+        refuses: a film that shows no chest is refused, unless `force` asks for it.
         looker: its finding head at work; None: it has none.
         composer: what writes in place of the language model; None: the language model writes.
     """
@@ -89,6 +91,7 @@ class Reporter:
     streamed: DecodeConfig
     calibration: Calibration | None = None
     abstain_below: float | None = None
+    refuses: bool = False
     index: SuffixIndex | None = None
     looker: Looker | None = None
     composer: Composer | None = None
@@ -149,6 +152,7 @@ class Reporter:
             streamed=both.streamed,
             calibration=calibration,
             abstain_below=choice.abstain_below,
+            refuses=choice.film_guard == REFUSE,
             index=(index or stored_index)(built, located.directory) if both.whole.speculate else None,
             looker=looker,
             composer=composer_of(looker, located.directory) if retrieves else None,
@@ -283,7 +287,7 @@ class Reporter:
 
         Raises:
             InputError: prompt and report do not fit into the language model, the films before are another patient's, or
-                a film is far from all chest films.
+                a film shows no chest and such are refused.
         """
         self.check_writes()
         self.tell_unread(context, prior)
@@ -295,7 +299,7 @@ class Reporter:
             pixels = processor.pixels(study.pictures)
             batch = self.batch(pixels, instruction, study.id, earlier=earlier, context=told)
             facts = facts_in(study)
-            check = None if study.choice.force else partial(check_shows_chest, facts=facts)
+            check = partial(check_shows_chest, facts=facts) if self.refuses and not study.choice.force else None
             if on_text is None:
                 (report,) = self.predict([batch], check=check)
             else:
@@ -406,7 +410,7 @@ class Reporter:
             raise InputError(NO_HEAD, field="model", value=self.name)
         study = study_of(images, choice, self.side)
         facts = facts_in(study)
-        check = None if choice.force else partial(check_shows_chest, facts=facts)
+        check = partial(check_shows_chest, facts=facts) if self.refuses and not choice.force else None
         _, (sight,) = self.look(self.batch(self.built.processor.pixels(study.pictures), name=study.id), check)
         return sight.with_facts(facts)
 

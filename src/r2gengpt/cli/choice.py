@@ -10,7 +10,7 @@ from r2gengpt.files import check_readable
 from r2gengpt.films.containers import DicomChoice
 from r2gengpt.locate import ModelChoice
 from r2gengpt.options import check_fields, option
-from r2gengpt.settings import PlacementConfig, ReviewConfig, WriterConfig
+from r2gengpt.settings import REFUSE, GuardConfig, PlacementConfig, ReviewConfig, WriterConfig
 from r2gengpt.text.context import Context
 
 
@@ -104,12 +104,15 @@ def dicom_of(parsed: Parsed) -> DicomChoice:
     return DicomChoice(flags.frame, flags.force, flags.mixed_patients)
 
 
-def choice_of(parsed: Parsed, *, field: str = "model", no_drafts_in: str | None = None) -> ModelChoice:
+def choice_of(
+    parsed: Parsed, *, field: str = "model", no_drafts_in: str | None = None, unattended: bool = False
+) -> ModelChoice:
     """The model that the flags choose.
 
     Args:
         parsed: flags, `ModelFlags` among them.
         field: the flag that names the model.
+        unattended: nobody reads a warning before the report is sent: a film that shows no chest is refused.
         no_drafts_in: the command, where it may not draft from other studies' reports.
 
     Raises:
@@ -120,8 +123,14 @@ def choice_of(parsed: Parsed, *, field: str = "model", no_drafts_in: str | None 
     if no_drafts_in and parsed.decode.settled().speculate:
         words = f"drafts would come from other studies' reports: not in {no_drafts_in}"
         raise InputError(words, field="speculate", value=True)
-    below = parsed.settled(ReviewConfig).abstain_below
-    return replace(choice, field=field, accelerator=flags.accelerator, drafts=no_drafts_in is None, abstain_below=below)
+    return replace(
+        choice,
+        field=field,
+        accelerator=flags.accelerator,
+        drafts=no_drafts_in is None,
+        abstain_below=parsed.settled(ReviewConfig).abstain_below,
+        film_guard=REFUSE if unattended else parsed.settled(GuardConfig).film_guard,
+    )
 
 
 def choice_of_model(parsed: Parsed, name: str) -> ModelChoice:

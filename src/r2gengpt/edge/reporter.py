@@ -36,6 +36,7 @@ from r2gengpt.locate import ModelChoice
 from r2gengpt.options import Override
 from r2gengpt.provenance import Origin, file_sha256, part_name
 from r2gengpt.report import NO_HEAD, Finding, Report, film_json, films_of
+from r2gengpt.settings import REFUSE
 from r2gengpt.text.context import NO_CONTEXT, Context, instruction_for
 from r2gengpt.text.written import noted_json
 from r2gengpt.version import __version__
@@ -67,6 +68,7 @@ class EdgeReporter:
         streamed: the same of a report that is streamed.
         calibration: what its sentences' confidence is computed by; None: they have none.
         abstain_below: sentences less sure than this are marked.
+        refuses: a film that shows no chest is refused, unless `force` asks for it.
         alias: what its reports call it; empty: the directory's name.
         torch: gives the same model in PyTorch, loaded at the first call, for what graphs have not: maps, a context, an
             earlier study. None: these are refused.
@@ -78,6 +80,7 @@ class EdgeReporter:
     calibration: Calibration | None = None
     abstain_below: float | None = None
     alias: str = ""
+    refuses: bool = False
     torch: Callable[[], InTorch] | None = None
 
     @classmethod
@@ -104,7 +107,8 @@ class EdgeReporter:
         calibration = calibration_beside(edge.directory, both.whole, choice.abstain_below)
         if not frugal:
             edge.compile()
-        return cls(edge, both.whole, both.streamed, calibration, choice.abstain_below, choice.alias)
+        return cls(edge, both.whole, both.streamed, calibration, choice.abstain_below, choice.alias,
+                   choice.film_guard == REFUSE)  # fmt: skip
 
     @property
     def name(self) -> str:
@@ -204,7 +208,7 @@ class EdgeReporter:
 
         Raises:
             InputError: there is a context and no PyTorch beside, prompt and report do not fit into the language model,
-                or a film is far from all chest films.
+                or a film shows no chest and such are refused.
         """
         if self.torch is not None and (context.given or prior is not None):
             yield from self.torch().write(studies, on_text, context, prior)
@@ -217,7 +221,7 @@ class EdgeReporter:
         for study in studies:
             pixels = self.pixels(study.pictures)
             facts = facts_in(study)
-            check = None if study.choice.force else partial(check_shows_chest, facts=facts)
+            check = partial(check_shows_chest, facts=facts) if self.refuses and not study.choice.force else None
             if on_text is None:
                 report, _ = self.draft(pixels, self.decode, check=check)
             else:
@@ -286,7 +290,7 @@ class EdgeReporter:
             raise InputError(NO_HEAD, field="model", value=self.name)
         study = study_of(images, choice, self.side)
         seen, facts = self.edge.look(study.pictures), facts_in(study)
-        if not choice.force:
+        if self.refuses and not choice.force:
             check_shows_chest(seen.sight.doubts, facts)
         return seen.sight.with_facts(facts)
 

@@ -182,7 +182,7 @@ def read_chat(body: bytearray, reporter: ServedModel, settings: ServeConfig) -> 
         instruction = reporter.instruction_for(NO_CONTEXT, [source.header for source in read.sources])
     first = Job(
         read.pixels, instruction, decode, stop=tuple(chat.stop), likeliest=chat.top_logprobs,
-        facts=read.facts, force=choice.force,
+        facts=read.facts, force=choice.force or not reporter.refuses,
     )  # fmt: skip
     jobs = jobs_of(chat, first, drawn=decode.do_sample and not reporter.composes)
     return ChatStudy(chat, jobs, read.sources, warnings, members)

@@ -42,6 +42,7 @@ class PairedModel:
         self.name, self.decode, self.streamed, self.side = graphs.name, graphs.decode, graphs.streamed, graphs.side
         self.instruction, self.context_fields = graphs.instruction, graphs.context_fields
         self.composes, self.tells_findings, self.words = False, graphs.tells_findings, graphs.words
+        self.refuses = graphs.refuses
         self.part_names, self.origin, self.written_by = graphs.part_names, graphs.origin, graphs.written_by
         self.no_text = ""  # words beside the films reach the reports that PyTorch writes
         self._load = load

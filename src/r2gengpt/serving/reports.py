@@ -208,7 +208,7 @@ def report_routes(desk: ServerContext) -> APIRouter:
             instruction = reporter.instruction_for(context, [source.header for source in sources])
             job = Job(
                 pixels, instruction, decode, earlier=earlier.pixels, context=context,
-                facts=study.facts, force=form.choice.force,
+                facts=study.facts, force=form.choice.force or not reporter.refuses,
             )  # fmt: skip
             job.earlier_sources = earlier.sources
             warnings = context_warnings(context, reporter, films=bool(form.prior))

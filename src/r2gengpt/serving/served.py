@@ -68,6 +68,10 @@ class ServedModel(Protocol):
         """Whether it has a finding head."""
 
     @property
+    def refuses(self) -> bool:
+        """Whether a film that shows no chest is refused, unless it is asked for."""
+
+    @property
     def origin(self) -> Origin:
         """What all its reports were made with."""
 

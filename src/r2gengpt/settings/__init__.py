@@ -13,7 +13,18 @@ from r2gengpt.settings.archive import (
 from r2gengpt.settings.batch import BATCH_FORMATS, BatchConfig
 from r2gengpt.settings.measures import METEOR_NAMES, AuditConfig, HonestyConfig, SeedsConfig
 from r2gengpt.settings.placement import MEMORY_LIMIT, CellConfig, PlacementConfig
-from r2gengpt.settings.reports import GENERATE, METHODS, RETRIEVE, WRITERS, EvidenceConfig, ReviewConfig, WriterConfig
+from r2gengpt.settings.reports import (
+    GENERATE,
+    METHODS,
+    REFUSE,
+    RETRIEVE,
+    WARN,
+    WRITERS,
+    EvidenceConfig,
+    GuardConfig,
+    ReviewConfig,
+    WriterConfig,
+)
 from r2gengpt.settings.serve import AuditLogConfig, ServeConfig, VerdictsConfig, host_and_port
 
 __all__ = [
@@ -25,13 +36,16 @@ __all__ = [
     "METEOR_NAMES",
     "METHODS",
     "OBJECT_FORMS",
+    "REFUSE",
     "RETRIEVE",
+    "WARN",
     "WRITERS",
     "AuditConfig",
     "AuditLogConfig",
     "BatchConfig",
     "CellConfig",
     "EvidenceConfig",
+    "GuardConfig",
     "HonestyConfig",
     "ListenConfig",
     "MllpConfig",

@@ -22,6 +22,24 @@ class ReviewConfig:
         check_fields(self)
 
 
+WARN, REFUSE = "warn", "refuse"
+
+
+@dataclass(frozen=True)
+class GuardConfig:
+    """What becomes of a film that shows no chest."""
+
+    film_guard: str = option(
+        WARN,
+        "a film that looks like none of a chest, to a model with a film guard: warn, the report needs review and says "
+        "why; refuse, there is none without `force`",
+        choices=(WARN, REFUSE),
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
 GENERATE, RETRIEVE = "generate", "retrieve"
 WRITERS = (GENERATE, RETRIEVE)
 

@@ -95,7 +95,8 @@ def parser() -> bridge.Parser:
 def main(argv: list[str]) -> None:
     """Parse and run; prints the UIDs of the report's objects."""
     parsed = bridge.parsed(parser(), argv, FLAGS)
-    flags, choice, space = parsed.settled(DicomWebFlags), choice_of(parsed, no_drafts_in="dicomweb"), parsed.space
+    flags, space = parsed.settled(DicomWebFlags), parsed.space
+    choice = choice_of(parsed, no_drafts_in="dicomweb", unattended=True)
     check_installed("dicomweb")
     if flags.output is not None:
         check_writable_file(Path(flags.output), "output")

@@ -9,7 +9,7 @@ from r2gengpt.cli.console import start_logging
 from r2gengpt.cli.delivery import GenerateFlags, check_delivery, check_evidence, check_films, deliver_report
 from r2gengpt.config import DecodeConfig, ModelConfig
 from r2gengpt.errors import InputError
-from r2gengpt.settings import CellConfig, PlacementConfig, ReviewConfig, WriterConfig
+from r2gengpt.settings import CellConfig, GuardConfig, PlacementConfig, ReviewConfig, WriterConfig
 from r2gengpt.text.written import NOTICE
 
 FLAGS = (
@@ -22,6 +22,7 @@ FLAGS = (
     DecodeConfig,
     WriterConfig,
     ReviewConfig,
+    GuardConfig,
     CellConfig,
 )
 COMMON = (

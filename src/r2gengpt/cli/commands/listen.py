@@ -64,7 +64,7 @@ def parser() -> bridge.Parser:
 def main(argv: list[str]) -> None:
     """Parse and run; prints where it listens."""
     parsed = bridge.parsed(parser(), argv, FLAGS)
-    settings, choice = parsed.settled(ListenConfig), choice_of(parsed, no_drafts_in="listen")
+    settings, choice = parsed.settled(ListenConfig), choice_of(parsed, no_drafts_in="listen", unattended=True)
     mllp, prior = parsed.settled(MllpConfig), parsed.settled(PriorConfig)
     check_peers(settings, mllp)
     from r2gengpt.clinical.archive.tls import doubts_of_keys, syslog_connection

@@ -24,7 +24,7 @@ usage: r2gengpt prepare iu_xray       --reports NLMCXR_reports.tgz --output anno
 iu_xray: the IU X-ray release's reports; mimic_cxr: PhysioNet's csv and report files; rexrank: a test set of the
 leaderboard; chexpert_plus: CheXpert's films with their reports; rexgradient: ReXGradient-160K; padchest: films with
 labels and reports in Spanish; films: films with labels, as ChestX-ray14's Data_Entry_2017.csv; verdicts: final texts
-that readers of drafts left; guard: what a model's films are like, so that others are refused; synthetic: drawn
+that readers of drafts left; guard: what a model's films are like, so that others are noticed; synthetic: drawn
 chest films.
 r2gengpt prepare KIND --help lists the flags."""
 
@@ -160,8 +160,8 @@ def _verdicts(given: dict[str, Any]) -> str:
 def _guard_flags() -> bridge.Parser:
     parser = bridge.Parser(
         "r2gengpt prepare guard",
-        "A film guard for a model with a finding head, from the films that it was trained on: it then refuses what "
-        "shows no chest, and warns of films that are inverted, turned, tilted or cut off.",
+        "A film guard for a model with a finding head, from the films that it was trained on: it then notices what "
+        "shows no chest, and films that are inverted, turned, tilted or cut off.",
         example="r2gengpt prepare guard --model save/head --annotation data/annotation.json --base_dir data",
     )
     add_flag(parser, "model", "the model: embedded, or a checkpoint or run directory", metavar="DIR")

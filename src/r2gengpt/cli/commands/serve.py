@@ -17,7 +17,15 @@ from r2gengpt.config import DecodeConfig, ModelConfig
 from r2gengpt.errors import InputError, installing
 from r2gengpt.locate import Located
 from r2gengpt.serving.address import address_of, bound, opened
-from r2gengpt.settings import AuditLogConfig, CellConfig, PlacementConfig, ReviewConfig, ServeConfig, WriterConfig
+from r2gengpt.settings import (
+    AuditLogConfig,
+    CellConfig,
+    GuardConfig,
+    PlacementConfig,
+    ReviewConfig,
+    ServeConfig,
+    WriterConfig,
+)
 from r2gengpt.text.written import NOTICE
 from r2gengpt.verdicts.address import opened_store
 
@@ -35,6 +43,7 @@ FLAGS = (
     DecodeConfig,
     WriterConfig,
     ReviewConfig,
+    GuardConfig,
     ServeConfig,
     AuditLogConfig,
     CellConfig,

@@ -43,7 +43,7 @@ def parser() -> bridge.Parser:
 def main(argv: list[str]) -> None:
     """Parse and run; prints whose work it does."""
     parsed = bridge.parsed(parser(), argv, FLAGS)
-    settings, choice = parsed.settled(WorklistConfig), choice_of(parsed, no_drafts_in="worklist")
+    settings, choice = parsed.settled(WorklistConfig), choice_of(parsed, no_drafts_in="worklist", unattended=True)
     check_installed("worklist")
     from r2gengpt.clinical.archive.tls import syslog_connection
 
