@@ -1,5 +1,6 @@
 """The web page, in a real headless Chromium against a real server whose generator writes a given report."""
 
+import dataclasses
 import io
 import json
 import threading
@@ -752,6 +753,8 @@ def test_a_film_that_shows_no_chest_is_written_of_only_as_the_reader_says(
     url, scripted = server
     doubt = Doubt(1, "no_chest", "looks like no whole chest film (1.6 times)", refused=True)
     monkeypatch.setattr(scripted, "doubts", (doubt,))
+    assert isinstance(scripted.reporter, Reporter)
+    monkeypatch.setattr(scripted, "_reporter", dataclasses.replace(scripted.reporter, refuses=True))
     with open_page(browser, url, refused=True) as page:
         put(page, ("hand.png", film()))
         page.get_by_role("button", name="Write draft").click()

@@ -34,7 +34,9 @@ def reviewed(report: Report) -> Report:
     needs review and says why. What is likely on the film and not in the text stands in `review`. Marks that are there
     stay. A second time changes nothing.
     """
-    report = replace(report, review=tuple(dict.fromkeys([*(doubt.line for doubt in report.doubts), *report.review])))
+    if report.doubts:
+        lines = [doubt.line for doubt in report.doubts]
+        report = replace(report, review=tuple(dict.fromkeys([*lines, *report.review])))
     if not report.findings:
         return report
     film = {finding.name: finding for finding in report.findings}

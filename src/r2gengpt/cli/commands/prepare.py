@@ -162,7 +162,7 @@ def _guard_flags() -> bridge.Parser:
         "r2gengpt prepare guard",
         "A film guard for a model with a finding head, from the films that it was trained on: it then notices what "
         "shows no chest, and films that are inverted, turned, tilted or cut off.",
-        example="r2gengpt prepare guard --model save/head --annotation data/annotation.json --base_dir data",
+        example="r2gengpt prepare guard --model save/head --annotation a.json --base_dir data",
     )
     add_flag(parser, "model", "the model: embedded, or a checkpoint or run directory", metavar="DIR")
     add_flag(parser, "annotation", "annotation file with a training and a validation split", metavar="FILE")
