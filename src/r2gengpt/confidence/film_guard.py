@@ -24,7 +24,7 @@ GRID = 2
 REFUSED = 1.3
 """A film this many limits away is refused."""
 RIGHT_AGAIN = 0.65
-"""A film that was put right lies within so many limits, as 98 of 100 usual ones do; few turned skulls do."""
+"""A strange film that was put right lies within so many limits, as 98 of 100 usual ones do; few turned skulls do."""
 COMPONENTS = 128
 """Of the subspace of films as they should be, and of the space that kinds are told apart in; at most."""
 SHRINKAGE = 0.05
@@ -129,7 +129,7 @@ class FilmGuard:
             tried = ODD[: ODD.index(TILTED)] if far > 1 else (seems,)
             after = {kind: float(self.strangeness(relook(place, kind)[None])[0]) for kind in tried}
             kind = min(after, key=after.__getitem__)
-            if after[kind] < min(far, RIGHT_AGAIN):
+            if after[kind] < (RIGHT_AGAIN if far > 1 else far):
                 return Doubt(place + 1, kind, WORDS[kind])
             seems = UPRIGHT
         if far > 1:
