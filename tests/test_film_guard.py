@@ -123,6 +123,13 @@ def test_a_turned_film_is_put_right(kind: str, degrees: int) -> None:
     assert np.array_equal(put_right(turned, kind, SETTINGS.mean, SETTINGS.std), wanted)
 
 
+@pytest.mark.parametrize(("kind", "stays"), [(LEFT, True), (OVER, False), (RIGHT, True)])
+def test_what_is_not_square_is_not_turned_by_a_quarter(kind: str, stays: bool) -> None:
+    pixels = np.arange(3 * 4 * 6, dtype=np.float32).reshape(3, 4, 6)
+    made = put_right(pixels, kind, None, None)
+    assert (made.shape, np.array_equal(made, pixels)) == (pixels.shape, stays)
+
+
 @pytest.mark.parametrize("settings", [SETTINGS, FilmSettings(64, (48, 48), None, 3, None, 1 / 255, None, None)])
 def test_an_inverted_film_is_put_right(settings: FilmSettings) -> None:
     film = noise_image(2, 48)

@@ -96,7 +96,7 @@ class Doubt:
         film: its place in the study, from 1.
         kind: of `confidence.film_guard` and `confidence.film_doubts`.
         words: what it looks like; they go on after the film's name.
-        refused: no report is written of it unless that is asked for.
+        refused: it is far enough from chest films to be refused, where such films are.
     """
 
     film: int

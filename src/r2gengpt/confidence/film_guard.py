@@ -22,7 +22,7 @@ from r2gengpt.report import Doubt
 GRID = 2
 """A film's features are means over so many by so many parts of it."""
 REFUSED = 1.3
-"""A film this many limits away is refused."""
+"""A film this many limits away is refused, where films that show no chest are."""
 RIGHT_AGAIN = 0.65
 """A strange film that was put right lies within so many limits, as 98 of 100 usual ones do; few turned skulls do."""
 COMPONENTS = 128
@@ -148,17 +148,20 @@ def put_right(pixels: Floats, kind: str, mean: Sequence[float] | None, deviation
     """A view as it would be were it of an odd kind and were put right, of the same shape.
 
     Args:
-        pixels: (3, H, W), of a square film, as the image processor makes them.
+        pixels: (3, H, W), as the image processor makes them. What is not square cannot be turned by a quarter, and
+            stays as it is.
         kind: inverted, or turned.
         mean: of each channel, which the processor took off; None: it took off none.
         deviation: which it divided by; None likewise.
     """
     if kind == INVERTED:
-        centre, scale = (np.reshape(1.0 if some is None and at else 0.0 if some is None else some, (-1, 1, 1))
-                         for at, some in enumerate((mean, deviation)))  # fmt: skip
+        centre = np.reshape(0.0 if mean is None else mean, (-1, 1, 1))
+        scale = np.reshape(1.0 if deviation is None else deviation, (-1, 1, 1))
         negative: Floats = ((1 - 2 * centre) / scale - pixels).astype(np.float32)
         return negative
     quarters = ODD.index(kind)  # 1 to 3, to the left; so many more make four
+    if quarters != 2 and pixels.shape[1] != pixels.shape[2]:
+        return pixels
     found: Floats = np.ascontiguousarray(np.rot90(pixels, 4 - quarters, axes=(1, 2)))
     return found
 
