@@ -9,6 +9,8 @@ SHELL := bash
 LOCKED := requirements/locked.txt
 SETUP := pyproject.toml constraints.txt $(LOCKED)
 WORKERS ?= 2
+# a worker that crashes ends the run with its test's name; pytest-xdist 3.8 would wait for ever for its replacement
+SPREAD := --numprocesses $(WORKERS) --dist loadfile --max-worker-restart 0
 RELEASE := build/release-tools
 PIP := -m pip install --quiet --quiet --disable-pip-version-check --no-deps
 
@@ -37,13 +39,13 @@ demo: $(READY)
 
 # all but the tests of tests/slow.txt, in some five minutes on two cores; those alone; all
 test: $(READY)
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not drill and not slow" --numprocesses $(WORKERS) --dist loadfile $(PYTEST)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "not drill and not slow" $(SPREAD) $(PYTEST)
 
 test-slow: $(READY)
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "slow and not drill" --numprocesses $(WORKERS) --dist loadfile $(PYTEST)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "slow and not drill" $(SPREAD) $(PYTEST)
 
 test-all: $(READY)
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(PYTEST)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(SPREAD) $(PYTEST)
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -52,7 +54,7 @@ check: $(READY)
 	$(BIN)/mypy --config-file tests/mypy.ini
 
 drills: $(READY)
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m drill
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m drill -o faulthandler_timeout=0
 
 # a table, and build/bench/bench.json; `make bench BENCH=--quick` takes minutes, the whole an hour or more
 bench: $(READY)
