@@ -220,8 +220,20 @@ def test_the_record_says_what_it_was_made_from(llama: tuple[Path, Path, list[Pat
     assert source["delta_sha256"] == delta
     assert len(source["model_sha256"]) == 64
     assert "torch" in source["versions"]
-    assert NOTICE in (directory / "README.md").read_text()
     assert json.loads((directory / "edge.json").read_text())["notice"] == NOTICE
+
+
+@pytest.mark.parametrize(("card", "begins"), [("# Card\n", "# Card\n"), (None, "# An edge model of r2gengpt\n")])
+def test_the_card_of_the_checkpoint_goes_along_with_the_notice(
+    llama: tuple[Path, Path, list[Path]], tmp_path: Path, card: str | None, begins: str
+) -> None:
+    checkpoint = Path(shutil.copytree(llama[0], tmp_path / "checkpoint"))
+    (checkpoint / "README.md").unlink(missing_ok=True)
+    if card is not None:
+        (checkpoint / "README.md").write_text(card)
+    there = (exported(checkpoint, tmp_path / "edge") / "README.md").read_text()
+    assert there.startswith(begins)
+    assert NOTICE in there
 
 
 @pytest.mark.parametrize("form", ["nf4", "int4", "int8"])

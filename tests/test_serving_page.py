@@ -588,8 +588,11 @@ def test_maps_come_after_the_draft_and_only_where_they_are_wanted(page: Page, se
     assert len(generator.told) == asked
     generator.go.clear()
     generator.maps_wait = True
+    told = {"status": "ready", "runtimes": {"openvino": "loaded", "torch": "loading"}}
+    page.route("**/ready", lambda route: route.fulfill(json=told))
     wish.check()
     expect(page.locator("#evidence")).to_have_text("Mapping the sentences on the image …")
+    expect(page.locator("#evidence")).to_contain_text("Loading PyTorch, which maps need, once")
     edit(page, "Edited meanwhile.")
     generator.go.set()
     expect(page.locator("#evidence")).to_contain_text("Mapped in")

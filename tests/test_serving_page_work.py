@@ -666,7 +666,7 @@ def test_the_time_left_is_told_as_the_server_tells_it_until_the_first_word(
     expect(page.locator("#status")).to_have_text("It is being written …")
     server[1].go.set()
     expect(page.locator("#status")).to_contain_text("finished")
-    expect(page.locator("#queue")).to_be_empty()
+    assert page.locator("#queue").text_content() == "", "nothing is left as soon as it is finished"
 
 
 @pytest.mark.parametrize(

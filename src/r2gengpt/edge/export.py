@@ -43,13 +43,16 @@ from r2gengpt.text.written import NOTICE
 
 SAMPLE = "The heart is normal in size. No effusion, it's clear ."
 HINT = hint_of(dict(zip(ALL_OBSERVATIONS, itertools.cycle((LIKELY, POSSIBLE, UNLIKELY)), strict=False)))
-READ_ME = f"""# An edge model of r2gengpt
-
+CARD = "README.md"
+READ_ME = "# An edge model of r2gengpt\n"
+"""Stands for a card where the checkpoint has none."""
+NOTE = f"""
 **{NOTICE}.** Not a medical device.
 
 Written by `r2gengpt export`; `r2gengpt generate` runs it without PyTorch.
 `{RECORD}` says what it was made from and what each file must be.
 """
+"""Stands below the card."""
 
 
 def check_exportable(built: Built, source: str) -> None:
@@ -141,7 +144,7 @@ def write_edge(
         merge: fold the language model's LoRA into them first; else it stays beside them, whole, as it was trained.
         decode: with all resolved.
         source: what the model was made from, for the record.
-        beside: directory of the checkpoint, whose calibration and choice of decoding go along.
+        beside: directory of the checkpoint, whose card, calibration and choice of decoding go along.
     """
     ov = openvino(**ASKED)
     model, processor = built.model, built.processor
@@ -156,7 +159,9 @@ def write_edge(
         for name in (CALIBRATION, DECODING, *((FINDINGS, GUARD) if model.finding_head is not None else ())):
             if (beside / name).is_file():
                 (target / name).write_bytes((beside / name).read_bytes())
-        (target / "README.md").write_text(READ_ME, encoding="utf-8")
+        card = beside / CARD
+        own = card.read_bytes() if card.is_file() else READ_ME.encode()
+        (target / CARD).write_bytes(own + NOTE.encode())
         record = EdgeRecord(
             source={**source, "openvino": ov.__version__},
             weights=weights,

@@ -101,6 +101,9 @@ export async function previewOf({ file, choice, key }) {
   return { picture, name: told.view, warning: told.warnings.join("; "), patient: told.patient ?? null };
 }
 
+/* What runs the model, each with whether it is loaded: {torch: "loading"}. Throws as `send`. */
+export const runtimesOf = async (signal) => (await read("/ready", { signal })).runtimes ?? {};
+
 /* Maps of what each sentence of `report` rests on. A study is {files, context, choice, key}; maps are of its own images
    and not of an earlier study. Throws as `send`. */
 export async function mapsOf({ files, context, choice, key }, report, signal) {

@@ -1,10 +1,13 @@
 /* Maps of a finished draft's sentences, asked for while it is read; the draft stays whatever comes of it. */
 
-import { Refused, mapsOf } from "./client.js";
+import { Refused, mapsOf, runtimesOf } from "./client.js";
 import { mapped, verdictWords } from "./draft.js";
 import { isEditing, showText } from "./editor.js";
 import { $, askForKey } from "./elements.js";
 import { draft, key, stale } from "./state.js";
+
+const LOADING = "Loading PyTorch, which maps need, once; then mapping the sentences …";
+const PATIENCE = 1000;
 
 const tell = (words) => ($("evidence").textContent = words);
 
@@ -22,6 +25,12 @@ function show() {
   if (at >= 0) $("written").querySelectorAll(".sentence")[at]?.focus();
 }
 
+/* Where the maps of this request wait for PyTorch, say so. */
+async function tellLoading(request) {
+  const { torch } = await runtimesOf(request.signal).catch(() => ({}));
+  if (draft.mapping === request && torch === "loading") tell(LOADING);
+}
+
 /* Ask for them where they are wanted and not there. */
 export async function mapSentences() {
   const { record, sent } = draft;
@@ -30,6 +39,7 @@ export async function mapSentences() {
   const [request, begun] = [new AbortController(), performance.now()];
   draft.mapping = request;
   tell("Mapping the sentences on the image …");
+  const late = setTimeout(tellLoading, PATIENCE, request);
   try {
     const evidence = await mapsOf({ ...sent, key: key() }, record.findings, request.signal);
     if (draft.record !== record) return;
@@ -40,6 +50,7 @@ export async function mapSentences() {
   } catch (error) {
     if (draft.record === record) failed(error);
   } finally {
+    clearTimeout(late);
     if (draft.mapping === request) draft.mapping = null;
   }
 }

@@ -26,8 +26,9 @@ function show({ place, seconds_left: seconds }) {
 export const newTicket = () =>
   [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
-/* Tell where the request of this ticket is, until `signal` is given up. */
+/* Tell where the request of this ticket is, until `signal` is given up; then nothing of it stays. */
 export async function follow(ticket, signal) {
+  signal.addEventListener("abort", () => ($("queue").textContent = ""));
   while (!signal.aborted) {
     await new Promise((resolve) => setTimeout(resolve, EACH));
     if (signal.aborted) break;
@@ -38,5 +39,4 @@ export async function follow(ticket, signal) {
       /* the request itself tells what is wrong */
     }
   }
-  $("queue").textContent = "";
 }
