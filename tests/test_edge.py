@@ -154,6 +154,24 @@ def test_dora_is_folded_in_or_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     assert rounded(edge.report("study", films_of(edge, films), DECODE)) == rounded(wanted)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="signal stacks of OpenVINO")
+def test_a_signal_is_handled_after_another_thread_has_let_go_of_a_model(llama: tuple[Path, Path, list[Path]]) -> None:
+    code = (
+        "import signal, threading\n"
+        "from pathlib import Path\n"
+        "from r2gengpt.edge.runtime import Edge\n"
+        f"held = [Edge(Path({str(llama[1])!r}))]\n"
+        "held[0].compile()\n"
+        "thread = threading.Thread(target=held.clear)\n"
+        "thread.start()\n"
+        "thread.join()\n"
+        "signal.signal(signal.SIGTERM, lambda *_: print('handled'))\n"
+        "signal.raise_signal(signal.SIGTERM)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
+
+
 def test_a_plain_directory_can_be_exported_too(llama: tuple[Path, Path, list[Path]], tmp_path: Path) -> None:
     checkpoint, directory, films = llama
     plain = ["--model", str(checkpoint), "--output", str(tmp_path / "plain"), "--dtype", "float32"]

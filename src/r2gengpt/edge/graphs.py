@@ -4,6 +4,7 @@ A product with `Constant → Convert → [Subtract zero →] Multiply scale → 
 weights themselves (`FullyConnectedCompressed`), so that neither disk nor memory ever holds them whole.
 """
 
+import functools
 import importlib
 import importlib.util
 import sys
@@ -52,6 +53,16 @@ def openvino(*, field: str, value: str) -> Any:
         raise InputError(f"needs openvino ({installing('openvino')})", field=field, value=value)
     sys.modules.setdefault(REPORTER, None)  # type: ignore[arg-type]  # None: an import of it fails
     return importlib.import_module("openvino")
+
+
+@functools.cache
+def core() -> Any:
+    """What compiles graphs, one for all models until the process ends.
+
+    OpenVINO's plugin for CPUs gives the thread that loads it a signal stack, and unmaps that stack when its core goes,
+    in whichever thread. The next signal that Python handles, as Ctrl-C, would then end the process by a fault.
+    """
+    return openvino(field="runtime", value="openvino").Core()
 
 
 def keep_cache(graph: Any, sizes: Sequence[tuple[int, int]]) -> None:

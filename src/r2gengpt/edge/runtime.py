@@ -16,7 +16,7 @@ from r2gengpt.confidence.film_guard import put_right
 from r2gengpt.confidence.film_guard_file import GUARD, read_guard
 from r2gengpt.confidence.findings import FINDINGS, findings_of, read_scales, verdicts_of
 from r2gengpt.config import NO_OPENING, DecodeConfig
-from r2gengpt.edge.graphs import openvino
+from r2gengpt.edge.graphs import core, openvino
 from r2gengpt.edge.pixels import view_pixels
 from r2gengpt.edge.record import COMPILED, LANGUAGE, TABLE, TOKENIZER, VISION, EdgeRecord, read_record
 from r2gengpt.errors import InputError
@@ -100,7 +100,6 @@ class Edge:
         self.words = EdgeTokenizer(self.encoder, self.record.end)
         self.table = np.load(directory / TABLE, mmap_mode="r")
         self.version = str(ov.__version__)
-        self._core = ov.Core()
         self._at_work = threading.Lock()  # the graphs keep the state of one study
 
     def _compiled(self, name: str) -> Any:
@@ -115,7 +114,7 @@ class Edge:
         return self._request(name, settings)
 
     def _request(self, name: str, settings: Mapping[str, object]) -> Any:
-        return self._core.compile_model(self.directory / name, "CPU", dict(settings)).create_infer_request()
+        return core().compile_model(self.directory / name, "CPU", dict(settings)).create_infer_request()
 
     @cached_property
     def _vision(self) -> Any:
