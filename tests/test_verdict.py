@@ -69,7 +69,7 @@ def test_a_good_model_is_better_than_all_baselines_with_interval_and_p() -> None
     assert "CIDEr-D " in told.sentence
     assert "(95 % interval +" in told.sentence
     assert told.sentence.endswith(f", p {1 / 201:.3f}), on 40 studies.")
-    assert told.warnings == ()
+    assert (told.warnings, told.why) == ((), "")
     assert told.sentence.count(". ") == 0  # one sentence
 
 
@@ -96,6 +96,23 @@ def test_a_model_below_a_baseline_is_worse_than_it() -> None:
     assert told.sentence.startswith("Worse than the report of the nearest training image: ")
     assert told.sentence.endswith("on 40 studies of 10 patients.")
     assert "oracle_hint" not in told.against  # it knows the answer
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        ({"constant": BETTER, "nearest_labels": LEVEL},
+         "Better than 1 of 2 baselines; on 9 studies it cannot be told from this one, which reads films by the model's "
+         "own finding head."),
+        ({"constant": WORSE}, "Better than none of 1 baselines; this one is above it."),
+        ({"constant": BETTER}, ""),
+        ({"constant": Difference(0.2)}, ""),
+    ],
+)  # fmt: skip
+def test_a_verdict_that_is_not_better_tells_why(found: dict[str, Difference], why: str) -> None:
+    told = judge("cider", 0.5, dict.fromkeys(found, 0.4), found, studies=9, patients=None, distinct=9, collapsed=False)
+    assert told.why == why
+    assert told.to_json()["why"] == why
 
 
 @pytest.mark.parametrize("texts", [{"s0": "word0"}, dict.fromkeys(REFERENCES, "x")])
@@ -154,7 +171,7 @@ def test_the_table_of_a_terminal_fits_100_columns_and_opens_with_the_verdict() -
     scores = full(dict.fromkeys(REFERENCES, CONSTANT_REPORT))
     lines = short_table(scores).splitlines()
     assert max(map(len, lines)) <= COLUMNS == 100
-    assert " ".join(" ".join(lines).split()).startswith(scores.verdict.sentence)
+    assert " ".join(" ".join(lines).split()).startswith(f"{scores.verdict.sentence} {scores.verdict.why}".strip())
     assert "! collapsed: 1 distinct output for 40 studies" in lines
     assert "! level with the constant report" in lines
     for words in (

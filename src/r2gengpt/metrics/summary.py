@@ -20,8 +20,9 @@ def wrapped(line: str, indent: str = "  ") -> list[str]:
 
 
 def verdict_lines(verdict: Verdict) -> list[str]:
-    """The verdict, then what a reader must not miss."""
-    return [line for text in (verdict.sentence, *_marked(verdict.warnings)) for line in wrapped(text)]
+    """The verdict, why it is no better one, and what a reader must not miss."""
+    why = (verdict.why,) if verdict.why else ()
+    return [line for text in (verdict.sentence, *why, *_marked(verdict.warnings)) for line in wrapped(text)]
 
 
 def terminal_text(scores: Scores, *, details: bool = False) -> str:

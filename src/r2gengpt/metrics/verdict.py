@@ -15,13 +15,13 @@ CEILINGS = ("oracle_hint",)
 TEXT_ONLY = "text_only"
 """The row of what a model writes without films."""
 CHANCE = 0.05
-CONSTANT = "constant"
+CONSTANT, NEAREST_LABELS = "constant", "nearest_labels"
 IN_WORDS: Mapping[str, str] = {
     CONSTANT: "the constant report",
     "most_frequent": "the most frequent training report",
     "random_train": "random training reports",
     "nearest_image": "the report of the nearest training image",
-    "nearest_labels": "the report of the training study with the nearest labels",
+    NEAREST_LABELS: "the report of the training study with the nearest labels",
     "texts_shuffled": "its own texts moved between studies",
     "images_shuffled": "itself with images moved between studies",
     TEXT_ONLY: "itself without films, from the context alone",
@@ -88,6 +88,19 @@ class Verdict:
         return f"{self._head()}: {self._scores()}, on {self._studies()}."
 
     @property
+    def why(self) -> str:
+        """Why the model is not better than all baselines, in one sentence; "" where it is, or nothing was resampled."""
+        if self.outcome not in _THAN:
+            return ""
+        above = sum(outcome(difference) is Outcome.BETTER for difference in self.against.values())
+        which = ", which reads films by the model's own finding head" if self.baseline == NEAREST_LABELS else ""
+        if self.outcome is Outcome.LEVEL:
+            reason = f"on {self._studies()} it cannot be told from this one{which}"
+        else:
+            reason = f"this one{which}, is above it" if which else "this one is above it"
+        return f"Better than {above or 'none'} of {len(self.against)} baselines; {reason}."
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What a reader must not miss: a collapsed model, and one that is not above one report for all."""
         found = []
@@ -102,6 +115,7 @@ class Verdict:
         """What scores.json holds of it."""
         return {
             "sentence": self.sentence,
+            "why": self.why,
             "outcome": self.outcome.value,
             "metric": self.metric,
             "baseline": self.baseline,
