@@ -104,7 +104,7 @@ def test_a_model_below_a_baseline_is_worse_than_it() -> None:
         ({"constant": BETTER, "nearest_labels": LEVEL},
          "Better than 1 of 2 baselines; on 9 studies it cannot be told from this one, which reads films by the model's "
          "own finding head."),
-        ({"constant": WORSE}, "Better than none of 1 baselines; this one is above it."),
+        ({"constant": WORSE}, "Better than no baseline; this one is above it."),
         ({"constant": BETTER}, ""),
         ({"constant": Difference(0.2)}, ""),
     ],

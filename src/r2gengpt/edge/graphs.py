@@ -8,6 +8,7 @@ import functools
 import importlib
 import importlib.util
 import sys
+import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ Floats = npt.NDArray[np.float32]
 ASKED = {"field": "target", "value": "openvino"}
 """What asks for the library where graphs are made."""
 INPUTS = ("embeds", "positions", "seen")
+_MAKING = threading.Lock()  # of two threads that make a core each, one would lose its own
 ROWS = "rows"
 REPORTER = "openvino_telemetry"
 """The package that tells OpenVINO's makers of every import; where it cannot be imported they put a silent stub."""
@@ -55,13 +57,18 @@ def openvino(*, field: str, value: str) -> Any:
     return importlib.import_module("openvino")
 
 
-@functools.cache
 def core() -> Any:
-    """What compiles graphs, one for all models until the process ends.
+    """What compiles graphs, one for all models and threads until the process ends.
 
     OpenVINO's plugin for CPUs gives the thread that loads it a signal stack, and unmaps that stack when its core goes,
     in whichever thread. The next signal that Python handles, as Ctrl-C, would then end the process by a fault.
     """
+    with _MAKING:
+        return _core()
+
+
+@functools.cache
+def _core() -> Any:
     return openvino(field="runtime", value="openvino").Core()
 
 

@@ -98,7 +98,8 @@ class Verdict:
             reason = f"on {self._studies()} it cannot be told from this one{which}"
         else:
             reason = f"this one{which}, is above it" if which else "this one is above it"
-        return f"Better than {above or 'none'} of {len(self.against)} baselines; {reason}."
+        head = f"Better than {above} of {len(self.against)} baselines" if above else "Better than no baseline"
+        return f"{head}; {reason}."
 
     @property
     def warnings(self) -> tuple[str, ...]:
