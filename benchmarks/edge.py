@@ -1,9 +1,11 @@
-"""The edge runtime against PyTorch on the embedded model's held-out studies: same words, same labels, how fast; JSON.
+"""The edge runtime on the embedded model's held-out studies: same words, same labels, how fast; prints JSON.
 
 Exports the embedded model in each of --weights, then writes one greedy report a study, each system in a process of its
-own: PyTorch in float32 and in nf4, and the edge runtime. `tokens` is the share of positions that have the same token
-(of the longer text), `studies` the share of whole texts, `labels` the share of (study, observation) pairs that
-`r2gengpt.metrics.labels` reads alike; with --beams, `beams` is `tokens` with the model's own decoding (3 beams).
+own: PyTorch in the forms of --torch, in float32, and the edge runtime. `tokens` is the share of positions that have the
+same token (of the longer text), `studies` the share of whole texts, `labels` the share of (study, observation) pairs
+that `r2gengpt.metrics.labels` reads alike; with --beams, `beams` is `tokens` with 3 beams. Each system is compared with
+each of PyTorch's and with the first of --weights. Where a processor has bfloat16, PyTorch's encoder computes in it.
+`tokens_per_s` counts whole reports, films and all, `streamed_per_s` the text alone, from its first token to its last.
 `command_s` is the wall time of `r2gengpt generate` on one film, the median of --repeats after one that fills the file
 cache. With --install a virtual environment is made as the guide says, without PyTorch: its size, and the command's time
 in it.
@@ -47,77 +49,30 @@ def held_out(data: Path, splits: Sequence[str], most: int | None) -> dict[str, l
     }
 
 
-def ways(own: Any, beams: bool) -> list[tuple[str, Any]]:
-    """The decode settings to write with: greedily, and with `beams` as the model's own say too."""
-    from dataclasses import replace
-
-    return [("ids", replace(own, beam_size=1)), *([("beams", own)] if beams else [])]
-
-
-def by_torch(quantization: str, studies: dict[str, list[Path]], beams: bool) -> Texts:
-    """Reports by the program's own decoder, one study at a time."""
-
-    from r2gengpt.data.loading import StudyDataset, prompt_batch
-    from r2gengpt.data.study import Study
-    from r2gengpt.generation.beams import Rules
-    from r2gengpt.generation.decode import prompts_of
-    from r2gengpt.generation.engine import Engine
-    from r2gengpt.generation.sentences import report_text
-    from r2gengpt.locate import ModelChoice
-    from r2gengpt.options import Override
-    from r2gengpt.reporter import Reporter
-    from r2gengpt.settings import PlacementConfig
-
-    placement = Override(PlacementConfig, {"quantization": quantization, "dtype": "float32"})
-    reporter = Reporter.load(ModelChoice(placement=placement, accelerator="cpu"))
-    built, own = reporter.built, reporter.decode
+def written_by(model: str, settings: dict[str, Any], studies: dict[str, list[Path]], beams: bool) -> Texts:
+    """Reports by a model with settings of `r2gengpt.load`, one study at a time."""
     found: Texts = {"ids": {}, "beams": {}, "text": {}}
-    seconds = 0.0
-    for name, decode in ways(own, beams):
+    seconds = streamed = tokens = 0.0
+    for name, size in (("ids", 1), *([("beams", 3)] if beams else [])):
+        reporter = r2gengpt.load(model, beam_size=size, **settings)
+        reporter.report([FILM])  # graphs are compiled, pages are read
         for study, films in studies.items():
+            words: list[float] = []
             start = time.perf_counter()
-            example = StudyDataset([Study(study, tuple(films))], built.processor, "plain")[(0, 0)]
-            batch = prompt_batch([example], built.processor)
-            engine = Engine(built.model.language_model, Rules.of(decode, built.processor.end_token_id), 1)
-            (written,) = engine.run(prompts_of(built.model, [batch], decode))
-            found[name][study] = written.ids
+            on_text = (lambda _, words=words: words.append(time.perf_counter())) if size == 1 else None
+            report = reporter.report(films, on_text=on_text)
+            found[name][study] = list(report.token_ids)
             if name == "ids":
                 seconds += time.perf_counter() - start
-                found["text"][study] = report_text(built.processor, written.ids)
-    return finished(found, seconds)
+                streamed, tokens = streamed + words[-1] - words[0], tokens + len(report.token_ids) - 1
+                found["text"][study] = report.text
+    return finished(found, seconds, tokens / streamed)
 
 
-def by_edge(directory: str, studies: dict[str, list[Path]], beams: bool) -> Texts:
-    """Reports by the edge runtime, one study at a time."""
-    from dataclasses import replace
-
-    from r2gengpt.edge.runtime import Edge
-    from r2gengpt.films.reader import load_image
-    from r2gengpt.generation.beams import Rules
-    from r2gengpt.generation.sentences import report_text
-
-    edge = Edge(Path(directory))
-    own = edge.record.decode
-    found: Texts = {"ids": {}, "beams": {}, "text": {}}
-    edge.report("warm", [load_image(FILM)], replace(own, beam_size=1, max_new_tokens=1))  # graphs are compiled
-    seconds = 0.0
-    for name, decode in ways(own, beams):
-        for study, films in studies.items():
-            start = time.perf_counter()
-            images = [load_image(film, size=edge.record.film.decoded) for film in films]
-            chosen = edge.choose(edge.prompt(edge.look(images)), Rules.of(decode, edge.record.end))
-            found[name][study] = chosen.ids
-            if name == "ids":
-                seconds += time.perf_counter() - start
-                found["text"][study] = report_text(edge.words, chosen.ids)
-    assert not {"torch", "transformers"} & set(sys.modules)
-    return finished(found, seconds)
-
-
-def finished(found: Texts, seconds: float) -> Texts:
+def finished(found: Texts, seconds: float, streamed: float) -> Texts:
     tokens = sum(map(len, found["ids"].values()))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {**found, "seconds": seconds, "tokens": tokens, "peak_bytes": peak}
+    return {**found, "seconds": seconds, "tokens": tokens, "streamed_per_s": round(streamed, 1), "peak_bytes": peak}
 
 
 def agreement(first: Texts, second: Texts) -> dict[str, Any]:
@@ -196,27 +151,17 @@ def install(target: Path) -> dict[str, Any]:
 
 def measured(options: argparse.Namespace, work: Path) -> dict[str, Any]:
     """All results."""
-    systems = {f"torch {form}": child(f"torch:{form}", options) for form in ("none", "nf4")}
+    systems = {f"torch {form}": child(f"torch:{form}", options) for form in options.torch}
     speeds = {}
-    for name, form in (("torch none", "none"), ("torch nf4", "nf4")):
+    for form in options.torch:
         words = ["--model", "embedded", "--quantization", form, "--dtype", "float32"]
-        speeds[name] = command_seconds(sys.executable, words, options.repeats)
+        speeds[f"torch {form}"] = command_seconds(sys.executable, words, options.repeats)
     sizes, installed = {}, None
     for number, form in enumerate(options.weights):
         directory, name = work / form, f"edge {form}"
         weights, _, merge = form.partition(":")
-        words = [
-            "export",
-            "--target",
-            "openvino",
-            "--model",
-            "embedded",
-            "--weights",
-            weights,
-            "--output",
-            str(directory),
-        ]
-        words += ["--merge", merge] if merge else []
+        words = ["export", "--target", "openvino", "--model", "embedded", "--weights", weights]
+        words += ["--output", str(directory), *(["--merge", merge] if merge else [])]
         subprocess.run([sys.executable, "-c", PROGRAM, *words], check=True, stdout=sys.stderr)
         sizes[name] = directory_bytes(directory)
         systems[name] = child(f"edge:{directory}", options)
@@ -227,9 +172,11 @@ def measured(options: argparse.Namespace, work: Path) -> dict[str, Any]:
             installed["command_s"] = command_seconds(python, ["--model", str(directory)], options.repeats)
     results: dict[str, Any] = {}
     for name, texts in systems.items():
-        against = {other: agreement(systems[other], texts) for other in ("torch none", "torch nf4") if other != name}
+        others = [*(f"torch {form}" for form in options.torch), f"edge {options.weights[0]}"]
+        against = {other: agreement(systems[other], texts) for other in others if other != name}
         results[name] = {
             "tokens_per_s": round(texts["tokens"] / texts["seconds"], 2),
+            "streamed_per_s": texts["streamed_per_s"],
             "tokens": texts["tokens"],
             "peak_bytes": texts["peak_bytes"],
             "command_s": speeds[name],
@@ -246,9 +193,10 @@ def main() -> None:
     parser.add_argument("--splits", nargs="+", default=["test", "val"], help="held-out splits (test val)")
     parser.add_argument("--studies", type=int, help="only so many of each split (all)")
     parser.add_argument(
-        "--weights", nargs="+", default=["nf4", "nf4:True", "int4", "int8", "float32"],
-        help="forms to export; FORM:True folds LoRA in, FORM:False does not (nf4 nf4:True int4 int8 float32)",
+        "--weights", nargs="+", default=["float32", "int8", "int4", "nf4", "nf4:True"],
+        help="forms to export; FORM:True folds LoRA in, FORM:False does not (float32 int8 int4 nf4 nf4:True)",
     )  # fmt: skip
+    parser.add_argument("--torch", nargs="*", default=["none", "nf4"], help="forms that PyTorch writes in (none nf4)")
     parser.add_argument("--repeats", type=int, default=3, help="runs of the command, of which the median counts (3)")
     parser.add_argument("--install", action="store_true", help="make an environment without PyTorch and measure it")
     parser.add_argument("--beams", action="store_true", help="also with the model's own decoding, 3 beams")
@@ -259,8 +207,9 @@ def main() -> None:
     if options.system:
         kind, _, which = options.system.partition(":")
         studies = held_out(options.data, options.splits, options.studies)
-        write = by_torch if kind == "torch" else by_edge
-        print(json.dumps(write(which, studies, options.beams)))
+        of_torch = {"runtime": "torch", "quantization": which, "dtype": "float32"}
+        model, settings = ("embedded", of_torch) if kind == "torch" else (which, {})
+        print(json.dumps(written_by(model, settings, studies, options.beams)))
         return
     with tempfile.TemporaryDirectory() as work:
         results = measured(options, Path(work))

@@ -64,11 +64,15 @@ def by_generate(model: Any, prompts: Tensor, beams: int, tokens: int) -> Texts:
     return texts
 
 
-def by_engine(model: Any, prompts: Tensor, beams: int, tokens: int, *, compiled: bool = False) -> Texts:
-    rules = Rules(
+def rules_of(beams: int, tokens: int) -> Rules:
+    """The guide's settings, of so many tokens."""
+    return Rules(
         end=0, max_new_tokens=tokens, min_new_tokens=tokens, beam_size=beams, repetition_penalty=2.0, length_penalty=2.0
     )
-    engine = Engine(model, rules, slots=len(prompts), compiled=compiled)
+
+
+def by_engine(model: Any, prompts: Tensor, beams: int, tokens: int, *, compiled: bool = False) -> Texts:
+    engine = Engine(model, rules_of(beams, tokens), slots=len(prompts), compiled=compiled)
     written = {one.tag: one.ids for one in engine.run(iter(Prompt(n, p) for n, p in enumerate(prompts)))}
     return [written[number] for number in range(len(prompts))]
 

@@ -1,9 +1,9 @@
 """Seconds from the start of `r2gengpt generate` to the report of one study, and where they go; prints JSON.
 
-The embedded model and one of the program's own films. `command` is the wall time of the command as a user starts it,
-the median of --repeats after one that fills the file cache. The stages are taken in processes of their own that do the
-same steps: `import` of PyTorch, transformers and the program, `weights` read and placed, `image` decoded and resized,
-`report` from pixels to the last token. `greedy w8a8` is the same without beams and in 8 bits.
+The embedded model and one of the program's own films, by the graphs that `r2gengpt pull embedded` makes and by PyTorch.
+`command_s` is the wall time of the command as a user starts it, the median of --repeats after one that fills the file
+cache. The stages are taken in a process of its own, from Python: `import` of the program, `load` of the model, `first`
+from the film to the first word, and `rest` from there to the last. `tokens_per_second` are those of `rest`, streamed.
 Run: python benchmarks/latency.py > latency.json
 """
 
@@ -17,67 +17,56 @@ import time
 from pathlib import Path
 from typing import Any
 
-import r2gengpt
-
-FILM = str(Path(r2gengpt.__file__).parent / "examples" / "effusion.jpg")
+START = time.perf_counter()
+PACKAGE = Path(__file__).parents[1] / "src" / "r2gengpt"
+FILM = str(PACKAGE / "examples" / "effusion.jpg")
 PROGRAM = [sys.executable, "-c", "from r2gengpt.cli.main import main; main()", "generate", FILM]
-WAYS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "w8a8": {"quantization": "w8a8"},
-    "greedy w8a8": {"quantization": "w8a8", "beam_size": 1},
-}
-"""Name → flags of the command."""
+RUNTIMES = ("openvino", "torch")
 
 
-def command(given: dict[str, Any]) -> float:
-    words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
+def command(runtime: str) -> float:
     start = time.perf_counter()
-    subprocess.run([*PROGRAM, *words], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    words = [*PROGRAM, "--runtime", runtime]
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return time.perf_counter() - start
 
 
-def stages(given: dict[str, Any]) -> dict[str, Any]:
-    """The steps of `r2gengpt generate`, timed; run in a fresh process."""
-    clock = [time.perf_counter()]
+def stages(runtime: str, start: float) -> dict[str, Any]:
+    """The steps from Python, timed; run in a fresh process that began at `start`."""
+    import r2gengpt
 
-    from r2gengpt.config import DecodeConfig
-    from r2gengpt.films.sources import study_of
-    from r2gengpt.locate import ModelChoice
-    from r2gengpt.options import Override
-    from r2gengpt.reporter import Reporter
-    from r2gengpt.settings import PlacementConfig
-
+    load = r2gengpt.load
+    clock = [start, time.perf_counter()]
+    reporter = load("embedded", runtime=runtime)
     clock.append(time.perf_counter())
-    placement, decode = Override.of(PlacementConfig, given), Override.of(DecodeConfig, given)
-    reporter = Reporter.load(ModelChoice(placement=placement, decode=decode, accelerator="cpu"))
-    clock.append(time.perf_counter())
-    study = study_of([Path(FILM)], side=reporter.side)
-    clock.append(time.perf_counter())
-    (prediction,) = reporter.write([study])
-    clock.append(time.perf_counter())
-    names = ("import", "weights", "image", "report")
+    words: list[float] = []
+    report = reporter.report([FILM], on_text=lambda _: words.append(time.perf_counter()))
+    clock += [words[0], words[-1]]
+    names = ("import", "load", "first", "rest")
     found = {name: round(after - before, 2) for name, before, after in zip(names, clock, clock[1:], strict=False)}
-    return {**found, "tokens": prediction.tokens}
+    return {"stages_s": found, "tokens_per_second": round(report.tokens / (words[-1] - words[0]), 1)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3, help="runs of the command, of which the median counts (3)")
-    parser.add_argument("--way", choices=list(WAYS), help=argparse.SUPPRESS)
+    parser.add_argument("--stages", choices=RUNTIMES, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.way:
-        print(json.dumps(stages(WAYS[options.way])))
+    if options.stages:
+        print(json.dumps(stages(options.stages, START)))
         return
-    results = {}
-    for way, given in WAYS.items():
-        command(given)
-        seconds = statistics.median(command(given) for _ in range(options.repeats))
-        own = [sys.executable, __file__, "--way", way]
+    from r2gengpt import __version__
+
+    results: dict[str, dict[str, Any]] = {}
+    for runtime in RUNTIMES:
+        command(runtime)
+        seconds = statistics.median(command(runtime) for _ in range(options.repeats))
+        own = [sys.executable, __file__, "--stages", runtime]
         done = subprocess.run(own, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        results[way] = {"command_s": round(seconds, 2), "stages_s": json.loads(done.stdout)}
-        print(way, results[way], file=sys.stderr)
+        results[runtime] = {"command_s": round(seconds, 2), **json.loads(done.stdout)}
+        print(runtime, results[runtime], file=sys.stderr)
     setting = {"repeats": options.repeats, "cpus": os.cpu_count(), "film": Path(FILM).name}
-    versions = {"r2gengpt": r2gengpt.__version__, "python": sys.version.split()[0]}
+    versions = {"r2gengpt": __version__, "python": sys.version.split()[0]}
     print(json.dumps({"benchmark": "latency", "setting": setting, "versions": versions, "results": results}, indent=1))
 
 

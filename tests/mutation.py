@@ -129,24 +129,34 @@ def tests_of(module: str) -> list[Path]:
     return []
 
 
+def fails(module: str, home: Path) -> bool:
+    """Whether a test of a module fails, or does not end, on the copy of the source at `home`."""
+    environment = {**os.environ, "PYTHONPATH": str(home), "PYTHONDONTWRITEBYTECODE": "1", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *map(str, tests_of(module))]
+    try:
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return True
+    return done.returncode != 0
+
+
 def is_killed(mutant: Mutant, home: Path) -> bool:
     """Whether a test fails on a copy of the source, at `home`, that has the fault."""
     copy = home / mutant.path.relative_to(PACKAGE.parent)
     whole = copy.read_text(encoding="utf-8")
     copy.write_text(mutant.applied(), encoding="utf-8")
-    environment = {**os.environ, "PYTHONPATH": str(home), "PYTHONDONTWRITEBYTECODE": "1", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *map(str, tests_of(mutant.module))]
     try:
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        return True
+        return fails(mutant.module, home)
     finally:
         copy.write_text(whole, encoding="utf-8")
-    return done.returncode != 0
 
 
 def survivors(chosen: Sequence[Mutant], workers: int = 2) -> list[Mutant]:
-    """Those of the mutants that no test kills."""
+    """Those of the mutants that no test kills.
+
+    Raises:
+        SystemExit: tests of a module that was killed fail without a fault, too: nothing was killed by them.
+    """
     with tempfile.TemporaryDirectory() as folder:
         homes: SimpleQueue[Path] = SimpleQueue()
         for number in range(workers):
@@ -164,7 +174,12 @@ def survivors(chosen: Sequence[Mutant], workers: int = 2) -> list[Mutant]:
             return killed
 
         with ThreadPoolExecutor(workers) as pool:
-            return [mutant for mutant, killed in zip(chosen, pool.map(judged, chosen), strict=True) if not killed]
+            verdicts = list(zip(chosen, pool.map(judged, chosen), strict=True))
+        home = homes.get()
+        for module in sorted({mutant.module for mutant, killed in verdicts if killed}):
+            if fails(module, home):
+                sys.exit(f"the tests of {module} fail without a fault, too: no verdict")
+    return [mutant for mutant, killed in verdicts if not killed]
 
 
 def main() -> None:

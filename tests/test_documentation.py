@@ -47,6 +47,7 @@ PREPARATIONS = (
 )
 OTHER_PROGRAMS_FLAGS = {
     "--quick",
+    "--keep",
     "--help",
     "--head",
     "--node-ip-address",

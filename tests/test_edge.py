@@ -22,12 +22,12 @@ if find_spec("openvino") is None:
 
 from placements import FLOAT32
 from r2gengpt.checkpoint import load_checkpoint
-from r2gengpt.cli.commands.export import WEIGHTS
+from r2gengpt.cli.commands import export
 from r2gengpt.cli.main import run
 from r2gengpt.edge import reporter
 from r2gengpt.edge.graphs import FORMS, openvino
-from r2gengpt.edge.record import read_record
-from r2gengpt.edge.runtime import Edge
+from r2gengpt.edge.record import ACTIVATIONS, read_record
+from r2gengpt.edge.runtime import INPUTS, Edge, Passes
 from r2gengpt.text.written import NOTICE
 from reporters import stored_of
 
@@ -264,12 +264,31 @@ def test_packed_weights_are_multiplied_as_they_lie(
     graph = edge._language.get_compiled_model().get_runtime_model()
     kinds = [node.get_rt_info() for node in graph.get_ops()]
     kept = [kind["runtimePrecision"].astype(str) for kind in kinds if kind["layerType"].astype(str) == "FullyConnected"]
-    packed = {"nf4": "nf4", "int4": "u4", "int8": "i8"}[form]
-    assert kept.count(packed) == 14  # 2 layers of q, k, v, o, gate, up, down; the rest is the head, and LoRA
+    packed, count = {"nf4": ("nf4", 14), "int4": ("i4", 14), "int8": ("i8", 15)}[form]
+    assert kept.count("i8") == {"nf4": 0, "int4": 1, "int8": 15}[form]
+    assert kept.count(packed) == count  # 2 layers of q, k, v, o, gate, up, down; beside 8 the head; the rest is LoRA
 
 
-def test_the_words_of_the_flag_are_the_forms() -> None:
-    assert WEIGHTS == FORMS
+def test_the_words_of_the_flags_are_the_forms() -> None:
+    assert export.WEIGHTS == FORMS
+    assert export.ACTIVATIONS == ACTIVATIONS == tuple(INPUTS)
+
+
+def test_inputs_of_products_are_whole_unless_the_export_was_told_otherwise(
+    llama: tuple[Path, Path, list[Path]], tmp_path: Path
+) -> None:
+    checkpoint, _, films = llama
+    logits = {}
+    for form in ACTIVATIONS:
+        directory = exported(checkpoint, tmp_path / form, "--weights", "int8", "--activations", form)
+        assert read_record(directory, "model").activations == form
+        edge = Edge(directory)
+        group = edge._language.get_compiled_model().get_property("DYNAMIC_QUANTIZATION_GROUP_SIZE")
+        assert str(group) == INPUTS[form]
+        prompt = edge.prompt(edge.look(films_of(edge, films)))
+        logits[form] = Passes(edge._language, edge.embeddings, len(prompt)).begin(prompt)
+        assert edge.report("study", films_of(edge, films), DECODE).tokens >= DECODE.min_new_tokens
+    assert np.abs(logits["int8"] - logits["float32"]).max() < 0.1 * np.abs(logits["float32"]).max()
 
 
 def refused(command: str, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -395,11 +414,26 @@ def test_an_existing_output_is_refused_and_untouched(
     assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
 
 
-def test_forms_of_weights_belong_to_openvino(
-    llama: tuple[Path, Path, list[Path]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--weights", "nf4"], "--weights nf4: belongs to --target openvino"),
+        (["--activations", "int8"], "--activations int8: belongs to --target openvino"),
+        (
+            ["--target", "openvino", "--weights", "float32", "--activations", "int8"],
+            "--activations int8: are for packed weights; name another form",
+        ),
+    ],
+)
+def test_forms_of_weights_and_of_their_inputs_belong_to_openvino(
+    flags: list[str],
+    words: str,
+    llama: tuple[Path, Path, list[Path]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    arguments = ["--model", str(llama[0]), "--output", str(tmp_path / "plain"), "--weights", "nf4"]
-    assert "--weights nf4: belongs to --target openvino" in refused("export", arguments, capsys)
+    arguments = ["--model", str(llama[0]), "--output", str(tmp_path / "plain"), *flags]
+    assert words in refused("export", arguments, capsys)
 
 
 def test_a_family_without_an_edge_form_is_refused_by_name(
@@ -483,10 +517,40 @@ def test_packed_weights_are_near_the_whole_ones(form: str, width: int) -> None:
     weight[1] = 0.0
     weight[2] = 3.0
     found = PACKERS[form](weight).whole()
-    steps = {"nf4": 0.16, "int4": 1 / 15, "int8": 1 / 254}[form]  # half the widest step, of the largest weight
-    reach = np.abs(weight).max(1, keepdims=True) * (2 if form == "int4" else 1)
-    assert (np.abs(found - weight) <= steps * reach + 1e-6).all()
+    steps = {"nf4": 0.16, "int4": 1 / 8, "int8": 1 / 254}[form]  # of the largest weight
+    assert (np.abs(found - weight) <= steps * np.abs(weight).max(1, keepdims=True) + 1e-6).all()
     np.testing.assert_array_equal(found[1], 0.0)
+
+
+@pytest.mark.parametrize("rounded", [False, True])
+def test_weights_that_had_four_bits_stay_as_they_are(rounded: bool) -> None:
+    from r2gengpt.edge.graphs import pack_int4
+
+    chance = np.random.default_rng(0)
+    codes = chance.integers(0, 16, (48, 18, 32))
+    codes[..., 0], codes[..., 1] = 0, 15
+    scale = chance.uniform(0.1, 1.0, (48, 18, 1)).astype(np.float16)
+    least = (-scale * chance.uniform(4, 12, (48, 18, 1))).astype(np.float16)
+    weight: Any = (codes * scale.astype(np.float32) + least.astype(np.float32)).reshape(48, 576).astype(np.float32)
+    if rounded:
+        import torch
+
+        weight = torch.from_numpy(weight).to(torch.bfloat16).float().numpy()
+    found = pack_int4(weight)
+    np.testing.assert_array_equal(found.codes, codes)
+    np.testing.assert_allclose(found.whole(), weight, atol=0.0625 if rounded else 2e-6)
+
+
+def test_weights_that_had_more_bits_get_the_steps_of_q4_0() -> None:
+    from r2gengpt.edge.graphs import pack_int4
+
+    weight = np.random.default_rng(0).standard_normal((48, 576)).astype(np.float32)
+    found = pack_int4(weight)
+    assert found.zero is None
+    wanted = pytest.importorskip("gguf").quants.Q4_0.dequantize_blocks(
+        pytest.importorskip("gguf").quants.Q4_0.quantize_blocks(weight.reshape(-1, 32))
+    )
+    np.testing.assert_allclose(found.whole().reshape(-1, 32), wanted, atol=2e-3)
 
 
 @pytest.mark.parametrize("crop", [False, True])

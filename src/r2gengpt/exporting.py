@@ -142,7 +142,9 @@ def our_part(model: R2GenGPTForConditionalGeneration) -> R2GenGPTForConditionalG
     return part
 
 
-def export_edge(reporter: Reporter, output: Path, *, weights: str, merge: bool | None) -> None:
+def export_edge(
+    reporter: Reporter, output: Path, *, weights: str, merge: bool | None, activations: str = "float32"
+) -> None:
     """Write an edge directory; see `edge.export`.
 
     Raises:
@@ -156,5 +158,12 @@ def export_edge(reporter: Reporter, output: Path, *, weights: str, merge: bool |
     check_exportable(reporter.built, f"`model` {source.name}")
     origin = {"model": source.name, **asdict(reporter.origin)}
     write_edge(
-        reporter.built, output, weights=weights, merge=folded, decode=reporter.decode, source=origin, beside=source
+        reporter.built,
+        output,
+        weights=weights,
+        activations=activations,
+        merge=folded,
+        decode=reporter.decode,
+        source=origin,
+        beside=source,
     )

@@ -26,7 +26,7 @@ from r2gengpt.settings import PlacementConfig
 NAME = "embedded"
 PREFIX = "openvino-"
 WEIGHTS = "int8"
-LAYOUT = 2
+LAYOUT = 3
 """Goes up when an export's result changes: older graphs are then made anew."""
 NVIDIA = Path("/dev/nvidiactl")
 """There where a machine has an NVIDIA GPU, which is asked for without a library."""

@@ -16,7 +16,15 @@ from r2gengpt.confidence.calibration import CALIBRATION
 from r2gengpt.confidence.film_guard_file import GUARD
 from r2gengpt.confidence.findings import FINDINGS
 from r2gengpt.config import DecodeConfig
-from r2gengpt.edge.graphs import ASKED, halve_weights, keep_cache, openvino, pack_weights
+from r2gengpt.edge.graphs import (
+    ASKED,
+    constants_named,
+    constants_shaped,
+    halve_weights,
+    keep_cache,
+    openvino,
+    pack_weights,
+)
 from r2gengpt.edge.hints import HintPrompt
 from r2gengpt.edge.pixels import FilmSettings, view_pixels
 from r2gengpt.edge.record import (
@@ -43,6 +51,8 @@ from r2gengpt.text.written import NOTICE
 
 SAMPLE = "The heart is normal in size. No effusion, it's clear ."
 HINT = hint_of(dict(zip(ALL_OBSERVATIONS, itertools.cycle((LIKELY, POSSIBLE, UNLIKELY)), strict=False)))
+HEAD = "int8"
+"""The head's form beside packed layers; beside nf4 it has 16 bits, for the logits that PyTorch gives."""
 CARD = "README.md"
 READ_ME = "# An edge model of r2gengpt\n"
 """Stands for a card where the checkpoint has none."""
@@ -130,6 +140,7 @@ def write_edge(
     output: Path,
     *,
     weights: str,
+    activations: str,
     merge: bool,
     decode: DecodeConfig,
     source: Mapping[str, Any],
@@ -141,6 +152,7 @@ def write_edge(
         built: a model in float32, `check_exportable`.
         output: must not exist.
         weights: form of the language model's linear layers, of `edge.graphs.FORMS`.
+        activations: form of their inputs, of `edge.record.ACTIVATIONS`.
         merge: fold the language model's LoRA into them first; else it stays beside them, whole, as it was trained.
         decode: with all resolved.
         source: what the model was made from, for the record.
@@ -165,6 +177,7 @@ def write_edge(
         record = EdgeRecord(
             source={**source, "openvino": ov.__version__},
             weights=weights,
+            activations=activations,
             merged=merge,
             before=(*prompt.bos, *prompt.before),
             after=prompt.after,
@@ -179,15 +192,20 @@ def write_edge(
 
 
 def write_language(language_model: Any, path: Path, weights: str) -> None:
-    """Write the language model's graph with its weights in their form; the head in 16 bits where they have fewer."""
+    """Write the language model's graph, its weights in their form and its head as `HEAD`, in 16 bits beside nf4."""
     sizes = cache_sizes(language_model)
     graph = language_graph(language_model, sizes)
-    names = packable_names(language_model)
-    packed = pack_weights(graph, names, weights)
-    if weights != "float32" and packed != len(names):
-        raise RuntimeError(f"{len(names)} linear layers, but {packed} weights of the graph were packed")
     if weights != "float32":
-        halve_weights(graph, tuple(language_model.get_output_embeddings().weight.shape))
+        names = packable_names(language_model)
+        layers = constants_named(graph, names)
+        if len(layers) != len(names):
+            raise RuntimeError(f"{len(names)} linear layers, but {len(layers)} weights in the graph")
+        head = constants_shaped(graph, tuple(language_model.get_output_embeddings().weight.shape))
+        pack_weights(layers, weights)
+        if weights == "nf4":
+            halve_weights(head)
+        else:
+            pack_weights(head, HEAD)
     keep_cache(graph, sizes)
     openvino(**ASKED).save_model(graph, path, compress_to_fp16=False)
 

@@ -22,6 +22,8 @@ DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionErr
 """What reading a damaged record raises."""
 COMPILED = "compiled"
 """A directory in an edge directory: where it is, OpenVINO keeps the compiled graphs in it for the next process."""
+ACTIVATIONS = ("float32", "int8")
+"""What the inputs of products with packed weights may be."""
 AGAIN = "export it anew (`target` openvino); what lies in the cache, `r2gengpt pull embedded` makes anew"
 
 
@@ -30,10 +32,11 @@ class EdgeRecord:
     """The settings of an edge directory.
 
     `source` is what it was made from (names of the parts, hashes of weights and delta, versions). `weights` is the form
-    of the language model's linear layers, `merged` whether LoRA is folded into them. `before` and `after` are the
-    prompt's token ids around the image, `end` the token that ends a report, `limit` the language
-    model's number of positions. `files` has bytes and SHA-256 of every other file. `hint` is what prompts with hints
-    are made of; None: they have none. The vision graph has a finding head where findings.json is among the files.
+    of the language model's linear layers, `activations` that of their inputs, `merged` whether LoRA is folded into
+    them. `before` and `after` are the prompt's token ids around the image, `end` the token that ends a report, `limit`
+    the language model's number of positions. `files` has bytes and SHA-256 of every other file. `hint` is what prompts
+    with hints are made of; None: they have none. The vision graph has a finding head where findings.json is among the
+    files.
     """
 
     source: Mapping[str, Any]
@@ -47,6 +50,7 @@ class EdgeRecord:
     decode: DecodeConfig
     files: Mapping[str, Mapping[str, Any]]
     hint: HintPrompt | None = None
+    activations: str = "float32"
 
 
 def film_side(directory: Path) -> int:
@@ -96,7 +100,8 @@ def read_record(directory: Path, field: str) -> EdgeRecord:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']}, must be {FORMAT}")
-        values = {f.name: content[f.name] for f in fields(EdgeRecord) if f.name != "hint"}
+        values = {f.name: content[f.name] for f in fields(EdgeRecord) if f.name not in ("hint", "activations")}
+        values["activations"] = ACTIVATIONS[ACTIVATIONS.index(content.get("activations", "float32"))]
         values["hint"] = HintPrompt.of(content["hint"]) if "hint" in content else None
         values["film"] = FilmSettings.of(values["film"])
         values["decode"] = DecodeConfig(**values["decode"])

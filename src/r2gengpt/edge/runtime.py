@@ -27,13 +27,18 @@ from r2gengpt.text.observations import hint_of
 from r2gengpt.text.opening import opening_of
 
 RUNTIME = "`runtime` openvino"
-EXACT = {
-    "INFERENCE_PRECISION_HINT": "f32",
-    "KV_CACHE_PRECISION": "f32",
-    "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
-}
-"""Products of whole inputs with the packed weights. By default the library rounds inputs and cache to bytes."""
+EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
+"""Everything but the inputs of packed products is in 32 bits. By default the library rounds the cache to bytes."""
+INPUTS = {"float32": "0", "int8": "32"}
+"""Activations → how many inputs of a product with packed weights share a scale; 0: they are not rounded."""
 Watch = Callable[[int], bool]
+
+
+def arithmetic(activations: str) -> dict[str, object]:
+    """OpenVINO's settings of a graph whose products take inputs in a form; `OMP_NUM_THREADS` limits the threads."""
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    limit = {"INFERENCE_NUM_THREADS": int(threads)} if threads.isdecimal() and int(threads) else {}
+    return {**EXACT, "DYNAMIC_QUANTIZATION_GROUP_SIZE": INPUTS[activations], **limit}
 
 
 class EdgeTokenizer:
@@ -103,9 +108,7 @@ class Edge:
         self._at_work = threading.Lock()  # the graphs keep the state of one study
 
     def _compiled(self, name: str) -> Any:
-        threads = os.environ.get("OMP_NUM_THREADS", "")
-        limit = {"INFERENCE_NUM_THREADS": int(threads)} if threads.isdecimal() and int(threads) else {}
-        settings, kept = {**EXACT, **limit}, self.directory / COMPILED
+        settings, kept = arithmetic(self.record.activations), self.directory / COMPILED
         if kept.is_dir():
             try:
                 return self._request(name, {**settings, "CACHE_DIR": str(kept)})
@@ -175,8 +178,8 @@ class Edge:
                 value=rules.max_new_tokens,
             )
         with self._at_work:
-            study = _Study(self, len(prompt))
-            return choose(study.begin(prompt), study.step, rules, watch, opening)
+            passes = Passes(self._language, self.embeddings, len(prompt))
+            return choose(passes.begin(prompt), passes.step, rules, watch, opening)
 
     def report(self, study: str, films: Sequence[Image.Image], decode: DecodeConfig) -> Report:
         """The report of one study, as `generation.decode.predict` gives it; lengths must be resolved."""
@@ -192,22 +195,28 @@ class Edge:
         return seen.sight.on(report_of(self.words, written, study=study)), len(prompt)
 
 
-class _Study:
-    """The passes of one report: which positions there are, and what each row has said last."""
+class Passes:
+    """The passes of one report: which positions there are, and what each row has said last.
 
-    def __init__(self, edge: Edge, prompt: int) -> None:
-        self.edge, self.length = edge, prompt
+    Args:
+        language: an infer request of the language model's graph.
+        embeddings: of token ids, (T, D), float32.
+        prompt: positions of the prompt.
+    """
+
+    def __init__(self, language: Any, embeddings: Callable[[Sequence[int]], Floats], prompt: int) -> None:
+        self.language, self.embeddings, self.length = language, embeddings, prompt
 
     def begin(self, prompt: Floats) -> Floats:
         """Logits after the prompt, (vocabulary,)."""
-        self.edge._language.reset_state()
+        self.language.reset_state()
         logits: Floats = self._pass(prompt[None], np.arange(self.length), np.array([0]))[0]
         return logits
 
     def step(self, ids: Sequence[int], origins: Sequence[int]) -> Floats:
         """Logits (K, vocabulary) after a token more: row k continues row `origins[k]` of the last pass by `ids[k]`."""
         self.length += 1
-        return self._pass(self.edge.embeddings(ids)[:, None], np.array([self.length - 1]), np.array(origins))
+        return self._pass(self.embeddings(ids)[:, None], np.array([self.length - 1]), np.array(origins))
 
     def _pass(self, embeds: Floats, positions: Ints, rows: Ints) -> Floats:
         inputs = {
@@ -216,7 +225,7 @@ class _Study:
             "seen": np.arange(self.length, dtype=np.int64)[None],
             "rows": rows.astype(np.int32),
         }
-        logits: Floats = np.array(self.edge._language.infer(inputs)["logits"], dtype=np.float32)
+        logits: Floats = np.array(self.language.infer(inputs)["logits"], dtype=np.float32)
         return logits
 
 

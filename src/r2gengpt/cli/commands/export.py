@@ -13,8 +13,9 @@ from r2gengpt.locate import locate_writer
 from r2gengpt.options import Override, check_fields, option
 from r2gengpt.settings import PlacementConfig
 
-WEIGHTS = ("nf4", "int4", "int8", "float32")
-"""`edge.graphs.FORMS`, which need numpy; a test holds both equal."""
+WEIGHTS = ("int4", "nf4", "int8", "float32")
+ACTIVATIONS = ("float32", "int8")
+"""These are `edge.graphs.FORMS` and `edge.record.ACTIVATIONS`, which need numpy; a test holds them equal."""
 PROGRAMS = {"gguf": "llama.cpp", "vllm": "vllm"}
 """Who runs the language model of a target."""
 
@@ -30,7 +31,13 @@ class ExportFlags:
         choices=("huggingface", "openvino", *PROGRAMS),
     )
     weights: str | None = option(
-        None, "`target` openvino: form of the language model's linear layers; None: nf4", choices=WEIGHTS
+        None, "`target` openvino: form of the language model's linear layers; None: int4", choices=WEIGHTS
+    )
+    activations: str | None = option(
+        None,
+        "`target` openvino: form of these layers' inputs; int8 is faster where a model has billions of weights, and "
+        "other words come of it; None: float32",
+        choices=ACTIVATIONS,
     )
     merge: bool | None = option(
         None,
@@ -40,8 +47,11 @@ class ExportFlags:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.weights is not None and self.target != "openvino":
-            raise InputError("belongs to `target` openvino: name that", field="weights", value=self.weights)
+        for name, value in (("weights", self.weights), ("activations", self.activations)):
+            if value is not None and self.target != "openvino":
+                raise InputError("belongs to `target` openvino: name that", field=name, value=value)
+        if self.activations == "int8" and self.weights == "float32":
+            raise InputError("are for packed weights; name another form", field="activations", value=self.activations)
         if self.merge is False and self.target in PROGRAMS:
             raise InputError(f"`target` {self.target} has no place for LoRA: leave it out", field="merge", value=False)
 
@@ -85,7 +95,8 @@ def main(argv: list[str]) -> None:
     check_servable(located, program)
     reporter = Reporter.of(located)
     if flags.target == "openvino":
-        export_edge(reporter, output, weights=flags.weights or "nf4", merge=flags.merge)
+        weights, activations = flags.weights or "int4", flags.activations or "float32"
+        export_edge(reporter, output, weights=weights, merge=flags.merge, activations=activations)
     elif program:
         export_served(reporter, output, program=program)
     else:
