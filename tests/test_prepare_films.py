@@ -193,6 +193,19 @@ def test_nihs_own_table_is_read(tmp_path: Path) -> None:
     assert first.split == found["00000001_001"].split
 
 
+def test_a_film_of_nih_has_the_patients_film_before_it_as_its_prior_study(tmp_path: Path) -> None:
+    films = ("1_010", "1_002", "1_009", "2_003", "3_x")
+    found = prepared(
+        tmp_path,
+        *({"image": f"nih/{name}.png", "source": "nih14", "patient": name[0], "labels": "Edema"} for name in films),
+        {"image": "k/1_001.png", "source": "kermany", "patient": "1", "labels": "normal"},
+        {"image": "k/1_002.png", "source": "kermany", "patient": "1", "labels": "normal"},
+    )
+    priors = {study.id: study.prior for study in found if study.prior}
+    assert priors == {"nih_1_009": "nih_1_002", "nih_1_010": "nih_1_009"}
+    assert all(study.prior_days is None for study in found)
+
+
 def test_nihs_newer_table_is_read_too(tmp_path: Path) -> None:
     head = NIH_HEAD.replace("Gender", "Sex").replace(",\n", "\n")
     path = write_nih(tmp_path, head + "00000001_000.png,Mass,0,1,57,M,PA,2682,2749,0.143,0.143\n")

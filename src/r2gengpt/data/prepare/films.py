@@ -4,6 +4,7 @@ A film of ChestX-ray14 has 14 labels and no report. Opens no film.
 """
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,10 +12,11 @@ from pathlib import Path
 
 from r2gengpt.data.annotation import SPLITS, Preparation, write_annotation
 from r2gengpt.data.prepare.composing import compose_report
-from r2gengpt.data.prepare.film_table import FilmRow, read_films
+from r2gengpt.data.prepare.film_table import NIH_SOURCE, FilmRow, read_films
 from r2gengpt.data.prepare.images import find_image, name_missing
 from r2gengpt.data.prepare.notes import film_sentences
 from r2gengpt.data.prepare.places import marked_in, places_in
+from r2gengpt.data.prepare.release import with_priors
 from r2gengpt.data.prepare.sources import KNOWN_SOURCES, SourceRule, film_labels, read_rules, rule_of
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
@@ -24,6 +26,8 @@ TEST_BELOW, VAL_BELOW = 20, 30
 """Of 100 groups that no split is given for, by the hash of their names."""
 OFFICIAL = {"train_val_list.txt": "train", "test_list.txt": "test"}
 """ChestX-ray14's lists of films → the split."""
+_FOLLOW_UP = re.compile(r"\d+_(\d+)", re.ASCII)
+"""A film of ChestX-ray14: its patient, and how many were taken of the patient before."""
 
 
 def drawn_split(group: str, *, test: bool = True) -> str:
@@ -110,6 +114,12 @@ def _to_study(row: FilmRow, rule: SourceRule, split: str, seed: int | None) -> S
     )
 
 
+def _follow_ups(studies: Sequence[Study]) -> dict[str, float]:
+    """Study → its place among its patient's films; of ChestX-ray14 alone, whose names tell it."""
+    names = {study.id: study.image_paths[0].stem for study in studies if study.source == NIH_SOURCE}
+    return {name: float(found[1]) for name, stem in names.items() if (found := _FOLLOW_UP.fullmatch(stem))}
+
+
 def _kept(studies: Sequence[Study], *, compose: bool, skipped: Counter[str]) -> list[Study]:
     """The studies of which something is known, and of which a report says it where one is asked for."""
     labelled = [study for study in studies if study.labels]
@@ -178,6 +188,7 @@ def prepare_films(
         studies = _existing(studies, Path(images), skipped)
     if not studies:
         raise InputError(f"`table` {table}: no study is left of {len(listed)} films: {dict(+skipped)}")
+    studies = with_priors(studies, _follow_ups(studies))
     found = {split: [study for study in studies if study.split == split] for split in SPLITS}
     write_annotation(output, found)
     sources = Counter(study.source or "no source" for study in studies)
