@@ -1,8 +1,6 @@
 """A study's files held against each other before pixels are read: one patient, one study. Decodes nothing."""
 
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from r2gengpt.data.study import Study
@@ -32,9 +30,3 @@ def _header_at(path: Path) -> DicomHeader | None:
             if not is_dicom(file.read(HEAD)):
                 return None
     return header_in(read_file(path), str(path))
-
-
-def with_views(study: Study, headers: Sequence[DicomHeader | None]) -> Study:
-    """The study with the views that its DICOM files name; as it was where none does."""
-    names = tuple(header.view_name if header is not None else "" for header in headers)
-    return replace(study, views=names) if any(names) else study

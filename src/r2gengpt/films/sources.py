@@ -1,7 +1,7 @@
 """What a caller has of a film (a path, bytes, an image, an array, a data set) to the films of one study."""
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -33,11 +33,6 @@ def study_of(images: Iterable[object], choice: DicomChoice = PLAIN, side: int | 
         raise InputError("images: is empty, must hold the views of one study")
     check_study([film.name for film in films], [film.header for film in films], choice)
     return FilmStudy(films, choice=choice)
-
-
-def films_at(paths: Sequence[Path], choice: DicomChoice = PLAIN, side: int | None = None) -> FilmStudy:
-    """The films of one study, by their paths; see `study_of`."""
-    return study_of(paths, choice, side)
 
 
 def film_of(image: object, name: str, choice: DicomChoice = PLAIN, side: int | None = None) -> Film:
