@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from r2gengpt.errors import InputError
 from r2gengpt.text.observations import LIKELY, NOT_ASSESSED, POSSIBLE, UNLIKELY
+from r2gengpt.text.written import noted_json
 
 if TYPE_CHECKING:
     from r2gengpt.confidence.maps import Evidence
@@ -280,6 +281,22 @@ def films_of(report: Report) -> "FilmStudy":
     if report.study is None:
         raise InputError(f"report {report.id}: was read from a file, its films are not known")
     return report.study
+
+
+def written_json(report: Report) -> dict[str, Any]:
+    """A report with its films' names, as a part of its record."""
+    study = films_of(report)
+    return {
+        **noted_json(report.note),
+        "report": report.text,
+        "tokens": report.tokens,
+        "logprob": report.logprob,
+        "finish": report.finish,
+        "sentences": [sentence.to_json() for sentence in report.sentences],
+        **film_json(report),
+        "images": [film.name for film in study.films],
+        "views": list(study.views),
+    }
 
 
 def film_json(report: Report, name: str = "findings") -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -11,23 +11,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from r2gengpt.checkpoint import load_checkpoint
-from r2gengpt.checkpoint_files import SENTENCES, check_writes, is_original, tell_ignored, tells_findings_only
-from r2gengpt.clinical.documents.draft import images_to_send
-from r2gengpt.clinical.documents.forms import FORMS, check_form, check_patient, formed
-from r2gengpt.confidence.calibration import Calibration, calibration_beside, marked_text, with_confidence
-from r2gengpt.confidence.changes import without_prior
-from r2gengpt.confidence.contradictions import reviewed
-from r2gengpt.confidence.film_doubts import Check, Sight, check_shows_chest, doubted
-from r2gengpt.confidence.film_guard_file import read_guard
+from r2gengpt.checkpoint_files import SENTENCES, check_writes, tells_findings_only
+from r2gengpt.clinical.documents.forms import FORMS, check_films, check_form, formed
+from r2gengpt.confidence.calibration import Calibration, calibration_beside, marked_text
+from r2gengpt.confidence.film_doubts import Check, Sight, check_shows_chest
 from r2gengpt.confidence.finding_maps import FINDINGS, check_maps, evidence_of, map_method
-from r2gengpt.confidence.findings import findings_of, read_scales
+from r2gengpt.confidence.findings import findings_of
+from r2gengpt.confidence.judging import judged
 from r2gengpt.confidence.looking import Looker
 from r2gengpt.confidence.maps import Evidence, kept_box
 from r2gengpt.confidence.regions import regions_of
 from r2gengpt.config import PRIOR, DecodeConfig, Stored
 from r2gengpt.data.loading import Batch
-from r2gengpt.engines.attach import attach, check_scores, written_elsewhere
+from r2gengpt.engines.attach import check_scores, written_elsewhere
 from r2gengpt.errors import InputError
 from r2gengpt.films.containers import DicomChoice
 from r2gengpt.films.context import context_of, since
@@ -41,21 +37,19 @@ from r2gengpt.generation.beams import Floats
 from r2gengpt.generation.composition import Composer
 from r2gengpt.generation.decode import predict, stream
 from r2gengpt.generation.decoding import decodings
-from r2gengpt.generation.retrieval import load_sentences
 from r2gengpt.generation.speculate import Drafter, drafter_for
-from r2gengpt.generation.suffixes import SPECULATION, SuffixIndex, load_index
-from r2gengpt.locate import MOVABLE, Located, ModelChoice, locate
+from r2gengpt.generation.suffixes import SuffixIndex
+from r2gengpt.loaded import composer_of, loaded, looker_of, stored_index, tell_unused
+from r2gengpt.locate import Located, ModelChoice, locate
 from r2gengpt.model.earlier import NOW, span_of
 from r2gengpt.model.processing import R2GenGPTProcessor, decoded_size, pad_views
 from r2gengpt.options import Override
-from r2gengpt.original.convert import load_original
-from r2gengpt.parts.assemble import Built, load_directory
+from r2gengpt.parts.assemble import Built
 from r2gengpt.parts.placement import device_of, place
 from r2gengpt.provenance import Origin, file_sha256, origin_of, part_name
-from r2gengpt.report import NO_HEAD, Finding, Report, film_json, films_of
+from r2gengpt.report import NO_HEAD, Finding, Report, films_of, written_json
 from r2gengpt.settings import REFUSE
 from r2gengpt.text.context import NO_CONTEXT, UNTRAINED, Context
-from r2gengpt.text.written import noted_json
 from r2gengpt.version import __version__
 
 log = logging.getLogger("r2gengpt.generation")
@@ -450,8 +444,7 @@ class Reporter:
             report: as it was written.
             facts: of its films, where they are known.
         """
-        sure = with_confidence(doubted(report, facts), self.calibration, self.abstain_below)
-        return without_prior(reviewed(sure))
+        return judged(report, self.calibration, self.abstain_below, facts)
 
     def report(
         self,
@@ -499,15 +492,7 @@ class Reporter:
         """A report with what it was made with and from, ready for JSON."""
         parts = self.stored.model.values
         return {
-            **noted_json(report.note),
-            "report": report.text,
-            "tokens": report.tokens,
-            "logprob": report.logprob,
-            "finish": report.finish,
-            "sentences": [sentence.to_json() for sentence in report.sentences],
-            **film_json(report),
-            "images": [film.name for film in films_of(report).films],
-            "views": list(films_of(report).views),
+            **written_json(report),
             "model": self.name,
             "vision_model": parts["vision_model"],
             "lm_model": parts["lm_model"],
@@ -523,8 +508,7 @@ class Reporter:
         """
         study = films_of(report)
         check_form(form, field="format", value=form)
-        names = [film.name for film in study.films]
-        check_patient(form, images_to_send(names, study.headers, field="format", value=form), field="format")
+        check_films(form, study, field="format")
         digest = self.origin.model_sha256
         if digest is None:  # without it, drafts of two models would have the same identifiers
             raise InputError(NO_HASH, field="format", value=form)
@@ -567,81 +551,6 @@ class Reporter:
         return None if self.index is None else drafter_for(self.built.model.language_model, self.index)
 
 
-def loaded(located: Located) -> tuple[Built, Stored]:
-    """The model in eval mode, and how it was made, under what the user gave.
-
-    How it is held on this machine, and whether its parts' own code may run, is what was chosen, whatever it holds.
-
-    Raises:
-        InputError: parts that cannot be loaded.
-    """
-    choice, stored = located.choice, located.stored
-    if is_original(choice.name):
-        built, found, _ = load_original(Path(choice.name), choice.model, choice.where)
-        built.model.eval()
-        return built, replace(found, data=found.data.under(choice.data))
-    if located.whole:
-        built = load_directory(located.directory, dtype=choice.where.dtype)
-        attach(built.model.language_model, located.directory, choice.where)
-        return built, replace(stored, decode=Override(DecodeConfig, decoding_of(built)))
-    moved = {name: choice.model.values.get(name) for name in MOVABLE}
-    built, _ = load_checkpoint(located.directory, choice.field, choice.where, **moved)
-    tell_ignored(located.directory, choice.field, choice.where)
-    return built, stored
-
-
-def looker_of(built: Built, located: Located) -> Looker | None:
-    """The finding head of a model at work; None where it has none.
-
-    Raises:
-        InputError: nothing says how its logits are read.
-    """
-    if built.model.finding_head is None:
-        return None
-    scales = read_scales(located.directory, located.choice.field)
-    guard = read_guard(located.directory, located.choice.field)
-    return Looker(built.model, built.processor, scales, hints=built.model.config.findings_hint, guard=guard)
-
-
-def composer_of(looker: Looker | None, directory: Path) -> Composer:
-    """What writes by retrieval.
-
-    Raises:
-        InputError: no head, or the sentences are damaged.
-    """
-    if looker is None:
-        raise InputError(NO_HEAD, field="model", value=directory)
-    index = load_sentences(directory / SENTENCES)
-    assessed = [at for at, scale in enumerate(looker.scales) if scale.assessed]
-    return Composer(index, tuple(assessed))
-
-
-def tell_unused(choice: ModelChoice) -> None:
-    """Log which settings of decoding have no effect on retrieval."""
-    names = [*choice.decode.values, *(["decode_preset"] if choice.preset else [])]
-    if names:
-        log.info("%s: no effect, `writer` retrieve decodes nothing", ", ".join(f"`{name}`" for name in names))
-
-
-def decoding_of(built: Built) -> dict[str, Any]:
-    """The decode settings in a whole model's generation_config.json, under our names; those it leaves open are out."""
-    names = {"num_beams": "beam_size", **{f.name: f.name for f in fields(DecodeConfig)}}
-    stored = built.model.generation_config.to_diff_dict()
-    found = {ours: stored[theirs] for theirs, ours in names.items() if stored.get(theirs) is not None}
-    if "early_stopping" in found:  # the library's is a truth value or "never"
-        found["early_stopping"] = str(found["early_stopping"])
-    return found
-
-
 def compared_of(batch: Batch) -> Sequence[bool]:
     """Whether each study of a batch is written beside an earlier one."""
     return batch.compared or [False] * len(batch.ids)
-
-
-def stored_index(built: Built, directory: Path) -> SuffixIndex:
-    """The index of the training reports that lies beside the trained weights.
-
-    Raises:
-        InputError: there is none, or it is damaged.
-    """
-    return load_index(directory / SPECULATION, len(built.model.language_model.get_input_embeddings().weight))

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from r2gengpt.clinical.documents.draft import images_to_send
-from r2gengpt.clinical.documents.forms import FORMS, check_form, check_patient
+from r2gengpt.clinical.documents.forms import FORMS, check_films, check_form
 from r2gengpt.errors import InputError
 from r2gengpt.files import check_writable, check_writable_file, named_directory, whole_file
 from r2gengpt.films.film import FilmStudy
@@ -91,16 +90,14 @@ def check_evidence(flags: GenerateFlags, *, torch: bool) -> None:
         raise InputError("needs PyTorch: `runtime` openvino has no maps", field="evidence", value=flags.evidence)
 
 
-def check_films(flags: GenerateFlags, study: FilmStudy) -> None:
+def check_referred(flags: GenerateFlags, study: FilmStudy) -> None:
     """Refuse films that a form cannot refer to, before a report is written.
 
     Raises:
-        InputError: they are no DICOM, or lack an identifier or the patient.
+        InputError: as `check_films`.
     """
     if flags.format in FORMS:
-        names = [film.name for film in study.films]
-        images = images_to_send(names, study.headers, field="format", value=flags.format)
-        check_patient(flags.format, images, field="format")
+        check_films(flags.format, study, field="format")
 
 
 def deliver_report(

@@ -11,12 +11,10 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-from r2gengpt.clinical.documents.draft import images_to_send
-from r2gengpt.clinical.documents.forms import FORMS, check_form, check_patient, formed
-from r2gengpt.confidence.calibration import CALIBRATION, Calibration, calibration_beside, marked_text, with_confidence
-from r2gengpt.confidence.changes import without_prior
-from r2gengpt.confidence.contradictions import reviewed
-from r2gengpt.confidence.film_doubts import Check, Sight, check_shows_chest, doubted
+from r2gengpt.clinical.documents.forms import FORMS, check_films, check_form, formed
+from r2gengpt.confidence.calibration import CALIBRATION, Calibration, calibration_beside, marked_text
+from r2gengpt.confidence.film_doubts import Check, Sight, check_shows_chest
+from r2gengpt.confidence.judging import judged
 from r2gengpt.confidence.maps import Evidence
 from r2gengpt.config import PRIOR, DecodeConfig
 from r2gengpt.edge.pixels import view_pixels
@@ -35,10 +33,9 @@ from r2gengpt.generation.pieces import TextPieces
 from r2gengpt.locate import ModelChoice
 from r2gengpt.options import Override
 from r2gengpt.provenance import Origin, file_sha256, part_name
-from r2gengpt.report import NO_HEAD, Finding, Report, film_json, films_of
+from r2gengpt.report import NO_HEAD, Finding, Report, films_of, written_json
 from r2gengpt.settings import REFUSE
 from r2gengpt.text.context import NO_CONTEXT, Context, instruction_for
-from r2gengpt.text.written import noted_json
 from r2gengpt.version import __version__
 
 
@@ -262,8 +259,7 @@ class EdgeReporter:
 
     def judged(self, report: Report, facts: Sequence[FilmFacts] = ()) -> Report:
         """A report with confidence, marks and doubts; see `Reporter.judged`."""
-        sure = with_confidence(doubted(report, facts), self.calibration, self.abstain_below)
-        return without_prior(reviewed(sure))
+        return judged(report, self.calibration, self.abstain_below, facts)
 
     def report(
         self,
@@ -312,15 +308,7 @@ class EdgeReporter:
         """A report with what it was made with and from, ready for JSON."""
         source = self.edge.record.source
         return {
-            **noted_json(report.note),
-            "report": report.text,
-            "tokens": report.tokens,
-            "logprob": report.logprob,
-            "finish": report.finish,
-            "sentences": [sentence.to_json() for sentence in report.sentences],
-            **film_json(report),
-            "images": [film.name for film in films_of(report).films],
-            "views": list(films_of(report).views),
+            **written_json(report),
             "model": self.name,
             "vision_model": source["vision_model"],
             "lm_model": source["lm_model"],
@@ -334,8 +322,7 @@ class EdgeReporter:
         """A report of DICOM films in one of `forms.FORMS`, under the model's name and hash; see `regions`."""
         study = films_of(report)
         check_form(form, field="format", value=form)
-        names = [film.name for film in study.films]
-        check_patient(form, images_to_send(names, study.headers, field="format", value=form), field="format")
+        check_films(form, study, field="format")
         regions = self.regions(report) if FORMS[form].regions else ()
         return formed(form, report, marked_text(report), study.headers, self.name, self.digest, regions)
 

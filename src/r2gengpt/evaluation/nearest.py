@@ -23,11 +23,11 @@ from r2gengpt.films.containers import DicomChoice
 from r2gengpt.films.reader import PLAIN, load_image
 from r2gengpt.generation.speculate import reports_index
 from r2gengpt.generation.suffixes import SPECULATION, SuffixIndex, save_index
+from r2gengpt.loaded import stored_index
 from r2gengpt.metrics.baselines import Baseline
 from r2gengpt.model.processing import decoded_size
 from r2gengpt.parts.assemble import Built
 from r2gengpt.progress import Bar
-from r2gengpt.reporter import stored_index
 
 log = logging.getLogger("r2gengpt.evaluation")
 NAME = "nearest_image"

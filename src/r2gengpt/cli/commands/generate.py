@@ -6,7 +6,7 @@ from pathlib import Path
 from r2gengpt.cli import bridge
 from r2gengpt.cli.choice import ContextFlags, FilmFlags, ModelFlags, choice_of, dicom_of
 from r2gengpt.cli.console import start_logging
-from r2gengpt.cli.delivery import GenerateFlags, check_delivery, check_evidence, check_films, deliver_report
+from r2gengpt.cli.delivery import GenerateFlags, check_delivery, check_evidence, check_referred, deliver_report
 from r2gengpt.config import DecodeConfig, ModelConfig
 from r2gengpt.errors import InputError
 from r2gengpt.settings import CellConfig, GuardConfig, PlacementConfig, ReviewConfig, WriterConfig
@@ -67,7 +67,7 @@ def main(argv: list[str]) -> None:
     side = side_of(choice, located)
     study = study_of(films, dicom_of(parsed), side)  # a bad image is named before a long load
     before = study_of([Path(name) for name in told.prior], dicom_of(parsed), side) if told.prior else None
-    check_films(flags, study)
+    check_referred(flags, study)
     start_logging(libraries=located is not None)
     reporter = opened(choice, located)
     deliver_report(reporter, study, flags, context, before)

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib.util import find_spec
 
-from r2gengpt.clinical.documents.draft import Draft, draft_of, patient_of
+from r2gengpt.clinical.documents.draft import Draft, draft_of, images_to_send, patient_of
 from r2gengpt.errors import InputError, RunError, installing, place_of
 from r2gengpt.films.dicom.header import DicomHeader
+from r2gengpt.films.film import FilmStudy
 from r2gengpt.films.regions import Region
 from r2gengpt.report import Report, review_lines
 
@@ -113,6 +114,16 @@ def check_patient(form: str, images: Sequence[DicomHeader], *, field: str) -> No
     """
     if FORMS[form].patient and not patient_of(images).patient_id:
         raise InputError("a message needs a patient, and the images have no Patient ID", field=field, value=form)
+
+
+def check_films(form: str, study: FilmStudy, *, field: str) -> None:
+    """Refuse films that a form cannot refer to.
+
+    Raises:
+        InputError: they are no DICOM, or lack an identifier or the patient.
+    """
+    names = [film.name for film in study.films]
+    check_patient(form, images_to_send(names, study.headers, field=field, value=form), field=field)
 
 
 def formed(
