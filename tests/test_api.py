@@ -1,10 +1,14 @@
 """The Python door: what is public, how it is called, and that a reader of `help` sees what it needs."""
 
 import inspect
+import math
+import re
+from typing import Any
 
 import pytest
 
 import r2gengpt
+from conftest import TinySet
 from r2gengpt.reporter import Reporter
 
 CALLS = {
@@ -67,3 +71,56 @@ def test_help_of_a_function_names_each_parameter_and_an_example(name: str) -> No
     assert ">>> " in text
     missing = [word for word in inspect.signature(getattr(r2gengpt, name)).parameters if f"{word}:" not in text]
     assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"accelerator": "xpu"}, "accelerator xpu: choose from auto, cpu, gpu, cuda, mps"),
+        ({"runtime": "onnx"}, "runtime onnx: choose from auto, torch, openvino"),
+        ({"abstain_below": 3.0}, "abstain_below 3.0: must be at most 1.0"),
+        ({"abstain_below": "a"}, "abstain_below 'a': must be of type float"),
+        ({"model": None}, "model None: must be a name or a path"),
+        ({"beam_width": 3}, "unknown setting beam_width"),
+    ],
+)
+def test_a_model_is_not_opened_by_a_wrong_setting(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(r2gengpt.InputError, match=re.escape(words)):
+        r2gengpt.load(**{"model": "embedded", **settings})
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"images": None}, "images: must be a list"),
+        ({"images": "frontal.png"}, "images: must be a list"),
+        ({"images": {"frontal": b""}}, "images: must be a list"),
+        ({"images": []}, "images: is empty"),
+        ({"prior": "before.png"}, "prior: must be a list"),
+        ({"prior": None}, "prior: must be a list"),
+        ({"prior": [b""]}, "image prior[0]: is empty"),
+        ({"context": "cough"}, "context: is a str, must be a Context"),
+    ],
+)
+def test_a_report_is_refused_by_the_name_of_what_is_wrong(
+    served: Reporter, tiny_set: TinySet, asked: dict[str, Any], words: str
+) -> None:
+    film = next(path for path in sorted(tiny_set.base_dir.rglob("*")) if path.is_file())
+    with pytest.raises(r2gengpt.InputError, match=re.escape(words)):
+        served.report(**{"images": [film], **asked})
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"age": "63"}, "age '63': must be of type float"),
+        ({"age": 131}, "age 131: must be at most 130"),
+        ({"age": math.nan}, "age nan: must be a finite number"),
+        ({"sex": "X"}, "sex X: choose from '', M, F"),
+        ({"indication": None}, "indication None: must be of type str"),
+        ({"prior_days": -1}, "prior_days -1: must be at least 0"),
+    ],
+)
+def test_a_context_of_wrong_fields_is_refused(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(r2gengpt.InputError, match=re.escape(words)):
+        r2gengpt.Context(**fields)

@@ -19,9 +19,9 @@ from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, Stored
 from r2gengpt.data.strict import read_json_object
 from r2gengpt.errors import InputError
 from r2gengpt.files import check_part, check_readable
-from r2gengpt.options import Override
+from r2gengpt.options import Override, check_choice
 from r2gengpt.parts.embedded.cache import resolve
-from r2gengpt.settings import GENERATE, RETRIEVE, WARN, PlacementConfig
+from r2gengpt.settings import ACCELERATORS, GENERATE, RETRIEVE, RUNTIMES, WARN, PlacementConfig, ReviewConfig
 
 MOVABLE = ("vision_model", "lm_model")
 """Model settings that may differ from the checkpoint's: where the parts lie."""
@@ -47,6 +47,9 @@ class ModelChoice:
         film_guard: what becomes of a film that shows no chest, by `GuardConfig`.
         alias: how reports call the model; empty: by its directory.
         drafts: whether other studies' reports may be drafted from, where the model was trained to.
+
+    Raises:
+        InputError: words for `accelerator` or `runtime` that there are not, or an `abstain_below` that is none.
     """
 
     name: str = "embedded"
@@ -63,6 +66,11 @@ class ModelChoice:
     film_guard: str = WARN
     alias: str = ""
     drafts: bool = True
+
+    def __post_init__(self) -> None:
+        for name, words in (("accelerator", ACCELERATORS), ("runtime", RUNTIMES)):
+            check_choice(getattr(self, name), words, name)
+        ReviewConfig(self.abstain_below)
 
     @property
     def where(self) -> PlacementConfig:

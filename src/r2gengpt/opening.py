@@ -135,6 +135,8 @@ def load(
     Raises:
         InputError: no model there, an unknown setting, or one that is refused.
     """
+    if not isinstance(model, str | Path):
+        raise InputError("must be a name or a path", field="model", value=repr(model))
     kinds = (ModelConfig, DecodeConfig, PlacementConfig, WriterConfig, GuardConfig)
     known = [f.name for kind in kinds for f in fields(kind)]
     for name in settings:

@@ -59,9 +59,8 @@ def check_fields(config: Any) -> None:
         if value is None:
             continue
         for one in value if isinstance(value, tuple) else (value,):
-            if meta.get("choices") and one not in meta["choices"]:
-                words = ", ".join(meta["choices"])
-                raise InputError(f"choose from {words}", field=f.name, value=one, limit=words)
+            if meta.get("choices"):
+                check_choice(one, meta["choices"], f.name)
             if isinstance(one, float) and not math.isfinite(one):
                 raise InputError("must be a finite number", field=f.name, value=one)
             if isinstance(one, str) and "\0" in one:
@@ -69,6 +68,17 @@ def check_fields(config: Any) -> None:
         for bound, compare, words in (("low", ge, "at least"), ("above", gt, "above"), ("high", le, "at most")):
             if meta.get(bound) is not None and not compare(value, meta[bound]):
                 raise InputError(f"must be {words} {meta[bound]}", field=f.name, value=value, limit=meta[bound])
+
+
+def check_choice(value: object, words: Sequence[str], field: str) -> None:
+    """Refuse what is none of some words.
+
+    Raises:
+        InputError: so it is.
+    """
+    if value not in words:
+        limit = ", ".join(word or "''" for word in words)
+        raise InputError(f"choose from {limit}", field=field, value=value, limit=limit)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -32,7 +32,7 @@ from r2gengpt.films.facts import FilmFacts, facts_in
 from r2gengpt.films.film import FilmStudy
 from r2gengpt.films.reader import PLAIN
 from r2gengpt.films.regions import Region
-from r2gengpt.films.sources import study_of
+from r2gengpt.films.sources import prior_of, study_of
 from r2gengpt.generation.beams import Floats
 from r2gengpt.generation.composition import Composer
 from r2gengpt.generation.decode import predict, stream
@@ -49,7 +49,7 @@ from r2gengpt.parts.placement import device_of, place
 from r2gengpt.provenance import Origin, file_sha256, origin_of, part_name
 from r2gengpt.report import NO_HEAD, Finding, Report, films_of, written_json
 from r2gengpt.settings import REFUSE
-from r2gengpt.text.context import NO_CONTEXT, UNTRAINED, Context
+from r2gengpt.text.context import NO_CONTEXT, UNTRAINED, Context, check_context
 from r2gengpt.version import __version__
 
 log = logging.getLogger("r2gengpt.generation")
@@ -467,8 +467,8 @@ class Reporter:
         Raises:
             InputError: an image cannot be read, or they are not of one study.
         """
-        before = list(prior)
-        films = study_of(before, choice, self.side) if before else None
+        check_context(context)
+        films = prior_of(prior, choice, self.side)
         (report,) = self.write([study_of(images, choice, self.side)], on_text, context, films)
         return report
 

@@ -10,7 +10,7 @@ from r2gengpt.files import check_readable
 from r2gengpt.films.containers import DicomChoice
 from r2gengpt.locate import ModelChoice
 from r2gengpt.options import check_fields, option
-from r2gengpt.settings import REFUSE, GuardConfig, PlacementConfig, ReviewConfig, WriterConfig
+from r2gengpt.settings import ACCELERATORS, REFUSE, GuardConfig, PlacementConfig, ReviewConfig, WriterConfig
 from r2gengpt.text.context import Context
 
 
@@ -19,7 +19,7 @@ class ModelFlags:
     """Which model, and where it runs."""
 
     model: str = option("embedded", "trained model, or an original .pth", unit="MODEL")
-    accelerator: str = option("auto", "device", choices=("auto", "cpu", "gpu", "cuda", "mps"))
+    accelerator: str = option("auto", "device", choices=ACCELERATORS)
 
     def __post_init__(self) -> None:
         check_fields(self)

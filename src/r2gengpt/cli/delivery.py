@@ -11,7 +11,7 @@ from r2gengpt.files import check_writable, check_writable_file, named_directory,
 from r2gengpt.films.film import FilmStudy
 from r2gengpt.options import check_fields, option
 from r2gengpt.report import film_lines
-from r2gengpt.settings import METHODS, PlacementConfig
+from r2gengpt.settings import METHODS, RUNTIMES, PlacementConfig
 from r2gengpt.text.context import Context
 from r2gengpt.text.written import json_text, noted_json, utf8, with_note, with_notice
 
@@ -30,7 +30,7 @@ class GenerateFlags:
     runtime: str = option(
         "auto",
         "what runs the model; auto: what its directory was made for, of embedded the quicker one",
-        choices=("auto", "torch", "openvino"),
+        choices=RUNTIMES,
     )
     format: str = option(
         "text",

@@ -26,7 +26,7 @@ from r2gengpt.films.facts import FilmFacts, facts_in
 from r2gengpt.films.film import FilmStudy
 from r2gengpt.films.reader import PLAIN
 from r2gengpt.films.regions import Region
-from r2gengpt.films.sources import study_of
+from r2gengpt.films.sources import prior_of, study_of
 from r2gengpt.generation.beams import Floats
 from r2gengpt.generation.decoding import decodings
 from r2gengpt.generation.pieces import TextPieces
@@ -35,7 +35,7 @@ from r2gengpt.options import Override
 from r2gengpt.provenance import Origin, file_sha256, part_name
 from r2gengpt.report import NO_HEAD, Finding, Report, films_of, written_json
 from r2gengpt.settings import REFUSE
-from r2gengpt.text.context import NO_CONTEXT, Context, instruction_for
+from r2gengpt.text.context import NO_CONTEXT, Context, check_context, instruction_for
 from r2gengpt.version import __version__
 
 
@@ -271,8 +271,8 @@ class EdgeReporter:
         prior: Iterable[object] = (),
     ) -> Report:
         """The report of one study; see `Reporter.report`."""
-        before = list(prior)
-        films = study_of(before, choice, self.side) if before else None
+        check_context(context)
+        films = prior_of(prior, choice, self.side)
         (report,) = self.write([study_of(images, choice, self.side)], on_text, context, films)
         return report
 

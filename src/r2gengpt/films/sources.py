@@ -1,7 +1,7 @@
 """What a caller has of a film (a path, bytes, an image, an array, a data set) to the films of one study."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,24 +15,43 @@ from r2gengpt.films.film import Film, FilmStudy, check_study
 from r2gengpt.films.reader import MAX_PIXELS, MIN_SIDE, PLAIN, read_file, reduced, to_rgb
 
 
-def study_of(images: Iterable[object], choice: DicomChoice = PLAIN, side: int | None = None) -> FilmStudy:
+def study_of(
+    images: Iterable[object], choice: DicomChoice = PLAIN, side: int | None = None, *, field: str = "images"
+) -> FilmStudy:
     """The films of one study.
 
     Args:
         images: its views: paths, bytes, Pillow images, numpy arrays (H, W) or (H, W, 3), or pydicom data sets.
         choice: what is asked of DICOM.
         side: the side in pixels that they will be resized to; a larger film is decoded at a reduced scale.
+        field: what errors call the images.
 
     Raises:
         InputError: no image, one that cannot be read, or images that are not of one study.
     """
-    if isinstance(images, str | bytes | Path | np.ndarray | Image.Image):
-        raise InputError("images: must be a list, the views of ONE study")
-    films = tuple(film_of(image, f"images[{place}]", choice, side) for place, image in enumerate(images))
+    films = tuple(film_of(one, f"{field}[{place}]", choice, side) for place, one in enumerate(listed(images, field)))
     if not films:
-        raise InputError("images: is empty, must hold the views of one study")
+        raise InputError(f"{field}: is empty, must hold the views of one study")
     check_study([film.name for film in films], [film.header for film in films], choice)
     return FilmStudy(films, choice=choice)
+
+
+def prior_of(images: Iterable[object], choice: DicomChoice = PLAIN, side: int | None = None) -> FilmStudy | None:
+    """The films of the patient's study before, None where there are none. Raises as `study_of`."""
+    views = list(listed(images, "prior"))
+    return study_of(views, choice, side, field="prior") if views else None
+
+
+def listed(images: Iterable[object], field: str) -> Iterable[object]:
+    """Views as they came.
+
+    Raises:
+        InputError: a view by itself, or nothing that holds views.
+    """
+    alone = isinstance(images, str | bytes | bytearray | Path | np.ndarray | Image.Image | Mapping)
+    if alone or hasattr(images, "file_meta") or not isinstance(images, Iterable):
+        raise InputError(f"{field}: must be a list, the views of ONE study")
+    return images
 
 
 def film_of(image: object, name: str, choice: DicomChoice = PLAIN, side: int | None = None) -> Film:

@@ -12,7 +12,7 @@ from r2gengpt.settings.archive import (
 )
 from r2gengpt.settings.batch import BATCH_FORMATS, BatchConfig
 from r2gengpt.settings.measures import METEOR_NAMES, AuditConfig, HonestyConfig, SeedsConfig
-from r2gengpt.settings.placement import MEMORY_LIMIT, CellConfig, PlacementConfig
+from r2gengpt.settings.placement import ACCELERATORS, MEMORY_LIMIT, RUNTIMES, CellConfig, PlacementConfig
 from r2gengpt.settings.reports import (
     GENERATE,
     METHODS,
@@ -28,6 +28,7 @@ from r2gengpt.settings.reports import (
 from r2gengpt.settings.serve import AuditLogConfig, ServeConfig, VerdictsConfig, host_and_port
 
 __all__ = [
+    "ACCELERATORS",
     "AE_TITLE",
     "BATCH_FORMATS",
     "GENERATE",
@@ -38,6 +39,7 @@ __all__ = [
     "OBJECT_FORMS",
     "REFUSE",
     "RETRIEVE",
+    "RUNTIMES",
     "WARN",
     "WRITERS",
     "AuditConfig",

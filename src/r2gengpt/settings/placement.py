@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from r2gengpt.errors import InputError
 from r2gengpt.options import check_fields, option
 
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+"""Lightning's words for a kind of device."""
+RUNTIMES = ("auto", "torch", "openvino")
 MEMORY_LIMIT = re.compile(r"([0-9]{1,3}|cpu)=([0-9]{1,6}(?:GiB|MiB|KiB|GB|MB|KB))")
 """A device, and a size in the words that accelerate reads."""
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from r2gengpt.errors import InputError
 from r2gengpt.options import check_fields, option
+from r2gengpt.settings.placement import RUNTIMES
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class ServeConfig:
         "auto",
         "what runs the model; auto: what its directory was made for, for embedded its graphs where they are pulled, "
         "and PyTorch, loaded when first needed, for what they have not; openvino: without PyTorch and maps",
-        choices=("auto", "torch", "openvino"),
+        choices=RUNTIMES,
     )
     slots: int = option(8, "studies written at once", low=1, unit="STUDIES")
     queue_size: int = option(

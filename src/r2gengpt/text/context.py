@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 
 from r2gengpt.config import CONTEXT_FIELDS, PRIOR
 from r2gengpt.errors import InputError
+from r2gengpt.options import check_fields
 from r2gengpt.text.prompt import IMAGE_PLACEHOLDER
 
 UNTRAINED = ("indication",)
@@ -29,16 +30,22 @@ class Context:
 
     `age` is in years, `sex` M or F, `view` the views of its films as "PA, LATERAL". `prior` is the report of the
     patient's study before, `prior_days` how many days before. Nothing of it is in the repr.
+
+    Raises:
+        InputError: a field of another type, or out of its range.
     """
 
     indication: str = field(default="", repr=False)
     technique: str = field(default="", repr=False)
     comparison: str = field(default="", repr=False)
-    age: float | None = field(default=None, repr=False)
-    sex: str = field(default="", repr=False)
+    age: float | None = field(default=None, repr=False, metadata={"low": 0, "high": MOST_YEARS})
+    sex: str = field(default="", repr=False, metadata={"choices": ("", "M", "F")})
     view: str = field(default="", repr=False)
     prior: str = field(default="", repr=False)
-    prior_days: float | None = field(default=None, repr=False)
+    prior_days: float | None = field(default=None, repr=False, metadata={"low": 0, "high": MOST_DAYS})
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def __bool__(self) -> bool:
         return self != NO_CONTEXT
@@ -93,6 +100,16 @@ class Context:
 
 
 NO_CONTEXT = Context()
+
+
+def check_context(context: object) -> None:
+    """Refuse what is no context.
+
+    Raises:
+        InputError: so it is.
+    """
+    if not isinstance(context, Context):
+        raise InputError(f"context: is a {type(context).__name__}, must be a Context, as Context(indication=…)")
 
 
 def age_in(text: str) -> float | None:

@@ -52,7 +52,7 @@ def main(argv: list[str]) -> None:
     check_stream(flags, parsed)
 
     from r2gengpt.films.cell.pool import open_cell
-    from r2gengpt.films.sources import study_of
+    from r2gengpt.films.sources import prior_of, study_of
     from r2gengpt.opening import found, opened, side_of
     from r2gengpt.quick import quickest
 
@@ -66,7 +66,7 @@ def main(argv: list[str]) -> None:
     films = [Path(name) for name in parsed.space.images]
     side = side_of(choice, located)
     study = study_of(films, dicom_of(parsed), side)  # a bad image is named before a long load
-    before = study_of([Path(name) for name in told.prior], dicom_of(parsed), side) if told.prior else None
+    before = prior_of([Path(name) for name in told.prior], dicom_of(parsed), side)
     check_referred(flags, study)
     start_logging(libraries=located is not None)
     reporter = opened(choice, located)
