@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 NO_HEAD = "has no finding head: train one with `findings_head` True"
 """Why a model tells no findings."""
+SUSPECTED = "suspected"
+"""What stands for `LIKELY` where a probability is below one half."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,22 @@ class Finding:
         }
 
     @property
+    def word(self) -> str:
+        """The verdict as people read it: what is told from chance and still rare is suspected, not likely.
+
+        >>> Finding("Edema", 0.14, (0.1, 0.2), LIKELY).word, Finding("Edema", 0.6, (0.5, 0.7), LIKELY).word
+        ('suspected', 'likely')
+        """
+        return SUSPECTED if self.verdict == LIKELY and self.probability < 0.5 else self.verdict
+
+    @property
     def in_short(self) -> str:
         """As a part of a line.
 
         >>> Finding("Pleural Effusion", 0.914, (0.85, 0.95), LIKELY).in_short
         'pleural effusion likely (.91)'
         """
-        return f"{plain_name(self.name)} {self.verdict} ({chance(self.probability)})"
+        return f"{plain_name(self.name)} {self.word} ({chance(self.probability)})"
 
     @property
     def in_full(self) -> str:
@@ -86,7 +97,7 @@ class Finding:
         """
         low, high = self.interval
         numbers = f"probability {self.probability:.2f}, 95 % interval {low:.2f} to {high:.2f}"
-        return f"{self.name}: {self.verdict} ({numbers})"
+        return f"{self.name}: {self.word} ({numbers})"
 
 
 @dataclass(frozen=True)

@@ -108,4 +108,4 @@ def _normal(labels: Labels, film: Film, likely: Iterable[Finding]) -> Iterator[s
 
 
 def _verdict(finding: Finding) -> str:
-    return f"{finding.verdict} ({chance(finding.probability)})"
+    return f"{finding.word} ({chance(finding.probability)})"

@@ -14,6 +14,9 @@ function chance(probability) {
 /* Within a sentence: "no finding possible" could be read two ways. */
 const plainName = (name) => (name === NORMAL ? "normal film" : name.toLowerCase());
 
+/* What is told from chance and still rare is suspected, not likely. */
+const word = ({ verdict, probability }) => (verdict === "likely" && probability < 0.5 ? "suspected" : verdict);
+
 const byVerdict = (findings, ...verdicts) =>
   verdicts.flatMap((verdict) => findings.filter((finding) => finding.verdict === verdict));
 
@@ -27,7 +30,7 @@ export function reviewLines({ sentences = [], review = [] }) {
 export function filmLines(record) {
   const findings = record.film_findings ?? [];
   const shown = byVerdict(findings, "likely", "possible").map(
-    ({ name, verdict, probability }) => `${plainName(name)} ${verdict} (${chance(probability)})`,
+    (finding) => `${plainName(finding.name)} ${word(finding)} (${chance(finding.probability)})`,
   );
   const film = findings.length ? [`Film shows: ${shown.join(", ") || "nothing that is likely or possible"}`] : [];
   return [...film, ...reviewLines(record).map((line) => `Needs review: ${line}`)];
@@ -54,7 +57,7 @@ function row(finding) {
   const share = element("td", "", "chance");
   const [low, high] = finding.interval.map(percent);
   share.append(bar(finding), element("b", percent(finding.probability)), " ", element("small", `${low} to ${high}`));
-  made.append(name, share, element("td", finding.verdict));
+  made.append(name, share, element("td", word(finding)));
   return made;
 }
 
