@@ -23,7 +23,7 @@ from training import versions
 
 from r2gengpt.cli.console import return_large_blocks
 from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
-from r2gengpt.data.loading import Example, prompt_batch, training_batch
+from r2gengpt.data.batches import Example, prompt_batch, training_batch
 from r2gengpt.generation.decode import predict
 from r2gengpt.parts.assemble import build_model
 from r2gengpt.parts.plan import plan

@@ -12,7 +12,8 @@ from placements import FLOAT32
 from r2gengpt.checkpoint import load_checkpoint, save_checkpoint
 from r2gengpt.confidence.findings import Scale, write_scales
 from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig
-from r2gengpt.data.loading import StudyDataset, prompt_batch
+from r2gengpt.data.batches import prompt_batch
+from r2gengpt.data.loading import StudyDataset
 from r2gengpt.data.study import Study
 from r2gengpt.generation.decode import predict
 from r2gengpt.parts.assemble import Built, build_model

@@ -13,7 +13,8 @@ from r2gengpt.checkpoint import load_checkpoint
 from r2gengpt.checkpoint_files import read_settings
 from r2gengpt.config import DECODE_PRESETS, DecodeConfig, Stored
 from r2gengpt.data.annotation import read_annotation
-from r2gengpt.data.loading import StudyDataset, prompt_batch
+from r2gengpt.data.batches import prompt_batch
+from r2gengpt.data.loading import StudyDataset
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 from r2gengpt.generation.decode import predict, stream

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from placements import FLOAT32
 from r2gengpt.config import DEFAULT_INSTRUCTION, ModelConfig
-from r2gengpt.data.loading import Batch, Example, training_batch
+from r2gengpt.data.batches import Batch, Example, training_batch
 from r2gengpt.parts.assemble import Built, build_model
 from r2gengpt.testing import noise_image, tiny_language_model, tiny_vision_model
 from r2gengpt.text.alignment import IGNORE

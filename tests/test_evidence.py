@@ -21,7 +21,8 @@ from r2gengpt.confidence.evidence import report_evidence
 from r2gengpt.confidence.maps import Evidence, SentenceEvidence
 from r2gengpt.config import ModelConfig
 from r2gengpt.data.annotation import read_annotation
-from r2gengpt.data.loading import Batch, StudyDataset, prompt_batch
+from r2gengpt.data.batches import Batch, prompt_batch
+from r2gengpt.data.loading import StudyDataset
 from r2gengpt.data.prepare.synthetic import draw_film, write_report, write_synthetic
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError

@@ -15,7 +15,7 @@ from placements import FLOAT32
 from r2gengpt.checkpoint import load_checkpoint, save_checkpoint
 from r2gengpt.cli.main import run
 from r2gengpt.config import DEFAULT_INSTRUCTION, DataConfig, DecodeConfig, ModelConfig
-from r2gengpt.data.loading import Example, prompt_batch
+from r2gengpt.data.batches import Example, prompt_batch
 from r2gengpt.errors import InputError
 from r2gengpt.exporting import export
 from r2gengpt.generation.decode import predict

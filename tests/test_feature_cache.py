@@ -26,10 +26,12 @@ from r2gengpt.cli.bridge import Parsed
 from r2gengpt.cli.evaluating import data_of
 from r2gengpt.config import ModelConfig, RunConfig, Stored
 from r2gengpt.data.annotation import read_annotation
+from r2gengpt.data.batches import prompt_batch
 from r2gengpt.data.features import filling as feature_filling
 from r2gengpt.data.features.cache import FeatureStore, pack, record_type, unpack
 from r2gengpt.data.features.filling import Features, cached_features, encoding
-from r2gengpt.data.loading import StudyDataset, StudyLoader, prompt_batch, sequential_batches
+from r2gengpt.data.loading import StudyDataset, StudyLoader
+from r2gengpt.data.ordering import sequential_batches
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError, RunError
 from r2gengpt.films import reader as images

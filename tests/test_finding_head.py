@@ -29,7 +29,7 @@ from r2gengpt.confidence.findings import (
 )
 from r2gengpt.confidence.maps import EVIDENCE, NO_EVIDENCE, Evidence, SentenceEvidence
 from r2gengpt.config import DataConfig, ModelConfig, RunConfig, TrainConfig
-from r2gengpt.data.loading import capped, shuffled_batches
+from r2gengpt.data.ordering import capped, shuffled_batches
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 from r2gengpt.films.sources import study_of

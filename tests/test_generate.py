@@ -16,7 +16,8 @@ from placements import FLOAT32
 from r2gengpt import __version__
 from r2gengpt.checkpoint import load_checkpoint
 from r2gengpt.config import DecodeConfig
-from r2gengpt.data.loading import Batch, Example, StudyDataset, prompt_batch
+from r2gengpt.data.batches import Batch, Example, prompt_batch
+from r2gengpt.data.loading import StudyDataset
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 from r2gengpt.generation.decode import image_features, predict, stream

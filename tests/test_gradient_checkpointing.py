@@ -9,7 +9,8 @@ from torch import Tensor
 
 from conftest import LANGUAGE_KINDS, TinySet
 from r2gengpt.data.annotation import read_annotation
-from r2gengpt.data.loading import Batch, StudyDataset, training_batch
+from r2gengpt.data.batches import Batch, training_batch
+from r2gengpt.data.loading import StudyDataset
 from r2gengpt.errors import InputError
 from r2gengpt.parts.assemble import build_model
 from r2gengpt.training.module import R2GenGPTModule

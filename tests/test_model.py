@@ -13,7 +13,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationC
 
 from conftest import LANGUAGE_KINDS, VISION_KINDS
 from placements import built_of
-from r2gengpt.data.loading import Batch, Example, prompt_batch, training_batch
+from r2gengpt.data.batches import Batch, Example, prompt_batch, training_batch
 from r2gengpt.errors import InputError
 from r2gengpt.model import R2GenGPTForConditionalGeneration, R2GenGPTProcessor
 from r2gengpt.model.configuration import patch_grid

@@ -16,8 +16,9 @@ from r2gengpt.checkpoint import load_checkpoint
 from r2gengpt.confidence.changes import NO_PRIOR
 from r2gengpt.config import ModelConfig
 from r2gengpt.data.annotation import read_annotation, write_annotation
+from r2gengpt.data.batches import Batch, prompt_batch, training_batch
 from r2gengpt.data.features.filling import cached_features
-from r2gengpt.data.loading import Batch, FieldDropout, StudyDataset, prompt_batch, training_batch
+from r2gengpt.data.loading import FieldDropout, StudyDataset
 from r2gengpt.data.study import Study, with_earlier
 from r2gengpt.errors import InputError
 from r2gengpt.locate import ModelChoice

@@ -15,7 +15,7 @@ from conftest import Outcome, TinySet
 from placements import FLOAT32, taken_apart
 from r2gengpt.checkpoint import load_checkpoint
 from r2gengpt.config import ModelConfig, RunConfig
-from r2gengpt.data.loading import Example, prompt_batch
+from r2gengpt.data.batches import Example, prompt_batch
 from r2gengpt.errors import InputError
 from r2gengpt.generation.decode import predict
 from r2gengpt.model import R2GenGPTForConditionalGeneration

@@ -13,7 +13,9 @@ from r2gengpt.config import ModelConfig
 from r2gengpt.data import loading
 from r2gengpt.data.ahead import read_ahead
 from r2gengpt.data.annotation import read_annotation
-from r2gengpt.data.loading import Batch, StudyDataset, StudyLoader, prompt_batch, shuffled_batches
+from r2gengpt.data.batches import Batch, prompt_batch
+from r2gengpt.data.loading import StudyDataset, StudyLoader
+from r2gengpt.data.ordering import shuffled_batches
 from r2gengpt.errors import InputError
 from r2gengpt.parts.assemble import Built, build_model
 

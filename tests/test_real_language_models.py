@@ -8,7 +8,7 @@ import torch
 
 from conftest import REPORTS
 from r2gengpt.config import DecodeConfig, ModelConfig
-from r2gengpt.data.loading import Example, prompt_batch, training_batch
+from r2gengpt.data.batches import Example, prompt_batch, training_batch
 from r2gengpt.generation.decode import predict
 from r2gengpt.parts.assemble import Built, build_model
 from r2gengpt.parts.embedded.cache import part_dir

@@ -18,7 +18,7 @@ from conftest import Outcome, TinySet
 from r2gengpt.checkpoint import load_checkpoint, load_delta
 from r2gengpt.config import ReinforceConfig, RunConfig, TrainConfig
 from r2gengpt.data.annotation import read_annotation
-from r2gengpt.data.loading import Batch
+from r2gengpt.data.batches import Batch
 from r2gengpt.errors import InputError
 from r2gengpt.parts.assemble import build_model
 from r2gengpt.report import Report

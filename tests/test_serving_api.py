@@ -17,7 +17,7 @@ from placements import FLOAT32
 from r2gengpt.confidence.calibration import Calibration
 from r2gengpt.confidence.evidence import quick_method, report_evidence
 from r2gengpt.config import DecodeConfig, ModelConfig
-from r2gengpt.data.loading import Example, prompt_batch
+from r2gengpt.data.batches import Example, prompt_batch
 from r2gengpt.errors import InputError
 from r2gengpt.films.reader import decode_image
 from r2gengpt.generation.decode import predict

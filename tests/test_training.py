@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from conftest import TinySet
 from r2gengpt.checkpoint import load_checkpoint
 from r2gengpt.data.annotation import read_annotation
-from r2gengpt.data.loading import StudyDataset, shuffled_batches
+from r2gengpt.data.loading import StudyDataset
+from r2gengpt.data.ordering import shuffled_batches
 from r2gengpt.errors import InputError, RunError
 from r2gengpt.parts.assemble import build_model
 from r2gengpt.text.alignment import IGNORE

@@ -13,7 +13,7 @@ from placements import OF_PLACE, built_of
 from processes import logged
 from r2gengpt.config import RunConfig, TrainConfig
 from r2gengpt.data.annotation import read_annotation
-from r2gengpt.data.loading import Batch
+from r2gengpt.data.batches import Batch
 from r2gengpt.errors import InputError
 from r2gengpt.model.loss import chunked_loss, head_is_last, learnt_rows
 from r2gengpt.parts.assemble import Built, build_model, native_precision

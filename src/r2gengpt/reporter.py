@@ -22,7 +22,7 @@ from r2gengpt.confidence.looking import Looker
 from r2gengpt.confidence.maps import Evidence, kept_box
 from r2gengpt.confidence.regions import regions_of
 from r2gengpt.config import PRIOR, DecodeConfig, Stored
-from r2gengpt.data.loading import Batch
+from r2gengpt.data.batches import Batch
 from r2gengpt.engines.attach import check_scores, written_elsewhere
 from r2gengpt.errors import InputError
 from r2gengpt.films.containers import DicomChoice

@@ -123,7 +123,7 @@ class ModelWriter:
     def _batches(self, studies: Sequence[Decoded]) -> Iterator[Any]:
         import torch
 
-        from r2gengpt.data.loading import Example, prompt_batch
+        from r2gengpt.data.batches import Example, prompt_batch
 
         for at in range(0, len(studies), self.batch_size):
             some = studies[at : at + self.batch_size]

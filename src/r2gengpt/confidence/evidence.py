@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from r2gengpt.confidence.maps import EVIDENCE, NO_EVIDENCE, Evidence, SentenceEvidence, tenth
-from r2gengpt.data.loading import Batch
+from r2gengpt.data.batches import Batch
 from r2gengpt.errors import InputError
 from r2gengpt.generation.decode import check_fits, image_features
 from r2gengpt.generation.sentences import sentence_tokens

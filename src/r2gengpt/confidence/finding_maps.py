@@ -15,7 +15,7 @@ from torch import Tensor
 from r2gengpt.confidence.evidence import check_method, quick_method, random_tenths, report_evidence, verdict_of
 from r2gengpt.confidence.looking import Looker
 from r2gengpt.confidence.maps import EVIDENCE, NO_EVIDENCE, Evidence, SentenceEvidence, tenth
-from r2gengpt.data.loading import Batch
+from r2gengpt.data.batches import Batch
 from r2gengpt.errors import InputError
 from r2gengpt.metrics.labels.observations import Label
 from r2gengpt.metrics.labels.reading import label_report

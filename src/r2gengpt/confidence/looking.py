@@ -11,7 +11,7 @@ from torch import Tensor
 
 from r2gengpt.confidence.film_guard import GRID, FilmGuard, put_right
 from r2gengpt.confidence.findings import Scale, findings_of, verdicts_of
-from r2gengpt.data.loading import Batch
+from r2gengpt.data.batches import Batch
 from r2gengpt.model import R2GenGPTForConditionalGeneration, R2GenGPTProcessor
 from r2gengpt.model.vision import regional_means
 from r2gengpt.report import Doubt, Finding

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from r2gengpt.data.loading import Key
+from r2gengpt.data.ordering import Key
 from r2gengpt.data.study import Study
 from r2gengpt.model.processing import R2GenGPTProcessor
 from r2gengpt.text.cleaning import CLEANERS

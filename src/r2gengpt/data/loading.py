@@ -1,9 +1,8 @@
-"""Studies to batches of tensors, in an order that depends on seed, epoch and nothing else. No Lightning, no model."""
+"""Studies read when they are asked for, and loaders that can start in the middle of an epoch. No Lightning, no model."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -14,125 +13,25 @@ from torch.utils.data import DataLoader, Dataset
 from r2gengpt.config import CONTEXT_FIELDS, PRIOR
 from r2gengpt.data.ahead import read_ahead
 from r2gengpt.data.augment import augment
+from r2gengpt.data.batches import Example
 from r2gengpt.data.features.filling import Features
 from r2gengpt.data.identity import check_files
+from r2gengpt.data.ordering import Key
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError, RunError
 from r2gengpt.films.cell import pool as cell
 from r2gengpt.films.reader import load_image
-from r2gengpt.model.earlier import NOW, span_of
-from r2gengpt.model.processing import R2GenGPTProcessor, decoded_size, pad_views
-from r2gengpt.text.alignment import IGNORE, TokenRow, pad_rows, training_row
+from r2gengpt.model.earlier import span_of
+from r2gengpt.model.processing import R2GenGPTProcessor, decoded_size
 from r2gengpt.text.cleaning import CLEANERS
 from r2gengpt.text.context import Context
 
-Key = tuple[int, int]
-"""Which sample: (epoch, index). The epoch seeds the augmentation, so a sample depends on its key alone."""
 GREY = (128, 128, 128)
 """Of a film that shows nothing."""
 OF_CONTEXT = 1
 """Keeps what is drawn for prompts apart from what is drawn for images."""
-NO_CAPS: Mapping[str, int] = MappingProxyType({})
 Collated = TypeVar("Collated")
 """What a loader makes of the examples of a batch."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """One study ready to be batched; `report` is cleaned, `reference` untouched.
-
-    It brings its `pixels` (V, 3, H, W) or, from the feature cache, its `features` (V, N, E); float32. `findings` (O,),
-    float32, are the labels of its observations, NaN where unknown. `instruction` is what its prompt asks for (None: the
-    model's own). The last `earlier` views are of an earlier study, whose time has the number `mark`; `compared`: its
-    films or its report are there.
-    """
-
-    id: str
-    pixels: Tensor | None
-    report: str
-    reference: str
-    features: Tensor | None = None
-    findings: Tensor | None = None
-    instruction: str | None = None
-    earlier: int = 0
-    mark: int = 0
-    compared: bool = False
-
-    @property
-    def views(self) -> int:
-        """How many views the study itself has."""
-        images = self.pixels if self.features is None else self.features
-        assert images is not None
-        return len(images) - self.earlier
-
-
-@dataclass
-class Batch:
-    """Studies as the model takes them.
-
-    `input_ids`, `attention_mask` and `labels` are (B, T), int64; `view_mask` (B, V), bool. Images come as
-    `pixel_values` (B, V, 3, H, W) or as `features` of the K present views (K, N, E), float32. Training batches are
-    padded on the right and have labels; prompt batches are padded on the left. `findings` (B, O), float32, are the
-    labels of the observations, NaN where unknown. `token_weights` (B, T), float32, is how much each label counts (None:
-    all alike). `openings` are the tokens that each report may open with (empty: none are known). `instructions` are
-    what each prompt asks for (None: the model's own; empty: that of all). `marks` (B, V), int64, tells views of an
-    earlier study (`model.earlier`; None: there are none), `compared` which studies have one beside them.
-    """
-
-    ids: tuple[str, ...]
-    references: tuple[str, ...]
-    input_ids: Tensor
-    attention_mask: Tensor
-    pixel_values: Tensor | None
-    view_mask: Tensor
-    labels: Tensor | None = None
-    features: Tensor | None = None
-    findings: Tensor | None = None
-    token_weights: Tensor | None = None
-    openings: tuple[tuple[int, ...], ...] = ()
-    instructions: tuple[str | None, ...] = ()
-    marks: Tensor | None = None
-    compared: tuple[bool, ...] = ()
-
-    @property
-    def views(self) -> list[tuple[int, int]]:
-        """Of each study, how many views it has and how many an earlier one has."""
-        there = self.view_mask.sum(1).tolist()
-        if self.marks is None:
-            return [(count, 0) for count in there]
-        now = (self.view_mask & (self.marks == NOW)).sum(1).tolist()
-        return [(count, every - count) for every, count in zip(there, now, strict=True)]
-
-    def instruction(self, row: int) -> str | None:
-        """What a study's prompt asks for; None: the model's own instruction."""
-        return self.instructions[row] if self.instructions else None
-
-    def to(self, device: torch.device | str, **kwargs: Any) -> "Batch":
-        """The batch on another device (Lightning calls this)."""
-        moved: dict[str, Any] = {
-            name: value.to(device, **kwargs) for name, value in vars(self).items() if isinstance(value, Tensor)
-        }
-        return replace(self, **moved)
-
-    @property
-    def learnt(self) -> Tensor:
-        """How many tokens are learnt, or the sum of their weights, ()."""
-        assert self.labels is not None
-        return (self.labels != IGNORE).sum() if self.token_weights is None else self.token_weights.sum()
-
-    def inputs(self) -> dict[str, Tensor]:
-        """The model's keyword arguments."""
-        names = (
-            "input_ids",
-            "attention_mask",
-            "pixel_values",
-            "view_mask",
-            "labels",
-            "features",
-            "token_weights",
-            "marks",
-        )
-        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
 @dataclass(frozen=True)
@@ -257,144 +156,6 @@ class StudyDataset(Dataset[Example]):
             return study.context
         left = self.left_out.of(study.context, key)
         return replace(left, prior_days=study.context.prior_days) if films else left
-
-
-def _batch(examples: Sequence[Example], processor: R2GenGPTProcessor, rows: Sequence[TokenRow], *, left: bool) -> Batch:
-    ids, mask = pad_rows([row.input_ids for row in rows], processor.pad_token_id, left=left)
-    labels = None if left else torch.tensor(pad_rows([row.labels for row in rows], IGNORE)[0])
-    pixels = [example.pixels for example in examples if example.pixels is not None]
-    features = [example.features for example in examples if example.features is not None]
-    pixel_values, view_mask = (None, view_counts(features)) if features else pad_views(pixels)
-    return Batch(
-        tuple(example.id for example in examples),
-        tuple(example.reference for example in examples),
-        torch.tensor(ids),
-        torch.tensor(mask),
-        pixel_values,
-        view_mask,
-        labels,
-        torch.cat(features) if features else None,
-        None if examples[0].findings is None else torch.stack([one.findings for one in examples]),  # type: ignore[misc]
-        instructions=tuple(one.instruction for one in examples) if any(one.instruction for one in examples) else (),
-        marks=_marks(examples, view_mask),
-        compared=tuple(one.compared for one in examples),
-    )
-
-
-def _marks(examples: Sequence[Example], view_mask: Tensor) -> Tensor | None:
-    """Which views are of an earlier study, (B, V), int64; None where there are none."""
-    if not any(one.earlier for one in examples):
-        return None
-    marks = torch.full(view_mask.shape, NOW)
-    for row, one in enumerate(examples):
-        marks[row, one.views : one.views + one.earlier] = one.mark
-    return marks
-
-
-def view_counts(studies: Sequence[Tensor]) -> Tensor:
-    """Which views are there, of studies of (V_i, …): (B, V), bool, as `pad_views` gives it."""
-    counts = torch.tensor([len(study) for study in studies])
-    return torch.arange(int(counts.max())) < counts.unsqueeze(1)
-
-
-def training_batch(
-    examples: Sequence[Example], processor: R2GenGPTProcessor, max_length: int, finding_weight: float | None = None
-) -> Batch:
-    """A batch with labels; reports longer than `max_length` tokens are cut (see `training_row`).
-
-    Args:
-        examples: of the batch.
-        processor: of the model.
-        max_length: most tokens that are learnt of a report.
-        finding_weight: how much tokens of sentences with a positive finding count; None: all tokens alike.
-    """
-    rows = [
-        training_row(
-            processor.prompt_row(example.views, example.instruction, example.earlier),
-            processor.encode_text(example.report),
-            processor.end_token_id,
-            max_length,
-        )
-        for example in examples
-    ]
-    batch = _batch(examples, processor, rows, left=False)
-    if finding_weight is None:
-        return batch
-    from r2gengpt.data.weighting import token_weights
-
-    assert batch.labels is not None
-    weights = torch.zeros(batch.labels.shape)
-    for row, example in enumerate(examples):
-        learnt = batch.labels[row] != IGNORE
-        count = int(learnt.sum())
-        weights[row][learnt] = torch.tensor(token_weights(example.report, processor, count, finding_weight))
-    return replace(batch, token_weights=weights)
-
-
-def prompt_batch(examples: Sequence[Example], processor: R2GenGPTProcessor) -> Batch:
-    """A batch of prompts, to be continued by the model."""
-    rows = [
-        TokenRow(processor.prompt_row(example.views, example.instruction, example.earlier), ()) for example in examples
-    ]
-    return _batch(examples, processor, rows, left=True)
-
-
-def shuffled_batches(
-    count: int,
-    batch_size: int,
-    *,
-    seed: int,
-    epoch: int,
-    rank: int = 0,
-    world: int = 1,
-    sources: Sequence[str] = (),
-    caps: Mapping[str, int] = NO_CAPS,
-) -> list[list[Key]]:
-    """The keys of one epoch's batches for one rank: a seeded permutation, every study once.
-
-    With several ranks the order is wrapped so that each has the same number of samples. Of a source in `caps` only so
-    many studies are in an epoch, others in the next one; `sources` are those of the studies.
-
-    >>> shuffled_batches(5, 2, seed=0, epoch=0) == shuffled_batches(5, 2, seed=0, epoch=0)
-    True
-    >>> sorted(index for batch in shuffled_batches(5, 2, seed=0, epoch=1) for _, index in batch)
-    [0, 1, 2, 3, 4]
-    """
-    order = np.random.default_rng((seed, epoch)).permutation(count).tolist()
-    if caps:
-        order = capped(order, sources, caps)
-    short = -len(order) % world
-    mine = [*order, *order[:short]][rank::world]
-    return [[(epoch, index) for index in mine[at : at + batch_size]] for at in range(0, len(mine), batch_size)]
-
-
-def capped(order: Sequence[int], sources: Sequence[str], caps: Mapping[str, int]) -> list[int]:
-    """The places of an order without those of a source that has had as many as it may.
-
-    >>> capped([2, 0, 1, 3], ["a", "a", "a", "b"], {"a": 2})
-    [2, 0, 3]
-    """
-    left = dict(caps)
-    kept = []
-    for place in order:
-        source = sources[place]
-        if left.get(source, 1) > 0:
-            kept.append(place)
-            if source in left:
-                left[source] -= 1
-    return kept
-
-
-def sequential_batches(count: int, batch_size: int, *, rank: int = 0, world: int = 1) -> list[list[Key]]:
-    """The keys of an evaluation's batches for one rank: in order, every study once over all ranks.
-
-    Ranks take whole batches of the one order in turn, so that no study is padded otherwise than in one process.
-
-    >>> sequential_batches(5, 2, rank=0, world=2)
-    [[(0, 0), (0, 1)], [(0, 4)]]
-    """
-    starts = range(0, count, batch_size)[rank::world]
-    return [[(0, index) for index in range(at, min(at + batch_size, count))] for at in starts]
 
 
 class StudyLoader(Generic[Collated]):

@@ -13,7 +13,8 @@ from r2gengpt.confidence.evidence import SMALLEST_GAIN
 from r2gengpt.confidence.finding_maps import evidence_of
 from r2gengpt.confidence.looking import Looker
 from r2gengpt.confidence.maps import Evidence, draw_heat_map, kept_box
-from r2gengpt.data.loading import StudyDataset, prompt_batch
+from r2gengpt.data.batches import prompt_batch
+from r2gengpt.data.loading import StudyDataset
 from r2gengpt.errors import InputError
 from r2gengpt.files import whole_file
 from r2gengpt.films.cell.pool import load_image

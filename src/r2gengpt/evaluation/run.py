@@ -10,8 +10,10 @@ from typing import Any
 
 from r2gengpt.confidence.calibration import Calibration
 from r2gengpt.confidence.maps import Evidence
+from r2gengpt.data.batches import prompt_batch
 from r2gengpt.data.features.filling import Features
-from r2gengpt.data.loading import StudyDataset, StudyLoader, prompt_batch, sequential_batches
+from r2gengpt.data.loading import StudyDataset, StudyLoader
+from r2gengpt.data.ordering import sequential_batches
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 from r2gengpt.evaluation.boxes import measured_boxes

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from r2gengpt.config import NO_OPENING, DecodeConfig
-from r2gengpt.data.loading import Batch
+from r2gengpt.data.batches import Batch
 from r2gengpt.errors import InputError
 from r2gengpt.generation.beams import Rules, Written
 from r2gengpt.generation.engine import COMPILED, Engine, Prompt, use_engine

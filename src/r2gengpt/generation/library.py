@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import GenerationConfig, TextStreamer
 
 from r2gengpt.config import NO_OPENING, DecodeConfig
-from r2gengpt.data.loading import Batch
+from r2gengpt.data.batches import Batch
 from r2gengpt.generation.beams import Rules, Written
 from r2gengpt.model import R2GenGPTForConditionalGeneration, R2GenGPTProcessor
 from r2gengpt.text.prompt import ROLE_WORDS, tidy_report

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from r2gengpt.confidence.finding_maps import evidence_of, map_method
-from r2gengpt.data.loading import Batch
+from r2gengpt.data.batches import Batch
 from r2gengpt.errors import InputError
 from r2gengpt.generation.library import CallbackStreamer
 from r2gengpt.generation.likeliest import likeliest_tokens

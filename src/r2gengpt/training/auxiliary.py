@@ -11,7 +11,7 @@ from torch import Tensor
 from r2gengpt.confidence.findings import UNFITTED, Scale, fit_scales, read_scales, write_scales
 from r2gengpt.confidence.looking import Looker
 from r2gengpt.config import RunConfig
-from r2gengpt.data.loading import Batch
+from r2gengpt.data.batches import Batch
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 from r2gengpt.generation.decode import image_features

@@ -11,8 +11,10 @@ import torch
 
 from r2gengpt.checkpoint import load_delta
 from r2gengpt.config import DataConfig, DecodeConfig
+from r2gengpt.data.batches import prompt_batch
 from r2gengpt.data.features.filling import Features
-from r2gengpt.data.loading import StudyDataset, StudyLoader, prompt_batch, sequential_batches
+from r2gengpt.data.loading import StudyDataset, StudyLoader
+from r2gengpt.data.ordering import sequential_batches
 from r2gengpt.data.study import Study
 from r2gengpt.generation.decode import predict
 from r2gengpt.generation.decoding import ChosenDecoding, Penalties

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from r2gengpt.confidence.findings import Scale, findings_of, verdicts_of
-from r2gengpt.data.loading import Batch
+from r2gengpt.data.batches import Batch
 from r2gengpt.model import R2GenGPTProcessor
 from r2gengpt.text.alignment import IGNORE, pad_rows
 from r2gengpt.text.observations import hint_of, hinted, true_hint

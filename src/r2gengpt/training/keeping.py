@@ -11,8 +11,10 @@ from r2gengpt.checkpoint_files import SENTENCES
 from r2gengpt.confidence.findings import read_scales
 from r2gengpt.confidence.looking import Looker
 from r2gengpt.config import RunConfig
+from r2gengpt.data.batches import prompt_batch
 from r2gengpt.data.features.filling import Features
-from r2gengpt.data.loading import StudyDataset, StudyLoader, prompt_batch, sequential_batches
+from r2gengpt.data.loading import StudyDataset, StudyLoader
+from r2gengpt.data.ordering import sequential_batches
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 from r2gengpt.generation.retrieval import SentenceIndex, save_sentences

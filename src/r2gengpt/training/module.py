@@ -11,7 +11,7 @@ from torch import Tensor
 from r2gengpt.checkpoint import trained_names
 from r2gengpt.confidence.findings import write_scales
 from r2gengpt.config import RunConfig
-from r2gengpt.data.loading import Batch
+from r2gengpt.data.batches import Batch
 from r2gengpt.errors import RunError
 from r2gengpt.generation.decode import predict
 from r2gengpt.generation.speculate import Drafter, drafter_for

@@ -17,9 +17,7 @@ from r2gengpt.checkpoint import add_decoding, load_delta, save_checkpoint, train
 from r2gengpt.checkpoint_files import find_checkpoint, is_original
 from r2gengpt.config import RunConfig
 from r2gengpt.data.features.filling import Features
-from r2gengpt.data.loading import (
-    StudyDataset,
-)
+from r2gengpt.data.loading import StudyDataset
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError, Stopped
 from r2gengpt.files import check_model_directory, whole_file

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from r2gengpt.config import RunConfig, TrainConfig
-from r2gengpt.data.loading import Batch
+from r2gengpt.data.batches import Batch
 from r2gengpt.errors import InputError, RunError
 from r2gengpt.metrics.labels.family import LABEL_F1, LABELS
 from r2gengpt.metrics.measure import FAMILIES, METRICS, MetricChoice

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from r2gengpt.confidence.looking import Looker
 from r2gengpt.config import DecodeConfig, ReinforceConfig
-from r2gengpt.data.loading import Batch
+from r2gengpt.data.batches import Batch
 from r2gengpt.model.loss import head_is_last
 from r2gengpt.parts.assemble import Built
 from r2gengpt.report import Report

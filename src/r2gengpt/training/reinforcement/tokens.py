@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from r2gengpt.data.loading import Batch
+from r2gengpt.data.batches import Batch
 from r2gengpt.model import R2GenGPTForConditionalGeneration
 from r2gengpt.model.loss import CHUNK, learnt_rows
 from r2gengpt.text.alignment import IGNORE
