@@ -1,4 +1,4 @@
-"""Studies read when they are asked for, and loaders that can start in the middle of an epoch. No Lightning, no model."""
+"""Studies read when they are asked for; loaders that can start in the middle of an epoch. No Lightning, no model."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
