@@ -133,10 +133,12 @@ class Doubt:
 def plain_name(observation: str) -> str:
     """An observation's name within a sentence; "no finding possible" could be read two ways.
 
-    >>> plain_name("Lung Opacity"), plain_name("No Finding")
-    ('lung opacity', 'normal film')
+    >>> plain_name("Lung Opacity"), plain_name("No Finding"), plain_name("AP View")
+    ('lung opacity', 'normal film', 'AP view')
     """
-    return "normal film" if observation == "No Finding" else observation.lower()
+    if observation == "No Finding":
+        return "normal film"
+    return " ".join(word if word.isupper() else word.lower() for word in observation.split())
 
 
 def chance(probability: float) -> str:

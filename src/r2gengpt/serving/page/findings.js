@@ -12,7 +12,8 @@ function chance(probability) {
 }
 
 /* Within a sentence: "no finding possible" could be read two ways. */
-const plainName = (name) => (name === NORMAL ? "normal film" : name.toLowerCase());
+const plainName = (name) =>
+  name === NORMAL ? "normal film" : name.replace(/\S+/g, (word) => (word === word.toUpperCase() ? word : word.toLowerCase()));
 
 /* What is told from chance and still rare is suspected, not likely. */
 const word = ({ verdict, probability }) => (verdict === "likely" && probability < 0.5 ? "suspected" : verdict);
