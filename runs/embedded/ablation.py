@@ -30,7 +30,10 @@ BEFORE = {
     "retrieve": "hint",
 }
 """A row → the row without its part."""
-SHOWN = {"label F1": LABEL_F1, "CIDEr-D": "cider", "BLEU-4": "bleu_4"}
+HEAD = (
+    *("row", "label F1", "texts moved", "without films", "normal or abnormal", "CIDEr-D", "BLEU-4", "distinct"),
+    *("label F1 above", "p"),
+)
 
 
 @dataclass(frozen=True)
@@ -79,11 +82,18 @@ def change(row: Row, before: Row) -> Comparison:
 
 
 def line(row: Row, before: Row | None) -> tuple[str, ...]:
-    """A row of the table."""
-    cells = [str(row.spread("metrics", name, "value") or "") for name in SHOWN.values()]
-    cells.insert(1, str(row.spread("baselines", "texts_shuffled", "metrics", LABEL_F1, "value") or ""))
-    balanced = ("findings", "text", "all", "balanced_accuracy", "value")
-    cells += [str(row.spread(*balanced) or ""), f"{row.spread('outputs', 'distinct') or ''}"]
+    """A row of the table; empty cells are of what was not measured."""
+    paths = (
+        ("metrics", LABEL_F1),
+        ("baselines", "texts_shuffled", "metrics", LABEL_F1),
+        ("baselines", "text_only", "metrics", LABEL_F1),
+        ("findings", "text", "all", "balanced_accuracy"),
+        ("metrics", "cider"),
+        ("metrics", "bleu_4"),
+    )
+    cells = [str(row.spread(*path, "value") or "") for path in paths]
+    distinct = row.spread("outputs", "distinct")
+    cells.append(f"{distinct.mean:.0f}" if distinct else "")
     if before is None:
         return row.name, *cells, "", ""
     found = change(row, before).differences[LABEL_F1]
@@ -96,19 +106,8 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="directory of ablation.sh")
     out = parser.parse_args().out
     rows = {name: row for name in BEFORE if (row := read_row(out, name))}
-    head = (
-        "row",
-        "label F1",
-        "texts moved",
-        "CIDEr-D",
-        "BLEU-4",
-        "normal or abnormal",
-        "distinct",
-        "label F1 above",
-        "p",
-    )
     lines = tuple(line(row, rows.get(BEFORE[name] or "")) for name, row in rows.items())
-    print("\n".join(table_lines(CardTable("", head, lines))))
+    print("\n".join(table_lines(CardTable("", HEAD, lines))))
 
 
 if __name__ == "__main__":

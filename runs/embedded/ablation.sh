@@ -44,7 +44,7 @@ trained() { # ROW FLAGS: three seeds
 tested() { # ROW TRAINED FLAGS: each seed of a trained row
   for seed in 0 1 2; do
     [ -f "$out/$1/seed-$seed/results-test/scores.json" ] || r2gengpt test --ckpt_file "$out/$2/seed-$seed" "${data[@]}" \
-      --test_batch_size 25 --meteor none --oracle_hint False --text_only False --output "$out/$1/seed-$seed/results-test" "${@:3}" >&2
+      --test_batch_size 25 --meteor none --oracle_hint False --output "$out/$1/seed-$seed/results-test" "${@:3}" >&2
   done
 }
 for row in "${rows[@]}"; do
