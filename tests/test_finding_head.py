@@ -153,6 +153,8 @@ def test_what_sees_can_stay_as_it_is_while_reports_are_learnt(trained: Path, tin
     assert before.keys() < after.keys()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     assert loaded(tmp_path / "run" / "last").report([data.base_dir / "test0.png"]).text
+    kept = [(tmp_path / "run" / place / "findings.json").read_bytes() for place in ("best", "last")]
+    assert kept == [(trained / "best" / "findings.json").read_bytes()] * 2, "its calibration is of its own validation"
 
 
 def test_an_encoder_that_stays_as_it_is_may_be_read_from_a_cache(

@@ -11,6 +11,7 @@ import pytest
 import r2gengpt
 from conftest import Outcome, TinySet
 from placements import FLOAT32
+from r2gengpt.confidence.findings import UNFITTED
 from r2gengpt.config import DataConfig
 from r2gengpt.data.annotation import read_annotation
 from r2gengpt.data.study import Study
@@ -134,9 +135,13 @@ def test_both_rows_stand_in_the_scores_and_on_the_page(trained: Path, run_cli: C
 def test_true_hints_stand_in_the_prompts_in_place_of_the_heads(trained: Path, reported: TinySet) -> None:
     reporter = reporter_at(trained)
     assert reporter.looker is not None
-    hints = planned(reporter, reported).hints
+    every = replace(reporter, looker=replace(reporter.looker, scales=UNFITTED))
+    hints = planned(every, reported).hints
     studies = read_annotation(reported.annotation, reported.base_dir, ("test",))["test"]
     assert hints[studies[0].id] == "Findings: no finding likely; consolidation unlikely; pleural effusion unlikely."
+    some = [replace(scale, assessed=scale.name == "Consolidation") for scale in UNFITTED]
+    few = planned(replace(reporter, looker=replace(reporter.looker, scales=some)), reported).hints
+    assert few[studies[0].id] == "Findings: consolidation unlikely.", "as the head's own hints would"
     batch = reporter.batch(
         reporter.built.processor.pixels(study_of([str(studies[0].image_paths[0])]).pictures), name=studies[0].id
     )

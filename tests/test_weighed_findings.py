@@ -1,5 +1,7 @@
 """Tokens of sentences with a positive finding count more, and what a hint does to a training row."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import torch
 
 from conftest import TinySet
 from placements import FLOAT32
-from r2gengpt.confidence.findings import UNFITTED
+from r2gengpt.confidence.findings import UNFITTED, Scale
 from r2gengpt.config import ModelConfig
 from r2gengpt.data.batches import Batch, Example, training_batch
 from r2gengpt.data.weighting import has_positive
@@ -121,11 +123,19 @@ def test_a_run_that_weighs_findings_learns_and_says_so(tiny_parts: Path, tiny_se
 # ── hints in training rows ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def hinted_prompt(built: Built, dropout: float, predicted: float, progress: float, **labels: float) -> tuple[str, Any]:
+def hinted_prompt(
+    built: Built,
+    dropout: float,
+    predicted: float,
+    progress: float,
+    *,
+    scales: Sequence[Scale] = UNFITTED,
+    **labels: float,
+) -> tuple[str, Any]:
     batch = training_batch([example(built, "Clear.", **labels)], built.processor, 50, finding_weight=2.0)
     logits = torch.full((1, COUNT), -5.0)
     logits[0, ALL_OBSERVATIONS.index("Edema")] = 5.0
-    hints = Hints(built.processor, UNFITTED, dropout=dropout, predicted=predicted)
+    hints = Hints(built.processor, scales, dropout=dropout, predicted=predicted)
     made = hints.mixed(batch, logits, progress)
     assert made.labels is not None
     assert batch.labels is not None
@@ -142,6 +152,12 @@ def test_a_hint_is_true_at_first_and_the_heads_own_in_the_end(built: Built) -> N
     own, _ = hinted_prompt(built, 0.0, 1.0, 1.0, Pneumonia=1.0, Fracture=0.0)
     assert "edema likely" in own
     assert "pneumonia unlikely" in own
+
+
+def test_a_true_hint_names_only_what_the_head_assesses(built: Built) -> None:
+    scales = [replace(scale, assessed=scale.name in ("Edema", "Pneumonia")) for scale in UNFITTED]
+    true, _ = hinted_prompt(built, 0.0, 1.0, 0.0, scales=scales, Pneumonia=1.0, Fracture=0.0)
+    assert "Findings: pneumonia likely. Generate" in true
 
 
 def test_a_study_without_a_hint_has_the_plain_prompt(built: Built) -> None:

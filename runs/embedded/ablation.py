@@ -23,11 +23,11 @@ BEFORE = {
     "plain": None,
     "head": "plain",
     "hint": "head",
-    "weights": "hint",
-    "context": "hint",
+    "weights": "head",
+    "context": "head",
     "prior": "context",
-    "opening": "weights",
-    "retrieve": "hint",
+    "opening": "head",
+    "retrieve": "head",
 }
 """A row → the row without its part."""
 HEAD = (

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # What each part of a model that looks brings, at three seeds: writers trained alike on 400 films of ChestX-ray14, in rows.
 # FILMS is a directory with films.csv and its images (docs/guide/labelled-films.md). What sees is the embedded model's.
-# Rows: plain (encoder as it comes), head (adapted with a finding head), hint (verdicts in the prompt too), weights (sentences
-# with findings count more too), context (hint, with age, sex and view), prior (context, with the study before),
-# opening (weights, reports opened by the head), retrieve (hint's sentences, no language model).
+# Rows: plain (encoder as it comes), head (encoder adapted with a finding head); then each beside head: hint (verdicts in the
+# prompt), weights (sentences with findings count more), context (age, sex and view in the prompt), opening (reports opened by
+# the head), retrieve (sentences of training reports, no language model); and prior (context, with the study before).
 # It goes on where it was stopped. Runs of other rows may be at work in the same OUT.
 #
 #   runs/embedded/ablation.sh FILMS OUT [ROW ...]
@@ -35,8 +35,7 @@ seeing=(
   --ckpt_file "$out/seeing" --findings_head True --freeze_seeing True
   --vis_use_lora True --vis_r 16 --vis_alpha 16 --vis_lora_targets q k v o up down
 )
-hint=("${seeing[@]}" --findings_hint True --keep_sentences True)
-context=("${hint[@]}" --context True --context_fields age sex view)
+context=("${seeing[@]}" --context True --context_fields age sex view)
 
 trained() { # ROW FLAGS: three seeds
   [ -f "$out/$1/summary.json" ] || r2gengpt train --seeds 3 --seed 0 "${data[@]}" "${writer[@]}" "${@:2}" --savedmodel_path "$out/$1" >&2
@@ -51,11 +50,11 @@ for row in "${rows[@]}"; do
   case $row in
   plain) trained plain ;;
   head) trained head "${seeing[@]}" ;;
-  hint) trained hint "${hint[@]}" ;;
-  weights) trained weights "${hint[@]}" --weigh_findings True ;;
+  hint) trained hint "${seeing[@]}" --findings_hint True --keep_sentences True ;;
+  weights) trained weights "${seeing[@]}" --weigh_findings True ;;
   context) trained context "${context[@]}" ;;
   prior) trained prior "${context[@]}" --prior_study True ;;
-  opening) tested opening weights --opening findings && continue ;;
+  opening) tested opening head --opening findings && continue ;;
   retrieve) tested retrieve hint --writer retrieve && continue ;;
   *) echo "$row: no such row" >&2 && exit 2 ;;
   esac

@@ -152,7 +152,8 @@ def true_hints(wanted: str, reporter: Reporter, studies: Sequence[Study]) -> dic
     if wanted == "auto" and len(studies) > WRITTEN_UNASKED:
         raise LookupError(f"{len(studies)} studies are to be written again for it: `{ORACLE}` True")
     labels = known_rows(studies).tolist()
-    return {study.id: true_hint(row) for study, row in zip(studies, labels, strict=True)}
+    assessed = [scale.assessed for scale in looker.scales]
+    return {study.id: true_hint(row, assessed) for study, row in zip(studies, labels, strict=True)}
 
 
 def looker_for(name: str, wanted: str, reporter: Reporter) -> Looker:

@@ -80,11 +80,14 @@ def verdict_of_label(label: float) -> str:
     return LIKELY if label >= 0.75 else UNLIKELY if label <= 0.25 else POSSIBLE
 
 
-def true_hint(labels: Sequence[float]) -> str:
+def true_hint(labels: Sequence[float], assessed: Sequence[bool] = (True,) * len(ALL_OBSERVATIONS)) -> str:
     """The hint that a study's labels make, one an observation; not a number where unknown, which is not told.
+
+    What the head does not assess is not told either: no hint of its own will ever name it.
 
     >>> true_hint([0.0, *[float("nan")] * 4, 1.0, *[float("nan")] * 14])
     'Findings: no finding unlikely; edema likely.'
     """
-    known = {name: label for name, label in zip(ALL_OBSERVATIONS, labels, strict=True) if label == label}
+    every = zip(ALL_OBSERVATIONS, labels, assessed, strict=True)
+    known = {name: label for name, label, told in every if told and label == label}
     return hint_of({name: verdict_of_label(label) for name, label in known.items()})

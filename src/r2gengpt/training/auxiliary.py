@@ -96,7 +96,15 @@ class AuxiliaryHead:
         self.validation = Validation(studies, self.weights)
         self.scales: tuple[Scale, ...] = UNFITTED if start is None else read_scales(start, "ckpt_file")
         train = config.train
+        self.keeps_scales = start is not None and (train.freeze_seeing or train.stage == "reinforce")
         self.hints = Hints(built.processor, self.scales, train.hint_dropout, train.hint_predicted)
+
+    def write(self, directory: Path) -> None:
+        """Put scales beside weights: those that hints were told by where the head stays as it was, else fitted ones."""
+        if self.keeps_scales:
+            write_scales(directory, self.scales)
+        else:
+            self.validation.write(directory)
 
     def learn(self, batch: Batch, progress: float) -> tuple[Batch, Tensor]:
         """A training batch with its films' features and hints, and the head's share of the loss, ().

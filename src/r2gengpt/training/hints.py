@@ -48,7 +48,7 @@ class Hints:
             elif own[row] < self.predicted * progress:
                 hints.append(self._seen(seen))
             else:
-                hints.append(true_hint(labels))
+                hints.append(true_hint(labels, [scale.assessed for scale in self.scales]))
         return self._with(batch, hints)
 
     def own(self, batch: Batch, logits: Tensor) -> Batch:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from r2gengpt.checkpoint import trained_names
-from r2gengpt.confidence.findings import write_scales
 from r2gengpt.config import RunConfig
 from r2gengpt.data.batches import Batch
 from r2gengpt.errors import RunError
@@ -212,10 +211,8 @@ class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is
 
     def write_beside(self, directory: Path) -> None:
         """Put what belongs to the last validation beside weights."""
-        if self.head is not None and self.policy is not None:
-            write_scales(directory, self.head.scales)  # the head is the supervised model's
-        elif self.head is not None:
-            self.head.validation.write(directory)
+        if self.head is not None:
+            self.head.write(directory)
 
     def configure_optimizers(self) -> Any:
         """AdamW with its schedule by step."""
