@@ -139,7 +139,7 @@ def test_true_hints_stand_in_the_prompts_in_place_of_the_heads(trained: Path, re
     hints = planned(every, reported).hints
     studies = read_annotation(reported.annotation, reported.base_dir, ("test",))["test"]
     assert hints[studies[0].id] == "Findings: no finding likely; consolidation unlikely; pleural effusion unlikely."
-    some = [replace(scale, assessed=scale.name == "Consolidation") for scale in UNFITTED]
+    some = tuple(replace(scale, assessed=scale.name == "Consolidation") for scale in UNFITTED)
     few = planned(replace(reporter, looker=replace(reporter.looker, scales=some)), reported).hints
     assert few[studies[0].id] == "Findings: consolidation unlikely.", "as the head's own hints would"
     batch = reporter.batch(
