@@ -24,6 +24,7 @@ from placements import FLOAT32
 from r2gengpt.checkpoint import load_checkpoint
 from r2gengpt.cli.commands import export
 from r2gengpt.cli.main import run
+from r2gengpt.confidence import judging
 from r2gengpt.edge.graphs import FORMS, openvino
 from r2gengpt.edge.record import ACTIVATIONS, read_record
 from r2gengpt.edge.runtime import INPUTS, Edge, Passes
