@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,7 @@ from r2gengpt.films import reader as images
 from r2gengpt.films.cell import pool as cell
 from r2gengpt.films.cell import worker as cell_worker
 from r2gengpt.films.cell.pool import Cell, close_cell, open_cell
+from r2gengpt.films.cell.process import Worker
 from r2gengpt.films.cell.wire import BrokenMessage, Reply, Request, reply_of
 from r2gengpt.films.containers import MOST_SCANS, MOST_SEGMENTS, DicomChoice
 from r2gengpt.films.dicom.header import read_header
@@ -356,3 +358,14 @@ def test_decoy_and_scans_are_refused_in_the_cell_too(ours: Cell) -> None:
     for data, words in ((decoy(), "its compressed frame 20000x20000"), (many_scans(), "scans")):
         with pytest.raises(InputError, match=words):
             ask(ours, data)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="ends of processes have no signals there")
+def test_an_end_of_a_decoder_is_told_by_its_signal_or_its_code() -> None:
+    def told(code: int, late: bool = False) -> str:
+        worker = SimpleNamespace(process=SimpleNamespace(returncode=code), config=CellConfig(decode_seconds=7.0))
+        return str(Worker._end_of(worker, late))  # type: ignore[arg-type]
+
+    assert told(-signal.SIGKILL) == "ended the process that decoded it (SIGKILL)"
+    assert told(3) == "ended the process that decoded it (exit code 3)"
+    assert told(-signal.SIGXCPU) == told(0, late=True) == "was not decoded within 7 seconds (`decode_seconds`)"
