@@ -52,6 +52,8 @@ def add_size_flags(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", type=int, default=value, help=f"{what} ({value})")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="of the language model")
+    words = ("32-true", "bf16-mixed")
+    parser.add_argument("--precision", default="32-true", choices=words, help="of both sides, as `train` has it")
 
 
 def random_model(options: argparse.Namespace) -> R2GenGPTForConditionalGeneration:
@@ -190,7 +192,8 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     times, losses = [], []
     for _ in range(options.steps + 1):  # the first warms up
         start = seconds(options.device)
-        loss = step()
+        with torch.autocast(options.device, torch.bfloat16, enabled=options.precision == "bf16-mixed"):
+            loss = step()
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
