@@ -43,6 +43,7 @@ from r2gengpt.text.observations import (
     NO_FINDING,
     NOT_ASSESSED,
     POSSIBLE,
+    SUPPORT_DEVICES,
     UNLIKELY,
     hint_of,
 )
@@ -478,9 +479,27 @@ def test_a_childs_film_is_not_assessed_for_what_was_seen_of_adults_only(
 
 
 def test_scales_from_before_children_were_counted_assess_all() -> None:
-    logits = [4.0] * len(ALL_OBSERVATIONS)
+    logits = [-4.0 if name == NO_FINDING else 4.0 for name in ALL_OBSERVATIONS]
     scales = [replace(scale, assessed=True, children=None) for scale in seen_of_children(0.0)]
-    assert {finding.verdict for finding in findings_of(logits, scales)} == {LIKELY}
+    assert {finding.verdict for finding in findings_of(logits, scales)[1:]} == {LIKELY}
+
+
+@pytest.mark.parametrize(
+    ("logits", "likely"),
+    [
+        ({NO_FINDING: 1.0, "Pneumonia": 2.0}, {"Pneumonia"}),
+        ({NO_FINDING: 2.0, "Pneumonia": 1.0, "Hernia": 1.5}, {NO_FINDING}),
+        ({NO_FINDING: 1.0, "Pneumonia": 2.0, "Edema": 0.5}, {"Pneumonia", "Edema"}),
+        ({NO_FINDING: 1.0, SUPPORT_DEVICES: 2.0, CHILD: 3.0}, {NO_FINDING, SUPPORT_DEVICES, CHILD}),
+        ({NO_FINDING: 1.0, "Pneumonia": -1.0}, {NO_FINDING}),
+    ],
+    ids=["abnormal", "normal", "two-findings", "normal-with-a-device", "no-conflict"],
+)
+def test_no_film_is_likely_normal_and_likely_abnormal_at_once(logits: dict[str, float], likely: set[str]) -> None:
+    found = findings_of([logits.get(name, -4.0) for name in ALL_OBSERVATIONS], UNFITTED)
+    assert {finding.name for finding in found if finding.verdict == LIKELY} == likely
+    above = {name for name, logit in logits.items() if logit >= 0}
+    assert {finding.name for finding in found if finding.verdict == POSSIBLE} == above - likely
 
 
 def test_scales_come_back_as_they_were(tmp_path: Path) -> None:

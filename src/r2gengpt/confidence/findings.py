@@ -24,6 +24,7 @@ from r2gengpt.text.observations import (
     NOT_ASSESSED,
     OF_THE_FILM,
     POSSIBLE,
+    SUPPORT_DEVICES,
     UNLIKELY,
 )
 
@@ -97,6 +98,8 @@ def sigmoid(value: float) -> float:
     return 1 / (1 + math.exp(-value)) if value >= 0 else math.exp(value) / (1 + math.exp(value))
 
 
+BESIDE = (SUPPORT_DEVICES, *OF_THE_FILM)
+"""What a film that shows no finding may show."""
 UNFITTED = tuple(Scale(name, assessed=True) for name in ALL_OBSERVATIONS)
 """Before anything was fitted: logits as they are, likely from a half on."""
 
@@ -105,14 +108,30 @@ def findings_of(logits: Sequence[float], scales: Sequence[Scale]) -> tuple[Findi
     """The findings of one study, in the order of the observations.
 
     A child's film is not assessed for what no child of the validation split had: its scale was fitted to adults.
+    No film is likely to be both normal and abnormal.
     """
     findings = tuple(scale.finding(float(logit)) for scale, logit in zip(scales, logits, strict=True))
-    if not any(finding.name == CHILD and finding.verdict == LIKELY for finding in findings):
-        return findings
-    return tuple(
-        replace(finding, verdict=NOT_ASSESSED) if scale.adults_only else finding
-        for finding, scale in zip(findings, scales, strict=True)
-    )
+    if any(finding.name == CHILD and finding.verdict == LIKELY for finding in findings):
+        findings = tuple(
+            replace(finding, verdict=NOT_ASSESSED) if scale.adults_only else finding
+            for finding, scale in zip(findings, scales, strict=True)
+        )
+    return coherent(findings)
+
+
+def coherent(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """The findings without a verdict against another: a film is not likely normal and likely abnormal at once.
+
+    Each threshold is fitted alone, so that a film can be above both. What is less probable is then possible.
+    """
+    likely = [finding for finding in findings if finding.verdict == LIKELY and finding.name not in BESIDE]
+    normal = [finding for finding in likely if finding.name == NO_FINDING]
+    abnormal = [finding for finding in likely if finding.name != NO_FINDING]
+    if not normal or not abnormal:
+        return tuple(findings)
+    is_normal = normal[0].probability >= max(finding.probability for finding in abnormal)
+    demoted = abnormal if is_normal else normal
+    return tuple(replace(finding, verdict=POSSIBLE) if finding in demoted else finding for finding in findings)
 
 
 def fit_scale(
