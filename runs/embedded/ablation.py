@@ -28,6 +28,7 @@ BEFORE = {
     "prior": "context",
     "opening": "head",
     "retrieve": "head",
+    "reinforced": "head",
 }
 """A row → the row without its part."""
 HEAD = (

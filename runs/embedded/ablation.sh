@@ -3,7 +3,8 @@
 # FILMS is a directory with films.csv and its images (docs/guide/labelled-films.md). What sees is the embedded model's.
 # Rows: plain (encoder as it comes), head (encoder adapted with a finding head); then each beside head: hint (verdicts in the
 # prompt), weights (sentences with findings count more), context (age, sex and view in the prompt), opening (reports opened by
-# the head), retrieve (sentences of training reports, no language model); and prior (context, with the study before).
+# the head), retrieve (sentences of training reports, no language model), reinforced (by policy gradient, from head's
+# weights); and prior (context, with the study before).
 # It goes on where it was stopped. Runs of other rows may be at work in the same OUT.
 #
 #   runs/embedded/ablation.sh FILMS OUT [ROW ...]
@@ -13,7 +14,7 @@ out=${2:?OUT: directory of the runs}
 shift 2
 here=$(dirname "$0")
 rows=("$@")
-[ $# -gt 0 ] || rows=(plain head hint weights context prior opening retrieve)
+[ $# -gt 0 ] || rows=(plain head hint weights context prior opening retrieve reinforced)
 
 r2gengpt pull embedded >&2
 [ -f "$out/annotation.json" ] ||
@@ -46,6 +47,15 @@ tested() { # ROW TRAINED FLAGS: each seed of a trained row
       --test_batch_size 25 --meteor none --oracle_hint False --output "$out/$1/seed-$seed/results-test" "${@:3}" >&2
   done
 }
+reinforced() { # each seed of head, on
+  for seed in 0 1 2; do
+    [ -f "$out/reinforced/seed-$seed/summary.json" ] || r2gengpt train --stage reinforce --ckpt_file "$out/head/seed-$seed" \
+      --seed "$seed" "${data[@]}" --batch_size 4 --samples_per_study 4 --sample_temperature 0.8 --max_steps 32 \
+      --learning_rate 2e-4 --min_learning_rate 2e-5 --warmup_ratio 0.05 --gradient_clip_val 1 --weight_decay 0 \
+      --scorer_types clinical_f1 Bleu_4 --weights 0.5 0.5 --val_batch_size 30 --val_check_interval 32 --num_sanity_val_steps 0 \
+      --choose_decode 0 --every_n_train_steps 1 --savedmodel_path "$out/reinforced/seed-$seed" >&2
+  done
+}
 for row in "${rows[@]}"; do
   case $row in
   plain) trained plain ;;
@@ -56,6 +66,7 @@ for row in "${rows[@]}"; do
   prior) trained prior "${context[@]}" --prior_study True ;;
   opening) tested opening head --opening findings && continue ;;
   retrieve) tested retrieve hint --writer retrieve && continue ;;
+  reinforced) reinforced ;;
   *) echo "$row: no such row" >&2 && exit 2 ;;
   esac
   tested "$row" "$row"
