@@ -3,7 +3,9 @@
     .venv/bin/python tests/mutation.py --count 300 --seed 0 [--only films]
 
 Each mutant is one change of one expression: another comparison, `and` for `or`, a number by one, a truth value, a
-condition the other way round. The tests that import its module run on a copy of the source; one that fails kills it.
+condition the other way round. First all quick tests run once, and coverage.py keeps which of them came by which line.
+Those that came by a mutant's lines run on a copy of the source; one that fails kills it. Where none did, as for what is
+run at import or in another process, the tests that import its module do.
 """
 
 import argparse
@@ -22,10 +24,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 
+import coverage
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "r2gengpt"
 ROOMS = ("text", "metrics", "films", "config")
 """What is mutated: the pure rooms, whose tests are quick."""
+ALL_TESTS = ("tests",)
 SECONDS = 240
 """Most that a mutant's tests may take; a mutant that never ends is found."""
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
@@ -35,6 +40,10 @@ COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
 ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.FloorDiv, ast.FloorDiv: ast.Mult, ast.Div: ast.Mult,
 }  # fmt: skip
+
+
+ByLine = dict[tuple[Path, int], set[str]]
+"""Where a line stands, file and number → the tests that come by it."""
 
 
 @dataclass(frozen=True)
@@ -129,10 +138,49 @@ def tests_of(module: str) -> list[Path]:
     return []
 
 
-def fails(module: str, home: Path) -> bool:
-    """Whether a test of a module fails, or does not end, on the copy of the source at `home`."""
+def covered_lines(folder: Path, tests: Sequence[str] = ALL_TESTS) -> ByLine:
+    """The tests that come by each line of the rooms, as pytest names them; parameters are not told apart.
+
+    Args:
+        folder: for what coverage.py keeps.
+        tests: files or directories.
+
+    Raises:
+        SystemExit: a test fails.
+    """
+    data, settings = folder / "coverage", folder / "coveragerc"
+    rooms = "".join(f"\n  {PACKAGE / room}/*" for room in ROOMS)
+    settings.write_text(
+        f"[run]\ndata_file = {data}\ndynamic_context = test_function\ninclude ={rooms}\n", encoding="utf-8"
+    )
+    command = [sys.executable, "-m", "coverage", "run", f"--rcfile={settings}", "-m", "pytest", "-x", "-q"]
+    command += ["-p", "no:cacheprovider", "-m", "not drill and not slow", *tests]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"a test fails without a fault: no verdict\n{done.stdout[-2000:]}")
+    seen = coverage.CoverageData(str(data))
+    seen.read()
+    found: ByLine = {}
+    for file in seen.measured_files():
+        for line, contexts in seen.contexts_by_lineno(file).items():
+            names = {context.rpartition(".")[::2] for context in contexts if context}
+            found[Path(file), line] = {f"tests/{module}.py::{name}" for module, name in names if "." not in module}
+    return found
+
+
+def tests_for(mutant: Mutant, by_line: ByLine) -> list[str]:
+    """The tests that come by a mutant's lines, those that import its module first; without any, all that import it."""
+    near = [f"tests/{path.name}" for path in tests_of(mutant.module)]
+    lines = range(mutant.line, mutant.end_line + 1)
+    found = set().union(*(by_line.get((mutant.path, line), ()) for line in lines))
+    return sorted(found, key=lambda name: (name.partition("::")[0] not in near, name)) or near
+
+
+def fails(tests: Sequence[str], home: Path) -> bool:
+    """Whether one of the tests fails, or does not end, on the copy of the source at `home`."""
     environment = {**os.environ, "PYTHONPATH": str(home), "PYTHONDONTWRITEBYTECODE": "1", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *map(str, tests_of(module))]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
     try:
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired:
@@ -140,22 +188,22 @@ def fails(module: str, home: Path) -> bool:
     return done.returncode != 0
 
 
-def is_killed(mutant: Mutant, home: Path) -> bool:
+def is_killed(mutant: Mutant, tests: Sequence[str], home: Path) -> bool:
     """Whether a test fails on a copy of the source, at `home`, that has the fault."""
     copy = home / mutant.path.relative_to(PACKAGE.parent)
     whole = copy.read_text(encoding="utf-8")
     copy.write_text(mutant.applied(), encoding="utf-8")
     try:
-        return fails(mutant.module, home)
+        return fails(tests, home)
     finally:
         copy.write_text(whole, encoding="utf-8")
 
 
-def survivors(chosen: Sequence[Mutant], workers: int = 2) -> list[Mutant]:
+def survivors(chosen: Sequence[Mutant], by_line: ByLine, workers: int = 2) -> list[Mutant]:
     """Those of the mutants that no test kills.
 
     Raises:
-        SystemExit: tests of a module that was killed fail without a fault, too: nothing was killed by them.
+        SystemExit: tests that killed a mutant fail on a copy without a fault, too: nothing was killed by them.
     """
     with tempfile.TemporaryDirectory() as folder:
         homes: SimpleQueue[Path] = SimpleQueue()
@@ -167,7 +215,7 @@ def survivors(chosen: Sequence[Mutant], workers: int = 2) -> list[Mutant]:
         def judged(mutant: Mutant) -> bool:
             home = homes.get()
             try:
-                killed = is_killed(mutant, home)
+                killed = is_killed(mutant, tests_for(mutant, by_line), home)
             finally:
                 homes.put(home)
             print("killed  " if killed else "SURVIVES", mutant, flush=True)
@@ -176,9 +224,9 @@ def survivors(chosen: Sequence[Mutant], workers: int = 2) -> list[Mutant]:
         with ThreadPoolExecutor(workers) as pool:
             verdicts = list(zip(chosen, pool.map(judged, chosen), strict=True))
         home = homes.get()
-        for module in sorted({mutant.module for mutant, killed in verdicts if killed}):
-            if fails(module, home):
-                sys.exit(f"the tests of {module} fail without a fault, too: no verdict")
+        killers = {test for mutant, killed in verdicts if killed for test in tests_for(mutant, by_line)}
+        if killers and fails(sorted(killers), home):
+            sys.exit("tests that killed a mutant fail without a fault, too: no verdict")
     return [mutant for mutant, killed in verdicts if not killed]
 
 
@@ -191,7 +239,9 @@ def main() -> None:
     asked = parser.parse_args()
     every = mutants(asked.only)
     chosen = random.Random(asked.seed).sample(every, min(asked.count, len(every)))
-    alive = survivors(chosen, asked.workers)
+    with tempfile.TemporaryDirectory() as folder:
+        by_line = covered_lines(Path(folder))
+    alive = survivors(chosen, by_line, asked.workers)
     print(f"{len(chosen) - len(alive)} of {len(chosen)} killed; {len(every)} mutants in all")
 
 

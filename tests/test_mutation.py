@@ -2,11 +2,12 @@
 
 import ast
 import random
+from pathlib import Path
 
 import pytest
 
 import mutation
-from mutation import PACKAGE, Mutant, changes, mutants, survivors
+from mutation import PACKAGE, Mutant, changes, covered_lines, mutants, survivors
 
 KILLED = 0.9
 """Share of mutants that the tests must find; some change nothing that anybody could see."""
@@ -39,11 +40,23 @@ def test_a_fault_that_tests_know_is_found_and_one_that_changes_nothing_is_not() 
         path, line, 0, line, len(lines[line - 1].encode()), lines[line - 1].replace("def ", "def _gone_", 1)
     )
     same = Mutant(path, 1, 0, 1, len(lines[0].encode()), lines[0])
-    assert survivors([broken, same], workers=1) == [same]
+    assert survivors([broken, same], {}, workers=1) == [same]
+
+
+def test_a_mutant_is_tried_by_the_tests_that_come_by_its_line_and_else_by_those_of_its_module(tmp_path: Path) -> None:
+    by_line = covered_lines(tmp_path, ["tests/test_sentences.py"])
+    path = PACKAGE / "text" / "sentences.py"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    inside = next(number for number, text in enumerate(lines, 1) if text.startswith("    return"))
+    found, near = (mutation.tests_for(Mutant(path, line, 0, line, 1, "x"), by_line) for line in (inside, 1))
+    assert found
+    assert all("::test_" in name for name in found)
+    assert "tests/test_sentences.py" in near
+    assert not any("::" in name for name in near)
 
 
 @pytest.mark.drill
-def test_nine_of_ten_mutants_of_the_pure_rooms_are_killed() -> None:
+def test_nine_of_ten_mutants_of_the_pure_rooms_are_killed(tmp_path: Path) -> None:
     chosen = random.Random(0).sample(mutants(), 300)
-    alive = survivors(chosen)
+    alive = survivors(chosen, covered_lines(tmp_path))
     assert len(alive) <= (1 - KILLED) * len(chosen), "\n".join(map(str, alive))
