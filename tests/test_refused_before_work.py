@@ -147,7 +147,7 @@ def test_training_reads_the_annotation_before_it_asks_for_a_model(
     run_cli: Run, training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    monkeypatch.setattr("r2gengpt.training.run.settled", lambda name, where: asked.append(name))
+    monkeypatch.setattr("r2gengpt.training.checked.settled", lambda name, where: asked.append(name))
     outcome = run_cli([*training.argv, "--lm_model", "some/model", "--annotation", str(tmp_path / "no.json")])
     refused(outcome, "train", f"--annotation {tmp_path / 'no.json'}: No such file")
     outcome = run_cli([*training.argv, "--lm_model", "some/model", "--base_dir", str(tmp_path)])

@@ -48,7 +48,7 @@ def services(monkeypatch: pytest.MonkeyPatch) -> list[Service]:
 
     monkeypatch.setattr(room, "SERVICES", {"wandb": make, "mlflow": make})
     monkeypatch.setattr(room, "check_loggers", lambda names: None)
-    monkeypatch.setattr("r2gengpt.training.run.check_loggers", lambda names: None)
+    monkeypatch.setattr("r2gengpt.training.checked.check_loggers", lambda names: None)
     monkeypatch.setattr(room, "refusals", lambda name: (OSError,))
     return made
 

@@ -182,27 +182,37 @@ def read_annotation(
         )
         for split in splits
     }
-    seen: dict[str, str] = {}
-    records_by_id: dict[str, Any] = {}
-    for split in dict.fromkeys((*splits, *SPLITS)):
-        records = content.get(split, [])
-        for record in records if isinstance(records, list) else []:
-            name = study_id(record.get("id")) if isinstance(record, dict) else None
-            if name is None:
-                continue  # in a split that was not asked for: not ours to judge
-            if name in seen:
-                raise InputError(f"{where}: id {name} occurs twice (in {seen[name]} and {split}): ids must be unique")
-            seen[name] = split
-            records_by_id[name] = (record, split)
+    records = _records_by_id(content, dict.fromkeys((*splits, *SPLITS)), where)
     known = {study.id: study for several in studies.values() for study in several}
 
     def earlier(name: str) -> Study | None:
-        if name not in known and name in records_by_id:
-            record, split = records_by_id[name]
+        if name not in known and name in records:
+            record, split = records[name]
             known[name] = replace(_study(record, split, 0, base, f"{where}: prior {name}"), dicom=dicom)
         return known.get(name)
 
     return {split: tuple(_beside(study, earlier, where) for study in several) for split, several in studies.items()}
+
+
+def _records_by_id(content: Mapping[str, Any], splits: Iterable[str], where: str) -> dict[str, tuple[Any, str]]:
+    """The records of these splits and their split, by id. What has no id is not told of: nobody asked for its split.
+
+    Raises:
+        InputError: an id occurs twice.
+    """
+    found: dict[str, tuple[Any, str]] = {}
+    for split in splits:
+        records = content.get(split, [])
+        for record in records if isinstance(records, list) else []:
+            name = study_id(record.get("id")) if isinstance(record, dict) else None
+            if name is None:
+                continue
+            if name in found:
+                raise InputError(
+                    f"{where}: id {name} occurs twice (in {found[name][1]} and {split}): ids must be unique"
+                )
+            found[name] = record, split
+    return found
 
 
 def _beside(study: Study, earlier: Callable[[str], Study | None], where: str) -> Study:

@@ -120,6 +120,57 @@ def check_references(studies: Sequence[Study]) -> None:
         raise InputError(f"`annotation`: {what}")
 
 
+def patients_of(plan: Evaluation) -> dict[str, str]:
+    """The patient of each study where one is known, by the study's id."""
+    return {study.id: study.patient for study in plan.studies if study.patient}
+
+
+def scored(
+    predictions: Sequence[Report],
+    plan: Evaluation,
+    others: BaselineRows,
+    missing: Mapping[str, str] | None,
+    calibration: Calibration | None,
+) -> Scores:
+    """The scores of the texts and of what stands beside them, their confidence, and what the films' labels tell.
+
+    Arguments as in `write_evaluation`.
+    """
+    scores = score(
+        {report.id: report.text for report in predictions},
+        {study.id: [study.report] for study in plan.studies},
+        PROTOCOLS[plan.protocol],
+        dataset=plan.dataset,
+        train=plan.train_reports or None,
+        beside=others.rows,
+        missing=missing,
+        patients=patients_of(plan),
+        choice=choose(labels=True, meteor=plan.meteor),
+    )
+    found = measured_confidence(predictions, plan.studies, calibration)
+    if isinstance(found, str):
+        scores = replace(scores, not_available={**scores.not_available, "confidence": found})
+    else:
+        scores = replace(scores, confidence=found)
+    return replace(scores, findings=measured_findings(predictions, plan.studies))
+
+
+def page_rows(predictions: Sequence[Report], plan: Evaluation, scores: Scores, directory: Path) -> list[StudyRow]:
+    """What the page shows of each study, with the evidence maps that lie in the directory."""
+    evidence = read_evidence(directory / "evidence.jsonl")
+    return [
+        StudyRow(
+            study.id,
+            tuple(study.image_paths),
+            report,
+            {name: float(values[index]) for name, values in scores.per_study.items()},
+            evidence.get(study.id),
+            study.dicom,
+        )
+        for index, (study, report) in enumerate(zip(plan.studies, predictions, strict=True))
+    ]
+
+
 def write_evaluation(
     predictions: Sequence[Report],
     plan: Evaluation,
@@ -149,24 +200,8 @@ def write_evaluation(
         spell: how settings are named in reasons.
         title: of the page; `page_title` names model and data.
     """
-    patients = {study.id: study.patient for study in plan.studies if study.patient}
-    scores = score(
-        {report.id: report.text for report in predictions},
-        {study.id: [study.report] for study in plan.studies},
-        PROTOCOLS[plan.protocol],
-        dataset=plan.dataset,
-        train=plan.train_reports or None,
-        beside=others.rows,
-        missing=missing,
-        patients=patients,
-        choice=choose(labels=True, meteor=plan.meteor),
-    )
-    found = measured_confidence(predictions, plan.studies, calibration)
-    if isinstance(found, str):
-        scores = replace(scores, not_available={**scores.not_available, "confidence": found})
-    else:
-        scores = replace(scores, confidence=found)
-    scores = replace(scores, findings=measured_findings(predictions, plan.studies)).spelt(spell)
+    scores = scored(predictions, plan, others, missing, calibration).spelt(spell)
+    patients = patients_of(plan)
     for name, several in (("predictions", predictions), ("predictions-images-shuffled", others.shuffled)):
         if several:
             named = (replace(report, patient=patients.get(report.id, "")) for report in several)
@@ -181,22 +216,10 @@ def write_evaluation(
     content = scores.to_json()
     with whole_file(directory / "scores.json") as path:
         path.write_text(scores_file(content), encoding="utf-8")
-    evidence = read_evidence(directory / "evidence.jsonl")
-    rows = [
-        StudyRow(
-            study.id,
-            tuple(study.image_paths),
-            report,
-            {name: float(values[index]) for name, values in scores.per_study.items()},
-            evidence.get(study.id),
-            study.dicom,
-        )
-        for index, (study, report) in enumerate(zip(plan.studies, predictions, strict=True))
-    ]
     write_report_page(
         directory / "report.html",
         title=title,
-        studies=rows,
+        studies=page_rows(predictions, plan, scores, directory),
         scores=content,
         provenance={**provenance, "r2gengpt": __version__},
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from lightning.pytorch.utilities import rank_zero_only
 
 from r2gengpt.checkpoint_files import RUN
-from r2gengpt.config import DataConfig, ModelConfig, RunConfig
+from r2gengpt.config import RunConfig
 from r2gengpt.data.labels import NO_LABELS
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
@@ -171,41 +171,3 @@ def check_shares(splits: Mapping[str, Sequence[Study]], world: int) -> None:
     for split, studies in splits.items():
         if len(studies) < world:
             raise InputError(f"`devices`: {world} processes, but split {split} has only {len(studies)} studies")
-
-
-def check_on_one_device(config: PlacementConfig) -> None:
-    """Training needs each process's whole model on its own device: the backward pass would bring all layers back there.
-
-    Raises:
-        InputError: the layers are to be spread.
-    """
-    if config.device_map != "none":
-        raise InputError(
-            "not in training, whose backward pass needs every layer on the device; "
-            "to save memory take `quantization` nf4 `gradient_checkpointing` True",
-            field="device_map",
-            value=config.device_map,
-        )
-
-
-def check_cacheable(config: ModelConfig, data: DataConfig, *, stays: bool = False) -> None:
-    """A cache of features needs an encoder that stays as it is, and a directory.
-
-    Args:
-        config: of the model.
-        data: with the directory.
-        stays: an encoder that was trained before is not trained on.
-
-    Raises:
-        InputError: the vision encoder is trained, or the directory cannot be written to.
-    """
-    if data.feature_cache is None:
-        return
-    if not config.vision_is_frozen and not stays:
-        why = "`freeze_vm` False" if not config.freeze_vm else "`vis_use_lora` True"
-        raise InputError(
-            f"{why} trains the vision encoder, so its features change with each step; `alignment` shallow freezes it",
-            field="feature_cache",
-            value=data.feature_cache,
-        )
-    check_writable(Path(data.feature_cache), "feature_cache")

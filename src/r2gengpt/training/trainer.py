@@ -1,7 +1,10 @@
 """Lightning's trainer by the settings of a run. No data, no model, no step."""
 
+import contextlib
 import functools
 import math
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import lightning as L
@@ -34,6 +37,15 @@ EXPECTED_WARNINGS = (
     ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
     ".*Found [0-9]+ module\\(s\\) in eval mode.*",
 )
+
+
+@contextlib.contextmanager
+def expected_warnings() -> Iterator[None]:
+    """Leave out the libraries' warnings that a run is known to cause."""
+    with warnings.catch_warnings():
+        for message in EXPECTED_WARNINGS:
+            warnings.filterwarnings("ignore", message)
+        yield
 
 
 def as_limit(value: float) -> float | int:
