@@ -18,7 +18,7 @@ from r2gengpt.metrics.labels.observations import Label
 from r2gengpt.metrics.labels.reading import label_report
 from r2gengpt.report import Finding, Report, Sentence
 from r2gengpt.reporter import Reporter
-from r2gengpt.text.observations import ABNORMAL, LIKELY, NO_FINDING, POSSIBLE, UNLIKELY
+from r2gengpt.text.observations import ABNORMAL, CHILD, LATERAL_VIEW, LIKELY, NO_FINDING, POSSIBLE, UNLIKELY
 from r2gengpt.text.opening import opening_of, opening_sentences
 from test_engine import prompts_of, random_model
 from test_recorded import Anew
@@ -53,6 +53,23 @@ def test_a_normal_film_or_one_with_nothing_likely_has_no_opening() -> None:
     assert opening_of([finding("Pneumonia", 0.4, POSSIBLE), finding("Edema", 0.1, UNLIKELY)]) == ""
     assert opening_of([finding("AP View", 0.9)]) == ""
     assert opening_of([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("kinds", "opening"),
+    [
+        ({CHILD: 0.9}, "Chest film of a child. Findings include pneumonia."),
+        ({LATERAL_VIEW: 0.7}, "Lateral chest film. Findings include pneumonia."),
+        ({CHILD: 0.9, LATERAL_VIEW: 0.7}, "Lateral chest film of a child. Findings include pneumonia."),
+        ({"AP View": 0.9}, "Findings include pneumonia."),
+    ],
+)
+def test_an_opening_says_first_whether_the_film_is_lateral_or_a_childs(kinds: dict[str, float], opening: str) -> None:
+    found = [finding("Pneumonia", 0.8), *(finding(name, chance) for name, chance in kinds.items())]
+    assert opening_of(found) == opening
+    first = next(iter(opening_sentences(found).values()))
+    assert first == min([chance for name, chance in kinds.items() if name != "AP View"], default=0.8)
+    assert opening_of(found[1:]) == "", "nothing to tell"
 
 
 RULES = [

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from r2gengpt.text.observations import ABNORMAL, LIKELY, NO_FINDING
+from r2gengpt.text.observations import ABNORMAL, CHILD, LATERAL_VIEW, LIKELY, NO_FINDING
 
 SURE = 0.5
 """From this probability on a finding is asserted; below it is possible."""
@@ -36,6 +36,8 @@ class Told(Protocol):
 def opening_of(findings: Sequence[Told]) -> str:
     """Sentences that name each likely abnormal finding; empty where none is, or where the film is likely normal.
 
+    A child's film and a lateral one are called so first.
+
     Args:
         findings: of one study.
 
@@ -54,13 +56,22 @@ def opening_sentences(findings: Sequence[Told]) -> dict[str, float]:
     told = [finding for finding in likely if finding.name in ABNORMAL]
     sure = [finding for finding in told if finding.probability >= SURE]
     unsure = [finding for finding in told if finding.probability < SURE]
-    sentences = {}
+    sentences = _kind(likely) if told else {}
     if sure:
         sentences[f"Findings include {_named(sure)}."] = _least(sure)
     if unsure:
         words = _named(unsure)
         sentences[f"{words[0].upper()}{words[1:]} {'is' if len(unsure) == 1 else 'are'} possible."] = _least(unsure)
     return sentences
+
+
+def _kind(likely: Sequence[Told]) -> dict[str, float]:
+    """What kind of film it is, where a report would say so, and how probable that is."""
+    found = {finding.name: finding.probability for finding in likely if finding.name in (CHILD, LATERAL_VIEW)}
+    if not found:
+        return {}
+    film = "Lateral chest film" if LATERAL_VIEW in found else "Chest film"
+    return {f"{film} of a child." if CHILD in found else f"{film}.": min(found.values())}
 
 
 def _named(findings: Sequence[Told]) -> str:
