@@ -18,7 +18,16 @@ from r2gengpt.metrics.labels.observations import Label
 from r2gengpt.metrics.labels.reading import label_report
 from r2gengpt.report import Finding, Report, Sentence
 from r2gengpt.reporter import Reporter
-from r2gengpt.text.observations import ABNORMAL, CHILD, LATERAL_VIEW, LIKELY, NO_FINDING, POSSIBLE, UNLIKELY
+from r2gengpt.text.observations import (
+    ABNORMAL,
+    CHILD,
+    LATERAL_VIEW,
+    LIKELY,
+    NO_FINDING,
+    NOT_ASSESSED,
+    POSSIBLE,
+    UNLIKELY,
+)
 from r2gengpt.text.opening import opening_of, opening_sentences
 from test_engine import prompts_of, random_model
 from test_recorded import Anew
@@ -53,6 +62,15 @@ def test_a_normal_film_or_one_with_nothing_likely_has_no_opening() -> None:
     assert opening_of([finding("Pneumonia", 0.4, POSSIBLE), finding("Edema", 0.1, UNLIKELY)]) == ""
     assert opening_of([finding("AP View", 0.9)]) == ""
     assert opening_of([]) == ""
+
+
+def test_a_pneumonia_is_an_opacity_where_the_head_does_not_assess_opacities() -> None:
+    opacity = finding("Lung Opacity", 0.5, NOT_ASSESSED)
+    assert opening_of([finding("Pneumonia", 0.9), opacity]) == "Findings include pneumonic opacity."
+    assert opening_of([finding("Pneumonia", 0.2), opacity]) == "Pneumonic opacity is possible."
+    assert opening_of([finding("Edema", 0.9), opacity]) == "Findings include pulmonary edema."
+    labels = label_report("Findings include pneumonic opacity.")
+    assert {name for name, label in labels.items() if label == Label.POSITIVE} == {"Pneumonia", "Lung Opacity"}
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 """The words that a report opens with where the finding head leads it: what is likely on the film. Pure functions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from r2gengpt.text.observations import ABNORMAL, CHILD, LATERAL_VIEW, LIKELY, NO_FINDING
+from r2gengpt.text.observations import ABNORMAL, CHILD, LATERAL_VIEW, LIKELY, NO_FINDING, NOT_ASSESSED
 
 SURE = 0.5
 """From this probability on a finding is asserted; below it is possible."""
@@ -15,6 +15,8 @@ WORDS = {
     "Fracture": "a fracture",
 }
 """Observations whose own name is none within a sentence, or less clear."""
+PNEUMONIC = "pneumonic opacity"
+"""Pneumonia where opacities were not assessed: what a film shows of it is one."""
 
 
 class Told(Protocol):
@@ -54,14 +56,16 @@ def opening_sentences(findings: Sequence[Told]) -> dict[str, float]:
     if any(finding.name == NO_FINDING for finding in likely):
         return {}
     told = [finding for finding in likely if finding.name in ABNORMAL]
+    opacity = next((finding.verdict for finding in findings if finding.name == "Lung Opacity"), None)
+    words = WORDS | {"Pneumonia": PNEUMONIC} if opacity == NOT_ASSESSED else WORDS
     sure = [finding for finding in told if finding.probability >= SURE]
     unsure = [finding for finding in told if finding.probability < SURE]
     sentences = _kind(likely) if told else {}
     if sure:
-        sentences[f"Findings include {_named(sure)}."] = _least(sure)
+        sentences[f"Findings include {_named(sure, words)}."] = _least(sure)
     if unsure:
-        words = _named(unsure)
-        sentences[f"{words[0].upper()}{words[1:]} {'is' if len(unsure) == 1 else 'are'} possible."] = _least(unsure)
+        named = _named(unsure, words)
+        sentences[f"{named[0].upper()}{named[1:]} {'is' if len(unsure) == 1 else 'are'} possible."] = _least(unsure)
     return sentences
 
 
@@ -74,8 +78,8 @@ def _kind(likely: Sequence[Told]) -> dict[str, float]:
     return {f"{film} of a child." if CHILD in found else f"{film}.": min(found.values())}
 
 
-def _named(findings: Sequence[Told]) -> str:
-    return listed([WORDS.get(finding.name, finding.name.lower()) for finding in findings])
+def _named(findings: Sequence[Told], words: Mapping[str, str]) -> str:
+    return listed([words.get(finding.name, finding.name.lower()) for finding in findings])
 
 
 def _least(findings: Sequence[Told]) -> float:
