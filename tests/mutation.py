@@ -141,32 +141,41 @@ def tests_of(module: str) -> list[Path]:
 def covered_lines(folder: Path, tests: Sequence[str] = ALL_TESTS) -> ByLine:
     """The tests that come by each line of the rooms, as pytest names them; parameters are not told apart.
 
-    Args:
-        folder: for what coverage.py keeps.
-        tests: files or directories.
+    A test that fails without a fault is named, and left out: it would kill every mutant.
 
-    Raises:
-        SystemExit: a test fails.
+    Args:
+        folder: for what coverage.py keeps; where it holds that already, no test is run.
+        tests: files or directories.
     """
-    data, settings = folder / "coverage", folder / "coveragerc"
-    rooms = "".join(f"\n  {PACKAGE / room}/*" for room in ROOMS)
-    settings.write_text(
-        f"[run]\ndata_file = {data}\ndynamic_context = test_function\ninclude ={rooms}\n", encoding="utf-8"
-    )
-    command = [sys.executable, "-m", "coverage", "run", f"--rcfile={settings}", "-m", "pytest", "-x", "-q"]
-    command += ["-p", "no:cacheprovider", "-m", "not drill and not slow", *tests]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"a test fails without a fault: no verdict\n{done.stdout[-2000:]}")
+    data, settings, failing = folder / "coverage", folder / "coveragerc", folder / "failing"
+    if not failing.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        rooms = "".join(f"\n  {PACKAGE / room}/*" for room in ROOMS)
+        settings.write_text(
+            f"[run]\ndata_file = {data}\ndynamic_context = test_function\ninclude ={rooms}\n", encoding="utf-8"
+        )
+        command = [sys.executable, "-m", "coverage", "run", f"--rcfile={settings}", "-m", "pytest", "-q", "-rfE"]
+        command += ["-p", "no:cacheprovider", "-m", "not drill and not slow", *tests]
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        failing.write_text("\n".join(failures(done.stdout)), encoding="utf-8")
+    left_out = set(failing.read_text(encoding="utf-8").split())
+    for name in sorted(left_out):
+        print("fails without a fault, left out:", name, flush=True)
     seen = coverage.CoverageData(str(data))
     seen.read()
     found: ByLine = {}
     for file in seen.measured_files():
         for line, contexts in seen.contexts_by_lineno(file).items():
             names = {context.rpartition(".")[::2] for context in contexts if context}
-            found[Path(file), line] = {f"tests/{module}.py::{name}" for module, name in names if "." not in module}
+            tests_here = {f"tests/{module}.py::{name}" for module, name in names if "." not in module}
+            found[Path(file), line] = tests_here - left_out
     return found
+
+
+def failures(output: str) -> list[str]:
+    """The tests that pytest's summary (`-rfE`) names, each without its parameters."""
+    return sorted(set(re.findall(r"^(?:FAILED|ERROR) ([^\s\[]+)", output, re.MULTILINE)))
 
 
 def tests_for(mutant: Mutant, by_line: ByLine) -> list[str]:
@@ -177,24 +186,32 @@ def tests_for(mutant: Mutant, by_line: ByLine) -> list[str]:
     return sorted(found, key=lambda name: (name.partition("::")[0] not in near, name)) or near
 
 
-def fails(tests: Sequence[str], home: Path) -> bool:
-    """Whether one of the tests fails, or does not end, on the copy of the source at `home`."""
+def killer(tests: Sequence[str], home: Path, *, slow: bool) -> str | None:
+    """The first of the tests that fails on the copy of the source at `home`, if any does.
+
+    Tests that do not end in time have met a fault, unless they are `slow`, or many.
+    """
+    if not tests:
+        return None
     environment = {**os.environ, "PYTHONPATH": str(home), "PYTHONDONTWRITEBYTECODE": "1", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-rfE", "-p", "no:cacheprovider", *tests]
     try:
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=SECONDS, check=False)
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+        )
     except subprocess.TimeoutExpired:
-        return True
-    return done.returncode != 0
+        return None if slow else tests[0]
+    return next(iter(failures(done.stdout)), tests[0]) if done.returncode else None
 
 
-def is_killed(mutant: Mutant, tests: Sequence[str], home: Path) -> bool:
-    """Whether a test fails on a copy of the source, at `home`, that has the fault."""
+def killed_by(mutant: Mutant, tests: Sequence[str], home: Path) -> str | None:
+    """A test that fails on a copy of the source, at `home`, that has the fault; those of its module go first."""
+    near = [test for test in tests if ROOT / test.partition("::")[0] in tests_of(mutant.module)]
     copy = home / mutant.path.relative_to(PACKAGE.parent)
     whole = copy.read_text(encoding="utf-8")
     copy.write_text(mutant.applied(), encoding="utf-8")
     try:
-        return fails(tests, home)
+        return killer(near, home, slow=False) or killer([one for one in tests if one not in near], home, slow=True)
     finally:
         copy.write_text(whole, encoding="utf-8")
 
@@ -212,22 +229,24 @@ def survivors(chosen: Sequence[Mutant], by_line: ByLine, workers: int = 2) -> li
             shutil.copytree(PACKAGE, home / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
             homes.put(home)
 
-        def judged(mutant: Mutant) -> bool:
+        def judged(mutant: Mutant) -> str | None:
             home = homes.get()
             try:
-                killed = is_killed(mutant, tests_for(mutant, by_line), home)
+                test = killed_by(mutant, tests_for(mutant, by_line), home)
             finally:
                 homes.put(home)
-            print("killed  " if killed else "SURVIVES", mutant, flush=True)
-            return killed
+            print(
+                "SURVIVES" if test is None else "killed  ", mutant, "" if test is None else f"  by {test}", flush=True
+            )
+            return test
 
         with ThreadPoolExecutor(workers) as pool:
-            verdicts = list(zip(chosen, pool.map(judged, chosen), strict=True))
+            killers = list(pool.map(judged, chosen))
         home = homes.get()
-        killers = {test for mutant, killed in verdicts if killed for test in tests_for(mutant, by_line)}
-        if killers and fails(sorted(killers), home):
-            sys.exit("tests that killed a mutant fail without a fault, too: no verdict")
-    return [mutant for mutant, killed in verdicts if not killed]
+        for test in sorted(filter(None, set(killers))):
+            if killer([test], home, slow=False):
+                sys.exit(f"{test}: fails without a fault, too: no verdict")
+    return [mutant for mutant, test in zip(chosen, killers, strict=True) if test is None]
 
 
 def main() -> None:
@@ -236,11 +255,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="part of a path below src/r2gengpt")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--coverage", type=Path, help="directory that keeps which test came by which line")
     asked = parser.parse_args()
     every = mutants(asked.only)
     chosen = random.Random(asked.seed).sample(every, min(asked.count, len(every)))
     with tempfile.TemporaryDirectory() as folder:
-        by_line = covered_lines(Path(folder))
+        by_line = covered_lines(asked.coverage or Path(folder))
     alive = survivors(chosen, by_line, asked.workers)
     print(f"{len(chosen) - len(alive)} of {len(chosen)} killed; {len(every)} mutants in all")
 

@@ -12,7 +12,16 @@ from r2gengpt.cli.commands.score import CLINICAL_NAMES
 from r2gengpt.cli.main import run
 from r2gengpt.errors import InputError, RunError
 from r2gengpt.metrics import clinical_models
-from r2gengpt.metrics.clinical_models import CHEXBERT, NAMES, clinical_family
+from r2gengpt.metrics.clinical_models import (
+    CHEXBERT,
+    LEAVES,
+    MEANS,
+    NAMES,
+    RADCLIQ,
+    SRRBERT,
+    chexbert_labels,
+    clinical_family,
+)
 from r2gengpt.metrics.measure import choose, measure, metric_names
 from r2gengpt.metrics.protocols import PROTOCOLS
 from r2gengpt.metrics.score import Scores, score
@@ -22,12 +31,22 @@ CALLS: list[tuple[str, list[str], list[str]]] = []
 
 
 class Labeler:
-    """Finds a label where its name occurs."""
+    """Finds a label where its name occurs, and calls it uncertain after "maybe"."""
 
     TOP5, TARGET_NAMES = TARGETS[-5:], TARGETS
 
-    def get_labels(self, reports: list[str]) -> list[list[int]]:
-        return [[int(label in report) for label in TARGETS] for report in reports]
+    def get_labels(self, reports: list[str], mode: str = "rrg") -> list[list[int]]:
+        doubted = -1 if mode == "classification" else 1
+        return [[int(label in r) * (doubted if f"maybe {label}" in r else 1) for label in TARGETS] for r in reports]
+
+
+class Leaves:
+    """Finds leaf 0 where a sentence has an "a", leaf 1 where it has a "b"."""
+
+    def __call__(self, sentences: list[str]) -> tuple[np.ndarray, list[list[str]]]:
+        found = np.zeros((len(sentences), LEAVES), dtype=int)
+        found[:, 0], found[:, 1] = ["a" in one for one in sentences], ["b" in one for one in sentences]
+        return found, []
 
 
 class RadEval:
@@ -40,11 +59,12 @@ class RadEval:
         if self.name == "green":
             raise OSError("no weights in the cache\nand a long story")
         self.f1chexbert_scorer = Labeler()
+        self.srrbert_scorer = Leaves()
 
     def __call__(self, refs: list[str], hyps: list[str]) -> dict[str, Any]:
         CALLS.append((self.name, refs, hyps))
         each = [float(one == other) for one, other in zip(refs, hyps, strict=True)]
-        return dict.fromkeys(clinical_models.MEANS[self.name], each)
+        return dict.fromkeys(clinical_models.MEANS.get(self.name, clinical_models.RADCLIQ_SCORES), each)
 
 
 @pytest.fixture
@@ -53,6 +73,9 @@ def radeval(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     module.RadEval = RadEval  # type: ignore[attr-defined]
     module.__spec__ = types.SimpleNamespace(name="radeval")  # type: ignore[assignment]
     monkeypatch.setitem(sys.modules, "radeval", module)
+    leaves = types.ModuleType("radeval.metrics.SRRBert.srr_bert")
+    leaves.srr_bert_parse_sentences = lambda text: text.split(".")  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, leaves.__name__, leaves)
     clinical_models._evaluator.cache_clear()
     CALLS.clear()
     yield
@@ -66,7 +89,7 @@ def scored(*names: str) -> Scores:
 
 
 @pytest.mark.usefixtures("radeval")
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("green", CHEXBERT)])
+@pytest.mark.parametrize("name", [name for name in MEANS if name != "green"])
 def test_scores_are_means_of_the_studies_with_intervals_on_texts_as_they_were_written(name: str) -> None:
     scores = scored(name)
     for key in clinical_models.MEANS[name]:
@@ -84,7 +107,33 @@ def test_chexbert_f1_is_of_counts_over_all_studies() -> None:
     found = family.scores(measure(texts, wanted, (family,)).sum(axis=0), np.array([4.0]))
     edema, label_0 = 2 * 2 / (2 * 2 + 1), 2 / 3
     micro_5, micro = 2 * 2 / (2 * 2 + 2), 2 * 3 / (2 * 3 + 4)
-    np.testing.assert_allclose(found, [micro, (edema + label_0) / 14, micro_5, edema / 5])
+    weighted = (3 * edema + 1 * label_0 + 1 * 0) / 5  # by how often the references have them
+    np.testing.assert_allclose(found, [micro, (edema + label_0) / 14, weighted, micro_5, edema / 5, edema])
+
+
+@pytest.mark.usefixtures("radeval")
+def test_srr_bert_f1_is_weighted_by_how_often_the_references_have_a_leaf_in_any_sentence() -> None:
+    family = clinical_family(SRRBERT)
+    assert not isinstance(family, str)
+    written, wanted = ["x.a", "a", "", "b"], [["a.x"], ["b"], ["x.x.a"], ["b.b"]]
+    found = family.scores(measure(written, wanted, (family,)).sum(axis=0), np.array([4.0]))
+    a, b = {"hit": 1, "false": 1, "missed": 1}, {"hit": 1, "false": 0, "missed": 1}
+    f1 = [2 * one["hit"] / (2 * one["hit"] + one["false"] + one["missed"]) for one in (a, b)]
+    precision = [one["hit"] / (one["hit"] + one["false"]) for one in (a, b)]
+    np.testing.assert_allclose(found, [sum(f1) / 2, sum(precision) / 2, 1 / 2])  # two references have either
+
+
+@pytest.mark.usefixtures("radeval")
+def test_radcliq_is_one_over_the_mean_and_sees_every_reference_as_often_as_it_is_there() -> None:
+    scores = scored(RADCLIQ)
+    assert scores.metrics["radcliq_v1"].value == pytest.approx(3 / 2)
+    assert CALLS[0] == (RADCLIQ, ["Edema.", "Edema.", "Edema."], ["Edema.", "Fracture", "Edema."])
+
+
+@pytest.mark.usefixtures("radeval")
+def test_chexbert_tells_present_from_uncertain() -> None:
+    found = chexbert_labels(["Edema", "maybe Edema", "clear"])
+    assert [row["Edema"] for row in found] == [1, -1, 0]
 
 
 @pytest.mark.usefixtures("radeval")

@@ -80,6 +80,16 @@ def check_writable_file(path: Path, field: str) -> None:
     _check_makeable(path, path.parent, field)
 
 
+def check_other_file(path: Path, field: str, *read: str | None) -> None:
+    """What is written must not be a file that is read.
+
+    Raises:
+        InputError: it is one of them; names the field.
+    """
+    if path.exists() and any(name is not None and Path(name).exists() and path.samefile(name) for name in read):
+        raise InputError("is read too, and would be lost: name another file", field=field, value=str(path))
+
+
 def _check_makeable(path: Path, directory: Path, field: str) -> None:
     """Refuse a path that cannot be made in `directory`, which is the path itself or what it lies in."""
     try:

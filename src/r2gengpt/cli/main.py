@@ -20,6 +20,7 @@ COMMANDS = {
     "batch": "reports of a whole archive, on this machine or a Ray cluster; goes on where it was ended",
     "score": "score a file of predictions (no model needed)",
     "compare": "two files of predictions: differences of scores, with intervals and p",
+    "label": "what reports say of CheXpert's 14 observations, as a file of labels",
     "results": "scores of several tests side by side, published figures beside those measured alike",
     "prepare": "raw IU X-ray or MIMIC-CXR release to annotation.json",
     "convert": "original R2GenGPT .pth checkpoint to ours",

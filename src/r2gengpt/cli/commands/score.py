@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from r2gengpt.metrics.records import Scores
 
 PROTOCOL_NAMES = ("clean", "r2gen", "r2gengpt", "ptb", "raw")
-CLINICAL_NAMES = ("bertscore", "radeval_bertscore", "radgraph", "green", "ratescore", "f1chexbert")
+CLINICAL_NAMES = (
+    "bertscore", "radeval_bertscore", "radgraph", "green", "ratescore", "crimson", "f1chexbert", "radcliq", "srrbert",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
