@@ -160,3 +160,13 @@ def test_what_holds_no_scores_is_refused(run_cli: Run, tmp_path: Path) -> None:
     done = run_cli(["results", str(tmp_path), "--output", "None"])
     assert (done.code, done.stdout) == (2, "")
     assert "holds no scores (signature, n, metrics)" in done.stderr
+
+
+def test_a_page_is_not_written_over_the_scores_that_it_shows(run_cli: Run, tmp_path: Path) -> None:
+    file = scores(tmp_path / "run" / "results-test") / "scores.json"
+    before = file.read_bytes()
+    for named in (tmp_path / "run", file.parent, file):
+        done = run_cli(["results", str(named), "--output", str(file)])
+        assert (done.code, done.stdout) == (2, "")
+        assert done.stderr.endswith("names: it would be written over\n")
+    assert file.read_bytes() == before

@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -78,6 +78,17 @@ def check_writable_file(path: Path, field: str) -> None:
     if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
         raise InputError("is no regular file", field=field, value=path)
     _check_makeable(path, path.parent, field)
+
+
+def check_no_input(output: Path, field: str, inputs: Iterable[tuple[str, Path]]) -> None:
+    """Refuse an output that is one of the inputs too, which writing would lose.
+
+    Raises:
+        InputError: so it is; `inputs` are settings and what each names.
+    """
+    for name, path in inputs:
+        if os.path.exists(output) and os.path.exists(path) and os.path.samefile(output, path):  # noqa: PTH110, PTH121
+            raise InputError(f"is what `{name}` names: it would be written over", field=field, value=output)
 
 
 def _check_makeable(path: Path, directory: Path, field: str) -> None:
