@@ -88,6 +88,8 @@ def test_no_setting_stands_in_two_groups() -> None:
         (TrainConfig, {"accelerator": "tpu"}, ("accelerator tpu", "cpu")),
         (TrainConfig, {"scorer_types": ("Bleu_4",)}, ("weights has 2 numbers", "1 scorer_types")),
         (TrainConfig, {"scorer_types": ("bleu", "CIDEr")}, ("scorer_types bleu", "Bleu_4")),
+        (TrainConfig, {"weights": (1.0, -0.5)}, ("weights 1.0 -0.5", "at least 0")),
+        (TrainConfig, {"weights": (0.0, 0.0)}, ("weights 0.0 0.0", "one of them above")),
         (TrainConfig, {"weights": (0.5, math.nan)}, ("weights nan", "finite")),
         (TrainConfig, {"scorer_types": (), "weights": ()}, ("weights", "scorer_types")),
         (TrainConfig, {"ckpt_file": "a", "delta_file": "b"}, ("ckpt_file", "delta_file")),
