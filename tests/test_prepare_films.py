@@ -492,3 +492,18 @@ def test_columns_and_cells_that_are_not_read_are_told(tmp_path: Path, caplog: py
 @pytest.mark.parametrize("source", ["nih14", "ours"])
 def test_a_film_with_a_finding_is_not_without_one_whatever_its_row_says(source: str) -> None:
     assert labels_of(source, "No Finding", "Edema")["No Finding"] == 0
+
+
+def test_an_argument_without_a_flag_stands_in_messages_as_a_plain_word(
+    run_cli_process: Callable[[list[str]], Outcome], tmp_path: Path
+) -> None:
+    for words, said in (
+        (
+            ["prepare", "films", "gone.csv", "--images", str(tmp_path), "--output", str(tmp_path / "a")],
+            "table gone.csv: ",
+        ),
+        (["results", "gone", "--output", "None"], "results gone: "),
+    ):
+        outcome = run_cli_process(words)
+        assert outcome.code == 2
+        assert outcome.stderr.startswith(f"r2gengpt {words[0]}: {said}")
