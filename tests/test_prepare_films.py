@@ -503,6 +503,7 @@ def test_an_argument_without_a_flag_stands_in_messages_as_a_plain_word(
             "table gone.csv: ",
         ),
         (["results", "gone", "--output", "None"], "results gone: "),
+        (["compare", "gone", "gone"], "A gone: "),
     ):
         outcome = run_cli_process(words)
         assert outcome.code == 2
