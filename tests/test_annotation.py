@@ -114,6 +114,11 @@ def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
         (splits(record(image_path=["a/../b.png"])), "a/../b.png holds '..'"),
         (splits(record(image_path=["..\\a.png"])), "..\\a.png holds '..'"),
         (splits(record(views=[1])), "views item is 1, must be a text"),
+        (splits(record(views=["PA", "AP"])), "(a): views has 2 items, must have one for each image (1) or none"),
+        (splits(record(prior_days=10**400)), "prior_days is 1000"),
+        (splits(record(labels={"Edema": 10**400})), "label Edema is 1000"),
+        (splits(record(boxes=[["Edema", 10**400, 0, 1, 1]])), "must be [observation, left, top, width"),
+        (splits(record(patient=7.0)), "(a): patient is 7.0, must be a text or a whole number"),
         (splits(record(findings=[])), "findings is [], must be a text"),
         (splits(record(report="half \ud83d pair")), "report holds half a surrogate pair"),
         (splits(record("a"), record("a")), "id a occurs twice (in train and train)"),
@@ -200,7 +205,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     path = tmp_path / "annotation.json"
     path.write_text("old")
     good, bad = (Study(name, (Path("a.png"),), text) for name, text in (("a", "Clear." * 9999), ("b", "\ud83d")))
-    with pytest.raises(UnicodeEncodeError):  # half a character, deep in the file
+    with pytest.raises(InputError, match=r"^train study b holds half a surrogate pair"):  # deep in the file
         write_annotation(path, {"train": [good, bad]})
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["annotation.json"]
@@ -234,3 +239,39 @@ def test_any_json_is_read_or_refused_with_an_input_error(tmp_path_factory: pytes
     except InputError:
         return
     assert set(studies) == {"train", "val", "test"}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (splits(record(lables={"Edema": 1})), "lables of 1 studies is not read (did you mean labels?)"),
+        (splits(record(), record("b", Views=["PA"])), "Views of 1 studies is not read (did you mean views?)"),
+        (splits(record(indicaton="Cough"), val=[record("b", indicaton="Cough")]), "indicaton of 2 studies is not read"),
+        (splits(record(pateint="7")), "pateint of 1 studies is not read (did you mean patient?)"),
+        (splits(record(prior="gone")), "has no such study: prior of 1 studies, first gone of a"),
+        (
+            splits(record(patient="p"), record("b", patient="p"), test=[record("c", patient="p")]),
+            "1 patients or films are in two splits, which makes scores too good: first patient p in test and train",
+        ),
+        (splits(record(subject_id=7), val=[record("b", patient="7")]), "first patient 7 in train and val"),
+        (splits(record(), val=[record("b", image_path=["a/0.png"])]), "first film a/0.png in train and val"),
+    ],
+)
+def test_what_is_hardly_meant_is_told_once(
+    tmp_path: Path, content: Any, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = save(tmp_path, content)
+    for wanted in ("train", "val"):  # as a command that reads both
+        read_annotation(path, tmp_path, (wanted,))
+    (line,) = caplog.messages
+    assert line.startswith(f"`annotation` {path}: ")
+    assert said in line
+
+
+def test_an_annotation_as_others_write_it_is_read_without_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    r2gen = record("a", study_id=5, subject_id=7, dicom_id="x")
+    ours = record("b", views=["PA"], patient="8", prior="c", age=6, sex="F", note="", site="x")
+    read_annotation(save(tmp_path, splits(r2gen, ours, record("c", patient="8"))), tmp_path)
+    assert caplog.messages == []

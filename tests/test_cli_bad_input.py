@@ -344,3 +344,38 @@ def test_a_directory_is_writable_if_it_is_or_can_be_made(tmp_path: Path, monkeyp
     monkeypatch.setattr("os.access", lambda path, mode: False)
     with pytest.raises(InputError, match=r"output .*/a: .* may not be written to"):
         check_writable(tmp_path / "a", "output")
+
+
+def test_a_cap_on_a_source_that_the_training_split_has_not_is_refused(
+    run_cli: Run, training: Training, tiny_set: TinySet, tmp_path: Path
+) -> None:
+    path = annotation_of(lambda content: content["train"][0].update(source="nih14"), tiny_set, tmp_path / "a.json")
+    outcome = run_cli([*training.argv, "--annotation", str(path), "--source_caps", "NIH14=3"])
+    refused(outcome, "train", "--source_caps NIH14: split train has no such source; it has nih14")
+    assert not (training.run / "best").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (
+            ["--llm_r", "4", "--llm_lora_targets", "q_proj"],
+            "--llm_r, --llm_lora_targets: no effect without --llm_use_lora",
+        ),
+        (["--vis_alpha", "4"], "--vis_alpha: no effect without --vis_use_lora True"),
+        (["--context_fields", "age"], "--context_fields: no effect without --context True"),
+        (["--context_fields", "age", "--context", "True"], ""),
+        ([], ""),
+    ],
+)
+def test_a_flag_that_another_must_switch_on_is_told(
+    flags: list[str], said: str, run_cli: Run, training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise InputError("stopped before the work")
+
+    monkeypatch.setattr("r2gengpt.training.run.train", stopped)
+    outcome = run_cli([*training.argv, *flags])
+    assert outcome.code == 2
+    assert ("no effect" in outcome.stderr) == bool(said)
+    assert said in outcome.stderr

@@ -91,6 +91,8 @@ def test_r2gengpt_cuts_references_by_the_tokenizer_it_is_given(
     [
         (["--protocol", "r2gengpt"], "needs the model's tokenizer (--tokenizer)"),
         (["--protocol", "r2gengpt", "--tokenizer", "/nowhere"], "--tokenizer /nowhere: no such file"),
+        (["--tokenizer", "/nowhere"], "--tokenizer /nowhere: has no effect: --protocol clean cuts nothing"),
+        (["--max_length", "9", "--protocol", "raw"], "--max_length 9: has no effect: --protocol raw cuts nothing"),
         (["--protocol", "r2gen", "--dataset", "iu_xray"], "needs --train"),
         (["--protocol", "bleu"], "--protocol bleu: choose from clean, r2gen, r2gengpt, ptb, raw"),
         (["--split", "val"], "no studies in split val"),

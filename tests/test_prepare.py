@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import tarfile
 import zipfile
 from pathlib import Path
@@ -536,3 +537,108 @@ def test_help_names_the_command(argv: list[str], capsys: pytest.CaptureFixture[s
             main(argv)
         assert caught.value.code == 0
     assert "usage: r2gengpt prepare" in capsys.readouterr().out
+
+
+# --- What a release cannot be -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        (xml(1, "Other."), "study CXR1_IM-0001 is given twice"),
+        (xml(2).replace(b"CXR2_IM-0002-1002", b"CXR1_IM-0001-1001"), "film CXR1_IM-0001-1001.png is given twice"),
+    ],
+)
+def test_a_study_or_film_of_two_iu_xray_reports_is_refused(tmp_path: Path, second: bytes, words: str) -> None:
+    with pytest.raises(InputError, match=re.escape(words)):
+        prepare_iu_xray(archive(tmp_path / "r.tgz", xml(1), second), tmp_path / "a.json")
+    assert not (tmp_path / "a.json").exists()
+
+
+def mimic(root: Path, *images: tuple[str, str, str, str], times: dict[str, tuple[str, str]] | None = None) -> Path:
+    """A release of films (film, study, patient, split), each study with a report."""
+    table(
+        root / "mimic-cxr-2.0.0-split.csv",
+        ["dicom_id", "study_id", "subject_id", "split"],
+        [list(image) for image in images],
+    )
+    rows = [[film, "PA", *when] for film, when in (times or {image[0]: ("", "") for image in images}).items()]
+    table(root / "mimic-cxr-2.0.0-metadata.csv", ["dicom_id", "ViewPosition", "StudyDate", "StudyTime"], rows)
+    for _, study, patient, _ in images:
+        path = root / f"files/p{patient[:2]}/p{patient}/s{study}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"FINDINGS: Clear {study}.")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        (("b", "501", "10000001", "test"), "study s501 is given twice, in s501 of train and s501 of test"),
+        (("b", "501", "10000002", "train"), "study s501 is given twice"),
+        (("b", "502", "10000001", "test"), "patient 10000001 is in two splits, train (s501) and test (s502)"),
+    ],
+)
+@pytest.mark.parametrize("one_image", [False, True])
+def test_a_study_or_patient_of_mimic_in_two_places_is_refused(
+    tmp_path: Path, second: tuple[str, str, str, str], words: str, one_image: bool
+) -> None:
+    release = mimic(tmp_path, ("a", "501", "10000001", "train"), second)
+    with pytest.raises(InputError, match=re.escape(words)):
+        prepare_mimic_cxr(release, tmp_path / "a.json", one_image=one_image)
+    assert not (tmp_path / "a.json").exists()
+
+
+def test_a_film_is_never_the_prior_of_another_of_its_study(tmp_path: Path) -> None:
+    films = [(name, study, "10000001", "train") for name, study in (("a", "501"), ("b", "501"), ("c", "502"))]
+    times = {"a": ("21800501", "1000"), "b": ("21800501", "3000"), "c": ("21800503", "1000")}
+    for one_image, found in ((True, {"a": None, "b": None, "c": 2.0}), (False, {"s501": None, "s502": 2.0})):
+        prepare_mimic_cxr(mimic(tmp_path, *films, times=times), tmp_path / "a.json", one_image=one_image)
+        assert {one["id"]: one.get("prior_days") for one in stored(tmp_path / "a.json")["train"]} == found
+
+
+def test_what_a_mimic_release_does_not_tell_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    films = [(name, f"50{place}", "10000001", "train") for place, name in enumerate("abc")]
+    release = mimic(tmp_path, *films, times={"a": ("2180-05-01", ""), "b": ("21800501", "")})
+    (release / "files/p10/p10000001/s500.txt").write_bytes("FINDINGS: Ödem.".encode("latin-1"))
+    prepare_mimic_cxr(release, tmp_path / "a.json")
+    table_of = release / "mimic-cxr-2.0.0-metadata.csv"
+    assert caplog.messages == [
+        f"of unknown view and date: 1 images that {table_of} lacks, first c",
+        f"of unknown date: 1 images of {table_of}, first StudyDate '2180-05-01'",
+        "not UTF-8: 1 reports have \ufffd for some bytes, first files/p10/p10000001/s500.txt",
+    ]
+
+
+@pytest.mark.parametrize("prepare", [prepare_iu_xray, prepare_mimic_cxr])
+def test_a_directory_of_images_that_is_none_is_refused_before_the_release_is_read(tmp_path: Path, prepare: Any) -> None:
+    with pytest.raises(InputError, match=r"^images_dir .*nowhere: is no directory$"):
+        prepare(tmp_path / "gone", tmp_path / "a.json", images_dir=tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["iu_xray", "--reports", "IN"],
+        ["iu_xray", "--reports", "r.tgz", "--split_from", "IN"],
+        ["rexrank", "--test", "IN"],
+        ["rexrank", "--test", "t.json", "--val", "IN"],
+        ["chexpert_plus", "--table", "IN"],
+        ["chexpert_plus", "--table", "t.csv", "--labels", "IN"],
+        ["padchest", "--table", "IN"],
+        ["films", "IN", "--images", "."],
+        ["films", "t.csv", "--images", ".", "--rules", "IN"],
+        ["verdicts", "--verdicts", "IN", "--films", ".", "--salt_file", "salt"],
+        ["guard", "--model", "m", "--annotation", "IN", "--base_dir", "."],
+    ],
+)
+def test_an_output_that_is_an_input_too_is_refused_and_stays(
+    tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("in").write_text("released")
+    Path("link").symlink_to("in")
+    with pytest.raises(InputError, match=r"names: it would be written over$"):
+        main([{"IN": "in"}.get(word, word) for word in words] + ["--output", "link"])
+    assert Path("link").is_symlink()
+    assert Path("in").read_text() == "released"

@@ -370,6 +370,7 @@ def test_further_sources_have_rules_of_their_own(tmp_path: Path) -> None:
         ('{"ours": {"meanings": {"wet": {"Edema": 2}}}}', "ours: wet: label Edema is 2, must be"),
         ('{"ours": {"meanings": []}}', "ours: meanings must be an object"),
         ('{"ours": {"box_size": 0}}', "ours: box_size is 0, must be"),
+        ('{"ours": {"box_size": 1e999}}', "ours: box_size is inf, must be"),
         ('{"ours": []}', "ours must be an object"),
         ("[]", "must hold a JSON object"),
         ("{", "not JSON"),
@@ -463,3 +464,47 @@ def test_the_command_prints_counts_and_refuses_in_one_line(run_cli: Run, tmp_pat
         assert (refused.code, refused.stdout) == (2, "")
         assert message in refused.stderr
         assert refused.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("column", ["patient", "patient_id", "Subject-ID", "Patient ID"])
+def test_the_patient_stands_under_any_of_its_names(tmp_path: Path, column: str) -> None:
+    path = tmp_path / "films.csv"
+    path.write_text(f"image,labels,{column}\n" + "".join(f"{number}.png,Edema,p1\n" for number in range(20)))
+    done = prepare_films(path, tmp_path / "a.json")
+    assert sorted(done.studies.values()) == [0, 0, 20]
+    assert {study.patient for study in studies(done).values()} == {"p1"}
+
+
+def test_columns_and_cells_that_are_not_read_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "films.csv"
+    path.write_text(
+        "image,labels,pateint,note,age,sex,view\n1.png,Edema,p,x,old,U,?\n2.png,Edema,p,x,,F,PA\n3.png,Edema,p,x,411,,\n"
+    )
+    prepare_films(path, tmp_path / "a.json")
+    assert [line.partition("films.csv: ")[2] for line in caplog.messages] == [
+        "column pateint is not read (did you mean patient?)",
+        "unknown: view of 1 films, first '?' in line 2",
+        "unknown: age of 2 films, first 'old' in line 2",
+        "unknown: sex of 1 films, first 'U' in line 2",
+    ]
+
+
+@pytest.mark.parametrize("source", ["nih14", "ours"])
+def test_a_film_with_a_finding_is_not_without_one_whatever_its_row_says(source: str) -> None:
+    assert labels_of(source, "No Finding", "Edema")["No Finding"] == 0
+
+
+def test_an_argument_without_a_flag_stands_in_messages_as_a_plain_word(
+    run_cli_process: Callable[[list[str]], Outcome], tmp_path: Path
+) -> None:
+    for words, said in (
+        (
+            ["prepare", "films", "gone.csv", "--images", str(tmp_path), "--output", str(tmp_path / "a")],
+            "table gone.csv: ",
+        ),
+        (["results", "gone", "--output", "None"], "results gone: "),
+        (["compare", "gone", "gone"], "A gone: "),
+    ):
+        outcome = run_cli_process(words)
+        assert outcome.code == 2
+        assert outcome.stderr.startswith(f"r2gengpt {words[0]}: {said}")

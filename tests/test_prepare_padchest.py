@@ -285,3 +285,8 @@ def test_the_command_line_prepares_rexgradient_and_padchest(tmp_path: Path, run_
     assert done.stdout.endswith(
         f"0 films of other projections left out; 1 of 1 studies with labels: {tmp_path / 'p.json'}\n"
     )
+
+
+def test_a_film_in_two_rows_of_padchest_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"line 3: ImageID a\.png is given twice"):
+        padchest(tmp_path, row("s1", ImageID="a.png"), row("s2", ImageID="a.png"))

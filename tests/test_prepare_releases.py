@@ -313,3 +313,38 @@ def test_the_command_line_prepares_rexrank_and_chexpert_plus(tmp_path: Path, run
         2,
         f"r2gengpt prepare: --images_dir {tmp_path / 'none'}: is no directory\n",
     )
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["", "b"], "the id of the study of 0.png is empty"),
+        (["a", " a"], "study a is given twice"),
+        (["a", "\ud800"], "holds half a surrogate pair, which is no character"),
+    ],
+)
+def test_ids_that_an_annotation_cannot_hold_are_refused(tmp_path: Path, names: list[str], words: str) -> None:
+    films = [{"image_path": [f"{place}.png"], "key_image_path": f"{place}.png"} for place in range(2)]
+    records = {name: record(**one) for name, one in zip(names, films, strict=True)}
+    assert words in refusal(tmp_path, **records)
+
+
+@pytest.mark.parametrize(
+    ("subject", "patient"), [(7, "7"), (7.0, "7"), (" 7", "7"), (float("nan"), "10000001"), ("", "10000001")]
+)
+def test_a_patient_of_rexrank_is_a_text_or_a_whole_number(tmp_path: Path, subject: object, patient: str) -> None:
+    assert prepared(tmp_path, a=record(subject_id=subject))["a"].patient == patient
+
+
+@pytest.mark.parametrize("subject", [True, 7.5, [7], {}])
+def test_any_other_patient_of_rexrank_is_refused(tmp_path: Path, subject: object) -> None:
+    assert "study a: subject_id is " in refusal(tmp_path, a=record(subject_id=subject))
+
+
+def test_a_refusal_of_no_study_counts_those_that_were_there(tmp_path: Path) -> None:
+    assert "no study is left of 1: {'no text': 1}" in refusal(tmp_path, a=record(section_findings=None))
+
+
+def test_a_film_in_two_rows_of_chexpert_plus_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"line 3: path_to_image train/patient1/study1/\S+ is given twice"):
+        chexpert(tmp_path, row("train", 1, 1), row("train", 1, 1))

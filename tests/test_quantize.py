@@ -155,6 +155,7 @@ def test_the_command_writes_a_directory_that_generate_reads(
     [
         ([], "--quantization auto: choose from int8, nf4, fp4"),
         (["--quantization", "none"], "--quantization none: choose from int8, nf4, fp4"),
+        (["--quantization", "w8a8"], "--quantization w8a8: choose from int8, nf4, fp4"),
         (["--quantization", "nf4", "--lm_model", "READY"], "holds nf4 weights already"),
         (["--quantization", "nf4", "--lm_model", "./nowhere"], "--lm_model ./nowhere: no such directory"),
         (["--quantization", "int8", "--output", "PARTS"], "exists already"),

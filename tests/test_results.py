@@ -160,3 +160,35 @@ def test_what_holds_no_scores_is_refused(run_cli: Run, tmp_path: Path) -> None:
     done = run_cli(["results", str(tmp_path), "--output", "None"])
     assert (done.code, done.stdout) == (2, "")
     assert "holds no scores (signature, n, metrics)" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("number", "n", "said"),
+    [
+        ("NaN", 590, "bleu_4: value is nan: must be a number"),
+        ("1e999", 590, "bleu_4: value is inf: must be a number"),
+        ("1" + 400 * "0", 590, "bleu_4: value is 1000"),
+        ("null", 590, "bleu_4: value is None: must be a number"),
+        ('"0.1"', 590, "bleu_4: value is 0.1: must be a number"),
+        ("0.1", -3, "holds no scores (signature, n, metrics)"),
+    ],
+)
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_score_that_is_no_number_is_refused(
+    run_cli: Run, tmp_path: Path, number: str, n: int, said: str, form: str
+) -> None:
+    file = scores(tmp_path, 0.17, n=n) / "scores.json"
+    file.write_text(file.read_text().replace('{"value": 0.17', f'{{"value": {number}'))
+    done = run_cli(["results", str(tmp_path), "--output", "None", "--format", form])
+    assert (done.code, done.stdout) == (2, "")
+    assert said in done.stderr
+
+
+def test_a_page_is_not_written_over_the_scores_that_it_shows(run_cli: Run, tmp_path: Path) -> None:
+    file = scores(tmp_path / "run" / "results-test") / "scores.json"
+    before = file.read_bytes()
+    for named in (tmp_path / "run", file.parent, file):
+        done = run_cli(["results", str(named), "--output", str(file)])
+        assert (done.code, done.stdout) == (2, "")
+        assert done.stderr.endswith("names: it would be written over\n")
+    assert file.read_bytes() == before

@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -80,14 +80,15 @@ def check_writable_file(path: Path, field: str) -> None:
     _check_makeable(path, path.parent, field)
 
 
-def check_other_file(path: Path, field: str, *read: str | None) -> None:
-    """What is written must not be a file that is read.
+def check_no_input(output: Path, field: str, inputs: Iterable[tuple[str, Path]]) -> None:
+    """Refuse an output that is one of the inputs too, which writing would lose.
 
     Raises:
-        InputError: it is one of them; names the field.
+        InputError: so it is; `inputs` are settings and what each names.
     """
-    if path.exists() and any(name is not None and Path(name).exists() and path.samefile(name) for name in read):
-        raise InputError("is read too, and would be lost: name another file", field=field, value=str(path))
+    for name, path in inputs:
+        if os.path.exists(output) and os.path.exists(path) and os.path.samefile(output, path):  # noqa: PTH110, PTH121
+            raise InputError(f"is what `{name}` names: it would be written over", field=field, value=output)
 
 
 def _check_makeable(path: Path, directory: Path, field: str) -> None:

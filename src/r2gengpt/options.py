@@ -12,6 +12,8 @@ from typing import Any, Generic, TypeVar
 from r2gengpt.errors import InputError
 
 T = TypeVar("T")
+LARGEST = 2**63 - 1
+"""The largest whole number that PyTorch takes."""
 
 
 def option(
@@ -63,6 +65,8 @@ def check_fields(config: Any) -> None:
                 check_choice(one, meta["choices"], f.name)
             if isinstance(one, float) and not math.isfinite(one):
                 raise InputError("must be a finite number", field=f.name, value=one)
+            if isinstance(one, int) and abs(one) > LARGEST:
+                raise InputError(f"must be at most {LARGEST}", field=f.name, value=one, limit=LARGEST)
             if isinstance(one, str) and "\0" in one:
                 raise InputError("holds a zero byte, which no path or text may", field=f.name, value=repr(one))
         for bound, compare, words in (("low", ge, "at least"), ("above", gt, "above"), ("high", le, "at most")):

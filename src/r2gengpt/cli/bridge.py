@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from r2gengpt.cli.console import FLAGS
+from r2gengpt.cli.console import ARGUMENTS, FLAGS
 from r2gengpt.cli.help import Formatter, HelpAction, help_of, value_of
 from r2gengpt.config import DECODE_PRESETS, DecodeConfig
 from r2gengpt.data.strict import read_json_object
@@ -170,6 +170,8 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
         InputError: unknown flag, missing or malformed value.
     """
     FLAGS.update(name.lstrip("-") for action in parser._actions for name in action.option_strings)
+    plain = [action for action in parser._actions if not action.option_strings]
+    ARGUMENTS.update(str(name) for action in plain for name in (action.dest, action.metavar))
     space, unknown = parser.parse_known_args(argv)
     if unknown:
         flag = unknown[0].split("=")[0]

@@ -13,6 +13,8 @@ from r2gengpt.text.written import named, sign
 
 FLAGS: set[str] = set()
 """Settings that the running command has flags for; `bridge.parse` fills it."""
+ARGUMENTS: set[str] = set()
+"""Settings that it takes without a flag, filled there too."""
 
 
 def flag(setting: str) -> str:
@@ -21,12 +23,14 @@ def flag(setting: str) -> str:
 
 
 def as_flag(setting: str) -> str:
-    """How a setting stands in what a command prints: as its flag, or as it was where it has none.
+    """How a setting stands in what a command prints: as its flag, plain as an argument, or as it was where it is none.
 
     >>> as_flag("no_such_setting")
     '`no_such_setting`'
     """
-    return f"--{setting}" if setting in FLAGS else f"`{setting}`"
+    if setting in FLAGS:
+        return f"--{setting}"
+    return setting if setting in ARGUMENTS else f"`{setting}`"
 
 
 def clean(text: str) -> str:

@@ -27,7 +27,12 @@ class DataConfig:
     val_batch_size: int = option(16, "studies a validation batch", low=1, here=True, unit="STUDIES")
     test_batch_size: int = option(16, "studies a test batch", low=1, here=True, unit="STUDIES")
     num_workers: int = option(
-        0, "processes that read images (the original's 8 suits a large machine)", low=0, here=True, unit="PROCESSES"
+        0,
+        "processes that read images (the original's 8 suits a large machine)",
+        low=0,
+        high=512,
+        here=True,
+        unit="PROCESSES",
     )
     prefetch_factor: int = option(4, "batches each worker reads ahead", low=1, here=True, unit="BATCHES")
     bucket_by_length: bool = option(

@@ -1,7 +1,11 @@
 """R2Gen's annotation file to studies and back, checked on the way in. Opens no image."""
 
+import functools
 import json
+import logging
 import os
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,15 +13,21 @@ from typing import Any
 
 from r2gengpt.data.boxes import read_boxes
 from r2gengpt.data.labels import read_age, read_days, read_labels, read_sex
-from r2gengpt.data.strict import read_json
-from r2gengpt.data.study import Study, patient_key, study_id
+from r2gengpt.data.strict import nearly, read_json
+from r2gengpt.data.study import PATIENT_NAMES, Study, patient_key, study_id
 from r2gengpt.errors import InputError
 from r2gengpt.files import whole_file
 from r2gengpt.films.containers import DicomChoice
 from r2gengpt.films.reader import PLAIN
 
+log = logging.getLogger("r2gengpt.data")
 SPLITS = ("train", "val", "test")
 _TEXTS = ("indication", "technique", "comparison", "findings", "impression", "prior")
+_READ = (
+    *("id", "report", "image_path", "split", "views", "labels", "source", "age", "sex", "boxes", "prior_days"),
+    *(*_TEXTS, *PATIENT_NAMES),
+)
+_HALF = re.compile("[\ud800-\udfff]")
 _WORDS: dict[type, str] = {str: "a text", list: "a list", dict: "an object"}
 
 
@@ -90,20 +100,26 @@ def _texts(record: Mapping[str, Any], key: str, where: str) -> list[str]:
 
 def _id(record: Mapping[str, Any], where: str) -> str:
     """The study's id, a text or a whole number."""
-    number = record.get("id")
-    name = study_id(number if type(number) is int else _field(record, "id", str, where))
+    name = study_id(_name(record, "id", where))
     if name is None:
         raise InputError(f"{where}: id is empty")
     return name
 
 
+def _name(record: Mapping[str, Any], key: str, where: str) -> str:
+    """A field that names something: a text or a whole number."""
+    value = record.get(key)
+    if type(value) is int:
+        return str(value)
+    if isinstance(value, float | bool):
+        raise InputError(f"{where}: {key} is {json.dumps(value)[:60]}, must be a text or a whole number")
+    return str(_field(record, key, str, where))
+
+
 def _patient(record: Mapping[str, Any], where: str) -> str:
     """Whose study it is: a text or whole number under the first of the names that is there."""
     key = patient_key(record, where)
-    if key is None:
-        return ""
-    number = record[key]
-    return str(number) if type(number) is int else str(_field(record, key, str, where)).strip()
+    return "" if key is None else _name(record, key, where).strip()
 
 
 def _study(record: Any, split: str, index: int, base: BaseDirectory, file: str) -> Study:
@@ -120,12 +136,15 @@ def _study(record: Any, split: str, index: int, base: BaseDirectory, file: str) 
     paths = _texts(record, "image_path", where)
     if not paths:
         raise InputError(f"{where}: image_path is an empty list: a study needs at least one image")
+    views = _texts(record, "views", where) if "views" in record else []
+    if views and len(views) != len(paths):
+        raise InputError(f"{where}: views has {len(views)} items, must have one for each image ({len(paths)}) or none")
     return Study(
         id=name,
         image_paths=tuple(base.resolve(path, where) for path in paths),
         report=report,
         split=split,
-        views=tuple(_texts(record, "views", where)) if "views" in record else (),
+        views=tuple(views),
         patient=_patient(record, where),
         labels=labels,
         source=_field(record, "source", str, where).strip() if record.get("source") is not None else "",
@@ -157,7 +176,8 @@ def read_annotation(
 
     A study whose `prior` is the id of another one in the file, whatever its split, gets that one as `earlier`.
     A study with `labels` may lack its report; `check_reports` refuses it where reports are learnt.
-    A study's split is the list that it stands in; its own "split" entry and unknown entries are not read. Images are
+    A study's split is the list that it stands in; its own "split" entry and unknown entries are not read. A log line
+    names entries that look misspelt, priors that the file has not, and patients and films in two splits. Images are
     not opened and need not exist (`check_images`). Ids must be unique over all splits of the file, also those not asked
     for, since a study in two splits spoils every score.
 
@@ -183,6 +203,7 @@ def read_annotation(
         for split in splits
     }
     records = _records_by_id(content, dict.fromkeys((*splits, *SPLITS)), where)
+    _tell_odd(records, where)
     known = {study.id: study for several in studies.values() for study in several}
 
     def earlier(name: str) -> Study | None:
@@ -213,6 +234,43 @@ def _records_by_id(content: Mapping[str, Any], splits: Iterable[str], where: str
                 )
             found[name] = record, split
     return found
+
+
+def _tell_odd(records: Mapping[str, tuple[Mapping[str, Any], str]], where: str) -> None:
+    """Log lines of what is read as it stands and is hardly meant: one of a kind, with its first study."""
+    forms = Counter(tuple(record) for record, _ in records.values())
+    misspelt: Counter[tuple[str, str]] = Counter()
+    for keys, count in forms.items():
+        misspelt.update(dict.fromkeys(nearly(keys, _READ).items(), count))
+    splits: dict[tuple[str, str], str] = {}
+    shared: dict[tuple[str, str], str] = {}
+    lost = []
+    for name, (record, split) in sorted(records.items(), key=lambda item: item[1][1]):  # whichever is asked for first
+        if (prior := record.get("prior")) and str(prior) not in records:
+            lost.append(f"{prior} of {name}")
+        paths = record.get("image_path")
+        things = [("patient", record.get(key)) for key in PATIENT_NAMES]
+        things += [("film", path) for path in (paths if isinstance(paths, list) else [])]
+        for kind, value in things:
+            thing = kind, str(value).strip()
+            if value is not None and thing[1] and splits.setdefault(thing, split) != split:
+                shared.setdefault(thing, f"{splits[thing]} and {split}")
+    for (key, meant), count in misspelt.items():
+        _warn(f"{where}: {key} of {count} studies is not read (did you mean {meant}?)")
+    if lost:
+        _warn(f"{where}: without effect, as the file has no such study: prior of {len(lost)} studies, first {lost[0]}")
+    if shared:
+        (kind, name), places = next(iter(shared.items()))
+        _warn(
+            f"{where}: {len(shared)} patients or films are in two splits, which makes scores too good: first {kind} "
+            f"{name} in {places}"
+        )
+
+
+@functools.lru_cache(maxsize=64)
+def _warn(line: str) -> None:
+    """A log line, once: commands read a file once for each of its splits."""
+    log.warning("%s", line)
 
 
 def _beside(study: Study, earlier: Callable[[str], Study | None], where: str) -> Study:
@@ -312,3 +370,7 @@ def write_annotation(
             file.write("\n")
     except OSError as error:
         raise InputError(f"{error.strerror or error}", field="output", value=target) from None
+    except UnicodeEncodeError:
+        records = ((split, record) for split, listed in content.items() for record in listed)
+        split, bad = next(pair for pair in records if _HALF.search(json.dumps(pair[1], ensure_ascii=False)))
+        raise InputError(f"{split} study {bad['id']} holds half a surrogate pair, which is no character") from None

@@ -4,7 +4,7 @@ import difflib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from r2gengpt.data.strict import plain
 from r2gengpt.errors import InputError
@@ -130,11 +130,14 @@ def _likelihood(value: Any, name: str, where: str) -> float | None:
     return float(value)
 
 
-def is_number(value: object) -> bool:
-    """Whether a value of JSON is a number, and a finite one; True is none."""
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value of JSON is a number, and one that a float can hold; True is none."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return isinstance(value, int) or math.isfinite(value)
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return False
 
 
 def read_age(value: Any, where: str) -> float | None:

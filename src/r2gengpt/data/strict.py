@@ -1,6 +1,7 @@
 """JSON and CSV read strictly: no key or column stands twice, each row has the header's fields. Knows no format."""
 
 import csv
+import difflib
 import functools
 import gzip
 import io
@@ -70,6 +71,8 @@ LONGEST_CELL = 1 << 30
 """Characters; the library's own limit refuses long reports."""
 OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 """What else programs write between cells, in words."""
+ALIKE = 0.75
+"""From which likeness a name is a known one misspelt."""
 GZIP = b"\x1f\x8b"
 
 
@@ -171,6 +174,20 @@ def plain(name: str) -> str:
     'study_id'
     """
     return name.strip().lower().replace(" ", "_").replace("-", "_")
+
+
+def nearly(names: Iterable[Any], known: Sequence[str]) -> dict[str, str]:
+    """Names that are not known and look like a known one that is not there, with that one.
+
+    >>> nearly(["id", "lables", "study"], ("id", "labels"))
+    {'lables': 'labels'}
+    """
+    given = {name for name in names if isinstance(name, str)}
+    missing = [name for name in known if name not in given]
+    close = {
+        name: difflib.get_close_matches(plain(name), missing, 1, ALIKE) for name in sorted(given.difference(known))
+    }
+    return {name: found[0] for name, found in close.items() if found}
 
 
 def by_plain_name(record: Mapping[Any, Any], place: str) -> dict[str, Any]:

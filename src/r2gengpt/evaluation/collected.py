@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from r2gengpt.data.labels import is_number
 from r2gengpt.data.strict import read_json_object
 from r2gengpt.errors import InputError
 from r2gengpt.evaluation.published import Published
@@ -131,7 +132,7 @@ def _one(file: Path, name: str) -> Ours:
     where = f"`results` {file}"
     content = read_json_object(file, where)
     n, metrics = content.get("n"), content.get("metrics")
-    if type(n) is not int or not isinstance(metrics, dict) or not isinstance(content.get("signature"), str):
+    if type(n) is not int or n < 1 or not isinstance(metrics, dict) or not isinstance(content.get("signature"), str):
         raise InputError(f"{where}: holds no scores (signature, n, metrics)")
     values = {key: _value(score, f"{where}: {key}") for key, score in metrics.items()}
     return Ours(name, Signature.parse(content["signature"], where), n, values)
@@ -139,8 +140,8 @@ def _one(file: Path, name: str) -> Ours:
 
 def _value(score: Any, where: str) -> Spread:
     value = score.get("value") if isinstance(score, dict) else None
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise InputError(f"{where}: has no value")
+    if not is_number(value):
+        raise InputError(f"{where}: value is {str(value)[:60]}: must be a number")
     return Spread.of([float(value)])
 
 

@@ -115,7 +115,9 @@ def check_references(studies: Sequence[Study]) -> None:
     without = [study.id for study in studies if not study.report.strip()]
     if without or not studies:
         what = (
-            f"{len(without)} studies have no report to score against, first {without[0]}" if without else "no studies"
+            f"{len(without)} studies have no report to score against, first {without[0]}"
+            if without
+            else "the split has no studies"
         )
         raise InputError(f"`annotation`: {what}")
 

@@ -10,6 +10,8 @@ from r2gengpt.parts.loading import language_config, load_language
 from r2gengpt.parts.quantization import stored_quantization
 from r2gengpt.settings import PlacementConfig
 
+STORED = ("int8", "nf4", "fp4")
+"""Forms that a file can hold; w8a8 is made of whole weights whenever a model is loaded."""
 SHARD = "500MB"
 """Largest weight file: a reader or writer that holds a whole file in memory then holds little."""
 
@@ -29,8 +31,8 @@ def quantize(lm_model: str, where: PlacementConfig, directory: Path) -> None:
         InputError: nothing to quantize into, weights that are quantized already, or a model that cannot be loaded.
     """
     check_new_model(directory, "output")
-    if where.quantization in ("auto", "none"):
-        raise InputError("choose from int8, nf4, fp4", field="quantization", value=where.quantization)
+    if where.quantization not in STORED:
+        raise InputError(f"choose from {', '.join(STORED)}", field="quantization", value=where.quantization)
     if where.dtype == "float16" and not torch.cuda.is_available():
         raise InputError("`dtype` float16 needs a GPU: on a CPU use bfloat16 or float32")
     source = f"`lm_model` {lm_model}"

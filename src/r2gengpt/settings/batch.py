@@ -47,6 +47,7 @@ class BatchConfig:
         None,
         "without `address`: processes that read and decode; None: as many as CPUs are left, at least 1",
         low=1,
+        high=512,
         unit="PROCESSES",
     )
 

@@ -42,6 +42,10 @@ def read_splits(data: DataConfig, *, reports: bool = True, earlier: bool = False
         if reports:
             check_reports(studies)
         check_images(dict.fromkeys(with_earlier(studies)) if earlier else studies)
+    there = sorted({study.source for study in splits["train"]} - {""})
+    if strange := next((source for source in data.caps if source not in there), None):
+        limit = ", ".join(there) or "none"
+        raise InputError(f"split train has no such source; it has {limit}", field="source_caps", value=strange)
     splits["val"] = within_caps(splits["val"], data.caps)
     return splits
 

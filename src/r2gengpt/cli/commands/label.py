@@ -6,7 +6,7 @@ from pathlib import Path
 
 from r2gengpt.cli.bridge import Parser, add_flags, parsed
 from r2gengpt.errors import InputError
-from r2gengpt.files import check_other_file, check_writable_file
+from r2gengpt.files import check_no_input, check_writable_file
 from r2gengpt.options import check_fields, option
 
 
@@ -67,7 +67,8 @@ def main(argv: Sequence[str]) -> None:
     config = parsed(parser(), argv, FLAGS).settled(LabelConfig)
     output = Path(config.output)
     check_writable_file(output, "output")
-    check_other_file(output, "output", config.predictions, config.references)
+    named = {"predictions": config.predictions, "references": config.references}
+    check_no_input(output, "output", [(field, Path(name)) for field, name in named.items() if name is not None])
     from r2gengpt.evaluation.label_file import labels_of, write_labels
 
     write_labels(output, labels_of(config.reports(), config.labeler))

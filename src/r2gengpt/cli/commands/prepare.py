@@ -1,12 +1,14 @@
 """`r2gengpt prepare`: a data set's release to annotation.json, or a drawn data set. Parses and hands over."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from r2gengpt.cli import bridge
 from r2gengpt.cli.console import flag, start_logging
 from r2gengpt.cli.preparing import RELEASES, Kind, add_flag, add_switch, counts, summary
 from r2gengpt.errors import InputError, spelt
+from r2gengpt.files import check_no_input
 from r2gengpt.options import nearest
 
 USAGE = """\
@@ -219,6 +221,9 @@ def _parse(kind: Kind, argv: Sequence[str]) -> dict[str, Any]:
     for name in kind.required:
         if given[name] is None:
             raise InputError(f"--{name} is missing (see {parser.prog} --help)")
+    if given["output"] is not None:
+        inputs = ((name, Path(value)) for name, value in given.items() if name != "output" and isinstance(value, str))
+        check_no_input(Path(given["output"]), "output", inputs)
     return given
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from r2gengpt.cli import bridge
-from r2gengpt.files import check_writable_file
+from r2gengpt.files import check_no_input, check_writable_file
 from r2gengpt.options import check_fields, option
 from r2gengpt.text.written import json_text
 
@@ -50,6 +50,11 @@ def main(argv: list[str]) -> None:
     config = parsed.settled(ResultsConfig)
     if config.output is not None:
         check_writable_file(Path(config.output), "output")
+        places = ("", "scores.json", f"results-{config.split}/scores.json")
+        named = [("results", Path(path, place)) for path in parsed.space.results for place in places]
+        if config.published is not None:
+            named.append(("published", Path(config.published)))
+        check_no_input(Path(config.output), "output", named)
     from r2gengpt.evaluation.collected import collected, read_ours
     from r2gengpt.evaluation.page.results import result_lines, write_results_page
     from r2gengpt.evaluation.published import read_published

@@ -71,8 +71,16 @@ class ConventionConfig:
                 raise InputError(f"--clinical {name}: choose from {', '.join(CLINICAL_NAMES)}")
 
     def truncation(self) -> "tuple[Edit | None, str]":
-        """How the protocol r2gengpt cuts references, where --tokenizer says with which tokenizer, and its name."""
-        if self.tokenizer is None or self.protocol != "r2gengpt":
+        """How the protocol r2gengpt cuts references, where --tokenizer says with which tokenizer, and its name.
+
+        Raises:
+            InputError: a tokenizer or a length for a protocol that cuts nothing.
+        """
+        if self.protocol != "r2gengpt":
+            for name, value in (("tokenizer", self.tokenizer), ("max_length", self.max_length)):
+                if value is not None:
+                    raise InputError(f"has no effect: `protocol` {self.protocol} cuts nothing", field=name, value=value)
+        if self.tokenizer is None:
             return None, ""
         from r2gengpt.metrics.protocols import truncation
 

@@ -1,5 +1,6 @@
 """`r2gengpt train`: flags to a training run. With --test or --validate it scores instead, as the original does."""
 
+import logging
 from pathlib import Path
 
 from r2gengpt.checkpoint_files import find_checkpoint, is_original, read_settings, stored_prompt
@@ -11,12 +12,19 @@ from r2gengpt.locate import check_parts
 from r2gengpt.options import Override
 from r2gengpt.settings import PlacementConfig, SeedsConfig
 
+log = logging.getLogger("r2gengpt.cli")
 FLAGS = (ModelConfig, DataConfig, DecodeConfig, TrainConfig, ReinforceConfig, PlacementConfig, SeedsConfig)
 COMMON = (
     "annotation", "base_dir", "dataset", "savedmodel_path", "vision_model",
     "lm_model", "llm_use_lora", "max_epochs", "batch_size", "learning_rate",
 )  # fmt: skip
 """The flags that most calls need."""
+ONLY_WITH = {
+    "llm_use_lora": ("llm_r", "llm_alpha", "llm_lora_targets"),
+    "vis_use_lora": ("vis_r", "vis_alpha", "vis_lora_targets"),
+    "context": ("context_fields",),
+}
+"""Setting that is True or False → those that nothing reads where it is False."""
 
 
 def parser() -> bridge.Parser:
@@ -53,6 +61,9 @@ def main(argv: list[str]) -> None:
         config = as_supervised(config, parsed)
     check_named(config)
     start_logging()
+    for switch, names in ONLY_WITH.items():
+        if unread := [f"`{name}`" for name in names if name in parsed.values and not getattr(config.model, switch)]:
+            log.warning("%s: no effect without `%s` True", ", ".join(unread), switch)
     if seeds > 1:
         from r2gengpt.cli.seeding import train_seeds
 

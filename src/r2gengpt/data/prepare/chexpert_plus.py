@@ -61,7 +61,7 @@ def read_rows(table: Path) -> Iterator[CheXpertFilm]:
     Raises:
         InputError: it cannot be read, lacks a column, or a cell is wrong; names the line.
     """
-    for cells, where in table_rows(table, COLUMNS):
+    for cells, where in table_rows(table, COLUMNS, "path_to_image"):
         yield _film(cells, where)
 
 

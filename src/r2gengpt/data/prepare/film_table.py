@@ -1,6 +1,7 @@
 """Tables of labelled films, NIH's own and general ones, as rows of one form. Knows no observation and opens no film."""
 
 import json
+import logging
 import re
 import zlib
 from collections.abc import Iterator, Mapping
@@ -9,10 +10,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from r2gengpt.data.labels import MAX_AGE, is_number
-from r2gengpt.data.strict import by_plain_name, column_of, open_text, read_table
+from r2gengpt.data.strict import by_plain_name, column_of, nearly, open_text, read_table
+from r2gengpt.data.study import PATIENT_NAMES, patient_key
 from r2gengpt.errors import InputError
 from r2gengpt.options import nearest
 
+log = logging.getLogger("r2gengpt.prepare")
 NIH_SOURCE = "nih14"
 GIVEN = {"": "", "train": "", "val": "val", "validate": "val", "validation": "val", "test": "test"}
 """What a row has for its split → the split that it must stay in, or nothing."""
@@ -22,6 +25,12 @@ _AGE = re.compile(r"(\d{1,3}(?:\.\d+)?) ?([YMD]?)", re.IGNORECASE)
 _YEARS = {"": 1.0, "Y": 1.0, "M": 1 / 12, "D": 1 / 365}
 _NIH_COLUMNS = ("image_index", "finding_labels", "patient_id")
 _COLUMNS = ("image", "labels")
+_OPTIONAL = (*("source", *PATIENT_NAMES, "group", "split", "view", "age", "sex", "text", "boxes", "width", "height"),)
+_FACTS = (
+    *(("view", "view"), ("view", "view_position"), ("age", "age"), ("age", "patient_age"), ("sex", "sex")),
+    *(("sex", "patient_sex"), ("sex", "patient_gender")),
+)
+"""What is known of a film, and columns that tell it."""
 
 
 @dataclass(frozen=True)
@@ -90,10 +99,20 @@ def _rows(path: Path, source: str) -> Iterator[FilmRow]:
                 f"{source}: has no column {lacking}{nearest(lacking, columns)}: needs {' and '.join(_COLUMNS)}, or "
                 f"ChestX-ray14's Image Index, Finding Labels and Patient ID"
             )
+        if not is_nih:
+            for name, meant in nearly(columns, (*_COLUMNS, *_OPTIONAL)).items():
+                log.warning("%s: column %s is not read (did you mean %s?)", source, name, meant)
+        unread: dict[str, list[str]] = {}
         for row in table.rows:
             where = f"{source}: line {row.line}"
             cells = {name: cell.strip() for name, cell in by_plain_name(row.cells, where).items()}
-            yield _nih_row(cells, where) if is_nih else _row(cells, where)
+            film = _nih_row(cells, where) if is_nih else _row(cells, where)
+            for fact, column in _FACTS:
+                if (cell := cells.get(column)) and getattr(film, fact) in ("", None):
+                    unread.setdefault(column, []).append(f"{cell[:60]!r} in line {row.line}")
+            yield film
+        for column, cells_of in unread.items():
+            log.warning("%s: unknown: %s of %d films, first %s", source, column, len(cells_of), cells_of[0])
 
 
 def _nih_row(cells: Mapping[str, str], where: str) -> FilmRow:
@@ -117,7 +136,8 @@ def _row(cells: Mapping[str, str], where: str) -> FilmRow:
     if split not in GIVEN:
         raise InputError(f"{where}: split is {split[:60]!r}: must be train, val, test or empty")
     image = _image(cells["image"], where)
-    source, patient = cells.get("source", ""), cells.get("patient", "")
+    key = patient_key(cells, where)
+    source, patient = cells.get("source", ""), "" if key is None else cells[key]
     return FilmRow(
         where,
         image,

@@ -13,7 +13,7 @@ from pathlib import Path
 from r2gengpt.data.annotation import SPLITS, Preparation, write_annotation
 from r2gengpt.data.prepare.composing import compose_report
 from r2gengpt.data.prepare.film_table import NIH_SOURCE, FilmRow, read_films
-from r2gengpt.data.prepare.images import find_image, name_missing
+from r2gengpt.data.prepare.images import check_directory, find_image, name_missing
 from r2gengpt.data.prepare.notes import film_sentences
 from r2gengpt.data.prepare.places import marked_in, places_in
 from r2gengpt.data.prepare.release import with_priors
@@ -173,8 +173,7 @@ def prepare_films(
         InputError: a wrong input file, or no film left.
     """
     check_writable_file(Path(output), "output")
-    if images is not None and not Path(images).is_dir():
-        raise InputError("is no directory", field="images", value=images)
+    check_directory(images, "images")
     known = KNOWN_SOURCES if rules is None else read_rules(Path(rules))
     skipped: Counter[str] = Counter()
     rows = listed = read_films(Path(table))

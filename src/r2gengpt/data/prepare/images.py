@@ -26,6 +26,16 @@ def check_ending(ending: str) -> None:
         raise InputError("must be 1 to 16 letters and digits, as png or dcm", field="image_ext", value=ending)
 
 
+def check_directory(directory: str | Path | None, field: str) -> None:
+    """Refuse a directory of images that is none, before a release is read; None is left unchecked.
+
+    Raises:
+        InputError: so it is; `field` is the setting.
+    """
+    if directory is not None and not Path(directory).is_dir():
+        raise InputError("is no directory", field=field, value=directory)
+
+
 def find_image(directory: Path, path: Path) -> Path | None:
     """The path of an image below a directory: as it is named, else the file of that name with another ending.
 

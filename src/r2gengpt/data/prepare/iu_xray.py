@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 from r2gengpt.data.annotation import SPLITS, Preparation, read_annotation, write_annotation
-from r2gengpt.data.prepare.images import check_ending, find_image, name_missing
+from r2gengpt.data.prepare.images import check_directory, check_ending, find_image, name_missing
+from r2gengpt.data.prepare.release import check_studies
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 from r2gengpt.files import check_writable_file
@@ -205,7 +206,7 @@ def prepare_iu_xray(
         seed: of the random split.
 
     Raises:
-        InputError: a wrong input file, or no study left.
+        InputError: a wrong input file, an id or film twice in it, or no study left.
     """
     if layout == "r2gen" and split_from is None:
         raise InputError("`layout` r2gen takes image paths from `split_from`, which is not given")
@@ -213,6 +214,7 @@ def prepare_iu_xray(
         raise InputError("must be at least 1", field="min_views", value=min_views)
     check_ending(image_ext)
     check_writable_file(Path(output), "output")
+    check_directory(images_dir, "images_dir")
     official = None if split_from is None else _official_split(split_from)
     raws = list(read_reports(reports))
     assigned = _split_by_patient([raw.uid for raw in raws if raw.findings and raw.images], seed)
@@ -228,6 +230,7 @@ def prepare_iu_xray(
     skipped["too few images"] = len(found) - len(kept)
     if not kept:
         raise InputError(f"no study is left of {len(raws)} reports: {dict(+skipped)}", field="reports", value=reports)
+    check_studies(kept, f"`reports` {reports}")
     splits = {split: [study for study in kept if study.split == split] for split in SPLITS}
     write_annotation(output, splits)
     notes = [] if official is None else [_agreement(raws, official)]

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Literal
 
 from r2gengpt.data.annotation import SPLITS, Preparation, write_annotation
-from r2gengpt.data.prepare.images import check_ending, find_image, name_missing
-from r2gengpt.data.prepare.release import with_priors
+from r2gengpt.data.prepare.images import check_directory, check_ending, find_image, name_missing
+from r2gengpt.data.prepare.release import check_studies, with_priors
 from r2gengpt.data.strict import open_text, read_table
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
@@ -33,6 +33,8 @@ OFFICIAL = {"train": "train", "validate": "val", "test": "test"}
 FRONTAL_FIRST = ("PA", "AP", "LATERAL", "LL")
 """Order of a study's views; others come last."""
 MAX_REPORT_BYTES = 2**20
+NO_UTF8 = "\ufffd"
+"""What stands for bytes of a report that are not UTF-8."""
 
 TIMES = ("StudyDate", "StudyTime")
 """Columns of the metadata that tell when a study was taken; a table without them tells of no earlier study."""
@@ -111,8 +113,14 @@ def read_images(release: str | Path) -> list[ImageRow]:
         _image_row(row, f"`release` {table}: line {line}", rows)
         for line, row in _read_table(table, ("dicom_id", "study_id", "subject_id", "split"))
     ]
-    if unplaced := rows.keys() - {image.dicom_id for image in images}:
+    placed = {image.dicom_id for image in images}
+    if unplaced := rows.keys() - placed:
         log.warning("left out: %d images of %s are in no split, first %s", len(unplaced), metadata, min(unplaced))
+    if untold := placed - rows.keys():
+        log.warning("of unknown view and date: %d images that %s lacks, first %s", len(untold), metadata, min(untold))
+    days = [row[TIMES[0]] for row in rows.values() if row[TIMES[0]]]
+    if undated := [day for day in days if date_in(day) is None]:
+        log.warning("of unknown date: %d images of %s, first StudyDate %r", len(undated), metadata, undated[0])
     return images
 
 
@@ -250,7 +258,7 @@ def _read_studies(
     groups: dict[tuple[str, str], list[ImageRow]] = {}
     for image in images:
         groups.setdefault((image.folder, image.split), []).append(image)
-    studies = []
+    studies, garbled = [], list[str]()
     for done, ((folder, _), group) in enumerate(groups.items(), 1):
         if done % 20_000 == 0:
             log.info("%d of %d reports read", done, len(groups))
@@ -258,12 +266,32 @@ def _read_studies(
         if report is None:
             skipped["no report file"] += 1
             continue
+        if NO_UTF8 in report:
+            garbled.append(folder)
         study = _to_study(group, parse_sections(report), section, image_ext)
         if not study.report:
             skipped[f"no {'text' if section == 'both' else section}"] += 1
             continue
         studies.append(study)
+    if garbled:
+        log.warning("not UTF-8: %d reports have %s for some bytes, first %s.txt", len(garbled), NO_UTF8, garbled[0])
     return studies
+
+
+def _moments(images: Sequence[ImageRow], *, one_image: bool) -> dict[str, float]:
+    """When each study was taken, by its earliest image; the films of one study are at one moment, none before another.
+
+    The keys are ids of studies, or with `one_image` those of films.
+    """
+    first: dict[str, float] = {}
+    for image in images:
+        if image.moment is not None:
+            first[image.study_id] = min(image.moment, first.get(image.study_id, image.moment))
+    return {
+        image.dicom_id if one_image else f"s{image.study_id}": first[image.study_id]
+        for image in images
+        if image.study_id in first
+    }
 
 
 def prepare_mimic_cxr(
@@ -290,10 +318,11 @@ def prepare_mimic_cxr(
         image_ext: the ending of image files; a file of another one is taken by its bytes where `images_dir` is given.
 
     Raises:
-        InputError: a wrong input file, or no study left.
+        InputError: a wrong input file, a study or patient in two splits, or no study left.
     """
     check_ending(image_ext)
     check_writable_file(Path(output), "output")
+    check_directory(images_dir, "images_dir")
     images = read_images(release)
     skipped: Counter[str] = Counter()
     with open_reports(reports or release) as read:
@@ -307,10 +336,9 @@ def prepare_mimic_cxr(
     skipped["no image file"] = len(found) - len(kept)
     if not kept:
         raise InputError(f"no study is left of {len(images)} images: {dict(+skipped)}", field="release", value=release)
+    check_studies(kept, f"`release` {release}")
     examples = [example for study in kept for example in (_one_image_each(study) if one_image else [study])]
-    taken = {f"s{image.study_id}": image.moment for image in images if image.moment is not None}
-    of_film = {image.dicom_id: image.moment for image in images if image.moment is not None}
-    examples = with_priors(examples, of_film if one_image else taken, in_days=True)
+    examples = with_priors(examples, _moments(images, one_image=one_image), in_days=True)
     splits = {split: [study for study in examples if study.split == split] for split in SPLITS}
     write_annotation(output, splits)
     notes = [] if images_dir is None else [f"{len(missing)} image files missing in {images_dir}"]

@@ -51,7 +51,7 @@ def read_rows(table: Path) -> Iterator[PadChestFilm]:
     Raises:
         InputError: it cannot be read, lacks a column, or a cell is wrong; names the line.
     """
-    for cells, where in table_rows(table, COLUMNS):
+    for cells, where in table_rows(table, COLUMNS, "ImageID"):
         yield _film(cells, where)
 
 

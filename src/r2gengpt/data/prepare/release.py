@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from r2gengpt.data.annotation import SPLITS, Preparation, write_annotation
-from r2gengpt.data.prepare.images import check_ending, find_image, name_missing
+from r2gengpt.data.prepare.images import check_directory, check_ending, find_image, name_missing
 from r2gengpt.data.strict import open_text, read_table
-from r2gengpt.data.study import Study
+from r2gengpt.data.study import Study, study_id
 from r2gengpt.errors import InputError
 from r2gengpt.files import check_writable_file, open_regular
 
@@ -55,8 +55,7 @@ class Output:
         check_writable_file(Path(self.path), "output")
         if self.image_ext is not None:
             check_ending(self.image_ext)
-        if self.images_dir is not None and not Path(self.images_dir).is_dir():
-            raise InputError("is no directory", field="images_dir", value=self.images_dir)
+        check_directory(self.images_dir, "images_dir")
 
     def film(self, path: Path) -> Path:
         """A film's path with the ending that is asked for."""
@@ -118,8 +117,7 @@ def write_release(
     Raises:
         InputError: a patient or a film is in two splits, an id is given twice, or no study is left.
     """
-    _check_once([(study.id, study) for study in listed], "study", source)
-    _check_patients(listed, source)
+    total = len(listed) + skipped.total()
     kept, missing = list(listed), list[Path]()
     if output.images_dir is not None:
         directory = Path(output.images_dir)
@@ -127,18 +125,31 @@ def write_release(
         name_missing(missing, directory)
         skipped["no image file"] += len(listed) - len(kept)
         notes = (*notes, f"{len(missing)} image files missing in {directory}")
-    _check_once([(path.as_posix(), study) for study in kept for path in study.image_paths], "film", source)
+    check_studies(kept, source)
     if not output.keep_shared_texts:
         kept = _apart(kept, _long_text, skipped, "text of a held-out study")
     if output.images_dir is not None:
         kept = _apart(kept, _film_bytes(kept, Path(output.images_dir)), skipped, "film of a held-out study")
     if not kept:
-        raise InputError(f"{source}: no study is left of {len(listed)}: {dict(+skipped)}")
+        raise InputError(f"{source}: no study is left of {total}: {dict(+skipped)}")
     kept = with_priors(kept, moments or {})
     splits = {split: [study for study in kept if study.split == split] for split in SPLITS}
     write_annotation(output.path, splits)
     counts = {split: len(studies) for split, studies in splits.items()}
     return Preparation(Path(output.path), counts, +skipped, tuple(notes))
+
+
+def check_studies(studies: Sequence[Study], source: str) -> None:
+    """Refuse studies of a release that an annotation file cannot hold.
+
+    Raises:
+        InputError: an id is empty, an id or a film is given twice, or a patient is in two splits.
+    """
+    if nameless := next((study for study in studies if study_id(study.id) is None), None):
+        raise InputError(f"{source}: the id of the study of {nameless.image_paths[0].as_posix()} is empty")
+    _check_once([(study.id.strip(), study) for study in studies], "study", source)
+    _check_patients(studies, source)
+    _check_once([(path.as_posix(), study) for study in studies for path in study.image_paths], "film", source)
 
 
 def _check_once(named: Iterable[tuple[str, Study]], what: str, source: str) -> None:
@@ -242,19 +253,29 @@ def with_priors(studies: Sequence[Study], moments: Mapping[str, float], *, in_da
     return [replace(study, prior_days=days.get(study.id)) for study in found]
 
 
-def table_rows(table: Path, columns: Sequence[str]) -> Iterator[tuple[dict[str, str], str]]:
+def table_rows(table: Path, columns: Sequence[str], once: str) -> Iterator[tuple[dict[str, str], str]]:
     """The cells of these columns of each row of a release's table, without white space around, and where it stands.
 
+    Args:
+        table: the file.
+        columns: what is read of it.
+        once: the column that names a row's film.
+
     Raises:
-        InputError: it cannot be read, or lacks a column.
+        InputError: it cannot be read, lacks a column, or has two rows of a film.
     """
     source = f"`table` {table}"
+    seen: set[str] = set()
     try:
         with open_text(table) as file:
             content = read_table(file, source, numbered=True)
             if lacking := next((name for name in columns if name not in content.columns), None):
                 raise InputError(f"{source}: has no column {lacking}")
             for row in content.rows:
-                yield {name: row.cells[name].strip() for name in columns}, f"{source}: line {row.line}"
+                cells = {name: row.cells[name].strip() for name in columns}
+                if cells[once] in seen:
+                    raise InputError(f"{source}: line {row.line}: {once} {cells[once]} is given twice")
+                seen.add(cells[once])
+                yield cells, f"{source}: line {row.line}"
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise InputError(f"{source}: cannot be read: {error}") from None

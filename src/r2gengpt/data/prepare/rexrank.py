@@ -16,7 +16,7 @@ from r2gengpt.data.labels import is_number
 from r2gengpt.data.prepare.film_table import age_in, sex_in
 from r2gengpt.data.prepare.release import FRONTAL, LATERAL, Output, Section, frontal_first, text_of, told, write_release
 from r2gengpt.data.strict import read_json_object
-from r2gengpt.data.study import Study
+from r2gengpt.data.study import Study, study_id
 from r2gengpt.errors import InputError
 
 VIEWS: Mapping[str, str] = {
@@ -92,9 +92,17 @@ def _check(record: Any, where: str) -> None:
             raise InputError(f"{where}: {key} is {str(record[key])[:60]}: must be a text, NaN or null")
     if not isinstance(record.get("context", ""), str):
         raise InputError(f"{where}: context is {str(record['context'])[:60]}: must be a text")
+    subject = record.get("subject_id", "")
+    if study_id(_whole(subject)) is None and subject not in (None, "") and not _is_nan(subject):
+        raise InputError(f"{where}: subject_id is {str(subject)[:60]}: must be a text or a whole number")
     key_image = record.get("key_image_path", paths[0])
     if key_image not in paths:
         raise InputError(f"{where}: key_image_path {str(key_image)[:60]} is none of image_path")
+
+
+def _whole(value: object) -> object:
+    """A number that tables have made a float, as the whole one that it was."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _is_nan(value: object) -> bool:
@@ -124,8 +132,8 @@ def _views(record: Mapping[str, Any]) -> list[str]:
 
 def _patient(name: str, record: Mapping[str, Any]) -> str:
     """Whose study it is: its subject_id, else what its paths or its id name; empty where neither does."""
-    if (subject := record.get("subject_id")) is not None:
-        return str(subject)
+    if subject := study_id(_whole(record.get("subject_id"))):
+        return subject
     texts = (record["image_path"][0], name)
     return next((found[1] for rule in _PATIENTS for text in texts if (found := rule.search(text))), "")
 

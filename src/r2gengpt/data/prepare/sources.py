@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from r2gengpt.data.labels import NIH_NAMES, Labels, observation_named, read_labels
+from r2gengpt.data.labels import NIH_NAMES, Labels, is_number, observation_named, read_labels
 from r2gengpt.data.strict import plain, read_json_object
 from r2gengpt.errors import InputError
 from r2gengpt.options import nearest
@@ -105,7 +105,7 @@ def _meaning(word: str, rule: SourceRule, where: str, note: str) -> Mapping[str,
     if rule.otherwise is not None:
         return {} if _CLEAR.search(note) else rule.otherwise
     name = observation_named(word, where, (known.replace("_", " ") for known in rule.meanings))
-    return {name: 1.0} if name == NO_FINDING or NO_FINDING in rule.known else {name: 1.0, NO_FINDING: 0.0}
+    return {NO_FINDING: 0.0, name: 1.0}
 
 
 def film_facts(view: str, age: float | None) -> dict[str, float]:
@@ -144,7 +144,7 @@ def _rule(value: Mapping[str, Any], where: str) -> SourceRule:
     if not isinstance(meanings, Mapping):
         raise InputError(f"{where}: meanings must be an object")
     size = value.get("box_size")
-    if size is not None and not (type(size) in (int, float) and size > 0):
+    if size is not None and not (is_number(size) and size > 0):
         raise InputError(f"{where}: box_size is {size!r}, must be a number of pixels above 0")
     return SourceRule(
         known=_names(value, "known", where),
