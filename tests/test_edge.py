@@ -24,7 +24,7 @@ from placements import FLOAT32
 from r2gengpt.checkpoint import load_checkpoint
 from r2gengpt.cli.commands import export
 from r2gengpt.cli.main import run
-from r2gengpt.confidence import judging
+from r2gengpt.confidence import review
 from r2gengpt.edge.graphs import FORMS, openvino
 from r2gengpt.edge.record import ACTIVATIONS, read_record
 from r2gengpt.edge.runtime import INPUTS, Edge, Passes
@@ -218,7 +218,7 @@ def test_generate_shows_findings_and_what_contradicts_them(
     llama: tuple[Path, Path, list[Path]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = replace(REPORT, review=(), sentences=tuple(replace(one, needs_review=False) for one in SENTENCES))
-    monkeypatch.setattr(judging, "with_confidence", lambda report, calibration, below: replace(found, id=report.id))
+    monkeypatch.setattr(review, "with_confidence", lambda report, calibration, below: replace(found, id=report.id))
     _, directory, films = llama
     words = [str(films[0]), "--model", str(directory)]
     assert run("generate", words) == 0

@@ -20,8 +20,8 @@ from r2gengpt.batch.model import BulkModel, load_writer
 from r2gengpt.batch.workers import Decoded
 from r2gengpt.checkpoint_files import SENTENCES
 from r2gengpt.clinical.archive.run import writer
-from r2gengpt.confidence.contradictions import reviewed
 from r2gengpt.confidence.findings import coherent, verdicts_of
+from r2gengpt.confidence.review import reviewed
 from r2gengpt.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from r2gengpt.data.annotation import read_annotation
 from r2gengpt.data.study import Study

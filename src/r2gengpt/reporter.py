@@ -17,10 +17,10 @@ from r2gengpt.confidence.calibration import Calibration, calibration_beside, mar
 from r2gengpt.confidence.film_doubts import Check, Sight, check_shows_chest
 from r2gengpt.confidence.finding_maps import FINDINGS, check_maps, evidence_of, map_method
 from r2gengpt.confidence.findings import findings_of
-from r2gengpt.confidence.judging import judged
 from r2gengpt.confidence.looking import Looker
 from r2gengpt.confidence.maps import Evidence, kept_box
 from r2gengpt.confidence.regions import regions_of
+from r2gengpt.confidence.review import judged
 from r2gengpt.config import PRIOR, DecodeConfig, Stored
 from r2gengpt.data.batches import Batch
 from r2gengpt.engines.attach import check_scores, written_elsewhere

@@ -38,16 +38,6 @@ class Sight:
         return replace(self, doubts=all_doubts(self.findings, self.doubts, facts))
 
 
-def doubted(report: Report, facts: Sequence[FilmFacts]) -> Report:
-    """The report with all doubts about its films.
-
-    Args:
-        report: with findings, and doubts of the guard.
-        facts: of its films; empty where they are not known.
-    """
-    return replace(report, doubts=all_doubts(report.findings, report.doubts, facts))
-
-
 def all_doubts(findings: Sequence[Finding], doubts: Sequence[Doubt], facts: Sequence[FilmFacts]) -> tuple[Doubt, ...]:
     """Doubts with those that findings and facts raise; nobody's age is read off a film that shows no chest.
 

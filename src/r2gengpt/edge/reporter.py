@@ -14,8 +14,8 @@ from PIL import Image
 from r2gengpt.clinical.documents.forms import FORMS, check_films, check_form, formed
 from r2gengpt.confidence.calibration import CALIBRATION, Calibration, calibration_beside, marked_text
 from r2gengpt.confidence.film_doubts import Check, Sight, check_shows_chest
-from r2gengpt.confidence.judging import judged
 from r2gengpt.confidence.maps import Evidence
+from r2gengpt.confidence.review import judged
 from r2gengpt.config import PRIOR, DecodeConfig
 from r2gengpt.edge.pixels import view_pixels
 from r2gengpt.edge.runtime import Edge, EdgeTokenizer, Watch, check_decoding
