@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from r2gengpt.confidence.film_guard_file import GUARD
+from r2gengpt.confidence.film_guard import GUARD
 from r2gengpt.confidence.findings import FINDINGS
 from r2gengpt.edge.export import check_exportable, write_edge
 from r2gengpt.engines.gguf import check_gguf, write_gguf

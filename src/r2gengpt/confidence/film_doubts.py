@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from r2gengpt.confidence.film_kinds import AGE, CUT_OFF, LATERAL, NO_CHEST, TILTED, WRITING
+from r2gengpt.confidence.film_guard import AGE, CUT_OFF, LATERAL, NO_CHEST, TILTED, WRITING
 from r2gengpt.errors import InputError
 from r2gengpt.films.facts import FilmFacts
 from r2gengpt.report import Doubt, Finding, Report, chance

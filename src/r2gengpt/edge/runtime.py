@@ -12,8 +12,7 @@ import numpy as np
 from PIL import Image
 
 from r2gengpt.confidence.film_doubts import Sight
-from r2gengpt.confidence.film_guard import put_right
-from r2gengpt.confidence.film_guard_file import GUARD, read_guard
+from r2gengpt.confidence.film_guard import GUARD, put_right, read_guard
 from r2gengpt.confidence.findings import FINDINGS, findings_of, read_scales, verdicts_of
 from r2gengpt.config import NO_OPENING, DecodeConfig
 from r2gengpt.edge.graphs import core, openvino
