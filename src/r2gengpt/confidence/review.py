@@ -14,8 +14,7 @@ from r2gengpt.confidence.film_doubts import all_doubts
 from r2gengpt.films.facts import FilmFacts
 from r2gengpt.metrics.labels.changes import tells_of_change
 from r2gengpt.metrics.labels.observations import Label
-from r2gengpt.metrics.labels.reading import label_report
-from r2gengpt.metrics.labels.support import asserted
+from r2gengpt.metrics.labels.reading import claims, label_report
 from r2gengpt.report import Finding, Report, Sentence, chance, plain_name
 from r2gengpt.text.observations import ABNORMAL, CHILDREN, LIKELY, NO_FINDING, UNLIKELY
 from r2gengpt.text.sentences import sentence_spans
@@ -98,7 +97,7 @@ def _marked(sentence: Sentence, found: Sequence[str]) -> Sentence:
 
 def _contradictions(text: str, film: Film) -> Iterator[str]:
     """What the films show against each observation that a text asserts, denies, or has not looked for."""
-    for name, label in asserted(text).items():
+    for name, label in claims(text).items():
         if (finding := film.get(name)) is None:
             continue
         if (label, finding.verdict) == (Label.POSITIVE, UNLIKELY):

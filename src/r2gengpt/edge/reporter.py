@@ -29,7 +29,7 @@ from r2gengpt.films.regions import Region
 from r2gengpt.films.sources import prior_of, study_of
 from r2gengpt.generation.beams import Floats
 from r2gengpt.generation.decoding import decodings
-from r2gengpt.generation.pieces import TextPieces
+from r2gengpt.generation.sentences import TextPieces
 from r2gengpt.locate import ModelChoice
 from r2gengpt.options import Override
 from r2gengpt.provenance import Origin, file_sha256, part_name
