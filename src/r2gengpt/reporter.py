@@ -48,14 +48,13 @@ from r2gengpt.parts.assemble import Built
 from r2gengpt.parts.placement import device_of, place
 from r2gengpt.provenance import Origin, file_sha256, origin_of, part_name
 from r2gengpt.report import NO_HEAD, Finding, Report, films_of, written_json
-from r2gengpt.settings import REFUSE
+from r2gengpt.settings import NO_HASH, REFUSE
 from r2gengpt.text.context import NO_CONTEXT, UNTRAINED, Context, check_context
 from r2gengpt.version import __version__
 
 log = logging.getLogger("r2gengpt.generation")
 NEVER_TRAINED = ("language_model.", "projector.")
 """Parts of a model that tells findings alone: without weights, or with new ones each time."""
-NO_HASH = "needs all weights in memory, as identifiers are made from them: leave out `offload_folder`"
 
 
 @dataclass(frozen=True)
@@ -200,11 +199,6 @@ class Reporter:
         """The encoder's name and the language model's, without their directories."""
         values = self.stored.model.values
         return part_name(values["vision_model"]), part_name(values["lm_model"])
-
-    @property
-    def fingerprint(self) -> str | None:
-        """A name for its very weights; None where they are read from disk when they are needed."""
-        return self.origin.model_sha256
 
     @property
     def side(self) -> int:

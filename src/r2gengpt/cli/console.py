@@ -69,9 +69,7 @@ def start_logging(*, libraries: bool = True) -> None:
     ours.handlers[:] = [handler]
     ours.setLevel(logging.INFO)
     ours.propagate = False
-    warnings.showwarning = lambda message, *_, **__: print(
-        f"warning: {one_line(named(spelt(str(message), as_flag)))}", file=sys.stderr
-    )
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {clean(str(message))}", file=sys.stderr)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if libraries:
         quiet_libraries()

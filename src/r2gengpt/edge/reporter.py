@@ -189,11 +189,6 @@ class EdgeReporter:
         """Why words beside the films do not reach its reports."""
         return "`runtime` openvino has one prompt, settled when it was exported"
 
-    @property
-    def fingerprint(self) -> str:
-        """A name for its very weights."""
-        return self.digest
-
     def write(
         self,
         studies: Iterable[FilmStudy],
