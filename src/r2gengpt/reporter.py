@@ -16,7 +16,6 @@ from r2gengpt.clinical.documents.forms import FORMS, check_films, check_form, fo
 from r2gengpt.confidence.calibration import Calibration, calibration_beside, marked_text
 from r2gengpt.confidence.film_doubts import Check, Sight, check_shows_chest
 from r2gengpt.confidence.finding_maps import FINDINGS, check_maps, evidence_of, map_method
-from r2gengpt.confidence.findings import findings_of
 from r2gengpt.confidence.looking import Looker
 from r2gengpt.confidence.maps import Evidence, kept_box
 from r2gengpt.confidence.regions import regions_of
@@ -347,15 +346,10 @@ class Reporter:
 
     def _retrieved(self, composer: Composer, batches: Iterable[Batch], check: Check | None) -> Iterator[Report]:
         """The reports of batches of films, composed of training sentences."""
-        assert self.looker is not None
         for batch in batches:
-            looked, logits = self.looker.seen(batch)
-            sights = self._sights(
-                batch, looked, [findings_of(row, self.looker.scales) for row in logits.tolist()], check
-            )
-            for at, (sight, row) in enumerate(zip(sights, logits.tolist(), strict=True)):
-                made = composer.report(sight.findings, row, batch.ids[at], batch.references[at])
-                yield self.judged(replace(made, doubts=sight.doubts))
+            for at, sight in enumerate(self.look(batch, check)[1]):
+                made = composer.report(sight.findings, sight.logits, batch.ids[at], batch.references[at])
+                yield self.judged(sight.on(made))
 
     def look(self, batch: Batch, check: Check | None = None) -> tuple[Batch, list[Sight]]:
         """What the finding head sees on each study's films, and the prompts with it; as they are without a head.
@@ -364,20 +358,12 @@ class Reporter:
             InputError: `check` refuses a study, by the doubts about its films.
         """
         if self.looker is None:
-            return batch, [Sight(compared=compared) for compared in compared_of(batch)]
-        looked, findings = self.looker.look(batch)
-        return looked, self._sights(batch, looked, findings, check)
-
-    def _sights(
-        self, batch: Batch, looked: Batch, findings: Sequence[tuple[Finding, ...]], check: Check | None
-    ) -> list[Sight]:
-        """Of a batch as it was, and as it is now that it was looked at."""
-        assert self.looker is not None
-        doubts = self.looker.doubts(batch, looked)
+            return batch, [Sight(compared=compared) for compared in batch.compared]
+        looked, sights = self.looker.look(batch)
         if check is not None:
-            for some in doubts:
-                check(some)
-        return [Sight(*sight) for sight in zip(findings, doubts, compared_of(batch), strict=True)]
+            for sight in sights:
+                check(sight.doubts)
+        return looked, sights
 
     def findings(self, images: Iterable[object], *, choice: DicomChoice = PLAIN) -> tuple[Finding, ...]:
         """What the films of one study show, without a report.
@@ -543,8 +529,3 @@ class Reporter:
     def drafter(self) -> Drafter | None:
         """What guesses the next tokens, with an index."""
         return None if self.index is None else drafter_for(self.built.model.language_model, self.index)
-
-
-def compared_of(batch: Batch) -> Sequence[bool]:
-    """Whether each study of a batch is written beside an earlier one."""
-    return batch.compared or [False] * len(batch.ids)

@@ -28,6 +28,8 @@ class Sight:
     doubts: tuple[Doubt, ...] = ()
     compared: bool = False
     """Whether its report is written beside an earlier study."""
+    logits: tuple[float, ...] = ()
+    """Of the finding head, one an observation; empty without a head."""
 
     def on(self, report: Report) -> Report:
         """A report with it."""

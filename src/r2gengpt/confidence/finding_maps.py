@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from r2gengpt.confidence.evidence import check_method, quick_method, random_tenths, report_evidence, verdict_of
+from r2gengpt.confidence.findings import findings_of
 from r2gengpt.confidence.looking import Looker
 from r2gengpt.confidence.maps import EVIDENCE, NO_EVIDENCE, Evidence, SentenceEvidence, tenth
 from r2gengpt.data.batches import Batch
@@ -62,7 +63,8 @@ def evidence_of(
     pixels, batch = batch.pixel_values, batch.to(model.device)
     findings: Sequence[Finding] = ()
     if looker is not None:
-        batch, (findings,) = looker.look(batch)
+        batch, logits = looker.seen(batch)
+        findings = findings_of(logits[0].tolist(), looker.scales)
     if looker is not None and method == FINDINGS:
         found = finding_evidence(looker, batch, findings, report)
     else:

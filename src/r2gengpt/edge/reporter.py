@@ -238,7 +238,7 @@ class EdgeReporter:
         seen = self.edge.see(pixels)
         if check is not None:
             check(seen.sight.doubts)
-        return self.edge.written("study", seen, decode, watch)
+        return self.edge.written(seen, decode, watch)
 
     def stream(self, pixels: Floats, on_text: Callable[[str], None], check: Check | None = None) -> tuple[Report, int]:
         """`draft` by one beam; `on_text` gets its words as they come."""

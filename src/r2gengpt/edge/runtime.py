@@ -180,18 +180,18 @@ class Edge:
             passes = Passes(self._language, self.embeddings, len(prompt))
             return choose(passes.begin(prompt), passes.step, rules, watch, opening)
 
-    def report(self, study: str, films: Sequence[Image.Image], decode: DecodeConfig) -> Report:
-        """The report of one study, as `generation.decode.predict` gives it; lengths must be resolved."""
-        return self.written(study, self.look(films), decode)[0]
+    def written(self, seen: SeenStudy, decode: DecodeConfig, watch: Watch | None = None) -> tuple[Report, int]:
+        """The report of a study that was looked at, and how many tokens its prompt had.
 
-    def written(
-        self, study: str, seen: SeenStudy, decode: DecodeConfig, watch: Watch | None = None
-    ) -> tuple[Report, int]:
-        """The report of a study that was looked at, and how many tokens its prompt had; `watch` as in `choose`."""
+        Args:
+            seen: the study.
+            decode: how, lengths resolved.
+            watch: as in `choose`.
+        """
         prompt = self.prompt(seen)
         opening = self.words.encode(opening_of(seen.findings)) if decode.opening != NO_OPENING else []
         written = self.choose(prompt, Rules.of(decode, self.record.end), watch, opening[: decode.max_new_tokens])
-        return seen.sight.on(report_of(self.words, written, study=study)), len(prompt)
+        return seen.sight.on(report_of(self.words, written, study="study")), len(prompt)
 
 
 class Passes:
