@@ -98,7 +98,7 @@ def check_maps(model: R2GenGPTForConditionalGeneration, looker: Looker | None, m
 
 
 @torch.no_grad()
-def finding_evidence(looker: Looker, batch: Batch, findings: Sequence[Finding], report: str, seed: int = 0) -> Evidence:
+def finding_evidence(looker: Looker, batch: Batch, findings: Sequence[Finding], report: str) -> Evidence:
     """The maps of the sentences that assert a finding: what each patch adds to its logit.
 
     Of several findings in a sentence the likeliest is mapped. The map is evidence where the head does not deny the
@@ -110,7 +110,6 @@ def finding_evidence(looker: Looker, batch: Batch, findings: Sequence[Finding], 
         batch: of one study, with features.
         findings: what the head tells of it.
         report: the text.
-        seed: of the random tenths.
     """
     head = looker.model.finding_head
     assert head is not None
@@ -120,7 +119,7 @@ def finding_evidence(looker: Looker, batch: Batch, findings: Sequence[Finding], 
     count = patches.shape[1]
     side = round((count / int(batch.view_mask.sum())) ** 0.5)
     worth = head.worth(patches)[0]
-    others = random_tenths(count, seed)
+    others = random_tenths(count)
     told = {one.name: one for one in findings if one.verdict in (LIKELY, POSSIBLE)}
 
     def mapped(text: str) -> SentenceEvidence:

@@ -85,21 +85,20 @@ class Edge:
 
     Args:
         directory: made by an export to OpenVINO.
-        field: what named it, for errors.
         frugal: forget the vision encoder after each study: less memory for one study, slower for many.
 
     Raises:
         InputError: OpenVINO is not installed, or the directory is none or damaged.
     """
 
-    def __init__(self, directory: Path, field: str = "model", *, frugal: bool = False) -> None:
+    def __init__(self, directory: Path, *, frugal: bool = False) -> None:
         ov = openvino(field="runtime", value="openvino")
         from tokenizers import Tokenizer
 
         self.directory, self.frugal = directory, frugal
-        self.record: EdgeRecord = read_record(directory, field)
-        self.scales = read_scales(directory, field) if FINDINGS in self.record.files else ()
-        self.guard = read_guard(directory, field) if GUARD in self.record.files else None
+        self.record: EdgeRecord = read_record(directory, "model")
+        self.scales = read_scales(directory, "model") if FINDINGS in self.record.files else ()
+        self.guard = read_guard(directory, "model") if GUARD in self.record.files else None
         self.encoder = Tokenizer.from_file(str(directory / TOKENIZER))
         self.words = EdgeTokenizer(self.encoder, self.record.end)
         self.table = np.load(directory / TABLE, mmap_mode="r")

@@ -95,11 +95,9 @@ class VerdictStore:
             raise OtherVerdict
         return kept
 
-    def history(self, draft: str | None = None) -> Iterator[KeptVerdict]:
-        """All verdicts, or those on one draft, in the order in which they were kept."""
+    def history(self) -> Iterator[KeptVerdict]:
+        """All verdicts, in the order in which they were kept."""
         chosen = sa.select(VERDICTS).order_by(VERDICTS.c.id)
-        if draft is not None:
-            chosen = chosen.where(VERDICTS.c.draft_id == draft)
         with (
             self.engine.connect() as connection,
             connection.execution_options(yield_per=AT_ONCE).execute(chosen) as found,
