@@ -82,18 +82,13 @@ def read_predictions(path: Path, field: str = "predictions") -> dict[str, str]:
     return {study: texts[0] for study, texts in found.items()}
 
 
-def read_references(path: Path, split: str = "test", field: str = "references") -> Texts:
-    """Study id → its reference texts, as `read_reference_file` reads them."""
-    return read_reference_file(path, split, field).texts
-
-
 def read_reference_file(path: Path, split: str = "test", field: str = "references") -> References:
     """Reference texts and patients, of an R2Gen annotation file or the formats of predictions.
 
     Args:
         path: the file.
         split: which split of an annotation file; other formats have no splits.
-        flag: named in error messages.
+        field: named in error messages.
 
     Raises:
         InputError: as `read_predictions`, or the annotation has no such split.
