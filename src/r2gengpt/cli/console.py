@@ -62,7 +62,6 @@ def signs(error: UnicodeError) -> tuple[str, int]:
 
 def start_logging(*, libraries: bool = True) -> None:
     """Our log lines on stderr; `libraries` only say what is wrong (False: they are not used, and not loaded)."""
-    take_any_text()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine("%(message)s"))
     ours = logging.getLogger("r2gengpt")
