@@ -10,6 +10,7 @@ from r2gengpt.errors import InputError
 from r2gengpt.evaluation.predictions import (
     read_predictions,
     read_reference_file,
+    read_references,
     read_train_reports,
     write_predictions,
 )
@@ -42,14 +43,14 @@ def put(folder: Path, text: str, name: str = "file") -> Path:
 def test_every_format_reads_as_the_same_texts(name: str, tmp_path: Path) -> None:
     path = put(tmp_path, FORMS[name], name)
     assert read_predictions(path) == TEXTS
-    assert read_reference_file(path).texts == {study: (text,) for study, text in TEXTS.items()}
+    assert read_references(path) == {study: (text,) for study, text in TEXTS.items()}
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "new" / "predictions.jsonl"
     write_predictions(path, [Report(k, v, f"reference of {k}", 5, -0.5) for k, v in TEXTS.items()])
     assert read_predictions(path) == TEXTS
-    assert read_reference_file(path).texts == {"s1": ("reference of s1",), "s2": ("reference of s2",)}
+    assert read_references(path) == {"s1": ("reference of s1",), "s2": ("reference of s2",)}
     assert [p.name for p in path.parent.iterdir()] == ["predictions.jsonl"]
 
 
@@ -70,13 +71,13 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 def test_a_split_of_an_annotation_is_its_references(tmp_path: Path) -> None:
     path = put(tmp_path, json.dumps(ANNOTATION))
-    assert read_reference_file(path).texts == {study: (text,) for study, text in TEXTS.items()}
-    assert read_reference_file(path, "train").texts == {"t": ("Train report.",)}
+    assert read_references(path) == {study: (text,) for study, text in TEXTS.items()}
+    assert read_references(path, "train") == {"t": ("Train report.",)}
     assert read_train_reports(path) == ["Train report."]
 
 
 def test_several_references_of_a_study_are_all_read(tmp_path: Path) -> None:
-    assert read_reference_file(put(tmp_path, '{"a": ["x", "y"]}')).texts == {"a": ("x", "y")}
+    assert read_references(put(tmp_path, '{"a": ["x", "y"]}')) == {"a": ("x", "y")}
 
 
 def test_ids_that_are_numbers_are_read_as_texts(tmp_path: Path) -> None:
@@ -86,7 +87,7 @@ def test_ids_that_are_numbers_are_read_as_texts(tmp_path: Path) -> None:
 def test_the_prediction_column_wins_over_a_report_column(tmp_path: Path) -> None:
     path = put(tmp_path, "id,report,prediction\na,human,machine\n")
     assert read_predictions(path) == {"a": "machine"}
-    assert read_reference_file(path).texts == {"a": ("human",)}
+    assert read_references(path) == {"a": ("human",)}
 
 
 def test_an_empty_prediction_is_a_prediction(tmp_path: Path) -> None:
@@ -196,12 +197,12 @@ def test_a_missing_file_a_directory_and_bytes_that_are_no_text_are_refused(tmp_p
 def test_a_split_that_is_missing_or_empty_is_named_with_those_that_there_are(tmp_path: Path) -> None:
     path = put(tmp_path, json.dumps(ANNOTATION))
     with pytest.raises(InputError, match=r"no studies in split val; it has train \(1\), val \(0\), test \(2\)"):
-        read_reference_file(path, "val")
+        read_references(path, "val")
 
 
 def test_an_annotation_record_without_a_report_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"test\[0\] has no report"):
-        read_reference_file(put(tmp_path, '{"test": [{"id": "a"}]}'))
+        read_references(put(tmp_path, '{"test": [{"id": "a"}]}'))
 
 
 def test_the_train_file_must_be_an_annotation(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from conftest import Outcome, TinySet
 from r2gengpt.data.annotation import read_annotation
 from r2gengpt.errors import InputError
-from r2gengpt.evaluation.predictions import read_predictions, read_reference_file
+from r2gengpt.evaluation.predictions import read_predictions, read_references
 from r2gengpt.evaluation.rexrank import records_of, write_rexrank
 from r2gengpt.report import Report
 
@@ -67,7 +67,7 @@ def test_the_output_is_the_input_with_the_models_text_and_the_references_stay(tm
 def test_score_reads_predictions_and_references_of_the_output(tmp_path: Path) -> None:
     write_rexrank(tmp_path / "out.json", {"a": record(1, subject_id=5)}, [Report("a", "Text A.")])
     assert read_predictions(tmp_path / "out.json") == {"a": "Text A."}
-    assert read_reference_file(tmp_path / "out.json").texts == {"a": ("Findings: Clear 1. Impression: None",)}
+    assert read_references(tmp_path / "out.json") == {"a": ("Findings: Clear 1. Impression: None",)}
 
 
 def test_a_record_without_a_text_is_refused_by_its_study(tmp_path: Path) -> None:

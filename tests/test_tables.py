@@ -13,7 +13,7 @@ from r2gengpt.batch.listing import read_listing
 from r2gengpt.data.annotation import read_annotation
 from r2gengpt.data.strict import read_table
 from r2gengpt.errors import InputError
-from r2gengpt.evaluation.predictions import read_predictions, read_reference_file
+from r2gengpt.evaluation.predictions import read_predictions, read_references
 
 SURPLUS, MISSING = "has more fields than the header", "is cut off: has 1 of 2 fields"
 BAD_TABLES = {
@@ -122,7 +122,7 @@ def test_references_with_two_texts_are_refused(names: tuple[str, str], form: str
     path = tmp_path / "r"
     path.write_text(two_values(("id", *names), ("a", "Clear.", "Effusion."), form))
     with pytest.raises(InputError, match=r"leave one out|given twice"):
-        read_reference_file(path)
+        read_references(path)
 
 
 @pytest.mark.parametrize("names", [("id", "study_id"), ("uid", "study_id"), ("image_id", "dicom_id"), ("id", "ID")])
@@ -145,7 +145,7 @@ def two_values(names: tuple[str, ...], values: tuple[str, ...], form: str) -> st
 def test_a_study_that_names_two_patients_is_refused(tmp_path: Path) -> None:
     (tmp_path / "r.csv").write_text("id,report,patient,subject_id\na,Clear.,7,8\n")
     with pytest.raises(InputError, match="name different patients"):
-        read_reference_file(tmp_path / "r.csv")
+        read_references(tmp_path / "r.csv")
     study = {"id": 1, "report": "x", "image_path": ["a.png"], "patient": 7}
     (tmp_path / "a.json").write_text(json.dumps({"test": [{**study, "subject_id": "7"}]}))
     assert read_annotation(tmp_path / "a.json", tmp_path, ("test",))["test"][0].patient == "7"
@@ -166,7 +166,7 @@ def test_an_id_is_a_text_or_a_whole_number_for_every_reader(value: str, tmp_path
     readers: list[Callable[[], list[str]]] = [
         lambda: [study.id for study in read_annotation(tmp_path / "annotation.json", tmp_path, ("test",))["test"]],
         lambda: [study.id for study in read_listing(tmp_path / "annotation.json", str(tmp_path), "all").studies],
-        lambda: list(read_reference_file(tmp_path / "annotation.json").texts),
+        lambda: list(read_references(tmp_path / "annotation.json")),
         lambda: list(read_predictions(tmp_path / "lines.jsonl")),
     ]
     for read in readers:

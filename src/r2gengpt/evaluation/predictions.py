@@ -82,6 +82,11 @@ def read_predictions(path: Path, field: str = "predictions") -> dict[str, str]:
     return {study: texts[0] for study, texts in found.items()}
 
 
+def read_references(path: Path, split: str = "test", field: str = "references") -> Texts:
+    """Study id → its reference texts, as `read_reference_file` reads them."""
+    return read_reference_file(path, split, field).texts
+
+
 def read_reference_file(path: Path, split: str = "test", field: str = "references") -> References:
     """Reference texts and patients, of an R2Gen annotation file or the formats of predictions.
 
