@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 import r2gengpt
-from r2gengpt.confidence.film_kinds import UPRIGHT
+from r2gengpt.confidence.film_guard import UPRIGHT
 from r2gengpt.data.annotation import read_annotation
 from r2gengpt.errors import InputError
 from r2gengpt.films.containers import DicomChoice

@@ -46,7 +46,7 @@ ALLOWED: dict[str, set[str]] = {
     "clinical.documents": {*FILMS, "metrics", "report"},
     "original": HIGH,
     "locate": {*HIGH, "original"},
-    "posting": set(),
+    "posting": {"errors"},
     "engines": {*HIGH, "posting"},
     "loaded": {*HIGH, "original", "locate", "engines"},
     "reporter": {*HIGH, "locate", "loaded", "clinical.documents", "engines"},

@@ -10,8 +10,7 @@ import torch
 from conftest import TinySet
 from r2gengpt.config import RunConfig
 from r2gengpt.data.annotation import read_annotation
-from r2gengpt.data.bucketing import bucketed_batches, row_lengths
-from r2gengpt.data.ordering import Key, shuffled_batches
+from r2gengpt.data.ordering import Key, bucketed_batches, row_lengths, shuffled_batches
 from r2gengpt.parts.assemble import Built, build_model
 from r2gengpt.text.alignment import IGNORE
 from r2gengpt.training.data import make_loaders

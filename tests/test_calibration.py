@@ -41,8 +41,7 @@ from r2gengpt.metrics.calibration import (
     risk_coverage,
     risks,
 )
-from r2gengpt.metrics.labels.reading import label_report
-from r2gengpt.metrics.labels.support import is_supported
+from r2gengpt.metrics.labels.reading import is_supported, label_report
 from r2gengpt.report import Report, Sentence
 from r2gengpt.settings import ReviewConfig
 

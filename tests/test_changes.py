@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 import r2gengpt
-from r2gengpt.confidence.changes import NO_PRIOR, without_prior
+from r2gengpt.confidence.review import NO_PRIOR, without_prior
 from r2gengpt.metrics.labels.changes import Change, changes, tells_of_change
 from r2gengpt.metrics.measure import choose
 from r2gengpt.metrics.protocols import PROTOCOLS

@@ -16,8 +16,8 @@ from r2gengpt.config import CONTEXT_FIELDS as FIELDS
 from r2gengpt.config import ModelConfig
 from r2gengpt.data.annotation import read_annotation
 from r2gengpt.data.batches import Batch
-from r2gengpt.data.bucketing import row_lengths
 from r2gengpt.data.loading import FieldDropout, StudyDataset
+from r2gengpt.data.ordering import row_lengths
 from r2gengpt.errors import InputError
 from r2gengpt.films.context import age_of, context_of
 from r2gengpt.films.dicom.header import DicomHeader, header_of

@@ -6,7 +6,7 @@ import pytest
 
 from film_parts import EFFUSION, HEART, OPACITY
 from r2gengpt.confidence.calibration import with_confidence
-from r2gengpt.confidence.contradictions import reviewed
+from r2gengpt.confidence.review import reviewed
 from r2gengpt.report import Finding, Report, Sentence
 from r2gengpt.text.observations import LIKELY, NOT_ASSESSED, OBSERVATIONS, POSSIBLE, UNLIKELY
 

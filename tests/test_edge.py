@@ -24,10 +24,12 @@ from placements import FLOAT32
 from r2gengpt.checkpoint import load_checkpoint
 from r2gengpt.cli.commands import export
 from r2gengpt.cli.main import run
-from r2gengpt.confidence import judging
+from r2gengpt.confidence import review
+from r2gengpt.config import DecodeConfig
 from r2gengpt.edge.graphs import FORMS, openvino
 from r2gengpt.edge.record import ACTIVATIONS, read_record
 from r2gengpt.edge.runtime import INPUTS, Edge, Passes
+from r2gengpt.report import Report
 from r2gengpt.text.written import NOTICE
 from reporters import stored_of
 
@@ -54,6 +56,10 @@ def films_of(edge: Edge, paths: list[Path]) -> list[Any]:
     return [load_image(path, size=edge.record.film.decoded) for path in paths]
 
 
+def report_by(edge: Edge, films: list[Any], decode: DecodeConfig) -> Report:
+    return edge.written(edge.look(films), decode)[0]
+
+
 @pytest.fixture(scope="module")
 def llama_in_torch(llama: tuple[Path, Path, list[Path]]) -> Any:
     """The same checkpoint, loaded by PyTorch in float32."""
@@ -77,7 +83,7 @@ def test_whole_weights_write_what_pytorch_writes(
     for decode in (DECODE, BEAMS):
         wanted = written_by_torch(checkpoint, films, decode)
         assert wanted.tokens > 2
-        assert rounded(edge.report("study", films_of(edge, films), decode)) == rounded(wanted)
+        assert rounded(report_by(edge, films_of(edge, films), decode)) == rounded(wanted)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +103,7 @@ def test_beam_search_follows_every_setting(
     _, directory, films = llama
     edge, decode = Edge(directory), replace(BEAMS, **changes)
     wanted = predicted(llama_in_torch, films, decode)
-    assert rounded(edge.report("study", films_of(edge, films), decode)) == rounded(wanted)
+    assert rounded(report_by(edge, films_of(edge, films), decode)) == rounded(wanted)
 
 
 def test_one_model_writes_study_after_study(llama: tuple[Path, Path, list[Path]], llama_in_torch: Any) -> None:
@@ -105,7 +111,7 @@ def test_one_model_writes_study_after_study(llama: tuple[Path, Path, list[Path]]
     edge = Edge(directory)
     for views in (films, films[:1], films[1:]):
         wanted = predicted(llama_in_torch, views, DECODE)
-        assert rounded(edge.report("study", films_of(edge, views), DECODE)) == rounded(wanted)
+        assert rounded(report_by(edge, films_of(edge, views), DECODE)) == rounded(wanted)
 
 
 @pytest.mark.parametrize("frugal", [False, True])
@@ -116,9 +122,9 @@ def test_studies_of_several_threads_are_written_as_if_they_had_come_one_by_one(
     _, directory, films = llama
     edge = Edge(directory, frugal=frugal)
     studies = [films_of(edge, views) for views in (films, films[:1], films[1:])] * 4
-    wanted = [edge.report("study", study, DECODE) for study in studies]
+    wanted = [report_by(edge, study, DECODE) for study in studies]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda study: edge.report("study", study, DECODE), studies))
+        found = list(pool.map(lambda study: report_by(edge, study, DECODE), studies))
     assert list(map(rounded, found)) == list(map(rounded, wanted))
 
 
@@ -126,7 +132,7 @@ def test_lora_may_stay_beside_the_weights_or_be_folded_in(llama: tuple[Path, Pat
     checkpoint, folded, films = llama
     beside = exported(checkpoint, tmp_path / "beside", "--weights", "float32", "--merge", "False")
     assert (read_record(folded, "x").merged, read_record(beside, "x").merged) == (True, False)
-    texts = [Edge(path).report("study", films_of(Edge(path), films), DECODE) for path in (folded, beside)]
+    texts = [report_by(Edge(path), films_of(Edge(path), films), DECODE) for path in (folded, beside)]
     assert rounded(texts[0]) == rounded(texts[1])
 
 
@@ -151,7 +157,7 @@ def test_dora_is_folded_in_or_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     assert read_record(exported(checkpoint, tmp_path / "edge", "--weights", "nf4"), "model").merged
     edge = Edge(exported(checkpoint, tmp_path / "whole", "--weights", "float32"))
     wanted = written_by_torch(checkpoint, films, DECODE)
-    assert rounded(edge.report("study", films_of(edge, films), DECODE)) == rounded(wanted)
+    assert rounded(report_by(edge, films_of(edge, films), DECODE)) == rounded(wanted)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="signal stacks of OpenVINO")
@@ -177,8 +183,8 @@ def test_a_plain_directory_can_be_exported_too(llama: tuple[Path, Path, list[Pat
     plain = ["--model", str(checkpoint), "--output", str(tmp_path / "plain"), "--dtype", "float32"]
     assert run("export", plain) == 0
     again = Edge(exported(tmp_path / "plain", tmp_path / "edge", "--weights", "float32"))
-    first = Edge(directory).report("study", films_of(again, films), DECODE)
-    assert rounded(again.report("study", films_of(again, films), DECODE)) == rounded(first)
+    first = report_by(Edge(directory), films_of(again, films), DECODE)
+    assert rounded(report_by(again, films_of(again, films), DECODE)) == rounded(first)
 
 
 def test_generate_takes_the_directory_and_needs_four_packages_only(
@@ -218,7 +224,7 @@ def test_generate_shows_findings_and_what_contradicts_them(
     llama: tuple[Path, Path, list[Path]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = replace(REPORT, review=(), sentences=tuple(replace(one, needs_review=False) for one in SENTENCES))
-    monkeypatch.setattr(judging, "with_confidence", lambda report, calibration, below: replace(found, id=report.id))
+    monkeypatch.setattr(review, "with_confidence", lambda report, calibration, below: replace(found, id=report.id))
     _, directory, films = llama
     words = [str(films[0]), "--model", str(directory)]
     assert run("generate", words) == 0
@@ -260,7 +266,7 @@ def test_packed_weights_are_multiplied_as_they_lie(
 ) -> None:
     checkpoint, _, films = llama
     edge = Edge(exported(checkpoint, tmp_path / form, "--weights", form))
-    assert edge.report("study", films_of(edge, films), DECODE).tokens >= DECODE.min_new_tokens
+    assert report_by(edge, films_of(edge, films), DECODE).tokens >= DECODE.min_new_tokens
     graph = edge._language.get_compiled_model().get_runtime_model()
     kinds = [node.get_rt_info() for node in graph.get_ops()]
     kept = [kind["runtimePrecision"].astype(str) for kind in kinds if kind["layerType"].astype(str) == "FullyConnected"]
@@ -287,7 +293,7 @@ def test_inputs_of_products_are_whole_unless_the_export_was_told_otherwise(
         assert str(group) == INPUTS[form]
         prompt = edge.prompt(edge.look(films_of(edge, films)))
         logits[form] = Passes(edge._language, edge.embeddings, len(prompt)).begin(prompt)
-        assert edge.report("study", films_of(edge, films), DECODE).tokens >= DECODE.min_new_tokens
+        assert report_by(edge, films_of(edge, films), DECODE).tokens >= DECODE.min_new_tokens
     assert np.abs(logits["int8"] - logits["float32"]).max() < 0.1 * np.abs(logits["float32"]).max()
 
 

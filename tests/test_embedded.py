@@ -17,9 +17,8 @@ from r2gengpt.errors import InputError
 from r2gengpt.files import cache_dir
 from r2gengpt.parts.embedded import cache as embedded
 from r2gengpt.parts.embedded.cache import MANIFEST, part_dir, pull, resolve
+from r2gengpt.parts.embedded.catalogue import OTHERS, Part, Piece
 from r2gengpt.parts.embedded.convert import convert_dinov2, convert_gguf, dinov2_tensors
-from r2gengpt.parts.embedded.others import OTHERS
-from r2gengpt.parts.embedded.part import Part, Piece
 
 
 def copy_convert(source: Path, directory: Path) -> None:

@@ -8,11 +8,11 @@ import torch
 from PIL import Image, ImageOps
 
 from r2gengpt.confidence.film_doubts import all_doubts, check_shows_chest
-from r2gengpt.confidence.film_guard import COMPONENTS, GRID, FilmGuard, Floats, fit_guard, put_right
-from r2gengpt.confidence.film_guard_file import GUARD, read_guard, write_guard
-from r2gengpt.confidence.film_kinds import (
+from r2gengpt.confidence.film_guard import (
     AGE,
     CUT_OFF,
+    GRID,
+    GUARD,
     INVERTED,
     LATERAL,
     LEFT,
@@ -23,7 +23,12 @@ from r2gengpt.confidence.film_kinds import (
     TILTED,
     UPRIGHT,
     WRITING,
-)  # fmt: skip
+    FilmGuard,
+    Floats,
+    put_right,
+    read_guard,
+    write_guard,
+)
 from r2gengpt.edge.pixels import FilmSettings, view_pixels
 from r2gengpt.errors import InputError
 from r2gengpt.films.facts import FilmFacts
@@ -31,6 +36,7 @@ from r2gengpt.model.vision import regional_means
 from r2gengpt.report import Doubt, Finding
 from r2gengpt.testing import noise_image
 from r2gengpt.text.observations import CHILD, LATERAL_VIEW, LIKELY, UNLIKELY
+from r2gengpt.training.guarding import COMPONENTS, fit_guard
 
 WIDTH = 24
 """Of the features of whole films; a part of them varies among films."""

@@ -16,9 +16,7 @@ import r2gengpt
 from conftest import Outcome
 from edge_parts import checkpoint_with_head
 from r2gengpt.cli.choice import choice_of
-from r2gengpt.confidence.film_guard import FilmGuard
-from r2gengpt.confidence.film_guard_file import GUARD, read_guard, write_guard
-from r2gengpt.confidence.film_kinds import NO_CHEST
+from r2gengpt.confidence.film_guard import GUARD, NO_CHEST, FilmGuard, read_guard, write_guard
 from r2gengpt.errors import InputError
 from r2gengpt.films.containers import DicomChoice
 from r2gengpt.locate import ModelChoice

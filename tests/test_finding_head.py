@@ -17,16 +17,7 @@ import r2gengpt
 from conftest import TinySet
 from placements import FLOAT32
 from r2gengpt.confidence.finding_maps import body, evidence_of, off_body_is_none
-from r2gengpt.confidence.findings import (
-    FINDINGS,
-    UNFITTED,
-    Scale,
-    findings_of,
-    fit_scale,
-    fit_scales,
-    read_scales,
-    write_scales,
-)
+from r2gengpt.confidence.findings import FINDINGS, UNFITTED, Scale, findings_of, read_scales, write_scales
 from r2gengpt.confidence.maps import EVIDENCE, NO_EVIDENCE, Evidence, SentenceEvidence
 from r2gengpt.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from r2gengpt.data.ordering import capped, shuffled_batches
@@ -50,6 +41,7 @@ from r2gengpt.text.observations import (
 from r2gengpt.training.data import within_caps
 from r2gengpt.training.findings import FindingsModule, finding_labels, some_patches
 from r2gengpt.training.run import train
+from r2gengpt.training.scales import fit_scale, fit_scales
 from test_looks_at_the_image import REPORTS, draw_squares
 from training_settings import small_run
 

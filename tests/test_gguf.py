@@ -17,7 +17,8 @@ from r2gengpt.generation.beams import Rules
 from r2gengpt.generation.engine import Engine, Prompt
 from r2gengpt.locate import ModelChoice
 from r2gengpt.options import Override
-from r2gengpt.parts.embedded.cache import PARTS, part_dir
+from r2gengpt.parts.embedded.cache import part_dir
+from r2gengpt.parts.embedded.catalogue import PARTS
 from r2gengpt.reporter import Reporter
 from r2gengpt.settings import PlacementConfig
 from r2gengpt.testing import tiny_language_model

@@ -13,7 +13,7 @@ import torch
 from conftest import Outcome, TinySet
 from dicom_files import film
 from r2gengpt.checkpoint import load_checkpoint
-from r2gengpt.confidence.changes import NO_PRIOR
+from r2gengpt.confidence.review import NO_PRIOR
 from r2gengpt.config import ModelConfig
 from r2gengpt.data.annotation import read_annotation, write_annotation
 from r2gengpt.data.batches import Batch, prompt_batch, training_batch

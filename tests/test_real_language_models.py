@@ -12,7 +12,7 @@ from r2gengpt.data.batches import Example, prompt_batch, training_batch
 from r2gengpt.generation.decode import predict
 from r2gengpt.parts.assemble import Built, build_model
 from r2gengpt.parts.embedded.cache import part_dir
-from r2gengpt.parts.embedded.others import OTHERS
+from r2gengpt.parts.embedded.catalogue import OTHERS
 from r2gengpt.parts.int8 import to_int8
 from r2gengpt.parts.loading import load_language
 from r2gengpt.settings import PlacementConfig

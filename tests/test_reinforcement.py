@@ -13,10 +13,9 @@ from r2gengpt.metrics.labels.family import LABEL_F1, LABELS
 from r2gengpt.metrics.measure import MetricChoice
 from r2gengpt.metrics.protocols import PROTOCOLS
 from r2gengpt.metrics.score import score
-from r2gengpt.training.reinforcement.result import ModelTexts, stage_result
+from r2gengpt.training.reinforcement.result import ModelTexts, habits_of, micro_f1, stage_result
 from r2gengpt.training.reinforcement.rewards import Target, repetition, reward_of, target_of
 from r2gengpt.training.reinforcement.surrogate import divergence, greedy_advantages, group_advantages, surrogate
-from r2gengpt.training.reinforcement.tricks import habits_of, micro_f1
 
 WEIGHTS = ReinforceConfig(reward_labels=1.0, reward_sides=0.5, reward_repetition=0.25)
 REFERENCE = "Left pleural effusion. Mild cardiomegaly. No pneumothorax."

@@ -20,7 +20,8 @@ from r2gengpt.batch.model import BulkModel, load_writer
 from r2gengpt.batch.workers import Decoded
 from r2gengpt.checkpoint_files import SENTENCES
 from r2gengpt.clinical.archive.run import writer
-from r2gengpt.confidence.contradictions import reviewed
+from r2gengpt.confidence.findings import coherent, verdicts_of
+from r2gengpt.confidence.review import reviewed
 from r2gengpt.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from r2gengpt.data.annotation import read_annotation
 from r2gengpt.data.study import Study
@@ -44,7 +45,6 @@ from r2gengpt.serving.instructions import NO_EFFECT
 from r2gengpt.settings import BatchConfig
 from r2gengpt.text.cleaning import CLEANERS
 from r2gengpt.text.observations import (
-    ABNORMAL,
     ALL_OBSERVATIONS,
     LIKELY,
     NO_FINDING,
@@ -276,7 +276,9 @@ def test_no_composed_report_contradicts_its_film_or_itself(seed: int) -> None:
     texts = {str(number): random_report(chance) for number in range(30)}
     index = index_of(texts)
     for _ in range(25):
-        verdicts = {name: chance.choice((LIKELY, POSSIBLE, UNLIKELY, UNLIKELY, NOT_ASSESSED)) for name in OBSERVATIONS}
+        drawn = {name: chance.choice((LIKELY, POSSIBLE, UNLIKELY, UNLIKELY, NOT_ASSESSED)) for name in OBSERVATIONS}
+        findings = coherent([Finding(name, 0.9, (0.8, 1.0), verdict) for name, verdict in drawn.items()])
+        verdicts = verdicts_of(findings)
         distances = np.array([chance.random() for _ in index.studies])
         found = compose(index, verdicts, distances)
         assert found == compose(index, verdicts, distances)
@@ -285,12 +287,11 @@ def test_no_composed_report_contradicts_its_film_or_itself(seed: int) -> None:
         assert [text[first:last] for first, last in sentence_spans(text)] == [sentence.text for sentence in found]
         assert len({sentence.text for sentence in found}) == len(found)
         assert all(sentence.text.rstrip(".") in texts[sentence.source] for sentence in found)
-        normal = verdicts[NO_FINDING] == LIKELY and not any(verdicts[name] == LIKELY for name in ABNORMAL)
+        normal = verdicts[NO_FINDING] == LIKELY
         for name, label in label_report(text).items():
             allowed = {Label.POSITIVE: LIKELY, Label.UNCERTAIN: POSSIBLE, Label.NEGATIVE: UNLIKELY}
             if name != NO_FINDING and label != Label.BLANK:
                 assert verdicts[name] == allowed[label] or (normal and verdicts[name] == NOT_ASSESSED)
-        findings = tuple(Finding(name, 0.9, (0.8, 1.0), verdict) for name, verdict in verdicts.items())
         report = reviewed(replace(Composer(index, ()).report(findings, [0.0] * COUNT, "1"), sentences=found, text=text))
         assert not any(sentence.needs_review for sentence in report.sentences)
 

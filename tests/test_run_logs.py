@@ -16,7 +16,7 @@ from r2gengpt.config import RunConfig, TrainConfig
 from r2gengpt.errors import InputError
 from r2gengpt.report import Report
 from r2gengpt.training import loggers as room
-from r2gengpt.training.live import beside_reference
+from r2gengpt.training.loggers import beside_reference
 from r2gengpt.training.run import train
 from r2gengpt.training.standing import Attempt, Standing, why_best
 from training_settings import small_run

@@ -17,7 +17,7 @@ from conftest import Outcome, TinySet
 from placements import FLOAT32
 from r2gengpt.checkpoint import load_checkpoint
 from r2gengpt.cli.main import run
-from r2gengpt.engines.record import RECORD
+from r2gengpt.engines.attach import RECORD
 from r2gengpt.engines.vllm import VLLM, encoded
 from r2gengpt.errors import InputError, RunError
 from r2gengpt.generation.beams import Rules

@@ -32,7 +32,7 @@ from r2gengpt.clinical.archive.run import writer
 from r2gengpt.clinical.hl7.orders import Order
 from r2gengpt.edge.reporter import EdgeReporter
 from r2gengpt.films.dicom.header import read_header
-from r2gengpt.generation.pieces import TextPieces
+from r2gengpt.generation.sentences import TextPieces
 from r2gengpt.locate import ModelChoice
 from r2gengpt.serving.instructions import SETTLED
 from r2gengpt.serving.jobs import Job

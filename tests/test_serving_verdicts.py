@@ -28,7 +28,7 @@ from r2gengpt.settings import ServeConfig, VerdictsConfig
 from r2gengpt.verdicts.address import opened_store
 from r2gengpt.verdicts.receipt import BrokenReceipt, pseudonym, seal, unseal
 from r2gengpt.verdicts.record import DraftFacts
-from r2gengpt.verdicts.review.stored import stored_review
+from r2gengpt.verdicts.review.review import stored_review
 from r2gengpt.verdicts.store import VerdictStore
 from serving_parts import client_of, film, generator_of, upload
 

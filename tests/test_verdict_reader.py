@@ -14,7 +14,7 @@ from namespace_parts import may_make
 from r2gengpt.errors import InputError
 from r2gengpt.settings import VerdictsConfig
 from r2gengpt.verdicts.address import opened_store
-from r2gengpt.verdicts.review.stored import stored_review
+from r2gengpt.verdicts.review.review import stored_review
 from test_verdict_store import EDITED, FACTS
 
 READ_ONLY = """

@@ -12,8 +12,7 @@ from conftest import TinySet
 from placements import FLOAT32
 from r2gengpt.confidence.findings import UNFITTED, Scale
 from r2gengpt.config import ModelConfig
-from r2gengpt.data.batches import Batch, Example, training_batch
-from r2gengpt.data.weighting import has_positive
+from r2gengpt.data.batches import Batch, Example, has_positive, training_batch
 from r2gengpt.model.loss import chunked_loss, report_loss
 from r2gengpt.parts.assemble import Built, build_model
 from r2gengpt.text.alignment import IGNORE

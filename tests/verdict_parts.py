@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+from r2gengpt.metrics.labels.reading import asserted
 from r2gengpt.verdicts.edits import sentence_edits
-from r2gengpt.verdicts.findings import labeler_name, said_of
+from r2gengpt.verdicts.findings import labeler_name
 from r2gengpt.verdicts.record import DraftFacts, KeptVerdict, ReaderVerdict
 
 MONDAY = datetime(2026, 1, 5, 8, tzinfo=UTC)
@@ -109,7 +110,7 @@ def kept_of(facts: DraftFacts, given: ReaderVerdict, when: datetime, number: int
         decided=when,
         seconds=when.timestamp() - facts.created,
         edits=sentence_edits(facts.text, text) if text else (),
-        before=said_of(facts.text),
-        after=said_of(text) if text else None,
+        before=asserted(facts.text),
+        after=asserted(text) if text else None,
         labeler=labeler_name(),
     )

@@ -180,9 +180,6 @@ def load_checkpoint(
     moved = {"vision_model": vision_model, "lm_model": lm_model}
     moved = {name: value for name, value in moved.items() if value is not None}
     stored = replace(stored, model=stored.model.under(Override(ModelConfig, moved)))
-    for name in ("vision_model", "lm_model"):
-        if name not in stored.model:
-            raise InputError(f"config.json is not r2gengpt's: it names no {name}", field=field, value=directory)
     prompt = Override(ModelConfig, stored_prompt(directory, field))
     try:
         config = stored.model.under(prompt).settled()

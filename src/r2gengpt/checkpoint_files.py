@@ -81,9 +81,13 @@ def read_settings(directory: Path, field: str) -> Stored:
     Settings of the machine or its user (`PlacementConfig`, paths, devices), which older checkpoints hold, are left out.
 
     Raises:
-        InputError: config.json is not a JSON object.
+        InputError: config.json is not a JSON object, or names no encoder or language model.
     """
-    return Stored.of(_read_object(directory / CONFIG, field))
+    stored = Stored.of(_read_object(directory / CONFIG, field))
+    for part in ("vision_model", "lm_model"):
+        if part not in stored.model:
+            raise InputError(f"{CONFIG} is not r2gengpt's: it names no {part}", field=field, value=directory)
+    return stored
 
 
 def tells_findings_only(stored: Stored) -> bool:

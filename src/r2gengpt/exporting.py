@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-from r2gengpt.confidence.film_guard_file import GUARD
+from r2gengpt.confidence.film_guard import GUARD
 from r2gengpt.confidence.findings import FINDINGS
 from r2gengpt.edge.export import check_exportable, write_edge
+from r2gengpt.engines.attach import LANGUAGE_MODEL, RECORD, record_of, write_record
 from r2gengpt.engines.gguf import check_gguf, write_gguf
-from r2gengpt.engines.record import LANGUAGE_MODEL, RECORD, record_of, write_record
 from r2gengpt.errors import InputError
 from r2gengpt.files import whole_directory
 from r2gengpt.generation.decoding import DECODING
@@ -109,7 +109,7 @@ def export_served(reporter: Reporter, output: Path, *, program: str) -> None:
     Args:
         reporter: the model.
         output: must not exist.
-        program: of `engines.record.LANGUAGE_MODEL`.
+        program: of `engines.attach.LANGUAGE_MODEL`.
 
     Raises:
         InputError: llama.cpp's file cannot hold the language model.

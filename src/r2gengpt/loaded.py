@@ -7,7 +7,7 @@ from typing import Any
 
 from r2gengpt.checkpoint import load_checkpoint
 from r2gengpt.checkpoint_files import SENTENCES, is_original, tell_ignored
-from r2gengpt.confidence.film_guard_file import read_guard
+from r2gengpt.confidence.film_guard import read_guard
 from r2gengpt.confidence.findings import read_scales
 from r2gengpt.confidence.looking import Looker
 from r2gengpt.config import DecodeConfig, Stored

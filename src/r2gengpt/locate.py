@@ -162,10 +162,6 @@ def _locate(choice: ModelChoice) -> Located:
     directory = EMBEDDED if choice.name == "embedded" else find_checkpoint(choice.name, choice.field)
     if not is_whole_model(directory, choice.field):
         stored = read_settings(directory, choice.field)
-        for part in MOVABLE:
-            if part not in stored.model.under(asked):
-                words = f"config.json is not r2gengpt's: it names no {part}"
-                raise InputError(words, field=choice.field, value=directory)
         check_agreement(stored.model, asked)
         return Located(
             choice, directory, replace(stored, model=stored.model.under(asked), data=stored.data.under(choice.data))

@@ -93,17 +93,12 @@ def opened(choice: ModelChoice, located: Located | None, *, frugal: bool = True)
         InputError: parts that cannot be loaded.
     """
     if located is None:
-        return opened_graphs(choice, frugal=frugal)
+        from r2gengpt.edge.reporter import EdgeReporter
+
+        return EdgeReporter.load(choice, frugal=frugal)
     from r2gengpt.reporter import Reporter
 
     return Reporter.of(located)
-
-
-def opened_graphs(choice: ModelChoice, *, frugal: bool) -> "EdgeReporter":
-    """The model of an edge directory; see `opened`."""
-    from r2gengpt.edge.reporter import EdgeReporter
-
-    return EdgeReporter.load(choice, frugal=frugal)
 
 
 def load(
@@ -155,7 +150,9 @@ def load(
     )
     drafts = quickest(choice)
     if drafts is not choice:
-        graphs = opened_graphs(drafts, frugal=False)
+        from r2gengpt.edge.reporter import EdgeReporter
+
+        graphs = EdgeReporter.load(drafts, frugal=False)
         return replace(graphs, torch=in_torch(choice)) if runtime == "auto" and find_spec("torch") else graphs
     if (located := found(choice)) is None:
         return opened(choice, None)

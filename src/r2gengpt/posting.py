@@ -1,11 +1,16 @@
-"""One JSON request over HTTP to a server that was named. Follows no redirect, retries nothing, reads no answer."""
+"""One JSON request over HTTP to a server that was named. Follows no redirect, retries nothing."""
 
+import json
 import urllib.request
 from http.client import HTTPMessage
 from typing import IO
 
+from r2gengpt.errors import one_line
+
 MOST_BYTES = 4 * 2**20
 """Of an answer."""
+WORDS_KEPT = 160
+"""Characters of what a server says of an error."""
 
 
 class NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -38,3 +43,12 @@ def posted(url: str, body: bytes, *, key: str = "", timeout: float) -> bytes:
     if len(found) > MOST_BYTES:
         raise ValueError(f"answers with more than {MOST_BYTES} bytes")
     return found
+
+
+def message_in(body: bytes) -> str:
+    """What an error's body says, in one line; nothing where it is no JSON of OpenAI's form."""
+    try:
+        found = json.loads(body)["error"]["message"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        found = ""
+    return one_line(str(found))[:WORDS_KEPT]

@@ -16,11 +16,10 @@ from r2gengpt.clinical.documents.forms import FORMS, check_films, check_form, fo
 from r2gengpt.confidence.calibration import Calibration, calibration_beside, marked_text
 from r2gengpt.confidence.film_doubts import Check, Sight, check_shows_chest
 from r2gengpt.confidence.finding_maps import FINDINGS, check_maps, evidence_of, map_method
-from r2gengpt.confidence.findings import findings_of
-from r2gengpt.confidence.judging import judged
 from r2gengpt.confidence.looking import Looker
 from r2gengpt.confidence.maps import Evidence, kept_box
 from r2gengpt.confidence.regions import regions_of
+from r2gengpt.confidence.review import judged
 from r2gengpt.config import PRIOR, DecodeConfig, Stored
 from r2gengpt.data.batches import Batch
 from r2gengpt.engines.attach import check_scores, written_elsewhere
@@ -48,14 +47,13 @@ from r2gengpt.parts.assemble import Built
 from r2gengpt.parts.placement import device_of, place
 from r2gengpt.provenance import Origin, file_sha256, origin_of, part_name
 from r2gengpt.report import NO_HEAD, Finding, Report, films_of, written_json
-from r2gengpt.settings import REFUSE
+from r2gengpt.settings import NO_HASH, REFUSE
 from r2gengpt.text.context import NO_CONTEXT, UNTRAINED, Context, check_context
 from r2gengpt.version import __version__
 
 log = logging.getLogger("r2gengpt.generation")
 NEVER_TRAINED = ("language_model.", "projector.")
 """Parts of a model that tells findings alone: without weights, or with new ones each time."""
-NO_HASH = "needs all weights in memory, as identifiers are made from them: leave out `offload_folder`"
 
 
 @dataclass(frozen=True)
@@ -200,11 +198,6 @@ class Reporter:
         """The encoder's name and the language model's, without their directories."""
         values = self.stored.model.values
         return part_name(values["vision_model"]), part_name(values["lm_model"])
-
-    @property
-    def fingerprint(self) -> str | None:
-        """A name for its very weights; None where they are read from disk when they are needed."""
-        return self.origin.model_sha256
 
     @property
     def side(self) -> int:
@@ -353,15 +346,10 @@ class Reporter:
 
     def _retrieved(self, composer: Composer, batches: Iterable[Batch], check: Check | None) -> Iterator[Report]:
         """The reports of batches of films, composed of training sentences."""
-        assert self.looker is not None
         for batch in batches:
-            looked, logits = self.looker.seen(batch)
-            sights = self._sights(
-                batch, looked, [findings_of(row, self.looker.scales) for row in logits.tolist()], check
-            )
-            for at, (sight, row) in enumerate(zip(sights, logits.tolist(), strict=True)):
-                made = composer.report(sight.findings, row, batch.ids[at], batch.references[at])
-                yield self.judged(replace(made, doubts=sight.doubts))
+            for at, sight in enumerate(self.look(batch, check)[1]):
+                made = composer.report(sight.findings, sight.logits, batch.ids[at], batch.references[at])
+                yield self.judged(sight.on(made))
 
     def look(self, batch: Batch, check: Check | None = None) -> tuple[Batch, list[Sight]]:
         """What the finding head sees on each study's films, and the prompts with it; as they are without a head.
@@ -370,20 +358,12 @@ class Reporter:
             InputError: `check` refuses a study, by the doubts about its films.
         """
         if self.looker is None:
-            return batch, [Sight(compared=compared) for compared in compared_of(batch)]
-        looked, findings = self.looker.look(batch)
-        return looked, self._sights(batch, looked, findings, check)
-
-    def _sights(
-        self, batch: Batch, looked: Batch, findings: Sequence[tuple[Finding, ...]], check: Check | None
-    ) -> list[Sight]:
-        """Of a batch as it was, and as it is now that it was looked at."""
-        assert self.looker is not None
-        doubts = self.looker.doubts(batch, looked)
+            return batch, [Sight(compared=compared) for compared in batch.compared]
+        looked, sights = self.looker.look(batch)
         if check is not None:
-            for some in doubts:
-                check(some)
-        return [Sight(*sight) for sight in zip(findings, doubts, compared_of(batch), strict=True)]
+            for sight in sights:
+                check(sight.doubts)
+        return looked, sights
 
     def findings(self, images: Iterable[object], *, choice: DicomChoice = PLAIN) -> tuple[Finding, ...]:
         """What the films of one study show, without a report.
@@ -549,8 +529,3 @@ class Reporter:
     def drafter(self) -> Drafter | None:
         """What guesses the next tokens, with an index."""
         return None if self.index is None else drafter_for(self.built.model.language_model, self.index)
-
-
-def compared_of(batch: Batch) -> Sequence[bool]:
-    """Whether each study of a batch is written beside an earlier one."""
-    return batch.compared or [False] * len(batch.ids)

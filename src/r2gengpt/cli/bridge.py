@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from r2gengpt.cli.console import ARGUMENTS, FLAGS
+from r2gengpt.cli.console import ARGUMENTS, FLAGS, flag
 from r2gengpt.cli.help import Formatter, HelpAction, help_of, value_of
 from r2gengpt.config import DECODE_PRESETS, DecodeConfig
 from r2gengpt.data.strict import read_json_object
@@ -120,11 +120,6 @@ def _kinds(configs: Iterable[type]) -> dict[str, _Kind]:
     return {name: _kind(hint) for config in configs for name, hint in typing.get_type_hints(config).items()}
 
 
-def as_a_flag(name: str) -> str:
-    """A setting as help spells it."""
-    return f"--{name}"
-
-
 def _names(name: str) -> list[str]:
     """`--lm_model` and `--lm-model`, for the field and its old names."""
     every = [name, *(old for old, new in ALIASES.items() if new == name)]
@@ -158,7 +153,7 @@ def add_flags(parser: argparse.ArgumentParser, configs: Iterable[type], only: Se
                 type=convert,
                 default=argparse.SUPPRESS,
                 metavar=value,
-                help=spelt(text, as_a_flag).replace("%", "%%"),
+                help=spelt(text, flag).replace("%", "%%"),
                 **extra,
             )
 

@@ -66,16 +66,13 @@ def signs(error: UnicodeError) -> tuple[str, int]:
 
 def start_logging(*, libraries: bool = True) -> None:
     """Our log lines on stderr; `libraries` only say what is wrong (False: they are not used, and not loaded)."""
-    take_any_text()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine("%(message)s"))
     ours = logging.getLogger("r2gengpt")
     ours.handlers[:] = [handler]
     ours.setLevel(logging.INFO)
     ours.propagate = False
-    warnings.showwarning = lambda message, *_, **__: print(
-        f"warning: {one_line(named(spelt(str(message), as_flag)))}", file=sys.stderr
-    )
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {clean(str(message))}", file=sys.stderr)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if libraries:
         quiet_libraries()

@@ -11,7 +11,7 @@ from r2gengpt.files import check_writable, check_writable_file, named_directory,
 from r2gengpt.films.film import FilmStudy
 from r2gengpt.options import check_fields, option
 from r2gengpt.report import film_lines
-from r2gengpt.settings import METHODS, RUNTIMES, PlacementConfig
+from r2gengpt.settings import METHODS, NO_HASH, RUNTIMES, PlacementConfig
 from r2gengpt.text.context import Context
 from r2gengpt.text.written import json_text, noted_json, utf8, with_note, with_notice
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from r2gengpt.opening import AnyReporter
     from r2gengpt.report import Report
     from r2gengpt.reporter import Reporter
-
-NO_HASH = "needs all weights in memory, as identifiers are made from them: leave out --offload_folder"
 
 
 @dataclass(frozen=True)

@@ -182,7 +182,7 @@ class EvaluationWork:
         own = self.located.directory / "README.md"
         return {
             **self.provenance(reporter),
-            "model_sha256": reporter.fingerprint or NOT_TOLD,
+            "model_sha256": reporter.origin.model_sha256 or NOT_TOLD,
             "licence": licence_in(own.read_text(encoding="utf-8")) if own.is_file() else NOT_TOLD,
             "trained on": str(reporter.stored.data.values.get("annotation", NOT_TOLD)),
         }

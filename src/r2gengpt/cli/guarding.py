@@ -20,7 +20,7 @@ def prepare_guard(
             raise InputError("must be at least 1", field=name, value=value, limit=1)
     if seed < 0:
         raise InputError("must be at least 0", field="seed", value=seed, limit=0)
-    from r2gengpt.confidence.film_guard_file import GUARD, write_guard
+    from r2gengpt.confidence.film_guard import GUARD, write_guard
     from r2gengpt.report import NO_HEAD
     from r2gengpt.reporter import Reporter
     from r2gengpt.training.data import read_splits

@@ -145,7 +145,7 @@ def tiles(grid: tuple[int, int], count: int) -> Tensor:
     return torch.cat([one + view * (int(one.max()) + 1) for view in range(views)])
 
 
-def random_tenths(count: int, seed: int) -> Tensor:
+def random_tenths(count: int, seed: int = 0) -> Tensor:
     """`RANDOM_TENTHS` seeded choices of a tenth of the tokens: (RANDOM_TENTHS, count), bool."""
     rng = np.random.default_rng(seed)
     masks = torch.zeros(RANDOM_TENTHS, count, dtype=torch.bool)
@@ -162,13 +162,13 @@ def verdict_of(drop_top: float, drops_random: Tensor) -> str:
 
 
 def with_faithfulness(
-    told: ForcedReport, texts: Sequence[str], sentences: Sequence[Sequence[int]], maps: Tensor, seed: int
+    told: ForcedReport, texts: Sequence[str], sentences: Sequence[Sequence[int]], maps: Tensor
 ) -> Iterator[SentenceEvidence]:
     """The sentences with what masking their top tenth costs, against random tenths (the same for all)."""
     count = maps.shape[1]
     best = maps.topk(tenth(count), dim=1).indices
     top = torch.zeros(len(texts), count, dtype=torch.bool).scatter(1, best, True)
-    drops = sentence_drops(told, torch.cat([top, random_tenths(count, seed)]), sentences)
+    drops = sentence_drops(told, torch.cat([top, random_tenths(count)]), sentences)
     for row, text in enumerate(texts):
         chosen, others = float(drops[row, row]), drops[row, len(texts) :]
         values = tuple(maps[row].tolist())
@@ -200,7 +200,6 @@ def report_evidence(
     batch: Batch,
     report: str,
     method: str = "occlusion",
-    seed: int = 0,
 ) -> Evidence:
     """Maps of the sentences of a report, which need not be the model's own.
 
@@ -210,7 +209,6 @@ def report_evidence(
         batch: the prompt of one study.
         report: the text.
         method: one of `METHODS`.
-        seed: of the random tenths.
 
     Raises:
         InputError: as `check_method`; prompt and report do not fit into the language model.
@@ -228,4 +226,4 @@ def report_evidence(
     texts, sentences = zip(*found, strict=True)
     told = tell(model, processor, batch, ids)
     maps = gradient_maps(told, sentences) if method == "gradient" else occlusion_maps(told, sentences, grid)
-    return Evidence(batch.ids[0], method, grid, tuple(with_faithfulness(told, texts, sentences, maps, seed)))
+    return Evidence(batch.ids[0], method, grid, tuple(with_faithfulness(told, texts, sentences, maps)))

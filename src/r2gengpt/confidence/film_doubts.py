@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from r2gengpt.confidence.film_kinds import AGE, CUT_OFF, LATERAL, NO_CHEST, TILTED, WRITING
+from r2gengpt.confidence.film_guard import AGE, CUT_OFF, LATERAL, NO_CHEST, TILTED, WRITING
 from r2gengpt.errors import InputError
 from r2gengpt.films.facts import FilmFacts
 from r2gengpt.report import Doubt, Finding, Report, chance
@@ -28,6 +28,8 @@ class Sight:
     doubts: tuple[Doubt, ...] = ()
     compared: bool = False
     """Whether its report is written beside an earlier study."""
+    logits: tuple[float, ...] = ()
+    """Of the finding head, one an observation; empty without a head."""
 
     def on(self, report: Report) -> Report:
         """A report with it."""
@@ -36,16 +38,6 @@ class Sight:
     def with_facts(self, facts: Sequence[FilmFacts]) -> "Sight":
         """With the doubts that the films' facts raise."""
         return replace(self, doubts=all_doubts(self.findings, self.doubts, facts))
-
-
-def doubted(report: Report, facts: Sequence[FilmFacts]) -> Report:
-    """The report with all doubts about its films.
-
-    Args:
-        report: with findings, and doubts of the guard.
-        facts: of its films; empty where they are not known.
-    """
-    return replace(report, doubts=all_doubts(report.findings, report.doubts, facts))
 
 
 def all_doubts(findings: Sequence[Finding], doubts: Sequence[Doubt], facts: Sequence[FilmFacts]) -> tuple[Doubt, ...]:

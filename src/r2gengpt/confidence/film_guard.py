@@ -1,4 +1,4 @@
-"""Whether a film is of the kind that the head has learnt from: an upright, whole chest. Opens no film, no model.
+"""Whether a film is of the kind that the head has learnt from: an upright, whole chest. Runs no model.
 
 Films of chests as they should be lie near a flat subspace of the encoder's features; what lies far from it is strange.
 A film that stands out as inverted or turned, or is strange, is looked at once more as it would be put right: where it
@@ -9,28 +9,47 @@ Sources: for the subspace, Wang et al. 2022, "ViM: out-of-distribution with virt
 1807.03888).
 """
 
+import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from r2gengpt.confidence.film_kinds import CUT_OFF, INVERTED, NO_CHEST, ODD, TILTED, UPRIGHT, WORDS
 from r2gengpt.errors import InputError
+from r2gengpt.files import whole_file
 from r2gengpt.report import Doubt
 
+UPRIGHT = "upright"
+"""As a film should be."""
+INVERTED, LEFT, OVER, RIGHT, TILTED, CUT_OFF = (
+    "inverted", "turned_left", "upside_down", "turned_right", "tilted", "cut_off",
+)  # fmt: skip
+ODD = (INVERTED, LEFT, OVER, RIGHT, TILTED, CUT_OFF)
+"""What a film may be instead; the first four can be put right."""
+NO_CHEST, LATERAL, AGE, WRITING = "no_chest", "lateral", "age", "writing"
+"""What else may speak against a film."""
+WORDS = {
+    NO_CHEST: "looks like no whole chest film",
+    INVERTED: "looks inverted: air bright, bone dark",
+    LEFT: "looks turned to the left by a quarter",
+    OVER: "looks upside down",
+    RIGHT: "looks turned to the right by a quarter",
+    TILTED: "looks tilted",
+    CUT_OFF: "looks cut off: a part of the chest is not on it",
+}
+"""How a doubt goes on after the film's name."""
+GUARD = "film_guard.npz"
+"""The file of a guard, beside a model's weights."""
+HALF = ("subspace.basis", "kinds.basis", "kinds.whitening")
+"""Arrays kept at half precision."""
 GRID = 2
 """A film's features are means over so many by so many parts of it."""
 REFUSED = 1.3
 """A film this many limits away is refused, where films that show no chest are."""
 RIGHT_AGAIN = 0.65
 """A strange film that was put right lies within so many limits, as 98 of 100 usual ones do; few turned skulls do."""
-COMPONENTS = 128
-"""Of the subspace of films as they should be, and of the space that kinds are told apart in; at most."""
-SHRINKAGE = 0.05
-"""Of the covariance to a multiple of the identity: few films then bend it little."""
-USUAL, TYPICAL = 0.995, 0.05
-"""Share of validation films as they should be within a limit; share of odd ones that may be missed for a wider one."""
 
 Floats = npt.NDArray[np.float32]
 Relook = Callable[[int, str], Floats]
@@ -166,55 +185,61 @@ def put_right(pixels: Floats, kind: str, mean: Sequence[float] | None, deviation
     return found
 
 
-def fit_guard(features: Floats, kinds: Sequence[str], held: Floats, held_kinds: Sequence[str]) -> FilmGuard:
-    """The guard of a model.
+def write_guard(path: Path, guard: FilmGuard) -> None:
+    """Write a guard whole."""
+    arrays = {}
+    for part in ("subspace", "kinds"):
+        held = getattr(guard, part)
+        for one in fields(held):
+            name = f"{part}.{one.name}"
+            arrays[name] = np.asarray(getattr(held, one.name), dtype=np.float16 if name in HALF else np.float32)
+    with whole_file(path) as target, target.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
-    Args:
-        features: (n, D), of training films as they are and changed into each of `ODD`.
-        kinds: of each, `UPRIGHT` or of `ODD`.
-        held: (m, D), of validation films likewise, which set the limits.
-        held_kinds: of each.
+
+def read_guard(directory: Path, field: str) -> FilmGuard | None:
+    """The guard beside a model's weights; None where there is none.
 
     Raises:
-        InputError: a kind has no film.
+        InputError: the file is damaged.
     """
-    for name in (UPRIGHT, *ODD):
-        if name not in kinds or name not in held_kinds:
-            raise InputError(f"no film is {name}: the training and the validation split need some", field="annotation")
-    of, held_of = np.array(kinds), np.array(held_kinds)
-    subspace = _subspace(whole_means(features[of == UPRIGHT]), whole_means(held[held_of == UPRIGHT]))
-    return FilmGuard(subspace, _kinds(features, of, held, held_of))
+    path = directory / GUARD
+    if not path.is_file():
+        return None
+    try:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            found = {name: file[name].astype(np.float32) for name in file.files}
+        limit = float(found.pop("subspace.limit"))
+        guard = FilmGuard(Subspace(**_part(found, "subspace"), limit=limit), Kinds(**_part(found, "kinds")))
+        if fault := _fault(guard):
+            raise ValueError(fault)
+    except (zipfile.BadZipFile, OSError, EOFError, KeyError, ValueError, TypeError) as error:
+        raise InputError(f"{GUARD} is damaged: {error}", field=field, value=directory) from None
+    return guard
 
 
-def _standard(features: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """Mean and deviation (D,), the principal components (K, D), and the films by them (n, K)."""
-    mean, deviation = features.mean(0), features.std(0) + np.float32(1e-6)
-    values = (features - mean) / deviation
-    components = min(COMPONENTS, len(values) // 2, values.shape[1] // 2)
-    basis = np.linalg.svd(values, full_matrices=False)[2][: max(1, components)]
-    return mean, deviation, basis, values @ basis.T
+def _part(found: dict[str, Floats], part: str) -> dict[str, Floats]:
+    return {name.removeprefix(f"{part}."): values for name, values in found.items() if name.startswith(f"{part}.")}
 
 
-def _subspace(means: Floats, held: Floats) -> Subspace:
-    mean, deviation, basis, _ = _standard(means)
-    rest = Subspace(mean, deviation, basis, 1.0).strangeness(held)
-    return Subspace(mean, deviation, basis, max(float(np.quantile(rest, USUAL)), 1e-6))
-
-
-def _kinds(features: Floats, of: "npt.NDArray[np.str_]", held: Floats, held_of: "npt.NDArray[np.str_]") -> Kinds:
-    mean, deviation, basis, points = _standard(features)
-    names = (UPRIGHT, *ODD)
-    centres = np.stack([points[of == name].mean(0) for name in names])
-    within = points - centres[[names.index(name) for name in of]]
-    covariance = within.T @ within / len(within)
-    size = len(basis)
-    covariance += SHRINKAGE * np.trace(covariance) / size * np.eye(size, dtype=np.float32)
-    whitening: Floats = np.linalg.cholesky(np.linalg.inv(covariance)).astype(np.float32)
-    start = Kinds(mean, deviation, basis, centres, whitening, np.zeros(len(ODD), np.float32))
-    apart = start.nearer(held)
-    margins = []
-    for kind, name in enumerate(ODD):
-        usual = float(np.quantile(apart[held_of == UPRIGHT, kind], USUAL))
-        typical = float(np.quantile(apart[held_of == name, kind], TYPICAL))
-        margins.append(max(usual, (usual + typical) / 2, 0.0))
-    return Kinds(mean, deviation, basis, centres, whitening, np.array(margins, np.float32))
+def _fault(guard: FilmGuard) -> str:
+    """What is wrong with a guard that was read; empty where nothing is."""
+    subspace, kinds = guard.subspace, guard.kinds
+    (width,), size, count = subspace.mean.shape, len(kinds.basis), len(ODD) + 1
+    parts = width * GRID * GRID
+    shapes = {
+        "subspace.mean": (subspace.mean, (width,)),
+        "subspace.deviation": (subspace.deviation, (width,)),
+        "subspace.basis": (subspace.basis, (len(subspace.basis), width)),
+        "kinds.mean": (kinds.mean, (parts,)),
+        "kinds.deviation": (kinds.deviation, (parts,)),
+        "kinds.basis": (kinds.basis, (size, parts)),
+        "kinds.centres": (kinds.centres, (count, size)),
+        "kinds.whitening": (kinds.whitening, (size, size)),
+        "kinds.margins": (kinds.margins, (count - 1,)),
+    }
+    for name, (values, shape) in shapes.items():
+        if values.shape != shape or not np.isfinite(values).all():
+            return f"{name} must be {' x '.join(map(str, shape))} finite numbers"
+    least = min(subspace.limit, *(float(some.min()) for some in (subspace.deviation, kinds.deviation)))
+    return "" if least > 0 else "the limit and deviations must be above 0"

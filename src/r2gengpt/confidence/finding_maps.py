@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from r2gengpt.confidence.evidence import check_method, quick_method, random_tenths, report_evidence, verdict_of
+from r2gengpt.confidence.findings import findings_of
 from r2gengpt.confidence.looking import Looker
 from r2gengpt.confidence.maps import EVIDENCE, NO_EVIDENCE, Evidence, SentenceEvidence, tenth
 from r2gengpt.data.batches import Batch
@@ -62,7 +63,8 @@ def evidence_of(
     pixels, batch = batch.pixel_values, batch.to(model.device)
     findings: Sequence[Finding] = ()
     if looker is not None:
-        batch, (findings,) = looker.look(batch)
+        batch, logits = looker.seen(batch)
+        findings = findings_of(logits[0].tolist(), looker.scales)
     if looker is not None and method == FINDINGS:
         found = finding_evidence(looker, batch, findings, report)
     else:
@@ -96,7 +98,7 @@ def check_maps(model: R2GenGPTForConditionalGeneration, looker: Looker | None, m
 
 
 @torch.no_grad()
-def finding_evidence(looker: Looker, batch: Batch, findings: Sequence[Finding], report: str, seed: int = 0) -> Evidence:
+def finding_evidence(looker: Looker, batch: Batch, findings: Sequence[Finding], report: str) -> Evidence:
     """The maps of the sentences that assert a finding: what each patch adds to its logit.
 
     Of several findings in a sentence the likeliest is mapped. The map is evidence where the head does not deny the
@@ -108,7 +110,6 @@ def finding_evidence(looker: Looker, batch: Batch, findings: Sequence[Finding], 
         batch: of one study, with features.
         findings: what the head tells of it.
         report: the text.
-        seed: of the random tenths.
     """
     head = looker.model.finding_head
     assert head is not None
@@ -118,7 +119,7 @@ def finding_evidence(looker: Looker, batch: Batch, findings: Sequence[Finding], 
     count = patches.shape[1]
     side = round((count / int(batch.view_mask.sum())) ** 0.5)
     worth = head.worth(patches)[0]
-    others = random_tenths(count, seed)
+    others = random_tenths(count)
     told = {one.name: one for one in findings if one.verdict in (LIKELY, POSSIBLE)}
 
     def mapped(text: str) -> SentenceEvidence:

@@ -9,12 +9,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from r2gengpt.confidence.film_doubts import Sight
 from r2gengpt.confidence.film_guard import GRID, FilmGuard, put_right
 from r2gengpt.confidence.findings import Scale, findings_of, verdicts_of
 from r2gengpt.data.batches import Batch
 from r2gengpt.model import R2GenGPTForConditionalGeneration, R2GenGPTProcessor
 from r2gengpt.model.vision import regional_means
-from r2gengpt.report import Doubt, Finding
+from r2gengpt.report import Doubt
 from r2gengpt.text.alignment import pad_rows
 from r2gengpt.text.observations import hint_of, hinted
 from r2gengpt.text.opening import opening_of
@@ -41,26 +42,28 @@ class Looker:
     told: Mapping[str, str] = field(default_factory=dict)
     guard: FilmGuard | None = None
 
-    def look(self, batch: Batch) -> tuple[Batch, list[tuple[Finding, ...]]]:
-        """The findings of each study of a batch of prompts, and the batch with its films' features, hints and openings.
+    def look(self, batch: Batch) -> tuple[Batch, list[Sight]]:
+        """What each study's films show, and the batch of prompts with their features, hints and openings.
 
         Films are seen as they are and mirrored; a batch of features only as it is. A prompt that somebody wrote whole
         gets neither hint nor opening.
         """
-        batch, logits = self.seen(batch)
-        findings = [findings_of(row, self.scales) for row in logits.tolist()]
+        looked, logits = self.seen(batch)
+        rows = logits.tolist()
+        findings = [findings_of(row, self.scales) for row in rows]
         openings = [
             () if written_whole(batch.instruction(row)) else tuple(self.processor.encode_text(opening_of(one)))
             for row, one in enumerate(findings)
         ]
-        return replace(batch, openings=tuple(openings)), findings
+        parts = zip(findings, self._doubts(batch, looked), batch.compared, map(tuple, rows), strict=True)
+        return replace(looked, openings=tuple(openings)), [Sight(*part) for part in parts]
 
-    def doubts(self, batch: Batch, looked: Batch) -> list[tuple[Doubt, ...]]:
+    def _doubts(self, batch: Batch, looked: Batch) -> list[tuple[Doubt, ...]]:
         """What speaks against each study's own films; nothing without a guard.
 
         Args:
             batch: as it was: with its films, doubtful ones are looked at once more.
-            looked: as `look` gives it.
+            looked: as `seen` gives it.
         """
         if self.guard is None or looked.features is None:
             return [()] * len(looked.ids)
@@ -88,7 +91,7 @@ class Looker:
 
     @torch.no_grad()
     def seen(self, batch: Batch) -> tuple[Batch, Tensor]:
-        """As `look`, with the logits (B, O), float32, in place of findings."""
+        """The batch with its films' features and hints, and the head's logits (B, O), float32."""
         batch = batch.to(self.model.device)
         features, logits = self._features(batch)
         looked = replace(batch, features=features, pixel_values=None)

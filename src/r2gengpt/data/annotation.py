@@ -288,7 +288,7 @@ def _beside(study: Study, earlier: Callable[[str], Study | None], where: str) ->
     return replace(study, earlier=before)
 
 
-def check_reports(studies: Iterable[Study], field: str = "annotation") -> None:
+def check_reports(studies: Iterable[Study]) -> None:
     """Refuse studies without a report, which a run that learns reports cannot use, whatever their labels.
 
     Raises:
@@ -298,7 +298,7 @@ def check_reports(studies: Iterable[Study], field: str = "annotation") -> None:
     without = [study for study in studies if not study.report.strip()]
     if without:
         raise InputError(
-            f"`{field}`: {without[0].split} study {without[0].id} has labels and no report to learn from "
+            f"`annotation`: {without[0].split} study {without[0].id} has labels and no report to learn from "
             f"({len(without)} of {len(studies)} have none)"
         )
 
@@ -308,7 +308,7 @@ def missing_images(studies: Iterable[Study]) -> tuple[Path, ...]:
     return tuple(path for study in studies for path in study.image_paths if not path.is_file())
 
 
-def check_images(studies: Iterable[Study], field: str = "base_dir") -> None:
+def check_images(studies: Iterable[Study]) -> None:
     """Refuse studies whose image files do not exist.
 
     Raises:
@@ -318,7 +318,7 @@ def check_images(studies: Iterable[Study], field: str = "base_dir") -> None:
     missing = missing_images(studies)
     if missing:
         total = sum(len(study.image_paths) for study in studies)
-        raise InputError(f"`{field}`: no image file {missing[0]} ({len(missing)} of {total} are missing)")
+        raise InputError(f"`base_dir`: no image file {missing[0]} ({len(missing)} of {total} are missing)")
 
 
 def _record(study: Study, split: str, base_dir: Path | None) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Studies that were read, as batches of tensors. Reads no file, no Lightning, no model."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -7,9 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from r2gengpt.metrics.labels.observations import Label
+from r2gengpt.metrics.labels.reading import label_report
 from r2gengpt.model.earlier import NOW
 from r2gengpt.model.processing import R2GenGPTProcessor, pad_views
 from r2gengpt.text.alignment import IGNORE, TokenRow, pad_rows, training_row
+from r2gengpt.text.observations import NO_FINDING
+from r2gengpt.text.sentences import sentence_spans, tokens_of
+
+SENTENCES_KEPT = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -133,7 +140,6 @@ def training_batch(
     batch = _batch(examples, processor, rows, left=False)
     if finding_weight is None:
         return batch
-    from r2gengpt.data.weighting import token_weights
 
     assert batch.labels is not None
     weights = torch.zeros(batch.labels.shape)
@@ -188,3 +194,28 @@ def view_counts(studies: Sequence[Tensor]) -> Tensor:
     """Which views are there, of studies of (V_i, …): (B, V), bool, as `pad_views` gives it."""
     counts = torch.tensor([len(study) for study in studies])
     return torch.arange(int(counts.max())) < counts.unsqueeze(1)
+
+
+@functools.lru_cache(SENTENCES_KEPT)
+def has_positive(sentence: str) -> bool:
+    """Whether a sentence says of an observation, No Finding left out, that it is there."""
+    return any(label == Label.POSITIVE for name, label in label_report(sentence).items() if name != NO_FINDING)
+
+
+def token_weights(report: str, processor: R2GenGPTProcessor, learnt: int, weight: float) -> list[float]:
+    """The weights of a report's learnt tokens: `weight` in sentences with a positive finding, else 1.
+
+    Args:
+        report: as it is learnt.
+        processor: whose tokens they are.
+        learnt: how many tokens are learnt, the end token included where it is.
+        weight: of tokens that count more.
+    """
+    weights = [1.0] * learnt
+    spans = sentence_spans(report)
+    for span, tokens in zip(spans, tokens_of(spans, processor.token_ends(report)), strict=True):
+        if has_positive(report[slice(*span)]):
+            for place in tokens:
+                if place < learnt:
+                    weights[place] = weight
+    return weights

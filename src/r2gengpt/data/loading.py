@@ -19,7 +19,6 @@ from r2gengpt.data.identity import check_files
 from r2gengpt.data.ordering import Key
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError, RunError
-from r2gengpt.films.cell import pool as cell
 from r2gengpt.films.reader import load_image
 from r2gengpt.model.earlier import span_of
 from r2gengpt.model.processing import R2GenGPTProcessor, decoded_size
@@ -70,7 +69,6 @@ class StudyDataset(Dataset[Example]):
         dataset: whose report cleaner to use.
         seed: of the augmentation; None for none.
         features: of all the studies' images, from the feature cache; no image is opened then.
-        in_cell: images come from strangers, and are decoded in the cell.
         findings: (n, O), the labels of the studies' observations.
         mirror: mirror half of the augmented images.
         blank: every view is of one grey, and no image is opened.
@@ -85,7 +83,6 @@ class StudyDataset(Dataset[Example]):
         *,
         seed: int | None = None,
         features: Features | None = None,
-        in_cell: bool = False,
         findings: Tensor | None = None,
         mirror: bool = False,
         left_out: FieldDropout | None = None,
@@ -96,7 +93,6 @@ class StudyDataset(Dataset[Example]):
         self.clean = CLEANERS[dataset]
         self.seed = seed
         self.features = features
-        self.in_cell = in_cell
         self.findings = findings
         self.mirror = mirror
         self.left_out = left_out
@@ -137,8 +133,7 @@ class StudyDataset(Dataset[Example]):
             return [Image.new("RGB", (self.size, self.size), GREY)] * sum(len(one.image_paths) for one in films)
         for one in films:
             check_files(one)
-        load = cell.load_image if self.in_cell else load_image
-        images = [load(path, size=self.size, dicom=one.dicom) for one in films for path in one.image_paths]
+        images = [load_image(path, size=self.size, dicom=one.dicom) for one in films for path in one.image_paths]
         if self.seed is None:
             return images
         rng = np.random.default_rng((self.seed, *key))

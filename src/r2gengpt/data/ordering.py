@@ -1,13 +1,22 @@
-"""In which order studies are learnt and tested: of seed, epoch and rank alone. Reads nothing."""
+"""In which order studies are learnt and tested: of seed, epoch, rank and perhaps the rows' lengths. Reads nothing."""
 
+import functools
+import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
 
+from r2gengpt.data.study import Study
+from r2gengpt.model.processing import R2GenGPTProcessor
+from r2gengpt.text.cleaning import CLEANERS
+
 Key = tuple[int, int]
 """Which sample: (epoch, index). The epoch seeds the augmentation, so a sample depends on its key alone."""
 NO_CAPS: Mapping[str, int] = MappingProxyType({})
+MOST_BATCHES, LEAST_BUCKETS = 32, 8
+"""Batches (over all processes) that are sorted together: the most, and into how many such buckets an epoch falls at
+least. Few batches a bucket leave chance who is in a batch with whom; 32 leave 1 % padding (docs/log.md)."""
 
 
 def shuffled_batches(
@@ -66,3 +75,44 @@ def sequential_batches(count: int, batch_size: int, *, rank: int = 0, world: int
     """
     starts = range(0, count, batch_size)[rank::world]
     return [[(0, index) for index in range(at, min(at + batch_size, count))] for at in starts]
+
+
+def row_lengths(studies: Sequence[Study], processor: R2GenGPTProcessor, dataset: str, max_length: int) -> list[int]:
+    """Tokens of each study's training row: prompt with image tokens, report as `training_row` cuts it, end token.
+
+    Of a study with context the prompt is the one with all of its fields.
+    """
+    clean = CLEANERS[dataset]
+    row = functools.cache(lambda views, instruction: len(processor.prompt_row(views, instruction)))
+    asked = [processor.instruction_for(study.context) if processor.context_fields else None for study in studies]
+    return [
+        row(len(study.image_paths), instruction) + min(len(processor.encode_text(clean(study.report))) + 1, max_length)
+        for study, instruction in zip(studies, asked, strict=True)
+    ]
+
+
+def bucketed_batches(
+    lengths: Sequence[int], batch_size: int, *, seed: int, epoch: int, rank: int = 0, world: int = 1
+) -> list[list[Key]]:
+    """The keys of one epoch's batches for one rank, as `shuffled_batches`, but batches of about one length.
+
+    A seeded permutation is cut into buckets, each is sorted by length and cut into steps, and the steps are shuffled.
+    Ranks share out each step one by one, so that theirs are about as long, and wait for each other little.
+
+    >>> batches = bucketed_batches([3, 1, 2, 3, 1], 2, seed=0, epoch=1)
+    >>> sorted(index for batch in batches for _, index in batch)
+    [0, 1, 2, 3, 4]
+    """
+    rng = np.random.default_rng((seed, epoch))
+    order = rng.permutation(len(lengths))
+    order = np.concatenate([order, order[: -len(order) % world]])
+    step = batch_size * world
+    steps = math.ceil(len(order) / step)
+    bucket = step * min(MOST_BATCHES, max(1, steps // LEAST_BUCKETS))
+    length = np.asarray(lengths)
+    groups: list[list[int]] = []
+    for start in range(0, len(order), bucket):
+        part = order[start : start + bucket]
+        part = part[np.argsort(length[part], kind="stable")]
+        groups += [part[at : at + step].tolist() for at in range(0, len(part), step)]
+    return [[(epoch, index) for index in groups[at][rank::world]] for at in rng.permutation(steps).tolist()]

@@ -1,18 +1,26 @@
-"""A study and its parts as records. No files are opened here."""
+"""A study and its parts as records, and what is known of its films. No files are opened here."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from r2gengpt.data.boxes import Marked
 from r2gengpt.data.labels import NO_LABELS, Labels
 from r2gengpt.errors import InputError
 from r2gengpt.films.containers import DicomChoice
+from r2gengpt.metrics.labels.observations import Label
+from r2gengpt.metrics.labels.reading import label_report
 from r2gengpt.text.context import Context
+from r2gengpt.text.observations import ALL_OBSERVATIONS
 
 PATIENT_NAMES = ("patient", "patient_id", "subject_id")
 """What files call the patient of a study, in the order they are looked for (subject_id: MIMIC-CXR's, and R2Gen's)."""
+OF_REPORTS = {Label.POSITIVE: 1.0, Label.NEGATIVE: 0.0, Label.BLANK: 0.0}
+"""A report's word on an observation, as a label; a doubt is neither. What it does not mention is absent (CheXpert)."""
 
 
 def patient_key(record: Mapping[str, Any], place: str) -> str | None:
@@ -93,3 +101,22 @@ class Study:
     def __post_init__(self) -> None:
         if not isinstance(self.labels, Labels):
             object.__setattr__(self, "labels", Labels(self.labels))
+
+
+def known_labels(study: Study) -> Labels:
+    """Observation → how likely the films show it, of those that are known.
+
+    In a report positive is 1, negative 0 and uncertain unknown. An observation that it does not mention counts as
+    absent, as in CheXpert; of a study without labels and report nothing is known.
+    """
+    if study.labels or not study.report.strip():
+        return Labels(study.labels)
+    said = label_report(study.report)
+    return Labels({name: OF_REPORTS[label] for name, label in said.items() if label in OF_REPORTS})
+
+
+def known_rows(studies: Sequence[Study]) -> npt.NDArray[np.float64]:
+    """`known_labels` of studies as rows, (n, O), in the order of the observations; not a number where unknown."""
+    known = (known_labels(study) for study in studies)
+    rows = [[labels.get(name, np.nan) for name in ALL_OBSERVATIONS] for labels in known]
+    return np.array(rows, dtype=np.float64).reshape(-1, len(ALL_OBSERVATIONS))

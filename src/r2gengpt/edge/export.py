@@ -13,7 +13,7 @@ from PIL import Image
 from tokenizers import Tokenizer
 
 from r2gengpt.confidence.calibration import CALIBRATION
-from r2gengpt.confidence.film_guard_file import GUARD
+from r2gengpt.confidence.film_guard import GUARD
 from r2gengpt.confidence.findings import FINDINGS
 from r2gengpt.config import DecodeConfig
 from r2gengpt.edge.graphs import (
@@ -25,7 +25,6 @@ from r2gengpt.edge.graphs import (
     openvino,
     pack_weights,
 )
-from r2gengpt.edge.hints import HintPrompt
 from r2gengpt.edge.pixels import FilmSettings, view_pixels
 from r2gengpt.edge.record import (
     LANGUAGE,
@@ -34,6 +33,7 @@ from r2gengpt.edge.record import (
     TOKENIZER,
     VISION,
     EdgeRecord,
+    HintPrompt,
     files_of,
     write_record,
 )

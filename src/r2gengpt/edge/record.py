@@ -8,10 +8,11 @@ from typing import Any
 
 from r2gengpt.confidence.findings import FINDINGS
 from r2gengpt.config import DecodeConfig
-from r2gengpt.edge.hints import HintPrompt
 from r2gengpt.edge.pixels import FilmSettings
 from r2gengpt.errors import InputError
 from r2gengpt.files import sha256_of
+from r2gengpt.text.observations import hinted
+from r2gengpt.text.prompt import PromptIds, encode_prompt, fill_template
 from r2gengpt.text.written import NOTICE
 
 RECORD = "edge.json"
@@ -25,6 +26,49 @@ COMPILED = "compiled"
 ACTIVATIONS = ("float32", "int8")
 """What the inputs of products with packed weights may be."""
 AGAIN = "export it anew (`target` openvino); what lies in the cache, `r2gengpt pull embedded` makes anew"
+
+
+@dataclass(frozen=True)
+class HintPrompt:
+    """What a prompt with a hint is made of.
+
+    `instruction` is what it asks for and `template` what stands around it. `symbols` is whether control tokens that are
+    written out in the template are tokens. `opening` are the ids that every prompt begins with.
+    """
+
+    instruction: str
+    template: str
+    symbols: bool
+    opening: tuple[int, ...]
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "HintPrompt":
+        """The settings from JSON, whose lists become tuples.
+
+        Raises:
+            ValueError: an unknown key, no text, or a template without the image's place.
+        """
+        prompt = cls(**{**values, "opening": tuple(int(token) for token in values["opening"])})
+        if not isinstance(prompt.instruction, str) or not isinstance(prompt.symbols, bool):
+            raise ValueError("its hint has no instruction")
+        fill_template("", prompt.template)
+        return prompt
+
+    def ids(self, tokenizer: Any, hint: str) -> PromptIds:
+        """The prompt with a hint.
+
+        Args:
+            tokenizer: of the package tokenizers.
+            hint: words.
+        """
+
+        def encode(text: str) -> list[int]:
+            tokenizer.encode_special_tokens = not self.symbols
+            tokenizer.no_truncation()
+            tokenizer.no_padding()
+            return list(tokenizer.encode(text, add_special_tokens=False).ids)
+
+        return encode_prompt(encode, fill_template(hinted(self.instruction, hint), self.template), self.opening)
 
 
 @dataclass(frozen=True)

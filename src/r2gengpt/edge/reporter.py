@@ -14,8 +14,8 @@ from PIL import Image
 from r2gengpt.clinical.documents.forms import FORMS, check_films, check_form, formed
 from r2gengpt.confidence.calibration import CALIBRATION, Calibration, calibration_beside, marked_text
 from r2gengpt.confidence.film_doubts import Check, Sight, check_shows_chest
-from r2gengpt.confidence.judging import judged
 from r2gengpt.confidence.maps import Evidence
+from r2gengpt.confidence.review import judged
 from r2gengpt.config import PRIOR, DecodeConfig
 from r2gengpt.edge.pixels import view_pixels
 from r2gengpt.edge.runtime import Edge, EdgeTokenizer, Watch, check_decoding
@@ -29,7 +29,7 @@ from r2gengpt.films.regions import Region
 from r2gengpt.films.sources import prior_of, study_of
 from r2gengpt.generation.beams import Floats
 from r2gengpt.generation.decoding import decodings
-from r2gengpt.generation.pieces import TextPieces
+from r2gengpt.generation.sentences import TextPieces
 from r2gengpt.locate import ModelChoice
 from r2gengpt.options import Override
 from r2gengpt.provenance import Origin, file_sha256, part_name
@@ -189,11 +189,6 @@ class EdgeReporter:
         """Why words beside the films do not reach its reports."""
         return "`runtime` openvino has one prompt, settled when it was exported"
 
-    @property
-    def fingerprint(self) -> str:
-        """A name for its very weights."""
-        return self.digest
-
     def write(
         self,
         studies: Iterable[FilmStudy],
@@ -243,7 +238,7 @@ class EdgeReporter:
         seen = self.edge.see(pixels)
         if check is not None:
             check(seen.sight.doubts)
-        return self.edge.written("study", seen, decode, watch)
+        return self.edge.written(seen, decode, watch)
 
     def stream(self, pixels: Floats, on_text: Callable[[str], None], check: Check | None = None) -> tuple[Report, int]:
         """`draft` by one beam; `on_text` gets its words as they come."""

@@ -12,8 +12,7 @@ import numpy as np
 from PIL import Image
 
 from r2gengpt.confidence.film_doubts import Sight
-from r2gengpt.confidence.film_guard import put_right
-from r2gengpt.confidence.film_guard_file import GUARD, read_guard
+from r2gengpt.confidence.film_guard import GUARD, put_right, read_guard
 from r2gengpt.confidence.findings import FINDINGS, findings_of, read_scales, verdicts_of
 from r2gengpt.config import NO_OPENING, DecodeConfig
 from r2gengpt.edge.graphs import core, openvino
@@ -86,21 +85,20 @@ class Edge:
 
     Args:
         directory: made by an export to OpenVINO.
-        field: what named it, for errors.
         frugal: forget the vision encoder after each study: less memory for one study, slower for many.
 
     Raises:
         InputError: OpenVINO is not installed, or the directory is none or damaged.
     """
 
-    def __init__(self, directory: Path, field: str = "model", *, frugal: bool = False) -> None:
+    def __init__(self, directory: Path, *, frugal: bool = False) -> None:
         ov = openvino(field="runtime", value="openvino")
         from tokenizers import Tokenizer
 
         self.directory, self.frugal = directory, frugal
-        self.record: EdgeRecord = read_record(directory, field)
-        self.scales = read_scales(directory, field) if FINDINGS in self.record.files else ()
-        self.guard = read_guard(directory, field) if GUARD in self.record.files else None
+        self.record: EdgeRecord = read_record(directory, "model")
+        self.scales = read_scales(directory, "model") if FINDINGS in self.record.files else ()
+        self.guard = read_guard(directory, "model") if GUARD in self.record.files else None
         self.encoder = Tokenizer.from_file(str(directory / TOKENIZER))
         self.words = EdgeTokenizer(self.encoder, self.record.end)
         self.table = np.load(directory / TABLE, mmap_mode="r")
@@ -181,18 +179,18 @@ class Edge:
             passes = Passes(self._language, self.embeddings, len(prompt))
             return choose(passes.begin(prompt), passes.step, rules, watch, opening)
 
-    def report(self, study: str, films: Sequence[Image.Image], decode: DecodeConfig) -> Report:
-        """The report of one study, as `generation.decode.predict` gives it; lengths must be resolved."""
-        return self.written(study, self.look(films), decode)[0]
+    def written(self, seen: SeenStudy, decode: DecodeConfig, watch: Watch | None = None) -> tuple[Report, int]:
+        """The report of a study that was looked at, and how many tokens its prompt had.
 
-    def written(
-        self, study: str, seen: SeenStudy, decode: DecodeConfig, watch: Watch | None = None
-    ) -> tuple[Report, int]:
-        """The report of a study that was looked at, and how many tokens its prompt had; `watch` as in `choose`."""
+        Args:
+            seen: the study.
+            decode: how, lengths resolved.
+            watch: as in `choose`.
+        """
         prompt = self.prompt(seen)
         opening = self.words.encode(opening_of(seen.findings)) if decode.opening != NO_OPENING else []
         written = self.choose(prompt, Rules.of(decode, self.record.end), watch, opening[: decode.max_new_tokens])
-        return seen.sight.on(report_of(self.words, written, study=study)), len(prompt)
+        return seen.sight.on(report_of(self.words, written, study="study")), len(prompt)
 
 
 class Passes:

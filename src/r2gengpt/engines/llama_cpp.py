@@ -58,18 +58,16 @@ class LlamaCpp(InferenceEngine):
     name = "llama.cpp"
     scores_opening = True
 
-    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         """Map the file.
 
         Args:
             path: of `engines.gguf`.
-            threads: None: as many as PyTorch has.
 
         Raises:
             InputError: no llama.cpp here, or a file that it does not take.
         """
         self._ffi, self._library = binding()
-        self._threads = threads or torch.get_num_threads()
         found = self._library.llama_model_load_from_file(os.fsencode(path), self._library.llama_model_default_params())
         if found == self._ffi.NULL:
             raise InputError(f"llama.cpp does not load {path}")
@@ -105,7 +103,7 @@ class LlamaCpp(InferenceEngine):
             return
         settings = self._library.llama_context_default_params()
         settings.n_ctx = settings.n_batch = settings.n_ubatch = wanted
-        settings.n_threads = settings.n_threads_batch = self._threads
+        settings.n_threads = settings.n_threads_batch = torch.get_num_threads()
         settings.flash_attn_type = self._library.LLAMA_FLASH_ATTN_TYPE_DISABLED  # it rounds queries to float16
         settings.type_k = settings.type_v = self._library.GGML_TYPE_F32
         self._context = None  # the old cache goes before the new one comes

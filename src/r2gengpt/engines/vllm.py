@@ -20,10 +20,9 @@ from r2gengpt.errors import InputError, RunError, one_line
 from r2gengpt.generation.beams import Rules, Written
 from r2gengpt.generation.engine import Prompt
 from r2gengpt.generation.served import InferenceEngine
-from r2gengpt.posting import MOST_BYTES, posted
+from r2gengpt.posting import MOST_BYTES, WORDS_KEPT, message_in, posted
 
 FIELD = "lm_endpoint"
-WORDS_KEPT = 160
 REFUSALS = (400, 404, 413, 422)
 """Statuses by which a server refuses what we send."""
 
@@ -146,12 +145,3 @@ def tokens_in(body: bytes) -> tuple[list[int], list[float]]:
 def numbers(values: object, kind: type | tuple[type, ...]) -> bool:
     """Whether it is a list of numbers of a kind."""
     return isinstance(values, Sequence) and all(isinstance(value, kind) for value in values)
-
-
-def message_in(body: bytes) -> str:
-    """What an error's body says, in one line; nothing where it is no JSON of OpenAI's form."""
-    try:
-        found = json.loads(body)["error"]["message"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        found = ""
-    return one_line(str(found))[:WORDS_KEPT]

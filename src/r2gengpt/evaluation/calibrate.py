@@ -14,7 +14,7 @@ from r2gengpt.errors import InputError
 from r2gengpt.evaluation.confidence import CALIBRATED, judged_sentences
 from r2gengpt.evaluation.run import Evaluation, predict_studies
 from r2gengpt.metrics.calibration import fit as fit_logistic
-from r2gengpt.metrics.labels.support import DEFINITION
+from r2gengpt.metrics.labels.reading import DEFINITION
 from r2gengpt.processes import Share, agreed
 from r2gengpt.report import Report
 from r2gengpt.reporter import Reporter

@@ -10,8 +10,7 @@ from r2gengpt.data.study import Study
 from r2gengpt.metrics import calibration as metric
 from r2gengpt.metrics.bootstrap import patient_numbers
 from r2gengpt.metrics.calibration import Judged
-from r2gengpt.metrics.labels.reading import label_report
-from r2gengpt.metrics.labels.support import DEFINITION, is_supported
+from r2gengpt.metrics.labels.reading import DEFINITION, is_supported, label_report
 from r2gengpt.report import Report
 
 RESAMPLES, SEED = 1000, 0

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from r2gengpt.data.known import known_labels
-from r2gengpt.data.study import Study
+from r2gengpt.data.study import Study, known_labels
 from r2gengpt.metrics import detection
 from r2gengpt.metrics.bootstrap import patient_numbers
 from r2gengpt.metrics.calibration import bin_columns, calibration_error, reliability

@@ -8,8 +8,7 @@ import numpy.typing as npt
 
 from r2gengpt.confidence.looking import Looker
 from r2gengpt.config import DataConfig
-from r2gengpt.data.known import known_rows
-from r2gengpt.data.study import Study
+from r2gengpt.data.study import Study, known_rows
 from r2gengpt.errors import InputError
 from r2gengpt.evaluation.nearest import reported_studies
 from r2gengpt.evaluation.run import Evaluation, predict_studies

@@ -93,7 +93,7 @@ def read_reference_file(path: Path, split: str = "test", field: str = "reference
     Args:
         path: the file.
         split: which split of an annotation file; other formats have no splits.
-        flag: named in error messages.
+        field: named in error messages.
 
     Raises:
         InputError: as `read_predictions`, or the annotation has no such split.
@@ -107,7 +107,7 @@ def read_reference_file(path: Path, split: str = "test", field: str = "reference
     return References(_collect(entries, source), _patients(entries))
 
 
-def patients_by_rule(studies: Iterable[str], pattern: str, field: str = "patient_of") -> dict[str, str]:
+def patients_by_rule(studies: Iterable[str], pattern: str) -> dict[str, str]:
     """Study id → the part of it that a regular expression finds: its first group, or all that it matches.
 
     Raises:
@@ -116,13 +116,13 @@ def patients_by_rule(studies: Iterable[str], pattern: str, field: str = "patient
     try:
         rule = re.compile(pattern)
     except (re.error, RecursionError) as error:
-        raise InputError(f"not a regular expression: {error}", field=field, value=pattern) from None
+        raise InputError(f"not a regular expression: {error}", field="patient_of", value=pattern) from None
     found = {}
     for study in studies:
         match = rule.search(study)
         patient = match[min(1, rule.groups)] if match is not None else None
         if not patient:
-            raise InputError(f"finds nothing in the study id {study}", field=field, value=pattern)
+            raise InputError(f"finds nothing in the study id {study}", field="patient_of", value=pattern)
         found[study] = patient
     return found
 

@@ -116,7 +116,7 @@ def normal_study(index: SentenceIndex, verdicts: Verdicts, distances: Floats) ->
 
     Such a report may deny what was not assessed, but nothing that is possible.
     """
-    if verdicts.get(NO_FINDING) != LIKELY or any(verdicts.get(name) == LIKELY for name in ABNORMAL):
+    if verdicts.get(NO_FINDING) != LIKELY:
         return None
     barred = [verdicts.get(name) == POSSIBLE for name in OBSERVATIONS]
     wrong = ((index.codes == NEGATIVE) & np.array(barred)).any(axis=1)
@@ -133,7 +133,7 @@ def compose(index: SentenceIndex, verdicts: Verdicts, distances: Floats) -> tupl
 
     Args:
         index: of the training reports.
-        verdicts: of the film, by observation.
+        verdicts: of the film, by observation, which `confidence.findings` keeps from being normal and abnormal at once.
         distances: (T,), how far the training studies are from the film.
     """
     study = normal_study(index, verdicts, distances)

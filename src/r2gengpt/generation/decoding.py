@@ -40,10 +40,6 @@ class ChosenDecoding:
     studies: int
     trials: tuple[Mapping[str, float], ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        """As it stands in decoding.json."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class Decodings:
@@ -75,7 +71,7 @@ def read_chosen(directory: Path) -> ChosenDecoding | None:
 def write_chosen(directory: Path, chosen: ChosenDecoding) -> None:
     """Write decoding.json, whole."""
     with whole_file(directory / DECODING) as path:
-        path.write_text(json.dumps(chosen.to_json(), indent=1) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(asdict(chosen), indent=1) + "\n", encoding="utf-8")
 
 
 def decodings(

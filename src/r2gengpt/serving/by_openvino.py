@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from r2gengpt.edge.reporter import EdgeReporter
 from r2gengpt.errors import InputError
-from r2gengpt.generation.pieces import TextPieces
+from r2gengpt.generation.sentences import TextPieces
 from r2gengpt.generation.stopping import StopWatch, stopped
 from r2gengpt.serving.jobs import Answer, Job
 

@@ -12,7 +12,7 @@ from r2gengpt.settings.archive import (
 )
 from r2gengpt.settings.batch import BATCH_FORMATS, BatchConfig
 from r2gengpt.settings.measures import METEOR_NAMES, AuditConfig, HonestyConfig, SeedsConfig
-from r2gengpt.settings.placement import ACCELERATORS, MEMORY_LIMIT, RUNTIMES, CellConfig, PlacementConfig
+from r2gengpt.settings.placement import ACCELERATORS, MEMORY_LIMIT, NO_HASH, RUNTIMES, CellConfig, PlacementConfig
 from r2gengpt.settings.reports import (
     GENERATE,
     METHODS,
@@ -36,6 +36,7 @@ __all__ = [
     "MEMORY_LIMIT",
     "METEOR_NAMES",
     "METHODS",
+    "NO_HASH",
     "OBJECT_FORMS",
     "REFUSE",
     "RETRIEVE",

@@ -12,6 +12,9 @@ RUNTIMES = ("auto", "torch", "openvino")
 MEMORY_LIMIT = re.compile(r"([0-9]{1,3}|cpu)=([0-9]{1,6}(?:GiB|MiB|KiB|GB|MB|KB))")
 """A device, and a size in the words that accelerate reads."""
 
+NO_HASH = "needs all weights in memory, as identifiers are made from them: leave out `offload_folder`"
+"""Why no document is made of a report whose model has no hash."""
+
 
 @dataclass(frozen=True)
 class PlacementConfig:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from r2gengpt.confidence.findings import UNFITTED, Scale, fit_scales, read_scales, write_scales
+from r2gengpt.confidence.findings import UNFITTED, Scale, read_scales, write_scales
 from r2gengpt.confidence.looking import Looker
 from r2gengpt.config import RunConfig
 from r2gengpt.data.batches import Batch
@@ -21,6 +21,7 @@ from r2gengpt.model.findings import findings_loss, positive_weights
 from r2gengpt.parts.assemble import Built
 from r2gengpt.text.observations import ALL_OBSERVATIONS
 from r2gengpt.training.hints import Hints
+from r2gengpt.training.scales import fit_scales
 from r2gengpt.training.validation import SeenFilms, ValidationBatch
 
 

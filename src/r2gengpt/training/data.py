@@ -12,10 +12,9 @@ from torch import Tensor
 from r2gengpt.config import DataConfig, RunConfig
 from r2gengpt.data.annotation import check_images, check_reports, read_annotation
 from r2gengpt.data.batches import Batch, Example, prompt_batch, training_batch
-from r2gengpt.data.bucketing import bucketed_batches, row_lengths
 from r2gengpt.data.features.filling import Features, cached_features
 from r2gengpt.data.loading import FieldDropout, StudyDataset, StudyLoader
-from r2gengpt.data.ordering import capped, sequential_batches, shuffled_batches
+from r2gengpt.data.ordering import bucketed_batches, capped, row_lengths, sequential_batches, shuffled_batches
 from r2gengpt.data.study import Study, with_earlier
 from r2gengpt.errors import InputError
 from r2gengpt.films.containers import DicomChoice

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from r2gengpt.checkpoint import trained_names
 from r2gengpt.config import RunConfig
 from r2gengpt.data.batches import Batch
-from r2gengpt.data.known import known_rows
-from r2gengpt.data.study import Study
+from r2gengpt.data.study import Study, known_rows
 from r2gengpt.errors import InputError, RunError
 from r2gengpt.model import R2GenGPTForConditionalGeneration
 from r2gengpt.model.findings import findings_loss, positive_weights

@@ -7,13 +7,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image, ImageOps
 
-from r2gengpt.confidence.film_guard import GRID, FilmGuard, Floats, fit_guard
-from r2gengpt.confidence.film_kinds import CUT_OFF, INVERTED, LEFT, OVER, RIGHT, TILTED, UPRIGHT
+from r2gengpt.confidence.film_guard import (
+    CUT_OFF,
+    GRID,
+    INVERTED,
+    LEFT,
+    ODD,
+    OVER,
+    RIGHT,
+    TILTED,
+    UPRIGHT,
+    FilmGuard,
+    Floats,
+    Kinds,
+    Subspace,
+    whole_means,
+)
 from r2gengpt.confidence.looking import fast_arithmetic
 from r2gengpt.data.study import Study
+from r2gengpt.errors import InputError
 from r2gengpt.films.reader import load_image
 from r2gengpt.model.processing import decoded_size
 from r2gengpt.model.vision import regional_means
@@ -28,6 +44,12 @@ CUTS = 0.25, 0.5
 """Share of a film that is cut off at one of its sides."""
 PIECES = 0.35, 0.6
 """Share of each side that a piece from somewhere in the film has."""
+COMPONENTS = 128
+"""Of the subspace of films as they should be, and of the space that kinds are told apart in; at most."""
+SHRINKAGE = 0.05
+"""Of the covariance to a multiple of the identity: few films then bend it little."""
+USUAL, TYPICAL = 0.995, 0.05
+"""Share of validation films as they should be within a limit; share of odd ones that may be missed for a wider one."""
 
 
 @dataclass(frozen=True)
@@ -127,3 +149,57 @@ def guard_of(built: Built, splits: Mapping[str, Sequence[Study]], sample: Sample
     """
     train, val = (features_of(built, drawn(splits[split], sample.films), sample) for split in ("train", "val"))
     return fit_guard(*train, *val)
+
+
+def fit_guard(features: Floats, kinds: Sequence[str], held: Floats, held_kinds: Sequence[str]) -> FilmGuard:
+    """The guard of a model.
+
+    Args:
+        features: (n, D), of training films as they are and changed into each of `ODD`.
+        kinds: of each, `UPRIGHT` or of `ODD`.
+        held: (m, D), of validation films likewise, which set the limits.
+        held_kinds: of each.
+
+    Raises:
+        InputError: a kind has no film.
+    """
+    for name in (UPRIGHT, *ODD):
+        if name not in kinds or name not in held_kinds:
+            raise InputError(f"no film is {name}: the training and the validation split need some", field="annotation")
+    of, held_of = np.array(kinds), np.array(held_kinds)
+    subspace = _subspace(whole_means(features[of == UPRIGHT]), whole_means(held[held_of == UPRIGHT]))
+    return FilmGuard(subspace, _kinds(features, of, held, held_of))
+
+
+def _standard(features: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """Mean and deviation (D,), the principal components (K, D), and the films by them (n, K)."""
+    mean, deviation = features.mean(0), features.std(0) + np.float32(1e-6)
+    values = (features - mean) / deviation
+    components = min(COMPONENTS, len(values) // 2, values.shape[1] // 2)
+    basis = np.linalg.svd(values, full_matrices=False)[2][: max(1, components)]
+    return mean, deviation, basis, values @ basis.T
+
+
+def _subspace(means: Floats, held: Floats) -> Subspace:
+    mean, deviation, basis, _ = _standard(means)
+    rest = Subspace(mean, deviation, basis, 1.0).strangeness(held)
+    return Subspace(mean, deviation, basis, max(float(np.quantile(rest, USUAL)), 1e-6))
+
+
+def _kinds(features: Floats, of: "npt.NDArray[np.str_]", held: Floats, held_of: "npt.NDArray[np.str_]") -> Kinds:
+    mean, deviation, basis, points = _standard(features)
+    names = (UPRIGHT, *ODD)
+    centres = np.stack([points[of == name].mean(0) for name in names])
+    within = points - centres[[names.index(name) for name in of]]
+    covariance = within.T @ within / len(within)
+    size = len(basis)
+    covariance += SHRINKAGE * np.trace(covariance) / size * np.eye(size, dtype=np.float32)
+    whitening: Floats = np.linalg.cholesky(np.linalg.inv(covariance)).astype(np.float32)
+    start = Kinds(mean, deviation, basis, centres, whitening, np.zeros(len(ODD), np.float32))
+    apart = start.nearer(held)
+    margins = []
+    for kind, name in enumerate(ODD):
+        usual = float(np.quantile(apart[held_of == UPRIGHT, kind], USUAL))
+        typical = float(np.quantile(apart[held_of == name, kind], TYPICAL))
+        margins.append(max(usual, (usual + typical) / 2, 0.0))
+    return Kinds(mean, deviation, basis, centres, whitening, np.array(margins, np.float32))

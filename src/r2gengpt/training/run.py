@@ -27,8 +27,7 @@ from r2gengpt.training.data import make_loaders, run_features
 from r2gengpt.training.distributed.processes import told_if_another_process_ends
 from r2gengpt.training.ended import Summary, summary_of, write_end
 from r2gengpt.training.findings import FindingsModule, freeze_seeing
-from r2gengpt.training.live import LiveLogs
-from r2gengpt.training.loggers import make_loggers
+from r2gengpt.training.loggers import LiveLogs, make_loggers
 from r2gengpt.training.module import R2GenGPTModule
 from r2gengpt.training.reinforcement.begin import check_alone, is_reinforced, policy_of
 from r2gengpt.training.standing import why_best

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from r2gengpt.metrics.labels.family import LABELER
-from r2gengpt.metrics.labels.reading import VERSION, asserted
+from r2gengpt.metrics.labels.reading import VERSION
 
 SAID = ("positive", "uncertain")
 """Labels by which a text says that there may be something."""
@@ -12,11 +12,6 @@ SAID = ("positive", "uncertain")
 def labeler_name() -> str:
     """Which rules read texts here."""
     return f"{LABELER}, version {VERSION}"
-
-
-def said_of(text: str) -> Mapping[str, str]:
-    """Observation → what the text says of it."""
-    return asserted(text)
 
 
 def present(labels: Mapping[str, str]) -> set[str]:

@@ -13,8 +13,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
+from r2gengpt.metrics.labels.reading import asserted
 from r2gengpt.verdicts.edits import sentence_edits
-from r2gengpt.verdicts.findings import labeler_name, said_of
+from r2gengpt.verdicts.findings import labeler_name
 from r2gengpt.verdicts.record import (
     ACCEPT,
     EDIT,
@@ -95,11 +96,9 @@ class VerdictStore:
             raise OtherVerdict
         return kept
 
-    def history(self, draft: str | None = None) -> Iterator[KeptVerdict]:
-        """All verdicts, or those on one draft, in the order in which they were kept."""
+    def history(self) -> Iterator[KeptVerdict]:
+        """All verdicts, in the order in which they were kept."""
         chosen = sa.select(VERDICTS).order_by(VERDICTS.c.id)
-        if draft is not None:
-            chosen = chosen.where(VERDICTS.c.draft_id == draft)
         with (
             self.engine.connect() as connection,
             connection.execution_options(yield_per=AT_ONCE).execute(chosen) as found,
@@ -122,7 +121,7 @@ def _row_of(facts: DraftFacts, given: ReaderVerdict, now: datetime) -> dict[str,
     settled = _settled(facts, given)
     has_text = settled.verdict in (ACCEPT, EDIT)
     edits = sentence_edits(facts.text, settled.text) if has_text else ()
-    labels = None if settled.verdict == WITHDRAW else said_of(facts.text)
+    labels = None if settled.verdict == WITHDRAW else asserted(facts.text)
     drafted = datetime.fromtimestamp(facts.created, UTC)
     row: dict[str, Any] = {
         "draft_id": facts.id,
@@ -139,7 +138,7 @@ def _row_of(facts: DraftFacts, given: ReaderVerdict, now: datetime) -> dict[str,
         "sentences_changed": sum(edit.kind != "kept" for edit in edits),
         "words_changed": sum(edit.words for edit in edits),
         "labels_before": labels,
-        "labels_after": said_of(settled.text) if has_text and labels is not None else None,
+        "labels_after": asserted(settled.text) if has_text and labels is not None else None,
         "labeler": labeler_name() if labels is not None else "",
     }
     own = (

@@ -36,7 +36,7 @@ def main(argv: list[str]) -> None:
     from r2gengpt.evaluation.page.review import write_review_page
     from r2gengpt.evaluation.page.review_tables import review_lines
     from r2gengpt.verdicts.address import shown_address
-    from r2gengpt.verdicts.review.stored import stored_review
+    from r2gengpt.verdicts.review.review import stored_review
 
     found = stored_review(config)
     if config.output is not None:

@@ -13,14 +13,13 @@ from PIL import Image
 from r2gengpt.errors import InputError, RunError, one_line
 from r2gengpt.evaluation.audit.subjects import Answered
 from r2gengpt.films.film import FilmStudy
-from r2gengpt.posting import MOST_BYTES, posted
+from r2gengpt.posting import MOST_BYTES, WORDS_KEPT, message_in, posted
 from r2gengpt.text.context import Context, instruction_for
 
 SIDE = 512
 """Films are sent at a whole fraction of their scale, the shorter side still at least twice this."""
 REFUSALS = (400, 413, 415, 422)
 """Statuses by which a server refuses this very film or these words."""
-WORDS_KEPT = 160
 
 
 @dataclass(frozen=True)
@@ -131,12 +130,3 @@ def report_in(body: bytes) -> str:
     if not isinstance(text, str):
         raise ValueError("answers with a chat completion without a text")
     return text
-
-
-def message_in(body: bytes) -> str:
-    """What an error's body says, in one line; nothing where it is no JSON of OpenAI's form."""
-    try:
-        found = json.loads(body)["error"]["message"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        found = ""
-    return one_line(str(found))[:WORDS_KEPT]

@@ -5,8 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from r2gengpt.data.known import known_labels
-from r2gengpt.data.study import Study
+from r2gengpt.data.study import Study, known_labels
 from r2gengpt.errors import InputError
 from r2gengpt.evaluation.audit.films import opposite, overlap
 from r2gengpt.metrics.detection import ABSENT, PRESENT

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from r2gengpt.config import DecodeConfig
 from r2gengpt.films.film import FilmStudy
+from r2gengpt.provenance import Origin
 from r2gengpt.report import Report
 from r2gengpt.text.context import NO_CONTEXT, Context
 
@@ -64,7 +65,7 @@ class ReportWriter(Protocol):
     def no_text(self) -> str: ...  # noqa: D102
 
     @property
-    def fingerprint(self) -> str | None: ...  # noqa: D102
+    def origin(self) -> Origin: ...  # noqa: D102
 
     def write(  # noqa: D102
         self,
@@ -100,7 +101,7 @@ class ModelSubject:
         """Its name, its weights and how it writes."""
         return {
             "model": self.name,
-            "model_sha256": self.reporter.fingerprint or "not told",
+            "model_sha256": self.reporter.origin.model_sha256 or "not told",
             "decoding": json.dumps(asdict(self.reporter.decode), sort_keys=True),
         }
 

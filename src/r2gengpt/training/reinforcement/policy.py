@@ -15,12 +15,11 @@ from r2gengpt.data.batches import Batch
 from r2gengpt.model.loss import head_is_last
 from r2gengpt.parts.assemble import Built
 from r2gengpt.report import Report
-from r2gengpt.training.reinforcement.result import ModelTexts, StageResult, stage_result
+from r2gengpt.training.reinforcement.result import ModelTexts, StageResult, measured, stage_result
 from r2gengpt.training.reinforcement.rewards import Reward, Target, reward_of
 from r2gengpt.training.reinforcement.sampling import Sampler, learnt_batch, repeated
 from r2gengpt.training.reinforcement.surrogate import greedy_advantages, group_advantages, surrogate
 from r2gengpt.training.reinforcement.tokens import TokenScores, frozen_copy, in_place_of, token_scores
-from r2gengpt.training.reinforcement.tricks import measured
 
 log = logging.getLogger("r2gengpt.training")
 

