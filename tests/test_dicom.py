@@ -338,6 +338,13 @@ def with_syntax(syntax: str) -> bytes:
     return data.replace(b"\x14\0" + plain, b"\x16\0" + named, 1)
 
 
+def without_pixels() -> Dataset:
+    """A film whose element of pixels is there, and empty."""
+    dataset = film()
+    dataset.PixelData = b""
+    return dataset
+
+
 def j2k_that_claims(side: int) -> bytes:
     dataset = film(ramp(64, 64))
     dataset.compress(JPEG2000Lossless, generate_instance_uid=False)
@@ -359,6 +366,8 @@ def j2k_that_claims(side: int) -> bytes:
         (data_of(film(BitsAllocated=32)), "stores 12 of 32 bits"),
         (data_of(film(BitsStored=17)), "stores 17 of 16 bits"),
         (data_of(film(PhotometricInterpretation="PALETTE COLOR")), "is PALETTE COLOR of 1 samples"),
+        (data_of(film(PhotometricInterpretation=None)), "names no PhotometricInterpretation, and is of 1 samples"),
+        (data_of(without_pixels()), "holds no pixels"),
         (with_syntax("1.2.840.10008.1.2.9"), r"transfer syntax 1\.2\.840\.10008\.1\.2\.9 is not read"),
         (with_syntax("1.2.840.10008.1.2.1.99"), "deflated DICOM"),
         (j2k_that_claims(60_000), "its header says 64x64 pixels of 1 samples, its compressed frame 60000x60000"),
@@ -370,6 +379,32 @@ def test_a_bad_file_is_refused_in_one_line_that_names_it(data: bytes, words: str
     assert str(caught.value).startswith("image film.dcm: ")
     assert "\n" not in str(caught.value)
     assert "Muster" not in str(caught.value)
+
+
+def named_by_hand(key: str, value: object) -> Dataset:
+    """A film with an element that Python has put there and that no file can hold."""
+    dataset = film()
+    dataset[key]._value = value
+    return dataset
+
+
+@pytest.mark.parametrize(
+    ("dataset", "words"),
+    [
+        (Dataset(), "its file_meta names no TransferSyntaxUID"),
+        (named_by_hand("Rows", "Muster"), "OSError"),
+        (named_by_hand("PatientName", object()), "AttributeError|TypeError"),
+    ],
+)
+def test_a_data_set_that_makes_no_file_is_refused_in_one_line_that_names_no_value(dataset: Dataset, words: str) -> None:
+    with pytest.raises(InputError, match=f"^image images.0.: its data set cannot be written as a file: ({words})$"):
+        study_of([dataset])
+
+
+def test_a_data_set_in_place_of_a_list_is_refused_as_one() -> None:
+    for dataset in (film(), Dataset()):
+        with pytest.raises(InputError, match=r"^images: must be a list"):
+            study_of(dataset)
 
 
 def test_an_rle_frame_that_would_unpack_to_gigabytes_is_not_unpacked() -> None:

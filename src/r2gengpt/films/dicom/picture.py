@@ -42,7 +42,7 @@ def decode_dicom(data: bytes, name: str, choice: DicomChoice, limits: tuple[int,
     """
     dataset = open_dataset(data, name)
     header = header_of(dataset, name)
-    if "PixelData" not in dataset:
+    if not value_of(dataset, "PixelData"):
         raise InputError(f"image {name}: holds no pixels, or is cut off before them")
     if not choice.force:
         check_is_chest_film(header, name)
@@ -145,7 +145,8 @@ def _check_form(form: "Dataset", syntax: str, limits: tuple[int, int]) -> None:
     samples, colours = form.SamplesPerPixel, form.PhotometricInterpretation
     grey = samples == 1 and colours in ("MONOCHROME1", "MONOCHROME2")
     if not grey and not (samples == 3 and (colours == "RGB" or colours.startswith("YBR_")) and allocated == 8):
-        raise ContainerError(f"is {colours[:16]} of {samples} samples: must be MONOCHROME1 or 2, or 8-bit colours")
+        said = f"is {colours[:16]}" if colours else "names no PhotometricInterpretation, and is"
+        raise ContainerError(f"{said} of {samples} samples: must be MONOCHROME1 or 2, or 8-bit colours")
     if allocated not in (8, 16) or not 1 <= stored <= allocated or not stored - 1 <= high < allocated:
         raise ContainerError(
             f"stores {stored} of {allocated} bits up to bit {high}: must be 1 to 16 in 8 or 16, within them"
