@@ -13,6 +13,7 @@ from r2gengpt.films.containers import ContainerError, DicomChoice
 from r2gengpt.films.depth import check_picture, grey8
 from r2gengpt.films.film import Film, FilmStudy, check_study
 from r2gengpt.films.reader import BROKEN, MAX_PIXELS, MIN_SIDE, PLAIN, read_file, reduced, to_rgb
+from r2gengpt.options import check_fields
 
 
 def study_of(
@@ -29,11 +30,19 @@ def study_of(
     Raises:
         InputError: no image, one that cannot be read, or images that are not of one study.
     """
+    _check_choice(choice)
     films = tuple(film_of(one, f"{field}[{place}]", choice, side) for place, one in enumerate(listed(images, field)))
     if not films:
         raise InputError(f"{field}: is empty, must hold the views of one study")
     check_study([film.name for film in films], [film.header for film in films], choice)
     return FilmStudy(films, choice=choice)
+
+
+def _check_choice(choice: object) -> None:
+    """Refuse what is no choice, or one of wrong types, before another process is asked for it."""
+    if not isinstance(choice, DicomChoice):
+        raise InputError(f"choice: is a {type(choice).__name__}, must be a DicomChoice, as DicomChoice(frame=2)")
+    check_fields(choice)
 
 
 def prior_of(images: Iterable[object], choice: DicomChoice = PLAIN, side: int | None = None) -> FilmStudy | None:
