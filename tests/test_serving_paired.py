@@ -126,22 +126,23 @@ def test_a_plain_report_is_the_graphs_and_pytorch_is_not_loaded_for_it(server: S
 def test_words_beside_the_films_reach_pytorch_which_says_that_it_wrote(
     server: Server, graphs: EdgeReporter, in_torch: Reporter
 ) -> None:
+    wanted = in_torch.report([film(1)], context=Context(indication="Cough.")).text  # while the server is at rest
     answer = server.report(data={"indication": "Cough."})
     made, (warning,) = answer["provenance"], answer["warnings"]
     assert (made["runtime"], made["model_sha256"]) == ("torch", in_torch.origin.model_sha256)
     assert "torch" in made["versions"]
     assert "trained without" in warning
     assert answer["findings"] != graphs.report([film(1)]).text
-    assert answer["findings"] == in_torch.report([film(1)], context=Context(indication="Cough.")).text
+    assert answer["findings"] == wanted
     assert server.runtimes == {"openvino": "loaded", "torch": "loaded"}
 
 
 def test_a_system_message_opens_the_models_own_instruction(server: Server, in_torch: Reporter) -> None:
     opening = {"role": "system", "content": "Be brief."}
     chat = {"model": "ours", "messages": [opening, *message(film(1))]}
-    told = server.client.post(CHAT, json=chat).json()["choices"][0]["message"]["content"]
     pixels = torch.from_numpy(in_torch.pixels([noise_image(1, 48)]))
     (wanted,) = in_torch.predict([in_torch.batch(pixels, f"Be brief.\n{in_torch.instruction}")])
+    told = server.client.post(CHAT, json=chat).json()["choices"][0]["message"]["content"]
     assert told == wanted.text
 
 
