@@ -172,6 +172,32 @@ def test_padding_is_black_also_where_low_values_are_white_and_does_not_count_for
     assert found[5, 0] > 250
 
 
+@pytest.mark.parametrize(
+    ("pixels", "more", "told"),
+    [
+        (ramp(bits=12), {"BitsStored": 10, "HighBit": 9}, True),
+        (ramp(bits=12, signed=True), {"BitsStored": 10, "HighBit": 9}, True),
+        (ramp(bits=12), {"BitsStored": 10, "HighBit": 11}, False),
+        (ramp(bits=12), {}, False),
+        (ramp(bits=16), {"BitsStored": 16, "HighBit": 15}, False),
+        (ramp(bits=12, signed=True), {}, False),
+        (ramp(bits=12, signed=True).view(np.uint16) & 0xFFF, {"PixelRepresentation": 1}, False),
+        (ramp(bits=15, signed=True), {"BitsStored": 15, "HighBit": 14}, False),
+    ],
+)
+def test_values_beyond_the_stored_bits_are_warned_of(
+    pixels: npt.NDArray[Any], more: dict[str, Any], told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = f"{pixels.dtype}{pixels.max()}{more}"  # a film is warned of once
+    dataset = film(pixels, **more)
+    decode_image(data_of(dataset), name)
+    assert ("upper bits are left out" in caplog.text) is told
+    caplog.clear()
+    dataset.add_new(0x60000102, "US", 15)
+    decode_image(data_of(dataset), f"{name} with an overlay")
+    assert not caplog.text
+
+
 def test_overlays_in_the_unused_bits_do_not_show() -> None:
     pixels = ramp(bits=12)
     drawn = pixels | np.uint16(0x8000)
