@@ -9,6 +9,7 @@ import pytest
 
 import r2gengpt
 from conftest import TinySet
+from r2gengpt.films.containers import DicomChoice
 from r2gengpt.reporter import Reporter
 
 CALLS = {
@@ -76,6 +77,9 @@ def test_help_of_a_function_names_each_parameter_and_an_example(name: str) -> No
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
+        ({"accelerator": None}, "accelerator None: choose from auto, cpu"),
+        ({"runtime": None}, "runtime None: choose from auto, torch"),
+        ({"model": "x" * 5000}, "x: File name too long"),
         ({"accelerator": "xpu"}, "accelerator xpu: choose from auto, cpu, gpu, cuda, mps"),
         ({"runtime": "onnx"}, "runtime onnx: choose from auto, torch, openvino"),
         ({"abstain_below": 3.0}, "abstain_below 3.0: must be at most 1.0"),
@@ -100,6 +104,10 @@ def test_a_model_is_not_opened_by_a_wrong_setting(settings: dict[str, Any], word
         ({"prior": None}, "prior: must be a list"),
         ({"prior": [b""]}, "image prior[0]: is empty"),
         ({"context": "cough"}, "context: is a str, must be a Context"),
+        ({"choice": {"frame": 1}}, "choice: is a dict, must be a DicomChoice"),
+        ({"choice": None}, "choice: is a NoneType, must be a DicomChoice"),
+        ({"choice": DicomChoice(frame="1")}, "frame '1': must be of type int | None"),  # type: ignore[arg-type]  # so it is
+        ({"choice": DicomChoice(force=None)}, "force None: must be of type bool"),  # type: ignore[arg-type]  # likewise
     ],
 )
 def test_a_report_is_refused_by_the_name_of_what_is_wrong(
@@ -108,6 +116,13 @@ def test_a_report_is_refused_by_the_name_of_what_is_wrong(
     film = next(path for path in sorted(tiny_set.base_dir.rglob("*")) if path.is_file())
     with pytest.raises(r2gengpt.InputError, match=re.escape(words)):
         served.report(**{"images": [film], **asked})
+
+
+@pytest.mark.parametrize("method", ["nonsense", "Findings", 3])
+def test_maps_by_a_method_that_is_none_are_refused(served: Reporter, tiny_set: TinySet, method: Any) -> None:
+    film = next(path for path in sorted(tiny_set.base_dir.rglob("*")) if path.is_file())
+    with pytest.raises(r2gengpt.InputError, match=f"evidence_method {method}: choose from findings, occlusion"):
+        served.explain(served.report([film]), method)
 
 
 @pytest.mark.parametrize(

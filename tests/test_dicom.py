@@ -172,6 +172,32 @@ def test_padding_is_black_also_where_low_values_are_white_and_does_not_count_for
     assert found[5, 0] > 250
 
 
+@pytest.mark.parametrize(
+    ("pixels", "more", "told"),
+    [
+        (ramp(bits=12), {"BitsStored": 10, "HighBit": 9}, True),
+        (ramp(bits=12, signed=True), {"BitsStored": 10, "HighBit": 9}, True),
+        (ramp(bits=12), {"BitsStored": 10, "HighBit": 11}, False),
+        (ramp(bits=12), {}, False),
+        (ramp(bits=16), {"BitsStored": 16, "HighBit": 15}, False),
+        (ramp(bits=12, signed=True), {}, False),
+        (ramp(bits=12, signed=True).view(np.uint16) & 0xFFF, {"PixelRepresentation": 1}, False),
+        (ramp(bits=15, signed=True), {"BitsStored": 15, "HighBit": 14}, False),
+    ],
+)
+def test_values_beyond_the_stored_bits_are_warned_of(
+    pixels: npt.NDArray[Any], more: dict[str, Any], told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = f"{pixels.dtype}{pixels.max()}{more}"  # a film is warned of once
+    dataset = film(pixels, **more)
+    decode_image(data_of(dataset), name)
+    assert ("upper bits are left out" in caplog.text) is told
+    caplog.clear()
+    dataset.add_new(0x60000102, "US", 15)
+    decode_image(data_of(dataset), f"{name} with an overlay")
+    assert not caplog.text
+
+
 def test_overlays_in_the_unused_bits_do_not_show() -> None:
     pixels = ramp(bits=12)
     drawn = pixels | np.uint16(0x8000)
@@ -338,6 +364,13 @@ def with_syntax(syntax: str) -> bytes:
     return data.replace(b"\x14\0" + plain, b"\x16\0" + named, 1)
 
 
+def without_pixels() -> Dataset:
+    """A film whose element of pixels is there, and empty."""
+    dataset = film()
+    dataset.PixelData = b""
+    return dataset
+
+
 def j2k_that_claims(side: int) -> bytes:
     dataset = film(ramp(64, 64))
     dataset.compress(JPEG2000Lossless, generate_instance_uid=False)
@@ -359,6 +392,8 @@ def j2k_that_claims(side: int) -> bytes:
         (data_of(film(BitsAllocated=32)), "stores 12 of 32 bits"),
         (data_of(film(BitsStored=17)), "stores 17 of 16 bits"),
         (data_of(film(PhotometricInterpretation="PALETTE COLOR")), "is PALETTE COLOR of 1 samples"),
+        (data_of(film(PhotometricInterpretation=None)), "names no PhotometricInterpretation, and is of 1 samples"),
+        (data_of(without_pixels()), "holds no pixels"),
         (with_syntax("1.2.840.10008.1.2.9"), r"transfer syntax 1\.2\.840\.10008\.1\.2\.9 is not read"),
         (with_syntax("1.2.840.10008.1.2.1.99"), "deflated DICOM"),
         (j2k_that_claims(60_000), "its header says 64x64 pixels of 1 samples, its compressed frame 60000x60000"),
@@ -370,6 +405,32 @@ def test_a_bad_file_is_refused_in_one_line_that_names_it(data: bytes, words: str
     assert str(caught.value).startswith("image film.dcm: ")
     assert "\n" not in str(caught.value)
     assert "Muster" not in str(caught.value)
+
+
+def named_by_hand(key: str, value: object) -> Dataset:
+    """A film with an element that Python has put there and that no file can hold."""
+    dataset = film()
+    dataset[key]._value = value
+    return dataset
+
+
+@pytest.mark.parametrize(
+    ("dataset", "words"),
+    [
+        (Dataset(), "its file_meta names no TransferSyntaxUID"),
+        (named_by_hand("Rows", "Muster"), "OSError"),
+        (named_by_hand("PatientName", object()), "AttributeError|TypeError"),
+    ],
+)
+def test_a_data_set_that_makes_no_file_is_refused_in_one_line_that_names_no_value(dataset: Dataset, words: str) -> None:
+    with pytest.raises(InputError, match=f"^image images.0.: its data set cannot be written as a file: ({words})$"):
+        study_of([dataset])
+
+
+def test_a_data_set_in_place_of_a_list_is_refused_as_one() -> None:
+    for dataset in (film(), Dataset()):
+        with pytest.raises(InputError, match=r"^images: must be a list"):
+            study_of(dataset)
 
 
 def test_an_rle_frame_that_would_unpack_to_gigabytes_is_not_unpacked() -> None:

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 
 from r2gengpt.errors import InputError
 from r2gengpt.films.reader import MAX_PIXELS, MIN_SIDE, decode_image, load_image, to_rgb
+from r2gengpt.films.sources import film_of, study_of
 
 ORIENTATION = 0x0112
 
@@ -102,8 +103,8 @@ def test_32_bit_greys_are_scaled_alike_and_negative_ones_are_black() -> None:
 
 
 def test_floating_point_images_are_refused() -> None:
-    with pytest.raises(InputError, match="floating-point"):
-        to_rgb(Image.new("F", (20, 20)))
+    with pytest.raises(InputError, match=r"^image images\[1\]: its floating-point pixels"):
+        film_of(Image.new("F", (20, 20)), "images[1]")
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG"])
@@ -116,6 +117,44 @@ def test_exif_orientation_is_applied_as_pillow_does(format: str, orientation: in
     image = decode_image(data, "x")
     assert image.size == ((30, 40) if orientation in range(5, 9) else (40, 30))
     assert image.tobytes() == upright.tobytes()
+
+
+@pytest.mark.parametrize("kept", ["opened", "converted"])
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_a_pillow_image_is_turned_upright_as_its_file_is(format: str, kept: str) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    lying = Image.open(io.BytesIO(encode(grey(), format, exif=exif)))
+    assert film_of(lying if kept == "opened" else lying.convert("RGB"), "x").shown.size == (30, 40)
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (np.zeros((0, 0), np.uint16), "image x: is 0x0 pixels: at least 16"),
+        (np.zeros((0, 20), np.int64), "image x: is 20x0 pixels: at least 16"),
+        (np.ma.masked_all((20, 20), np.uint16), "image x: shows nothing"),
+        (Image.open(io.BytesIO(encode(film(200))[:5000])), "image x: its L pixels cannot be decoded: image file is"),
+        (Image.open(io.BytesIO(encode(film(200), "JPEG")[:3000])), "image x: its L pixels cannot be decoded"),
+        (Image.new("La", (20, 20)), "image x: its La pixels cannot be decoded: conversion from La"),
+        ("a\0b.png", r"image 'a\\x00b.png': holds a NUL"),
+    ],
+)
+def test_what_python_gives_that_holds_no_picture_is_refused_by_its_name(image: object, words: str) -> None:
+    with pytest.raises(InputError, match=f"^{words}"):
+        film_of(image, "x")
+
+
+def test_a_masked_pixel_of_an_array_is_black() -> None:
+    pixels = np.asarray(grey())
+    shown = np.asarray(film_of(np.ma.masked_greater(pixels, 100), "x").shown)
+    assert (shown[..., 0] == np.where(pixels > 100, 0, pixels)).all()
+
+
+@pytest.mark.parametrize("alone", [memoryview(b"ab"), io.BytesIO(b"a\nb")])
+def test_a_file_in_place_of_a_list_of_views_is_refused_as_one(alone: object) -> None:
+    with pytest.raises(InputError, match=r"^images: must be a list"):
+        study_of(alone)  # type: ignore[arg-type]  # that is the point
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from dicom_files import film as dicom
 from r2gengpt.errors import InputError
 from r2gengpt.reporter import Reporter
 from r2gengpt.serving.bodies import LONG_IMAGE, NoDataUrl, read_data_url
-from r2gengpt.serving.chat_request import NEUTRAL
+from r2gengpt.serving.chat_request import NEUTRAL, NUMBERS
 from r2gengpt.serving.conversation import EARLIER_LEFT_OUT
 from r2gengpt.serving.failures import ApiError, refused
 from r2gengpt.serving.instructions import OTHER_INSTRUCTION
@@ -117,6 +117,7 @@ def test_a_field_that_asks_for_nothing_changes_nothing(client: TestClient, plain
         ({"top_k": 40}, "top_k", "unknown_parameter"),
         ({"temperature": "hot"}, "temperature", "invalid_value"),
         ({"max_tokens": 0}, "max_tokens", "invalid_value"),
+        *(({name: true}, name, "invalid_value") for name in NUMBERS for true in (True, False)),
         ({"model": None}, "model", "missing_required_parameter"),
         ({"x" * 300: 1}, "x" * 60 + "…", "unknown_parameter"),
     ],
@@ -249,6 +250,8 @@ def test_an_instruction_that_leads_away_from_training_warns(client: TestClient, 
         (message(film(), text="é" * 100_000), "messages.0.content"),
         ([{"role": "system", "content": "y" * 3000}, *message(film(), text="x" * 3000)], "messages"),
         (message(b"no film"), "messages.0.content.0"),
+        (message(film(1), film(2, "JPEG")[:-300]), "messages.0.content.1"),
+        (message(data_of(dicom())[:-700]), "messages.0.content.0"),
     ],
 )
 def test_a_message_that_is_refused_names_its_place(client: TestClient, messages: Any, param: str) -> None:

@@ -184,7 +184,8 @@ def test_an_unedited_text_is_not_called_edited(served: Reporter) -> None:
     ("changes", "status", "words"),
     [
         ({"report": " "}, 400, "report: is empty"),
-        ({"known": "[]"}, 400, ""),
+        ({"known": "[]"}, 400, "known: "),
+        ({"known": "{"}, 400, "known: Invalid JSON"),
         ({"known": '{"film_findings": [{"name": "Edema"}]}'}, 400, "film_findings.0.probability: "),
         ({"known": '{"film_findings": [{"name": "E", "probability": 2, "interval": [0, 1], "verdict": "likely"}]}'},
          400, "film_findings.0.probability: "),
@@ -194,9 +195,9 @@ def test_an_unedited_text_is_not_called_edited(served: Reporter) -> None:
         ({"known": "x" * 60_001}, 400, "known: has 60001 characters: at most 60000"),
         ({"report": "x" * 4001}, 400, "report: has 4001 characters: at most 4000"),
         ({"accept": "text/plain"}, 406, "Accept: this route gives application/fhir+json and application/dicom"),
-        ({"indication": "x"}, 400, "the form has another field"),
+        ({"indication": "x"}, 400, "indication: is another field than images (files) and frame, "),
     ],
-    ids=["empty", "list", "short", "beyond", "verdict", "line", "long", "long-text", "accept", "field"],
+    ids=["empty", "list", "broken", "short", "beyond", "verdict", "line", "long", "long-text", "accept", "field"],
 )  # fmt: skip
 def test_what_can_be_no_document_is_refused_with_its_field(
     served: Reporter, changes: dict[str, str], status: int, words: str

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 if find_spec("openvino") is None:
     pytest.skip("openvino is not installed", allow_module_level=True)
@@ -18,9 +19,11 @@ from starlette.testclient import TestClient
 from dicom_files import data_of
 from dicom_files import film as dicom_film
 from edge_parts import checkpoint_with_head
+from r2gengpt.cli.commands.serve import served
 from r2gengpt.edge.reporter import EdgeReporter
 from r2gengpt.errors import InputError
-from r2gengpt.locate import ModelChoice
+from r2gengpt.locate import ModelChoice, locate
+from r2gengpt.opening import Served
 from r2gengpt.options import Override
 from r2gengpt.reporter import Reporter
 from r2gengpt.serving.generator import Generator
@@ -28,6 +31,7 @@ from r2gengpt.serving.jobs import Job
 from r2gengpt.serving.paired import PairedModel
 from r2gengpt.settings import PlacementConfig
 from r2gengpt.testing import noise_image
+from r2gengpt.text.context import Context
 from serving_parts import LONG, busy, client_of, film, message, upload, wait_for
 from test_edge import exported
 
@@ -95,7 +99,7 @@ def server(graphs: EdgeReporter, in_torch: Reporter, checkpoint: Path) -> Iterat
     """One whose PyTorch is loaded at once, when it is needed."""
     loader = Loader(in_torch)
     loader.may.set()
-    model = PairedModel(graphs, loader, checkpoint)
+    model = PairedModel(graphs, loader, checkpoint, in_torch.instruction)
     with client_of(model) as (client, generator):
         yield Server(client, generator, model, loader)
 
@@ -122,13 +126,49 @@ def test_a_plain_report_is_the_graphs_and_pytorch_is_not_loaded_for_it(server: S
 def test_words_beside_the_films_reach_pytorch_which_says_that_it_wrote(
     server: Server, graphs: EdgeReporter, in_torch: Reporter
 ) -> None:
+    wanted = in_torch.report([film(1)], context=Context(indication="Cough.")).text  # while the server is at rest
     answer = server.report(data={"indication": "Cough."})
     made, (warning,) = answer["provenance"], answer["warnings"]
     assert (made["runtime"], made["model_sha256"]) == ("torch", in_torch.origin.model_sha256)
     assert "torch" in made["versions"]
     assert "trained without" in warning
     assert answer["findings"] != graphs.report([film(1)]).text
+    assert answer["findings"] == wanted
     assert server.runtimes == {"openvino": "loaded", "torch": "loaded"}
+
+
+def test_a_system_message_opens_the_models_own_instruction(server: Server, in_torch: Reporter) -> None:
+    opening = {"role": "system", "content": "Be brief."}
+    chat = {"model": "ours", "messages": [opening, *message(film(1))]}
+    pixels = torch.from_numpy(in_torch.pixels([noise_image(1, 48)]))
+    (wanted,) = in_torch.predict([in_torch.batch(pixels, f"Be brief.\n{in_torch.instruction}")])
+    told = server.client.post(CHAT, json=chat).json()["choices"][0]["message"]["content"]
+    assert told == wanted.text
+
+
+def test_a_chat_with_the_models_own_instruction_is_the_graphs_and_not_warned_of(
+    server: Server, in_torch: Reporter
+) -> None:
+    chat = {"model": "ours", "messages": message(film(1), text=in_torch.instruction)}
+    answer = server.client.post(CHAT, json=chat).json()
+    assert "warnings" not in answer
+    assert server.loader.calls == 0
+
+
+def test_graphs_that_know_no_word_of_their_prompt_are_served_beside_the_whole_of_it(tmp_path: Path) -> None:
+    """As those of a model without hints, whose record has token ids alone."""
+    checkpoint = checkpoint_with_head(tmp_path, "Llama-2", "vit", findings_hint=False)
+    edge = ModelChoice(str(exported(checkpoint, tmp_path / "edge")), alias="ours")
+    exact = Override(PlacementConfig, {"dtype": "float32"})
+    model = served(Served(edge, None, locate(ModelChoice(str(checkpoint), placement=exact))))
+    assert isinstance(model, PairedModel)
+    reporter = model.torch().result(LONG)
+    indication = Context(indication="Cough.")
+    assert (model.graphs.instruction, model.instruction) == ("", reporter.instruction)
+    assert model.instruction_for(indication) == reporter.instruction_for(indication)
+    with client_of(model) as (client, _):
+        given = client.post(REPORTS, files=upload(film(1)), data={"indication": "Cough."}).json()
+    assert given["findings"] == reporter.report([film(1)], context=indication).text
 
 
 def test_the_same_request_gets_the_same_text_before_and_after_pytorch_is_loaded(server: Server) -> None:
@@ -249,7 +289,7 @@ def test_who_does_not_wait_for_pytorch_gets_504_and_the_load_goes_on(
     graphs: EdgeReporter, in_torch: Reporter, checkpoint: Path
 ) -> None:
     loader = Loader(in_torch)
-    model = PairedModel(graphs, loader, checkpoint)
+    model = PairedModel(graphs, loader, checkpoint, in_torch.instruction)
     with client_of(model, request_timeout=0.3) as (client, _):
         assert client.post(MAPS, files=upload(film(1)), data={"report": "Clear."}).status_code == 504
         loader.may.set()

@@ -171,7 +171,21 @@ def test_images_that_are_refused_say_which_and_why(
     refused = client.post(REPORTS, files=upload(*films) or {"other": b""})
     message_ = refused.json()["error"]["message"]
     assert refused.status_code == status
-    assert words in message_ or (not films and "another field" in message_)
+    assert words in message_ or (not films and message_.startswith("other: is another field than images"))
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        (("images", (None, "film")), "images: must be a file"),
+        (("indication", ("a.txt", b"Cough.")), "indication: must be a text"),
+        (("x" * 70, (None, "1")), f"{'x' * 60}…: is another field than images, prior_images (files) and indication, "),
+    ],
+    ids=["text", "file", "unknown"],
+)
+def test_a_part_of_a_form_that_is_refused_is_named(client: TestClient, part: Any, words: str) -> None:
+    error = client.post(REPORTS, files=[*upload(film()), part]).json()["error"]
+    assert (error["message"].startswith(words), error["param"]) == (True, words.partition(":")[0])
 
 
 def test_pixels_are_counted_before_any_image_is_decoded(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

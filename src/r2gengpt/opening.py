@@ -132,6 +132,10 @@ def load(
     """
     if not isinstance(model, str | Path):
         raise InputError("must be a name or a path", field="model", value=repr(model))
+    try:
+        Path(model).exists()
+    except OSError as error:  # a name longer than any file's, or a directory that is closed
+        raise InputError(str(error.strerror), field="model", value=model) from None
     kinds = (ModelConfig, DecodeConfig, PlacementConfig, WriterConfig, GuardConfig)
     known = [f.name for kind in kinds for f in fields(kind)]
     for name in settings:

@@ -82,7 +82,7 @@ def check_choice(value: object, words: Sequence[str], field: str) -> None:
     """
     if value not in words:
         limit = ", ".join(word or "''" for word in words)
-        raise InputError(f"choose from {limit}", field=field, value=value, limit=limit)
+        raise InputError(f"choose from {limit}", field=field, value=str(value), limit=limit)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -22,7 +22,9 @@ from r2gengpt.metrics.labels.observations import Label
 from r2gengpt.metrics.labels.reading import label_report
 from r2gengpt.model import R2GenGPTForConditionalGeneration, R2GenGPTProcessor
 from r2gengpt.model.findings import by_study
+from r2gengpt.options import check_choice
 from r2gengpt.report import Finding
+from r2gengpt.settings import METHODS
 from r2gengpt.text.observations import ALL_OBSERVATIONS, LIKELY, NO_FINDING, POSSIBLE
 from r2gengpt.text.sentences import sentence_spans
 
@@ -89,8 +91,9 @@ def check_maps(model: R2GenGPTForConditionalGeneration, looker: Looker | None, m
     """Refuse what the model cannot do, before a report is written.
 
     Raises:
-        InputError: as `evidence.check_method`; without a head, maps of findings.
+        InputError: no such method; as `evidence.check_method`; without a head, maps of findings.
     """
+    check_choice(method, METHODS, "evidence_method")
     if method != FINDINGS:
         check_method(model, method)
     elif looker is None:

@@ -34,7 +34,7 @@ _UPRIGHT = {
 }
 """EXIF orientation → the transposition that undoes it. Source: EXIF 2.3, table of tag 0x0112."""
 
-_BROKEN = (
+BROKEN = (
     OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError, AssertionError, OverflowError,
     struct.error, zlib.error,
 )  # fmt: skip
@@ -72,6 +72,8 @@ def read_file(path: Path) -> bytes:
     Raises:
         InputError: no such file, a directory, a pipe or the like, too large.
     """
+    if "\0" in str(path):
+        raise InputError(f"image {str(path)!r}: holds a NUL, which no file's name can")
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
@@ -123,7 +125,7 @@ def _decode(container: Container, size: int | None) -> Image.Image:
         image = _picture(container, size)
     except ContainerError:
         raise
-    except _BROKEN as error:
+    except BROKEN as error:
         reason = "broken header" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
         raise ContainerError(f"its {container.format} data cannot be decoded: {reason}") from None
     check_picture(image)
@@ -155,7 +157,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """Any Pillow image as 8-bit RGB: transparency over black, deeper greys scaled as `depth` says.
 
     Raises:
-        InputError: a mode that holds no picture of known range ("F").
+        ContainerError: a mode that holds no picture of known range ("F").
     """
     return _eight_bits(image).convert("RGB")
 
@@ -165,7 +167,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         return Image.fromarray(grey8(np.asarray(image)))
     if image.mode == "F":
-        raise InputError("an image of floating-point pixels has no known range: must be 8 or 16 bits")
+        raise ContainerError("its floating-point pixels have no known range: must be 8 or 16 bits")
     if image.has_transparency_data:
         colours = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), colours).convert("RGB")

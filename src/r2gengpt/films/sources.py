@@ -5,14 +5,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from r2gengpt.errors import InputError
 from r2gengpt.films.cell.pool import read_film
 from r2gengpt.films.containers import ContainerError, DicomChoice
 from r2gengpt.films.depth import check_picture, grey8
 from r2gengpt.films.film import Film, FilmStudy, check_study
-from r2gengpt.films.reader import MAX_PIXELS, MIN_SIDE, PLAIN, read_file, reduced, to_rgb
+from r2gengpt.films.reader import BROKEN, MAX_PIXELS, MIN_SIDE, PLAIN, read_file, reduced, to_rgb
+from r2gengpt.options import check_fields
 
 
 def study_of(
@@ -29,11 +30,19 @@ def study_of(
     Raises:
         InputError: no image, one that cannot be read, or images that are not of one study.
     """
+    _check_choice(choice)
     films = tuple(film_of(one, f"{field}[{place}]", choice, side) for place, one in enumerate(listed(images, field)))
     if not films:
         raise InputError(f"{field}: is empty, must hold the views of one study")
     check_study([film.name for film in films], [film.header for film in films], choice)
     return FilmStudy(films, choice=choice)
+
+
+def _check_choice(choice: object) -> None:
+    """Refuse what is no choice, or one of wrong types, before another process is asked for it."""
+    if not isinstance(choice, DicomChoice):
+        raise InputError(f"choice: is a {type(choice).__name__}, must be a DicomChoice, as DicomChoice(frame=2)")
+    check_fields(choice)
 
 
 def prior_of(images: Iterable[object], choice: DicomChoice = PLAIN, side: int | None = None) -> FilmStudy | None:
@@ -48,8 +57,8 @@ def listed(images: Iterable[object], field: str) -> Iterable[object]:
     Raises:
         InputError: a view by itself, or nothing that holds views.
     """
-    alone = isinstance(images, str | bytes | bytearray | Path | np.ndarray | Image.Image | Mapping)
-    if alone or hasattr(images, "file_meta") or not isinstance(images, Iterable):
+    alone = isinstance(images, str | bytes | bytearray | memoryview | Path | np.ndarray | Image.Image | Mapping)
+    if alone or hasattr(images, "save_as") or hasattr(images, "read") or not isinstance(images, Iterable):
         raise InputError(f"{field}: must be a list, the views of ONE study")
     return images
 
@@ -64,14 +73,14 @@ def film_of(image: object, name: str, choice: DicomChoice = PLAIN, side: int | N
         return Film(name, checked(image, name, side))
     if isinstance(image, np.ndarray):
         return Film(name, checked(picture_of(image, name), name, side))
-    if hasattr(image, "save_as") and hasattr(image, "file_meta"):
-        return read_film(written(image), name, side, choice)
+    if hasattr(image, "save_as"):
+        return read_film(written(image, name), name, side, choice)
     kinds = "a path, bytes, a Pillow image, a numpy array or a pydicom data set"
     raise InputError(f"image {name}: is a {type(image).__name__}, must be {kinds}")
 
 
 def picture_of(pixels: np.ndarray, name: str) -> Image.Image:
-    """An array as a picture: whole numbers of 8 or 16 bits by the bits in use, (H, W) or (H, W, 3).
+    """An array as a picture: whole numbers of 8 or 16 bits by the bits in use, (H, W) or (H, W, 3); masked is black.
 
     Raises:
         InputError: another shape or type.
@@ -80,30 +89,48 @@ def picture_of(pixels: np.ndarray, name: str) -> Image.Image:
     if not (grey or colours) or pixels.dtype.kind not in "iu" or (colours and pixels.dtype != np.uint8):
         found = f"{pixels.dtype} of shape {pixels.shape}"
         raise InputError(f"image {name}: is {found}, must be whole numbers (H, W), or uint8 (H, W, 3)")
-    return Image.fromarray(np.ascontiguousarray(pixels) if pixels.dtype == np.uint8 else grey8(pixels))
+    pixels = np.ma.filled(pixels, 0)
+    shown = grey8(pixels) if pixels.dtype != np.uint8 and pixels.size else pixels
+    return Image.fromarray(np.ascontiguousarray(shown, np.uint8))
 
 
 def checked(image: Image.Image, name: str, side: int | None) -> Image.Image:
-    """A picture within the limits of films, RGB, at a reduced scale.
+    """A picture within the limits of films, upright by its EXIF, RGB, at a reduced scale.
 
     Raises:
-        InputError: too small, too large, or of one grey.
+        InputError: too small, too large, of one grey, or its pixels cannot be had.
     """
     if min(image.size) < MIN_SIDE or image.size[0] * image.size[1] > MAX_PIXELS:
         size = f"{image.size[0]}x{image.size[1]}"
         raise InputError(
             f"image {name}: is {size} pixels: at least {MIN_SIDE} on each side, at most {MAX_PIXELS} in all"
         )
-    picture = to_rgb(image)
     try:
+        picture = to_rgb(ImageOps.exif_transpose(image))
         check_picture(picture)
     except ContainerError as error:
         raise InputError(f"image {name}: {error}") from None
+    except BROKEN as error:
+        raise InputError(f"image {name}: its {image.mode} pixels cannot be decoded: {error}") from None
     return reduced(picture, side)
 
 
-def written(dataset: object) -> bytes:
-    """A pydicom data set as the bytes of a file."""
+def written(dataset: object, name: str) -> bytes:
+    """A pydicom data set as the bytes of a file.
+
+    Raises:
+        InputError: it cannot be written, as one without a transfer syntax. The reason names no value of it.
+    """
     out = io.BytesIO()
-    dataset.save_as(out, enforce_file_format=False)  # type: ignore[attr-defined]  # of pydicom, which is optional
+    try:
+        dataset.save_as(out, enforce_file_format=False)  # type: ignore[attr-defined]  # of pydicom, which is optional
+    except MemoryError:
+        raise
+    except Exception as error:  # pydicom writes what a caller has put into it: anything may come
+        reason = type(error).__name__ if _has_syntax(dataset) else "its file_meta names no TransferSyntaxUID"
+        raise InputError(f"image {name}: its data set cannot be written as a file: {reason}") from None
     return out.getvalue()
+
+
+def _has_syntax(dataset: object) -> bool:
+    return bool(getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", ""))

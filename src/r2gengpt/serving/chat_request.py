@@ -37,6 +37,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "filter_ids": ([],),
 }
 """Field of OpenAI's → the values, besides null, that ask for what this server does anyway. Others are refused."""
+NUMBERS = ("n", "top_logprobs", "max_tokens", "max_completion_tokens", "temperature", "top_p", "seed", "frame")
 MOST_CHOICES, MOST_STOPS, LONGEST_STOP, MOST_LIKELIEST = 4, 4, 200, 20
 IGNORED = "accepted and thrown away"
 ASKS_FOR_NOTHING = "taken with these values, which ask for nothing"
@@ -165,7 +166,7 @@ class ChatRequest(_Part):
         None, gt=0, le=1, allow_inf_nan=False, description="below 1 tokens are drawn, from this share"
     )
     seed: int | None = Field(None, ge=0, le=2**63 - 1, description="of drawn tokens")
-    user: str | dict[str, Any] | None = Field(None, description=IGNORED)
+    user: Bookkeeping = None
     safety_identifier: Ignored = None
     prompt_cache_key: Ignored = None
     prompt_cache_retention: Ignored = None
@@ -200,7 +201,7 @@ class ChatRequest(_Part):
         left = {name: value for name, value in data.items() if name not in NEUTRAL}
         return {**left, "messages": last_turn(left["messages"])} if "messages" in left else left
 
-    @field_validator("n", mode="before")
+    @field_validator(*NUMBERS, mode="before")
     @classmethod
     def _is_number(cls, value: Any) -> Any:
         if isinstance(value, bool):

@@ -116,7 +116,7 @@ def known_of_draft(text: str) -> KnownOfDraft:
     try:
         return KnownOfDraft.model_validate_json(text or "{}")
     except ValidationError as error:
-        raise first_fault(error) from None
+        raise first_fault(error, KNOWN_FIELD) from None
 
 
 def wanted_kind(accept: str) -> str:

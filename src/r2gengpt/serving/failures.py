@@ -56,9 +56,10 @@ FORCE = "force_needed"
 """The code of a refusal that `force` would undo."""
 
 
-def refused(error: InputError, status: int = 400, code: str = INVALID) -> ApiError:
-    """What the program refuses, in the request's words."""
-    return ApiError(status, spelt(error.line), FORCE if error.field == "force" else code, param=error.field)
+def refused(error: InputError, status: int = 400, code: str = INVALID, *, param: str | None = None) -> ApiError:
+    """What the program refuses, in the request's words; `param` is what is wrong where the error names no field."""
+    param = error.field or param
+    return ApiError(status, spelt(error.line), FORCE if error.field == "force" else code, param=param)
 
 
 def full(places: int, headers: dict[str, str] | None = None) -> ApiError:

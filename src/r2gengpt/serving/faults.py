@@ -21,10 +21,10 @@ WORDS = {
 LONGEST_NAME = 60
 
 
-def first_fault(error: ValidationError) -> ApiError:
-    """The first fault of a body as a refusal, without its value."""
+def first_fault(error: ValidationError, whole: str = "") -> ApiError:
+    """The first fault of a body as a refusal, without its value; `whole` is the field that the body stood in."""
     fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    where, kind = ".".join(map(shown_name, _steps(fault["loc"]))), fault["type"]
+    where, kind = ".".join(map(shown_name, _steps(fault["loc"]))) or whole, fault["type"]
     words = WORDS.get(kind, fault["msg"].removeprefix("Value error, "))
     return ApiError(400, f"{where + ': ' if where else ''}{words}", CODES.get(kind, INVALID), param=where or None)
 

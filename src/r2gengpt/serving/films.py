@@ -76,7 +76,7 @@ def dicom_source(film: Upload, choice: DicomChoice, settings: ServeConfig) -> So
     try:
         header = read_header(film.data, film.name)
     except InputError as error:
-        raise refused(error) from None
+        raise refused(error, param=film.name) from None
     check_size(film, header.size, settings)
     if not choice.force:
         try:
@@ -117,7 +117,7 @@ def picture_of(film: Upload, choice: DicomChoice, size: int | None = None) -> Im
     try:
         return decode_image(film.data, film.name, size, choice if is_dicom(film.data) else DicomChoice())
     except InputError as error:
-        raise refused(error) from None
+        raise refused(error, param=film.name) from None
 
 
 @dataclass(frozen=True)

@@ -35,12 +35,13 @@ class PairedModel:
         graphs: the model as graphs, ready.
         load: loads the same model in PyTorch, under the same name.
         directory: where its card lies.
+        instruction: what its prompt asks for; graphs keep nothing of it but token ids.
     """
 
-    def __init__(self, graphs: EdgeReporter, load: Callable[[], "Reporter"], directory: Path) -> None:
+    def __init__(self, graphs: EdgeReporter, load: Callable[[], "Reporter"], directory: Path, instruction: str) -> None:
         self.graphs, self.directory = graphs, directory
         self.name, self.decode, self.streamed, self.side = graphs.name, graphs.decode, graphs.streamed, graphs.side
-        self.instruction, self.context_fields = graphs.instruction, graphs.context_fields
+        self.instruction, self.context_fields = instruction, graphs.context_fields
         self.composes, self.tells_findings, self.words = False, graphs.tells_findings, graphs.words
         self.refuses = graphs.refuses
         self.part_names, self.origin, self.written_by = graphs.part_names, graphs.origin, graphs.written_by

@@ -16,6 +16,7 @@ from r2gengpt.errors import InputError
 from r2gengpt.films.containers import DicomChoice
 from r2gengpt.films.reader import PLAIN
 from r2gengpt.serving.failures import INVALID, ApiError, ClientGone, refused
+from r2gengpt.serving.faults import CODES, shown_name
 from r2gengpt.serving.films import Upload
 from r2gengpt.settings import ServeConfig
 from r2gengpt.text.context import NO_CONTEXT, Context, age_in, days_in, sex_in
@@ -163,13 +164,22 @@ async def form_parts(form: FormData, fields: Sequence[str]) -> StudyUpload:
         elif name in fields and name not in files and isinstance(value, str):
             texts[name] = value
         else:
-            others = " and ".join(field for field in fields if field not in files)
-            raise ApiError(400, f"the form has another field than {' and '.join(files)} (files) and {others} (text)")
+            raise _misplaced(name, list(files), fields)
     report = check_text(texts.get(REPORT_FIELD, ""), REPORT_FIELD).strip()
     known = texts.get(KNOWN_FIELD, "")
     check_length(known, KNOWN_FIELD, MAX_KNOWN)
     films, prior = (files.get(name, []) for name in FILE_FIELDS)
     return StudyUpload(films, context_in(texts), report, choice_of(texts), known, tuple(prior))
+
+
+def _misplaced(name: str, files: Sequence[str], fields: Sequence[str]) -> ApiError:
+    """The refusal of a field that a form does not have, or that came as a text in place of a file, or the other way."""
+    shown = shown_name(name)
+    if name in fields:
+        words = f"{name}: must be {'a file, with a file name' if name in files else 'a text'}"
+        return ApiError(400, words, INVALID, param=name)
+    known = f"{', '.join(files)} (files) and {', '.join(one for one in fields if one not in files)} (texts)"
+    return ApiError(400, f"{shown}: is another field than {known}", CODES["extra_forbidden"], param=shown)
 
 
 def context_in(texts: Mapping[str, str]) -> Context:

@@ -163,7 +163,8 @@ def served(wanted: "Served") -> "ServedModel":
     model = opened(choice, wanted.located, frugal=False).named(name)
     if rest is None or not isinstance(model, EdgeReporter):
         return model
-    return PairedModel(model, lambda: in_torch(rest, name), rest.directory)
+    instruction = rest.stored.model.settled().instruction
+    return PairedModel(model, lambda: in_torch(rest, name), rest.directory, instruction)
 
 
 def in_torch(located: Located, name: str) -> "Reporter":

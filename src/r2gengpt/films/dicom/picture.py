@@ -42,7 +42,7 @@ def decode_dicom(data: bytes, name: str, choice: DicomChoice, limits: tuple[int,
     """
     dataset = open_dataset(data, name)
     header = header_of(dataset, name)
-    if "PixelData" not in dataset:
+    if not value_of(dataset, "PixelData"):
         raise InputError(f"image {name}: holds no pixels, or is cut off before them")
     if not choice.force:
         check_is_chest_film(header, name)
@@ -145,7 +145,8 @@ def _check_form(form: "Dataset", syntax: str, limits: tuple[int, int]) -> None:
     samples, colours = form.SamplesPerPixel, form.PhotometricInterpretation
     grey = samples == 1 and colours in ("MONOCHROME1", "MONOCHROME2")
     if not grey and not (samples == 3 and (colours == "RGB" or colours.startswith("YBR_")) and allocated == 8):
-        raise ContainerError(f"is {colours[:16]} of {samples} samples: must be MONOCHROME1 or 2, or 8-bit colours")
+        said = f"is {colours[:16]}" if colours else "names no PhotometricInterpretation, and is"
+        raise ContainerError(f"{said} of {samples} samples: must be MONOCHROME1 or 2, or 8-bit colours")
     if allocated not in (8, 16) or not 1 <= stored <= allocated or not stored - 1 <= high < allocated:
         raise ContainerError(
             f"stores {stored} of {allocated} bits up to bit {high}: must be 1 to 16 in 8 or 16, within them"
@@ -183,7 +184,7 @@ def _picture(dataset: "Dataset", form: "Dataset", pixels: npt.NDArray[Any]) -> t
     inverted = form.PhotometricInterpretation == "MONOCHROME1"
     greys, told = greys_of(dataset, StoredPixels(form.BitsStored, form.PixelRepresentation == 1, inverted))
     shown, more = grey_pixels(_patterns(form, pixels), greys)
-    return Image.fromarray(shown), [*told, *more]
+    return Image.fromarray(shown), [*told, *more, *_told_of_bits(dataset, form, pixels)]
 
 
 def _patterns(form: "Dataset", pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
@@ -196,6 +197,26 @@ def _patterns(form: "Dataset", pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint1
     if form.file_meta.TransferSyntaxUID in JPEG | JPEG_2000:
         low = -(1 << (stored - 1)) if pixels.dtype.kind == "i" else 0
         pixels, shift = np.clip(pixels, low, low + (1 << stored) - 1), 0
+    return (_bits(pixels) >> np.uint16(shift)) & np.uint16((1 << stored) - 1)
+
+
+def _bits(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
+    """Samples of 8 or 16 bits, signed or not, as they lie in memory."""
     pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     bits: npt.NDArray[np.uint16] = pixels.view(np.uint8 if pixels.dtype.itemsize == 1 else np.uint16).astype(np.uint16)
-    return (bits >> np.uint16(shift)) & np.uint16((1 << stored) - 1)
+    return bits
+
+
+def _told_of_bits(dataset: "Dataset", form: "Dataset", pixels: npt.NDArray[Any]) -> list[str]:
+    """A line where samples have bits above the highest that is stored, and these are neither a sign nor an overlay."""
+    unused = form.BitsAllocated - form.HighBit - 1
+    tags = dataset.keys()  # of the dataset itself an iterator takes each element apart
+    overlays = any(0x6000 <= tag.group < 0x6100 for tag in tags)
+    if not unused or overlays or form.file_meta.TransferSyntaxUID in JPEG | JPEG_2000:
+        return []
+    above = _bits(pixels) >> np.uint16(form.HighBit + 1)
+    if form.PixelRepresentation:
+        above = above % np.uint16((1 << unused) - 1)  # all ones are a sign
+    if not above.any():
+        return []
+    return [f"has values beyond the {form.BitsStored} bits that it says it stores: their upper bits are left out"]
