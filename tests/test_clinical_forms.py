@@ -373,7 +373,9 @@ def test_a_report_without_text_says_so(form: str) -> None:
     assert NO_TEXT.encode() in bytes_of(one, form)
 
 
-@pytest.mark.parametrize("given", [{"study_uid": ""}, {"instance_uid": "1.02"}, {"series_uid": "1." * 40 + "1"}])
+@pytest.mark.parametrize(
+    "given", [{"study_uid": ""}, {"instance_uid": "1.02"}, {"series_uid": "1." * 40 + "1"}, {"class_uid": "1.2\u0662"}]
+)
 def test_images_without_valid_identifiers_are_refused(given: dict[str, Any]) -> None:
     (name,) = given
     words = f"image x has no valid {name.replace('_uid', '')} UID"

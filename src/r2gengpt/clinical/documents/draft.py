@@ -25,7 +25,7 @@ MANUFACTURER = "r2gengpt"
 FILM_BLOCK, REVIEW_BLOCK = "Findings of the film (AI)", "Needs review"
 NO_TEXT = "No text was generated."
 EDITED = "Its text was edited by its reader."
-_UID = re.compile(r"(?=.{1,64}$)(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
+_UID = re.compile(r"(?=.{1,64}$)(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
 
 
 @dataclass(frozen=True)
