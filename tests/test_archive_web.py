@@ -103,6 +103,12 @@ def test_a_wrong_answer_with_films_is_an_error_in_one_line_and_no_film_of_it_is_
     assert words in str(error.value)
 
 
+def test_a_film_that_a_server_sends_twice_counts_once_unless_the_copies_differ() -> None:
+    assert [data for data, _ in chest_films([*FILMS, *FILMS], STUDY, 2)] == FILMS
+    with pytest.raises(InputError, match="its films name different patients"):
+        chest_films([FILMS[0], film_data(1, 1, PatientID="P-2")], STUDY, 2)
+
+
 def test_films_of_another_study_are_not_reported() -> None:
     with pytest.raises(RunError, match="films of another study"):
         chest_films([film_data(2)], STUDY, 8)

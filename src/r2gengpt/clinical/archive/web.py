@@ -114,6 +114,8 @@ def chest_films(
 ) -> list[tuple[bytes, DicomHeader]]:
     """Those that are chest films and can be decoded, with their headers, in the order of their series and numbers.
 
+    The same bytes count once.
+
     Raises:
         InputError: none is, there are too many, or they are of two patients and not `mixed`; with the first reason why
             one is not used.
@@ -121,7 +123,7 @@ def chest_films(
     """
     found: list[tuple[bytes, DicomHeader]] = []
     reasons: list[str] = []
-    for data in films:
+    for data in dict.fromkeys(films):
         try:
             header = checked_film(data)
             images_to_send([Path("film")], [header], field="image", value="film")
