@@ -97,6 +97,8 @@ def test_a_film_of_no_study_or_of_two_is_answered_with_a_failure_and_kept_aside(
         good, bad = study_film(1), study_film(2, StudyInstanceUID=bad_uid)
         assert store(receiver.port, bad, good) == [NOT_UNDERSTOOD, 0]
         assert len(files(spool.aside)) == 2
+        (reason,) = spool.aside.glob("*.txt")
+        assert reason.read_text() == "has no valid study UID to refer to\n"
         assert set(states(spool)) == {key_of(uid(1))}
 
 
