@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import requests
 from pydicom import Dataset
+from pydicom.config import disable_value_validation
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StudyRootQueryRetrieveInformationModelFind,
@@ -35,6 +36,7 @@ from r2gengpt.clinical.archive.films import identified
 from r2gengpt.clinical.archive.retrieve import TAKEN, DimseArchive, MoveTo, Taken
 from r2gengpt.clinical.archive.run import earlier_of, writer
 from r2gengpt.clinical.archive.web import connect
+from r2gengpt.clinical.documents.dicom_objects import item
 from r2gengpt.config import PRIOR
 from r2gengpt.errors import InputError, RunError
 from r2gengpt.films.dicom.header import DicomHeader
@@ -78,12 +80,20 @@ def test_the_newest_earlier_study_of_the_patient_with_films_comes_first() -> Non
             candidate(6, "20260301", "100001"),
             candidate(7, "20260301", "0959"),
             candidate(8, ""),
+            candidate(11, NOW.study_date, ""),
             Candidate(NOW.study_uid, "20260101", "", "P-1"),
             Candidate(uid(9), "20260201", "", "P-10"),
             candidate(10, "20260201", issuer="elsewhere"),
         ],
     )
     assert [one.uid for one in found] == [uid(7), uid(10), uid(3), uid(2)]
+
+
+@pytest.mark.parametrize("day", ["", "00000000", "00010101", "20250101-20260101", "2025"])
+def test_a_study_without_a_day_of_the_calendar_is_no_earlier_one(day: str) -> None:
+    with disable_value_validation():
+        answer = item(StudyInstanceUID=uid(2), StudyDate=day, PatientID="P-1")
+    assert earlier_than(NOW, [Candidate.of(answer)]) == []
 
 
 class Shelf:

@@ -89,11 +89,16 @@ def test_what_has_no_place_here_finds_no_presentation_context(tmp_path: Path) ->
         assert files(spool.incoming) == []
 
 
-def test_a_film_without_a_study_is_answered_with_a_failure_and_kept_aside(tmp_path: Path) -> None:
+@pytest.mark.parametrize("bad_uid", [None, f"{uid(2)}\\{uid(1)}"])
+def test_a_film_of_no_study_or_of_two_is_answered_with_a_failure_and_kept_aside(
+    bad_uid: str | None, tmp_path: Path
+) -> None:
     with receiver_in(tmp_path) as (spool, receiver):
-        good, bad = study_film(1), study_film(2, StudyInstanceUID=None)
+        good, bad = study_film(1), study_film(2, StudyInstanceUID=bad_uid)
         assert store(receiver.port, bad, good) == [NOT_UNDERSTOOD, 0]
         assert len(files(spool.aside)) == 2
+        (reason,) = spool.aside.glob("*.txt")
+        assert reason.read_text() == "has no valid study UID to refer to\n"
         assert set(states(spool)) == {key_of(uid(1))}
 
 

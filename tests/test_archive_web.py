@@ -1,12 +1,17 @@
 """What a DICOMweb server may answer when a study is asked for: films whole, or an error in one line. No Orthanc."""
 
 import json
-from collections.abc import Callable
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
-from archive_parts import film_data, uid
+from archive_keys import NEEDS_OPENSSL, Keys, Pair
+from archive_parts import film_data, free_port, uid
 from conftest import Outcome
 from r2gengpt.clinical.archive.web import chest_films, connect, pull
 from r2gengpt.errors import InputError, RunError
@@ -98,6 +103,12 @@ def test_a_wrong_answer_with_films_is_an_error_in_one_line_and_no_film_of_it_is_
     assert words in str(error.value)
 
 
+def test_a_film_that_a_server_sends_twice_counts_once_unless_the_copies_differ() -> None:
+    assert [data for data, _ in chest_films([*FILMS, *FILMS], STUDY, 2)] == FILMS
+    with pytest.raises(InputError, match="its films name different patients"):
+        chest_films([FILMS[0], film_data(1, 1, PatientID="P-2")], STUDY, 2)
+
+
 def test_films_of_another_study_are_not_reported() -> None:
     with pytest.raises(RunError, match="films of another study"):
         chest_films([film_data(2)], STUDY, 8)
@@ -112,3 +123,54 @@ def test_what_a_server_names_cannot_write_a_second_line(
         done = run_cli(["dicomweb", "--url", server.url, "--study", STUDY, "--no_push", "--output", output])
     assert done.code == 2
     assert done.stderr.splitlines()[-1].endswith("only CT 2026 ok: ?[2Jstored?")
+
+
+@contextmanager
+def https_server(pair: Pair | None) -> Iterator[str]:
+    """A server with this certificate (None: in plain text) that has no study; gives its URL."""
+    server = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    if pair is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pair.cert, pair.key)
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"https://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@NEEDS_OPENSSL
+def test_the_certificates_that_are_named_are_trusted_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = Keys(tmp_path)
+    ours, others = str(keys.ca.cert), str(keys.other_ca.cert)
+    with https_server(keys.server) as url:
+        for named, of_environment, words in [
+            (ours, others, "status 501"),
+            (None, ours, "status 501"),
+            (others, ours, "TLS: unable to get local issuer certificate"),
+            (None, others, "TLS: unable to get local issuer certificate"),
+            (str(keys.ca.key), ours, "TLS: no certificate or crl found"),
+        ]:
+            for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+                monkeypatch.setenv(name, of_environment)
+            with pytest.raises((InputError, RunError)) as error:
+                pull(connect(url, ca_file=named), STUDY)
+            assert words in str(error.value)
+
+
+@NEEDS_OPENSSL
+def test_why_a_server_is_not_reached_is_said_in_the_systems_words(tmp_path: Path) -> None:
+    keys = Keys(tmp_path)
+    elsewhere = keys.signed("elsewhere", names="DNS:elsewhere.example")
+    with https_server(elsewhere) as url, pytest.raises(InputError, match=r"\(TLS: IP address mismatch\): see ca_file"):
+        pull(connect(url, ca_file=str(keys.ca.cert)), STUDY)
+    with https_server(None) as url, pytest.raises(InputError, match=r"\(TLS: wrong version number\)"):
+        pull(connect(url), STUDY)
+    with pytest.raises(RunError, match=r"cannot be reached \(Connection refused\)"):
+        pull(connect(f"http://127.0.0.1:{free_port()}"), STUDY)

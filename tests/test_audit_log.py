@@ -111,6 +111,11 @@ def made_anew(lines: list[bytes]) -> list[bytes]:
         (lambda it: it[1:], "record 2 (audit-2026-01-02.log, line 1): does not follow the beginning of a chain"),
         (lambda it: [*it[:2], it[1], *it[2:]], "record 2 (audit-2026-01-02.log, line 3): does not follow record 2"),
         (lambda it: [it[0], it[1][:40], *it[2:]], "audit-2026-01-02.log, line 2: is no record, and record 3"),
+        (lambda it: [*it[:4], it[4] + b" "], "record 5 (audit-2026-01-02.log, line 5): its text or its hash"),
+        (lambda it: [*it[:4], it[4].replace(b"<AuditMessage>", b"")], "record 5 (audit-2026-01-02.log, line 5): its"),
+        (lambda it: [one + b"\r" for one in it], "record 1 (audit-2026-01-02.log, line 1): its text or its hash"),
+        (lambda it: [one[1:] for one in it], "audit-2026-01-02.log: no record is left, and 5 lines that are none"),
+        (lambda it: [], "audit-2026-01-02.log: no record is left, and 0 lines"),
         (lambda it: [made_anew(it)[2] if at == 2 else one for at, one in enumerate(it)], "record 4 (audit-2026-01-02"),
     ],
 )
@@ -334,8 +339,11 @@ def test_the_command_prints_the_last_hash_and_names_what_breaks(
     assert run("audit-log", ["verify", str(tmp_path / "none")]) == 2
     (tmp_path / "empty").mkdir()
     assert run("audit-log", ["verify", str(tmp_path / "empty")]) == 2
+    (tmp_path / "strange" / "audit-2026-01-02.log").mkdir(parents=True)
+    assert run("audit-log", ["verify", str(tmp_path / "strange")]) == 2
     errors = capsys.readouterr().err.splitlines()
-    assert len(errors) == 4
+    assert len(errors) == 5
+    assert errors[-1] == f"r2gengpt audit-log: {tmp_path}/strange/audit-2026-01-02.log: is no regular file"
     rewrite(tmp_path, lambda it: [it[0], *it[2:]])
     assert run("audit-log", ["verify", str(tmp_path)]) == 1
     assert capsys.readouterr().err.startswith("r2gengpt audit-log: record 3 (audit-2026-01-02.log, line 2): does not")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from fhir.resources.R4B.bundle import Bundle
@@ -29,6 +30,7 @@ from r2gengpt.clinical.documents.hl7 import escaped
 from r2gengpt.clinical.documents.plain_pdf import BREADTH, WIDTHS, pdf_of
 from r2gengpt.errors import InputError
 from r2gengpt.films.dicom.header import DicomHeader, read_header
+from r2gengpt.report import Finding
 from r2gengpt.reporter import Reporter
 from r2gengpt.settings import OBJECT_FORMS
 from r2gengpt.text.observations import ALL_OBSERVATIONS
@@ -367,13 +369,34 @@ def test_every_form_says_that_it_is_a_draft(form: str, make: Callable[..., Draft
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_no_sign_of_a_text_or_a_models_name_breaks_a_form(form: str) -> None:
+    """Those of Unicode that are no text: controls, halves of pairs, and the two that XML forbids."""
+    odd = "".join(map(chr, [*range(32), *range(127, 160), 0xD800, 0xDCFC, 0xFFFE, 0xFFFF]))
+    found = Finding("Edema", 0.9, (0.8, 0.95), "likely")
+    one = draft_of(f"Clear{odd}lungs.", [header()], f"ti\\ny{odd}", "ab" * 32, NOW, review=[odd], film=[found])
+    data = bytes_of(one, form)
+    if FORMS[form].binary:
+        dataset = dcmread(io.BytesIO(data))
+        assert dataset.ManufacturerModelName.startswith("ti ny")
+        texts = [str(element.value) for element in dataset.iterall() if element.VR in ("UT", "LT", "ST", "LO", "SH")]
+    elif form == "fhir":
+        resources = [entry["resource"] for entry in json.loads(data)["entry"]]
+        texts = ["".join(ElementTree.fromstring(one["text"]["div"]).itertext()) for one in resources if "text" in one]
+    else:
+        texts = data.decode().split("\r")
+    assert [text for text in texts if re.search("[\0-\x08\x0b\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", text)] == []
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_a_report_without_text_says_so(form: str) -> None:
     one = dataclasses.replace(draft("  "), labels={})
     assert one.findings == NO_TEXT
     assert NO_TEXT.encode() in bytes_of(one, form)
 
 
-@pytest.mark.parametrize("given", [{"study_uid": ""}, {"instance_uid": "1.02"}, {"series_uid": "1." * 40 + "1"}])
+@pytest.mark.parametrize(
+    "given", [{"study_uid": ""}, {"instance_uid": "1.02"}, {"series_uid": "1." * 40 + "1"}, {"class_uid": "1.2\u0662"}]
+)
 def test_images_without_valid_identifiers_are_refused(given: dict[str, Any]) -> None:
     (name,) = given
     words = f"image x has no valid {name.replace('_uid', '')} UID"

@@ -33,7 +33,7 @@ from test_clinical_forms import KINDS
 NOW = datetime(2026, 1, 3, 4, 5, 6, tzinfo=UTC)
 NO_DATES = (
     "00000000", "20241301", "20230229", "20240230", "20240100", "19700000", "2024.02.30", "2024.0229", "2024", "202402",
-    "20240102+0100", "20240102-20240103", "20240102120000", "2024-01-02", "tomorrow",
+    "20240102+0100", "20240102-20240103", "20240102120000", "2024-01-02", "tomorrow", "00010101", "09991231",
 )  # fmt: skip
 NO_TIMES = (
     "240000", "246199", "101160", "106000", "1", "101", "10111", "10:1112", "101112+0100", "101112-0500", "101112.",
@@ -207,6 +207,12 @@ def test_an_identifier_with_a_backslash_is_whole_in_every_form() -> None:
         again = read_header(formed(header, form), "x")
         assert [getattr(again, name) == getattr(header, name) for name in
                 ("patient_id", "issuer", "accession", "study_id", "study_description")] == [True] * 5  # fmt: skip
+
+
+@pytest.mark.parametrize("sign", ["\ue000", "\u200b", "\uffff", "\u3000", "\U0001f600"])
+def test_no_sign_of_an_identifier_is_taken_for_another_in_a_message(sign: str) -> None:
+    header = header_with("ISO_IR 192", PatientID=f"A{sign}B".encode(), PatientName=f"A{sign}B^C".encode())
+    assert (message(header)["PID"][3], message(header)["PID"][5]) == (f"A{sign}B", f"A{sign}B^C")
 
 
 def unescaped(text: str) -> str:

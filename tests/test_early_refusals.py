@@ -115,6 +115,15 @@ def test_what_training_and_planning_are_given(words: list[str], part: str, tmp_p
     refused(words, tmp_path, part)
 
 
+@pytest.mark.parametrize("flag", ["port", "mllp_port"])
+def test_listen_names_the_port_that_another_program_has(flag: str, tmp_path: Path, without_weights: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ports = {"port": 0, flag: taken.getsockname()[1]}
+        words = ["listen", "--model", str(without_weights), "--to_host", "h", "--to_port", "1", "--to_ae", "A"]
+        words += [word for name, port in ports.items() for word in (f"--{name}", str(port))]
+        refused(words, tmp_path, f"--bind 127.0.0.1 --{flag} {ports[flag]}: Address already in use")
+
+
 def test_an_annotation_that_is_not_there(tmp_path: Path, without_weights: Path, tiny_set: TinySet) -> None:
     words = ["test", "--model", str(without_weights), "--annotation", "no.json", "--base_dir", str(tiny_set.base_dir)]
     refused(words, tmp_path, "--annotation no.json: No such file")

@@ -49,6 +49,9 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"IssuerOfPatientID": "A"}, {"IssuerOfPatientID": "B"},
     ),
     "are of two patients (their birth dates differ)": ({}, {"PatientBirthDate": "19500103"}),
+    "are of two patients (their names differ, and they have no Patient ID)": (
+        {"PatientID": None}, {"PatientID": None, "PatientName": "Muster^Anna"},
+    ),
     "are of two studies (their Study Instance UIDs differ)": ({}, {"StudyInstanceUID": f"{ROOT}9"}),
 }  # fmt: skip
 SECRETS = ("P-1", "P-2", "1950", "Muster", f"{ROOT}1", f"{ROOT}9")
@@ -72,7 +75,7 @@ def png() -> bytes:
     return out.getvalue()
 
 
-@pytest.fixture(params=list(CONTRADICTIONS), ids=["number", "issuer", "birth", "study"])
+@pytest.fixture(params=list(CONTRADICTIONS), ids=["number", "issuer", "birth", "name", "study"])
 def pair(request: pytest.FixtureRequest) -> tuple[str, bytes, bytes]:
     """Two films that contradict each other, and in what."""
     first, second = CONTRADICTIONS[request.param]
@@ -112,6 +115,11 @@ def files(tmp_path: Path) -> Callable[..., list[str]]:
 def test_what_a_film_does_not_say_contradicts_nothing(more: dict[str, Any]) -> None:
     assert contradiction([header(), header(**more)]) is None
     assert contradiction([header(**more), None, header()]) is None
+
+
+@pytest.mark.parametrize("name", ["MUSTER^ERIKA", "Erika Muster", "Muster^Erika^^Dr.", "=Muster^Anna", "", None])
+def test_one_name_written_in_several_ways_contradicts_nothing(name: str | None) -> None:
+    assert contradiction([header(PatientID=None), header(PatientID=None, PatientName=name)]) is None
 
 
 def test_each_film_is_compared_with_each() -> None:

@@ -251,6 +251,7 @@ def test_the_character_set_of_msh_18_is_honoured(charset: str, encoding: str) ->
     ("raw", "text"),
     [
         ("a\\F\\b\\S\\c\\T\\d\\R\\e\\E\\f", "a|b^c&d~e\\f"), ("\\X4142\\", "AB"), ("\\XC3BC\\", "\u00fc"),
+        ("\\XFC\\", "\u00fc"),
         ("\\H\\bold\\N\\", "bold"), ("a\\.br\\b\\.sp2\\c", "a\nb\nc"), ("\\.in4\\x", " x"), ("a\\b", "a\\b"),
         ("\\Zxy\\a", "a"), ("\\C2842\\a", "a"), ("\\X4\\a", "a"), ("\\\\a", "\\\\a"), ("\\" * 5000, "\\" * 5000),
     ],

@@ -139,6 +139,8 @@ UNUSABLE: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "an instance that is not there": ({"instances": (1, 9)}, "1 of the 2 instances that it names", "110523"),
     "another patient": ({"t00100020": element("LO", "SOMEBODY")}, "another patient", "110514"),
+    "another birth date": ({"t00100030": element("DA", "19500103")}, "another patient", "110514"),
+    "another issuer": ({"t00100021": element("LO", "OTHER")}, "another patient", "110514"),
 }
 
 
@@ -150,6 +152,7 @@ def test_an_item_whose_input_is_of_no_use_is_canceled_with_the_reason(
     with worklist_server() as server:
         changes = dict(changes)
         server.schedule(1, 1, *changes.pop("instances", ()), **changes)
+        server.films[uid(1)] = [film_data(1, IssuerOfPatientID="OURS")]
         server.schedule(3)
         done_by(tmp_path, server)
         assert server.states[item_uid(1)] == ["IN PROGRESS", "CANCELED"]

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 NOTHING = "0" * 64
 """What the first record of a chain names."""
 _LINE = re.compile(rb"([0-9a-f]{64}) (([0-9a-f]{64}) ([0-9]{1,18}) (<AuditMessage.*</AuditMessage>))", re.DOTALL)
+_CHANGED = re.compile(rb"[0-9a-f]{64} [^\0]*</AuditMessage>[^\0]*")
+"""A line that has a beginning and an end, as no torn one has, and is no record."""
 _TORN = re.compile(r"torn lines: (\d+), bytes: (\d+), SHA-256: ([0-9a-f]{64})")
 
 
@@ -33,7 +35,7 @@ class ChainRecord:
 
 
 class Edited(ValueError):
-    """A line has the form of a record, and another hash than its own text."""
+    """A line has the beginning and the end of a record, and another form, or another hash than its own text."""
 
 
 def record_after(previous: str, number: int, message: str) -> ChainRecord:
@@ -50,6 +52,8 @@ def read_record(line: bytes) -> ChainRecord | None:
     """
     found = _LINE.fullmatch(line)
     if found is None:
+        if _CHANGED.fullmatch(line):
+            raise Edited
         return None
     digest, rest, previous, number, message = found.groups()
     if hashlib.sha256(rest).hexdigest() != digest.decode():

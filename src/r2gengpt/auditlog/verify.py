@@ -21,7 +21,7 @@ class ChainSummary:
     Attributes:
         records: how many.
         files: their names.
-        digest: the last record's hash; that which was given to begin with where there is no record.
+        digest: the last record's hash.
         torn: places where lines were torn, and the next record tells of it.
         open_end: lines after the last record that no record tells of yet.
         known_at: number of the record with the hash that was known; None where none was asked for.
@@ -55,26 +55,27 @@ def verify(directory: Path, after: str = NOTHING, known: str | None = None) -> C
         known: hash that a record must have: without it nobody sees that the end was cut off.
 
     Raises:
-        InputError: there is no such directory, or no file of a log in it.
-        RunError: the chain does not hold; the first record that breaks it is named.
+        InputError: there is no such directory, no file of a log in it, or one that cannot be read.
+        RunError: the chain does not hold, and the first record that breaks it is named; or no record is left.
     """
     try:
         with held(directory, shared=True):  # only while sizes are looked at: nobody waits for us
             files = [(path, path.stat().st_size) for path in log_files(directory)]
+        if not files:
+            raise InputError(f"{directory}: holds no audit log: its files are named audit-YYYY-MM-DD.log")
+        walk = _Walk(after, known)
+        for path, size in files:
+            for line in _lines(path, size):
+                walk.take(line)
     except OSError as error:
-        raise InputError(error.strerror or "cannot be read", field="audit_log", value=directory) from None
-    if not files:
-        raise InputError("holds no audit log: its files are named audit-YYYY-MM-DD.log", field="audit_log",
-                         value=directory)  # fmt: skip
-    walk = _Walk(after, known)
-    for path, size in files:
-        for line in _lines(path, size):
-            walk.take(line)
+        raise InputError(f"{error.filename or directory}: {error.strerror or 'cannot be read'}") from None
     if known is not None and walk.known_at is None:
         raise RunError(
             f"no record has the hash {known}: the end was cut off, or the chain was made anew from a record on"
         )
     names = tuple(path.name for path, _ in files)
+    if not walk.records:
+        raise RunError(f"{', '.join(names)}: no record is left, and {len(walk.left)} lines that are none")
     return ChainSummary(walk.records, names, walk.digest, walk.torn, len(walk.left), walk.known_at)
 
 

@@ -56,7 +56,7 @@ def check_prior(headers: Sequence[DicomHeader | None], earlier: Sequence[DicomHe
     """
     pairs = [(one, other) for one in headers if one is not None for other in earlier if other is not None]
     for one, other in pairs:
-        for why, value_of in (*IDENTITY[:3], ("", lambda header: header.study_uid)):
+        for why, value_of in (*IDENTITY[:-1], ("", lambda header: header.study_uid)):
             mine, theirs = value_of(one), value_of(other)
             if mine and theirs and (mine != theirs) == bool(why):
                 raise InputError(f"study and prior {why or 'are one study'}", field=PRIOR)

@@ -1,5 +1,6 @@
 """A film that was read, the films of one study, and whether they belong together. Opens no file."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -65,13 +66,22 @@ class FilmStudy:
 MIXED = "mixed_patients"
 MIXED_ASKED = f"`{MIXED}` True"
 MIXED_WORDS = f" ({MIXED_ASKED} reads them all the same)"
+
+
+def _called(header: DicomHeader) -> str:
+    """Family and given name in letters, as words in a fixed order; "" of a patient whom a Patient ID names."""
+    named = " ".join(header.name.partition("=")[0].split("^")[:2])
+    return "" if header.patient_id else " ".join(sorted(re.findall(r"\w+", named.casefold())))
+
+
 IDENTITY: tuple[tuple[str, Callable[[DicomHeader], str]], ...] = (
     ("are of two patients (their Patient IDs differ)", lambda header: header.patient_id),
     ("are of two patients (their Patient IDs have two issuers)", lambda header: header.patient_id and header.issuer),
     ("are of two patients (their birth dates differ)", lambda header: header.birth_date),
+    ("are of two patients (their names differ, and they have no Patient ID)", _called),
     ("are of two studies (their Study Instance UIDs differ)", lambda header: header.study_uid),
 )
-"""How images contradict each other, and the value that tells it; an empty one contradicts nothing."""
+"""How images contradict each other, and the value that tells it; an empty one contradicts nothing. Studies are last."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +120,7 @@ def check_together(names: Sequence[str], headers: Sequence[DicomHeader | None], 
 
 
 def contradiction(headers: Sequence[DicomHeader | None]) -> Contradiction | None:
-    """The first two images that name two studies, patients, issuers of their numbers, or birth dates."""
+    """The first two images that contradict each other in one of `IDENTITY`."""
     for why, value_of in IDENTITY:
         values = [(place, value_of(header)) for place, header in enumerate(headers) if header is not None]
         named = [(place, value) for place, value in values if value]

@@ -8,13 +8,14 @@ from r2gengpt.errors import InputError
 BACKLOG = 256
 
 
-def bound(host: str, port: int, field: str = "host") -> socket.socket:
+def bound(host: str, port: int, field: str = "host", port_field: str = "port") -> socket.socket:
     """A socket that has the address; nobody can connect yet.
 
     Args:
         host: name or number.
         port: 0 is a free one.
         field: the setting that gave `host`, for errors.
+        port_field: the setting that gave `port`.
 
     Raises:
         InputError: the address is not this machine's, or the port is taken or not allowed.
@@ -31,7 +32,7 @@ def bound(host: str, port: int, field: str = "host") -> socket.socket:
         found.bind(address)
     except OSError as error:
         found.close()
-        raise InputError(f"`{field}` {host} `port` {port}: {error.strerror or error}") from None
+        raise InputError(f"`{field}` {host} `{port_field}` {port}: {error.strerror or error}") from None
     return found
 
 

@@ -59,6 +59,19 @@ def shown(text: str) -> str:
     return _LONE.sub(lambda found: sign(found[0]), text)
 
 
+_UNWRITABLE = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufffe\uffff]")
+"""Signs that DICOM, XML or HL7 forbids, but for white space."""
+
+
+def writable(text: str) -> str:
+    """The text as any document may hold it: a blank for each control character that is no white space.
+
+    >>> writable("clear\\x00 lungs\\n")
+    'clear  lungs\\n'
+    """
+    return _UNWRITABLE.sub(" ", shown(text))
+
+
 def named(text: str) -> str:
     r"""The text with the bytes of names as their `sign`, and other lone surrogates as they are.
 

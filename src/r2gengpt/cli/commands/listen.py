@@ -75,8 +75,8 @@ def main(argv: list[str]) -> None:
     located = found(choice)  # what is wrong with the flags is said before anybody can connect
     if located is not None:
         check_writer(located)
-    for port in filter(None, (settings.port, mllp.mllp_port)):
-        bound(settings.bind, port, "bind").close()  # and before anything large is loaded
+    for field, port in {"port": settings.port, "mllp_port": mllp.mllp_port or 0}.items():
+        bound(settings.bind, port, "bind", field).close()  # and before anything large is loaded
     open_cell(parsed.settled(CellConfig)).warm()  # what decodes images comes up meanwhile
     start_logging(libraries=located is not None)
     return_large_blocks()

@@ -15,6 +15,7 @@ from r2gengpt.clinical.documents.draft import patient_of
 from r2gengpt.errors import InputError, RunError, place_of
 from r2gengpt.films.context import check_prior
 from r2gengpt.films.dicom.header import MODALITIES, DicomHeader
+from r2gengpt.films.dicom.values import date_of, time_of
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -47,8 +48,8 @@ class Candidate:
         several = [modalities] if isinstance(modalities, str) else list(modalities)
         return cls(
             uid=str(answer.get("StudyInstanceUID") or ""),
-            date=str(answer.get("StudyDate") or ""),
-            time=str(answer.get("StudyTime") or "").partition(".")[0],
+            date=date_of(str(answer.get("StudyDate") or "")),
+            time=time_of(str(answer.get("StudyTime") or "")),
             patient_id=str(answer.get("PatientID") or ""),
             issuer=str(answer.get("IssuerOfPatientID") or ""),
             modalities=tuple(map(str, several)),
@@ -155,7 +156,7 @@ def earlier_than(header: DicomHeader, studies: Iterable[Candidate]) -> list[Cand
         and (not one.issuer or not header.issuer or one.issuer.strip() == header.issuer.strip())
         and (not one.modalities or set(one.modalities) & set(MODALITIES))
         and one.date
-        and (one.date, one.time.ljust(6, "0")) < moment
+        and (one.date, one.time.ljust(6, "0" if one.time else "9")) < moment
     ]
     return sorted(found, key=lambda one: (one.date, one.time), reverse=True)
 

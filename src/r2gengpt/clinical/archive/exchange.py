@@ -121,6 +121,14 @@ class BoundedSession(requests.Session):  # type: ignore[misc]  # as above
         for scheme in ("http://", "https://"):
             self.mount(scheme, _Adapter())
 
+    def merge_environment_settings(
+        self, url: str, proxies: Any, stream: bool | None, verify: bool | str | None, cert: Any
+    ) -> dict[str, Any]:
+        """As the environment has them, but for certificates where the session names its own (`REQUESTS_CA_BUNDLE`)."""
+        own = self.verify if verify is None else verify
+        found: dict[str, Any] = super().merge_environment_settings(url, proxies, stream, own, cert)
+        return found
+
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """One exchange.
 

@@ -1,5 +1,6 @@
 """Whether a film that came in can be reported, why not, and where it stands in its study. Keeps nothing."""
 
+import re
 from pathlib import Path
 
 from r2gengpt.clinical.archive.ledger import key_of
@@ -46,8 +47,8 @@ def keys_of(header: DicomHeader) -> tuple[str, str]:
 
 def reason_of(error: InputError) -> str:
     """An image's error without the names and flags that mean nothing to who sent the film."""
-    words = str(error).replace(" (force reads it all the same)", "").removeprefix("image: ")
-    return one_line(words.removeprefix(f"image {NAME}").removeprefix(":"))
+    words = str(error).replace(" (force reads it all the same)", "")
+    return one_line(re.sub(f"^(image:? ({NAME}:? )?)+", "", words))
 
 
 def why_unwritten(error: Exception) -> str:

@@ -21,6 +21,7 @@ from r2gengpt.clinical.archive.exchange import Doubtful
 from r2gengpt.clinical.archive.loop import NotNow, Refused, Send
 from r2gengpt.clinical.archive.send import judge
 from r2gengpt.clinical.archive.server import Server
+from r2gengpt.clinical.archive.tls import why_unreached
 from r2gengpt.films.dicom.header import silence_pydicom
 
 log = logging.getLogger("r2gengpt.clinical.archive")
@@ -61,7 +62,7 @@ def stow(server: Server) -> Send:
         except Doubtful as error:
             doubt = str(error)
         except requests.exceptions.RequestException as error:
-            doubt = f"{server.base_url} cannot be reached ({type(error).__name__})"
+            doubt = f"{server.base_url} cannot be reached ({why_unreached(error)})"
             if isinstance(error, requests.exceptions.ConnectTimeout | requests.exceptions.SSLError):
                 raise NotNow(doubt) from None  # it has certainly got nothing
         if doubt and not _finds(server, place):

@@ -32,6 +32,18 @@ def words_of(error: OSError) -> str:
     return "too slow" if isinstance(error, TimeoutError) else "the connection ended"
 
 
+def why_unreached(error: BaseException) -> str:
+    """Why an exchange of HTTP had no connection, in OpenSSL's or the system's words; else the error's kind."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, ssl.SSLError):
+            return f"TLS: {words_of(found)}"
+        if isinstance(found, OSError) and found.strerror:
+            return found.strerror
+        found = found.__cause__ or found.__context__
+    return type(error).__name__
+
+
 def server_context(settings: ListenConfig) -> ssl.SSLContext | None:
     """What who connects to us must fit; None where TLS is not asked for.
 

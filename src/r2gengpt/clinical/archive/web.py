@@ -16,6 +16,7 @@ from r2gengpt.clinical.archive.exchange import Doubtful, TooLarge
 from r2gengpt.clinical.archive.films import TWO_PATIENTS, checked_film, order_of, reason_of
 from r2gengpt.clinical.archive.server import SECONDS, NotMultipart, Server, connect, parts_of
 from r2gengpt.clinical.archive.stow import stow
+from r2gengpt.clinical.archive.tls import why_unreached
 from r2gengpt.clinical.documents.draft import images_to_send
 from r2gengpt.errors import InputError, RunError, one_line
 from r2gengpt.films.dicom.header import MODALITIES, DicomHeader
@@ -113,6 +114,8 @@ def chest_films(
 ) -> list[tuple[bytes, DicomHeader]]:
     """Those that are chest films and can be decoded, with their headers, in the order of their series and numbers.
 
+    The same bytes count once.
+
     Raises:
         InputError: none is, there are too many, or they are of two patients and not `mixed`; with the first reason why
             one is not used.
@@ -120,7 +123,7 @@ def chest_films(
     """
     found: list[tuple[bytes, DicomHeader]] = []
     reasons: list[str] = []
-    for data in films:
+    for data in dict.fromkeys(films):
         try:
             header = checked_film(data)
             images_to_send([Path("film")], [header], field="image", value="film")
@@ -154,7 +157,7 @@ def explained(error: Exception, url: str, study: str) -> Exception:
     if isinstance(error, Doubtful | NotMultipart):
         return RunError(f"`url` {url}: {error}")
     if isinstance(error, requests.exceptions.SSLError):
-        return InputError("its certificate is not trusted (`ca_file`)", field="url", value=url)
+        return InputError(f"cannot be reached ({why_unreached(error)}): see `ca_file`", field="url", value=url)
     if isinstance(error, requests.exceptions.RequestException) and not isinstance(error, ValueError):
-        return RunError(f"`url` {url}: cannot be reached ({type(error).__name__})")
+        return RunError(f"`url` {url}: cannot be reached ({why_unreached(error)})")
     return RunError(f"`url` {url}: its answer cannot be read ({type(error).__name__})")

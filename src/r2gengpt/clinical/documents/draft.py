@@ -7,7 +7,7 @@ import hashlib
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -18,14 +18,14 @@ from r2gengpt.films.regions import Region
 from r2gengpt.report import Finding, by_verdict
 from r2gengpt.text.observations import NOT_ASSESSED
 from r2gengpt.text.sections import parse_sections
-from r2gengpt.text.written import NOTICE
+from r2gengpt.text.written import NOTICE, writable
 from r2gengpt.version import __version__
 
 MANUFACTURER = "r2gengpt"
 FILM_BLOCK, REVIEW_BLOCK = "Findings of the film (AI)", "Needs review"
 NO_TEXT = "No text was generated."
 EDITED = "Its text was edited by its reader."
-_UID = re.compile(r"(?=.{1,64}$)(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
+_UID = re.compile(r"(?=.{1,64}$)(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
 
 
 @dataclass(frozen=True)
@@ -148,6 +148,11 @@ def uuid_of(*words: str) -> uuid.UUID:
     return uuid.UUID(bytes=digest[:16], version=5)
 
 
+def _line(text: str) -> str:
+    """A text in one line that any form may hold."""
+    return " ".join(writable(text).split())
+
+
 def draft_of(
     report: str,
     images: Sequence[DicomHeader],
@@ -162,7 +167,11 @@ def draft_of(
     edited: bool = False,
     placer: str = "",
 ) -> Draft:
-    """A draft from a report's text, cut into findings and impression where it names them."""
+    """A draft from a report's text, cut into findings and impression where it names them.
+
+    Texts are kept without signs that a form may not hold, and the model's name without backslashes.
+    """
+    report = writable(report)
     parts = parse_sections(report)
     findings = parts.findings or ("" if parts.impression else " ".join(report.split()))
     if not findings and not parts.impression:
@@ -171,13 +180,13 @@ def draft_of(
         images=tuple(images),
         findings=findings,
         impression=parts.impression,
-        model=model,
+        model=_line(model).replace("\\", " "),
         digest=digest,
         created=created,
         labels=labels or {},
         film=tuple(film),
-        review=tuple(review),
-        regions=tuple(regions),
+        review=tuple(map(_line, review)),
+        regions=tuple(replace(one, sentence=_line(one.sentence)) for one in regions),
         edited=edited,
         placer=placer,
     )

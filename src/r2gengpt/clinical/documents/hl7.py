@@ -16,7 +16,7 @@ ESCAPES = {"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\"
 SERVICE = "18748-4^Diagnostic imaging study^LN"
 COMMENT = "8251-1^Service comment^LN"
 SECTIONS = {"Findings": "59776-5^Procedure findings^LN", "Impression": "19005-8^Imaging study [Impression]^LN"}
-BREAK = "\ue000"
+BREAK = "\x1f"
 """Stands for a line break until the message is text: hl7apy takes the sequence for one for plain backslashes."""
 
 
@@ -37,7 +37,7 @@ def escaped(text: str) -> str:
     >>> escaped("a|b & c")
     'a\\F\\b \\T\\ c'
     """
-    lines = re.split(r"\r\n|[\r\n\v\f\x85\u2028\u2029]", text.replace(BREAK, " "))
+    lines = re.split(r"\r\n|[\r\n\v\f\x85\u2028\u2029]", text)
     clean = (re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", line) for line in lines)
     return BREAK.join("".join(ESCAPES.get(sign, sign) for sign in line) for line in clean)
 

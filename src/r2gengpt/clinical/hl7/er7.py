@@ -88,7 +88,11 @@ class Separators:
             if name in signs:
                 return signs[name]
             if re.fullmatch("X([0-9A-Fa-f]{2})+", name):
-                return bytes.fromhex(name[1:]).decode(charset, "replace")
+                data = bytes.fromhex(name[1:])
+                try:
+                    return data.decode(charset)
+                except UnicodeDecodeError:
+                    return data.decode("latin-1")
             return "\n" if name.startswith((".br", ".sp")) else " " if name.startswith(".") else ""
 
         mark = re.escape(self.escape)

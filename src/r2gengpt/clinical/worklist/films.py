@@ -93,7 +93,6 @@ def _judged(item: WorkItem, films: list[Film], most: int, *, mixed: bool) -> lis
     headers = [header for _, header in films]
     if not mixed and contradiction(headers) is not None:
         raise Unusable(TWO_PATIENTS, WRONG_OBJECTS)
-    others = {header.patient_id for header in headers if header.patient_id} - {item.patient_id}
-    if item.patient_id and others and not mixed:
+    if not mixed and contradiction([item.patient, *headers]) is not None:
         raise Unusable("its films name another patient than the work item", WRONG_ENTRY)
     return films

@@ -12,6 +12,7 @@ from r2gengpt.clinical.archive.dicom_json import Node, element, is_json, json_of
 from r2gengpt.clinical.archive.exchange import Doubtful
 from r2gengpt.clinical.archive.loop import NotNow
 from r2gengpt.clinical.archive.server import Server
+from r2gengpt.clinical.archive.tls import why_unreached
 from r2gengpt.clinical.worklist.changes import TRANSACTION, state_change
 from r2gengpt.clinical.worklist.workitem import (
     CODE_VALUE,
@@ -128,7 +129,7 @@ class Worklist:
         except Doubtful as error:
             raise NotNow(f"{self.url}: {error}") from None
         except requests.exceptions.RequestException as error:
-            raise NotNow(f"{self.url} cannot be reached ({type(error).__name__})") from None
+            raise NotNow(f"{self.url} cannot be reached ({why_unreached(error)})") from None
 
     def _check(self, response: requests.Response) -> None:
         status = response.status_code

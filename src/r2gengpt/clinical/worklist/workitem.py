@@ -10,14 +10,17 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from r2gengpt.clinical.archive.dicom_json import Node, text, texts, values
+from r2gengpt.films.dicom.header import DicomHeader
+from r2gengpt.films.dicom.values import date_of
 
 SCHEDULED, IN_PROGRESS, COMPLETED, CANCELED = "SCHEDULED", "IN PROGRESS", "COMPLETED", "CANCELED"
 FINAL = (COMPLETED, CANCELED)
 READY = "READY"
 SOP_INSTANCE, STATE, READINESS, STATION, WORKITEM_CODE = "00080018", "00741000", "00404041", "00404025", "00404018"
-START, PRIORITY, INPUTS, PATIENT_ID, CODE_VALUE, CODE_SCHEME, CODE_MEANING = (
-    *("00404005", "00741200", "00404021", "00100020", "00080100", "00080102", "00080104"),
+START, PRIORITY, INPUTS, CODE_VALUE, CODE_SCHEME, CODE_MEANING = (
+    *("00404005", "00741200", "00404021", "00080100", "00080102", "00080104"),
 )
+PATIENT_ID, ISSUER, BIRTH_DATE = "00100020", "00100021", "00100030"
 STUDY, SERIES, REFERENCED, CLASS, INSTANCE = "0020000D", "0020000E", "00081199", "00081150", "00081155"
 """Tags: of the item, of its inputs, of what these refer to."""
 PRIORITIES = {"HIGH": 2, "MEDIUM": 1, "LOW": 0}
@@ -59,6 +62,8 @@ class WorkItem:
         studies: Study Instance UIDs of its inputs.
         instances: that its inputs name; none: all of the study.
         patient_id: the patient's number; "" where it names none.
+        issuer: of that number; "" where it names none.
+        birth_date: the patient's, as YYYYMMDD; "" where it names none.
     """
 
     uid: str
@@ -71,6 +76,8 @@ class WorkItem:
     studies: tuple[str, ...] = ()
     instances: tuple[InputInstance, ...] = ()
     patient_id: str = ""
+    issuer: str = ""
+    birth_date: str = ""
 
     def to_json(self) -> str:
         """As the ledger keeps it."""
@@ -92,6 +99,13 @@ class WorkItem:
             and station in self.stations
             and (not procedures or any(code.value in procedures for code in self.codes))
             and _has_begun(self.start, now)
+        )
+
+    @property
+    def patient(self) -> DicomHeader:
+        """Whose films it asks for, in the form that films tell it."""
+        return DicomHeader(
+            "", "", "", "", "", patient_id=self.patient_id, issuer=self.issuer, birth_date=self.birth_date
         )
 
     @property
@@ -136,6 +150,8 @@ def read_workitem(node: object) -> WorkItem | None:
         studies=tuple(dict.fromkeys(studies)),
         instances=tuple(dict.fromkeys(one for one in named[: MOST_INPUTS + 1] if is_uid(one.uid))),
         patient_id=text(node, PATIENT_ID),
+        issuer=text(node, ISSUER),
+        birth_date=date_of(text(node, BIRTH_DATE)),
     )
 
 

@@ -185,10 +185,10 @@ def _header(dataset: "Dataset") -> DicomHeader:
 
     side = text("ImageLaterality") or text("Laterality")
     return DicomHeader(
-        study_uid=text("StudyInstanceUID"),
-        series_uid=text("SeriesInstanceUID"),
-        instance_uid=text("SOPInstanceUID"),
-        class_uid=text("SOPClassUID"),
+        study_uid=whole("StudyInstanceUID"),
+        series_uid=whole("SeriesInstanceUID"),
+        instance_uid=whole("SOPInstanceUID"),
+        class_uid=whole("SOPClassUID"),
         modality=text("Modality").upper(),
         body_part=_body_part(dataset, text("BodyPartExamined"), charsets),
         view=text("ViewPosition").upper() or _meaning(dataset, "ViewCodeSequence", charsets),

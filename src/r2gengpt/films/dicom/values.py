@@ -21,7 +21,7 @@ DELIMITERS = frozenset(b"\\^=\r\n\t\f")
 """Signs that end what an escape sequence has switched on. Source: PS3.5, 6.1.2.5.3."""
 _ESCAPE = re.compile(rb"\x1b(?:\$[()].|\$B|[()-].)", re.DOTALL)
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+[.,]?[0-9]*|[.,][0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
-_DATE = re.compile(r"([0-9]{4})(\.?)([0-9]{2})\2([0-9]{2})")
+_DATE = re.compile(r"([1-9][0-9]{3})(\.?)([0-9]{2})\2([0-9]{2})")
 _TIME = re.compile(r"([0-9]{2})(?:(:?)([0-9]{2})(?:\2([0-9]{2})(?:\.[0-9]+)?)?)?")
 
 
@@ -152,10 +152,10 @@ def cleaned(text: str) -> str:
 
 
 def date_of(text: str) -> str:
-    """A day of the calendar as YYYYMMDD, also of the old form YYYY.MM.DD; "" of anything else.
+    """A day since the year 1000 as YYYYMMDD, also of the old form YYYY.MM.DD; "" of anything else.
 
-    >>> date_of("20240229"), date_of("2024.02.29"), date_of("20230229"), date_of("00000000")
-    ('20240229', '20240229', '', '')
+    >>> date_of("20240229"), date_of("2024.02.29"), date_of("20230229"), date_of("00000000"), date_of("00010101")
+    ('20240229', '20240229', '', '', '')
     """
     found = _DATE.fullmatch(text)
     if found is None:
