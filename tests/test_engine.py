@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,27 @@ def test_the_models_attention_is_its_own_again_afterwards() -> None:
     next(run)
     run.close()
     assert model.config._attn_implementation == before
+
+
+def test_runs_that_take_turns_write_the_same_and_leave_the_models_attention_alone() -> None:
+    model = random_model("llama")
+    kept, rules = model.config._attn_implementation, Rules(beam_size=2, max_new_tokens=9, end=3)
+    prompts = prompts_of([5, 9, 3, 7], seed=11)
+    alone = [by_engine(model, [prompt], rules, 1) for prompt in prompts]
+    runs = [Engine(model, rules, 1).run(iter([Prompt(0, one), Prompt(1, one)])) for one in prompts]
+    first = [next(run) for run in runs]
+    assert model.config._attn_implementation == kept
+    second = [next(run) for run in reversed(runs)]
+    assert [[one.ids] for one in first] == alone
+    assert [[one.ids] for one in reversed(second)] == alone
+
+
+def test_threads_that_write_with_one_model_write_what_one_writes() -> None:
+    model = random_model("llama")
+    rules, prompts = Rules(beam_size=1, max_new_tokens=12, end=3), prompts_of([6, 4, 9, 5] * 4, seed=12)
+    alone = [by_engine(model, [prompt], rules, 1) for prompt in prompts]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda prompt: by_engine(model, [prompt], rules, 1), prompts)) == alone
 
 
 @settings(max_examples=60, derandomize=True)

@@ -38,6 +38,7 @@ from r2gengpt.generation.decode import predict, stream
 from r2gengpt.generation.decoding import decodings
 from r2gengpt.generation.speculate import Drafter, drafter_for
 from r2gengpt.generation.suffixes import SuffixIndex
+from r2gengpt.generation.tree import ALONE
 from r2gengpt.loaded import composer_of, loaded, looker_of, stored_index, tell_unused
 from r2gengpt.locate import Located, ModelChoice, locate
 from r2gengpt.model.earlier import NOW, span_of
@@ -466,7 +467,8 @@ class Reporter:
         method = method or map_method(model, self.looker)
         self.check_explains(method)
         batch = self.batch(processor.pixels(study.pictures), report.instruction, study.id)
-        return evidence_of(model, processor, self.looker, batch, report.text, method)
+        with ALONE:
+            return evidence_of(model, processor, self.looker, batch, report.text, method)
 
     def record(self, report: Report) -> dict[str, Any]:
         """A report with what it was made with and from, ready for JSON."""

@@ -18,7 +18,6 @@ from r2gengpt.generation.beams import Row, Rules, Written
 from r2gengpt.generation.recorded import RecordedTree, keep, tree_for
 from r2gengpt.generation.scores import candidates, next_tokens
 from r2gengpt.generation.speculate import Drafter
-from r2gengpt.generation.tree import tree_attention_on
 from r2gengpt.model.served import ServedLanguageModel
 
 log = logging.getLogger("r2gengpt.generation")
@@ -157,28 +156,27 @@ class Engine:
         being written.
         """
         self.more = True
-        with tree_attention_on(self.language_model):
-            while self.more or self.studies:
-                # 1. Studies that nobody waits for leave, and others take the free places.
-                self._let_go()
-                joining = self._arrived(prompts)
-                # 2. Prefill: each new prompt is run once, and gives the first token of all its beams.
-                if joining:
-                    first = len(self.studies)
-                    logits = self.tree.begin(first, [prompt.embeds for prompt in joining])
-                    self.studies += [self._begun(prompt) for prompt in joining]
-                    self._choose(logits[:, None], first)
-                    yield from self._hand_out()
-                # 3. One pass over the last tokens, and one token more for each beam, or several by a draft.
-                opened = all(study.row.settled is None for study in self.studies)
-                if self.studies and self.drafter is not None and opened:
-                    self._speculate(self.drafter)
-                elif self.studies and isinstance(self.tree, RecordedTree) and self.rules.is_greedy and opened:
-                    self._follow(self.tree)
-                elif self.studies:
-                    self._choose(self._forward(), 0)
-                # 4. What is finished leaves.
+        while self.more or self.studies:
+            # 1. Studies that nobody waits for leave, and others take the free places.
+            self._let_go()
+            joining = self._arrived(prompts)
+            # 2. Prefill: each new prompt is run once, and gives the first token of all its beams.
+            if joining:
+                first = len(self.studies)
+                logits = self.tree.begin(first, [prompt.embeds for prompt in joining])
+                self.studies += [self._begun(prompt) for prompt in joining]
+                self._choose(logits[:, None], first)
                 yield from self._hand_out()
+            # 3. One pass over the last tokens, and one token more for each beam, or several by a draft.
+            opened = all(study.row.settled is None for study in self.studies)
+            if self.studies and self.drafter is not None and opened:
+                self._speculate(self.drafter)
+            elif self.studies and isinstance(self.tree, RecordedTree) and self.rules.is_greedy and opened:
+                self._follow(self.tree)
+            elif self.studies:
+                self._choose(self._forward(), 0)
+            # 4. What is finished leaves.
+            yield from self._hand_out()
         keep(self.language_model, self.tree)
 
     def _arrived(self, prompts: Iterator[Prompt | None]) -> list[Prompt]:

@@ -4,6 +4,7 @@ A study's store holds its prompt once, then one column a beam and step. A beam's
 so choosing other beams changes a mask and moves no keys or values.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -51,17 +52,22 @@ def tree_attention(
     return output.reshape(batch, heads, queries, channels).transpose(1, 2), None
 
 
+ALONE = threading.RLock()
+"""Held while a model attends otherwise than its configuration says, which no pass of another thread may meet."""
+
+
 @contextmanager
 def tree_attention_on(language_model: Any) -> Iterator[None]:
-    """Let the language model attend by `tree_attention` inside the block."""
+    """Let the language model attend by `tree_attention` inside the block, in which no other thread has its pass."""
     AttentionInterface.register(ATTENTION, tree_attention)
     config = language_model.config
-    kept = config._attn_implementation
-    config._attn_implementation = ATTENTION
-    try:
-        yield
-    finally:
-        config._attn_implementation = kept
+    with ALONE:
+        kept = config._attn_implementation
+        config._attn_implementation = ATTENTION
+        try:
+            yield
+        finally:
+            config._attn_implementation = kept
 
 
 class TreeCache(Cache):  # type: ignore[misc]  # the library is untyped
@@ -258,14 +264,15 @@ class Tree:
         self.sees[target], self.at[target] = self.sees[source], self.at[source]
 
     def _pass(self, embeds: Tensor, mask: Tensor, positions: Tensor, seen: Tensor, keep: Any) -> Tensor:
-        output = self.language_model(
-            inputs_embeds=embeds,
-            attention_mask=layer_masks(self.language_model.config, mask, positions, seen),
-            position_ids=positions,
-            past_key_values=self.cache,
-            use_cache=True,
-            logits_to_keep=keep,
-        )
+        with tree_attention_on(self.language_model):
+            output = self.language_model(
+                inputs_embeds=embeds,
+                attention_mask=layer_masks(self.language_model.config, mask, positions, seen),
+                position_ids=positions,
+                past_key_values=self.cache,
+                use_cache=True,
+                logits_to_keep=keep,
+            )
         logits: Tensor = output.logits
         return logits.float()
 
