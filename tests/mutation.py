@@ -235,9 +235,7 @@ def survivors(chosen: Sequence[Mutant], by_line: ByLine, workers: int = 2) -> li
                 test = killed_by(mutant, tests_for(mutant, by_line), home)
             finally:
                 homes.put(home)
-            print(
-                "SURVIVES" if test is None else "killed  ", mutant, "" if test is None else f"  by {test}", flush=True
-            )
+            print("SURVIVES " if test is None else f"killed by {test}: ", mutant, sep="", flush=True)
             return test
 
         with ThreadPoolExecutor(workers) as pool:
