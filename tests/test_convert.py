@@ -273,6 +273,8 @@ LAYER = "llama_model.base_model.model.model.layers.0.self_attn.q_proj"
         ({"llama_proj.bias": torch.full((32,), 1e300, dtype=torch.float64)}, "no finite numbers"),
         ({"llama_proj.bias": torch.zeros(32, device="meta")}, "llama_proj.bias has a shape and no values"),
         ({"llama_proj.bias": torch.zeros(32).to_sparse()}, "llama_proj.bias is no tensor"),
+        ({"llama_proj.weight": torch.tensor(1.0)}, r"its projector's tensors .* are \[\[\], \[32\]"),
+        ({"layer_norm.bias": torch.zeros(16)}, "its projector's tensors"),
         ({f"{LAYER}.lora_A.weight": torch.zeros(2, 32)}, r"is no LoRA: A and B are \[\[2, 32\], \[\]\]"),
         ({f"{LAYER}.lora_B.weight": torch.zeros(2, 32)}, r"is no LoRA: A and B are \[\[\], \[2, 32\]\]"),
         ({f"{LAYER}.lora_A.weight": torch.tensor(1.0), f"{LAYER}.lora_B.weight": torch.zeros(32, 2)}, "is no LoRA"),

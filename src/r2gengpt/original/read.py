@@ -40,6 +40,9 @@ PREFIXES = (
 """The original's module → ours. The longer forms are PEFT's, which wraps the part it puts LoRA into; `lm_` stands for
 `llama_` where the original was carried over to another language model."""
 
+PROJECTOR = ("linear.weight", "linear.bias", "norm.weight", "norm.bias")
+"""The tensors of a projector: (D, E), then (D,) each."""
+
 READABLE: list[Any] = [
     argparse.Namespace,
     *(
@@ -167,9 +170,14 @@ def our_tensors(model: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
         tensors[ours] = value.detach().to(torch.float32, copy=True).contiguous()  # the file itself is only mapped
         if not tensors[ours].isfinite().all():
             raise InputError(f"{path}: {name} holds values that are no finite numbers: its training has failed")
-    for needed in ("linear.weight", "linear.bias", "norm.weight", "norm.bias"):
+    for needed in PROJECTOR:
         if f"projector.{needed}" not in tensors:
             raise InputError(f"{path}: no tensor for projector.{needed}: not a whole original checkpoint")
+    weight, *others = (list(tensors[f"projector.{name}"].shape) for name in PROJECTOR)
+    if len(weight) != 2 or any(shape != weight[:1] for shape in others):
+        raise InputError(
+            f"{path}: its projector's tensors {', '.join(PROJECTOR)} are {[weight, *others]}: must be one's"
+        )
     _check_lora(tensors, path)
     return tensors
 
