@@ -10,7 +10,7 @@ from r2gengpt.cli import bridge
 from r2gengpt.cli.console import flag, start_logging
 from r2gengpt.cli.preparing import RELEASES, Kind, add_flag, add_switch, counts, summary
 from r2gengpt.errors import InputError, spelt
-from r2gengpt.files import check_no_input
+from r2gengpt.files import check_no_input, open_regular
 from r2gengpt.options import nearest
 
 log = logging.getLogger("r2gengpt.cli")
@@ -251,11 +251,12 @@ def _check_not_among(output: Path, given: dict[str, Any]) -> None:
     Raises:
         InputError: so it is.
     """
-    if not output.is_file():
+    try:
+        with open_regular(output) as file:
+            if ANNOTATION.match(file.read(64)):
+                return
+    except OSError:  # nothing is there, or what `check_writable_file` refuses
         return
-    with output.open("rb") as file:
-        if ANNOTATION.match(file.read(64)):
-            return
     for name, value in given.items():
         if name != "output" and isinstance(value, str) and Path(value).resolve() in output.resolve().parents:
             raise InputError(
