@@ -534,3 +534,66 @@ def test_a_shard_of_another_model_is_refused(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "out" / "shards" / "part-000001.jsonl").unlink()
     with pytest.raises(RunError, match="model_sha256 is 0000"):
         run(source, tmp_path / "out", shard_size=2)
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def made_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("damage", [emptied, made_a_folder, Path.unlink])
+@pytest.mark.parametrize("name", ["plan.json", "listing.jsonl", "origin.json"])
+def test_a_run_whose_own_files_are_damaged_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, damage: Callable[[Path], None]
+) -> None:
+    without_ray(monkeypatch)
+    run(archive(tmp_path / "in", 6), tmp_path / "out")
+    damage(tmp_path / "out" / name)
+    shards = contents(tmp_path / "out" / "shards")
+    with pytest.raises(InputError, match=f"^output .*{name}.*: start anew elsewhere$"):
+        run(tmp_path / "in", tmp_path / "out")
+    assert contents(tmp_path / "out" / "shards") == shards
+
+
+@pytest.mark.parametrize("settings", ['"x"', "[1]", "null", "3"])
+def test_a_plan_whose_settings_are_none_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: str
+) -> None:
+    without_ray(monkeypatch)
+    run(archive(tmp_path / "in", 6), tmp_path / "out")
+    (tmp_path / "out" / "plan.json").write_text(f'{{"settings": {settings}, "listing_sha256": "y"}}')
+    with pytest.raises(InputError, match="cannot be read"):
+        run(tmp_path / "in", tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["shards", "shards/part-000000.jsonl", "shards/part-000009.jsonl"])
+def test_what_stands_in_the_place_of_shards_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    without_ray(monkeypatch)
+    run(archive(tmp_path / "in", 6), tmp_path / "out")
+    place = tmp_path / "out" / name
+    if name == "shards":
+        for path in place.iterdir():
+            path.unlink()
+        place.rmdir()
+        place.write_text("x")
+    else:
+        place.unlink(missing_ok=True)
+        place.mkdir()
+    if name.endswith("9.jsonl"):  # no shard of this run
+        run(tmp_path / "in", tmp_path / "out")
+        return
+    with pytest.raises(RunError, match=f"^output .*{name}"):
+        run(tmp_path / "in", tmp_path / "out")
+
+
+def test_an_image_that_a_study_names_twice_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "s.csv").write_text("id,image_path\na,0.png;0.png\nb,1.png;2.png\n")
+    with caplog.at_level("INFO", logger="r2gengpt.batch"):
+        assert ids(read_listing(tmp_path / "s.csv", None, "all")) == ["a", "b"]
+    assert "1 studies name an image twice (a): each counts as a view" in caplog.text

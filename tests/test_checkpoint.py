@@ -157,6 +157,15 @@ def test_an_unexpected_tensor_is_named(spoilt: Callable[..., Path]) -> None:
     )
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_a_tensor_with_a_value_that_is_no_number_is_named(spoilt: Callable[..., Path], value: float) -> None:
+    directory = spoilt(lambda tensors: tensors["projector.norm.bias"][3:4].fill_(value))
+    assert refusal(directory) == (
+        f"ckpt_file {directory}: {DELTA}: projector.norm.bias holds values that are no finite numbers: "
+        "its training has failed"
+    )
+
+
 def test_a_misshapen_tensor_is_named_with_both_shapes(spoilt: Callable[..., Path]) -> None:
     directory = spoilt(lambda tensors: tensors.update({"projector.linear.weight": torch.zeros(32, 8)}))
     assert refusal(directory) == (

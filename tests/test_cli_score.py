@@ -96,6 +96,7 @@ def test_r2gengpt_cuts_references_by_the_tokenizer_it_is_given(
         (["--protocol", "r2gen", "--dataset", "iu_xray"], "needs --train"),
         (["--protocol", "bleu"], "--protocol bleu: choose from clean, r2gen, r2gengpt, ptb, raw"),
         (["--split", "val"], "no studies in split val"),
+        (["--split", "test", "--references", "SAME"], "--split test: has no effect: --references"),
         (["--refs", "x"], "unknown flag --refs"),
         (["--bootstrap", "-1"], "--bootstrap -1: must be at least 0"),
     ],
@@ -103,6 +104,7 @@ def test_r2gengpt_cuts_references_by_the_tokenizer_it_is_given(
 def test_a_wrong_flag_is_one_line_and_exit_code_2(
     extra: list[str], message: str, files: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    extra = [files["predictions"] if word == "SAME" else word for word in extra]
     assert run("score", [*flags(files), *extra]) == 2
     shown = capsys.readouterr()
     assert message in shown.err

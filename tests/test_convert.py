@@ -261,3 +261,39 @@ def test_every_old_swin_name_becomes_todays(parts: tuple[str, str]) -> None:
     old = [name for name in model.trained() if name.startswith("visual_encoder.")]
     assert any(".attention.self.query." in name for name in old)
     assert {our_name(name) for name in old} == today
+
+
+LAYER = "llama_model.base_model.model.model.layers.0.self_attn.q_proj"
+
+
+@pytest.mark.parametrize(
+    ("odd", "words"),
+    [
+        ({"llama_proj.bias": torch.full((32,), torch.nan)}, "llama_proj.bias holds values that are no finite numbers"),
+        ({"llama_proj.bias": torch.full((32,), 1e300, dtype=torch.float64)}, "no finite numbers"),
+        ({"llama_proj.bias": torch.zeros(32, device="meta")}, "llama_proj.bias has a shape and no values"),
+        ({"llama_proj.bias": torch.zeros(32).to_sparse()}, "llama_proj.bias is no tensor"),
+        ({"llama_proj.weight": torch.tensor(1.0)}, r"its projector's tensors .* are \[\[\], \[32\]"),
+        ({"layer_norm.bias": torch.zeros(16)}, "its projector's tensors"),
+        ({f"{LAYER}.lora_A.weight": torch.zeros(2, 32)}, r"is no LoRA: A and B are \[\[2, 32\], \[\]\]"),
+        ({f"{LAYER}.lora_B.weight": torch.zeros(2, 32)}, r"is no LoRA: A and B are \[\[\], \[2, 32\]\]"),
+        ({f"{LAYER}.lora_A.weight": torch.tensor(1.0), f"{LAYER}.lora_B.weight": torch.zeros(32, 2)}, "is no LoRA"),
+        ({f"{LAYER}.lora_A.weight": torch.zeros(2, 32), f"{LAYER}.lora_B.weight": torch.zeros(32, 3)}, "is no LoRA"),
+        (
+            {
+                f"{LAYER.replace('q_', name)}.lora_{part}.weight": torch.zeros(shape)
+                for name, rank in (("q_", 2), ("v_", 4))
+                for part, shape in (("A", (rank, 32)), ("B", (32, rank)))
+            },
+            "is no LoRA: .* one r",
+        ),
+    ],
+)
+def test_tensors_that_can_be_no_trained_ones_are_refused_by_name(
+    tmp_path: Path, odd: dict[str, torch.Tensor], words: str
+) -> None:
+    projector = {"llama_proj.weight": torch.zeros(32, 8), "llama_proj.bias": torch.zeros(32)}
+    norm = {"layer_norm.weight": torch.ones(32), "layer_norm.bias": torch.zeros(32)}
+    torch.save({"model": {**projector, **norm, **odd}}, tmp_path / "o.pth")
+    with pytest.raises(InputError, match=rf"o\.pth: .*{words}"):
+        read_original(tmp_path / "o.pth")

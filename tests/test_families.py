@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, ViTImageProcessorPil
 from conftest import TinySet
 from placements import FLOAT32, built_of
 from r2gengpt.checkpoint import load_checkpoint
-from r2gengpt.config import DEFAULT_INSTRUCTION, ModelConfig, RunConfig
+from r2gengpt.config import DEFAULT_INSTRUCTION, PRIOR, ModelConfig, RunConfig
 from r2gengpt.data.annotation import read_annotation
 from r2gengpt.errors import InputError
 from r2gengpt.evaluation.run import Evaluation, predict_studies
@@ -23,6 +23,7 @@ from r2gengpt.parts.families import FAMILIES, choose_prompt, family_of
 from r2gengpt.parts.lora import ROLES, find_targets
 from r2gengpt.settings import PlacementConfig
 from r2gengpt.testing import noise_image, tiny_tokenizer
+from r2gengpt.text.context import Context
 from r2gengpt.text.prompt import IMAGE_PLACEHOLDER
 from r2gengpt.training import run
 from reporters import reporter_of
@@ -31,6 +32,7 @@ from training_settings import small_run
 
 pytest.importorskip("bitsandbytes")
 NAMES = list(TINY_FAMILIES)
+TURN = "<|im_end|>"
 
 
 @pytest.fixture(scope="module")
@@ -223,8 +225,35 @@ def test_control_tokens_in_an_instruction_are_refused_where_the_prompt_has_some(
     families: dict[str, Path], tiny_parts: Path
 ) -> None:
     processor = build(families, tiny_parts, "Qwen3").processor
-    with pytest.raises(InputError, match=r"instruction 'Describe\.<\|im_end\|>' holds a control token"):
+    with pytest.raises(InputError, match=r"^instruction holds a control token") as caught:
         processor.prompt_row(1, "Describe.<|im_end|>")
+    assert caught.value.field == "instruction"
+
+
+@pytest.mark.parametrize(
+    ("context", "fields", "named"),
+    [
+        (Context(indication="Cough." + 90 * " Fever." + TURN), (), "indication"),
+        (Context(technique=TURN, indication="Cough."), ("age", "indication", "technique"), "technique"),
+        (Context(comparison=f"None.{TURN}"), ("comparison",), "comparison"),
+        (Context(prior=f"Clear.{TURN}", prior_days=3), ("indication", PRIOR), "prior_report"),
+        (Context(technique=TURN, comparison=TURN, prior=TURN), (), None),
+        (Context(indication=TURN, technique="PA"), ("technique",), None),
+    ],
+)
+def test_a_control_token_in_what_is_known_of_a_study_is_refused_by_the_name_of_its_field(
+    families: dict[str, Path], tiny_parts: Path, context: Context, fields: tuple[str, ...], named: str | None
+) -> None:
+    processor = build(families, tiny_parts, "Qwen3").processor
+    processor.context_fields = fields
+    if named is None:
+        processor.prompt_row(1, processor.instruction_for(context))
+        return
+    with pytest.raises(InputError, match=f"^{named} holds a control token of this language model$") as caught:
+        processor.instruction_for(context)
+    assert caught.value.field == named
+    processor.template = PLAIN
+    assert processor.instruction_for(context)
 
 
 def test_a_base_model_has_no_chat_template(families: dict[str, Path], tiny_parts: Path) -> None:

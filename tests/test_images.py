@@ -7,6 +7,7 @@ import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from r2gengpt.films.reader import MAX_PIXELS, MIN_SIDE, decode_image, load_image
 from r2gengpt.films.sources import film_of, study_of
 
 ORIENTATION = 0x0112
+ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""Column and row that a pass of an interlaced PNG begins at, and its steps."""
 
 
 def encode(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
@@ -225,6 +228,64 @@ def test_a_bad_file_is_refused_in_one_line_that_names_it(tmp_path: Path, name: s
     assert words in text
     assert "\n" not in text
     assert "0x" not in text.removeprefix(f"image {path}").replace("40000x40000", "").replace("15x4000", "")
+
+
+def png_rows(width: int, height: int, bits: int, colour: int, interlaced: int) -> bytes:
+    """Unfiltered random rows of a PNG picture, whose last quarter is black."""
+    channels, rng = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour], np.random.default_rng(0)
+    passes = ADAM7 if interlaced else ((0, 0, 1, 1),)
+    rows = [-(-(width - left) // across) for left, top, across, down in passes for _ in range(top, height, down)]
+    raw = b"".join(b"\0" + rng.bytes((columns * bits * channels + 7) // 8) for columns in rows if columns)
+    return raw[: len(raw) * 3 // 4] + bytes(len(raw) - len(raw) * 3 // 4)
+
+
+@pytest.mark.parametrize("interlaced", [0, 1])
+@pytest.mark.parametrize(
+    ("bits", "colour"), [(1, 0), (2, 0), (8, 0), (16, 0), (8, 2), (16, 2), (4, 3), (8, 3), (8, 4), (16, 4), (16, 6)]
+)
+def test_a_png_whose_pixels_end_early_is_refused(bits: int, colour: int, interlaced: int) -> None:
+    rows = png_rows(40, 30, bits, colour, interlaced)
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 40, 30, bits, colour, 0, 0, interlaced))
+    palette = png_chunk(b"PLTE", (bytes(range(256)) * 3)[: 3 * 2**bits]) if colour == 3 else b""
+
+    def png(held: bytes) -> bytes:
+        chunks = header + palette + png_chunk(b"IDAT", zlib.compress(held)) + png_chunk(b"IEND", b"")
+        return b"\x89PNG\r\n\x1a\n" + chunks
+
+    assert decode_image(png(rows), "x.png").size == (40, 30)
+    for held in (len(rows) // 2, len(rows) - len(rows) // 30, len(rows) - 1):
+        with pytest.raises(InputError, match=r"is cut off: its pixels unpack to|image file is truncated"):
+            decode_image(png(rows[:held]), "x.png")
+
+
+@pytest.mark.parametrize("colours", [0, 3, 165])
+def test_a_palette_that_lacks_a_colour_of_its_picture_is_refused(colours: int) -> None:
+    data = encode(grey().convert("P"))
+    at = data.index(b"PLTE") - 4
+    short = png_chunk(b"PLTE", (bytes(range(256)) * 3)[: 3 * colours]) if colours else b""
+    damaged = data[:at] + short + data[at + 12 + int.from_bytes(data[at : at + 4]) :]
+    with pytest.raises(InputError, match=f"uses colour 166 of a palette of {colours}$"):
+        decode_image(damaged, "x.png")
+
+
+@pytest.mark.parametrize("size", [None, 64])
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("more", [{}, {"restart_marker_rows": 1}, {"optimize": True, "quality": 30}])
+def test_a_jpeg_whose_scan_ends_early_is_refused(mode: str, more: dict[str, Any], size: int | None) -> None:
+    corner = film(300).convert("L")
+    corner.paste(128, (200, 200, 300, 300))  # as grey as what was never decoded
+    data = encode(corner.convert(mode), "JPEG", **more)
+    assert min(decode_image(data, "x.jpg", size).size) >= 128
+    scan = data.index(b"\xff\xda")
+    for share in (0.3, 0.7, 0.95):
+        cut = data[: scan + int((len(data) - scan) * share)].rstrip(b"\xff") + b"\xff\xd9"
+        with pytest.raises(InputError, match="is cut off: its last scan ends before the picture does"):
+            decode_image(cut, "x.jpg", size)
+
+
+def test_what_follows_the_end_of_a_jpeg_is_no_part_of_it() -> None:
+    data = encode(grey(), "JPEG")
+    assert decode_image(data + data, "x.jpg").tobytes() == decode_image(data, "x.jpg").tobytes()
 
 
 def test_a_real_jpeg_bomb_is_refused_before_decoding() -> None:

@@ -54,6 +54,17 @@ def test_references_of_a_split_are_labelled_and_several_of_a_study_are_one_repor
     assert (read(output)["a"]["Cardiomegaly"], read(output)["a"]["Edema"]) == ("1", "1")
 
 
+@pytest.mark.parametrize("name", ["predictions", "references"])
+def test_a_split_of_a_file_without_splits_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / "a.csv").write_text("id,report\n1,Edema.\n")
+    argv = [f"--{name}", str(tmp_path / "a.csv"), "--split", "test", "--output", str(tmp_path / "l.csv")]
+    assert run("label", argv) == 2
+    assert f"--split test: has no effect: --{name} " in capsys.readouterr().err
+    assert not (tmp_path / "l.csv").exists()
+
+
 @pytest.mark.parametrize("flags", [[], ["--predictions", "a.jsonl", "--references", "b.json"]])
 def test_neither_file_and_both_are_refused(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run("label", flags) == 2

@@ -173,6 +173,26 @@ def test_patients_are_read_with_references(tmp_path: Path) -> None:
     assert blank.patients == {"s2": "3"}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "id,report,pateint_id\ns1,x,7\n",
+        "id,report,Patient-ids\ns1,x,7\n",
+        '{"s1": {"report": "x", "subjectid": 7}}',
+        '{"test": [{"id": "s1", "report": "x", "patients": 7}]}',
+    ],
+)
+def test_a_patient_under_a_misspelt_name_is_told(text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert read_reference_file(put(tmp_path, text)).patients == {}
+    assert "of 1 studies is not read (did you mean " in caplog.text
+
+
+def test_other_facts_of_a_patient_are_no_misspelt_names(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    read_reference_file(put(tmp_path, "id,report,patient_age,Patient-Sex,part\ns1,x,7,F,a\n"))
+    read_reference_file(put(tmp_path, "id,report,patient,subject\ns1,x,7,F\n"))
+    assert not caplog.messages
+
+
 @pytest.mark.parametrize("value", ["NaN", "1.5", "true", "[1]"])
 def test_a_patient_that_is_no_text_is_refused(value: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="study a: patient must be a text"):

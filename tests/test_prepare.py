@@ -642,3 +642,59 @@ def test_an_output_that_is_an_input_too_is_refused_and_stays(
         main([{"IN": "in"}.get(word, word) for word in words] + ["--output", "link"])
     assert Path("link").is_symlink()
     assert Path("in").read_text() == "released"
+
+
+@pytest.mark.parametrize("encoding", ["ISO-8859-1", "windows-1252", "UTF-8", "utf8"])
+def test_an_iu_xray_report_is_read_by_the_encoding_that_it_declares(encoding: str) -> None:
+    text = xml(7, "Ménière.").decode().replace('encoding="utf-8"', f"encoding='{encoding}'")
+    assert parse_report(text.encode(encoding), "7.xml").findings == "Ménière."
+
+
+@pytest.mark.parametrize("encoding", ["klingon", "hex", "utf-16"])
+def test_an_encoding_that_a_report_is_not_in_is_refused_by_its_name(encoding: str) -> None:
+    with pytest.raises(InputError, match=r"7\.xml: not an XML report: "):
+        parse_report(xml(7).replace(b"utf-8", encoding.encode()), "7.xml")
+
+
+def test_an_image_that_a_report_names_twice_counts_once(tmp_path: Path) -> None:
+    data = xml(1).replace(b"-1001", b"-1002")
+    assert parse_report(data, "1.xml").images == ("CXR1_IM-0001-1002",)
+    reports = archive(tmp_path / "r.tgz", data, xml(2))
+    assert prepare_iu_xray(reports, tmp_path / "a.json", min_views=2).skipped == {"too few images": 1}
+
+
+@pytest.mark.parametrize(("section", "left"), [("findings", "no findings"), ("both", "no text")])
+def test_a_report_of_nothing_but_blanks_for_names_has_no_text(tmp_path: Path, section: Any, left: str) -> None:
+    root = mimic(tmp_path, ("a", "1", "10000001", "train"), ("b", "2", "10000002", "train"))
+    (root / "files/p10/p10000002/s2.txt").write_text("FINDINGS: ___\n\nIMPRESSION: ___.\n")
+    done = prepare_mimic_cxr(root, tmp_path / "a.json", section=section)
+    assert (done.studies["train"], done.skipped) == (1, {left: 1})
+
+
+@pytest.mark.parametrize("name", ["mimic-cxr-2.0.0-split.csv", "files/p10/p10000001/s1.txt"])
+def test_an_output_that_lies_among_what_is_read_is_refused_and_stays(tmp_path: Path, name: str) -> None:
+    root = mimic(tmp_path, ("a", "1", "10000001", "train"))
+    before = (root / name).read_bytes()
+    argv = ["mimic_cxr", "--release", str(root), "--output"]
+    with pytest.raises(InputError, match="is no annotation file, and lies in what release names"):
+        main([*argv, str(root / name)])
+    assert (root / name).read_bytes() == before
+    for _ in range(2):  # what an earlier run wrote there may be written again
+        main([*argv, str(root / "annotation.json")])
+    assert stored(root / "annotation.json")["train"]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--seed", "7"], "--seed 7: no effect with --split_from"),
+        (["--layout", "r2gen", "--image_ext", "jpg"], "--image_ext jpg: no effect with --layout r2gen"),
+    ],
+)
+def test_flags_of_iu_xray_that_another_makes_void_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], said: str
+) -> None:
+    reports = archive(tmp_path / "r.tgz", xml(1))
+    argv = ["iu_xray", "--reports", str(reports), "--split_from", str(official(tmp_path / "o.json")), "--output"]
+    main([*argv, str(tmp_path / "a.json"), *more])
+    assert said in capsys.readouterr().err

@@ -508,3 +508,26 @@ def test_an_argument_without_a_flag_stands_in_messages_as_a_plain_word(
         outcome = run_cli_process(words)
         assert outcome.code == 2
         assert outcome.stderr.startswith(f"r2gengpt {words[0]}: {said}")
+
+
+def test_sources_that_look_like_one_with_a_rule_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "films.csv"
+    path.write_text("image,labels,source\n1.png,Edema,NIH14\n2.png,Edema,nih14\n3.png,Edema,ours\n4.png,Edema,NIH14\n")
+    prepare_films(path, tmp_path / "a.json")
+    (line,) = caplog.messages
+    assert line.endswith("films.csv: source NIH14 of 2 films has no rule (did you mean nih14?)")
+    caplog.clear()
+    (tmp_path / "rules.json").write_text('{"NIH14": {}}')
+    prepare_films(path, tmp_path / "a.json", rules=tmp_path / "rules.json")
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("more", "line"), [(["--seed", "7"], "--seed 7: no effect without --compose\n"), (["--seed", "7", "--compose"], "")]
+)
+def test_a_seed_without_composed_reports_is_told(run_cli: Run, tmp_path: Path, more: list[str], line: str) -> None:
+    (tmp_path / "films.csv").write_text("image,labels\n1.png,Edema\n")
+    (tmp_path / "1.png").touch()
+    argv = ["prepare", "films", str(tmp_path / "films.csv"), "--images", str(tmp_path), "--output"]
+    done = run_cli([*argv, str(tmp_path / "a.json"), *more])
+    assert (done.code, done.stderr.endswith(line), "no effect" in done.stderr) == (0, True, bool(line))

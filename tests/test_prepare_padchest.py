@@ -290,3 +290,54 @@ def test_the_command_line_prepares_rexgradient_and_padchest(tmp_path: Path, run_
 def test_a_film_in_two_rows_of_padchest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"line 3: ImageID a\.png is given twice"):
         padchest(tmp_path, row("s1", ImageID="a.png"), row("s2", ImageID="a.png"))
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("Report", "otro ."), ("PatientBirth", "1960"), ("Labels", "['normal']")]
+)
+def test_rows_of_one_study_of_padchest_that_differ_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, column: str, value: str
+) -> None:
+    padchest(tmp_path, row("s", ImageID="a.png"), row("s", ImageID="b.png", **{column: value}), row("t"))
+    (line,) = caplog.messages
+    assert line.endswith(f"rows of one study differ in {column}, and the first one counts: 1 studies, first s")
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ({"PatientBirth": "old"}, "unknown: PatientBirth of 1 studies, first 'old' in study s"),
+        ({"StudyDate_DICOM": "2014"}, "unknown: StudyDate_DICOM of 1 studies, first '2014' in study s"),
+        ({"PatientSex_DICOM": "x"}, "unknown: PatientSex_DICOM of 1 studies, first 'x' in study s"),
+        ({"PatientBirth": "nan", "PatientSex_DICOM": "", "StudyDate_DICOM": "None"}, ""),
+    ],
+)
+def test_what_is_not_read_of_a_study_of_padchest_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, cells: dict[str, str], said: str
+) -> None:
+    padchest(tmp_path, row("s", **cells), row("t"))
+    assert [line.partition("t.csv: ")[2] for line in caplog.messages] == ([said] if said else [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"PatientAge": "old"}, "unknown: PatientAge of 1 studies, first 'old' in study a"),
+        ({"PatientSex": "O"}, "unknown: PatientSex of 1 studies, first 'O' in study a"),
+        ({"StudyDate": "July"}, "unknown: StudyDate of 1 studies, first 'July' in study a"),
+        ({"PatientAge": None, "PatientSex": float("nan")}, ""),
+    ],
+)
+def test_what_is_not_read_of_a_record_of_rexgradient_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, changes: dict[str, Any], said: str
+) -> None:
+    prepare_rexgradient(rexgradient(tmp_path, train={"a": record(**changes)}), Output(tmp_path / "a.json"))
+    assert [line.partition(".json: ")[2] for line in caplog.messages] == ([said] if said else [])
+
+
+def test_a_misspelt_key_of_rexgradient_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    one = record() | {"Indicaton": "Cough."}
+    del one["Indication"]
+    prepare_rexgradient(rexgradient(tmp_path, train={"a": one, "b": record("P2", "b")}), Output(tmp_path / "a.json"))
+    (line,) = caplog.messages
+    assert line.endswith("Indicaton of 1 studies is not read (did you mean Indication?)")

@@ -348,3 +348,43 @@ def test_a_refusal_of_no_study_counts_those_that_were_there(tmp_path: Path) -> N
 def test_a_film_in_two_rows_of_chexpert_plus_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"line 3: path_to_image train/patient1/study1/\S+ is given twice"):
         chexpert(tmp_path, row("train", 1, 1), row("train", 1, 1))
+
+
+@pytest.mark.parametrize("column", ["section_findings", "age", "patient_report_date_order"])
+def test_rows_of_one_study_of_chexpert_plus_that_differ_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, column: str
+) -> None:
+    films = row("train", 1, 1), row("train", 1, 1, "view2_lateral", **{column: "9"}), row("train", 2, 1)
+    chexpert(tmp_path, *films)
+    (line,) = caplog.messages
+    assert line.endswith(
+        f"rows of one study differ in {column}, and the first one counts: 1 studies, first patient1_study1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("column", "cell"), [("age", "old"), ("sex", "Unknown"), ("patient_report_date_order", "first"), ("age", "nan")]
+)
+def test_what_is_not_read_of_a_study_of_chexpert_plus_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, column: str, cell: str
+) -> None:
+    chexpert(tmp_path, row("train", 1, 1, **{column: cell}), row("train", 2, 1))
+    said = f"unknown: {column} of 1 studies, first {cell!r} in study patient1_study1"
+    assert [line.partition("t.csv: ")[2] for line in caplog.messages] == ([] if cell == "nan" else [said])
+
+
+def test_a_misspelt_key_and_an_unread_age_of_rexrank_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    one = record(age="old", context="", contxt="Age:3.")
+    del one["context"]
+    prepared(tmp_path, a=one, b=record(image_path=["/b.jpg"], key_image_path="/b.jpg", frontal_lateral=["lateral"]))
+    assert [line.partition(".json: ")[2] for line in caplog.messages] == [
+        "unknown: age of 1 studies, first 'old' in study a",
+        "contxt of 1 studies is not read (did you mean context?)",
+    ]
+
+
+@pytest.mark.parametrize("text", ["___", " ___ . ", "XXXX. XXXX", "-", "nan"])
+def test_a_text_of_nothing_but_what_was_taken_out_is_none(tmp_path: Path, text: str) -> None:
+    bare = record(section_findings=text, section_impression=text, image_path=["/c.jpg"], key_image_path="/c.jpg")
+    done = prepare_rexrank(rexrank_file(tmp_path / "t.json", a=record(), c=bare), Output(tmp_path / "a.json"))
+    assert (set(studies(done)), done.skipped) == ({"a"}, {"no text": 1})

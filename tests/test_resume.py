@@ -13,8 +13,10 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import TinySet
+from r2gengpt.checkpoint_files import RUN
 from r2gengpt.config import RunConfig
 from r2gengpt.errors import InputError
+from r2gengpt.training.begin import DATA
 from r2gengpt.training.module import R2GenGPTModule
 from r2gengpt.training.run import train
 from training_settings import small_run
@@ -135,6 +137,21 @@ def test_an_unfinished_run_is_not_continued_with_other_settings(
         train(resumable(tiny_parts, tiny_set, tmp_path, every_n_train_steps=1, learning_rate=0.5))
     with pytest.raises(InputError, match="resume False"):
         train(resumable(tiny_parts, tiny_set, tmp_path, every_n_train_steps=1, resume=False))
+
+
+@pytest.mark.parametrize("content", ["", "3", "[1]", None])
+@pytest.mark.parametrize("name", [RUN, DATA])
+def test_an_unfinished_run_whose_own_files_are_damaged_is_refused_in_one_line(
+    tiny_parts: Path, tiny_set: TinySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: str | None
+) -> None:
+    run_until(resumable(tiny_parts, tiny_set, tmp_path, every_n_train_steps=1), 2, monkeypatch)
+    (tmp_path / name).unlink()
+    if content is None:
+        (tmp_path / name).mkdir()
+    else:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=f"^savedmodel_path .*: holds an unfinished run whose {name} cannot be read"):
+        train(resumable(tiny_parts, tiny_set, tmp_path, every_n_train_steps=1))
 
 
 def test_what_a_killed_writer_left_is_swept_away(tiny_parts: Path, tiny_set: TinySet, tmp_path: Path) -> None:

@@ -483,10 +483,12 @@ def test_a_text_that_is_no_prompt_of_this_model_is_refused_by_the_writer(
     client: TestClient, served: Reporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(self: Any, *asked: Any) -> None:
-        raise InputError("instruction holds a control token")
+        raise InputError("`instruction` holds a control token", field="instruction")
 
     with monkeypatch.context() as patch:
         patch.setattr(type(served.built.processor), "prompt_row", refuse)
         given = client.post(REPORTS, files=upload(film()))
-    assert (given.status_code, "control token" in given.json()["error"]["message"]) == (400, True)
+    error = given.json()["error"]
+    assert (given.status_code, error["message"]) == (400, "indication holds a control token")
+    assert error["param"] == "indication"
     assert client.post(REPORTS, files=upload(film())).status_code == 200

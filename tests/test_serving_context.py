@@ -10,7 +10,7 @@ from r2gengpt.config import PRIOR
 from r2gengpt.model import R2GenGPTProcessor
 from r2gengpt.model.earlier import TimeMarks
 from r2gengpt.reporter import Reporter
-from serving_parts import client_of, film, upload
+from serving_parts import client_of, film, message, upload
 
 REPORTS = "/v1/reports"
 
@@ -50,6 +50,29 @@ def test_a_field_that_no_patient_has_is_refused_by_name(served: Reporter, field:
     with client_of(served) as (client, _):
         answer = client.post(REPORTS, files=upload(film(6)), data={field: value})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, field)
+
+
+@pytest.mark.parametrize("trained", [(), FIELDS])
+@pytest.mark.parametrize("field", ["indication", "technique", "messages"])
+def test_a_control_token_is_refused_by_the_field_that_holds_it(
+    served: Reporter, monkeypatch: pytest.MonkeyPatch, trained: tuple[str, ...], field: str
+) -> None:
+    processor = served.built.processor
+    token = processor.tokenizer.eos_token
+    monkeypatch.setattr(processor, "context_fields", trained)
+    monkeypatch.setattr(processor, "template", f"{token}{processor.template}")
+    with client_of(served) as (client, _):
+        if field == "messages":
+            asked = {"messages": message(film(6), text=f"Describe.{token}"), "model": "best"}
+            answer = client.post("/v1/chat/completions", json=asked)
+        else:
+            answer = client.post(REPORTS, files=upload(film(6)), data={field: f"Cough.{token}"})
+    if field == "technique" and not trained:
+        assert answer.status_code == 200
+        return
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, field)
+    assert error["message"] == f"{field} holds a control token of this language model"
 
 
 def test_an_earlier_study_goes_with_the_form(served: Reporter, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,7 +120,7 @@ def put_tensors(
         partly: the model may have trained tensors that are not among these, which stay as they are.
 
     Raises:
-        InputError: missing, unexpected or misshapen tensors (how many, and the first by name).
+        InputError: missing, unexpected or misshapen tensors (how many, and the first by name), or no finite values.
     """
     trained = set(trained_names(model))
     state = {name: tensor for name, tensor in model.state_dict().items() if name in trained}
@@ -132,6 +132,8 @@ def put_tensors(
         if tensor.shape != state[name].shape:
             shapes = f"has shape {tuple(tensor.shape)}, this model needs {tuple(state[name].shape)}"
             raise InputError(f"{source}: {name} {shapes}: {hint}")
+        if not bool(tensor.isfinite().all()):
+            raise InputError(f"{source}: {name} holds values that are no finite numbers: its training has failed")
     with torch.no_grad():
         for name, tensor in tensors.items():
             state[name].copy_(tensor)

@@ -174,7 +174,7 @@ def put_in_place(temporary: Path, path: Path) -> None:
 
 def remove(path: Path) -> None:
     """Remove a file or directory, if there is one."""
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

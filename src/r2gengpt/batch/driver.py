@@ -35,6 +35,7 @@ from r2gengpt.batch.shards import (
     Totals,
     encoded,
     missing_shards,
+    read_origin,
     shard_path,
     sweep,
     write_manifest,
@@ -97,6 +98,8 @@ def run_batch(
         before = Totals()
         wanted = ([study.id for study in plan.shard(number).studies] for number in range(len(plan)))
         missing = list(missing_shards(output, form, wanted, before))
+        if before.rows:
+            read_origin(output)
         progress = Progress(plan.studies, before)
         if missing:
             progress.begin()

@@ -116,6 +116,11 @@ def checked(studies: Iterable[StudyFiles], source: Path) -> list[StudyFiles]:
                 value=source,
             )
         seen[study.id] = study
+    twice = [study.id for study in found if len(set(study.images)) < len(study.images)]
+    if twice:
+        log.warning(
+            "%s: %d studies name an image twice (%s): each counts as a view", source, len(twice), in_short(twice)
+        )
     return found
 
 

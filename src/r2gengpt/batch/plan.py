@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from r2gengpt.batch.listing import Listing, StudyFiles
-from r2gengpt.batch.shards import write_whole
+from r2gengpt.batch.shards import FOLDER, ORIGIN, read_origin, write_whole
 from r2gengpt.errors import InputError, RunError
 from r2gengpt.files import check_writable
 from r2gengpt.text.written import as_written, json_text
@@ -116,17 +116,19 @@ def settled_plan(output: Path, listing: Listing, settings: Mapping[str, Any]) ->
     if path.exists():
         try:
             before = json.loads(path.read_text(encoding="utf-8"))
-            begun, sha256 = before["settings"], before["listing_sha256"]
+            begun, sha256 = dict(before["settings"]), before["listing_sha256"]
+            plan = BulkPlan(output, int(settings["shard_size"]))
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise InputError(
-                f"{PLAN} cannot be read ({error}): start anew elsewhere", field="output", value=output
+                f"{PLAN} or {LISTING} cannot be read ({error}): start anew elsewhere", field="output", value=output
             ) from None
         check_settings(begun, settings, output)
-        plan = BulkPlan(output, int(settings["shard_size"]))
         if plan.sha256 != sha256:
             raise InputError(f"{LISTING} is not what {PLAN} says: start anew elsewhere", field="output", value=output)
         check_input(output / LISTING, listing.studies)
         return plan
+    if (output / FOLDER).exists():
+        raise InputError(f"holds {FOLDER} and no {PLAN}: start anew elsewhere", field="output", value=output)
     if listing.left_out:
         write_whole(output / LEFT_OUT, (f"{json_text(asdict(one))}\n".encode() for one in listing.left_out))
     write_whole(output / LISTING, (study.line().encode() for study in listing.studies))
@@ -193,11 +195,11 @@ def check_origin(output: Path, origin: Mapping[str, Any]) -> None:
     Raises:
         RunError: another model or other versions, by name.
     """
-    path = output / "origin.json"
+    path = output / ORIGIN
     if not path.exists():
         write_whole(path, [json_text(origin, indent=1, ascii_only=True, sort_keys=True).encode() + b"\n"])
         return
-    first = flat(json.loads(path.read_text(encoding="utf-8")))
+    first = flat(read_origin(output))
     for name, value in flat(origin).items():
         if first.get(name) != value:
             raise RunError(

@@ -3,6 +3,7 @@
 No time of day: a row depends on its input alone.
 """
 
+import contextlib
 import errno
 import hashlib
 import io
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 log = logging.getLogger("r2gengpt.batch")
-FOLDER, MANIFEST = "shards", "manifest.json"
+FOLDER, MANIFEST, ORIGIN = "shards", "manifest.json", "origin.json"
 MOST_EXAMPLES = 20
 KINDS = ("file", "image", "report")
 """What fails: reading a file, decoding it as a chest film, writing the report."""
@@ -208,8 +209,8 @@ def read_shard(path: Path, form: str) -> tuple[ShardSummary, str]:
     Raises:
         ValueError: it is damaged.
     """
-    data = path.read_bytes()
     try:
+        data = path.read_bytes()
         return ShardSummary.of(decoded(data, form)), hashlib.sha256(data).hexdigest()
     except (ValueError, OSError, LookupError, TypeError) as error:
         raise ValueError(f"{path.name}: {type(error).__name__}") from None
@@ -241,7 +242,8 @@ def write_whole(path: Path, parts: Iterable[bytes]) -> None:
         finally:
             os.close(folder)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where its folder is none there is nothing to remove
+            temporary.unlink()
         hint = ": free some space, then start the same command again" if error.errno == errno.ENOSPC else ""
         raise RunError(f"`output` {path}: {error.strerror or error}{hint}") from None
 
@@ -272,12 +274,24 @@ def missing_shards(output: Path, form: str, wanted: Iterable[Sequence[str]], tot
 
 def sweep(output: Path, form: str, shards: int) -> None:
     """Remove what killed writers left, and shards that the plan has not."""
-    for path in (*output.glob(".*.part"), *(output / FOLDER).glob(".*.part")):
-        path.unlink(missing_ok=True)
     keep = {shard_path(output, number, form).name for number in range(shards)}
-    for path in (output / FOLDER).glob("part-*"):
-        if path.name not in keep:
-            path.unlink()
+    others = (path for path in (output / FOLDER).glob("part-*") if path.name not in keep)
+    for path in (*output.glob(".*.part"), *(output / FOLDER).glob(".*.part"), *others):
+        if not path.is_dir():  # no run makes one
+            path.unlink(missing_ok=True)
+
+
+def read_origin(output: Path) -> dict[str, Any]:
+    """What the first shard was made with, from origin.json.
+
+    Raises:
+        InputError: it is missing, or cannot be read.
+    """
+    try:
+        return dict(json.loads((output / ORIGIN).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        words = f"{ORIGIN} cannot be read ({getattr(error, 'strerror', None) or error}): start anew elsewhere"
+        raise InputError(words, field="output", value=output) from None
 
 
 def write_manifest(output: Path, form: str, shards: int) -> Totals:
@@ -285,7 +299,7 @@ def write_manifest(output: Path, form: str, shards: int) -> Totals:
 
     It has the plan (settings, hash of the listing) and each shard's hash and counts, and no time of day.
     """
-    plan, origin = (json.loads((output / name).read_text(encoding="utf-8")) for name in ("plan.json", "origin.json"))
+    plan, origin = json.loads((output / "plan.json").read_text(encoding="utf-8")), read_origin(output)
     totals, records = Totals(), []
     for number in range(shards):
         path = shard_path(output, number, form)

@@ -11,11 +11,15 @@ SECTIONS = ("findings", "impression", "both")
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of source: its flags, those of them that must be given, and what is done with their values."""
+    """One kind of source: its flags, those of them that must be given, and what is done with their values.
+
+    `annotation` is whether it writes an annotation file.
+    """
 
     parser: Callable[[], bridge.Parser]
     required: tuple[str, ...]
     work: Callable[[dict[str, Any]], str]
+    annotation: bool = True
 
 
 def add_flag(parser: bridge.Parser, name: str, help: str, **options: Any) -> None:

@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 from r2gengpt.data.boxes import read_boxes
 from r2gengpt.data.labels import read_age, read_days, read_labels, read_sex
-from r2gengpt.data.strict import nearly, read_json
+from r2gengpt.data.strict import misspelt, read_json
 from r2gengpt.data.study import PATIENT_NAMES, Study, patient_key, study_id
 from r2gengpt.errors import InputError
 from r2gengpt.files import whole_file
@@ -238,10 +237,6 @@ def _records_by_id(content: Mapping[str, Any], splits: Iterable[str], where: str
 
 def _tell_odd(records: Mapping[str, tuple[Mapping[str, Any], str]], where: str) -> None:
     """Log lines of what is read as it stands and is hardly meant: one of a kind, with its first study."""
-    forms = Counter(tuple(record) for record, _ in records.values())
-    misspelt: Counter[tuple[str, str]] = Counter()
-    for keys, count in forms.items():
-        misspelt.update(dict.fromkeys(nearly(keys, _READ).items(), count))
     splits: dict[tuple[str, str], str] = {}
     shared: dict[tuple[str, str], str] = {}
     lost = []
@@ -255,7 +250,7 @@ def _tell_odd(records: Mapping[str, tuple[Mapping[str, Any], str]], where: str) 
             thing = kind, str(value).strip()
             if value is not None and thing[1] and splits.setdefault(thing, split) != split:
                 shared.setdefault(thing, f"{splits[thing]} and {split}")
-    for (key, meant), count in misspelt.items():
+    for (key, meant), count in misspelt((record for record, _ in records.values()), _READ).items():
         _warn(f"{where}: {key} of {count} studies is not read (did you mean {meant}?)")
     if lost:
         _warn(f"{where}: without effect, as the file has no such study: prior of {len(lost)} studies, first {lost[0]}")

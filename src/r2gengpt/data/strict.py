@@ -6,6 +6,7 @@ import functools
 import gzip
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -183,11 +184,19 @@ def nearly(names: Iterable[Any], known: Sequence[str]) -> dict[str, str]:
     {'lables': 'labels'}
     """
     given = {name for name in names if isinstance(name, str)}
-    missing = [name for name in known if name not in given]
+    missing = {plain(name): name for name in known if name not in given}
     close = {
         name: difflib.get_close_matches(plain(name), missing, 1, ALIKE) for name in sorted(given.difference(known))
     }
-    return {name: found[0] for name, found in close.items() if found}
+    return {name: missing[found[0]] for name, found in close.items() if found}
+
+
+def misspelt(records: Iterable[Iterable[Any]], known: Sequence[str]) -> Counter[tuple[str, str]]:
+    """How many records have a key that looks like a known one that they lack: by the key and the one meant."""
+    found: Counter[tuple[str, str]] = Counter()
+    for keys, count in Counter(map(tuple, records)).items():
+        found.update(dict.fromkeys(nearly(keys, known).items(), count))
+    return found
 
 
 def by_plain_name(record: Mapping[Any, Any], place: str) -> dict[str, Any]:

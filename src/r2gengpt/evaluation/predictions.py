@@ -2,19 +2,21 @@
 
 import io
 import json
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from r2gengpt.data.strict import by_plain_name, column_of, parsed_json, read_table
-from r2gengpt.data.study import patient_key, study_id
+from r2gengpt.data.strict import by_plain_name, column_of, misspelt, parsed_json, read_table
+from r2gengpt.data.study import PATIENT_NAMES, patient_key, study_id
 from r2gengpt.errors import InputError
 from r2gengpt.files import whole_file
 from r2gengpt.report import Report
 from r2gengpt.text.written import json_text
 
+log = logging.getLogger("r2gengpt.score")
 SPLITS = ("train", "val", "test")
 Columns = tuple[tuple[str, ...], ...]
 _ANY_TEXT = ("report", "text", "caption")
@@ -26,16 +28,23 @@ PREDICTION_COLUMNS: Columns = (
 REFERENCE_COLUMNS: Columns = (("reference", "ground_truth"), _ANY_TEXT, ("findings",))
 """Column names by meaning, in the order they are looked for; two of one meaning are refused (`data.tables`)."""
 
+_OF_PATIENTS = ("patient_age", "patient_sex", "patient_gender", "patient_name")
+"""What files tell of a patient and nothing reads here."""
+
 Texts = dict[str, tuple[str, ...]]
 
 
 class Entry(NamedTuple):
-    """One study of a file: where it stands (for messages), its id, its text or texts, its patient."""
+    """One study of a file: where it stands (for messages), its id, its text or texts, its patient, its record's keys.
+
+    A study without a record has no keys.
+    """
 
     place: str
     study: str
     value: Any
     patient: Any = None
+    keys: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,29 +91,42 @@ def read_predictions(path: Path, field: str = "predictions") -> dict[str, str]:
     return {study: texts[0] for study, texts in found.items()}
 
 
-def read_references(path: Path, split: str = "test", field: str = "references") -> Texts:
+def read_references(path: Path, split: str | None = None, field: str = "references") -> Texts:
     """Study id → its reference texts, as `read_reference_file` reads them."""
     return read_reference_file(path, split, field).texts
 
 
-def read_reference_file(path: Path, split: str = "test", field: str = "references") -> References:
+def read_reference_file(path: Path, split: str | None = None, field: str = "references") -> References:
     """Reference texts and patients, of an R2Gen annotation file or the formats of predictions.
 
     Args:
         path: the file.
-        split: which split of an annotation file; other formats have no splits.
+        split: which split of an annotation file, None: test. Other formats have no splits.
         field: named in error messages.
 
     Raises:
-        InputError: as `read_predictions`, or the annotation has no such split.
+        InputError: as `read_predictions`, or the file has no such split, or no splits where one is asked for.
     """
     source = f"`{field}` {path}"
     content = _content(path, source)
     if isinstance(content, dict) and _is_annotation(content):
-        entries = list(_split(content, split, source))
+        entries = list(_split(content, split or "test", source))
+    elif split is not None:
+        raise InputError(
+            f"has no effect: {source} is no annotation file, and has no splits", field="split", value=split
+        )
     else:
         entries = list(_entries(content, REFERENCE_COLUMNS, source))
+    _tell_misspelt(entries, source)
     return References(_collect(entries, source), _patients(entries))
+
+
+def _tell_misspelt(entries: Iterable[Entry], source: str) -> None:
+    """A log line for each key that is hardly meant to be none of the patient's, of records that name no patient."""
+    nameless = [entry.keys for entry in entries if not set(PATIENT_NAMES) & set(entry.keys)]
+    for (key, meant), count in misspelt(nameless, (*PATIENT_NAMES, *_OF_PATIENTS)).items():
+        if meant in PATIENT_NAMES:
+            log.warning("%s: %s of %d studies is not read (did you mean %s?)", source, key, count, meant)
 
 
 def patients_by_rule(studies: Iterable[str], pattern: str) -> dict[str, str]:
@@ -211,7 +233,7 @@ def _split(content: Mapping[str, Any], split: str, source: str) -> Iterator[Entr
         place = f"{source}: {split}[{number}]"
         if "id" not in record or "report" not in record:
             raise InputError(f"{place} has no {'report' if 'id' in record else 'id'}")
-        yield Entry(place, _checked_id(record["id"], place), record["report"], _patient_of(record, place))
+        yield Entry(place, _checked_id(record["id"], place), record["report"], _patient_of(record, place), (*record,))
 
 
 def _entries(content: Any, columns: Columns, source: str) -> Iterator[Entry]:
@@ -232,7 +254,7 @@ def _entries(content: Any, columns: Columns, source: str) -> Iterator[Entry]:
             if found is None:
                 names = ", ".join(name for group in wanted for name in group)
                 raise InputError(f"{place}: needs one of {names}; it has {', '.join(named) or 'nothing'}")
-        yield Entry(place, str(study), named[str(column)], _patient_of(named, place))
+        yield Entry(place, str(study), named[str(column)], _patient_of(named, place), (*named,))
 
 
 def _keyed(key: str, value: Any, columns: Columns, source: str) -> Entry:
@@ -245,7 +267,7 @@ def _keyed(key: str, value: Any, columns: Columns, source: str) -> Entry:
     if column is None:
         names = ", ".join(name for group in columns for name in group)
         raise InputError(f"{place}: needs one of {names}; it has {', '.join(named) or 'nothing'}")
-    return Entry(place, study, named[column], _patient_of(named, place))
+    return Entry(place, study, named[column], _patient_of(named, place), (*named,))
 
 
 def _id_of(named: Mapping[str, Any], place: str) -> str | None:
@@ -274,7 +296,7 @@ def _patient_of(named: Mapping[str, Any], place: str) -> Any:
 def _patients(entries: Iterable[Entry]) -> dict[str, str]:
     """Study id → patient, for studies that name one."""
     found = {}
-    for place, study, _, patient in entries:
+    for place, study, _, patient, _ in entries:
         if patient is None:
             continue
         if not isinstance(patient, str | int) or isinstance(patient, bool):
@@ -286,7 +308,7 @@ def _patients(entries: Iterable[Entry]) -> dict[str, str]:
 def _collect(entries: Iterable[Entry], source: str) -> Texts:
     """Entries by id, each checked to be one text or a list of texts."""
     found: Texts = {}
-    for place, study, value, _ in entries:
+    for place, study, value, *_ in entries:
         texts = value if isinstance(value, list) else [value]
         for text in texts:
             if not isinstance(text, str):

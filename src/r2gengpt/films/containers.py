@@ -15,7 +15,8 @@ from typing import Literal
 
 PNG_SIGNATURE, JPEG_SIGNATURE = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
-_JPEG_START, _JPEG_SCAN, _JPEG_END = 0xD8, 0xDA, 0xD9
+_JPEG_SCAN, _JPEG_END = 0xDA, 0xD9
+JPEG_END = b"\xff\xd9"
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOFn; the three are DHT, JPG and DAC
 ALONE = frozenset((0x01, *range(0xD0, 0xD8)))
 """Markers of JPEG without a length."""
@@ -105,7 +106,7 @@ def open_container(data: bytes) -> Container:
     raise ContainerError("is not a PNG or JPEG image, nor DICOM")
 
 
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
     """Type, content and the whole bytes of each chunk up to IEND."""
     position = len(PNG_SIGNATURE)
     for _ in range(MOST_SEGMENTS):
@@ -122,7 +123,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
 
 def _open_png(data: bytes) -> Container:
     size, orientation, started, kept = None, 1, False, [PNG_SIGNATURE]
-    for kind, content, whole in _png_chunks(data):
+    for kind, content, whole in png_chunks(data):
         if kind == b"IHDR" and size is None:
             size = struct.unpack_from(">II", content)
         elif kind == b"eXIf":
@@ -175,8 +176,8 @@ def next_marker(data: bytes, position: int) -> tuple[int, int]:
     return found.start(), data[found.start()]
 
 
-def _check_scans(data: bytes) -> None:
-    """Refuse many scans, counted as libjpeg meets them, in what follows a JPEG's headers.
+def _scans(data: bytes) -> bytes:
+    """What follows a JPEG's headers up to the picture's end. Many scans, counted as libjpeg meets them, are refused.
 
     What looks like a scan within another segment, or after the picture's end, is none.
 
@@ -187,7 +188,7 @@ def _check_scans(data: bytes) -> None:
     for _ in range(MOST_SEGMENTS):
         found = _SEGMENT.search(data, position)
         if found is None or found[0][1] == _JPEG_END:
-            return
+            return data if found is None else data[: found.end()]
         scans += found[0][1] == _JPEG_SCAN
         if scans > MOST_SCANS:
             raise ContainerError(f"has more than {MOST_SCANS} scans")
@@ -209,8 +210,7 @@ def _open_jpeg(data: bytes) -> Container:
             kept.append(whole)
     if size is None:
         raise ContainerError("has no size: its frame header is missing")
-    _check_scans(kept[-1])
-    return Container("JPEG", size, orientation, b"".join(kept))
+    return Container("JPEG", size, orientation, b"".join([*kept[:-1], _scans(kept[-1])]))
 
 
 def exif_orientation(exif: bytes) -> int:

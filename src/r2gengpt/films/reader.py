@@ -14,6 +14,7 @@ from r2gengpt.files import open_regular
 from r2gengpt.films.containers import Container, ContainerError, DicomChoice, is_dicom, open_container
 from r2gengpt.films.depth import check_picture, grey8, png_picture
 from r2gengpt.films.film import Film, header_in
+from r2gengpt.films.whole import check_jpeg, check_palette, check_png
 
 MIN_SIDE = 16
 """Pixels: what is smaller on a side is no chest film but a placeholder."""
@@ -141,10 +142,15 @@ def _picture(container: Container, size: int | None) -> Image.Image:
         if opened.size != container.size:
             raise ContainerError(f"its headers disagree on the size: {container.size} and {opened.size}")
         if container.format == "PNG":
-            return png_picture(opened, container.data) or _eight_bits(opened)
+            check_palette(opened)
+            picture = png_picture(opened, container.data) or _eight_bits(opened)
+            check_png(picture, container.data)
+            return picture
         if size is not None:
             opened.draft(None, (2 * size, 2 * size))
-        return _eight_bits(opened)
+        picture = _eight_bits(opened)
+        check_jpeg(opened, container.data)
+        return picture
 
 
 def reduced(image: Image.Image, size: int | None) -> Image.Image:

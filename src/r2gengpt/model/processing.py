@@ -11,7 +11,7 @@ from transformers import AddedToken, BatchFeature, ProcessorMixin
 from r2gengpt.config import DEFAULT_INSTRUCTION, PRIOR
 from r2gengpt.errors import InputError
 from r2gengpt.text.alignment import pad_rows
-from r2gengpt.text.context import Context, instruction_for
+from r2gengpt.text.context import UNTRAINED, Context, instruction_for
 from r2gengpt.text.prompt import (
     IMAGE_PLACEHOLDER,
     TEMPLATE,
@@ -22,6 +22,8 @@ from r2gengpt.text.prompt import (
     fill_template,
     tidy_report,
 )
+
+CONTROL = "`{}` holds a control token of this language model"
 
 
 class R2GenGPTProcessor(ProcessorMixin):  # type: ignore[misc]  # the library is untyped
@@ -101,7 +103,7 @@ class R2GenGPTProcessor(ProcessorMixin):  # type: ignore[misc]  # the library is
             halves = fill_template(instruction, self.template)
         encode = self._encode_symbols if self.has_control_tokens(self.template) else self.encode_text
         if encode == self._encode_symbols and self.has_control_tokens(instruction):
-            raise InputError(f"instruction {instruction!r} holds a control token of this language model")
+            raise InputError(CONTROL.format("instruction"), field="instruction")
         return encode_prompt(encode, halves, self._opening())
 
     def to_dict(self) -> dict[str, Any]:
@@ -111,8 +113,19 @@ class R2GenGPTProcessor(ProcessorMixin):  # type: ignore[misc]  # the library is
         return {**found, **({"context_fields": list(self.context_fields)} if self.context_fields else {})}
 
     def instruction_for(self, context: Context) -> str | None:
-        """What the prompt of a study with this context asks for; None: the same as every other prompt."""
-        return instruction_for(context, self.instruction, self.context_fields)
+        """What the prompt of a study with this context asks for; None: the same as every other prompt.
+
+        Raises:
+            InputError: a field of it with a control token, where the template is made of control tokens.
+        """
+        asked = instruction_for(context, self.instruction, self.context_fields)
+        if asked is not None and self.has_control_tokens(asked) and self.has_control_tokens(self.template):
+            for name in self.context_fields or UNTRAINED:
+                words = instruction_for(context.only([name]), "", self.context_fields) or ""
+                if self.has_control_tokens(words):
+                    named = "prior_report" if name == PRIOR else name
+                    raise InputError(CONTROL.format(named), field=named)
+        return asked
 
     def has_control_tokens(self, text: str) -> bool:
         """Whether special tokens of the language model, the image's place aside, are written out in a text."""

@@ -40,6 +40,9 @@ PREFIXES = (
 """The original's module → ours. The longer forms are PEFT's, which wraps the part it puts LoRA into; `lm_` stands for
 `llama_` where the original was carried over to another language model."""
 
+PROJECTOR = ("linear.weight", "linear.bias", "norm.weight", "norm.bias")
+"""The tensors of a projector: (D, E), then (D,) each."""
+
 READABLE: list[Any] = [
     argparse.Namespace,
     *(
@@ -158,15 +161,37 @@ def our_tensors(model: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path}: {len(unknown)} unknown tensors: {', '.join(map(str, unknown[:3]))}")
     tensors = {}
     for name, value in kept.items():
-        if not isinstance(value, Tensor) or not value.is_floating_point():
+        if not isinstance(value, Tensor) or not value.is_floating_point() or value.layout != torch.strided:
             raise InputError(f"{path}: {name} is no tensor of floating-point numbers")
         if (ours := str(our_name(name))) in tensors:
             raise InputError(f"{path}: {name} stands there twice, once with `module.` before it")
+        if value.is_meta:
+            raise InputError(f"{path}: {name} has a shape and no values")
         tensors[ours] = value.detach().to(torch.float32, copy=True).contiguous()  # the file itself is only mapped
-    for needed in ("linear.weight", "linear.bias", "norm.weight", "norm.bias"):
+        if not tensors[ours].isfinite().all():
+            raise InputError(f"{path}: {name} holds values that are no finite numbers: its training has failed")
+    for needed in PROJECTOR:
         if f"projector.{needed}" not in tensors:
             raise InputError(f"{path}: no tensor for projector.{needed}: not a whole original checkpoint")
+    weight, *others = (list(tensors[f"projector.{name}"].shape) for name in PROJECTOR)
+    if len(weight) != 2 or any(shape != weight[:1] for shape in others):
+        raise InputError(
+            f"{path}: its projector's tensors {', '.join(PROJECTOR)} are {[weight, *others]}: must be one's"
+        )
+    _check_lora(tensors, path)
     return tensors
+
+
+def _check_lora(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse LoRA whose tensors are no pairs of matrices (r, in) and (out, r), r the same in all layers of a part."""
+    ranks: dict[str, int] = {}
+    for name in (name for name in tensors if ".lora_A." in name or ".lora_B." in name):
+        pair = [tensors.get(re.sub(r"\.lora_[AB]\.", f".lora_{one}.", name)) for one in "AB"]
+        shapes = [[] if one is None else list(one.shape) for one in pair]
+        part = name.partition(".")[0]
+        rank = shapes[0][0] if shapes[0] else 0
+        if [len(shape) for shape in shapes] != [2, 2] or {rank, shapes[1][1]} != {ranks.setdefault(part, rank)}:
+            raise InputError(f"{path}: {name} is no LoRA: A and B are {shapes}, must be (r, in) and (out, r), one r")
 
 
 def lora_targets(names: list[str]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from r2gengpt.serving.chat_request import LONGEST_STOP, ChatRequest, ImagePart, 
 from r2gengpt.serving.conversation import EARLIER_LEFT_OUT
 from r2gengpt.serving.failures import INVALID, UNSUPPORTED, ApiError, no_model, refused
 from r2gengpt.serving.films import Upload, read_films
-from r2gengpt.serving.instructions import instruction_warnings
+from r2gengpt.serving.instructions import asked_of, instruction_warnings
 from r2gengpt.serving.jobs import Job, new_future
 from r2gengpt.serving.report_members import Members, members_of
 from r2gengpt.serving.served import ServedModel, check_torch
@@ -179,10 +179,10 @@ def read_chat(body: bytearray, reporter: ServedModel, settings: ServeConfig) -> 
     warnings = [EARLIER_LEFT_OUT] if chat.has_earlier_turns else []
     warnings += instruction_warnings(instruction, reporter)
     if instruction is None:
-        instruction = reporter.instruction_for(NO_CONTEXT, [source.header for source in read.sources])
+        instruction = asked_of(NO_CONTEXT, read.sources, reporter)
     first = Job(
         read.pixels, instruction, decode, stop=tuple(chat.stop), likeliest=chat.top_logprobs,
-        facts=read.facts, force=choice.force or not reporter.refuses,
+        facts=read.facts, force=choice.force or not reporter.refuses, asked_in="messages",
     )  # fmt: skip
     jobs = jobs_of(chat, first, drawn=decode.do_sample and not reporter.composes)
     return ChatStudy(chat, jobs, read.sources, warnings, members)

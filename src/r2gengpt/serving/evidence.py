@@ -13,6 +13,7 @@ from r2gengpt.provenance import Source
 from r2gengpt.serving.documents import form_document
 from r2gengpt.serving.failures import INVALID, ApiError
 from r2gengpt.serving.films import note_on, read_films
+from r2gengpt.serving.instructions import asked_of
 from r2gengpt.serving.jobs import Job
 from r2gengpt.serving.served import ServedModel, check_torch, in_torch
 from r2gengpt.serving.trail import note_films
@@ -52,7 +53,7 @@ def evidence_job(form: StudyUpload, model: ServedModel, settings: ServeConfig) -
     if not form.report or tokens > most:
         raise ApiError(400, f"{REPORT_FIELD}: has {tokens} tokens: 1 to {most}", INVALID, param=REPORT_FIELD)
     read = read_films(form.films, form.choice, model, settings)
-    instruction = model.instruction_for(form.context, [source.header for source in read.sources])
+    instruction = asked_of(form.context, read.sources, model)
     return Job(read.pixels, instruction, model.decode, evidence=True, told=form.report), read.sources
 
 

@@ -56,10 +56,17 @@ FORCE = "force_needed"
 """The code of a refusal that `force` would undo."""
 
 
-def refused(error: InputError, status: int = 400, code: str = INVALID, *, param: str | None = None) -> ApiError:
-    """What the program refuses, in the request's words; `param` is what is wrong where the error names no field."""
-    param = error.field or param
-    return ApiError(status, spelt(error.line), FORCE if error.field == "force" else code, param=param)
+def refused(
+    error: InputError, status: int = 400, code: str = INVALID, *, param: str | None = None, instruction: str = ""
+) -> ApiError:
+    """What the program refuses, in the request's words.
+
+    `param` is what is wrong where the error names no field, `instruction` the field that brings a prompt's instruction.
+    """
+    names = {"instruction": instruction} if instruction else {}
+    field = error.field or param or ""
+    line = spelt(error.line, lambda name: names.get(name, name))
+    return ApiError(status, line, FORCE if field == "force" else code, param=names.get(field, field) or None)
 
 
 def full(places: int, headers: dict[str, str] | None = None) -> ApiError:

@@ -1,6 +1,11 @@
 """What a prompt asks for beside the model's own instruction, and the warning that this leads away from training."""
 
+from collections.abc import Sequence
+
 from r2gengpt.config import PRIOR
+from r2gengpt.errors import InputError
+from r2gengpt.provenance import Source
+from r2gengpt.serving.failures import refused
 from r2gengpt.serving.served import ServedModel
 from r2gengpt.text.context import UNTRAINED, Context
 
@@ -25,6 +30,18 @@ def instruction_warnings(instruction: str | None, reporter: ServedModel, words: 
     if reporter.composes:
         return [NO_EFFECT]
     return [SETTLED if reporter.no_text else words]
+
+
+def asked_of(context: Context, sources: Sequence[Source], reporter: ServedModel) -> str | None:
+    """What the prompt of a study asks for; None: the model's own instruction.
+
+    Raises:
+        ApiError: a field of the context can be no part of this model's prompt.
+    """
+    try:
+        return reporter.instruction_for(context, [source.header for source in sources])
+    except InputError as error:
+        raise refused(error) from None
 
 
 def context_warnings(context: Context, reporter: ServedModel, *, films: bool = False) -> list[str]:

@@ -45,6 +45,7 @@ class Job:
     and then nothing is written. The text ends before the first string of `stop`; `likeliest` asks for so many of the
     likeliest tokens at each place. `earlier` are the pixels of an earlier study's films, `earlier_sources` what these
     were; `context` tells of it.
+    `asked_in` is the request's field that the instruction came with.
     `facts` are of its films; `force` writes of what shows no chest too.
     `by_graphs`: of a model with both runtimes, the graphs write it; it is settled before the job waits.
     `future` gets the `Answer`, or why there is none. `begun` is when its turn came, by the queue's clock.
@@ -67,6 +68,7 @@ class Job:
     by_graphs: bool = False
     facts: Sequence[FilmFacts] = ()
     force: bool = False
+    asked_in: str = "indication"
 
     @property
     def check(self) -> Check | None:

@@ -24,7 +24,7 @@ from r2gengpt.serving.documents import REPORT, form_document
 from r2gengpt.serving.evidence import MAPS, evidence_json
 from r2gengpt.serving.failures import INVALID, ApiError, refused
 from r2gengpt.serving.films import note_on, read_films, read_prior
-from r2gengpt.serving.instructions import context_warnings
+from r2gengpt.serving.instructions import asked_of, context_warnings
 from r2gengpt.serving.jobs import Answer, Job
 from r2gengpt.serving.receipts import film_features, receipt_of
 from r2gengpt.serving.served import ServedModel, check_torch, in_torch, made_with, maps_of, writer_of
@@ -205,7 +205,7 @@ def report_routes(desk: ServerContext) -> APIRouter:
             earlier = await visit.prepare(before)
             context = earlier.context
             note_films(request, [*sources, *earlier.sources])
-            instruction = reporter.instruction_for(context, [source.header for source in sources])
+            instruction = asked_of(context, sources, reporter)
             job = Job(
                 pixels, instruction, decode, earlier=earlier.pixels, context=context,
                 facts=study.facts, force=form.choice.force or not reporter.refuses,

@@ -159,7 +159,7 @@ class Wait:
         except TimeoutError:
             raise timed_out(self.limit) from None
         if isinstance(event, InputError):
-            raise refused(event)
+            raise refused(event, instruction=self.jobs[0].asked_in)
         if isinstance(event, BaseException):
             raise event
         return event

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -85,7 +86,7 @@ def check_same_data(directory: Path, found: Fingerprint, annotation: str) -> Non
     path = directory / DATA
     if not path.exists():
         return
-    begun: Fingerprint = json.loads(path.read_text(encoding="utf-8"))
+    begun: Fingerprint = _kept(path)
     changes = [change for split in found for change in _changes(split, begun.get(split, {}), found[split])]
     if changes:
         more = f" (and {len(changes) - 1} more)" if len(changes) > 1 else ""
@@ -95,6 +96,23 @@ def check_same_data(directory: Path, found: Fingerprint, annotation: str) -> Non
             field="annotation",
             value=annotation,
         )
+
+
+def _kept(path: Path) -> dict[str, Any]:
+    """What an unfinished run has kept of itself.
+
+    Raises:
+        InputError: the file is missing, or cannot be read.
+    """
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        words = (
+            f"holds an unfinished run whose {path.name} cannot be read ({getattr(error, 'strerror', None) or error})"
+        )
+        raise InputError(
+            f"{words}: name another directory, or `overwrite` True", field="savedmodel_path", value=path.parent
+        ) from None
 
 
 def _changes(split: str, begun: Mapping[str, list[str]], now: Mapping[str, list[str]]) -> list[str]:
@@ -139,7 +157,7 @@ def open_run(config: RunConfig, where: PlacementConfig) -> Path | None:
         raise InputError(
             f"{directory} holds an unfinished run; add `overwrite` True to lose it", field="resume", value=False
         )
-    stored = json.loads((directory / RUN).read_text(encoding="utf-8"))
+    stored = _kept(directory / RUN)
     if changed := first_change(stored, wanted):
         raise InputError(
             f"the unfinished run in {directory} has {stored.get(changed)}; go on with that, name another "

@@ -18,7 +18,9 @@ class LabelConfig:
     references: str | None = option(
         None, "instead: an annotation file, or the references in a file of predictions", unit="FILE"
     )
-    split: str = option("test", "split of an annotation file", choices=("train", "val", "test"))
+    split: str | None = option(
+        None, "split of an annotation file; None: test, where it is one", choices=("train", "val", "test")
+    )
     output: str = option("labels.csv", "CSV to write: 1 present, 0 absent, -1 uncertain, blank", unit="FILE")
     labeler: str = option(
         "rules",
@@ -38,6 +40,8 @@ class LabelConfig:
         from r2gengpt.evaluation.predictions import read_predictions, read_references
 
         if self.predictions is not None and self.references is None:
+            if self.split is not None:
+                raise InputError("has no effect: `predictions` have no splits", field="split", value=self.split)
             return read_predictions(Path(self.predictions))
         if self.references is not None and self.predictions is None:
             found = read_references(Path(self.references), self.split)

@@ -1,5 +1,7 @@
 """`r2gengpt prepare`: a data set's release to annotation.json, or a drawn data set. Parses and hands over."""
 
+import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,9 +10,12 @@ from r2gengpt.cli import bridge
 from r2gengpt.cli.console import flag, start_logging
 from r2gengpt.cli.preparing import RELEASES, Kind, add_flag, add_switch, counts, summary
 from r2gengpt.errors import InputError, spelt
-from r2gengpt.files import check_no_input
+from r2gengpt.files import check_no_input, open_regular
 from r2gengpt.options import nearest
 
+log = logging.getLogger("r2gengpt.cli")
+ANNOTATION = re.compile(rb'\s*\{\s*"(train|val|test)"\s*:')
+"""How an annotation file begins."""
 USAGE = """\
 usage: r2gengpt prepare iu_xray       --reports NLMCXR_reports.tgz --output annotation.json [flags]
        r2gengpt prepare mimic_cxr     --release DIR --output annotation.json [flags]
@@ -69,7 +74,16 @@ def _iu_xray_flags() -> bridge.Parser:
 def _iu_xray(given: dict[str, Any]) -> str:
     from r2gengpt.data.prepare.iu_xray import prepare_iu_xray
 
+    if given["split_from"] is not None:
+        _tell_unread(given, "seed", 42, "with `split_from`")
+    if given["layout"] == "r2gen":
+        _tell_unread(given, "image_ext", "png", "with `layout` r2gen")
     return summary(prepare_iu_xray(**given))
+
+
+def _tell_unread(given: dict[str, Any], name: str, default: object, why: str) -> None:
+    if given[name] != default:
+        log.warning("`%s` %s: no effect %s", name, given[name], why)
 
 
 def _mimic_cxr_flags() -> bridge.Parser:
@@ -132,6 +146,8 @@ def _films_flags() -> bridge.Parser:
 def _films(given: dict[str, Any]) -> str:
     from r2gengpt.data.prepare.films import prepare_films
 
+    if not given["compose"]:
+        _tell_unread(given, "seed", 0, "without `compose`")
     return summary(prepare_films(**given))
 
 
@@ -209,8 +225,8 @@ KINDS = {
     **RELEASES,
     "films": Kind(_films_flags, ("output", "images"), _films),
     "verdicts": Kind(_verdicts_flags, ("verdicts", "films", "salt_file", "output"), _verdicts),
-    "guard": Kind(_guard_flags, ("model", "annotation", "base_dir"), _guard),
-    "synthetic": Kind(_synthetic_flags, ("output",), _synthetic),
+    "guard": Kind(_guard_flags, ("model", "annotation", "base_dir"), _guard, annotation=False),
+    "synthetic": Kind(_synthetic_flags, ("output",), _synthetic, annotation=False),
 }
 
 
@@ -224,7 +240,30 @@ def _parse(kind: Kind, argv: Sequence[str]) -> dict[str, Any]:
     if given["output"] is not None:
         inputs = ((name, Path(value)) for name, value in given.items() if name != "output" and isinstance(value, str))
         check_no_input(Path(given["output"]), "output", inputs)
+        if kind.annotation:
+            _check_not_among(Path(given["output"]), given)
     return given
+
+
+def _check_not_among(output: Path, given: dict[str, Any]) -> None:
+    """Refuse an output that is a file in a directory that is read, and is no annotation that an earlier run wrote.
+
+    Raises:
+        InputError: so it is.
+    """
+    try:
+        with open_regular(output) as file:
+            if ANNOTATION.match(file.read(64)):
+                return
+    except OSError:  # nothing is there, or what `check_writable_file` refuses
+        return
+    for name, value in given.items():
+        if name != "output" and isinstance(value, str) and Path(value).resolve() in output.resolve().parents:
+            raise InputError(
+                f"is no annotation file, and lies in what `{name}` names: it would be written over",
+                field="output",
+                value=output,
+            )
 
 
 def main(argv: Sequence[str]) -> None:

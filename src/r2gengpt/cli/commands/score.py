@@ -33,7 +33,9 @@ class ConventionConfig:
         "annotation file, or a format of the predictions; None: the references that the predictions' file holds",
         unit="FILE",
     )
-    split: str = option("test", "split of an annotation file", choices=("train", "val", "test"))
+    split: str | None = option(
+        None, "split of an annotation file; None: test, where it is one", choices=("train", "val", "test")
+    )
     protocol: str = option("clean", "scoring convention", choices=PROTOCOL_NAMES)
     dataset: str = option("plain", "whose report cleaner; plain: lower case, punctuation apart", choices=tuple(LENGTHS))
     train: str | None = option(

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from r2gengpt.data.annotation import Preparation
 from r2gengpt.data.labels import NO_LABELS, Labels, read_labels
-from r2gengpt.data.prepare.film_table import age_in, sex_in
+from r2gengpt.data.prepare.film_table import age_in, note_unread, sex_in, tell_unread
 from r2gengpt.data.prepare.release import (
     FRONTAL,
     LATERAL,
@@ -21,6 +21,7 @@ from r2gengpt.data.prepare.release import (
     Section,
     frontal_first,
     table_rows,
+    tell_differing,
     text_of,
     told,
     write_release,
@@ -29,10 +30,13 @@ from r2gengpt.data.strict import open_text, parsed_json
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 
-COLUMNS = (
-    *("path_to_image", "frontal_lateral", "ap_pa", "deid_patient_id", "patient_report_date_order", "section_findings"),
-    *("section_impression", "section_clinical_history", "section_history", "section_comparison", "age", "sex", "split"),
+ORDER = "patient_report_date_order"
+SHARED = (
+    *(ORDER, "section_findings", "section_impression", "section_clinical_history", "section_history"),
+    *("section_comparison", "age", "sex"),
 )
+"""Columns of which a study has one value."""
+COLUMNS = ("path_to_image", "frontal_lateral", "ap_pa", "deid_patient_id", "split", *SHARED)
 SOURCE = "chexpert_plus"
 VAL_PERCENT = 2
 """Of the patients of `train`, by the hash of their names: the release has no third split."""
@@ -158,7 +162,7 @@ def _study(films: Sequence[CheXpertFilm], labels: Labels, section: Section, outp
 
 def _moments(studies: Mapping[str, Sequence[CheXpertFilm]]) -> dict[str, float]:
     """Study → its place among its patient's reports, where the table has a number."""
-    orders = {name: films[0].cells["patient_report_date_order"] for name, films in studies.items()}
+    orders = {name: films[0].cells[ORDER] for name, films in studies.items()}
     return {name: float(order) for name, order in orders.items() if re.fullmatch(r"\d{1,6}(?:\.0)?", order)}
 
 
@@ -183,15 +187,19 @@ def prepare_chexpert_plus(
     of_films = {} if labels is None else read_label_lines(Path(labels))
     skipped: Counter[str] = Counter()
     studies, labelled = [], 0
-    for films in groups.values():
+    unread: dict[str, list[str]] = {}
+    moments = _moments(groups)
+    for name, films in groups.items():
         of_study = next((found for film in films if (found := of_films.get(_stem(film.path)))), NO_LABELS)
         study = _study(films, of_study, section, output)
+        for column, value in (("age", study.age), ("sex", study.sex), (ORDER, moments.get(name))):
+            note_unread(unread, column, told(films[0].cells[column]), value, f"study {name}")
         if study.report:
             studies.append(study)
             labelled += bool(of_study)
         else:
             skipped[f"no {'text' if section == 'both' else section}"] += 1
+    tell_unread(f"`table` {table}", unread)
+    tell_differing(f"`table` {table}", {name: [film.cells for film in films] for name, films in groups.items()}, SHARED)
     notes = [] if labels is None else [f"{labelled} of {len(studies)} studies with labels"]
-    return write_release(
-        studies, output, source=f"`table` {table}", skipped=skipped, moments=_moments(groups), notes=notes
-    )
+    return write_release(studies, output, source=f"`table` {table}", skipped=skipped, moments=moments, notes=notes)

@@ -4,7 +4,7 @@ import json
 import logging
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -108,11 +108,21 @@ def _rows(path: Path, source: str) -> Iterator[FilmRow]:
             cells = {name: cell.strip() for name, cell in by_plain_name(row.cells, where).items()}
             film = _nih_row(cells, where) if is_nih else _row(cells, where)
             for fact, column in _FACTS:
-                if (cell := cells.get(column)) and getattr(film, fact) in ("", None):
-                    unread.setdefault(column, []).append(f"{cell[:60]!r} in line {row.line}")
+                note_unread(unread, column, cells.get(column, ""), getattr(film, fact), f"line {row.line}")
             yield film
-        for column, cells_of in unread.items():
-            log.warning("%s: unknown: %s of %d films, first %s", source, column, len(cells_of), cells_of[0])
+        tell_unread(source, unread, "films")
+
+
+def note_unread(unread: dict[str, list[str]], column: str, cell: str, found: object, place: str) -> None:
+    """Keep a cell that holds something of which nothing was found, by its column."""
+    if cell and found in ("", None):
+        unread.setdefault(column, []).append(f"{cell[:60]!r} in {place}")
+
+
+def tell_unread(source: str, unread: Mapping[str, Sequence[str]], what: str = "studies") -> None:
+    """A log line for each column with cells that were kept by `note_unread`."""
+    for column, cells in unread.items():
+        log.warning("%s: unknown: %s of %d %s, first %s", source, column, len(cells), what, cells[0])
 
 
 def _nih_row(cells: Mapping[str, str], where: str) -> FilmRow:

@@ -4,6 +4,7 @@ A film of ChestX-ray14 has 14 labels and no report. Opens no film.
 """
 
 import hashlib
+import logging
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,10 +19,12 @@ from r2gengpt.data.prepare.notes import film_sentences
 from r2gengpt.data.prepare.places import marked_in, places_in
 from r2gengpt.data.prepare.release import with_priors
 from r2gengpt.data.prepare.sources import KNOWN_SOURCES, SourceRule, film_labels, read_rules, rule_of
+from r2gengpt.data.strict import nearly
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 from r2gengpt.files import check_writable_file
 
+log = logging.getLogger("r2gengpt.prepare")
 TEST_BELOW, VAL_BELOW = 20, 30
 """Of 100 groups that no split is given for, by the hash of their names."""
 OFFICIAL = {"train_val_list.txt": "train", "test_list.txt": "test"}
@@ -114,6 +117,13 @@ def _to_study(row: FilmRow, rule: SourceRule, split: str, seed: int | None) -> S
     )
 
 
+def _tell_ruleless(rows: Sequence[FilmRow], known: Mapping[str, SourceRule], where: str) -> None:
+    """A log line for each source that has no rule and looks like one that has."""
+    for source, count in Counter(row.source for row in rows).items():
+        for meant in nearly([source], tuple(known)).values():
+            log.warning("%s: source %s of %d films has no rule (did you mean %s?)", where, source, count, meant)
+
+
 def _follow_ups(studies: Sequence[Study]) -> dict[str, float]:
     """Study → its place among its patient's films; of ChestX-ray14 alone, whose names tell it."""
     names = {study.id: study.image_paths[0].stem for study in studies if study.source == NIH_SOURCE}
@@ -179,6 +189,7 @@ def prepare_films(
     rows = listed = read_films(Path(table))
     if splits is not None:
         rows = _with_official(listed, read_official(Path(splits)), skipped)
+    _tell_ruleless(rows, known, f"`table` {table}")
     assigned = splits_of(rows, draw_test=splits is None)
     wording = seed if compose else None
     studies = [_to_study(row, rule_of(row.source, known), assigned[row.group], wording) for row in rows]

@@ -16,7 +16,7 @@ from typing import Literal
 
 from r2gengpt.data.annotation import SPLITS, Preparation, read_annotation, write_annotation
 from r2gengpt.data.prepare.images import check_directory, check_ending, find_image, name_missing
-from r2gengpt.data.prepare.release import check_studies
+from r2gengpt.data.prepare.release import check_studies, has_words
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 from r2gengpt.files import check_writable_file
@@ -29,6 +29,8 @@ MAX_REPORT_BYTES = 2**20
 """Limits on the archive: the release has 3,955 reports of at most 40 kB."""
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
 
+_ENCODING = re.compile(rb"""<\?xml[^>]*?\sencoding\s*=\s*["'](?!utf-?8["'])([A-Za-z0-9._-]+)["']""", re.IGNORECASE)
+"""An XML declaration of an encoding that is not UTF-8."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -56,16 +58,17 @@ def parse_report(data: bytes, name: str) -> RawReport:
     Raises:
         InputError: not XML of the release's form; `name` is what the error calls the file.
     """
+    declared = _ENCODING.match(data)
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig" if declared is None else declared[1].decode())
         if "<!DOCTYPE" in text or "<!ENTITY" in text:
             raise InputError(f"{name}: declares a document type, which no report of the release does")
         root = ElementTree.fromstring(text)
-    except (UnicodeDecodeError, ElementTree.ParseError) as error:
+    except (UnicodeDecodeError, LookupError, ElementTree.ParseError) as error:
         raise InputError(f"{name}: not an XML report: {error}") from None
     identifier = root.find("uId")
     uid = "" if identifier is None else identifier.get("id", "")
-    images = [element.get("id", "") for element in root.iter("parentImage")]
+    images = list(dict.fromkeys(element.get("id", "") for element in root.iter("parentImage")))
     for word in (uid, *images):
         if not _NAME.fullmatch(word):
             raise InputError(f"{name}: id {word!r} must be letters, digits, '-' and '_'")
@@ -165,7 +168,7 @@ def _place(
     """The study of a report with its split and image names, or the reason why there is none."""
     if not raw.images:
         return "no images"
-    if not raw.findings:
+    if not has_words(raw.findings):
         return "no findings"
     study = replace(_to_study(raw, image_ext), split=split)
     if official is None:

@@ -14,11 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from r2gengpt.data.annotation import SPLITS, Preparation, write_annotation
 from r2gengpt.data.prepare.images import check_directory, check_ending, find_image, name_missing
-from r2gengpt.data.prepare.release import check_studies, with_priors
+from r2gengpt.data.prepare.release import Section, check_studies, has_words, text_of, with_priors
 from r2gengpt.data.strict import open_text, read_table
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
@@ -41,7 +40,6 @@ TIMES = ("StudyDate", "StudyTime")
 _NUMBER = re.compile(r"\d{1,12}")
 _DICOM_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 
-Section = Literal["findings", "impression", "both"]
 ReportReader = Callable[[str], str | None]
 """Name as `files/p10/p10000032/s50414267.txt` → text, or None where there is no such file."""
 
@@ -204,9 +202,8 @@ def open_reports(reports: str | Path) -> Iterator[ReportReader]:
 
 def _text(sections: ReportSections, section: Section) -> str:
     """What becomes the report."""
-    if section == "both":
-        return " ".join(filter(None, (sections.findings, sections.impression)))
-    return sections.findings if section == "findings" else sections.impression
+    findings, impression = (text if has_words(text) else "" for text in (sections.findings, sections.impression))
+    return text_of(section, findings, impression)
 
 
 def _view_order(image: ImageRow) -> tuple[int, str]:

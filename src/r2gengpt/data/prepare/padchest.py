@@ -12,19 +12,27 @@ from pathlib import Path
 
 from r2gengpt.data.annotation import Preparation
 from r2gengpt.data.labels import MAX_AGE, NO_LABELS, Labels
-from r2gengpt.data.prepare.film_table import sex_in
+from r2gengpt.data.prepare.film_table import note_unread, sex_in, tell_unread
 from r2gengpt.data.prepare.films import drawn_split
 from r2gengpt.data.prepare.images import find_image
 from r2gengpt.data.prepare.padchest_labels import EXCLUDE, labels_of
-from r2gengpt.data.prepare.release import LATERAL, Output, frontal_first, table_rows, told, write_release
+from r2gengpt.data.prepare.release import (
+    LATERAL,
+    Output,
+    frontal_first,
+    table_rows,
+    tell_differing,
+    told,
+    write_release,
+)
 from r2gengpt.data.prepare.sources import film_facts
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 
-COLUMNS = (
-    *("ImageID", "ImageDir", "StudyDate_DICOM", "StudyID", "PatientID", "PatientBirth", "PatientSex_DICOM"),
-    *("Projection", "Report", "MethodLabel", "Labels"),
-)
+DATE, BIRTH, SEX = "StudyDate_DICOM", "PatientBirth", "PatientSex_DICOM"
+SHARED = (DATE, BIRTH, SEX, "Report", "MethodLabel", "Labels")
+"""Columns of which a study has one value."""
+COLUMNS = ("ImageID", "ImageDir", "StudyID", "PatientID", "Projection", *SHARED)
 SOURCE = "padchest"
 VIEWS: Mapping[str, str] = {"PA": "PA", "AP": "AP", "AP_HORIZONTAL": "AP", "L": LATERAL}
 """The release's projection → our view; films of another one are left out, as they show ribs or no chest."""
@@ -108,7 +116,7 @@ def _labels(films: Sequence[PadChestFilm], words: Sequence[str], age: float | No
 def _study(films: Sequence[PadChestFilm], words: Sequence[str], output: Output, *, physicians_only: bool) -> Study:
     first = films[0]
     patient = first.cells["PatientID"]
-    age = age_at(first.cells["StudyDate_DICOM"], first.cells["PatientBirth"])
+    age = age_at(first.cells[DATE], first.cells[BIRTH])
     paths, views = frontal_first((output.film(_path(film, output)), film.view) for film in films)
     return Study(
         id=first.cells["StudyID"],
@@ -120,7 +128,7 @@ def _study(films: Sequence[PadChestFilm], words: Sequence[str], output: Output, 
         labels=_labels(films, words, age, physicians_only=physicians_only),
         source=SOURCE,
         age=age,
-        sex=sex_in(first.cells["PatientSex_DICOM"]),
+        sex=sex_in(first.cells[SEX]),
     )
 
 
@@ -153,7 +161,7 @@ def prepare_padchest(table: str | Path, output: Output, *, physicians_only: bool
         others += not film.view
         group.append(film)
     skipped: Counter[str] = Counter()
-    studies, moments = [], dict[str, float]()
+    studies, moments, unread = [], dict[str, float](), dict[str, list[str]]()
     for name, listed in groups.items():
         films = [film for film in listed if film.view]
         words = words_in(listed[0].cells["Labels"], listed[0].where)
@@ -161,9 +169,16 @@ def prepare_padchest(table: str | Path, output: Output, *, physicians_only: bool
         if reason:
             skipped[reason] += 1
             continue
-        studies.append(_study(films, words, output, physicians_only=physicians_only))
-        if re.fullmatch(r"\d{8}", date := listed[0].cells["StudyDate_DICOM"].removesuffix(".0")):
+        study = _study(films, words, output, physicians_only=physicians_only)
+        studies.append(study)
+        cells = films[0].cells
+        if re.fullmatch(r"\d{8}", date := cells[DATE].removesuffix(".0")):
             moments[name] = float(date)
+            note_unread(unread, BIRTH, told(cells[BIRTH]), study.age, f"study {name}")
+        note_unread(unread, DATE, told(cells[DATE]), moments.get(name), f"study {name}")
+        note_unread(unread, SEX, told(cells[SEX]), study.sex, f"study {name}")
+    tell_unread(f"`table` {table}", unread)
+    tell_differing(f"`table` {table}", {name: [film.cells for film in films] for name, films in groups.items()}, SHARED)
     labelled = sum(bool(study.labels) for study in studies)
     notes = [f"{others} films of other projections left out", f"{labelled} of {len(studies)} studies with labels"]
     return write_release(studies, output, source=f"`table` {table}", skipped=skipped, moments=moments, notes=notes)

@@ -1,6 +1,8 @@
 """Studies of a release on their way to an annotation file: films found, splits held apart, priors. Reads no table."""
 
 import hashlib
+import logging
+import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -10,11 +12,12 @@ from typing import Literal
 
 from r2gengpt.data.annotation import SPLITS, Preparation, write_annotation
 from r2gengpt.data.prepare.images import check_directory, check_ending, find_image, name_missing
-from r2gengpt.data.strict import open_text, read_table
+from r2gengpt.data.strict import misspelt, open_text, read_table
 from r2gengpt.data.study import Study, study_id
 from r2gengpt.errors import InputError
 from r2gengpt.files import check_writable_file, open_regular
 
+log = logging.getLogger("r2gengpt.prepare")
 Section = Literal["findings", "impression", "both"]
 SECTIONS: tuple[Section, ...] = ("findings", "impression", "both")
 FRONTAL, LATERAL = "FRONTAL", "LATERAL"
@@ -80,7 +83,39 @@ def told(value: object) -> str:
     ('Clear lungs.', '', '', '')
     """
     text = " ".join(value.split()) if isinstance(value, str) else ""
-    return "" if text.lower() in ("nan", "none") else text
+    return text if has_words(text) and text.lower() not in ("nan", "none") else ""
+
+
+def has_words(text: str) -> bool:
+    """Whether a text holds more than signs and what stands for words that were taken out, `___` or XXXX.
+
+    >>> has_words("Clear."), has_words("___ ."), has_words("XXXX. XXXX"), has_words("X")
+    (True, False, False, True)
+    """
+    return re.search(r"[^\W_]", re.sub(r"\bX{2,}\b", "", text)) is not None
+
+
+def tell_differing(source: str, studies: Mapping[str, Sequence[Mapping[str, str]]], columns: Sequence[str]) -> None:
+    """A log line for each column in which rows of one study differ, as the first row counts.
+
+    Args:
+        source: begins the lines.
+        studies: the cells of each row, by the study's name.
+        columns: those that a study has one value of.
+    """
+    for column in columns:
+        differing = [name for name, rows in studies.items() if len({row[column] for row in rows}) > 1]
+        if differing:
+            log.warning(
+                "%s: rows of one study differ in %s, and the first one counts: %d studies, first %s",
+                *(source, column, len(differing), differing[0]),
+            )
+
+
+def tell_misspelt(source: str, records: Iterable[Mapping[str, object]], known: Sequence[str]) -> None:
+    """A log line for each key of records that is not read and looks like one that is."""
+    for (key, meant), count in misspelt(records, known).items():
+        log.warning("%s: %s of %d studies is not read (did you mean %s?)", source, key, count, meant)
 
 
 def view_order(view: str) -> int:

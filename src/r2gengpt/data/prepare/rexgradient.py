@@ -10,8 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from r2gengpt.data.annotation import Preparation
-from r2gengpt.data.prepare.film_table import age_in, sex_in
-from r2gengpt.data.prepare.release import LATERAL, Output, Section, frontal_first, text_of, told, write_release
+from r2gengpt.data.prepare.film_table import age_in, note_unread, sex_in, tell_unread
+from r2gengpt.data.prepare.release import (
+    LATERAL,
+    Output,
+    Section,
+    frontal_first,
+    tell_misspelt,
+    text_of,
+    told,
+    write_release,
+)
 from r2gengpt.data.strict import read_json_object
 from r2gengpt.data.study import Study, study_id
 from r2gengpt.errors import InputError
@@ -25,6 +34,8 @@ VIEWS: Mapping[str, str] = {
 }
 """What the release calls a view → ours; others (UNKNOWN, OBLIQUE, DECUBITUS, …) are none."""
 _SECTIONS = ("Indication", "Comparison", "Findings", "Impression")
+KEYS = ("PatientID", "ImagePath", "ImageViewPosition", "PatientAge", "PatientSex", "StudyDate", *_SECTIONS)
+"""What is read of a record."""
 _DATE = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})(?:[ T].*)?")
 
 
@@ -132,7 +143,8 @@ def prepare_rexgradient(release: str | Path, output: Output, *, section: Section
     studies = []
     for split, path in metadata_files(Path(release)).items():
         source = f"`release` {path}"
-        for name, record in read_json_object(path, source).items():
+        records, unread = read_json_object(path, source), dict[str, list[str]]()
+        for name, record in records.items():
             study = _study(record, name, split, section, output, f"{source}: study {name}")
             if not study.report:
                 skipped[f"no {'text' if section == 'both' else section}"] += 1
@@ -140,4 +152,9 @@ def prepare_rexgradient(release: str | Path, output: Output, *, section: Section
             studies.append(study)
             if (moment := moment_of(record)) is not None:
                 moments[name] = moment
+            for key, found in (("PatientAge", study.age), ("PatientSex", study.sex), ("StudyDate", moment)):
+                cell = record.get(key)
+                note_unread(unread, key, "" if cell is None else told(str(cell)), found, f"study {name}")
+        tell_unread(source, unread)
+        tell_misspelt(source, records.values(), KEYS)
     return write_release(studies, output, source=f"`release` {release}", skipped=skipped, moments=moments)

@@ -13,8 +13,18 @@ from typing import Any
 
 from r2gengpt.data.annotation import Preparation
 from r2gengpt.data.labels import is_number
-from r2gengpt.data.prepare.film_table import age_in, sex_in
-from r2gengpt.data.prepare.release import FRONTAL, LATERAL, Output, Section, frontal_first, text_of, told, write_release
+from r2gengpt.data.prepare.film_table import age_in, note_unread, sex_in, tell_unread
+from r2gengpt.data.prepare.release import (
+    FRONTAL,
+    LATERAL,
+    Output,
+    Section,
+    frontal_first,
+    tell_misspelt,
+    text_of,
+    told,
+    write_release,
+)
 from r2gengpt.data.strict import read_json_object
 from r2gengpt.data.study import Study, study_id
 from r2gengpt.errors import InputError
@@ -29,6 +39,11 @@ VIEWS: Mapping[str, str] = {
     "pa": "PA",
 }
 """What the files call a view → ours; others ("Erect", NaN) are none."""
+KEYS = (
+    *("image_path", "section_findings", "section_impression", "context", "subject_id", "key_image_path", "split"),
+    *("frontal_lateral", "ap_pa", "age", "sex", "section_clinical_history"),
+)
+"""What is read of a record."""
 _CONTEXT = re.compile(
     r"(?:Age:(?P<age>.*?)\.)?\s*(?:Gender:(?P<sex>\w*)\.?)?\s*(?:Indication:(?P<indication>.*?))?"
     r"\s*(?:Comparison:(?P<comparison>.*))?",
@@ -182,10 +197,16 @@ def prepare_rexrank(
     studies: list[Study] = []
     files: Sequence[tuple[str, str | Path | None]] = (("val", val), ("test", test))
     for split, path in files:
-        for name, record in ({} if path is None else read_rexrank(path, split)).items():
+        records, unread = {} if path is None else read_rexrank(path, split), dict[str, list[str]]()
+        for name, record in records.items():
             study = _study(name, record, split, section, output, f"`{split}` {path}: study {name}")
             if study.report:
                 studies.append(study)
             else:
                 skipped[f"no {'text' if section == 'both' else section}"] += 1
+            for key, found in (("age", study.age), ("sex", study.sex)):
+                cell = record.get(key)
+                note_unread(unread, key, "" if cell is None else told(str(cell)), found, f"study {name}")
+        tell_unread(f"`{split}` {path}", unread)
+        tell_misspelt(f"`{split}` {path}", records.values(), KEYS)
     return write_release(studies, output, source=f"`test` {test}", skipped=skipped)

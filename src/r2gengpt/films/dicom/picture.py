@@ -59,7 +59,7 @@ def decode_dicom(data: bytes, name: str, choice: DicomChoice, limits: tuple[int,
         raise
     except Exception as error:  # decoders over bytes of strangers: anything may come
         raise InputError(f"image {name}: its DICOM pixels cannot be decoded: {_reason(error)}") from None
-    warn_of((*warnings_of(header), *told), name)
+    warn_of((*warnings_of(header), *told, *_told_of_length(form, syntax)), name)
     return picture
 
 
@@ -168,6 +168,17 @@ def _pixels(form: "Dataset", syntax: str, frames: int, frame: int) -> npt.NDArra
             raise ContainerError(f"its header says {_words(size)}, its compressed frame {_words(said)}")
     pixels: npt.NDArray[Any] = pixel_array(form, index=frame, raw=samples == 1, correct_unused_bits=False)
     return pixels
+
+
+def _told_of_length(form: "Dataset", syntax: str) -> list[str]:
+    """A line where there are more plain samples than the header says. Fewer are refused by the decoder."""
+    if syntax not in (IMPLICIT, EXPLICIT, BIG_ENDIAN):
+        return []
+    held = len(form.PixelData)
+    said = form.Rows * form.Columns * form.SamplesPerPixel * form.BitsAllocated // 8 * form.NumberOfFrames
+    if held <= said + 1:  # one byte makes the length even
+        return []
+    return [f"holds {held} bytes of pixels, of which its header counts {said}: the others are left out"]
 
 
 def _words(size: tuple[int, int, int]) -> str:

@@ -10,7 +10,7 @@ import struct
 import numpy as np
 import numpy.typing as npt
 
-from r2gengpt.films.containers import ALONE, MOST_SCANS, MOST_SEGMENTS, ContainerError, next_marker
+from r2gengpt.films.containers import ALONE, JPEG_END, MOST_SCANS, MOST_SEGMENTS, ContainerError, next_marker
 
 
 def decode_rle(stream: bytes, shape: tuple[int, int], samples: int, width: int) -> npt.NDArray[np.integer]:
@@ -71,7 +71,7 @@ def stream_size(stream: bytes, syntax: str) -> tuple[int, int, int]:
     """Width, height and components that the stream's own header says; `syntax` is of `JPEG` or `JPEG_2000`.
 
     Raises:
-        ContainerError: no such header, two of them, or more scans than any encoder makes.
+        ContainerError: no such header, two of them, more scans than any encoder makes, or a JPEG without an end.
     """
     try:
         return _jpeg(stream) if syntax in JPEG else _jpeg_2000(stream)
@@ -85,6 +85,8 @@ def _jpeg(stream: bytes) -> tuple[int, int, int]:
         raise ContainerError("its compressed frame is no JPEG stream")
     if stream.count(b"\xff\xda") > MOST_SCANS:  # compressed pixels never hold these bytes
         raise ContainerError(f"its compressed frame has more than {MOST_SCANS} scans")
+    if stream.rfind(JPEG_END) < stream.rfind(b"\xff\xda"):  # the decoder would make up the rest
+        raise ContainerError("its compressed frame is cut off: its end is missing")
     position, found = 2, None
     for _ in range(MOST_SEGMENTS):
         position, marker = next_marker(stream, position)

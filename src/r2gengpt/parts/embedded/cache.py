@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from r2gengpt.errors import InputError
-from r2gengpt.files import cache_dir, sha256_of
+from r2gengpt.files import cache_dir, remove, sha256_of
 from r2gengpt.parts.embedded.catalogue import OTHERS, PARTS, Part, Piece
 
 PREFIX = "embedded:"
@@ -25,7 +25,16 @@ MANIFEST = "manifest.json"
 LAYOUT = 1
 """Goes up when a conversion's result changes: an older directory in the cache is then made anew."""
 
-_USER_ERRNOS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST)
+_USER_ERRNOS = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+)
 
 
 def known_parts() -> tuple[Part, ...]:
@@ -69,15 +78,18 @@ def find_fault(directory: Path, *, hashes: bool) -> str:
     """
     try:
         files = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError, TypeError):
+        listed = [(name, known["bytes"], known["sha256"]) for name, known in files.items()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        listed = []
+    if not listed:
         return f"{MANIFEST} missing or unreadable"
-    for name, known in files.items():
+    for name, size, sha256 in listed:
         path = directory / name
         if not path.is_file():
             return f"{name} missing"
-        if path.stat().st_size != known["bytes"]:
-            return f"{name} has {path.stat().st_size} bytes, must be {known['bytes']}"
-        if hashes and sha256_of(path) != known["sha256"]:
+        if path.stat().st_size != size:
+            return f"{name} has {path.stat().st_size} bytes, must be {size}"
+        if hashes and sha256_of(path) != sha256:
             return f"{name} has changed"
     return ""
 
@@ -110,7 +122,7 @@ def pull(
     try:
         with locked(root, tell):
             for leftover in root.glob(".pull-*"):
-                shutil.rmtree(leftover)
+                remove(leftover)
             for part in parts:
                 _pull_part(part, wheel_dir, root, tell)
     except OSError as error:
@@ -158,7 +170,7 @@ def _pull_part(part: Part, wheel_dir: Path | None, root: Path, tell: Callable[[s
         for path in made.iterdir():
             path.chmod(0o644)
         _write_manifest(part, made)
-        if target.exists():
+        if target.exists() or target.is_symlink():
             target.rename(work / "damaged")
         made.rename(target)
     tell(f"{PREFIX}{part.name}: ready")
