@@ -13,12 +13,13 @@ MOST_SEGMENTS, MOST_FIELDS, MOST_PARTS = 1000, 250, 100
 MOST_ECHOED = 200
 """Characters of a field of the header that an answer repeats."""
 SEQUENCE, MISSING, TYPE, VALUE = 100, 101, 102, 103
-KIND, EVENT, PROCESSING, VERSION, INTERNAL = 200, 201, 202, 203, 207
+KIND, EVENT, PROCESSING, VERSION, KEY, INTERNAL = 200, 201, 202, 203, 204, 207
 """What is wrong. Source: HL7 table 0357."""
 WORDS = {
     SEQUENCE: "Segment sequence error", MISSING: "Required field missing", TYPE: "Data type error",
     VALUE: "Table value not found", KIND: "Unsupported message type", EVENT: "Unsupported event code",
-    PROCESSING: "Unsupported processing id", VERSION: "Unsupported version id", INTERNAL: "Application internal error",
+    PROCESSING: "Unsupported processing id", VERSION: "Unsupported version id", KEY: "Unknown key identifier",
+    INTERNAL: "Application internal error",
 }  # fmt: skip
 CHARSETS = {
     "": "", "ASCII": "ascii", "UNICODE UTF-8": "utf-8", "8859/1": "latin-1", "8859/2": "iso8859-2",
@@ -49,7 +50,7 @@ class MessageError(InputError):
     @property
     def rejects(self) -> bool:
         """Whether the message is rejected (AR) for its header or for us, not for what it holds (AE)."""
-        return self.number >= KIND
+        return self.number >= KIND and self.number != KEY
 
 
 @dataclass(frozen=True)
