@@ -42,6 +42,7 @@ from test_serving_dicom import asked_for
 
 CHECK = "CHECK WHOSE IMAGES THESE ARE: "
 NOBODY = f"{CHECK}1 of 2 names no patient, whether all are of one patient is not known"
+DIFFER = f"{CHECK}films of one study differ in the patient's"
 SIDE: dict[str, Any] = {"SOPInstanceUID": f"{ROOT}4", "SeriesInstanceUID": f"{ROOT}22", "ViewPosition": "LL"}
 CONTRADICTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "are of two patients (their Patient IDs differ)": ({}, {"PatientID": "P-2"}),
@@ -140,6 +141,12 @@ def test_each_film_is_compared_with_each() -> None:
         ([header(PatientID=None), header(PatientID=None)], ""),
         ([None, None], ""),
         ([header(), None], NOBODY),
+        ([header(), header(PatientSex="M")], f"{DIFFER} sex"),
+        ([header(), header(PatientSex="O"), None], f"{DIFFER} sex"),
+        ([header(), header(PatientName="Adam^Anna")], f"{DIFFER} name"),
+        ([header(), header(PatientName="Adam^Anna", PatientSex="M")], f"{DIFFER} name and sex"),
+        ([header(), header(PatientSex=None, PatientName="MUSTER-ADAM^ERIKA^^Dr.=Adam")], ""),
+        ([header(), header(PatientSex="unknown", PatientName="^^^Dr.")], ""),
         ([header(), header(PatientID=None)], NOBODY),
         ([header(PatientID=None), None], NOBODY.replace("1 of 2 names", "2 of 2 name")),
         ([header(), header(StudyInstanceUID=None)], NOBODY.replace("patient", "study")),
