@@ -154,7 +154,11 @@ def note_of(headers: Sequence[DicomHeader | None]) -> str:
     foreign = 0 < len(known) < len(headers)
     if foreign or 0 < nobody < len(headers):
         return _doubt(nobody, len(headers), "patient")
-    return _doubt(nowhere, len(headers), "study") if 0 < nowhere < len(headers) else ""
+    if 0 < nowhere < len(headers):
+        return _doubt(nowhere, len(headers), "study")
+    uids = [header.instance_uid for header in set(known) if header.instance_uid]
+    several = "several films that differ have one SOP Instance UID"
+    return f"CHECK WHOSE IMAGES THESE ARE: {several}" if len(set(uids)) < len(uids) else ""
 
 
 def _doubt(count: int, of: int, what: str) -> str:
