@@ -357,12 +357,17 @@ def test_half_of_what_tls_needs_is_refused(changes: dict[str, Any], words: str) 
         ListenConfig(to_host="h", to_port=1, to_ae="A", **changes).check_peer()
 
 
-@pytest.mark.parametrize("kind", ["no cert", "no key", "no ca", "another key", "locked", "no pem", "empty ca", "small"])
+@pytest.mark.parametrize(
+    "kind",
+    ["no cert", "no key", "no ca", "directory", "device", "another key", "locked", "no pem", "empty ca", "small"],
+)
 def test_files_that_cannot_be_used_are_refused_in_one_line(kind: str, keys: Keys, tmp_path: Path) -> None:
     changes, words = {
         "no cert": ({"tls_cert": "no/such"}, "tls_cert no/such: no such file"),
         "no key": ({"tls_key": "no/such"}, "tls_key no/such: no such file"),
         "no ca": ({"tls_ca": "no/such"}, "tls_ca no/such: no such file"),
+        "directory": ({"tls_ca": str(tmp_path)}, "is a directory, must be a file"),
+        "device": ({"tls_ca": "/dev/null"}, "is no regular file"),
         "another key": ({"tls_key": str(keys.client.key)}, "does not belong to the certificate"),
         "locked": ({"tls_key": str(tmp_path / "locked")}, "locked by a password"),
         "no pem": ({"tls_key": str(keys.server.cert)}, "has no private key"),
