@@ -327,6 +327,24 @@ def test_what_has_no_header_cannot_be_answered(data: bytes) -> None:
         header_of(data)
 
 
+@pytest.mark.parametrize("signs", ["^~\\", "^~", "", "^~\\&#%", "^^^^", "^~\\|", "^~A&", "^~ &"])
+def test_a_header_with_wrong_separators_is_answered_where_it_has_a_control_id(signs: str, tmp_path: Path) -> None:
+    data = order(version="2.5").replace(b"^~\\&", signs.encode(), 1)
+    with desk_in(tmp_path) as desk:
+        answer = segments_of(desk.answer(data)[0])
+        assert (answer["MSA"][1], answer["MSH"][1]) == ("AE", "^~\\&")
+        if "|" not in signs:  # it shifts all fields
+            assert (answer["MSA"][2], answer["ERR"][2]) == ("1", "MSH^1^2")
+            assert answer["MSA"][3] == "MSH-2: does not name four or five different separators"
+        assert desk.book.order_for(films_of()) == NO_ORDER
+
+
+def test_a_byte_order_mark_before_the_header_is_passed_over(tmp_path: Path) -> None:
+    with desk_in(tmp_path) as desk:
+        assert code_of(desk.answer(b"\xef\xbb\xbf" + order(reason="Gr\u00f6\u00dfe"))[0]) == "AA 1"
+        assert desk.book.order_for(films_of()).indication == "Gr\u00f6\u00dfe"
+
+
 def test_line_feeds_end_segments_too(tmp_path: Path) -> None:
     with desk_in(tmp_path) as desk:
         assert code_of(desk.answer(order().replace(b"\r", b"\r\n"))[0]) == "AA 1"

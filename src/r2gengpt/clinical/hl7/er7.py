@@ -29,6 +29,9 @@ CHARSETS = {
 """MSH-18 → Python's name. Source: HL7 table 0211; an empty field is ASCII there, and more here."""
 
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
 class NotAMessage(InputError):
     """The bytes have no header, so that nobody can be answered."""
 
@@ -156,20 +159,30 @@ class Er7Message:
 
 
 def header_of(data: bytes) -> Header:
-    """The header of a message, whatever follows it.
+    """The header of a message, whatever follows it. Where MSH-2 is wrong, it has the recommended separators.
 
     Raises:
-        NotAMessage: it has none.
+        NotAMessage: it has none; or MSH-2 is wrong, and no answer could be written or found.
     """
-    line = re.split(b"[\r\n]", data.lstrip(b"\r\n"), maxsplit=1)[0].decode("latin-1")
+    line = re.split(b"[\r\n]", _unmarked(data).lstrip(b"\r\n"), maxsplit=1)[0].decode("latin-1")
     sign = line[3:4]
     if not line.startswith("MSH") or not _is_sign(sign):
         raise NotAMessage("does not begin with MSH and a separator")
     fields = line[4:].split(sign, MOST_FIELDS)
-    signs = fields[0]
-    if len(signs) not in (4, 5) or not all(map(_is_sign, signs)) or len({sign, *signs}) != 1 + len(signs):
+    signs = fields[0] if are_separators(sign, fields[0]) else Separators().encoding
+    if not are_separators(sign, signs) or (signs != fields[0] and not "".join(fields[8:9]).strip()):
         raise NotAMessage("MSH-2 does not name four or five different separators")
     return Header(Separators(sign, *signs[:4]), (sign, *fields))
+
+
+def are_separators(sign: str, signs: str) -> bool:
+    """Whether MSH-2 names four or five separators, all different and none that of fields."""
+    return len(signs) in (4, 5) and all(map(_is_sign, signs)) and len({sign, *signs}) == 1 + len(signs)
+
+
+def _unmarked(data: bytes) -> bytes:
+    """A message without the byte order mark that some programs begin UTF-8 with."""
+    return data.removeprefix(BYTE_ORDER_MARK)
 
 
 def _is_sign(sign: str) -> bool:
@@ -187,6 +200,7 @@ def read_message(data: bytes, header: Header, charset: str | None = None) -> Er7
     Raises:
         MessageError: a character set that is not read, bytes that are not of it, or too many parts.
     """
+    data = _unmarked(data)
     name = charset if charset is not None else _charset_of(data, header)
     try:
         text = data.decode(name)

@@ -18,6 +18,7 @@ from r2gengpt.clinical.hl7.er7 import (
     Header,
     MessageError,
     Segment,
+    are_separators,
 )
 from r2gengpt.errors import one_line
 from r2gengpt.films.context import date_in
@@ -96,11 +97,13 @@ def may_be_one(ones: frozenset[str], others: frozenset[str]) -> bool:
 
 
 def check_header(header: Header) -> None:
-    """Refuse what is no order, is of another major version, or is for no purpose that is known.
+    """Refuse what is no order, is of another major version, is for no purpose that is known, or has no separators.
 
     Raises:
         MessageError: so it is.
     """
+    if not are_separators(header.separators.field, header.raw(2)):
+        raise MessageError("MSH-2", "does not name four or five different separators", VALUE)
     kind, event = (*header.words(9), "", "")[:2]
     if kind not in TYPES:
         raise MessageError("MSH-9", "only orders are taken, ORM^O01 and OMI^O23", KIND)
