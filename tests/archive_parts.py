@@ -21,6 +21,7 @@ from pydicom.sequence import Sequence as Items
 from pynetdicom import AE, evt
 
 from dicom_files import CR, DX, data_of, film
+from programs import STORESCU
 from r2gengpt.clinical.archive.audited import ArchiveAudit
 from r2gengpt.clinical.archive.loop import Document, Loop, Send
 from r2gengpt.clinical.archive.receive import Receiver, silence_pynetdicom
@@ -272,7 +273,7 @@ PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 MISSING = [
     name for name, there in (
         ("orthanc", ORTHANC is not None), ("orthanc-dicomweb", PLUGIN.exists()),
-        ("dcmtk", shutil.which("storescu") is not None),
+        ("dcmtk", bool(STORESCU)),
     ) if not there
 ]  # fmt: skip
 

@@ -4,6 +4,7 @@ import io
 import signal
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from pydicom import dcmread
 
+import r2gengpt.clinical.archive.web as web
 from archive_parts import (
     COMPREHENSIVE,
     PDF,
@@ -32,12 +34,12 @@ from archive_parts import (
     uid,
     wait_until,
 )
-from r2gengpt.cli.commands.dicomweb import DicomWebFlags
+from r2gengpt.cli.commands.dicomweb import DicomWebFlags, push
 from r2gengpt.clinical.archive.ledger import key_of
-from r2gengpt.clinical.archive.loop import Loop, NotNow, Refused
+from r2gengpt.clinical.archive.loop import DicomObject, Loop, NotNow, Refused
 from r2gengpt.clinical.archive.run import document_of, no_order
 from r2gengpt.clinical.archive.spool import Spool
-from r2gengpt.errors import InputError
+from r2gengpt.errors import InputError, RunError
 from r2gengpt.films.dicom.header import read_header
 from r2gengpt.films.regions import Region
 from r2gengpt.report import Report
@@ -182,6 +184,28 @@ def test_a_kill_between_two_forms_loses_none_and_doubles_none(number: int, tmp_p
 def test_a_kill_before_each_operation_of_a_report_in_three_forms_loses_none_and_doubles_none(tmp_path: Path) -> None:
     survived = [run_killed(tmp_path / str(number), number) for number in range(1, 45)]
     assert survived[-1], "there are more operations"
+
+
+@pytest.mark.parametrize(("taken", "words"), [(0, "form 1 of 3 of"), (2, "form 3 of 3 of"), (3, "")])
+def test_dicomweb_tells_which_forms_were_stored_before_one_was_not(
+    taken: int, words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[bytes] = []
+
+    def send(data: bytes) -> None:
+        if len(sent) == taken:
+            raise Refused("status 409")
+        sent.append(data)
+
+    monkeypatch.setattr(web, "stow", lambda client: send)
+    objects = [DicomObject(b"%d" % number, f"2.25.{number}") for number in range(3)]
+    context = (
+        pytest.raises(RunError, match=f"{words} the report was not stored: status 409") if words else nullcontext()
+    )
+    with context:
+        push(objects, None, "http://h", None)
+    assert sent == [one.data for one in objects[:taken]]
+    assert capsys.readouterr().out.splitlines() == [one.uid for one in objects[:taken]]
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ from archive_parts import (
 )
 from conftest import Outcome
 from dicom_files import data_of
+from programs import STORESCU
 from r2gengpt.clinical.archive.loop import Refused
 from r2gengpt.clinical.archive.web import connect, stow
 from r2gengpt.text.written import NOTICE
@@ -54,7 +55,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
 
 
 def storescu(port: int, *paths: Path) -> subprocess.CompletedProcess[str]:
-    command = ["storescu", "-aet", "MODALITY", "-aec", "R2GENGPT", "127.0.0.1", str(port), *map(str, paths)]
+    command = [STORESCU, "-aet", "MODALITY", "-aec", "R2GENGPT", "127.0.0.1", str(port), *map(str, paths)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=LONG)
 
 

@@ -1,7 +1,6 @@
 """DICOM by TLS, in and out: who is let in, who is not, and what that costs the others."""
 
 import logging
-import shutil
 import socket
 import ssl
 import subprocess
@@ -21,6 +20,7 @@ import r2gengpt.clinical.archive.send as send
 from archive_keys import NEEDS_OPENSSL, Keys, Pair, run_openssl
 from archive_parts import LONG, SR, drop_sockets, free_port, receiver_in, stand_in, states, study_film, uid, wait_until
 from dicom_files import data_of
+from programs import STORESCP, STORESCU
 from r2gengpt.clinical.archive.ledger import key_of
 from r2gengpt.clinical.archive.loop import NotNow
 from r2gengpt.clinical.archive.receive import silence_pynetdicom
@@ -38,7 +38,7 @@ pytestmark = [
         "ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning",
     ),
 ]
-NEEDS_DCMTK = pytest.mark.skipif(shutil.which("storescu") is None, reason="dcmtk is not installed")
+NEEDS_DCMTK = pytest.mark.skipif(not STORESCU, reason="dcmtk is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -313,7 +313,7 @@ def test_storescu_of_dcmtk_is_let_in_by_its_certificate(who: str, is_in: bool, k
         "nobody": ["+tla", *trust], "plain": [],
     }[who]  # fmt: skip
     with receiver_in(tmp_path, **keys.settings()) as (spool, receiver):
-        command = ["storescu", *words, "-to", "10", "-aec", "R2GENGPT", "127.0.0.1", str(receiver.port), str(film)]
+        command = [STORESCU, *words, "-to", "10", "-aec", "R2GENGPT", "127.0.0.1", str(receiver.port), str(film)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=LONG)
         assert (done.returncode == 0) == is_in, done.stderr
         assert len(list(spool.incoming.iterdir())) == int(is_in)
@@ -327,7 +327,7 @@ def test_reports_go_to_storescp_of_dcmtk_by_its_certificate(
     pair: Pair = getattr(keys, who)
     port = free_port()
     trust = ["+cf", str(keys.ca.cert)]
-    command = ["storescp", "+tls", *pair.words, *trust, "-aet", "PEER", "-od", str(tmp_path), str(port)]
+    command = [STORESCP, "+tls", *pair.words, *trust, "-aet", "PEER", "-od", str(tmp_path), str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             wait_until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
@@ -357,12 +357,17 @@ def test_half_of_what_tls_needs_is_refused(changes: dict[str, Any], words: str) 
         ListenConfig(to_host="h", to_port=1, to_ae="A", **changes).check_peer()
 
 
-@pytest.mark.parametrize("kind", ["no cert", "no key", "no ca", "another key", "locked", "no pem", "empty ca", "small"])
+@pytest.mark.parametrize(
+    "kind",
+    ["no cert", "no key", "no ca", "directory", "device", "another key", "locked", "no pem", "empty ca", "small"],
+)
 def test_files_that_cannot_be_used_are_refused_in_one_line(kind: str, keys: Keys, tmp_path: Path) -> None:
     changes, words = {
         "no cert": ({"tls_cert": "no/such"}, "tls_cert no/such: no such file"),
         "no key": ({"tls_key": "no/such"}, "tls_key no/such: no such file"),
         "no ca": ({"tls_ca": "no/such"}, "tls_ca no/such: no such file"),
+        "directory": ({"tls_ca": str(tmp_path)}, "is a directory, must be a file"),
+        "device": ({"tls_ca": "/dev/null"}, "is no regular file"),
         "another key": ({"tls_key": str(keys.client.key)}, "does not belong to the certificate"),
         "locked": ({"tls_key": str(tmp_path / "locked")}, "locked by a password"),
         "no pem": ({"tls_key": str(keys.server.cert)}, "has no private key"),

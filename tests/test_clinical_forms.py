@@ -28,6 +28,7 @@ from r2gengpt.clinical.documents.fhir import CODES
 from r2gengpt.clinical.documents.forms import FORMS, bytes_of
 from r2gengpt.clinical.documents.hl7 import escaped
 from r2gengpt.clinical.documents.plain_pdf import BREADTH, WIDTHS, pdf_of
+from r2gengpt.clinical.hl7.er7 import header_of, read_message
 from r2gengpt.errors import InputError
 from r2gengpt.films.dicom.header import DicomHeader, read_header
 from r2gengpt.report import Finding
@@ -347,6 +348,20 @@ def test_separators_in_texts_and_names_are_escaped_once() -> None:
     assert found[6][5] == "Shift \\R\\2 \\F\\ 3 cm \\S\\ R\\T\\D \\E\\ x"
     assert found[1][5] == "A\\F\\B^C\\T\\D"
     assert found[1][3] == "7\\S\\8^^^H\\R\\1"
+
+
+NULLS = ("PatientID", "IssuerOfPatientID", "AccessionNumber", "PatientName")
+
+
+@pytest.mark.parametrize("name", NULLS)
+@pytest.mark.parametrize("quotes", ['""', ' "" '])
+def test_two_quotes_in_a_film_delete_nothing_in_a_record(name: str, quotes: str) -> None:
+    data = bytes_of(draft(**{name: quotes}), "hl7")
+    assert b'""' not in data
+    read = {one.name: one for one in read_message(data, header_of(data)).segments}
+    pid = read["PID"]
+    found = (pid.text(3), pid.text(3, 4), read["OBR"].text(3), pid.text(5))
+    assert found[NULLS.index(name)] == '""'
 
 
 def test_line_breaks_become_escape_sequences_and_no_new_segment() -> None:

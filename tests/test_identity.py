@@ -34,6 +34,7 @@ from r2gengpt.errors import InputError
 from r2gengpt.films.containers import DicomChoice
 from r2gengpt.films.dicom.header import DicomHeader, read_header
 from r2gengpt.films.film import contradiction, note_of
+from r2gengpt.films.sources import study_of
 from r2gengpt.reporter import Reporter
 from r2gengpt.text.written import NOTICE
 from serving_parts import client_of, upload
@@ -42,6 +43,8 @@ from test_serving_dicom import asked_for
 
 CHECK = "CHECK WHOSE IMAGES THESE ARE: "
 NOBODY = f"{CHECK}1 of 2 names no patient, whether all are of one patient is not known"
+DIFFER = f"{CHECK}films of one study differ in the patient's"
+ONE_UID = f"{CHECK}several films that differ have one SOP Instance UID"
 SIDE: dict[str, Any] = {"SOPInstanceUID": f"{ROOT}4", "SeriesInstanceUID": f"{ROOT}22", "ViewPosition": "LL"}
 CONTRADICTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "are of two patients (their Patient IDs differ)": ({}, {"PatientID": "P-2"}),
@@ -54,6 +57,7 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "are of two studies (their Study Instance UIDs differ)": ({}, {"StudyInstanceUID": f"{ROOT}9"}),
 }  # fmt: skip
+Run = Callable[[list[str]], Outcome]
 SECRETS = ("P-1", "P-2", "1950", "Muster", f"{ROOT}1", f"{ROOT}9")
 
 
@@ -140,6 +144,14 @@ def test_each_film_is_compared_with_each() -> None:
         ([header(PatientID=None), header(PatientID=None)], ""),
         ([None, None], ""),
         ([header(), None], NOBODY),
+        ([header(), header(ViewPosition="LL")], ONE_UID),
+        ([header(SOPInstanceUID=None), header(SOPInstanceUID=None)], ""),
+        ([header(), header(PatientSex="M", **SIDE)], f"{DIFFER} sex"),
+        ([header(), header(PatientSex="O"), None], f"{DIFFER} sex"),
+        ([header(), header(PatientName="Adam^Anna")], f"{DIFFER} name"),
+        ([header(), header(PatientName="Adam^Anna", PatientSex="M")], f"{DIFFER} name and sex"),
+        ([header(), header(PatientSex=None, PatientName="MUSTER-ADAM^ERIKA^^Dr.=Adam", **SIDE)], ""),
+        ([header(), header(PatientSex="unknown", PatientName="^^^Dr.", **SIDE)], ""),
         ([header(), header(PatientID=None)], NOBODY),
         ([header(PatientID=None), None], NOBODY.replace("1 of 2 names", "2 of 2 name")),
         ([header(), header(StudyInstanceUID=None)], NOBODY.replace("patient", "study")),
@@ -154,10 +166,52 @@ def test_the_note_says_what_is_doubtful_and_names_nobody(headers: list[DicomHead
     assert not [secret for secret in SECRETS if secret in note]
 
 
+# ------------------------------------------------------------------ a film that is given twice
+
+
+@pytest.mark.parametrize("make", [front, png])
+def test_a_film_that_is_given_twice_counts_once_and_the_log_says_so(
+    make: Callable[[], bytes], files: Callable[..., list[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    path, copy = files(make(), make())
+    pictures = Image.open(io.BytesIO(png())), ramp(bits=8)
+    for images in ([path, path], [path, copy], [make(), make()], [Path(path), make(), copy], pictures):
+        caplog.clear()
+        assert len(study_of(images).films) == 1
+        assert caplog.text.count("is the same film as") == len(images) - 1
+    caplog.clear()
+    assert len(study_of([make(), side()] if make is front else [make(), ramp(bits=8)[::-1]]).films) == 2
+    assert not caplog.text
+
+
+def test_generate_counts_a_film_that_is_given_twice_once(
+    files: Callable[..., list[str]], tiny_checkpoint: Path, run_cli_process: Run
+) -> None:
+    (path,) = files(front())
+    done = run_cli_process(
+        ["generate", path, path, "--format", "sr", "--output", f"{path}.sr", "--model", str(tiny_checkpoint)]
+    )
+    assert (done.code, done.stderr.count(f"image {path} is the same film as {path}: it counts once")) == (0, 1)
+    (series,) = dcmread(f"{path}.sr").CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+    assert len(series.ReferencedSOPSequence) == 1
+
+
+def test_films_that_differ_under_one_uid_are_both_read_with_a_note() -> None:
+    study = study_of([front(), side(SOPInstanceUID=header().instance_uid)])
+    assert (len(study.films), study.note) == (2, ONE_UID)
+
+
+def test_serve_refuses_a_film_that_comes_twice(client: TestClient) -> None:
+    for one in (front(), png()):
+        refused = asked_for(client, one, one)
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "images[1]")
+        assert "image images[1]: is the same film as images[0]: give each once" in refused.text
+        assert chat(client, one, one).json()["error"]["param"] == "messages.0.content.1"
+        assert asked_for(client, one, one, path=EVIDENCE, report="Clear.").status_code == 400
+    assert asked_for(client, front(), side(SOPInstanceUID=header().instance_uid)).json()["note"] == ONE_UID
+
+
 # ------------------------------------------------------------------ generate
-
-
-Run = Callable[[list[str]], Outcome]
 
 
 def test_generate_refuses_contradictions_before_a_model_is_loaded_unless_asked(

@@ -15,6 +15,7 @@ from archive_keys import NEEDS_OPENSSL, Keys
 from archive_parts import LONG, wait_until
 from mllp_parts import END, START, Sender, code_of, imaging_order, listener_in, order, segments_of
 from r2gengpt.cli.commands.listen import warn_of_strangers
+from r2gengpt.clinical.archive.ledger import accession_key
 from r2gengpt.clinical.archive.tls import prompt_server_context
 from r2gengpt.clinical.hl7.listener import OrderListener
 from r2gengpt.errors import InputError
@@ -79,6 +80,15 @@ def test_a_message_that_is_too_long_is_rejected_and_its_connection_ended(tmp_pat
         answer = segments_of(sender.read())
         assert answer["MSA"][1:] == ["AR", "long", "MSH: the message has more than 2000 bytes"]
         assert sender.read() == b""
+
+
+@pytest.mark.parametrize("text", ["Co\x0bugh", "\x0bCo ugh", "Co\x0b\x0bugh\x0b", "Co \x0bMS\x0b ugh"])
+def test_the_sign_of_a_beginning_within_a_text_is_a_blank(text: str, tmp_path: Path) -> None:
+    with listener_in(tmp_path) as listener, Sender(listener.port) as sender:
+        assert code_of(sender.send(order(reason=text))) == "AA 1"
+        found = listener.desk.book.order_of(accession_key("A-1"))
+        assert found is not None
+        assert found.indication == " ".join(text.replace("\x0b", " ").split())
 
 
 def test_a_message_that_is_begun_anew_is_read_from_there(tmp_path: Path) -> None:

@@ -12,15 +12,17 @@ from dicom_files import film
 from mllp_parts import book_in, code_of, desk_in, imaging_order, msh, order, segments_of
 from r2gengpt.clinical.archive.ledger import accession_key
 from r2gengpt.clinical.hl7.er7 import NotAMessage, Separators, header_of, read_message
-from r2gengpt.clinical.hl7.orders import NO_ORDER, ROUTINE, SOON, STAT, Order, orders_of
+from r2gengpt.clinical.hl7.orders import NO_ORDER, ROUTINE, SOON, STAT, Order, orders_of, patient_keys
 from r2gengpt.films.dicom.header import DicomHeader
 from r2gengpt.films.dicom.header import header_of as header_of_film
 from r2gengpt.text.context import Context
 
+PID, JANE = "PID|1||P-1", patient_keys("P-1")
 
-def films_of(accession: str = "A-1", patient: str = "P-1") -> list[DicomHeader]:
+
+def films_of(accession: str = "A-1", patient: str = "P-1", issuer: str | None = None) -> list[DicomHeader]:
     """The header of one film."""
-    return [header_of_film(film(AccessionNumber=accession, PatientID=patient), "film")]
+    return [header_of_film(film(AccessionNumber=accession, PatientID=patient, IssuerOfPatientID=issuer), "film")]
 
 
 def read(data: bytes) -> Any:
@@ -55,6 +57,55 @@ def test_an_order_of_another_patient_is_not_used(tmp_path: Path, caplog: pytest.
 
 
 @pytest.mark.parametrize(
+    ("identifier", "issuer", "is_used"),
+    [
+        ("P-1^^^HOSPITAL", None, True), ("P-1^^^HOSPITAL", "Hospital ", True), ("P-1^^^HOSPITAL", "CLINIC", False),
+        ("P-1", "CLINIC", True), ("P-1^^^H&1.2.3&ISO", "1.2.3", True), ("P-1^^^H&1.2.3&ISO", "h", True),
+        ("P-1^^^H&1.2.3&ISO", "H&1.2.3&ISO", True), ("P-1^^^H&1.2.3&ISO", "ISO", False),
+        ("P-9^^^CLINIC~P-1^^^HOSPITAL", "CLINIC", False), ("P-1^^^CLINIC~P-1^^^HOSPITAL", "CLINIC", True),
+    ],
+)  # fmt: skip
+def test_the_authority_of_an_orders_patient_is_compared_with_the_films_issuer(
+    identifier: str, issuer: str | None, is_used: bool, tmp_path: Path
+) -> None:
+    with desk_in(tmp_path) as desk:
+        desk.answer(f"{msh()}\rPID|1||{identifier}\rORC|NW|PL-1\rOBR|1||A-1".encode())
+        assert (desk.book.order_for(films_of(issuer=issuer)) != NO_ORDER) == is_used
+
+
+@pytest.mark.parametrize("pid", ["", "PID|1\r", 'PID|1||""\r', "PID|1||^^^HOSPITAL\r"])
+@pytest.mark.parametrize("action", ["NW", "XO"])
+def test_an_order_that_names_no_patient_is_not_taken(action: str, pid: str, tmp_path: Path) -> None:
+    with desk_in(tmp_path) as desk:
+        answer = segments_of(desk.answer(f"{msh()}\r{pid}ORC|{action}|PL-1\rOBR|1||A-1".encode())[0])
+        assert answer["MSA"][1:] == ["AE", "1", "PID-3: is missing: the order names no patient"]
+        assert desk.book.order_for(films_of()) == NO_ORDER
+
+
+def test_a_kept_order_that_names_no_patient_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with book_in(tmp_path) as book:
+        book.take("1", [Order(accession_key("A-1"), indication="Cough")])
+        assert book.order_for(films_of()) == book.order_for(films_of(patient="")) == NO_ORDER
+    assert "names no patient: it is not used" in caplog.text
+
+
+@pytest.mark.parametrize("identifier", ["P-9^^^HOSPITAL", "P-1^^^CLINIC"])
+@pytest.mark.parametrize("tail", ["ORC|CA|PL-1^RIS", "ORC|DC|PL-7\rOBR|1||A-1"])
+def test_a_cancellation_for_another_patient_is_refused_and_withdraws_nothing(
+    tail: str, identifier: str, tmp_path: Path
+) -> None:
+    with desk_in(tmp_path) as desk:
+        desk.answer(order())
+        data = f"{msh('2', version='2.5')}\rPID|1||{identifier}\r{tail}".encode()
+        for _ in range(2):  # it was not taken, and is read again
+            answer = segments_of(desk.answer(data)[0])
+            assert (answer["MSA"][1], answer["ERR"][2], answer["ERR"][3][:3]) == ("AE", "PID^1^3", "204")
+            assert desk.book.order_for(films_of()).indication == "Cough"
+        desk.answer(data.replace(identifier.encode(), b"P-1"))
+        assert desk.book.order_for(films_of()) == NO_ORDER
+
+
+@pytest.mark.parametrize(
     ("segment", "number", "component", "value", "expected"),
     [
         ("ORC", 7, 6, "S", STAT), ("ORC", 7, 6, "A", SOON), ("ORC", 7, 6, "R", ROUTINE), ("OBR", 27, 6, "STAT", STAT),
@@ -68,7 +119,7 @@ def test_the_priority_is_read_where_versions_have_it(
     fields = {"ORC": ["ORC", "NW", "1"], "OBR": ["OBR", "1", "", "A-1"]}
     fields[segment] += [""] * (number + 1 - len(fields[segment]))
     fields[segment][number] = "^" * (component - 1) + value
-    lines = [msh(), *("|".join(one) for one in fields.values())]
+    lines = [msh(), PID, *("|".join(one) for one in fields.values())]
     assert read("\r".join(lines).encode()).priority == expected
 
 
@@ -82,12 +133,12 @@ def test_the_priority_is_read_where_versions_have_it(
     ],
 )
 def test_the_accession_number_is_read_where_senders_put_it(tail: str, expected: str) -> None:
-    assert read(f"{msh()}\rORC|NW|P|O-1\r{tail}".encode()).accession == accession_key(expected)
+    assert read(f"{msh()}\r{PID}\rORC|NW|P|O-1\r{tail}".encode()).accession == accession_key(expected)
 
 
 def test_reasons_information_and_diagnoses_make_the_indication_once_each() -> None:
     tail = "OBR|1||A-1||||||||||Smoker|||||||||||||||||" + "|R1^Cough~R2^Fever~^Cough"
-    found = read(f"{msh()}\rORC|NW\r{tail}\rDG1|1||J18^Pneumonia^I10\rDG1|2|||Asthma".encode())
+    found = read(f"{msh()}\r{PID}\rORC|NW\r{tail}\rDG1|1||J18^Pneumonia^I10\rDG1|2|||Asthma".encode())
     assert found.indication == "Cough; Fever; Smoker; Pneumonia; Asthma"
 
 
@@ -276,6 +327,24 @@ def test_what_has_no_header_cannot_be_answered(data: bytes) -> None:
         header_of(data)
 
 
+@pytest.mark.parametrize("signs", ["^~\\", "^~", "", "^~\\&#%", "^^^^", "^~\\|", "^~A&", "^~ &"])
+def test_a_header_with_wrong_separators_is_answered_where_it_has_a_control_id(signs: str, tmp_path: Path) -> None:
+    data = order(version="2.5").replace(b"^~\\&", signs.encode(), 1)
+    with desk_in(tmp_path) as desk:
+        answer = segments_of(desk.answer(data)[0])
+        assert (answer["MSA"][1], answer["MSH"][1]) == ("AE", "^~\\&")
+        if "|" not in signs:  # it shifts all fields
+            assert (answer["MSA"][2], answer["ERR"][2]) == ("1", "MSH^1^2")
+            assert answer["MSA"][3] == "MSH-2: does not name four or five different separators"
+        assert desk.book.order_for(films_of()) == NO_ORDER
+
+
+def test_a_byte_order_mark_before_the_header_is_passed_over(tmp_path: Path) -> None:
+    with desk_in(tmp_path) as desk:
+        assert code_of(desk.answer(b"\xef\xbb\xbf" + order(reason="Gr\u00f6\u00dfe"))[0]) == "AA 1"
+        assert desk.book.order_for(films_of()).indication == "Gr\u00f6\u00dfe"
+
+
 def test_line_feeds_end_segments_too(tmp_path: Path) -> None:
     with desk_in(tmp_path) as desk:
         assert code_of(desk.answer(order().replace(b"\r", b"\r\n"))[0]) == "AA 1"
@@ -348,10 +417,10 @@ def test_age_sex_and_procedure_of_an_order_are_kept(tmp_path: Path) -> None:
 
 def test_a_book_of_an_older_version_gets_the_columns_it_lacks(tmp_path: Path) -> None:
     with book_in(tmp_path) as book:
-        book.take("1", [Order(accession_key("A-1"), indication="Cough")])
+        book.take("1", [Order(accession_key("A-1"), patients=JANE, indication="Cough")])
         for name in ("technique", "age", "sex"):
             book._base.execute(f"ALTER TABLE orders DROP COLUMN {name}")
     with book_in(tmp_path) as book:
         assert book.order_for(films_of()).context == Context("Cough")
-        book.take("2", [Order(accession_key("A-1"), technique="Erect", age=63.0, sex="M")])
+        book.take("2", [Order(accession_key("A-1"), patients=JANE, technique="Erect", age=63.0, sex="M")])
         assert book.order_for(films_of()).context == Context(technique="Erect", age=63.0, sex="M")

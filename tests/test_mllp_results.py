@@ -38,7 +38,7 @@ from r2gengpt.clinical.archive.ledger import Ledger, accession_key, key_of
 from r2gengpt.clinical.archive.loop import Loop, NotNow, Refused
 from r2gengpt.clinical.archive.run import writer, written_for
 from r2gengpt.clinical.archive.spool import Spool
-from r2gengpt.clinical.hl7.orders import NO_ORDER, STAT, Order
+from r2gengpt.clinical.hl7.orders import NO_ORDER, STAT, Order, patient_keys
 from r2gengpt.clinical.hl7.results import MessageQueue, control_id_of, mllp_send
 from r2gengpt.clinical.hl7.run import message_peer_of, results_sent
 from r2gengpt.errors import InputError
@@ -386,7 +386,7 @@ def test_the_writer_gives_the_indication_to_the_model_and_the_placers_number_to_
     path.write_bytes(film_data(1, AccessionNumber="A-1"))
     headers = [identified(path.read_bytes())]
     with book_in(tmp_path) as book:
-        book.take("1", [Order(accession_key("A-1"), "PL-1^RIS", indication="Fever")])
+        book.take("1", [Order(accession_key("A-1"), "PL-1^RIS", patient_keys("P-1"), "Fever")])
         made = writer(reporter, "sr", book.order_for, message_to="RIS")([path], headers)
         assert b"|PL-1^RIS|A-1|" in made.message
         book.take("2", [Order(accession_key("A-1"), is_withdrawn=True)])

@@ -28,6 +28,7 @@ from conftest import Outcome
 from edge_parts import checkpoint_with_head
 from mllp_parts import ResultReceiver, Sender, code_of, order, result_receiver, segments_of
 from page_parts import CHROMIUM, open_page, start_browser
+from programs import STORESCU
 from serving_process import Process
 from test_archive_orthanc import Command, put
 from test_serving_page_verdicts import press, told
@@ -68,7 +69,7 @@ class Room:
     def store(self, port: int, *films: Path) -> int:
         """Send films, those of the ordered study where none are named, by dcmtk over TLS; its exit code."""
         tls = ["+tls", *self.keys.client.words, "+cf", str(self.keys.ca.cert)]
-        command = ["storescu", *tls, "-aet", "MODALITY", "-aec", "R2GENGPT", "127.0.0.1", str(port)]
+        command = [STORESCU, *tls, "-aet", "MODALITY", "-aec", "R2GENGPT", "127.0.0.1", str(port)]
         done = subprocess.run(
             [*command, *map(str, films or self.films)], capture_output=True, check=False, timeout=LONG
         )

@@ -18,6 +18,7 @@ from archive_parts import LONG, MISSING, PLUGIN, film_data, uid, wait_until
 from deploy_parts import NGINX, ROOT
 from namespace_parts import Namespace, may_make, namespace
 from postgres_parts import PROGRAMS
+from programs import STORESCU
 from r2gengpt.text.written import NOTICE
 from room_parts import ROOM
 from test_reading_room import SERVICES
@@ -128,7 +129,7 @@ def test_a_film_becomes_a_draft_that_the_viewer_lists_and_a_verdict_is_kept(room
     start_database(room, Path("/run/secrets/db_password"))
     started(room)
     (secrets / "film.dcm").write_bytes(film_data(1))
-    room.run("storescu", "-aet", "MODALITY", "-aec", "ORTHANC", "127.0.0.1", "4242", "/run/secrets/film.dcm")
+    room.run(STORESCU, "-aet", "MODALITY", "-aec", "ORTHANC", "127.0.0.1", "4242", "/run/secrets/film.dcm")
     series = f"/studies/{uid(1)}/series?Modality=SR&includefield=SeriesDescription"
     wait_until(lambda: bool(asked(room, series)))
     (draft,) = asked(room, series)

@@ -16,7 +16,7 @@ from pydicom import Dataset, dcmread
 
 from dicom_files import ROOT, data_of, film
 from r2gengpt.clinical.documents.draft import Draft
-from r2gengpt.clinical.documents.forms import bytes_of
+from r2gengpt.clinical.documents.forms import FORMS, bytes_of
 from r2gengpt.clinical.documents.picture_page import (
     BAR,
     BODY,
@@ -110,8 +110,21 @@ def test_the_text_stands_in_the_comments_too_with_all_its_letters() -> None:
 
 
 def test_a_picture_that_no_image_can_hold_is_refused() -> None:
-    with pytest.raises(ValueError, match="rows: at most 65535"):
+    with pytest.raises(InputError, match="rows: at most 65535"):
         report_picture("", [("F", "x\n" * 2000)])
+
+
+@pytest.mark.parametrize("text", ["word " * 40_000, "w" * 200_000, "x\n" * 100_000], ids=["words", "word", "lines"])
+@pytest.mark.parametrize("form", list(FORMS))
+def test_a_text_that_is_far_too_long_is_whole_in_a_form_or_refused_in_one_line(form: str, text: str) -> None:
+    long = draft(text)
+    if form == "secondary-capture":
+        with pytest.raises(
+            InputError, match=r"^the text is too long for a picture, which would have \d+ rows: at most"
+        ):
+            bytes_of(long, form)
+    else:
+        assert bytes_of(long, form).count(text[:1].encode()) >= text.count(text[0])
 
 
 def test_the_program_takes_its_own_picture_for_no_film() -> None:

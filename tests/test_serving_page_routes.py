@@ -180,6 +180,20 @@ def test_an_unedited_text_is_not_called_edited(served: Reporter) -> None:
     assert "edited by" not in texts_of(given_.content)
 
 
+def known_of(**changes: Any) -> str:
+    """The field `known` with one finding."""
+    return json.dumps({"film_findings": [{**FINDING, **changes}]})
+
+
+def test_a_document_that_cannot_hold_so_long_a_text_is_refused_in_one_line(served: Reporter) -> None:
+    known = json.dumps({"review": ["W" * 590] * 100})
+    with client_of(served) as (client, _):
+        path = "/v1/documents?form=secondary-capture"
+        told = posted(client, path, data_of(dicom()), accept=SR, report="W" * 4000, known=known)
+    assert (told.status_code, told.json()["error"]["param"]) == (400, "report")
+    assert told.json()["error"]["message"].startswith("the text is too long for a picture")
+
+
 @pytest.mark.parametrize(
     ("changes", "status", "words"),
     [
@@ -192,12 +206,18 @@ def test_an_unedited_text_is_not_called_edited(served: Reporter) -> None:
         ({"known": '{"film_findings": [{"name": "E", "probability": 1, "interval": [0, 1], "verdict": "sure"}]}'},
          400, "film_findings.0.verdict: "),
         ({"known": '{"review": ["' + "x" * 1001 + '"]}'}, 400, "review.0: "),
+        ({"known": known_of(name="Ede\x00ma")}, 400, "film_findings.0.name: must be printable, without control"),
+        ({"known": known_of(name="Ede\u2028ma")}, 400, "film_findings.0.name: must be printable"),
+        ({"known": known_of(name=" ")}, 400, "film_findings.0.name: must be printable"),
+        ({"known": json.dumps({"regions": [{"sentence": "x", "finding": "\x1b", "view": 0, "outline": [[0, 0]] * 4}]})},
+         400, "regions.0.finding: must be printable"),
         ({"known": "x" * 60_001}, 400, "known: has 60001 characters: at most 60000"),
         ({"report": "x" * 4001}, 400, "report: has 4001 characters: at most 4000"),
         ({"accept": "text/plain"}, 406, "Accept: this route gives application/fhir+json and application/dicom"),
         ({"indication": "x"}, 400, "indication: is another field than images (files) and frame, "),
     ],
-    ids=["empty", "list", "broken", "short", "beyond", "verdict", "line", "long", "long-text", "accept", "field"],
+    ids=["empty", "list", "broken", "short", "beyond", "verdict", "line",
+         "control", "separator", "blank", "finding", "long", "long-text", "accept", "field"],
 )  # fmt: skip
 def test_what_can_be_no_document_is_refused_with_its_field(
     served: Reporter, changes: dict[str, str], status: int, words: str

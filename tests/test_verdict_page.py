@@ -142,6 +142,7 @@ def test_the_command_prints_json_and_no_page_where_none_is_wanted(
     ("words", "line"),
     [
         (["--verdicts", "{here}/none.db"], "--verdicts {here}/none.db: no such file"),
+        (["--verdicts", "{here}"], "--verdicts {here}: is a directory, must be a file"),
         ([], "--verdicts is missing: name a file, or the URL of a PostgreSQL server"),
         (["--verdicts", "{here}/verdicts.db", "--reference", "x", "y"], "--reference x: must be a day, as 2026-01-31"),
         (["--verdicts", "mysql://a:secret@b/c"], "--verdicts mysql://a:***@b/c: begins with mysql: choose from "),

@@ -80,6 +80,18 @@ def check_writable_file(path: Path, field: str) -> None:
     _check_makeable(path, path.parent, field)
 
 
+def check_file(path: str, field: str, value: str | None = None) -> None:
+    """Refuse what is no file; `value` is how it was named (None: as it is).
+
+    Raises:
+        InputError: nothing is there, or it is a directory, a pipe or a device.
+    """
+    if not os.path.isfile(path):  # noqa: PTH113
+        there = "is a directory, must be a file" if os.path.isdir(path) else "is no regular file"  # noqa: PTH112
+        words = there if os.path.exists(path) else "no such file"  # noqa: PTH110
+        raise InputError(words, field=field, value=path if value is None else value)
+
+
 def check_no_input(output: Path, field: str, inputs: Iterable[tuple[str, Path]]) -> None:
     """Refuse an output that is one of the inputs too, which writing would lose.
 

@@ -68,10 +68,15 @@ MIXED_ASKED = f"`{MIXED}` True"
 MIXED_WORDS = f" ({MIXED_ASKED} reads them all the same)"
 
 
-def _called(header: DicomHeader) -> str:
-    """Family and given name in letters, as words in a fixed order; "" of a patient whom a Patient ID names."""
+def _named(header: DicomHeader) -> list[str]:
+    """The words of family and given name in letters, in a fixed order."""
     named = " ".join(header.name.partition("=")[0].split("^")[:2])
-    return "" if header.patient_id else " ".join(sorted(re.findall(r"\w+", named.casefold())))
+    return sorted(re.findall(r"\w+", named.casefold()))
+
+
+def _called(header: DicomHeader) -> str:
+    """The words of a name; "" of a patient whom a Patient ID names."""
+    return "" if header.patient_id else " ".join(_named(header))
 
 
 IDENTITY: tuple[tuple[str, Callable[[DicomHeader], str]], ...] = (
@@ -139,12 +144,21 @@ def note_of(headers: Sequence[DicomHeader | None]) -> str:
     if found is not None:
         return f"CHECK WHOSE IMAGES THESE ARE: they {found.why}, and one draft of all was asked for"
     known = [header for header in headers if header is not None]
+    sexes = {header.sex for header in known if header.sex}
+    names = [set(words) for header in known if (words := _named(header))]
+    differing = ["name"] * any(not names[0] & words for words in names[1:]) + ["sex"] * (len(sexes) > 1)
+    if differing:
+        return f"CHECK WHOSE IMAGES THESE ARE: films of one study differ in the patient's {' and '.join(differing)}"
     nobody = len(headers) - sum(bool(header.patient_id) for header in known)
     nowhere = len(headers) - sum(bool(header.study_uid) for header in known)
     foreign = 0 < len(known) < len(headers)
     if foreign or 0 < nobody < len(headers):
         return _doubt(nobody, len(headers), "patient")
-    return _doubt(nowhere, len(headers), "study") if 0 < nowhere < len(headers) else ""
+    if 0 < nowhere < len(headers):
+        return _doubt(nowhere, len(headers), "study")
+    uids = [header.instance_uid for header in set(known) if header.instance_uid]
+    several = "several films that differ have one SOP Instance UID"
+    return f"CHECK WHOSE IMAGES THESE ARE: {several}" if len(set(uids)) < len(uids) else ""
 
 
 def _doubt(count: int, of: int, what: str) -> str:

@@ -1,6 +1,7 @@
 """What a caller has of a film (a path, bytes, an image, an array, a data set) to the films of one study."""
 
 import io
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -15,11 +16,13 @@ from r2gengpt.films.film import Film, FilmStudy, check_study
 from r2gengpt.films.reader import BROKEN, MAX_PIXELS, MIN_SIDE, PLAIN, read_file, reduced, to_rgb
 from r2gengpt.options import check_fields
 
+log = logging.getLogger("r2gengpt.data")
+
 
 def study_of(
     images: Iterable[object], choice: DicomChoice = PLAIN, side: int | None = None, *, field: str = "images"
 ) -> FilmStudy:
-    """The films of one study.
+    """The films of one study; one that is given twice counts once, with a line in the log.
 
     Args:
         images: its views: paths, bytes, Pillow images, numpy arrays (H, W) or (H, W, 3), or pydicom data sets.
@@ -31,11 +34,23 @@ def study_of(
         InputError: no image, one that cannot be read, or images that are not of one study.
     """
     _check_choice(choice)
-    films = tuple(film_of(one, f"{field}[{place}]", choice, side) for place, one in enumerate(listed(images, field)))
+    films = once(film_of(one, f"{field}[{place}]", choice, side) for place, one in enumerate(listed(images, field)))
     if not films:
         raise InputError(f"{field}: is empty, must hold the views of one study")
     check_study([film.name for film in films], [film.header for film in films], choice)
     return FilmStudy(films, choice=choice)
+
+
+def once(films: Iterable[Film]) -> tuple[Film, ...]:
+    """The films without those whose header and picture another one before has too."""
+    found: list[Film] = []
+    for film in films:
+        same = [one.name for one in found if one.header == film.header and one.picture == film.picture]
+        if same:
+            log.warning("image %s is the same film as %s: it counts once", film.name, same[0])
+        else:
+            found.append(film)
+    return tuple(found)
 
 
 def _check_choice(choice: object) -> None:

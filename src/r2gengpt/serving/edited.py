@@ -7,18 +7,19 @@ from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import Response
 
 from r2gengpt.clinical.documents.draft import draft_of
 from r2gengpt.clinical.documents.forms import FORMS, bytes_of
+from r2gengpt.errors import InputError
 from r2gengpt.films.dicom.header import DicomHeader
 from r2gengpt.films.regions import Region
 from r2gengpt.metrics.labels.reading import asserted
 from r2gengpt.provenance import Source
 from r2gengpt.report import Finding
 from r2gengpt.serving.documents import form_document
-from r2gengpt.serving.failures import INVALID, ApiError
+from r2gengpt.serving.failures import INVALID, ApiError, refused
 from r2gengpt.serving.faults import first_fault
 from r2gengpt.serving.films import sources_of
 from r2gengpt.serving.reports import ARCHIVE, FORM_PARAMETER, archive_form, check_archive
@@ -44,6 +45,20 @@ DOCUMENT = {
 }
 MOST_PIXELS = 65_535
 """Of a side of a DICOM image."""
+
+
+def _printable(text: str) -> str:
+    """A name that can stand in any document.
+
+    Raises:
+        ValueError: it has a control character, or is blank.
+    """
+    if not text.isprintable() or text.isspace():
+        raise ValueError("must be printable, without control characters")
+    return text
+
+
+Printable = Annotated[str, Field(max_length=100), AfterValidator(_printable)]
 Chance = Annotated[float, Field(ge=0, le=1)]
 Place = Annotated[int, Field(ge=0, le=MOST_PIXELS)]
 Line = Annotated[str, Field(max_length=1000)]
@@ -54,7 +69,7 @@ class KnownFinding(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: Annotated[str, Field(min_length=1, max_length=100)]
+    name: Annotated[Printable, Field(min_length=1)]
     probability: Chance
     interval: tuple[Chance, Chance]
     verdict: Literal["likely", "possible", "unlikely", "not assessed"]
@@ -66,7 +81,7 @@ class KnownRegion(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     sentence: Line
-    finding: Annotated[str, Field(max_length=100)] = ""
+    finding: Printable = ""
     view: Annotated[int, Field(ge=0, le=100)]
     outline: Annotated[list[tuple[Place, Place]], Field(min_length=4, max_length=2000)]
 
@@ -173,7 +188,10 @@ def document_of(
         regions=known.areas(form, images) if FORMS[wanted].regions else (),
         edited=known.edited,
     )
-    return bytes_of(draft, wanted)
+    try:
+        return bytes_of(draft, wanted)
+    except InputError as error:
+        raise refused(error, param=REPORT_FIELD) from None
 
 
 def document_routes(desk: ServerContext) -> APIRouter:

@@ -93,8 +93,13 @@ def sources_of(films: Sequence[Upload], choice: DicomChoice, settings: ServeConf
     """What the films of one study are; headers of all before pixels of any.
 
     Raises:
-        ApiError: a film is refused, or they are not of one study.
+        ApiError: a film is refused or comes twice, or they are not of one study.
     """
+    for place, film in enumerate(films):
+        same = [one.name for one in films[:place] if one.data == film.data]
+        if same:
+            words = f"image {film.name}: is the same film as {same[0]}: give each once"
+            raise ApiError(400, words, INVALID, param=film.name)
     sources = [source_of(film, choice, settings) for film in films]
     try:
         check_study([film.name for film in films], [source.header for source in sources], choice)

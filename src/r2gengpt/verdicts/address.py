@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from r2gengpt.errors import InputError, installing, one_line
-from r2gengpt.files import check_writable_file
+from r2gengpt.files import check_file, check_writable_file
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -86,8 +86,7 @@ def opened_store(text: str, field: str = "verdicts", *, is_read: bool = False) -
     url, shown = database_url(text, field), shown_address(text)
     is_file = url.drivername == SQLITE
     if is_file and is_read:
-        if not Path(str(url.database)).is_file():
-            raise InputError("no such file", field=field, value=shown)
+        check_file(str(url.database), field, shown)
     elif is_file:
         path = Path(str(url.database))
         check_writable_file(path, field)

@@ -32,7 +32,7 @@ from r2gengpt.text.written import NOTICE
 if TYPE_CHECKING:
     from r2gengpt.clinical.archive.audited import ArchiveAudit
     from r2gengpt.clinical.archive.earlier import EarlierStudies
-    from r2gengpt.clinical.archive.loop import Document
+    from r2gengpt.clinical.archive.loop import DicomObject, Document
     from r2gengpt.films.dicom.header import DicomHeader
     from r2gengpt.reporter import Reporter
 
@@ -118,10 +118,10 @@ def main(argv: list[str]) -> None:
         report = written(reporter, films, flags.format, recorder, earlier)
         if flags.output is not None:
             deliver(report.data, flags.output)
-        if not flags.no_push:
-            for one in report.objects:
-                push(one.data, client, space.url, recorder)
-    print(*(one.uid for one in report.objects), sep="\n")
+        if flags.no_push:
+            print(*(one.uid for one in report.objects), sep="\n")
+        else:
+            push(report.objects, client, space.url, recorder)
     print(NOTICE, file=sys.stderr)
 
 
@@ -178,17 +178,21 @@ def written(
             raise RunError(str(error)) from None
 
 
-def push(data: bytes, client: Any, url: str, recorder: "ArchiveAudit | None") -> None:
-    """Store the report on the server.
+def push(objects: "Sequence[DicomObject]", client: Any, url: str, recorder: "ArchiveAudit | None") -> None:
+    """Store a report's objects on the server; prints the UID of each that is stored.
 
     Raises:
-        RunError: it was not stored.
+        RunError: one was not stored; those before it were.
     """
     from r2gengpt.clinical.archive.loop import NotNow, Refused
     from r2gengpt.clinical.archive.web import stow
 
     send = stow(client)
-    try:
-        (send if recorder is None else recorder.sending(send, ActiveParticipant(url, address=url)))(data)
-    except (Refused, NotNow) as error:
-        raise RunError(f"--url {url}: the report was not stored: {error}") from None
+    send = send if recorder is None else recorder.sending(send, ActiveParticipant(url, address=url))
+    for number, one in enumerate(objects, 1):
+        what = "the report" if len(objects) == 1 else f"form {number} of {len(objects)} of the report"
+        try:
+            send(one.data)
+        except (Refused, NotNow) as error:
+            raise RunError(f"--url {url}: {what} was not stored: {error}") from None
+        print(one.uid, flush=True)

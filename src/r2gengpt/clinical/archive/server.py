@@ -2,12 +2,12 @@
 
 import logging
 from email.message import Message
-from pathlib import Path
 
 from dicomweb_client.web import DICOMwebClient
 
 from r2gengpt.clinical.archive.exchange import BoundedSession
 from r2gengpt.errors import InputError
+from r2gengpt.files import check_file
 from r2gengpt.films.dicom.header import silence_pydicom
 
 
@@ -91,8 +91,7 @@ def connect(
     if user is not None:
         session.auth = (user, password or "")
     if ca_file is not None:
-        if not Path(ca_file).is_file():
-            raise InputError("no such file", field="ca_file", value=ca_file)
+        check_file(ca_file, "ca_file")
         session.verify = ca_file
     for noisy in ("dicomweb_client", "retrying"):  # their lines hold UIDs, and tracebacks
         logging.getLogger(noisy).setLevel(logging.CRITICAL)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from r2gengpt.errors import InputError
+from r2gengpt.files import check_file
 from r2gengpt.settings import AuditLogConfig, ListenConfig
 
 CIPHERS = "ECDHE+AESGCM:@SECLEVEL=2"
@@ -171,12 +172,11 @@ def _restrict(context: ssl.SSLContext) -> None:
 def _file(name: str, field: str, mark: bytes, what: str) -> Path:
     """A PEM file that has what it must have."""
     path = Path(name)
+    check_file(name, field)
     try:
-        data = path.read_bytes() if path.is_file() else None
+        data = path.read_bytes()
     except OSError as error:
         raise InputError(error.strerror or "cannot be read", field=field, value=name) from None
-    if data is None:
-        raise InputError("no such file", field=field, value=name)
     if mark not in data:
         raise InputError(f"has no {what} (PEM)", field=field, value=name)
     return path

@@ -114,7 +114,7 @@ def chest_films(
 ) -> list[tuple[bytes, DicomHeader]]:
     """Those that are chest films and can be decoded, with their headers, in the order of their series and numbers.
 
-    The same bytes count once.
+    The same bytes count once, and so do films whose headers do not differ.
 
     Raises:
         InputError: none is, there are too many, or they are of two patients and not `mixed`; with the first reason why
@@ -131,7 +131,8 @@ def chest_films(
             reasons.append(reason_of(error))
             log.warning("a film of the study is left out: %s", reasons[-1])
             continue
-        found.append((data, header))
+        if header not in (one for _, one in found):
+            found.append((data, header))
     if not found:
         raise InputError(f"none of its {len(films)} images can be used: {reasons[0]}", field="study", value=study)
     if len(found) > most:

@@ -158,12 +158,13 @@ def bytes_of(draft: Draft, form: str) -> bytes:
     """The draft in one of `FORMS`: as `Form.what` has it.
 
     Raises:
+        InputError: the form cannot hold so long a text.
         RunError: a fault of ours, by its kind and place: the packages' own words quote what they refuse.
     """
     wanted = FORMS[form]
     try:
         return _unvalidated(wanted, draft) if wanted.binary else wanted.make(draft)
-    except ModuleNotFoundError:
+    except (ModuleNotFoundError, InputError):
         raise
     except Exception as error:
         raise RunError(f"the draft cannot be made as {form}: {place_of(error)}") from None

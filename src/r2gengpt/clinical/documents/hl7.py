@@ -16,8 +16,10 @@ ESCAPES = {"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\"
 SERVICE = "18748-4^Diagnostic imaging study^LN"
 COMMENT = "8251-1^Service comment^LN"
 SECTIONS = {"Findings": "59776-5^Procedure findings^LN", "Impression": "19005-8^Imaging study [Impression]^LN"}
-BREAK = "\x1f"
-"""Stands for a line break until the message is text: hl7apy takes the sequence for one for plain backslashes."""
+NULL = '""'
+"""A field of two quotes says that a value is to be deleted. Source: HL7 2.5.1, chapter 2.5.3."""
+BREAK, QUOTES = "\x1f", "\x80"
+"""Stand for a line break and two quotes until the message is text: hl7apy takes their sequences for plain text."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,14 @@ class ObxFields:
 def escaped(text: str) -> str:
     r"""A text as it may stand in a field: separators as escape sequences, line breaks as `BREAK`, no other controls.
 
+    Two quotes alone, which would mean an empty value, are `QUOTES`.
+
     >>> escaped("a|b & c")
     'a\\F\\b \\T\\ c'
     """
     lines = re.split(r"\r\n|[\r\n\v\f\x85\u2028\u2029]", text)
+    if text.strip() == NULL:
+        return QUOTES
     clean = (re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", line) for line in lines)
     return BREAK.join("".join(ESCAPES.get(sign, sign) for sign in line) for line in clean)
 
@@ -74,7 +80,7 @@ def hl7_message(draft: Draft) -> bytes:
         if one.comment:
             _fill(group.add_segment("NTE"), nte_1="1", nte_3=one.comment)
     message.validate()
-    text: str = message.to_er7().replace(BREAK, "\\.br\\")
+    text = _sequenced(message.to_er7())
     return text.rstrip("\r").encode() + b"\r"
 
 
@@ -83,8 +89,13 @@ def addressed(message: bytes, receiver: str) -> bytes:
     header, end, rest = message.partition(b"\r")
     fields = header.split(b"|")
     application, _, facility = receiver.partition("^")
-    fields[4:6] = escaped(application).encode(), escaped(facility).encode()
+    fields[4:6] = (_sequenced(escaped(one)).encode() for one in (application, facility))
     return b"|".join(fields) + end + rest
+
+
+def _sequenced(text: str) -> str:
+    """A text of a message with the escape sequences that signs stood for."""
+    return text.replace(BREAK, "\\.br\\").replace(QUOTES, "\\X2222\\")
 
 
 def _fill(segment: Any, **fields: str) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from r2gengpt.errors import InputError
 from r2gengpt.text.written import NOTICE
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -60,7 +61,7 @@ def report_picture(
         (rows, columns), 0 is black.
 
     Raises:
-        ValueError: it would be taller than an image may be.
+        InputError: it would be taller than an image may be.
     """
     paragraphs = [(SMALL, origin)]
     for name, lines in (*((name, text.splitlines()) for name, text in sections), *blocks):
@@ -68,7 +69,7 @@ def report_picture(
     drawn = [(style, line) for style, text in paragraphs for line in _wrapped(in_ascii(text), style)]
     height = max(SHORTEST, 2 * BAR + 2 * MARGIN + sum(style.height for style, _ in drawn))
     if height > TALLEST:
-        raise ValueError(f"{height} rows: at most {TALLEST}")
+        raise InputError(f"the text is too long for a picture, which would have {height} rows: at most {TALLEST}")
     page = Image.new("L", (WIDTH, height), BLACK)
     pen = ImageDraw.Draw(page)
     for top in (0, height - BAR):

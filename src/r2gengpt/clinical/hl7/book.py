@@ -15,7 +15,8 @@ from r2gengpt.clinical.archive import private
 from r2gengpt.clinical.archive.bounded import Seldom
 from r2gengpt.clinical.archive.ledger import accession_key
 from r2gengpt.clinical.documents.draft import patient_of
-from r2gengpt.clinical.hl7.orders import NO_ORDER, Order, patient_key
+from r2gengpt.clinical.hl7.er7 import KEY, MessageError
+from r2gengpt.clinical.hl7.orders import NO_ORDER, Order, may_be_one, patient_keys
 from r2gengpt.errors import place_of
 from r2gengpt.films.dicom.header import DicomHeader
 
@@ -94,6 +95,7 @@ class OrderBook:
         """All orders of a message, or none; False, and nothing done, where this very message was taken before.
 
         Raises:
+            MessageError: an order is withdrawn for another patient than it was kept for.
             sqlite3.Error: it is not kept: the disk is full, for one.
         """
         now = self.clock()
@@ -115,14 +117,18 @@ class OrderBook:
 
     def _take(self, order: Order, now: float) -> None:
         if order.is_withdrawn:
-            query = "DELETE FROM orders WHERE key = ? OR (placer != '' AND placer = ?)"
-            self._base.execute(query, (order.accession, order.placer))
+            which, values = "key = ? OR (placer != '' AND placer = ?)", (order.accession, order.placer)
+            kept = self._base.execute(f"SELECT patients FROM orders WHERE {which}", values).fetchall()
+            known = [frozenset(patients.split()) for (patients,) in kept if patients] if order.patients else []
+            if not all(may_be_one(order.patients, patients) for patients in known):
+                raise MessageError("PID-3", "the order that is withdrawn is of another patient", KEY)
+            self._base.execute(f"DELETE FROM orders WHERE {which}", values)
             return
         patients = " ".join(sorted(order.patients))
-        values = (order.accession, order.placer, patients, order.indication, order.priority, now)
+        row = (order.accession, order.placer, patients, order.indication, order.priority, now)
         columns = "key, placer, patients, indication, priority, at, technique, age, sex"
         query = f"INSERT OR REPLACE INTO orders ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        self._base.execute(query, (*values, order.technique, order.age, order.sex))
+        self._base.execute(query, (*row, order.technique, order.age, order.sex))
 
     def _forget_old(self, now: float) -> None:
         self._base.execute("DELETE FROM orders WHERE at < ?", (now - self.keep_seconds,))
@@ -155,7 +161,9 @@ class OrderBook:
             return {}
 
     def order_for(self, headers: Sequence[DicomHeader]) -> Order:
-        """The order of these films of a study; `NO_ORDER` where there is none, or it is of another patient.
+        """The order of these films of a study; `NO_ORDER` where there is none, or it is not known to be theirs.
+
+        Its patient must be that of the films, unless these name none.
 
         A study never waits for an order, and a fault of the data base holds none up.
         """
@@ -168,7 +176,9 @@ class OrderBook:
             return NO_ORDER
         if found is None:
             return NO_ORDER
-        if found.patients and header.patient_id and patient_key(header.patient_id) not in found.patients:
-            log.warning("order %s names another patient than the films: it is not used", accession[:12])
+        patient = patient_keys(header.patient_id, header.issuer)
+        if not found.patients or (header.patient_id and not may_be_one(patient, found.patients)):
+            whom = "another patient than the films" if found.patients else "no patient"
+            log.warning("order %s names %s: it is not used", accession[:12], whom)
             return NO_ORDER
         return found

@@ -13,12 +13,13 @@ MOST_SEGMENTS, MOST_FIELDS, MOST_PARTS = 1000, 250, 100
 MOST_ECHOED = 200
 """Characters of a field of the header that an answer repeats."""
 SEQUENCE, MISSING, TYPE, VALUE = 100, 101, 102, 103
-KIND, EVENT, PROCESSING, VERSION, INTERNAL = 200, 201, 202, 203, 207
+KIND, EVENT, PROCESSING, VERSION, KEY, INTERNAL = 200, 201, 202, 203, 204, 207
 """What is wrong. Source: HL7 table 0357."""
 WORDS = {
     SEQUENCE: "Segment sequence error", MISSING: "Required field missing", TYPE: "Data type error",
     VALUE: "Table value not found", KIND: "Unsupported message type", EVENT: "Unsupported event code",
-    PROCESSING: "Unsupported processing id", VERSION: "Unsupported version id", INTERNAL: "Application internal error",
+    PROCESSING: "Unsupported processing id", VERSION: "Unsupported version id", KEY: "Unknown key identifier",
+    INTERNAL: "Application internal error",
 }  # fmt: skip
 CHARSETS = {
     "": "", "ASCII": "ascii", "UNICODE UTF-8": "utf-8", "8859/1": "latin-1", "8859/2": "iso8859-2",
@@ -26,6 +27,9 @@ CHARSETS = {
     "8859/8": "iso8859-8", "8859/9": "iso8859-9", "8859/15": "iso8859-15",
 }  # fmt: skip
 """MSH-18 → Python's name. Source: HL7 table 0211; an empty field is ASCII there, and more here."""
+
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class NotAMessage(InputError):
@@ -49,7 +53,7 @@ class MessageError(InputError):
     @property
     def rejects(self) -> bool:
         """Whether the message is rejected (AR) for its header or for us, not for what it holds (AE)."""
-        return self.number >= KIND
+        return self.number >= KIND and self.number != KEY
 
 
 @dataclass(frozen=True)
@@ -155,20 +159,30 @@ class Er7Message:
 
 
 def header_of(data: bytes) -> Header:
-    """The header of a message, whatever follows it.
+    """The header of a message, whatever follows it. Where MSH-2 is wrong, it has the recommended separators.
 
     Raises:
-        NotAMessage: it has none.
+        NotAMessage: it has none; or MSH-2 is wrong, and no answer could be written or found.
     """
-    line = re.split(b"[\r\n]", data.lstrip(b"\r\n"), maxsplit=1)[0].decode("latin-1")
+    line = re.split(b"[\r\n]", _unmarked(data).lstrip(b"\r\n"), maxsplit=1)[0].decode("latin-1")
     sign = line[3:4]
     if not line.startswith("MSH") or not _is_sign(sign):
         raise NotAMessage("does not begin with MSH and a separator")
     fields = line[4:].split(sign, MOST_FIELDS)
-    signs = fields[0]
-    if len(signs) not in (4, 5) or not all(map(_is_sign, signs)) or len({sign, *signs}) != 1 + len(signs):
+    signs = fields[0] if are_separators(sign, fields[0]) else Separators().encoding
+    if not are_separators(sign, signs) or (signs != fields[0] and not "".join(fields[8:9]).strip()):
         raise NotAMessage("MSH-2 does not name four or five different separators")
     return Header(Separators(sign, *signs[:4]), (sign, *fields))
+
+
+def are_separators(sign: str, signs: str) -> bool:
+    """Whether MSH-2 names four or five separators, all different and none that of fields."""
+    return len(signs) in (4, 5) and all(map(_is_sign, signs)) and len({sign, *signs}) == 1 + len(signs)
+
+
+def _unmarked(data: bytes) -> bytes:
+    """A message without the byte order mark that some programs begin UTF-8 with."""
+    return data.removeprefix(BYTE_ORDER_MARK)
 
 
 def _is_sign(sign: str) -> bool:
@@ -186,6 +200,7 @@ def read_message(data: bytes, header: Header, charset: str | None = None) -> Er7
     Raises:
         MessageError: a character set that is not read, bytes that are not of it, or too many parts.
     """
+    data = _unmarked(data)
     name = charset if charset is not None else _charset_of(data, header)
     try:
         text = data.decode(name)

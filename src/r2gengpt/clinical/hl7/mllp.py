@@ -3,10 +3,13 @@
 A frame is 0x0B, the message, 0x1C 0x0D. Source: HL7, Transport Specification: MLLP, release 1.
 """
 
+import re
 import socket
 import time
 
 START, END = b"\x0b", b"\x1c\r"
+BEGINNING = re.compile(START + rb"(?=(?:\xef\xbb\xbf)?[\r\n]*MSH)")
+"""Of a frame within another one; a START elsewhere belongs to a text."""
 PIECE = 2**16
 
 
@@ -69,7 +72,7 @@ class Frames:
         if found < 0 or len(message) > self.most_bytes:
             raise TooLong(message)
         del self._data[: found + len(END)]
-        return message.rpartition(START)[2]  # a peer that begins anew has given up what it had begun
+        return BEGINNING.split(message)[-1]  # a peer that begins anew has given up what it had begun
 
     def _begun(self) -> bool:
         """Whether a frame has begun. Line ends between two frames are passed over.

@@ -18,6 +18,7 @@ from r2gengpt.clinical.hl7.er7 import (
     Header,
     MessageError,
     Segment,
+    are_separators,
 )
 from r2gengpt.errors import one_line
 from r2gengpt.films.context import date_in
@@ -43,7 +44,7 @@ class Order:
     Attributes:
         accession: the key of its accession number (see `key_of`); "" where only its placer's number is known.
         placer: its number by who placed it, as ORC-2 has it.
-        patients: keys of the identifiers of its patient.
+        patients: keys of the identifiers of its patient (see `patient_keys`); none where a cancellation has none.
         indication: why it is placed; in one line.
         technique: the procedure that is asked for.
         age: the patient's in years, when the message was sent.
@@ -72,17 +73,37 @@ NO_ORDER = Order("")
 """Asks for nothing."""
 
 
-def patient_key(number: str) -> str:
-    """What stands for a patient's identifier."""
-    return key_of(f"patient {number.strip()}")
+def patient_keys(number: str, authority: str = "") -> frozenset[str]:
+    """What stands for a patient's identifier.
+
+    Args:
+        number: as films or PID-3 have it.
+        authority: who gave it, a name or an HD (`name&universal id&type`): a key for each of both; "": not known.
+    """
+    name = key_of(f"patient {number.strip()}")
+    words = {one.strip().casefold() for one in (authority, *authority.split("&")[:2]) if one.strip()}
+    return frozenset(f"{name}:{key_of(f'authority {word}')}" for word in words) or frozenset([name])
+
+
+def may_be_one(ones: frozenset[str], others: frozenset[str]) -> bool:
+    """Whether two patients' keys share a number whose authorities do not contradict each other."""
+
+    def authorities(keys: frozenset[str], number: str) -> set[str]:
+        return {authority for key in keys for name, _, authority in [key.partition(":")] if name == number}
+
+    numbers = {key.partition(":")[0] for key in ones}
+    pairs = [(authorities(ones, number), authorities(others, number)) for number in numbers]
+    return any(mine and theirs and (mine & theirs or "" in mine | theirs) for mine, theirs in pairs)
 
 
 def check_header(header: Header) -> None:
-    """Refuse what is no order, is of another major version, or is for no purpose that is known.
+    """Refuse what is no order, is of another major version, is for no purpose that is known, or has no separators.
 
     Raises:
         MessageError: so it is.
     """
+    if not are_separators(header.separators.field, header.raw(2)):
+        raise MessageError("MSH-2", "does not name four or five different separators", VALUE)
     kind, event = (*header.words(9), "", "")[:2]
     if kind not in TYPES:
         raise MessageError("MSH-9", "only orders are taken, ORM^O01 and OMI^O23", KIND)
@@ -113,7 +134,8 @@ def orders_of(message: Er7Message) -> tuple[Order, ...]:
     """The orders of a message whose header was checked, one for each accession number.
 
     Raises:
-        MessageError: a segment is missing or out of place, a control is not known, or no accession number is there.
+        MessageError: a segment is missing or out of place, a control is not known, or no accession number or patient
+            is there.
     """
     patients: frozenset[str] | None = None
     age, sex = None, ""
@@ -136,14 +158,22 @@ def orders_of(message: Er7Message) -> tuple[Order, ...]:
             groups[-1].others.append(segment)
     if not groups:
         raise MessageError("ORC", "is missing: the message holds no order", SEQUENCE)
-    orders = (order for group in groups for order in _orders(group, patients or frozenset()))
+    orders = [order for group in groups for order in _orders(group, patients or frozenset())]
+    if not patients and not all(order.is_withdrawn for order in orders):
+        raise MessageError("PID-3", "is missing: the order names no patient", MISSING)
     return tuple(order if order.is_withdrawn else replace(order, age=age, sex=sex) for order in orders)
 
 
 def _patients(segment: Segment) -> frozenset[str]:
-    """The patient's identifiers, of PID-3 and of the old PID-2."""
+    """The patient's identifiers, of PID-3 and of the old PID-2, with their assigning authorities."""
     parts = [*segment.repetitions(3), *segment.repetitions(2)]
-    return frozenset(patient_key(number) for part in parts if (number := segment.part(part, 1)))
+    sign = segment.separators.subcomponent
+    return frozenset(
+        key
+        for part in parts
+        if (number := segment.part(part, 1))
+        for key in patient_keys(number, segment.part(part, 4).replace(sign, "&"))
+    )
 
 
 def _age(segment: Segment, header: Header) -> float | None:

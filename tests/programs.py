@@ -1,0 +1,17 @@
+"""Where programs lie that tests start by name. A package of ours installs scripts with the names of dcmtk's."""
+
+import os
+import shutil
+import sysconfig
+from pathlib import Path
+
+
+def program(name: str) -> str | None:
+    """The first program of this name on PATH outside the interpreter's own directory of scripts; None without one."""
+    ours = Path(sysconfig.get_path("scripts")).resolve()
+    places = [place for place in os.get_exec_path() if Path(place).resolve() != ours]
+    return shutil.which(name, path=os.pathsep.join(places)) if places else None
+
+
+STORESCU, STORESCP = program("storescu") or "", program("storescp") or ""
+"""Of dcmtk; empty where it is not installed."""
