@@ -53,7 +53,7 @@ def test_all_that_is_filled_in_reaches_the_prompt_and_fits_the_window(
         choose(page, film(1))
         fill(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        draft(page, film(1))
+        draft(page, film(2))
     words = "Age: 63. Sex: F. Indication: Cough. Technique: Erect. Comparison: None. "
     prior = "Prior report, 41 days before: Clear lungs."
     assert str(server[1].jobs[-1].instruction).endswith(f" {words}{prior}")
