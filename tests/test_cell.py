@@ -60,6 +60,22 @@ def ours() -> Iterator[Cell]:
     close_cell()
 
 
+@pytest.mark.parametrize(
+    ("reply", "picture", "length"),
+    [
+        (Reply(), True, -1),
+        (Reply(), False, 0),
+        (Reply(refused="is no film"), True, 0),
+        (Reply(refused="is no film"), False, 0),
+        (Reply(size=(2, 5)), True, 30),
+        (Reply(size=(1, 1)), True, 3),
+        (Reply(size=(0, 5)), True, -1),
+    ],
+)
+def test_a_reply_is_honest_only_with_the_pixels_that_it_was_asked_for(reply: Reply, picture: bool, length: int) -> None:
+    assert cell._bytes_of(reply, Request("image 1", PLAIN, picture=picture)) == length
+
+
 def ask(where: Cell, data: bytes, name: str = "film") -> Any:
     return where.film(Request(name, PLAIN, 32), data).picture
 
