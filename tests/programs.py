@@ -7,9 +7,10 @@ from pathlib import Path
 
 
 def program(name: str) -> str | None:
-    """The first program of this name on PATH outside the interpreter's own directory of scripts; None without one."""
+    """The first program of this name on PATH outside Python's environments; None without one."""
     ours = Path(sysconfig.get_path("scripts")).resolve()
-    places = [place for place in os.get_exec_path() if Path(place).resolve() != ours]
+    found = [Path(place) for place in os.get_exec_path()]
+    places = [str(p) for p in found if p.resolve() != ours and not (p.parent / "pyvenv.cfg").exists()]
     return shutil.which(name, path=os.pathsep.join(places)) if places else None
 
 
