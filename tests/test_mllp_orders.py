@@ -105,6 +105,19 @@ def test_a_cancellation_for_another_patient_is_refused_and_withdraws_nothing(
         assert desk.book.order_for(films_of()) == NO_ORDER
 
 
+@pytest.mark.parametrize("action", ["NW", "XO"])
+def test_an_order_for_another_patient_replaces_none(action: str, tmp_path: Path) -> None:
+    with desk_in(tmp_path) as desk:
+        desk.answer(order())
+        head, tail = msh("2", version="2.5"), f"ORC|{action}|PL-1^RIS\rOBR|1||A-1||||||||||Fall"
+        answer = segments_of(desk.answer(f"{head}\rPID|1||P-9\r{tail}".encode())[0])
+        assert (answer["MSA"][1], answer["ERR"][2], answer["ERR"][3][:3]) == ("AE", "PID^1^3", "204")
+        assert desk.book.order_for(films_of()).indication == "Cough"
+        assert desk.book.order_for(films_of(patient="P-9")) == NO_ORDER
+        desk.answer(f"{head}\rPID|1||P-1\r{tail}".encode())
+        assert desk.book.order_for(films_of()).indication == "Fall"
+
+
 @pytest.mark.parametrize(
     ("segment", "number", "component", "value", "expected"),
     [

@@ -465,6 +465,20 @@ def test_files_that_are_no_images_are_named_and_left_out(page: Page) -> None:
 
 
 @needs_browser
+def test_a_film_that_is_given_twice_counts_once(page: Page) -> None:
+    def given(name: str, seed: int) -> Any:
+        return {"name": name, "mimeType": "image/png", "buffer": film(seed)}
+
+    page.get_by_label("Choose images").set_input_files([given("a.png", 8), given("again.png", 8), given("b.png", 9)])
+    expect(page.get_by_role("alert")).to_have_text("again.png is here already: each film counts once.")
+    listed = page.get_by_role("list", name="Images of the study").get_by_role("listitem")
+    expect(listed).to_have_count(2)
+    page.get_by_label("Choose images").set_input_files([given("later.png", 9)])
+    expect(page.get_by_role("alert")).to_have_text("later.png is here already: each film counts once.")
+    expect(listed).to_have_count(2)
+
+
+@needs_browser
 def test_files_may_be_dropped_anywhere_on_the_page(page: Page) -> None:
     drop = """(bytes) => {
       const data = new DataTransfer();

@@ -95,7 +95,7 @@ class OrderBook:
         """All orders of a message, or none; False, and nothing done, where this very message was taken before.
 
         Raises:
-            MessageError: an order is withdrawn for another patient than it was kept for.
+            MessageError: an order is replaced or withdrawn for another patient than it was kept for.
             sqlite3.Error: it is not kept: the disk is full, for one.
         """
         now = self.clock()
@@ -116,12 +116,15 @@ class OrderBook:
         return is_new
 
     def _take(self, order: Order, now: float) -> None:
+        which, values = "key = ?", [order.accession]
         if order.is_withdrawn:
-            which, values = "key = ? OR (placer != '' AND placer = ?)", (order.accession, order.placer)
-            kept = self._base.execute(f"SELECT patients FROM orders WHERE {which}", values).fetchall()
-            known = [frozenset(patients.split()) for (patients,) in kept if patients] if order.patients else []
-            if not all(may_be_one(order.patients, patients) for patients in known):
-                raise MessageError("PID-3", "the order that is withdrawn is of another patient", KEY)
+            which, values = f"{which} OR (placer != '' AND placer = ?)", [*values, order.placer]
+        kept = self._base.execute(f"SELECT patients FROM orders WHERE {which}", values).fetchall()
+        known = [frozenset(patients.split()) for (patients,) in kept if patients] if order.patients else []
+        if not all(may_be_one(order.patients, patients) for patients in known):
+            done = "withdrawn" if order.is_withdrawn else "replaced"
+            raise MessageError("PID-3", f"the order that is {done} is of another patient", KEY)
+        if order.is_withdrawn:
             self._base.execute(f"DELETE FROM orders WHERE {which}", values)
             return
         patients = " ".join(sorted(order.patients))

@@ -54,6 +54,18 @@ async function viewOf(file) {
   }
 }
 
+/* Whether one of the views is from a file with the same bytes: the server takes each film of a study once. */
+async function isOpen(file, views) {
+  const alike = views.filter((view) => view.file.size === file.size);
+  if (!alike.length) return false;
+  const bytes = new Uint8Array(await file.arrayBuffer());
+  for (const view of alike) {
+    const there = new Uint8Array(await view.file.arrayBuffer());
+    if (there.every((byte, at) => byte === bytes[at])) return true;
+  }
+  return false;
+}
+
 /* `into`: "views" of the study, or its "prior". */
 async function openFiles(files, known, into) {
   complainNoMore();
@@ -61,6 +73,10 @@ async function openFiles(files, known, into) {
   if (!draft.record && !draft.request) say("Opening …", { busy: true });
   for (const file of files) {
     try {
+      if (await isOpen(file, views)) {
+        told.push(`${file.name} is here already: each film counts once.`);
+        continue;
+      }
       const view = await viewOf(file);
       if (views !== study[into]) return; // a new study was begun meanwhile
       if (view) views.push({ ...view, known });
