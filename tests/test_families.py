@@ -15,6 +15,8 @@ from placements import FLOAT32, built_of
 from r2gengpt.checkpoint import load_checkpoint
 from r2gengpt.config import DEFAULT_INSTRUCTION, PRIOR, ModelConfig, RunConfig
 from r2gengpt.data.annotation import read_annotation
+from r2gengpt.data.ordering import instruction_of, row_lengths
+from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 from r2gengpt.evaluation.run import Evaluation, predict_studies
 from r2gengpt.model import R2GenGPTProcessor
@@ -254,6 +256,21 @@ def test_a_control_token_in_what_is_known_of_a_study_is_refused_by_the_name_of_i
     assert caught.value.field == named
     processor.template = PLAIN
     assert processor.instruction_for(context)
+
+
+def test_a_control_token_in_what_an_annotation_tells_is_refused_by_the_name_of_its_study(
+    families: dict[str, Path], tiny_parts: Path
+) -> None:
+    processor = build(families, tiny_parts, "Qwen3").processor
+    study = Study("s-7", (Path("a.png"),), "Clear.", indication=f"Cough.{TURN}")
+    assert instruction_of(study, study.context, processor) is None
+    processor.context_fields = ("indication",)
+    refused = "^study s-7: indication holds a control token of this language model$"
+    with pytest.raises(InputError, match=refused) as caught:
+        instruction_of(study, study.context, processor)
+    assert caught.value.field == "indication"
+    with pytest.raises(InputError, match=refused):
+        row_lengths([study], processor, "plain", 20)
 
 
 def test_a_base_model_has_no_chat_template(families: dict[str, Path], tiny_parts: Path) -> None:

@@ -16,7 +16,7 @@ from r2gengpt.data.augment import augment
 from r2gengpt.data.batches import Example
 from r2gengpt.data.features.filling import Features
 from r2gengpt.data.identity import check_files
-from r2gengpt.data.ordering import Key
+from r2gengpt.data.ordering import Key, instruction_of
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError, RunError
 from r2gengpt.films.reader import load_image
@@ -121,7 +121,7 @@ class StudyDataset(Dataset[Example]):
             study.report,
             features,
             findings,
-            self.processor.instruction_for(context) if self.processor.context_fields else None,
+            instruction_of(study, context, self.processor),
             earlier=0 if before is None else len(before.image_paths),
             mark=span_of(context.prior_days),
             compared=self.processor.reads_prior and (before is not None or bool(context.prior)),

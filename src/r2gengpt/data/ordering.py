@@ -8,8 +8,10 @@ from types import MappingProxyType
 import numpy as np
 
 from r2gengpt.data.study import Study
+from r2gengpt.errors import InputError
 from r2gengpt.model.processing import R2GenGPTProcessor
 from r2gengpt.text.cleaning import CLEANERS
+from r2gengpt.text.context import Context
 
 Key = tuple[int, int]
 """Which sample: (epoch, index). The epoch seeds the augmentation, so a sample depends on its key alone."""
@@ -77,6 +79,20 @@ def sequential_batches(count: int, batch_size: int, *, rank: int = 0, world: int
     return [[(0, index) for index in range(at, min(at + batch_size, count))] for at in starts]
 
 
+def instruction_of(study: Study, context: Context, processor: R2GenGPTProcessor) -> str | None:
+    """What a study's prompt asks for with this context; None where the model was not trained with any, or it has none.
+
+    Raises:
+        InputError: names the study; see `R2GenGPTProcessor.instruction_for`.
+    """
+    if not processor.context_fields:
+        return None
+    try:
+        return processor.instruction_for(context)
+    except InputError as error:
+        raise InputError(f"study {study.id}: {error.line}", field=error.field) from None
+
+
 def row_lengths(studies: Sequence[Study], processor: R2GenGPTProcessor, dataset: str, max_length: int) -> list[int]:
     """Tokens of each study's training row: prompt with image tokens, report as `training_row` cuts it, end token.
 
@@ -84,7 +100,7 @@ def row_lengths(studies: Sequence[Study], processor: R2GenGPTProcessor, dataset:
     """
     clean = CLEANERS[dataset]
     row = functools.cache(lambda views, instruction: len(processor.prompt_row(views, instruction)))
-    asked = [processor.instruction_for(study.context) if processor.context_fields else None for study in studies]
+    asked = [instruction_of(study, study.context, processor) for study in studies]
     return [
         row(len(study.image_paths), instruction) + min(len(processor.encode_text(clean(study.report))) + 1, max_length)
         for study, instruction in zip(studies, asked, strict=True)
