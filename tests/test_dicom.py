@@ -391,6 +391,44 @@ def without_end(name: str) -> bytes:
     return data_of(dataset)
 
 
+def jpeg_film(syntax: str) -> Dataset:
+    """A film of 8 bits as JPEG, in grey or in colour, or as JPEG-LS."""
+    noise = np.random.default_rng(4).integers(0, 256, (64, 48, 3), dtype=np.uint8)
+    if syntax == JPEGLSLossless:
+        dataset = film(noise[..., 0], 8, WindowCenter=128, WindowWidth=256)
+        dataset.compress(syntax, generate_instance_uid=False)
+        return dataset
+    colour, restarts = syntax.endswith("colour"), syntax.endswith("restarts")
+    dataset = film(noise[..., 0], 8, JPEGBaseline8Bit, WindowCenter=128, WindowWidth=256)
+    out = io.BytesIO()
+    picture = Image.fromarray(noise if colour else noise[..., 0])
+    picture.save(out, "JPEG", quality=90, **({"restart_marker_rows": 2} if restarts else {}))
+    if colour:
+        dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PlanarConfiguration = 3, "YBR_FULL_422", 0
+    dataset.PixelData = encapsulate([out.getvalue()])
+    return dataset
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7, 0.97])
+@pytest.mark.parametrize(
+    "kind", ["dicom_jpeg_extended12.dcm", "dicom_jpeg_lossless16.dcm", "dicom_jpeg_lossless_sv1_16.dcm",
+             JPEGLSLossless, "baseline", "baseline in colour", "baseline with restarts"],
+)  # fmt: skip
+def test_a_jpeg_that_ends_before_its_pixels_do_is_refused_though_it_has_an_end(kind: str, share: float) -> None:
+    dataset = dcmread(DATA / kind) if kind.endswith(".dcm") else jpeg_film(kind)
+    (stream,) = generate_frames(dataset.PixelData, number_of_frames=1)
+    whole = stream[: stream.rfind(b"\xff\xd9")]
+    scan = whole.rfind(b"\xff\xda") + 14
+    cut = whole[: scan + int((len(whole) - scan) * share)].rstrip(b"\xff")
+    decode_image(data_of(dataset), "film.dcm")
+    dataset.PixelData = encapsulate([whole + 3 * b"\xff" + b"\xff\xd9"])  # bytes that fill up before a marker
+    decode_image(data_of(dataset), "film.dcm")
+    dataset.PixelData = encapsulate([cut + b"\xff\xd9"])
+    words = "^image film.dcm: its compressed frame is cut off: it ends before its pixels do$"
+    with pytest.raises(InputError, match=words):
+        decode_image(data_of(dataset), "film.dcm")
+
+
 def j2k_that_claims(side: int) -> bytes:
     dataset = film(ramp(64, 64))
     dataset.compress(JPEG2000Lossless, generate_instance_uid=False)

@@ -15,7 +15,7 @@ from r2gengpt.films.containers import ContainerError, DicomChoice
 from r2gengpt.films.depth import check_picture
 from r2gengpt.films.dicom.greys import grey_pixels
 from r2gengpt.films.dicom.header import DicomHeader, check_is_chest_film, header_of, open_dataset, warn_of, warnings_of
-from r2gengpt.films.dicom.streams import JPEG, JPEG_2000, decode_rle, stream_size
+from r2gengpt.films.dicom.streams import JPEG, JPEG_2000, TELLS, decode_rle, stream_size, with_ones
 from r2gengpt.films.dicom.tables import StoredPixels, greys_of
 from r2gengpt.films.dicom.values import numbers_of, value_of
 
@@ -166,7 +166,36 @@ def _pixels(form: "Dataset", syntax: str, frames: int, frame: int) -> npt.NDArra
         said, size = stream_size(stream, syntax), (form.Columns, form.Rows, samples)
         if said != size:
             raise ContainerError(f"its header says {_words(size)}, its compressed frame {_words(said)}")
+        if syntax in JPEG:
+            return _whole(form, stream, syntax)
     pixels: npt.NDArray[Any] = pixel_array(form, index=frame, raw=samples == 1, correct_unused_bits=False)
+    return pixels
+
+
+def _whole(form: "Dataset", stream: bytes, syntax: str) -> npt.NDArray[Any]:
+    """The samples of a JPEG stream, which decoders make up in silence where its last scan ends too early.
+
+    Raises:
+        ContainerError: so it does.
+    """
+    from pydicom.encaps import encapsulate
+    from pydicom.pixels import pixel_array
+
+    def decoded(frame: bytes) -> npt.NDArray[Any]:
+        form.PixelData, form.NumberOfFrames = encapsulate([frame]), 1
+        pixels: npt.NDArray[Any] = pixel_array(form, raw=form.SamplesPerPixel == 1, correct_unused_bits=False)
+        return pixels
+
+    for table in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
+        if table in form:
+            delattr(form, table)
+    try:
+        pixels = decoded(with_ones(stream))
+    except Exception:  # it read on: was the stream damaged before?
+        decoded(stream)
+        pixels = None
+    if pixels is None or (syntax not in TELLS and (pixels != decoded(stream)).any()):
+        raise ContainerError("its compressed frame is cut off: it ends before its pixels do")
     return pixels
 
 

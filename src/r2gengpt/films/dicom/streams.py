@@ -62,6 +62,8 @@ def _segment(packed: bytes, count: int) -> npt.NDArray[np.uint8]:
 JPEG = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70, 80, 81))
 """Transfer syntaxes: JPEG baseline, extended, lossless (two), JPEG-LS (two)."""
 JPEG_2000 = frozenset(("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"))
+TELLS = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (57, 70))
+"""Those whose decoder refuses the code of `with_ones`: lossless JPEG."""
 _CODESTREAM = b"\xff\x4f\xff\x51"
 _JP2 = b"\0\0\0\x0cjP  \r\n\x87\n"
 _FRAMES = frozenset((*range(0xC0, 0xD0), 0xF7)) - {0xC4, 0xC8, 0xCC}  # SOFn; 0xF7 is JPEG-LS's
@@ -105,6 +107,18 @@ def _jpeg(stream: bytes) -> tuple[int, int, int]:
     if found is None:
         raise ContainerError("its compressed frame has no size")
     return found
+
+
+_ONES = b"\xff\x00" * 64
+
+
+def with_ones(stream: bytes) -> bytes:
+    """A JPEG stream with a run of ones before its end, which a decoder reads only where blocks or lines are missing.
+
+    Such a run is no Huffman code, and in JPEG-LS it goes on with a line. Source: ISO 10918-1, C.2.
+    """
+    end = stream.rfind(JPEG_END)
+    return stream[:end].rstrip(b"\xff") + _ONES + stream[end:]
 
 
 def _jpeg_2000(stream: bytes) -> tuple[int, int, int]:
