@@ -44,6 +44,7 @@ from test_serving_dicom import asked_for
 CHECK = "CHECK WHOSE IMAGES THESE ARE: "
 NOBODY = f"{CHECK}1 of 2 names no patient, whether all are of one patient is not known"
 DIFFER = f"{CHECK}films of one study differ in the patient's"
+TWO_NUMBERS = f"{CHECK}films of one study have two accession numbers"
 ONE_UID = f"{CHECK}several films that differ have one SOP Instance UID"
 SIDE: dict[str, Any] = {"SOPInstanceUID": f"{ROOT}4", "SeriesInstanceUID": f"{ROOT}22", "ViewPosition": "LL"}
 CONTRADICTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -124,6 +125,13 @@ def test_what_a_film_does_not_say_contradicts_nothing(more: dict[str, Any]) -> N
 @pytest.mark.parametrize("name", ["MUSTER^ERIKA", "Erika Muster", "Muster^Erika^^Dr.", "=Muster^Anna", "", None])
 def test_one_name_written_in_several_ways_contradicts_nothing(name: str | None) -> None:
     assert contradiction([header(PatientID=None), header(PatientID=None, PatientName=name)]) is None
+
+
+def test_two_accession_numbers_of_one_study_are_told() -> None:
+    number = header(AccessionNumber="A-1")
+    assert note_of([number, header(AccessionNumber="A-2", SOPInstanceUID=f"{ROOT}4")]) == TWO_NUMBERS
+    for other in ("A-1", " A-1 ", None):
+        assert note_of([number, header(AccessionNumber=other, SOPInstanceUID=f"{ROOT}4")]) == ""
 
 
 def test_each_film_is_compared_with_each() -> None:

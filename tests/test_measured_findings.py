@@ -11,7 +11,19 @@ import pytest
 
 from r2gengpt.data.study import Study
 from r2gengpt.evaluation.findings import measured_findings
-from r2gengpt.metrics.detection import area, areas, balanced, mean_of, moved, numbered, precisions, resampled, shares
+from r2gengpt.metrics.detection import (
+    area,
+    areas,
+    balanced,
+    decided,
+    enough,
+    mean_of,
+    moved,
+    numbered,
+    precisions,
+    resampled,
+    shares,
+)
 from r2gengpt.metrics.table import score_table
 from r2gengpt.report import Finding, Report
 from r2gengpt.text.observations import LIKELY, NO_FINDING, NOT_ASSESSED, POSSIBLE, UNLIKELY
@@ -305,3 +317,13 @@ def test_page_and_terminal_show_what_there_is_alone(part: str, measured: dict[st
     less = {name: value for name, value in measured["head"].items() if name != "normal_or_abnormal"}
     page = Page(written(tmp_path, content=replace(scores, findings={"head": less | {"calibration": None}}).to_json()))
     assert "Normal or abnormal" not in page.tables
+
+
+def test_a_label_is_decided_from_the_quarters_on() -> None:
+    labels = np.array([0.0, 0.25, 0.26, 0.5, 0.74, 0.75, 1.0, math.nan])
+    assert decided(labels).tolist() == [True, True, False, False, False, True, True, False]
+
+
+@pytest.mark.parametrize(("positives", "negatives", "are"), [(5, 5, True), (4, 9, False), (9, 4, False), (0, 9, False)])
+def test_a_measure_needs_five_positives_and_five_negatives(positives: int, negatives: int, are: bool) -> None:
+    assert enough(np.array([1.0] * positives + [0.0] * negatives)) is are

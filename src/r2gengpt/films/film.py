@@ -157,8 +157,10 @@ def note_of(headers: Sequence[DicomHeader | None]) -> str:
     if 0 < nowhere < len(headers):
         return _doubt(nowhere, len(headers), "study")
     uids = [header.instance_uid for header in set(known) if header.instance_uid]
-    several = "several films that differ have one SOP Instance UID"
-    return f"CHECK WHOSE IMAGES THESE ARE: {several}" if len(set(uids)) < len(uids) else ""
+    if len(set(uids)) < len(uids):
+        return "CHECK WHOSE IMAGES THESE ARE: several films that differ have one SOP Instance UID"
+    numbers = {header.accession for header in known if header.accession}
+    return "CHECK WHOSE IMAGES THESE ARE: films of one study have two accession numbers" if len(numbers) > 1 else ""
 
 
 def _doubt(count: int, of: int, what: str) -> str:
