@@ -153,7 +153,7 @@ def test_a_form_gets_what_pytorch_writes_greedily_and_by_beams(
         assert (answer["findings"], answer["tokens"]) == (wanted.text, wanted.tokens)
         assert answer["logprob"] == pytest.approx(wanted.logprob, abs=1e-3)  # float32 sums in another order
         assert answer["provenance"]["decode"] == vars(decode)
-        assert answer["provenance"]["model_sha256"] == edge.digest
+        assert answer["provenance"]["model_sha256"] == edge.documents_sha256
 
 
 def test_a_chat_has_usage_logprobs_and_stop_strings(client: TestClient, edge: EdgeReporter) -> None:
@@ -251,7 +251,7 @@ def test_films_of_dicom_become_fhir_under_the_hash_of_the_graphs(client: TestCli
     given = client.post(REPORTS, files=upload(data), headers={"Accept": "application/fhir+json"})
     assert given.status_code == 200, given.text
     assert given.json()["resourceType"] == "Bundle"
-    assert edge.digest in given.text
+    assert edge.documents_sha256 in given.text
     report = client.post(REPORTS, files=upload(data)).json()
     assert report["provenance"]["inputs"][0]["sha256"] == hashlib.sha256(data).hexdigest()
 

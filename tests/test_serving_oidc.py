@@ -166,8 +166,8 @@ def test_a_token_that_is_not_right_is_refused_in_one_line(
     issuer: LocalIssuer, client: TestClient, changes: dict[str, Any], words: str
 ) -> None:
     now = int(time.time())
-    meant = {k: now + round(v.total_seconds()) if isinstance(v, timedelta) else v for k, v in changes.items()}
-    assert refused(client, issuer.token(**meant)) == words
+    times = {name: now + round(after.total_seconds()) for name, after in changes.items() if isinstance(after, timedelta)}
+    assert refused(client, issuer.token(**changes | times)) == words
 
 
 def test_clocks_may_differ_by_thirty_seconds(issuer: LocalIssuer, client: TestClient) -> None:

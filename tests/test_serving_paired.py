@@ -118,7 +118,7 @@ def test_a_plain_report_is_the_graphs_and_pytorch_is_not_loaded_for_it(server: S
     wanted = graphs.report([film(1)])
     assert (answer["findings"], answer["tokens"]) == (wanted.text, wanted.tokens)
     made = answer["provenance"]
-    assert (made["model"], made["runtime"], made["model_sha256"]) == ("ours", "openvino", graphs.digest)
+    assert (made["model"], made["runtime"], made["model_sha256"]) == ("ours", "openvino", graphs.documents_sha256)
     assert server.loader.calls == 0
     assert server.runtimes == {"openvino": "loaded", "torch": "not loaded"}
 

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +11,23 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from r2gengpt.base_reporter import BaseReporter
 from r2gengpt.checkpoint_files import SENTENCES, check_writes, tells_findings_only
-from r2gengpt.clinical.documents.forms import FORMS, check_films, check_form, formed
-from r2gengpt.confidence.calibration import Calibration, calibration_beside, marked_text
-from r2gengpt.confidence.film_doubts import Check, Sight, check_shows_chest
+from r2gengpt.confidence.calibration import Calibration, calibration_beside
+from r2gengpt.confidence.film_doubts import Check, Sight
 from r2gengpt.confidence.finding_maps import FINDINGS, check_maps, evidence_of, map_method
 from r2gengpt.confidence.looking import Looker
 from r2gengpt.confidence.maps import Evidence, kept_box
 from r2gengpt.confidence.regions import regions_of
-from r2gengpt.confidence.review import judged
 from r2gengpt.config import PRIOR, DecodeConfig, Stored
 from r2gengpt.data.batches import Batch
 from r2gengpt.engines.attach import check_scores, written_elsewhere
 from r2gengpt.errors import InputError
-from r2gengpt.films.containers import DicomChoice
 from r2gengpt.films.context import context_of, since
 from r2gengpt.films.dicom.header import DicomHeader
-from r2gengpt.films.facts import FilmFacts, facts_in
+from r2gengpt.films.facts import facts_in
 from r2gengpt.films.film import FilmStudy
-from r2gengpt.films.reader import PLAIN
 from r2gengpt.films.regions import Region
-from r2gengpt.films.sources import prior_of, study_of
 from r2gengpt.generation.beams import Floats
 from r2gengpt.generation.composition import Composer
 from r2gengpt.generation.decode import predict, stream
@@ -47,9 +43,9 @@ from r2gengpt.options import Override
 from r2gengpt.parts.assemble import Built
 from r2gengpt.parts.placement import device_of, place
 from r2gengpt.provenance import Origin, file_sha256, origin_of, part_name
-from r2gengpt.report import NO_HEAD, Finding, Report, films_of, written_json
-from r2gengpt.settings import NO_HASH, REFUSE
-from r2gengpt.text.context import NO_CONTEXT, UNTRAINED, Context, check_context
+from r2gengpt.report import NO_HEAD, Report, films_of, written_json
+from r2gengpt.settings import REFUSE
+from r2gengpt.text.context import NO_CONTEXT, UNTRAINED, Context
 from r2gengpt.version import __version__
 
 log = logging.getLogger("r2gengpt.generation")
@@ -58,7 +54,7 @@ NEVER_TRAINED = ("language_model.", "projector.")
 
 
 @dataclass(frozen=True)
-class Reporter:
+class Reporter(BaseReporter):
     """A model that writes reports, and how it writes them.
 
     Attributes:
@@ -287,7 +283,7 @@ class Reporter:
             pixels = processor.pixels(study.pictures)
             batch = self.batch(pixels, instruction, study.id, earlier=earlier, context=told)
             facts = facts_in(study)
-            check = partial(check_shows_chest, facts=facts) if self.refuses and not study.choice.force else None
+            check = self.check_for(study, facts)
             if on_text is None:
                 (report,) = self.predict([batch], check=check)
             else:
@@ -366,28 +362,16 @@ class Reporter:
                 check(sight.doubts)
         return looked, sights
 
-    def findings(self, images: Iterable[object], *, choice: DicomChoice = PLAIN) -> tuple[Finding, ...]:
-        """What the films of one study show, without a report.
-
-        Args:
-            images: as `report` takes them.
-            choice: what is asked of DICOM.
+    def sight_of(self, study: FilmStudy, check: Check | None) -> Sight:
+        """What the finding head sees on a study's films.
 
         Raises:
-            InputError: the model has no finding head, an image cannot be read, or they are not of one study; or a film
-                is far from all chest films.
+            InputError: there is no head, or `check` refuses.
         """
-        return self.sight(images, choice=choice).findings
-
-    def sight(self, images: Iterable[object], *, choice: DicomChoice = PLAIN) -> Sight:
-        """`findings`, with the doubts about the films."""
         if self.looker is None:
             raise InputError(NO_HEAD, field="model", value=self.name)
-        study = study_of(images, choice, self.side)
-        facts = facts_in(study)
-        check = partial(check_shows_chest, facts=facts) if self.refuses and not choice.force else None
         _, (sight,) = self.look(self.batch(self.built.processor.pixels(study.pictures), name=study.id), check)
-        return sight.with_facts(facts)
+        return sight
 
     def check_writes(self) -> None:
         """Refuse to write with a head that was trained alone, unless by retrieval.
@@ -418,41 +402,6 @@ class Reporter:
         self.check_explains(method)
         check_maps(self.built.model, self.looker, method)
 
-    def judged(self, report: Report, facts: Sequence[FilmFacts] = ()) -> Report:
-        """A report with confidence in its sentences, marks on those that need review, and doubts about its films.
-
-        Args:
-            report: as it was written.
-            facts: of its films, where they are known.
-        """
-        return judged(report, self.calibration, self.abstain_below, facts)
-
-    def report(
-        self,
-        images: Iterable[object],
-        *,
-        on_text: Callable[[str], None] | None = None,
-        choice: DicomChoice = PLAIN,
-        context: Context = NO_CONTEXT,
-        prior: Iterable[object] = (),
-    ) -> Report:
-        """The report of one study.
-
-        Args:
-            images: its views: paths, bytes, Pillow images, numpy arrays (H, W) or (H, W, 3), or pydicom data sets.
-            on_text: gets the text as it is written, piece by piece.
-            choice: what is asked of DICOM.
-            context: what is known of it beside, see `write`.
-            prior: the views of the patient's study before, as `images`; its report is a part of `context`.
-
-        Raises:
-            InputError: an image cannot be read, or they are not of one study.
-        """
-        check_context(context)
-        films = prior_of(prior, choice, self.side)
-        (report,) = self.write([study_of(images, choice, self.side)], on_text, context, films)
-        return report
-
     def explain(self, report: Report, method: str | None = None) -> Evidence:
         """Maps of the image tokens that each sentence of a report rests on; its text need not be this model's.
 
@@ -482,20 +431,10 @@ class Reporter:
             **self.written_by,
         }
 
-    def document(self, report: Report, form: str) -> bytes:
-        """A report of DICOM films in one of `forms.FORMS`, under the model's name and hash.
-
-        Raises:
-            InputError: films that it cannot refer to, or weights on disk, so that the model has no hash.
-        """
-        study = films_of(report)
-        check_form(form, field="format", value=form)
-        check_films(form, study, field="format")
-        digest = self.origin.model_sha256
-        if digest is None:  # without it, drafts of two models would have the same identifiers
-            raise InputError(NO_HASH, field="format", value=form)
-        regions = self.regions(report) if FORMS[form].regions else ()
-        return formed(form, report, marked_text(report), study.headers, self.name, digest, regions)
+    @property
+    def documents_sha256(self) -> str | None:
+        """Of its weights; None where they are on disk."""
+        return self.origin.model_sha256
 
     def regions(self, report: Report) -> tuple[Region, ...]:
         """The areas of its DICOM films that a report's sentences rest on; none where nothing is evidence.

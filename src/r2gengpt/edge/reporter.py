@@ -5,80 +5,60 @@ import json
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from PIL import Image
 
-from r2gengpt.clinical.documents.forms import FORMS, check_films, check_form, formed
-from r2gengpt.confidence.calibration import CALIBRATION, Calibration, calibration_beside, marked_text
-from r2gengpt.confidence.film_doubts import Check, Sight, check_shows_chest
+from r2gengpt.base_reporter import BaseReporter
+from r2gengpt.confidence.calibration import CALIBRATION, Calibration, calibration_beside
+from r2gengpt.confidence.film_doubts import Check, Sight
 from r2gengpt.confidence.maps import Evidence
-from r2gengpt.confidence.review import judged
 from r2gengpt.config import PRIOR, DecodeConfig
 from r2gengpt.edge.pixels import view_pixels
 from r2gengpt.edge.runtime import Edge, EdgeTokenizer, Watch, check_decoding
 from r2gengpt.errors import InputError
-from r2gengpt.films.containers import DicomChoice
 from r2gengpt.films.dicom.header import DicomHeader
-from r2gengpt.films.facts import FilmFacts, facts_in
+from r2gengpt.films.facts import facts_in
 from r2gengpt.films.film import FilmStudy
-from r2gengpt.films.reader import PLAIN
 from r2gengpt.films.regions import Region
-from r2gengpt.films.sources import prior_of, study_of
 from r2gengpt.generation.beams import Floats
 from r2gengpt.generation.decoding import decodings
 from r2gengpt.generation.sentences import TextPieces
 from r2gengpt.locate import ModelChoice
 from r2gengpt.options import Override
 from r2gengpt.provenance import Origin, file_sha256, part_name
-from r2gengpt.report import NO_HEAD, Finding, Report, films_of, written_json
+from r2gengpt.report import NO_HEAD, Report, written_json
 from r2gengpt.settings import REFUSE
-from r2gengpt.text.context import NO_CONTEXT, Context, check_context, instruction_for
+from r2gengpt.text.context import NO_CONTEXT, Context, instruction_for
 from r2gengpt.version import __version__
 
 
-class InTorch(Protocol):
-    """The same model in PyTorch; `Reporter` is one."""
-
-    def write(  # noqa: D102
-        self,
-        studies: Iterable[FilmStudy],
-        on_text: Callable[[str], None] | None = None,
-        context: Context = NO_CONTEXT,
-        prior: FilmStudy | None = None,
-    ) -> Iterator[Report]: ...
-
-    def explain(self, report: Report, method: str | None = None) -> Evidence: ...  # noqa: D102
-
-    def regions(self, report: Report) -> tuple[Region, ...]: ...  # noqa: D102
-
-
 @dataclass(frozen=True)
-class EdgeReporter:
+class EdgeReporter(BaseReporter):
     """A model as OpenVINO graphs, and how it writes; see `Reporter`.
 
     Attributes:
+        name: of the model, as its reports call it.
         edge: the graphs.
         decode: how a whole report is decoded, lengths and penalties resolved.
         streamed: the same of a report that is streamed.
         calibration: what its sentences' confidence is computed by; None: they have none.
         abstain_below: sentences less sure than this are marked.
         refuses: a film that shows no chest is refused, unless `force` asks for it.
-        alias: what its reports call it; empty: the directory's name.
         torch: gives the same model in PyTorch, loaded at the first call, for what graphs have not: maps, a context, an
             earlier study. None: these are refused.
     """
 
+    name: str
     edge: Edge
     decode: DecodeConfig
     streamed: DecodeConfig
     calibration: Calibration | None = None
     abstain_below: float | None = None
-    alias: str = ""
     refuses: bool = False
-    torch: Callable[[], InTorch] | None = None
+    torch: Callable[[], BaseReporter] | None = None
 
     @classmethod
     def load(cls, choice: ModelChoice, *, frugal: bool = True) -> "EdgeReporter":
@@ -104,17 +84,19 @@ class EdgeReporter:
         calibration = calibration_beside(edge.directory, both.whole, choice.abstain_below)
         if not frugal:
             edge.compile()
-        return cls(edge, both.whole, both.streamed, calibration, choice.abstain_below, choice.alias,
-                   choice.film_guard == REFUSE)  # fmt: skip
-
-    @property
-    def name(self) -> str:
-        """Of the model, as its reports call it."""
-        return self.alias or self.edge.directory.name
+        return cls(
+            choice.alias or edge.directory.name,
+            edge,
+            both.whole,
+            both.streamed,
+            calibration,
+            choice.abstain_below,
+            choice.film_guard == REFUSE,
+        )
 
     def named(self, name: str) -> "EdgeReporter":
         """The same model under another name."""
-        return replace(self, alias=name)
+        return replace(self, name=name)
 
     @property
     def directory(self) -> Path:
@@ -168,13 +150,13 @@ class EdgeReporter:
 
     @cached_property
     def origin(self) -> Origin:
-        """What all its reports were made with; its hash is of the graphs, see `digest`."""
+        """What all its reports were made with; its hash is of the graphs, see `documents_sha256`."""
         source = self.edge.record.source
         vision_model, lm_model = self.part_names
         return Origin(
             vision_model=vision_model,
             lm_model=lm_model,
-            model_sha256=self.digest,
+            model_sha256=self.documents_sha256,
             delta_sha256=source.get("delta_sha256"),
             calibration_sha256=file_sha256(self.directory / CALIBRATION),
             versions={
@@ -213,7 +195,7 @@ class EdgeReporter:
         for study in studies:
             pixels = self.pixels(study.pictures)
             facts = facts_in(study)
-            check = partial(check_shows_chest, facts=facts) if self.refuses and not study.choice.force else None
+            check = self.check_for(study, facts)
             if on_text is None:
                 report, _ = self.draft(pixels, self.decode, check=check)
             else:
@@ -252,38 +234,14 @@ class EdgeReporter:
         pieces.end()
         return found
 
-    def judged(self, report: Report, facts: Sequence[FilmFacts] = ()) -> Report:
-        """A report with confidence, marks and doubts; see `Reporter.judged`."""
-        return judged(report, self.calibration, self.abstain_below, facts)
-
-    def report(
-        self,
-        images: Iterable[object],
-        *,
-        on_text: Callable[[str], None] | None = None,
-        choice: DicomChoice = PLAIN,
-        context: Context = NO_CONTEXT,
-        prior: Iterable[object] = (),
-    ) -> Report:
-        """The report of one study; see `Reporter.report`."""
-        check_context(context)
-        films = prior_of(prior, choice, self.side)
-        (report,) = self.write([study_of(images, choice, self.side)], on_text, context, films)
-        return report
-
-    def findings(self, images: Iterable[object], *, choice: DicomChoice = PLAIN) -> tuple[Finding, ...]:
-        """What the films of one study show, without a report; see `Reporter.findings`."""
-        return self.sight(images, choice=choice).findings
-
-    def sight(self, images: Iterable[object], *, choice: DicomChoice = PLAIN) -> Sight:
-        """`findings`, with the doubts about the films."""
+    def sight_of(self, study: FilmStudy, check: Check | None) -> Sight:
+        """As `Reporter.sight_of`."""
         if not self.edge.scales:
             raise InputError(NO_HEAD, field="model", value=self.name)
-        study = study_of(images, choice, self.side)
-        seen, facts = self.edge.look(study.pictures), facts_in(study)
-        if self.refuses and not choice.force:
-            check_shows_chest(seen.sight.doubts, facts)
-        return seen.sight.with_facts(facts)
+        sight = self.edge.look(study.pictures).sight
+        if check is not None:
+            check(sight.doubts)
+        return sight
 
     def explain(self, report: Report, method: str | None = None) -> Evidence:
         """Maps of what each sentence of a report rests on, by PyTorch; see `Reporter.explain`.
@@ -313,16 +271,8 @@ class EdgeReporter:
             "made_from": source,
         }
 
-    def document(self, report: Report, form: str) -> bytes:
-        """A report of DICOM films in one of `forms.FORMS`, under the model's name and hash; see `regions`."""
-        study = films_of(report)
-        check_form(form, field="format", value=form)
-        check_films(form, study, field="format")
-        regions = self.regions(report) if FORMS[form].regions else ()
-        return formed(form, report, marked_text(report), study.headers, self.name, self.digest, regions)
-
     @cached_property
-    def digest(self) -> str:
+    def documents_sha256(self) -> str:
         """A name for these very weights: SHA-256 over what they were made from and the hashes of all files."""
         content = json.dumps([self.edge.record.source, self.edge.record.files], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
