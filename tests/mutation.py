@@ -10,14 +10,18 @@ run at import or in another process, the tests that import its module do.
 
 import argparse
 import ast
+import contextlib
 import functools
+import multiprocessing
 import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,13 +29,17 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import coverage
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "r2gengpt"
 ROOMS = ("text", "metrics", "films", "config")
 """What is mutated: the pure rooms, whose tests are quick."""
 ALL_TESTS = ("tests",)
-SECONDS = 240
+FORKS = multiprocessing.get_context("forkserver")
+PRELOADED = ("PIL.Image", "torch", "transformers", "peft", "lightning", "pydicom", "highdicom", "sqlalchemy")
+"""What tests import: loaded once, in the process that theirs are forked from. Starts no thread."""
+SECONDS = 150
 """Most that a mutant's tests may take; what they have not found by then they do not find."""
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
@@ -186,19 +194,37 @@ def tests_for(mutant: Mutant, by_line: ByLine) -> list[str]:
     return sorted(found, key=lambda name: (name.partition("::")[0] not in near, name)) or near
 
 
-def killer(tests: Sequence[str], home: Path) -> str | None:
+def run_tests(tests: Sequence[str], home: Path, output: Path) -> None:
+    """Run tests on the copy of the source at `home`, until one fails; ends this process with pytest's exit code."""
+    os.setsid()
+    with output.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.environ |= {"PYTHONPATH": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
+    os.chdir(ROOT)
+    sys.path.insert(0, str(home))
+    imported = "ignore::pytest.PytestAssertRewriteWarning"  # plugins that `PRELOADED` imports
+    code = pytest.main(["-x", "-q", "-rfE", "-p", "no:cacheprovider", "-W", imported, *tests])
+    sys.stdout.flush()
+    os._exit(int(code))  # threads that tests left do not hold it up
+
+
+def killer(tests: Sequence[str], home: Path, seconds: float = SECONDS) -> str | None:
     """The first of the tests that fails on the copy of the source at `home`, if any does in time."""
-    if not tests:
+    if not tests or seconds <= 0:
         return None
-    environment = {**os.environ, "PYTHONPATH": str(home), "PYTHONDONTWRITEBYTECODE": "1", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-rfE", "-p", "no:cacheprovider", *tests]
-    try:
-        done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return None
-    return next(iter(failures(done.stdout)), tests[0]) if done.returncode else None
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "output"
+        process = FORKS.Process(target=run_tests, args=(tests, home, output))
+        process.start()
+        process.join(seconds)
+        ended = process.exitcode is not None
+        with contextlib.suppress(ProcessLookupError):  # servers and cells that tests left go too
+            os.killpg(process.pid or 0, signal.SIGKILL)
+        process.join()
+        if not ended or not process.exitcode:
+            return None
+        return next(iter(failures(output.read_text(encoding="utf-8", errors="replace"))), tests[0])
 
 
 def killed_by(mutant: Mutant, tests: Sequence[str], home: Path) -> str | None:
@@ -207,8 +233,9 @@ def killed_by(mutant: Mutant, tests: Sequence[str], home: Path) -> str | None:
     copy = home / mutant.path.relative_to(PACKAGE.parent)
     whole = copy.read_text(encoding="utf-8")
     copy.write_text(mutant.applied(), encoding="utf-8")
+    end = time.monotonic() + SECONDS
     try:
-        return killer(near, home) or killer([one for one in tests if one not in near], home)
+        return killer(near, home) or killer([one for one in tests if one not in near], home, end - time.monotonic())
     finally:
         copy.write_text(whole, encoding="utf-8")
 
@@ -219,6 +246,8 @@ def survivors(chosen: Sequence[Mutant], by_line: ByLine, workers: int = 2) -> li
     Raises:
         SystemExit: tests that killed a mutant fail on a copy without a fault, too: nothing was killed by them.
     """
+    os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
+    FORKS.set_forkserver_preload(list(PRELOADED))
     with tempfile.TemporaryDirectory() as folder:
         homes: SimpleQueue[Path] = SimpleQueue()
         for number in range(workers):
