@@ -166,7 +166,9 @@ def test_a_token_that_is_not_right_is_refused_in_one_line(
     issuer: LocalIssuer, client: TestClient, changes: dict[str, Any], words: str
 ) -> None:
     now = int(time.time())
-    times = {name: now + round(after.total_seconds()) for name, after in changes.items() if isinstance(after, timedelta)}
+    times = {
+        name: now + round(after.total_seconds()) for name, after in changes.items() if isinstance(after, timedelta)
+    }
     assert refused(client, issuer.token(**changes | times)) == words
 
 

@@ -46,7 +46,7 @@ def mean_of(updates: Sequence[tuple[Tensor, Tensor]], rank: int) -> tuple[Tensor
 def main() -> None:
     """Write the mean as a checkpoint that `train --ckpt_file` goes on from."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--models", type=Path, nargs="+", required=True, help="runs or checkpoints of the same settings")
+    parser.add_argument("--models", type=Path, nargs="+", required=True, help="runs of the same settings")
     parser.add_argument("--rank", type=int, required=True, help="of the mean's LoRA")
     parser.add_argument("--output", type=Path, required=True, help="directory to write")
     args = parser.parse_args()
@@ -58,7 +58,9 @@ def main() -> None:
     for name, first in tensors[0].items():
         if name.endswith(DOWN):
             other = name.removesuffix(DOWN) + UP
-            updates = [(one[name].float(), scale * one[other].float()) for one, scale in zip(tensors, scales, strict=True)]
+            updates = [
+                (one[name].float(), scale * one[other].float()) for one, scale in zip(tensors, scales, strict=True)
+            ]
             kept[name], kept[other] = mean_of(updates, args.rank)
         elif not name.endswith(UP):
             kept[name] = torch.stack([one[name].float() for one in tensors]).mean(0).to(first.dtype)
