@@ -39,7 +39,7 @@ ALL_TESTS = ("tests",)
 FORKS = multiprocessing.get_context("forkserver")
 PRELOADED = ("PIL.Image", "torch", "transformers", "peft", "lightning", "pydicom", "highdicom", "sqlalchemy")
 """What tests import: loaded once, in the process that theirs are forked from. Starts no thread."""
-SECONDS = 150
+SECONDS = 90
 """Most that a mutant's tests may take; what they have not found by then they do not find."""
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
