@@ -122,7 +122,6 @@ class FindingsModule(L.LightningModule):  # type: ignore[misc]  # the library is
         self.validation = Validation(studies, positive_weights(labels))
         self.strict_loading = False  # checkpoints hold trained tensors only
         self.index = None
-        self.policy = None
         self.latest: dict[str, float] = {}
         self.samples: Sequence[Report] = ()  # it writes none
         self.validated: list[SeenFilms] = []

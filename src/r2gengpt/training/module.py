@@ -24,7 +24,6 @@ from r2gengpt.training.auxiliary import AuxiliaryHead
 from r2gengpt.training.choosing import spread
 from r2gengpt.training.distributed.processes import is_sharded, over_processes
 from r2gengpt.training.optimizer import checkpoint_layers, optimizer_and_schedule
-from r2gengpt.training.reinforcement.policy import PolicyGradient
 from r2gengpt.training.validation import Validated, ValidationBatch, check_measured, needs_text, scores_of
 
 
@@ -43,7 +42,6 @@ class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is
             state is loaded, and the loader would then start at its first batch.)
         index: of the training reports, with `speculate`.
         head: the finding head beside the report; None: the model has none.
-        policy: rewards and samples of `stage` reinforce; None: it learns from the reports.
     """
 
     def __init__(
@@ -53,7 +51,6 @@ class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is
         steps: int,
         index: SuffixIndex | None = None,
         head: AuxiliaryHead | None = None,
-        policy: PolicyGradient | None = None,
     ) -> None:
         super().__init__()
         self.built = built
@@ -61,9 +58,7 @@ class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is
         self.config = config
         self.steps = steps
         self.index = index
-        self.head, self.policy = head, policy
-        self.sampled = 0
-        """Tokens that the last step sampled; 0 where it learns from reports."""
+        self.head = head
         self.drafter: Drafter | None = None
         keep_layout(self.model.language_model)
         layers = self.config.train.gradient_checkpointing
@@ -75,16 +70,10 @@ class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is
         """Some reports of the last validation, of the same studies each time."""
         self.rounds = 0
         self.last_batch: ValidationBatch | None = None
-        self.needs_text = needs_text(config.train) or policy is not None
+        self.needs_text = needs_text(config.train)
 
     def train(self, mode: bool = True) -> "R2GenGPTModule":
-        """Training mode for the parts that are trained; frozen parts always run without dropout.
-
-        A policy learns as it samples: all of it runs without dropout.
-        """
-        if self.policy is not None:
-            super().train(False)
-            return self
+        """Training mode for the parts that are trained; frozen parts always run without dropout."""
         super().train(mode)
         if self.config.model.vision_is_frozen or self.config.train.freeze_seeing:
             self.model.vision_tower.eval()
@@ -106,10 +95,7 @@ class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is
         Raises:
             RunError: the loss is not finite, here or in another process; the studies of the batch are named.
         """
-        seed = step_seed(self.config.train.seed, self.current_epoch, batch_idx, self.global_rank)
-        torch.manual_seed(seed)
-        if self.policy is not None:
-            return self._reinforced(self.policy, batch, batch_idx, seed)
+        self.seeded(batch_idx)
         beside: Tensor | float = 0.0
         if self.head is not None:
             batch, beside = self.head.learn(batch, self.global_step / self.steps)
@@ -125,19 +111,11 @@ class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is
         self.log("loss", mean, prog_bar=True, batch_size=len(batch.ids))
         return loss if self.head is None else loss + beside
 
-    def _reinforced(self, policy: PolicyGradient, batch: Batch, batch_idx: int, seed: int) -> Tensor:
-        """The surrogate of the batch's samples, (), float32."""
-        step = policy.step(batch, seed, self.checkpointed)
-        if not bool(torch.isfinite(step.loss)):
-            raise RunError(
-                f"surrogate is {step.loss.item()} at epoch {self.current_epoch}, batch {batch_idx}, studies "
-                f"{', '.join(batch.ids)}: lower `learning_rate`, or raise `kl_weight`"
-            )
-        self.sampled = step.tokens
-        self.log("loss", step.loss.detach(), batch_size=len(batch.ids))
-        for name, value in step.figures.items():
-            self.log(name, value, prog_bar=name == "sample_reward", batch_size=len(batch.ids))
-        return step.loss
+    def seeded(self, batch_idx: int) -> int:
+        """The seed of a training batch, by which PyTorch draws from here on."""
+        seed = step_seed(self.config.train.seed, self.current_epoch, batch_idx, self.global_rank)
+        torch.manual_seed(seed)
+        return seed
 
     def _loss(self, batch: Batch) -> Tensor:
         """The batch's loss; under autocast adapters take their input as it comes, as each product casts it anyway.
@@ -197,17 +175,23 @@ class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is
         seen = [batch.seen for batch in batches if batch.seen is not None]
         beside = {} if self.head is None else self.head.validation.ended(seen)
         reports = [report for batch in batches for report in batch.predictions]
-        if self.policy is not None:
-            beside |= self.policy.measured(reports, self.config.data.dataset)
-        self.latest = scores_of(batches, self.config, beside)
-        if self.policy is not None and "bleu_4" not in beside:
-            del self.latest["val_loss"]  # of studies with labels alone it is that of the end token
-        if self.policy is not None and not self.trainer.sanity_checking:
-            self.policy.keep(self.trainer.global_step, reports, self.latest)
+        self.latest = self.scores(batches, reports, beside)
         self.samples = spread(reports, self.config.train.log_samples)
         if not self.trainer.sanity_checking:
             check_measured(self.latest, self.config.train)
             self.log_dict(self.latest, prog_bar=False, sync_dist=True, reduce_fx="max")  # the same in every process
+
+    def scores(
+        self, batches: Sequence[Validated], reports: Sequence[Report], beside: dict[str, float]
+    ) -> dict[str, float]:
+        """What a validation scores.
+
+        Args:
+            batches: of all ranks, each study once.
+            reports: theirs; none where no score needs text.
+            beside: scores of the finding head.
+        """
+        return scores_of(batches, self.config, beside)
 
     def write_beside(self, directory: Path) -> None:
         """Put what belongs to the last validation beside weights."""
@@ -222,10 +206,3 @@ class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is
         """Leave the frozen weights out: they come from where they came from."""
         kept = {f"model.{name}" for name in trained_names(self.model)}
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in kept}
-        if self.policy is not None:
-            checkpoint["policy"] = self.policy.state()
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take back what the policy is compared with."""
-        if self.policy is not None:
-            self.policy.load_state(checkpoint["policy"])

@@ -30,6 +30,7 @@ from r2gengpt.training.findings import FindingsModule, freeze_seeing
 from r2gengpt.training.loggers import LiveLogs, make_loggers
 from r2gengpt.training.module import R2GenGPTModule
 from r2gengpt.training.reinforcement.begin import check_alone, is_reinforced, policy_of
+from r2gengpt.training.reinforcement.module import ReinforcedModule
 from r2gengpt.training.standing import why_best
 from r2gengpt.training.states import BEFORE, NEWEST, EndedBySignals, RunEnded, ended_by_signals, locked
 from r2gengpt.training.statistics import set_feature_statistics
@@ -110,8 +111,9 @@ def _train(config: RunConfig, where: PlacementConfig, state: ResumeState) -> Sum
         with told_if_another_process_ends(trainer.global_rank, trainer.world_size, THEN):
             trainer.fit(module, *loaders, ckpt_path=resume, weights_only=True)
             tensors = trained_tensors(built.model)  # by all processes: each may hold a part
-    policy = module.policy
-    result = policy.result(best.scores, config.data.dataset) if policy is not None and best.scores else None
+    result = None
+    if isinstance(module, ReinforcedModule) and best.scores:
+        result = module.policy.result(best.scores, config.data.dataset)
     summary = summary_of(run, best, trainer, result)
     if summary.is_first:
         write_end(run, module, summary, tensors, features, trainer.strategy.root_device)
@@ -142,7 +144,7 @@ def starting_model(config: RunConfig, where: PlacementConfig) -> tuple[Built, Pa
 def learner(
     run: CheckedRun, built: Built, start: Path | None, steps: int, processes: int
 ) -> FindingsModule | R2GenGPTModule:
-    """What Lightning trains: a head alone, or what writes reports, with its head and its policy.
+    """What Lightning trains: a head alone, or what writes reports, with its head, from reports or by a policy.
 
     Args:
         run: the run.
@@ -160,11 +162,10 @@ def learner(
     reports = [study.report for study in splits["train"]]
     index = reports_index(reports, built.processor, config.data.dataset) if config.decode.speculate else None
     head = AuxiliaryHead(built, config, labels["train"], splits["val"], start) if labels else None
-    policy = None
     if is_reinforced(config):
         check_alone(processes)
-        policy = policy_of(built, config, splits, head)
-    return R2GenGPTModule(built, config, steps, index, head, policy)
+        return ReinforcedModule(built, config, steps, policy_of(built, config, splits, head), index=index, head=head)
+    return R2GenGPTModule(built, config, steps, index, head)
 
 
 def callbacks_of(config: RunConfig, best: BestCheckpoint, state: ResumeState) -> list[Callback]:
