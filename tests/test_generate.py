@@ -20,8 +20,9 @@ from r2gengpt.data.batches import Batch, Example, prompt_batch
 from r2gengpt.data.loading import StudyDataset
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
-from r2gengpt.generation.decode import image_features, predict, stream
+from r2gengpt.generation.decode import predict, stream
 from r2gengpt.generation.library import CallbackStreamer, counted_tokens, generation_config, written_by_generate
+from r2gengpt.generation.prompts import image_features
 from r2gengpt.parts.assemble import Built
 from r2gengpt.report import Report, Sentence
 from r2gengpt.testing import noise_image

@@ -13,7 +13,7 @@ from torch import Tensor
 from r2gengpt.confidence.maps import EVIDENCE, NO_EVIDENCE, Evidence, SentenceEvidence, tenth
 from r2gengpt.data.batches import Batch
 from r2gengpt.errors import InputError
-from r2gengpt.generation.decode import check_fits, image_features
+from r2gengpt.generation.prompts import check_fits, image_features
 from r2gengpt.generation.sentences import sentence_tokens
 from r2gengpt.model import R2GenGPTForConditionalGeneration, R2GenGPTProcessor
 from r2gengpt.parts.int8 import Int8Linear

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 
 from r2gengpt.data.batches import Batch
-from r2gengpt.generation.decode import image_features
 from r2gengpt.generation.library import forced_logits
+from r2gengpt.generation.prompts import image_features
 from r2gengpt.generation.sentences import PlaceInText
 from r2gengpt.model import R2GenGPTForConditionalGeneration
 

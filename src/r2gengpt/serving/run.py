@@ -6,8 +6,8 @@ from dataclasses import replace
 from r2gengpt.confidence.film_doubts import Sight
 from r2gengpt.errors import InputError
 from r2gengpt.generation.beams import Rules, Written
-from r2gengpt.generation.decode import prompts_of
 from r2gengpt.generation.engine import COMPILED, Engine, Prompt
+from r2gengpt.generation.prompts import prompts_of
 from r2gengpt.generation.sentences import report_of
 from r2gengpt.generation.stopping import stopped
 from r2gengpt.reporter import Reporter

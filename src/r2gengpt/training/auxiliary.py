@@ -14,7 +14,7 @@ from r2gengpt.config import RunConfig
 from r2gengpt.data.batches import Batch
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
-from r2gengpt.generation.decode import image_features
+from r2gengpt.generation.prompts import image_features
 from r2gengpt.metrics.detection import FEWEST, areas_by_source
 from r2gengpt.metrics.ngrams import Floats
 from r2gengpt.model.findings import findings_loss, positive_weights

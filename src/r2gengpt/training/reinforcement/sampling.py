@@ -8,7 +8,8 @@ import torch
 from r2gengpt.confidence.looking import Looker
 from r2gengpt.config import DecodeConfig
 from r2gengpt.data.batches import Batch
-from r2gengpt.generation.decode import image_features, predict
+from r2gengpt.generation.decode import predict
+from r2gengpt.generation.prompts import image_features
 from r2gengpt.parts.assemble import Built
 from r2gengpt.report import Report
 from r2gengpt.text.alignment import IGNORE, pad_rows
