@@ -33,8 +33,8 @@ def write_run(directory: Path, seed: int, alpha: int = 4) -> dict[str, Tensor]:
 
 
 def averaged(tmp_path: Path, rank: int, *names: str) -> dict[str, Tensor]:
-    words = ["--models", *(tmp_path / name for name in names), "--rank", str(rank), "--output", tmp_path / "mean"]
-    subprocess.run([sys.executable, SCRIPT, *words], check=True, capture_output=True)
+    words = ["--models", *names, "--rank", str(rank), "--output", "mean"]
+    subprocess.run([sys.executable, SCRIPT, *words], cwd=tmp_path, check=True, capture_output=True)
     found: dict[str, Tensor] = load_file(tmp_path / "mean" / "delta.safetensors")
     return found
 
