@@ -21,12 +21,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
+from xml.etree import ElementTree
 
 import coverage
 import pytest
@@ -50,8 +50,8 @@ ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
 }  # fmt: skip
 
 
-ByLine = dict[tuple[Path, int], set[str]]
-"""Where a line stands, file and number → the tests that come by it."""
+ByLine = dict[tuple[Path, int], list[str]]
+"""Where a line stands, file and number → the tests that come by it, the quickest first."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def covered_lines(folder: Path, tests: Sequence[str] = ALL_TESTS) -> ByLine:
         folder: for what coverage.py keeps; where it holds that already, no test is run.
         tests: files or directories.
     """
-    data, settings, failing = folder / "coverage", folder / "coveragerc", folder / "failing"
+    data, settings, failing, report = (folder / name for name in ("coverage", "coveragerc", "failing", "report.xml"))
     if not failing.exists():
         folder.mkdir(parents=True, exist_ok=True)
         rooms = "".join(f"\n  {PACKAGE / room}/*" for room in ROOMS)
@@ -163,7 +163,7 @@ def covered_lines(folder: Path, tests: Sequence[str] = ALL_TESTS) -> ByLine:
             f"[run]\ndata_file = {data}\ndynamic_context = test_function\ninclude ={rooms}\n", encoding="utf-8"
         )
         command = [sys.executable, "-m", "coverage", "run", f"--rcfile={settings}", "-m", "pytest", "-q", "-rfE"]
-        command += ["-p", "no:cacheprovider", "-m", "not drill and not slow", *tests]
+        command += ["-p", "no:cacheprovider", "-m", "not drill and not slow", f"--junitxml={report}", *tests]
         environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         failing.write_text("\n".join(failures(done.stdout)), encoding="utf-8")
@@ -172,12 +172,22 @@ def covered_lines(folder: Path, tests: Sequence[str] = ALL_TESTS) -> ByLine:
         print("fails without a fault, left out:", name, flush=True)
     seen = coverage.CoverageData(str(data))
     seen.read()
+    seconds = seconds_of(report)
     found: ByLine = {}
     for file in seen.measured_files():
         for line, contexts in seen.contexts_by_lineno(file).items():
             names = {context.rpartition(".")[::2] for context in contexts if context}
             tests_here = {f"tests/{module}.py::{name}" for module, name in names if "." not in module}
-            found[Path(file), line] = tests_here - left_out
+            found[Path(file), line] = sorted(tests_here - left_out, key=lambda name: (seconds.get(name, 0.0), name))
+    return found
+
+
+def seconds_of(report: Path) -> dict[str, float]:
+    """How long each test took with all its parameters, of pytest's JUnit report."""
+    found: dict[str, float] = {}
+    for case in ElementTree.parse(report).iter("testcase"):
+        name = f"{case.attrib['classname'].replace('.', '/')}.py::{case.attrib['name'].partition('[')[0]}"
+        found[name] = found.get(name, 0.0) + float(case.attrib["time"])
     return found
 
 
@@ -187,11 +197,10 @@ def failures(output: str) -> list[str]:
 
 
 def tests_for(mutant: Mutant, by_line: ByLine) -> list[str]:
-    """The tests that come by a mutant's lines, those that import its module first; without any, all that import it."""
-    near = [f"tests/{path.name}" for path in tests_of(mutant.module)]
+    """The tests that come by a mutant's lines, the quickest first; without any, all that import its module."""
     lines = range(mutant.line, mutant.end_line + 1)
-    found = set().union(*(by_line.get((mutant.path, line), ()) for line in lines))
-    return sorted(found, key=lambda name: (name.partition("::")[0] not in near, name)) or near
+    found = dict.fromkeys(name for line in lines for name in by_line.get((mutant.path, line), ()))
+    return list(found) or [f"tests/{path.name}" for path in tests_of(mutant.module)]
 
 
 def run_tests(tests: Sequence[str], home: Path, output: Path) -> None:
@@ -209,15 +218,15 @@ def run_tests(tests: Sequence[str], home: Path, output: Path) -> None:
     os._exit(int(code))  # threads that tests left do not hold it up
 
 
-def killer(tests: Sequence[str], home: Path, seconds: float = SECONDS) -> str | None:
+def killer(tests: Sequence[str], home: Path) -> str | None:
     """The first of the tests that fails on the copy of the source at `home`, if any does in time."""
-    if not tests or seconds <= 0:
+    if not tests:
         return None
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "output"
         process = FORKS.Process(target=run_tests, args=(tests, home, output))
         process.start()
-        process.join(seconds)
+        process.join(SECONDS)
         ended = process.exitcode is not None
         with contextlib.suppress(ProcessLookupError):  # servers and cells that tests left go too
             os.killpg(process.pid or 0, signal.SIGKILL)
@@ -228,14 +237,12 @@ def killer(tests: Sequence[str], home: Path, seconds: float = SECONDS) -> str | 
 
 
 def killed_by(mutant: Mutant, tests: Sequence[str], home: Path) -> str | None:
-    """A test that fails on a copy of the source, at `home`, that has the fault; those of its module go first."""
-    near = [test for test in tests if ROOT / test.partition("::")[0] in tests_of(mutant.module)]
+    """A test that fails on a copy of the source, at `home`, that has the fault."""
     copy = home / mutant.path.relative_to(PACKAGE.parent)
     whole = copy.read_text(encoding="utf-8")
     copy.write_text(mutant.applied(), encoding="utf-8")
-    end = time.monotonic() + SECONDS
     try:
-        return killer(near, home) or killer([one for one in tests if one not in near], home, end - time.monotonic())
+        return killer(tests, home)
     finally:
         copy.write_text(whole, encoding="utf-8")
 
