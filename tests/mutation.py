@@ -12,6 +12,8 @@ import argparse
 import ast
 import contextlib
 import functools
+import itertools
+import math
 import multiprocessing
 import os
 import random
@@ -41,6 +43,11 @@ PRELOADED = ("PIL.Image", "torch", "transformers", "peft", "lightning", "pydicom
 """What tests import: loaded once, in the process that theirs are forked from. Starts no thread."""
 SECONDS = 90
 """Most that a mutant's tests may take; what they have not found by then they do not find."""
+QUICK = 15.0
+"""Seconds of tests that run first. Where these do not end within `SECONDS`, the mutant runs for ever: it is killed."""
+ENDLESS = "running for ever"
+OF_ALL = "tests/test_documentation.py"
+"""Reads what stands in modules: settings with their limits."""
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
     ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
@@ -50,8 +57,10 @@ ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
 }  # fmt: skip
 
 
-ByLine = dict[tuple[Path, int], list[str]]
-"""Where a line stands, file and number → the tests that come by it, the quickest first."""
+Tests = dict[str, float]
+"""Tests as pytest names them → the seconds that they take, the quickest first."""
+ByLine = dict[tuple[Path, int], Tests]
+"""Where a line stands, file and number → the tests that come by it."""
 
 
 @dataclass(frozen=True)
@@ -178,8 +187,13 @@ def covered_lines(folder: Path, tests: Sequence[str] = ALL_TESTS) -> ByLine:
         for line, contexts in seen.contexts_by_lineno(file).items():
             names = {context.rpartition(".")[::2] for context in contexts if context}
             tests_here = {f"tests/{module}.py::{name}" for module, name in names if "." not in module}
-            found[Path(file), line] = sorted(tests_here - left_out, key=lambda name: (seconds.get(name, 0.0), name))
+            found[Path(file), line] = by_time({name: seconds.get(name, 0.0) for name in tests_here - left_out})
     return found
+
+
+def by_time(tests: Tests) -> Tests:
+    """The quickest first."""
+    return dict(sorted(tests.items(), key=lambda one: (one[1], one[0])))
 
 
 def seconds_of(report: Path) -> dict[str, float]:
@@ -196,11 +210,14 @@ def failures(output: str) -> list[str]:
     return sorted(set(re.findall(r"^(?:FAILED|ERROR) ([^\s\[]+)", output, re.MULTILINE)))
 
 
-def tests_for(mutant: Mutant, by_line: ByLine) -> list[str]:
-    """The tests that come by a mutant's lines, the quickest first; without any, all that import its module."""
+def tests_for(mutant: Mutant, by_line: ByLine) -> Tests:
+    """The tests that come by a mutant's lines; without any, all that import its module, whose time is not known."""
     lines = range(mutant.line, mutant.end_line + 1)
-    found = dict.fromkeys(name for line in lines for name in by_line.get((mutant.path, line), ()))
-    return list(found) or [f"tests/{path.name}" for path in tests_of(mutant.module)]
+    found = by_time({name: time for line in lines for name, time in by_line.get((mutant.path, line), {}).items()})
+    if found:
+        return found
+    files = [OF_ALL, *(f"tests/{path.name}" for path in tests_of(mutant.module))]
+    return dict.fromkeys(files, math.inf)
 
 
 def run_tests(tests: Sequence[str], home: Path, output: Path) -> None:
@@ -219,9 +236,11 @@ def run_tests(tests: Sequence[str], home: Path, output: Path) -> None:
 
 
 def killer(tests: Sequence[str], home: Path) -> str | None:
-    """The first of the tests that fails on the copy of the source at `home`, if any does in time."""
-    if not tests:
-        return None
+    """The first of the tests that fails on the copy of the source at `home`; None where none does.
+
+    Raises:
+        TimeoutError: they have not ended in time.
+    """
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "output"
         process = FORKS.Process(target=run_tests, args=(tests, home, output))
@@ -231,18 +250,29 @@ def killer(tests: Sequence[str], home: Path) -> str | None:
         with contextlib.suppress(ProcessLookupError):  # servers and cells that tests left go too
             os.killpg(process.pid or 0, signal.SIGKILL)
         process.join()
-        if not ended or not process.exitcode:
+        if not ended:
+            raise TimeoutError
+        if not process.exitcode:
             return None
         return next(iter(failures(output.read_text(encoding="utf-8", errors="replace"))), tests[0])
 
 
-def killed_by(mutant: Mutant, tests: Sequence[str], home: Path) -> str | None:
-    """A test that fails on a copy of the source, at `home`, that has the fault."""
+def killed_by(mutant: Mutant, tests: Tests, home: Path) -> str | None:
+    """A test that fails on a copy of the source, at `home`, that has the fault, or `ENDLESS`."""
+    sums = itertools.accumulate(tests.values())
+    quick = [name for name, time in zip(tests, sums, strict=True) if time <= QUICK]
+    rest = list(tests)[len(quick) :]
     copy = home / mutant.path.relative_to(PACKAGE.parent)
     whole = copy.read_text(encoding="utf-8")
     copy.write_text(mutant.applied(), encoding="utf-8")
     try:
-        return killer(tests, home)
+        found = killer(quick, home) if quick else None
+    except TimeoutError:
+        return ENDLESS
+    else:
+        with contextlib.suppress(TimeoutError):
+            found = found or (killer(rest, home) if rest else None)
+        return found
     finally:
         copy.write_text(whole, encoding="utf-8")
 
@@ -274,9 +304,10 @@ def survivors(chosen: Sequence[Mutant], by_line: ByLine, workers: int = 2) -> li
         with ThreadPoolExecutor(workers) as pool:
             killers = list(pool.map(judged, chosen))
         home = homes.get()
-        for test in sorted(filter(None, set(killers))):
-            if killer([test], home):
-                sys.exit(f"{test}: fails without a fault, too: no verdict")
+        for test in sorted(set(killers) - {None, ENDLESS}, key=str):
+            with contextlib.suppress(TimeoutError):
+                if killer([str(test)], home):
+                    sys.exit(f"{test}: fails without a fault, too: no verdict")
     return [mutant for mutant, test in zip(chosen, killers, strict=True) if test is None]
 
 

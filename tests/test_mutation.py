@@ -51,6 +51,7 @@ def test_a_mutant_is_tried_by_the_tests_that_come_by_its_line_and_else_by_those_
     found, near = (mutation.tests_for(Mutant(path, line, 0, line, 1, "x"), by_line) for line in (inside, 1))
     assert found
     assert all("::test_" in name for name in found)
+    assert list(found.values()) == sorted(found.values())
     assert "tests/test_sentences.py" in near
     assert not any("::" in name for name in near)
 
