@@ -10,6 +10,7 @@ import math
 import random
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,8 @@ from r2gengpt.data.loading import StudyDataset
 from r2gengpt.errors import InputError
 from r2gengpt.films.containers import DicomChoice, is_dicom
 from r2gengpt.films.dicom import header as dicom_header
-from r2gengpt.films.dicom.header import read_header
+from r2gengpt.films.dicom.header import DicomHeader, read_header
+from r2gengpt.films.dicom.streams import decode_rle
 from r2gengpt.films.reader import MAX_PIXELS, PLAIN, decode_image, load_image
 from r2gengpt.films.sources import study_of
 
@@ -491,6 +493,29 @@ def test_a_data_set_in_place_of_a_list_is_refused_as_one() -> None:
     for dataset in (film(), Dataset()):
         with pytest.raises(InputError, match=r"^images: must be a list"):
             study_of(dataset)
+
+
+def test_a_header_shows_nothing_of_its_patient_where_it_is_printed() -> None:
+    told = {one.name for one in fields(DicomHeader) if one.repr}
+    assert told <= {
+        *("modality", "body_part", "view", "laterality", "instance_uid", "class_uid", "series_uid", "study_uid"),
+        *("frames", "size", "burned_in", "for_processing", "series_number", "instance_number", "study_date"),
+        *("study_time", "device"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("packed", "samples"),
+    [
+        (b"\x03abcd", b"abcd"),
+        (b"\xfdz", b"zzzz"),
+        (b"\x80\x01ab\x80\xffz", b"abzz"),  # 128 stands for nothing
+        (b"\x00a\x01bc\x00d\x00e", b"abcd"),  # what is too much is left out
+    ],
+)
+def test_run_lengths_are_those_of_the_standard(packed: bytes, samples: bytes) -> None:
+    header = b"".join(number.to_bytes(4, "little") for number in (1, 64, *(0,) * 14))
+    assert decode_rle(header + packed, (2, 2), 1, 1).tobytes() == samples
 
 
 def test_an_rle_frame_that_would_unpack_to_gigabytes_is_not_unpacked() -> None:
