@@ -16,7 +16,7 @@ from r2gengpt.films.film import FilmStudy
 from r2gengpt.films.reader import PLAIN
 from r2gengpt.films.regions import Region
 from r2gengpt.films.sources import prior_of, study_of
-from r2gengpt.report import Finding, Report, films_of
+from r2gengpt.report import NO_HEAD, Finding, Report, films_of
 from r2gengpt.settings import NO_HASH
 from r2gengpt.text.context import NO_CONTEXT, Context, check_context
 
@@ -40,6 +40,11 @@ class BaseReporter(ABC):
     @abstractmethod
     def side(self) -> int:
         """What films are reduced for, in pixels."""
+
+    @property
+    @abstractmethod
+    def tells_findings(self) -> bool:
+        """Whether it has a finding head."""
 
     @property
     @abstractmethod
@@ -109,6 +114,8 @@ class BaseReporter(ABC):
 
     def sight(self, images: Iterable[object], *, choice: DicomChoice = PLAIN) -> Sight:
         """`findings`, with the doubts about the films."""
+        if not self.tells_findings:
+            raise InputError(NO_HEAD, field="model", value=self.name)
         study = study_of(images, choice, self.side)
         facts = facts_in(study)
         return self.sight_of(study, self.check_for(study, facts)).with_facts(facts)

@@ -43,7 +43,7 @@ from r2gengpt.options import Override
 from r2gengpt.parts.assemble import Built
 from r2gengpt.parts.placement import device_of, place
 from r2gengpt.provenance import Origin, file_sha256, origin_of, part_name
-from r2gengpt.report import NO_HEAD, Report, films_of, written_json
+from r2gengpt.report import Report, films_of, written_json
 from r2gengpt.settings import REFUSE
 from r2gengpt.text.context import NO_CONTEXT, UNTRAINED, Context
 from r2gengpt.version import __version__
@@ -366,10 +366,8 @@ class Reporter(BaseReporter):
         """What the finding head sees on a study's films.
 
         Raises:
-            InputError: there is no head, or `check` refuses.
+            InputError: `check` refuses.
         """
-        if self.looker is None:
-            raise InputError(NO_HEAD, field="model", value=self.name)
         _, (sight,) = self.look(self.batch(self.built.processor.pixels(study.pictures), name=study.id), check)
         return sight
 

@@ -29,7 +29,7 @@ from r2gengpt.generation.sentences import TextPieces
 from r2gengpt.locate import ModelChoice
 from r2gengpt.options import Override
 from r2gengpt.provenance import Origin, file_sha256, part_name
-from r2gengpt.report import NO_HEAD, Report, written_json
+from r2gengpt.report import Report, written_json
 from r2gengpt.settings import REFUSE
 from r2gengpt.text.context import NO_CONTEXT, Context, instruction_for
 from r2gengpt.version import __version__
@@ -236,8 +236,6 @@ class EdgeReporter(BaseReporter):
 
     def sight_of(self, study: FilmStudy, check: Check | None) -> Sight:
         """As `Reporter.sight_of`."""
-        if not self.edge.scales:
-            raise InputError(NO_HEAD, field="model", value=self.name)
         sight = self.edge.look(study.pictures).sight
         if check is not None:
             check(sight.doubts)
