@@ -38,6 +38,7 @@ PACKAGE = ROOT / "src" / "r2gengpt"
 ROOMS = ("text", "metrics", "films", "config")
 """What is mutated: the pure rooms, whose tests are quick."""
 ALL_TESTS = ("tests",)
+CONTEXTS = ROOT / "tests" / "contexts.py"
 FORKS = multiprocessing.get_context("forkserver")
 PRELOADED = ("PIL.Image", "torch", "transformers", "peft", "lightning", "pydicom", "highdicom", "sqlalchemy")
 """What tests import: loaded once, in the process that theirs are forked from. Starts no thread."""
@@ -168,10 +169,8 @@ def covered_lines(folder: Path, tests: Sequence[str] = ALL_TESTS) -> ByLine:
     if not failing.exists():
         folder.mkdir(parents=True, exist_ok=True)
         rooms = "".join(f"\n  {PACKAGE / room}/*" for room in ROOMS)
-        settings.write_text(
-            f"[run]\ndata_file = {data}\ndynamic_context = test_function\ninclude ={rooms}\n", encoding="utf-8"
-        )
-        command = [sys.executable, "-m", "coverage", "run", f"--rcfile={settings}", "-m", "pytest", "-q", "-rfE"]
+        settings.write_text(f"[run]\ndata_file = {data}\ninclude ={rooms}\n", encoding="utf-8")
+        command = [sys.executable, "-m", "coverage", "run", f"--rcfile={settings}", str(CONTEXTS), "-q", "-rfE"]
         command += ["-p", "no:cacheprovider", "-m", "not drill and not slow", f"--junitxml={report}", *tests]
         environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
@@ -185,9 +184,8 @@ def covered_lines(folder: Path, tests: Sequence[str] = ALL_TESTS) -> ByLine:
     found: ByLine = {}
     for file in seen.measured_files():
         for line, contexts in seen.contexts_by_lineno(file).items():
-            names = {context.rpartition(".")[::2] for context in contexts if context}
-            tests_here = {f"tests/{module}.py::{name}" for module, name in names if "." not in module}
-            found[Path(file), line] = by_time({name: seconds.get(name, 0.0) for name in tests_here - left_out})
+            tests_here = set(filter(None, contexts)) - left_out
+            found[Path(file), line] = by_time({name: seconds.get(name, 0.0) for name in tests_here})
     return found
 
 
