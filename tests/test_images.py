@@ -14,6 +14,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from r2gengpt.errors import InputError
+from r2gengpt.films.containers import open_container
 from r2gengpt.films.reader import MAX_PIXELS, MIN_SIDE, decode_image, load_image, to_rgb
 from r2gengpt.films.sources import film_of, study_of
 
@@ -239,23 +240,32 @@ def png_rows(width: int, height: int, bits: int, colour: int, interlaced: int) -
     return raw[: len(raw) * 3 // 4] + bytes(len(raw) - len(raw) * 3 // 4)
 
 
+@pytest.mark.parametrize("size", [(40, 30), (41, 33)])  # passes begin at columns and rows 0, 1, 2 and 4 of 8
 @pytest.mark.parametrize("interlaced", [0, 1])
 @pytest.mark.parametrize(
     ("bits", "colour"), [(1, 0), (2, 0), (8, 0), (16, 0), (8, 2), (16, 2), (4, 3), (8, 3), (8, 4), (16, 4), (16, 6)]
 )
-def test_a_png_whose_pixels_end_early_is_refused(bits: int, colour: int, interlaced: int) -> None:
-    rows = png_rows(40, 30, bits, colour, interlaced)
-    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 40, 30, bits, colour, 0, 0, interlaced))
+def test_a_png_whose_pixels_end_early_is_refused(
+    bits: int, colour: int, interlaced: int, size: tuple[int, int]
+) -> None:
+    rows = png_rows(*size, bits, colour, interlaced)
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", *size, bits, colour, 0, 0, interlaced))
     palette = png_chunk(b"PLTE", (bytes(range(256)) * 3)[: 3 * 2**bits]) if colour == 3 else b""
 
     def png(held: bytes) -> bytes:
         chunks = header + palette + png_chunk(b"IDAT", zlib.compress(held)) + png_chunk(b"IEND", b"")
         return b"\x89PNG\r\n\x1a\n" + chunks
 
-    assert decode_image(png(rows), "x.png").size == (40, 30)
+    assert decode_image(png(rows), "x.png").size == size
     for held in (len(rows) // 2, len(rows) - len(rows) // 30, len(rows) - 1):
         with pytest.raises(InputError, match=r"is cut off: its pixels unpack to|image file is truncated"):
             decode_image(png(rows[:held]), "x.png")
+
+
+def test_a_jpeg_without_metadata_is_handed_on_byte_for_byte() -> None:
+    out = io.BytesIO()
+    Image.effect_noise((40, 30), 60).save(out, "JPEG", quality=90)
+    assert open_container(out.getvalue()).data == out.getvalue()
 
 
 @pytest.mark.parametrize("colours", [0, 3, 165])

@@ -272,6 +272,14 @@ def test_a_report_is_the_truth_where_there_are_no_labels() -> None:
     assert sum(counts) == 20, "a text is held against labels only; what it shares with a report stands elsewhere"
 
 
+def test_one_source_has_no_column_beside_that_of_all() -> None:
+    reports, studies = drawn(40)
+    found = found_of(reports, [replace(one, source="adults") for one in studies])
+    table = score_table(replace(scores_of(PREDICTIONS), findings=found))
+    (heads,) = (line for line in table.splitlines() if line.startswith("area under ROC"))
+    assert heads.split()[-1] == "all"
+
+
 def test_the_terminal_has_a_row_for_each_observation_and_source(measured: dict[str, Any]) -> None:
     table = score_table(replace(scores_of(PREDICTIONS), findings=measured))
     (heads,) = (line for line in table.splitlines() if line.startswith("area under ROC"))
