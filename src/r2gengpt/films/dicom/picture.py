@@ -182,7 +182,8 @@ def _whole(form: "Dataset", stream: bytes, syntax: str) -> npt.NDArray[Any]:
     from pydicom.pixels import pixel_array
 
     def decoded(frame: bytes) -> npt.NDArray[Any]:
-        form.PixelData, form.NumberOfFrames = encapsulate([frame]), 1
+        form.add_new("PixelData", "OB", encapsulate([frame]))  # the file's own element stays as it is
+        form.NumberOfFrames = 1
         pixels: npt.NDArray[Any] = pixel_array(form, raw=form.SamplesPerPixel == 1, correct_unused_bits=False)
         return pixels
 
