@@ -25,6 +25,7 @@ from r2gengpt.report import Report
 from r2gengpt.training.data import make_loaders
 from r2gengpt.training.optimizer import checkpoint_layers
 from r2gengpt.training.reinforcement.begin import policy_of
+from r2gengpt.training.reinforcement.module import ReinforcedModule
 from r2gengpt.training.reinforcement.policy import PolicyGradient
 from r2gengpt.training.reinforcement.rewards import Reward
 from r2gengpt.training.reinforcement.sampling import learnt_batch, repeated
@@ -254,9 +255,11 @@ def test_a_run_ended_at_a_random_step_and_started_again_has_the_same_weights(
         how = {"policy_gradient": method, "kl_weight": 0.5}
         return reinforced_run(tiny_parts, tiny_set, tmp_path / name, supervised, how=how, **schedule)
 
-    batches = run_until(settings("whole"), None, monkeypatch)
-    run_until(settings("run"), random.Random(f"{method}{schedule}").randrange(2, batches), monkeypatch)
-    run_until(settings("run"), None, monkeypatch)
+    batches = run_until(settings("whole"), None, monkeypatch, ReinforcedModule)
+    run_until(
+        settings("run"), random.Random(f"{method}{schedule}").randrange(2, batches), monkeypatch, ReinforcedModule
+    )
+    run_until(settings("run"), None, monkeypatch, ReinforcedModule)
     assert_same_end(tmp_path / "run", tmp_path / "whole")
     tables = [(tmp_path / name / "reinforcement.json").read_text(encoding="utf-8") for name in ("run", "whole")]
     assert tables[0] == tables[1]

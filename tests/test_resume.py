@@ -32,9 +32,21 @@ def resumable(parts: Path, data: TinySet, directory: Path, **train_settings: obj
     return small_run(parts, data, directory, model=model, read={"augment": True}, **train_settings)
 
 
-def run_until(settings: RunConfig, stop: int | None, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Train; end the run before its batch number `stop`. Gives the number of batches that were trained."""
-    step, count = R2GenGPTModule.training_step, 0
+def run_until(
+    settings: RunConfig,
+    stop: int | None,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[R2GenGPTModule] = R2GenGPTModule,
+) -> int:
+    """Train; end the run before its batch number `stop`. Gives the number of batches that were trained.
+
+    Args:
+        settings: of the run.
+        stop: a batch; None: the run is not ended.
+        monkeypatch: counts the batches while this runs.
+        kind: what is trained.
+    """
+    step, count = kind.training_step, 0
 
     def counted(self: R2GenGPTModule, batch: object, batch_idx: int) -> torch.Tensor:
         nonlocal count
@@ -44,7 +56,7 @@ def run_until(settings: RunConfig, stop: int | None, monkeypatch: pytest.MonkeyP
         return step(self, batch, batch_idx)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(R2GenGPTModule, "training_step", counted)
+        patch.setattr(kind, "training_step", counted)
         if stop is None:
             train(settings)
         else:
