@@ -109,6 +109,24 @@ def test_a_film_that_is_asked_for_again_is_decoded_once(monkeypatch: pytest.Monk
     assert decoded == [None, None]
 
 
+@pytest.mark.parametrize(("bytes_more", "times"), [(0, 1), (-1, 2)])
+def test_films_at_full_scale_are_kept_up_to_a_size(
+    bytes_more: int, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[bytes] = []
+
+    def noted(data: bytes, name: str, size: int | None, choice: DicomChoice) -> Image.Image:
+        decoded.append(data)
+        return images.decode_image(data, name, size, choice)
+
+    monkeypatch.setattr(cell_worker, "decode_image", noted)
+    monkeypatch.setattr(cell_worker, "MOST_WHOLE", 4 * 32 * 40 + more)
+    whole, data = cell_worker.Whole(), data_of(film(ramp(40, 32)))
+    for _ in range(2):
+        whole.picture(Request("film", PLAIN, None), data)
+    assert len(decoded) == times
+
+
 def test_a_film_that_is_asked_for_again_gives_the_same_pictures() -> None:
     where = open_cell(CellConfig(decode_memory_mb=512), workers=1, again=True)
     films = [data_of(film(ramp(640 + 64 * number, 600))) for number in range(3)]

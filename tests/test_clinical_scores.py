@@ -72,6 +72,16 @@ def test_example_based_averages_are_means_over_studies_and_one_with_nothing_to_f
     assert value(scores, "example", "f1", "5") == pytest.approx((1 / 2 + 1 + 0 + 0) / 4)
 
 
+def test_each_observation_has_its_own_f1() -> None:
+    scores = scored()
+    found = {
+        name: scores.metrics[observation_name(name, "uncertain_as_positive")].value
+        for name in ("Cardiomegaly", "Edema", "Pleural Effusion", "No Finding", "Fracture")
+    }
+    wanted = {"Cardiomegaly": 2 / 3, "Edema": 2 / 3, "Pleural Effusion": 2 / 3, "No Finding": 1.0, "Fracture": 0.0}
+    assert found == pytest.approx(wanted)
+
+
 def test_f1_is_the_harmonic_mean_and_any_averages_match_loops_on_random_labels() -> None:
     generator = np.random.default_rng(5)
     found, wanted = (generator.random((40, 14)) < share for share in (0.3, 0.4))

@@ -11,6 +11,7 @@ import r2gengpt
 import settings_read
 from r2gengpt.cli.evaluating import in_one_process
 from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
+from r2gengpt.config.run import KEPT
 from r2gengpt.errors import InputError
 from r2gengpt.settings import PlacementConfig, ServeConfig
 from r2gengpt.training.distributed.processes import flags
@@ -156,3 +157,14 @@ def test_report_length_comes_from_the_data_set_unless_it_is_given() -> None:
 @pytest.mark.parametrize("name", ["ckpt_file", "delta_file"])
 def test_weights_to_start_from_go_by_either_name(name: str) -> None:
     assert TrainConfig(**{name: "there"})  # type: ignore[arg-type]  # name is one of texts.start_from == "there"
+
+
+def test_a_checkpoint_holds_how_its_model_was_made_and_nothing_of_the_machine() -> None:
+    here = {f.name for kind in (ModelConfig, DataConfig, DecodeConfig, TrainConfig) for f in fields(kind)} - set(KEPT)
+    assert here == {
+        *("annotation", "base_dir", "frame", "force", "mixed_patients", "feature_cache", "feature_cache_dtype"),
+        *("val_batch_size", "test_batch_size", "num_workers", "prefetch_factor", "savedmodel_path", "ckpt_file"),
+        *("delta_file", "resume", "overwrite", "test", "validate", "keep_sentences", "gradient_checkpointing"),
+        *("devices", "num_nodes", "accelerator", "strategy", "limit_test_batches", "choose_decode", "log_samples"),
+        *("num_sanity_val_steps", "loggers", "every_n_train_steps"),
+    }

@@ -43,6 +43,7 @@ from r2gengpt.data.loading import StudyDataset
 from r2gengpt.errors import InputError
 from r2gengpt.films.containers import DicomChoice, is_dicom
 from r2gengpt.films.dicom import header as dicom_header
+from r2gengpt.films.dicom.greys import quantiles
 from r2gengpt.films.dicom.header import DicomHeader, read_header
 from r2gengpt.films.dicom.streams import decode_rle
 from r2gengpt.films.reader import MAX_PIXELS, PLAIN, decode_image, load_image
@@ -129,6 +130,32 @@ def test_a_voi_table_comes_before_a_window_and_is_held_at_its_ends() -> None:
     table = curve([4, 100, 8], [0, 51, 102, 255])
     found = greys(film(pixels, 12, VOILUTSequence=table, WindowCenter=5, WindowWidth=2))
     assert found.ravel()[[0, 100, 101, 102, 103, 319]].tolist() == [0, 0, 51, 102, 255, 255]
+
+
+@pytest.mark.parametrize("kind", ["<u1", "<u2"])
+def test_a_table_in_bytes_holds_one_or_two_for_each_entry(kind: str) -> None:
+    pixels = np.tile(np.arange(4, dtype=np.uint16), (16, 4))
+    table = curve([4, 0, 8], [])
+    table[0]["LUTData"].VR = "OW"
+    table[0].LUTData = np.array([0, 51, 102, 255], kind).tobytes()
+    assert greys(film(pixels, 12, VOILUTSequence=table))[0, :4].tolist() == [0, 51, 102, 255]
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"), [([1, 1, 98], (2.0, 2.0)), ([98, 1, 1], (0.0, 0.0)), ([50, 0, 50], (0.0, 2.0))]
+)
+def test_quantiles_are_those_of_the_pixels(counts: list[int], expected: tuple[float, float]) -> None:
+    assert quantiles(np.arange(3.0), np.array(counts), (0.25, 0.75)) == expected
+
+
+def test_a_jpeg_in_colour_has_its_own_colours() -> None:
+    dataset = jpeg_film("baseline in colour")
+    bars = np.repeat(np.array([[200, 40, 30], [30, 60, 210]], np.uint8), 24, axis=0)
+    out = io.BytesIO()
+    Image.fromarray(np.tile(bars, (64, 1, 1))).save(out, "JPEG", quality=95, subsampling=0)
+    dataset.PixelData = encapsulate([out.getvalue()])
+    found = np.asarray(decode_image(data_of(dataset), "film.dcm")).astype(int)
+    assert np.abs(found[32, [8, 40]] - bars[[0, 24]]).max() <= 4  # levels of 255: JPEG is lossy
 
 
 def test_a_modality_table_comes_before_the_window() -> None:

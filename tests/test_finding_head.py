@@ -307,7 +307,8 @@ def test_caps_that_are_none_are_refused(caps: tuple[str, ...]) -> None:
     ],
 )
 def test_settings_that_need_another_are_refused_without_it(kind: type, values: dict[str, Any], word: str) -> None:
-    with pytest.raises(InputError, match=word):
+    ((name, value),) = values.items()
+    with pytest.raises(InputError, match=rf"^{name} {value}(:| ).*{word}"):
         kind(**values)
 
 

@@ -335,3 +335,9 @@ def test_a_label_is_decided_from_the_quarters_on() -> None:
 @pytest.mark.parametrize(("positives", "negatives", "are"), [(5, 5, True), (4, 9, False), (9, 4, False), (0, 9, False)])
 def test_a_measure_needs_five_positives_and_five_negatives(positives: int, negatives: int, are: bool) -> None:
     assert enough(np.array([1.0] * positives + [0.0] * negatives)) is are
+
+
+@pytest.mark.parametrize("resamples", [2, 3])
+def test_the_interval_is_that_of_the_draws_alone(resamples: int) -> None:
+    found = resampled({"one": lambda times: np.full(len(times), 0.75)}, np.arange(4), resamples)["one"]
+    assert (found.value, found.ci95) == (0.75, (0.75, 0.75))

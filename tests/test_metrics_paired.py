@@ -125,6 +125,13 @@ def test_studies_of_a_patient_are_drawn_together() -> None:
     assert {tuple(row) for row in sums} == possible
 
 
+def test_studies_of_one_patient_have_a_difference_without_interval_and_without_p() -> None:
+    first, second = np.array([[0.0], [0.0], [0.0]]), np.array([[1.0], [2.0], [3.0]])
+    patients = np.zeros(3, np.int64)
+    found = differences(first, second, VALUE, resamples=50, swaps=50, seed=0, patients=patients)["value"]
+    assert (found.value, found.ci95, found.p_bootstrap, found.p_randomisation) == (2.0, None, None, None)
+
+
 def test_a_score_of_drawn_patients_is_the_mean_over_as_many_studies_as_they_have() -> None:
     first, second = column(0, 0, 0, 0), column(3, 1, 1, 1)
     patients = np.array([0, 1, 1, 1])

@@ -99,6 +99,14 @@ def test_a_text_without_words_is_empty(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "words"),
+    [("&lt; a", "< a"), ("&LT; a", "< a"), ("x &QUOT; a", "x &quot; a"), ("x &APOS; a", "x &apos; a")],
+)
+def test_entities_in_capitals_are_known_but_for_quotes(text: str, words: str) -> None:
+    assert ptb(text) == words
+
+
+@pytest.mark.parametrize(
     ("piece", "words"),
     [
         ("a,", "a"),

@@ -57,6 +57,10 @@ def test_an_outline_lies_over_the_part_of_the_film_that_the_model_saw() -> None:
     assert outline_of(cells("#.", ".."), (50, 0, 150, 100)) == ((50, 0), (100, 0), (100, 50), (50, 50), (50, 0))
 
 
+def test_an_outline_begins_where_the_part_of_the_film_begins() -> None:
+    assert outline_of(cells("#", "."), (10, 20, 110, 120)) == ((10, 20), (110, 20), (110, 70), (10, 70), (10, 20))
+
+
 def evidence(*sentences: SentenceEvidence, side: int = 10) -> Evidence:
     return Evidence("study", "findings", (side, side), sentences)
 
