@@ -109,10 +109,8 @@ def test_a_film_that_is_asked_for_again_is_decoded_once(monkeypatch: pytest.Monk
     assert decoded == [None, None]
 
 
-@pytest.mark.parametrize(("bytes_more", "times"), [(0, 1), (-1, 2)])
-def test_films_at_full_scale_are_kept_up_to_a_size(
-    bytes_more: int, times: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(("more", "times"), [(0, 1), (-1, 2)])
+def test_films_at_full_scale_are_kept_up_to_a_size(more: int, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[bytes] = []
 
     def noted(data: bytes, name: str, size: int | None, choice: DicomChoice) -> Image.Image:

@@ -122,7 +122,9 @@ def test_what_a_film_does_not_say_contradicts_nothing(more: dict[str, Any]) -> N
     assert contradiction([header(**more), None, header()]) is None
 
 
-@pytest.mark.parametrize("name", ["MUSTER^ERIKA", "Erika Muster", "Muster^Erika^^Dr.", "=Muster^Anna", "", None])
+@pytest.mark.parametrize(
+    "name", ["MUSTER^ERIKA", "Erika Muster", "Muster^Erika^^Dr.", "Muster^Erika^Maria", "=Muster^Anna", "", None]
+)
 def test_one_name_written_in_several_ways_contradicts_nothing(name: str | None) -> None:
     assert contradiction([header(PatientID=None), header(PatientID=None, PatientName=name)]) is None
 

@@ -22,7 +22,15 @@ from r2gengpt.films.sources import study_of
 from r2gengpt.report import Finding, Report
 from r2gengpt.reporter import Reporter
 from r2gengpt.settings import HonestyConfig
-from r2gengpt.text.observations import ALL_OBSERVATIONS, NOT_ASSESSED, OBSERVATIONS, POSSIBLE
+from r2gengpt.text.observations import (
+    ALL_OBSERVATIONS,
+    LIKELY,
+    NOT_ASSESSED,
+    OBSERVATIONS,
+    POSSIBLE,
+    UNLIKELY,
+    verdict_of_label,
+)
 from r2gengpt.training.run import train
 from test_finding_head import ANY, BOTH, head_run, squares
 
@@ -190,3 +198,11 @@ def test_reports_are_read_for_labels_where_they_are_few(
     assert found.columns.sum() <= len(OBSERVATIONS)
     monkeypatch.setattr(labelled, "READ_UNASKED", 10)
     assert "`nearest_labels` True" in planned(reporter, data).missing["nearest_labels"]
+
+
+@pytest.mark.parametrize(
+    ("label", "verdict"),
+    [(1.0, LIKELY), (0.75, LIKELY), (0.74, POSSIBLE), (0.26, POSSIBLE), (0.25, UNLIKELY), (0.0, UNLIKELY)],
+)
+def test_a_label_stands_for_a_verdict_by_its_quarter(label: float, verdict: str) -> None:
+    assert verdict_of_label(label) == verdict
