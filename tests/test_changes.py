@@ -65,6 +65,11 @@ def test_each_observation_gets_the_nearest_cue_in_its_part_of_the_sentence() -> 
     assert changes("The heart size is stable.") == {("", Change.UNCHANGED)}
 
 
+def test_a_cue_before_its_finding_is_as_near_as_one_behind_it() -> None:
+    text = "On this film of the chest there is today improved edema, which is new in the left lung."
+    assert changes(text) == {("Edema", Change.IMPROVED)}
+
+
 def test_words_of_an_earlier_study_cannot_be_known_from_one_film() -> None:
     assert tells_of_change("Compared to the prior study, the lungs are clear.")
     assert changes("Compared to the prior study, the lungs are clear.") == frozenset()

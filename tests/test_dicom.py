@@ -148,6 +148,29 @@ def test_quantiles_are_those_of_the_pixels(counts: list[int], expected: tuple[fl
     assert quantiles(np.arange(3.0), np.array(counts), (0.25, 0.75)) == expected
 
 
+@pytest.mark.parametrize(
+    ("first", "signed"), [([4, 65436, 8], True), ([4, -100, 8], False)], ids=["unsigned", "signed"]
+)
+def test_a_tables_first_value_is_read_as_signed_or_not_by_the_pixels(first: list[int], signed: bool) -> None:
+    stored = np.tile(np.arange(-100, -96, dtype=np.int16), (16, 4))
+    pixels = stored if signed else stored.view(np.uint16)
+    table = curve(first, [0, 51, 102, 255])
+    table[0]["LUTDescriptor"].VR = "US" if signed else "SS"
+    assert greys(film(pixels, 16, VOILUTSequence=table))[0, :4].tolist() == [0, 51, 102, 255]
+
+
+@pytest.mark.parametrize("colours", ["RGB", "YBR_FULL"])
+def test_run_lengths_in_colour_have_their_own_colours(colours: str) -> None:
+    bars = np.tile(np.repeat(np.array([[200, 40, 30], [30, 60, 210]], np.uint8), 24, axis=0), (64, 1, 1))
+    stored = bars if colours == "RGB" else np.asarray(Image.fromarray(bars).convert("YCbCr"))
+    dataset = film(stored[..., 0], 8)
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PlanarConfiguration = 3, colours, 0
+    dataset.PixelData = np.ascontiguousarray(stored).tobytes()
+    dataset.compress(RLELossless, generate_instance_uid=False)
+    found = np.asarray(decode_image(data_of(dataset), "film.dcm")).astype(int)
+    assert np.abs(found[32, [8, 40]] - bars[32, [8, 40]]).max() <= (0 if colours == "RGB" else 2)
+
+
 def test_a_jpeg_in_colour_has_its_own_colours() -> None:
     dataset = jpeg_film("baseline in colour")
     bars = np.repeat(np.array([[200, 40, 30], [30, 60, 210]], np.uint8), 24, axis=0)

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 
 from r2gengpt.errors import InputError
 from r2gengpt.films.containers import open_container
+from r2gengpt.films.depth import grey8
 from r2gengpt.films.reader import MAX_PIXELS, MIN_SIDE, decode_image, load_image, to_rgb
 from r2gengpt.films.sources import film_of, study_of
 
@@ -104,6 +105,17 @@ def test_32_bit_greys_are_scaled_alike_and_negative_ones_are_black() -> None:
     assert np.asarray(to_rgb(Image.fromarray(deep)))[:2, :4, 0].tolist() == [[255, 128, 0, 0], [0, 0, 0, 0]]
     deep[0, 0] = 2**20 - 1
     assert np.asarray(to_rgb(Image.fromarray(deep)))[0, 0].tolist() == [255] * 3
+
+
+def test_negative_greys_are_black_and_others_as_they_are() -> None:
+    assert grey8(np.array([[-300, -1, 0, 1, 255]], np.int32)).tolist() == [[0, 0, 0, 1, 255]]
+
+
+def test_what_shows_nothing_is_refused_with_the_share_of_its_grey() -> None:
+    picture = np.full((20, 20), 90, np.uint8)
+    picture[0] = 91
+    with pytest.raises(InputError, match=r"shows nothing: 95\.0% of its pixels are of one grey$"):
+        decode_image(encode(Image.fromarray(picture), "PNG"), "x.png")
 
 
 def test_floating_point_images_are_refused() -> None:

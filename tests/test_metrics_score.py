@@ -1,6 +1,7 @@
 """Scores carry intervals, baselines and words of warning, and refuse texts that don't belong together."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from r2gengpt.metrics.measure import METRICS, measure, scores_of
 from r2gengpt.metrics.protocols import PROTOCOLS
 from r2gengpt.metrics.records import Scores
 from r2gengpt.metrics.score import score
+from r2gengpt.metrics.summary import short_table
 from r2gengpt.metrics.table import score_table
 
 IDS = [f"study {i}" for i in range(len(REFERENCES))]
@@ -79,10 +81,21 @@ def test_shuffling_moves_every_text_and_loses_none() -> None:
     assert baselines.derangement(50, 0) == baselines.derangement(50, 0) != baselines.derangement(50, 1)
 
 
+@pytest.mark.parametrize(
+    ("studies", "distinct", "are"),
+    [(41, 2, True), (40, 2, False), (60, 3, False), (61, 3, True), (2, 1, True), (1, 1, False)],
+)
+def test_fewer_than_five_percent_of_distinct_texts_are_a_collapse(studies: int, distinct: int, are: bool) -> None:
+    assert baselines.is_collapsed([f"Text {number % distinct}." for number in range(studies)]) is are
+
+
 def test_a_model_that_says_the_same_of_all_is_called_collapsed() -> None:
     references = {str(i): [f"word{i} lungs"] for i in range(60)}
     scores = score(dict.fromkeys(references, "lungs"), references, PROTOCOLS["raw"], resamples=0)
     assert any(note.startswith("collapsed: 1 distinct output(s) for 60 studies") for note in scores.notes)
+    table = short_table(replace(scores, notes=(*scores.notes, "another note")))
+    assert "another note" in table
+    assert table.count("collapsed") == short_table(replace(scores, notes=())).count("collapsed")
     few = score(dict.fromkeys(list("abc"), "lungs"), {study: ["word"] for study in "abc"}, PROTOCOLS["raw"])
     assert any(note.startswith("collapsed") for note in few.notes)
     varied = score({study: study for study in references}, references, PROTOCOLS["raw"], resamples=0)
