@@ -221,6 +221,7 @@ def tests_for(mutant: Mutant, by_line: ByLine) -> Tests:
 def run_tests(tests: Sequence[str], home: Path, output: Path) -> None:
     """Run tests on the copy of the source at `home`, until one fails; ends this process with pytest's exit code."""
     os.setsid()
+    multiprocessing.set_start_method(None, force=True)  # this process was told to fork from a server
     with output.open("wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
