@@ -14,10 +14,11 @@ import pytest
 from PIL import Image, ImageOps
 
 from r2gengpt.errors import InputError
-from r2gengpt.films.containers import open_container
+from r2gengpt.films.containers import PNG_SIGNATURE, ContainerError, open_container
 from r2gengpt.films.depth import grey8
 from r2gengpt.films.reader import MAX_PIXELS, MIN_SIDE, decode_image, load_image, to_rgb
 from r2gengpt.films.sources import film_of, study_of
+from r2gengpt.films.whole import check_png
 
 ORIENTATION = 0x0112
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -272,6 +273,22 @@ def test_a_png_whose_pixels_end_early_is_refused(
     for held in (len(rows) // 2, len(rows) - len(rows) // 30, len(rows) - 1):
         with pytest.raises(InputError, match=r"is cut off: its pixels unpack to|image file is truncated"):
             decode_image(png(rows[:held]), "x.png")
+
+
+@pytest.mark.parametrize("interlaced", [0, 1])
+@pytest.mark.parametrize(("bits", "colour"), [(1, 0), (8, 2)])
+def test_the_bytes_that_a_png_must_hold_are_those_of_its_passes(bits: int, colour: int, interlaced: int) -> None:
+    for width, height in [(width, height) for width in range(1, 18) for height in range(1, 18)]:
+        rows = png_rows(width, height, bits, colour, interlaced)
+        header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, interlaced))
+        black = Image.new("L", (width, height))
+        for held in (len(rows), len(rows) - 1):
+            data = PNG_SIGNATURE + header + png_chunk(b"IDAT", zlib.compress(rows[:held])) + png_chunk(b"IEND", b"")
+            if held == len(rows):
+                check_png(black, data)
+            else:
+                with pytest.raises(ContainerError, match=f"unpack to {held} bytes, must be {len(rows)}$"):
+                    check_png(black, data)
 
 
 def test_a_jpeg_without_metadata_is_handed_on_byte_for_byte() -> None:
