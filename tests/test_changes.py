@@ -65,9 +65,15 @@ def test_each_observation_gets_the_nearest_cue_in_its_part_of_the_sentence() -> 
     assert changes("The heart size is stable.") == {("", Change.UNCHANGED)}
 
 
-def test_a_cue_before_its_finding_is_as_near_as_one_behind_it() -> None:
-    text = "On this film of the chest there is today improved edema, which is new in the left lung."
-    assert changes(text) == {("Edema", Change.IMPROVED)}
+@pytest.mark.parametrize(
+    ("sentence", "change"),
+    [
+        ("On this film of the chest there is today improved edema that is worse below.", Change.IMPROVED),
+        ("The improved film of the chest of today shows edema worse than before.", Change.WORSENED),
+    ],
+)
+def test_the_nearest_cue_may_stand_before_a_finding_or_behind_it(sentence: str, change: Change) -> None:
+    assert changes(sentence) == {("Edema", change)}
 
 
 def test_words_of_an_earlier_study_cannot_be_known_from_one_film() -> None:
