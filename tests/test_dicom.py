@@ -41,11 +41,12 @@ from r2gengpt.data.annotation import read_annotation
 from r2gengpt.data.features.filling import image_digest
 from r2gengpt.data.loading import StudyDataset
 from r2gengpt.errors import InputError
-from r2gengpt.films.containers import DicomChoice, is_dicom
+from r2gengpt.films.containers import MOST_SCANS, ContainerError, DicomChoice, is_dicom
 from r2gengpt.films.dicom import header as dicom_header
 from r2gengpt.films.dicom.greys import quantiles
 from r2gengpt.films.dicom.header import DicomHeader, read_header
-from r2gengpt.films.dicom.streams import decode_rle
+from r2gengpt.films.dicom.streams import decode_rle, stream_size
+from r2gengpt.films.dicom.values import numbers_of
 from r2gengpt.films.reader import MAX_PIXELS, PLAIN, decode_image, load_image
 from r2gengpt.films.sources import study_of
 
@@ -159,16 +160,31 @@ def test_a_tables_first_value_is_read_as_signed_or_not_by_the_pixels(first: list
     assert greys(film(pixels, 16, VOILUTSequence=table))[0, :4].tolist() == [0, 51, 102, 255]
 
 
+@pytest.mark.parametrize("packed", [True, False], ids=["run lengths", "plain"])
 @pytest.mark.parametrize("colours", ["RGB", "YBR_FULL"])
-def test_run_lengths_in_colour_have_their_own_colours(colours: str) -> None:
+def test_films_in_colour_have_their_own_colours(colours: str, packed: bool) -> None:
     bars = np.tile(np.repeat(np.array([[200, 40, 30], [30, 60, 210]], np.uint8), 24, axis=0), (64, 1, 1))
     stored = bars if colours == "RGB" else np.asarray(Image.fromarray(bars).convert("YCbCr"))
     dataset = film(stored[..., 0], 8)
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PlanarConfiguration = 3, colours, 0
     dataset.PixelData = np.ascontiguousarray(stored).tobytes()
-    dataset.compress(RLELossless, generate_instance_uid=False)
+    if packed:
+        dataset.compress(RLELossless, generate_instance_uid=False)
     found = np.asarray(decode_image(data_of(dataset), "film.dcm")).astype(int)
     assert np.abs(found[32, [8, 40]] - bars[32, [8, 40]]).max() <= (0 if colours == "RGB" else 2)
+
+
+@pytest.mark.parametrize(("more", "words"), [(0, "has no size"), (1, f"has more than {MOST_SCANS} scans")])
+def test_a_stream_may_have_as_many_scans_as_encoders_make(more: int, words: str) -> None:
+    stream = b"\xff\xd8" + b"\xff\xda\x00\x02" * (MOST_SCANS + more) + b"\xff\xd9"
+    with pytest.raises(ContainerError, match=f"^its compressed frame {words}$"):
+        stream_size(stream, JPEGBaseline8Bit)
+
+
+def test_numbers_of_implicit_types_may_have_a_decimal_comma() -> None:
+    data = data_of(film(syntax=ImplicitVRLittleEndian, WindowCenter=2048, WindowWidth=4096))
+    assert data.count(b"2048.0") == 1
+    assert numbers_of(dcmread(io.BytesIO(data.replace(b"2048.0", b"2048,5"))), "WindowCenter") == [2048.5]
 
 
 def test_a_jpeg_in_colour_has_its_own_colours() -> None:
