@@ -435,7 +435,8 @@ def test_refusals_and_failures_are_told_in_words(
 ) -> None:
     with page_server(served, **changes) as (address, generator), open_page(browser, address, refused=True) as page:
         generator.hold(held_at)
-        films = [film(6, size=1100)] if "max_megapixels" in changes else [film(6)] * (1 + ("max_images" in changes))
+        films = [film(6, size=1100)] if "max_megapixels" in changes else [film(6), film(7)]
+        films = films if "max_images" in changes else films[:1]
         choose(page, *films)
         page.get_by_role("button", name="Write draft").click()
         expect(page.get_by_role("alert")).to_contain_text(words)
