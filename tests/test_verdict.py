@@ -15,7 +15,7 @@ from r2gengpt.metrics.protocols import PROTOCOLS
 from r2gengpt.metrics.records import Scores
 from r2gengpt.metrics.score import score
 from r2gengpt.metrics.summary import COLUMNS, short_table, terminal_text
-from r2gengpt.metrics.verdict import Outcome, Verdict, headline, judge, outcome
+from r2gengpt.metrics.verdict import Outcome, headline, judge, outcome
 
 REFERENCES = {f"s{i}": f"word{i} word{i * 7} lungs clear left base number{i}" for i in range(40)}
 BETTER = Difference(0.2, (0.1, 0.3), 0.002, 0.001)
@@ -113,55 +113,6 @@ def test_a_verdict_that_is_not_better_tells_why(found: dict[str, Difference], wh
     told = judge("cider", 0.5, dict.fromkeys(found, 0.4), found, studies=9, patients=None, distinct=9, collapsed=False)
     assert told.why == why
     assert told.to_json()["why"] == why
-
-
-LABELLED = {
-    str(number): f"There is a {side} pleural effusion." if number % 2 else f"Mild edema at the {side} base."
-    for number, side in enumerate(["left", "right", "right", "left"] * 10)
-}
-
-
-def beside_equal_labels(texts: dict[str, str]) -> Verdict:
-    """Of a model beside reports that have the labels of all references, and the side of one in two."""
-    other = {study: text.replace("right", "left") for study, text in LABELLED.items()}
-    scores = score(
-        texts,
-        {study: [text] for study, text in LABELLED.items()},
-        PROTOCOLS["clean"],
-        beside={"nearest_labels": Baseline("looked up", other, human=True)},
-        choice=choose(labels=True),
-        resamples=200,
-    )
-    return scores.verdict
-
-
-def test_a_baseline_with_the_same_labels_in_every_study_is_told_apart_by_the_next_metric() -> None:
-    told = beside_equal_labels(dict(LABELLED))
-    assert told.outcome is Outcome.BETTER
-    assert told.metric == LABEL_F1
-    assert told.baseline != "nearest_labels"
-    assert told.sentence.startswith("Better than all 3 baselines, the nearest ")
-    assert told.why.startswith(
-        "With the same label F1 (micro of 14) as the report of the training study with the nearest labels, it is above "
-        "that by CIDEr-D "
-    )
-    assert told.why.endswith(f", p {1 / 201:.3f}.")
-    against = told.to_json()["against"]
-    assert against["nearest_labels"]["metric"] == "cider"
-    assert "metric" not in against["constant"]
-
-
-def test_a_tie_in_labels_that_the_next_metric_loses_is_named_with_that_metric() -> None:
-    worse = {study: text.replace("right", "left").replace("Mild", "There is") for study, text in LABELLED.items()}
-    told = beside_equal_labels(worse)
-    assert (told.outcome, told.metric, told.baseline) == (Outcome.WORSE, "cider", "nearest_labels")
-    assert told.sentence.startswith("Worse than the report of the training study with the nearest labels: CIDEr-D ")
-
-
-def test_equal_texts_are_level_by_every_metric() -> None:
-    told = beside_equal_labels({study: text.replace("right", "left") for study, text in LABELLED.items()})
-    assert (told.outcome, told.baseline, dict(told.ties)) == (Outcome.LEVEL, "nearest_labels", {})
-    assert "label F1 (micro of 14) 1.000 against 1.000" in told.sentence
 
 
 @pytest.mark.parametrize("texts", [{"s0": "word0"}, dict.fromkeys(REFERENCES, "x")])

@@ -14,7 +14,7 @@ from r2gengpt.metrics.ngrams import Floats, Ints
 from r2gengpt.metrics.paired import Difference, Resampling, differences, metric_difference
 from r2gengpt.metrics.protocols import BoundProtocol, Edit, Protocol, bind, join_words
 from r2gengpt.metrics.records import BaselineScores, Score, Scores
-from r2gengpt.metrics.verdict import CEILINGS, HEADLINES, Tie, Verdict, headline, judge, tells_nothing
+from r2gengpt.metrics.verdict import CEILINGS, Verdict, headline, judge
 
 IMAGES_SHUFFLED = "images_shuffled"
 NEEDS_A_MODEL = {
@@ -217,25 +217,15 @@ def _verdict(
     """How the model, the row without a name, stands to the others."""
     metric = headline(rows[""])
     rivals = {name: row[metric].value for name, row in rows.items() if name and name not in CEILINGS}
-    against = {name: metric_difference(metric, columns[name], columns[""], families, draws) for name in rivals}
-    ties: dict[str, Tie] = {}
-    for name in filter(lambda name: tells_nothing(against[name]), rivals):
-        for other in (one for one in HEADLINES if one in rows[""]):
-            difference = metric_difference(other, columns[name], columns[""], families, draws)
-            if not tells_nothing(difference):
-                against[name] = difference
-                ties[name] = Tie(metric, other, rows[""][other].value, rows[name][other].value)
-                break
     return judge(
         metric,
         rows[""][metric].value,
         rivals,
-        against,
+        {name: metric_difference(metric, columns[name], columns[""], families, draws) for name in rivals},
         studies=len(texts),
         patients=draws.patients_drawn,
         distinct=len(set(texts)),
         collapsed=baselines.is_collapsed(texts),
-        ties=ties,
     )
 
 

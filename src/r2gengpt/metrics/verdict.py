@@ -1,9 +1,8 @@
 """Whether a model beats what stands beside it: one verdict of paired differences. Reads no text, measures nothing."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Any
 
 from r2gengpt.metrics.labels.family import LABEL_F1
@@ -41,7 +40,6 @@ class Outcome(StrEnum):
 
 _THAN = {Outcome.WORSE: "Worse than", Outcome.LEVEL: "Level with"}
 _ORDER = tuple(Outcome)
-NO_TIES: Mapping[str, "Tie"] = MappingProxyType({})
 
 
 def outcome(difference: Difference) -> Outcome:
@@ -54,31 +52,9 @@ def outcome(difference: Difference) -> Outcome:
     return Outcome.BETTER if low > 0 else Outcome.WORSE
 
 
-def tells_nothing(difference: Difference) -> bool:
-    """Whether a metric gives a model and a baseline the same score in every resample, as where both find the same."""
-    return difference.value == 0 and difference.ci95 == (0.0, 0.0)
-
-
-@dataclass(frozen=True)
-class Tie:
-    """What judges a baseline that the verdict's metric cannot tell from the model at all.
-
-    Attributes:
-        same: the verdict's metric.
-        metric: the next of `HEADLINES` that tells them apart.
-        score: the model's.
-        rival: the baseline's.
-    """
-
-    same: str
-    metric: str
-    score: float
-    rival: float
-
-
 @dataclass(frozen=True)
 class Verdict:
-    """How a model stands to its baselines by one metric; to those that tie in it (`Tie`), by another.
+    """How a model stands to its baselines by one metric.
 
     Attributes:
         outcome: better than every baseline, or level with, or worse than, the one that is named.
@@ -92,7 +68,6 @@ class Verdict:
         patients: how many were resampled; None: studies were.
         distinct: how many outputs differ.
         collapsed: whether they are too few.
-        ties: baseline → what judges it in place of the verdict's metric.
     """
 
     outcome: Outcome
@@ -106,7 +81,6 @@ class Verdict:
     patients: int | None
     distinct: int
     collapsed: bool
-    ties: Mapping[str, Tie] = field(default_factory=dict)
 
     @property
     def sentence(self) -> str:
@@ -115,9 +89,7 @@ class Verdict:
 
     @property
     def why(self) -> str:
-        """Why the model is not better than all baselines, or better than those that tie; "" where there are none."""
-        if self.outcome is Outcome.BETTER:
-            return " ".join(self._untied(name, tie) for name, tie in self.ties.items())
+        """Why the model is not better than all baselines, in one sentence; "" where it is, or nothing was resampled."""
         if self.outcome not in _THAN:
             return ""
         above = sum(outcome(difference) is Outcome.BETTER for difference in self.against.values())
@@ -151,11 +123,7 @@ class Verdict:
             "difference": self.difference.to_json(),
             "warnings": list(self.warnings),
             "against": {
-                name: {
-                    "outcome": outcome(difference).value,
-                    **difference.to_json(),
-                    **({"metric": self.ties[name].metric} if name in self.ties else {}),
-                }
+                name: {"outcome": outcome(difference).value, **difference.to_json()}
                 for name, difference in self.against.items()
             },
         }
@@ -168,14 +136,6 @@ class Verdict:
         if self.outcome is Outcome.UNKNOWN:
             return f"No verdict, nothing was resampled; beside {rival}"
         return f"{_THAN[self.outcome]} {rival}"
-
-    def _untied(self, name: str, tie: Tie) -> str:
-        """By what the model is above a baseline that has the same score in the verdict's metric."""
-        same, rival = HEADLINES.get(tie.same, tie.same), baseline_in_words(name)
-        told = f"{HEADLINES[tie.metric]} {tie.score:.3f} against {tie.rival:.3f}"
-        p = self.against[name].p_randomisation
-        told = told if p is None else f"{told}, {p_in_words(p)}"
-        return f"With the same {same} as {rival}, it is above that by {told}."
 
     def _scores(self) -> str:
         title = HEADLINES.get(self.metric, self.metric)
@@ -215,7 +175,6 @@ def judge(
     patients: int | None,
     distinct: int,
     collapsed: bool,
-    ties: Mapping[str, Tie] = NO_TIES,
 ) -> Verdict:
     """The verdict: better only where the model is better than every baseline, else by the one it does worst against.
 
@@ -228,21 +187,19 @@ def judge(
         patients: how many were resampled; None: studies were.
         distinct: how many outputs differ.
         collapsed: whether they are too few.
-        ties: baseline → what judges it in place of `metric`; its difference is by that.
     """
-    baseline = min(against, key=lambda name: (_ORDER.index(outcome(against[name])), name in ties, against[name].value))
-    found, tie = against[baseline], ties.get(baseline, Tie(metric, metric, score, rivals[baseline]))
+    baseline = min(against, key=lambda name: (_ORDER.index(outcome(against[name])), against[name].value))
+    found = against[baseline]
     return Verdict(
         outcome(found),
-        tie.metric,
+        metric,
         baseline,
-        tie.score,
-        tie.rival,
+        score,
+        rivals[baseline],
         found,
         against,
         studies,
         patients,
         distinct,
         collapsed,
-        ties,
     )
