@@ -105,6 +105,17 @@ def test_a_cancellation_for_another_patient_is_refused_and_withdraws_nothing(
         assert desk.book.order_for(films_of()) == NO_ORDER
 
 
+def test_an_order_that_is_too_old_gives_way_to_another_patients(tmp_path: Path) -> None:
+    now, key = [5000.0], accession_key("A-1")
+    with book_in(tmp_path, keep=100.0, clock=lambda: now[0]) as book:
+        book.take("1", [Order(key, patients=JANE, indication="Cough")])
+        now[0] += 101
+        book.take("2", [Order(key, patients=patient_keys("P-9"), indication="Fall")])
+        found = book.order_of(key)
+        assert found is not None
+        assert found.indication == "Fall"
+
+
 @pytest.mark.parametrize("action", ["NW", "XO"])
 def test_an_order_for_another_patient_replaces_none(action: str, tmp_path: Path) -> None:
     with desk_in(tmp_path) as desk:

@@ -119,7 +119,8 @@ class OrderBook:
         which, values = "key = ?", [order.accession]
         if order.is_withdrawn:
             which, values = f"{which} OR (placer != '' AND placer = ?)", [*values, order.placer]
-        kept = self._base.execute(f"SELECT patients FROM orders WHERE {which}", values).fetchall()
+        query = f"SELECT patients FROM orders WHERE at >= ? AND ({which})"
+        kept = self._base.execute(query, (now - self.keep_seconds, *values)).fetchall()
         known = [frozenset(patients.split()) for (patients,) in kept if patients] if order.patients else []
         if not all(may_be_one(order.patients, patients) for patients in known):
             done = "withdrawn" if order.is_withdrawn else "replaced"

@@ -192,6 +192,8 @@ def _whole(form: "Dataset", stream: bytes, syntax: str) -> npt.NDArray[Any]:
             delattr(form, table)
     try:
         pixels = decoded(with_ones(stream))
+    except MemoryError:
+        raise
     except Exception:  # it read on: was the stream damaged before?
         decoded(stream)
         pixels = None
