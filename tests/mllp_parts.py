@@ -1,4 +1,4 @@
-"""Parts that the tests of MLLP share: orders, a sender of them, a receiver of results. No test stands here."""
+"""Parts that the tests of MLLP share: orders, a sender of them, a intake of results. No test stands here."""
 
 import socket
 import ssl
@@ -10,7 +10,7 @@ from pathlib import Path
 from archive_parts import LONG
 from r2gengpt.auditlog.log import AuditLog
 from r2gengpt.clinical.hl7.book import OrderBook
-from r2gengpt.clinical.hl7.desk import Desk
+from r2gengpt.clinical.hl7.intake import OrderIntake
 from r2gengpt.clinical.hl7.listener import OrderListener
 
 START, END = b"\x0b", b"\x1c\r"
@@ -73,17 +73,17 @@ def book_in(
 
 
 @contextmanager
-def desk_in(directory: Path, most_bytes: int = 2**16, audit: AuditLog | None = None) -> Iterator[Desk]:
+def intake_in(directory: Path, most_bytes: int = 2**16, audit: AuditLog | None = None) -> Iterator[OrderIntake]:
     with book_in(directory) as book:
-        yield Desk(book, most_bytes, audit)
+        yield OrderIntake(book, most_bytes, audit)
 
 
 @contextmanager
 def listener_in(
     directory: Path, most_peers: int = 4, most_bytes: int = 2**16, tls: object = None
 ) -> Iterator[OrderListener]:
-    with desk_in(directory, most_bytes) as desk:
-        listener = OrderListener("127.0.0.1", 0, desk, most_peers, tls)  # type: ignore[arg-type]
+    with intake_in(directory, most_bytes) as intake:
+        listener = OrderListener("127.0.0.1", 0, intake, most_peers, tls)  # type: ignore[arg-type]
         try:
             yield listener
         finally:

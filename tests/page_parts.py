@@ -78,7 +78,7 @@ class Scripted(Generator):
         self.go.clear()
 
     def _write(self, model: ServedModel, job: Job) -> None:
-        if job.told is not None:
+        if job.report_text is not None:
             self._map(job)
             return
         self.jobs.append(job)
@@ -106,7 +106,7 @@ class Scripted(Generator):
         if isinstance(self.evidence, Exception):
             job.fail(self.evidence)
         elif not job.unwanted:
-            job.future.set_result(Answer(Report("study", job.told or ""), 0, self.evidence))
+            job.future.set_result(Answer(Report("study", job.report_text or ""), 0, self.evidence))
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from archive_parts import (
     wait_until,
 )
 from audit_parts import Said, said_in
-from mllp_parts import Sender, book_in, code_of, desk_in, order
+from mllp_parts import Sender, book_in, code_of, intake_in, order
 from r2gengpt.auditlog.attempts import EACH
 from r2gengpt.auditlog.log import AuditLog, opened_log
 from r2gengpt.auditlog.message import ActiveParticipant
@@ -252,13 +252,13 @@ def test_a_failed_handshake_at_the_port_of_orders_is_recorded_and_no_order_is_ta
 def test_orders_are_recorded_with_sender_and_patient_and_wait_where_they_cannot_be(
     tmp_path: Path, log: AuditLog
 ) -> None:
-    with desk_in(tmp_path, audit=log) as desk:
-        assert code_of(desk.answer(order(), "192.0.2.8")[0]) == "AA 1"
-        assert code_of(desk.answer(order(action="CA", control="2"), "192.0.2.8")[0]) == "AA 2"
-        assert code_of(desk.answer(order(action="??", control="3"), "192.0.2.8")[0]) == "AE 3"
+    with intake_in(tmp_path, audit=log) as intake:
+        assert code_of(intake.answer(order(), "192.0.2.8")[0]) == "AA 1"
+        assert code_of(intake.answer(order(action="CA", control="2"), "192.0.2.8")[0]) == "AA 2"
+        assert code_of(intake.answer(order(action="??", control="3"), "192.0.2.8")[0]) == "AE 3"
         with no_room(log):
-            assert code_of(desk.answer(order("A-4", control="4"), "192.0.2.8")[0]) == "AR 4"
-        assert code_of(desk.answer(order("A-4", control="4"), "192.0.2.8")[0]) == "AA 4"
+            assert code_of(intake.answer(order("A-4", control="4"), "192.0.2.8")[0]) == "AR 4"
+        assert code_of(intake.answer(order("A-4", control="4"), "192.0.2.8")[0]) == "AA 4"
     found = [one for one in said(log) if one.event == "Order Record"]
     assert [(one.action, one.outcome, one.objects) for one in found] == [
         ("C", "0", ("P-1", accession_key("A-1"))),

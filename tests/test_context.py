@@ -128,7 +128,7 @@ def test_fields_that_no_prompt_has_are_refused(names: tuple[str, ...]) -> None:
 
 def test_each_field_is_left_out_by_itself_about_as_often_as_asked_for() -> None:
     drop = FieldDropout(0.3, seed=1)
-    kept = [drop.of(WHOLE, (epoch, index)).given for epoch in range(10) for index in range(200)]
+    kept = [drop.of(WHOLE, (epoch, index)).present for epoch in range(10) for index in range(200)]
     for name in FIELDS:
         assert 0.66 < sum(name in given for given in kept) / len(kept) < 0.74
     both = sum("age" in given and "sex" in given for given in kept) / len(kept)

@@ -151,11 +151,11 @@ def test_marks_of_little_confidence_stay_and_say_so() -> None:
 
 def test_a_second_judgement_keeps_no_reason_of_the_first() -> None:
     plain = report("The heart is normal.", "No pleural effusion.", findings=(EFFUSION,))
-    first = reviewed(with_confidence(plain, None, below=0.95))
-    second = reviewed(with_confidence(first, None, below=0.5))
+    first = reviewed(with_confidence(plain, None, threshold=0.95))
+    second = reviewed(with_confidence(first, None, threshold=0.5))
     assert reasons(first)[0] == "the model is not sure of it (.90)"
     assert reasons(second) == ["", "the film shows pleural effusion: likely (.91)"]
-    assert second == reviewed(with_confidence(plain, None, below=0.5))
+    assert second == reviewed(with_confidence(plain, None, threshold=0.5))
 
 
 def test_a_second_review_changes_nothing() -> None:

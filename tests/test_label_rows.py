@@ -156,7 +156,7 @@ def test_true_hints_stand_in_the_prompts_in_place_of_the_heads(trained: Path, re
     prompts = {}
     for words in ("", "Findings: hernia likely."):
         told = {studies[0].id: words} if words else {}
-        looked, findings = replace(reporter.looker, told=told).look(batch)
+        looked, findings = replace(reporter.looker, hint_overrides=told).look(batch)
         prompts[words] = looked.input_ids.tolist()[0]
         assert findings == reporter.looker.look(batch)[1], "what the head sees does not change"
     row = reporter.built.processor.prompt_row(1, f"Findings: hernia likely. {reporter.built.processor.instruction}")

@@ -86,7 +86,7 @@ def test_a_message_that_is_too_long_is_rejected_and_its_connection_ended(tmp_pat
 def test_the_sign_of_a_beginning_within_a_text_is_a_blank(text: str, tmp_path: Path) -> None:
     with listener_in(tmp_path) as listener, Sender(listener.port) as sender:
         assert code_of(sender.send(order(reason=text))) == "AA 1"
-        found = listener.desk.book.order_of(accession_key("A-1"))
+        found = listener.intake.book.order_of(accession_key("A-1"))
         assert found is not None
         assert found.indication == " ".join(text.replace("\x0b", " ").split())
 
@@ -144,7 +144,7 @@ def test_many_silent_peers_leave_a_place_for_a_good_one(tmp_path: Path, monkeypa
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     with listener_in(tmp_path) as listener, pytest.raises(InputError, match="mllp_port"):
-        OrderListener("127.0.0.1", listener.port, listener.desk, 1)
+        OrderListener("127.0.0.1", listener.port, listener.intake, 1)
 
 
 def test_closing_ends_connections_and_their_threads(tmp_path: Path) -> None:

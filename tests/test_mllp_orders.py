@@ -9,7 +9,7 @@ from hl7apy.consts import VALIDATION_LEVEL
 from hl7apy.parser import parse_message
 
 from dicom_files import film
-from mllp_parts import book_in, code_of, desk_in, imaging_order, msh, order, segments_of
+from mllp_parts import book_in, code_of, imaging_order, intake_in, msh, order, segments_of
 from r2gengpt.clinical.archive.ledger import accession_key
 from r2gengpt.clinical.hl7.er7 import NotAMessage, Separators, header_of, read_message
 from r2gengpt.clinical.hl7.orders import NO_ORDER, ROUTINE, SOON, STAT, Order, orders_of, patient_keys
@@ -31,29 +31,29 @@ def read(data: bytes) -> Any:
 
 
 def test_an_order_is_matched_by_its_accession_number(tmp_path: Path) -> None:
-    with desk_in(tmp_path) as desk:
-        assert [code_of(one) for one in desk.answer(order(priority="S", reason="Fever & cough"))] == ["AA 1"]
-        found = desk.book.order_for(films_of(" A-1 "))
+    with intake_in(tmp_path) as intake:
+        assert [code_of(one) for one in intake.answer(order(priority="S", reason="Fever & cough"))] == ["AA 1"]
+        found = intake.book.order_for(films_of(" A-1 "))
         assert (found.indication, found.priority, found.placer) == ("Fever & cough", STAT, "PL-1^RIS")
-        assert desk.book.order_for(films_of("A-2")) == NO_ORDER
-        assert desk.book.order_for(films_of("")) == NO_ORDER
+        assert intake.book.order_for(films_of("A-2")) == NO_ORDER
+        assert intake.book.order_for(films_of("")) == NO_ORDER
 
 
 def test_an_imaging_order_is_matched_by_ipc(tmp_path: Path) -> None:
-    with desk_in(tmp_path) as desk:
-        (answer,) = desk.answer(imaging_order(reason="Rule out \\T\\ pneumonia\\.br\\\u00fc"))
+    with intake_in(tmp_path) as intake:
+        (answer,) = intake.answer(imaging_order(reason="Rule out \\T\\ pneumonia\\.br\\\u00fc"))
         assert code_of(answer) == "AA 1"
         assert segments_of(answer)["MSH"][17] == "UNICODE UTF-8"
-        assert desk.book.order_for(films_of()).indication == "Rule out & pneumonia \u00fc"
+        assert intake.book.order_for(films_of()).indication == "Rule out & pneumonia \u00fc"
 
 
 def test_an_order_of_another_patient_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with desk_in(tmp_path) as desk:
-        desk.answer(order(patient="P-9~P-8"))
-        assert desk.book.order_for(films_of(patient="P-1")) == NO_ORDER
+    with intake_in(tmp_path) as intake:
+        intake.answer(order(patient="P-9~P-8"))
+        assert intake.book.order_for(films_of(patient="P-1")) == NO_ORDER
         assert "another patient" in caplog.text
-        assert desk.book.order_for(films_of(patient="P-8")).indication == "Cough"
-        assert desk.book.order_for(films_of(patient="")).indication == "Cough"
+        assert intake.book.order_for(films_of(patient="P-8")).indication == "Cough"
+        assert intake.book.order_for(films_of(patient="")).indication == "Cough"
 
 
 @pytest.mark.parametrize(
@@ -68,18 +68,18 @@ def test_an_order_of_another_patient_is_not_used(tmp_path: Path, caplog: pytest.
 def test_the_authority_of_an_orders_patient_is_compared_with_the_films_issuer(
     identifier: str, issuer: str | None, is_used: bool, tmp_path: Path
 ) -> None:
-    with desk_in(tmp_path) as desk:
-        desk.answer(f"{msh()}\rPID|1||{identifier}\rORC|NW|PL-1\rOBR|1||A-1".encode())
-        assert (desk.book.order_for(films_of(issuer=issuer)) != NO_ORDER) == is_used
+    with intake_in(tmp_path) as intake:
+        intake.answer(f"{msh()}\rPID|1||{identifier}\rORC|NW|PL-1\rOBR|1||A-1".encode())
+        assert (intake.book.order_for(films_of(issuer=issuer)) != NO_ORDER) == is_used
 
 
 @pytest.mark.parametrize("pid", ["", "PID|1\r", 'PID|1||""\r', "PID|1||^^^HOSPITAL\r"])
 @pytest.mark.parametrize("action", ["NW", "XO"])
 def test_an_order_that_names_no_patient_is_not_taken(action: str, pid: str, tmp_path: Path) -> None:
-    with desk_in(tmp_path) as desk:
-        answer = segments_of(desk.answer(f"{msh()}\r{pid}ORC|{action}|PL-1\rOBR|1||A-1".encode())[0])
+    with intake_in(tmp_path) as intake:
+        answer = segments_of(intake.answer(f"{msh()}\r{pid}ORC|{action}|PL-1\rOBR|1||A-1".encode())[0])
         assert answer["MSA"][1:] == ["AE", "1", "PID-3: is missing: the order names no patient"]
-        assert desk.book.order_for(films_of()) == NO_ORDER
+        assert intake.book.order_for(films_of()) == NO_ORDER
 
 
 def test_a_kept_order_that_names_no_patient_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -94,15 +94,15 @@ def test_a_kept_order_that_names_no_patient_is_not_used(tmp_path: Path, caplog: 
 def test_a_cancellation_for_another_patient_is_refused_and_withdraws_nothing(
     tail: str, identifier: str, tmp_path: Path
 ) -> None:
-    with desk_in(tmp_path) as desk:
-        desk.answer(order())
+    with intake_in(tmp_path) as intake:
+        intake.answer(order())
         data = f"{msh('2', version='2.5')}\rPID|1||{identifier}\r{tail}".encode()
         for _ in range(2):  # it was not taken, and is read again
-            answer = segments_of(desk.answer(data)[0])
+            answer = segments_of(intake.answer(data)[0])
             assert (answer["MSA"][1], answer["ERR"][2], answer["ERR"][3][:3]) == ("AE", "PID^1^3", "204")
-            assert desk.book.order_for(films_of()).indication == "Cough"
-        desk.answer(data.replace(identifier.encode(), b"P-1"))
-        assert desk.book.order_for(films_of()) == NO_ORDER
+            assert intake.book.order_for(films_of()).indication == "Cough"
+        intake.answer(data.replace(identifier.encode(), b"P-1"))
+        assert intake.book.order_for(films_of()) == NO_ORDER
 
 
 def test_an_order_that_is_too_old_gives_way_to_another_patients(tmp_path: Path) -> None:
@@ -118,15 +118,15 @@ def test_an_order_that_is_too_old_gives_way_to_another_patients(tmp_path: Path) 
 
 @pytest.mark.parametrize("action", ["NW", "XO"])
 def test_an_order_for_another_patient_replaces_none(action: str, tmp_path: Path) -> None:
-    with desk_in(tmp_path) as desk:
-        desk.answer(order())
+    with intake_in(tmp_path) as intake:
+        intake.answer(order())
         head, tail = msh("2", version="2.5"), f"ORC|{action}|PL-1^RIS\rOBR|1||A-1||||||||||Fall"
-        answer = segments_of(desk.answer(f"{head}\rPID|1||P-9\r{tail}".encode())[0])
+        answer = segments_of(intake.answer(f"{head}\rPID|1||P-9\r{tail}".encode())[0])
         assert (answer["MSA"][1], answer["ERR"][2], answer["ERR"][3][:3]) == ("AE", "PID^1^3", "204")
-        assert desk.book.order_for(films_of()).indication == "Cough"
-        assert desk.book.order_for(films_of(patient="P-9")) == NO_ORDER
-        desk.answer(f"{head}\rPID|1||P-1\r{tail}".encode())
-        assert desk.book.order_for(films_of()).indication == "Fall"
+        assert intake.book.order_for(films_of()).indication == "Cough"
+        assert intake.book.order_for(films_of(patient="P-9")) == NO_ORDER
+        intake.answer(f"{head}\rPID|1||P-1\r{tail}".encode())
+        assert intake.book.order_for(films_of()).indication == "Fall"
 
 
 @pytest.mark.parametrize(
@@ -173,51 +173,51 @@ def test_a_long_indication_is_cut_at_a_word() -> None:
 
 
 def test_an_update_replaces_and_a_cancellation_withdraws(tmp_path: Path) -> None:
-    with desk_in(tmp_path) as desk:
-        desk.answer(order())
-        assert code_of(desk.answer(order(action="XO", control="2", reason="Fever", priority="S"))[0]) == "AA 2"
-        assert desk.book.order_for(films_of()).indication == "Fever"
-        assert dict(desk.book.urgent()) == {accession_key("A-1"): STAT}
+    with intake_in(tmp_path) as intake:
+        intake.answer(order())
+        assert code_of(intake.answer(order(action="XO", control="2", reason="Fever", priority="S"))[0]) == "AA 2"
+        assert intake.book.order_for(films_of()).indication == "Fever"
+        assert dict(intake.book.urgent()) == {accession_key("A-1"): STAT}
         for number, action in enumerate(("CA", "DC")):
-            assert code_of(desk.answer(order(action=action, control=f"c{number}"))[0]) == f"AA c{number}"
-            assert desk.book.order_for(films_of()) == NO_ORDER
-            assert desk.book.urgent() == {}
-            desk.answer(order(control=f"n{number}", priority="S"))
-            assert desk.book.order_for(films_of()).indication == "Cough"
+            assert code_of(intake.answer(order(action=action, control=f"c{number}"))[0]) == f"AA c{number}"
+            assert intake.book.order_for(films_of()) == NO_ORDER
+            assert intake.book.urgent() == {}
+            intake.answer(order(control=f"n{number}", priority="S"))
+            assert intake.book.order_for(films_of()).indication == "Cough"
 
 
 def test_a_cancellation_by_the_placers_number_alone_withdraws(tmp_path: Path) -> None:
-    with desk_in(tmp_path) as desk:
-        desk.answer(order())
-        assert code_of(desk.answer(f"{msh('2')}\rORC|CA|PL-2^RIS\r".encode())[0]) == "AA 2"
-        assert desk.book.order_for(films_of()).indication == "Cough"
-        desk.answer(f"{msh('3')}\rORC|CA|PL-1^RIS\r".encode())
-        assert desk.book.order_for(films_of()) == NO_ORDER
+    with intake_in(tmp_path) as intake:
+        intake.answer(order())
+        assert code_of(intake.answer(f"{msh('2')}\rORC|CA|PL-2^RIS\r".encode())[0]) == "AA 2"
+        assert intake.book.order_for(films_of()).indication == "Cough"
+        intake.answer(f"{msh('3')}\rORC|CA|PL-1^RIS\r".encode())
+        assert intake.book.order_for(films_of()) == NO_ORDER
 
 
 def test_a_message_that_comes_again_is_acknowledged_and_has_no_effect(tmp_path: Path) -> None:
-    with desk_in(tmp_path) as desk:
+    with intake_in(tmp_path) as intake:
         first = order()
-        desk.answer(first)
-        desk.answer(order(action="CA", control="2"))
-        assert code_of(desk.answer(first)[0]) == "AA 1"
-        assert desk.book.order_for(films_of()) == NO_ORDER, "its sender had missed the answer, and cancelled since"
+        intake.answer(first)
+        intake.answer(order(action="CA", control="2"))
+        assert code_of(intake.answer(first)[0]) == "AA 1"
+        assert intake.book.order_for(films_of()) == NO_ORDER, "its sender had missed the answer, and cancelled since"
 
 
 def test_of_a_message_with_a_wrong_order_none_is_kept(tmp_path: Path) -> None:
-    with desk_in(tmp_path) as desk:
+    with intake_in(tmp_path) as intake:
         data = order() + b"ORC|NW|PL-2\rOBR|1\r"
-        answer = segments_of(desk.answer(data)[0])
+        answer = segments_of(intake.answer(data)[0])
         assert answer["MSA"][1] == "AE"
         assert answer["MSA"][3].startswith("OBR-18: no accession number")
-        assert desk.book.order_for(films_of()) == NO_ORDER
+        assert intake.book.order_for(films_of()) == NO_ORDER
 
 
 def test_progress_of_an_order_is_acknowledged_and_changes_nothing(tmp_path: Path) -> None:
-    with desk_in(tmp_path) as desk:
-        desk.answer(order())
-        assert code_of(desk.answer(order(action="SC", control="2", reason="x"))[0]) == "AA 2"
-        assert desk.book.order_for(films_of()).indication == "Cough"
+    with intake_in(tmp_path) as intake:
+        intake.answer(order())
+        assert code_of(intake.answer(order(action="SC", control="2", reason="x"))[0]) == "AA 2"
+        assert intake.book.order_for(films_of()).indication == "Cough"
 
 
 WRONG = {
@@ -249,28 +249,28 @@ WRONG = {
 def test_what_is_wrong_is_named_by_segment_and_field(name: str, tmp_path: Path) -> None:
     data, code, place, number = WRONG[name]
     data = data.replace(b"|P|2.3.1|", b"|P|2.5.1|")
-    with desk_in(tmp_path) as desk:
-        (answer,) = desk.answer(data)
+    with intake_in(tmp_path) as intake:
+        (answer,) = intake.answer(data)
         found = segments_of(answer)
         assert (found["MSA"][1], found["ERR"][2], found["ERR"][3].split("^")[0]) == (code, place, number)
         assert found["ERR"][8].startswith(place.split("^")[0])
-        assert desk.book.urgent() == {}
-        assert desk.book.order_for(films_of()) == NO_ORDER
+        assert intake.book.urgent() == {}
+        assert intake.book.order_for(films_of()) == NO_ORDER
 
 
 def test_before_version_2_5_the_error_stands_in_the_first_field(tmp_path: Path) -> None:
-    with desk_in(tmp_path) as desk:
-        (answer,) = desk.answer(order(action="QQ"))
+    with intake_in(tmp_path) as intake:
+        (answer,) = intake.answer(order(action="QQ"))
         assert segments_of(answer)["ERR"][1] == "ORC^1^1^103&Table value not found&HL70357"
 
 
 def test_no_value_of_a_message_is_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
-    with desk_in(tmp_path) as desk:
-        desk.answer(order("ACC-77", patient="PAT-77", reason="Secret-77", placer="PL-77"))
+    with intake_in(tmp_path) as intake:
+        intake.answer(order("ACC-77", patient="PAT-77", reason="Secret-77", placer="PL-77"))
         for data, *_ in WRONG.values():
-            desk.answer(data)
-        desk.book.order_for(films_of("ACC-77"))
+            intake.answer(data)
+        intake.book.order_for(films_of("ACC-77"))
     assert "order" in caplog.text
     assert not [word for word in ("77", "DOE", "JANE", "1970", "Cough", "QQ") if word in caplog.text.replace("0x", "")]
 
@@ -284,17 +284,17 @@ def test_no_value_of_a_message_is_in_the_log(tmp_path: Path, caplog: pytest.LogC
     ],
 )  # fmt: skip
 def test_the_answers_are_those_that_were_asked_for(asked: str, good: list[str], bad: list[str], tmp_path: Path) -> None:
-    with desk_in(tmp_path) as desk:
-        assert [code_of(one)[:2] for one in desk.answer(order(more=asked))] == good
-        assert [code_of(one)[:2] for one in desk.answer(order(more=asked, action="QQ"))] == bad
+    with intake_in(tmp_path) as intake:
+        assert [code_of(one)[:2] for one in intake.answer(order(more=asked))] == good
+        assert [code_of(one)[:2] for one in intake.answer(order(more=asked, action="QQ"))] == bad
         rejected = [word.replace("E", "R") for word in bad]
-        assert [code_of(one)[:2] for one in desk.answer(order(more=asked, kind="ADT^A01"))] == rejected
+        assert [code_of(one)[:2] for one in intake.answer(order(more=asked, kind="ADT^A01"))] == rejected
 
 
 @pytest.mark.parametrize("data", [order(), imaging_order(), order(action="QQ"), order(version="2.5.1", kind="ADT^A01")])
 def test_an_answer_is_a_message_that_another_reader_parses(data: bytes, tmp_path: Path) -> None:
-    with desk_in(tmp_path) as desk:
-        (answer,) = desk.answer(data)
+    with intake_in(tmp_path) as intake:
+        (answer,) = intake.answer(data)
     parsed = parse_message(answer.decode(), validation_level=VALIDATION_LEVEL.TOLERANT)
     assert parsed.msh.msh_9.value.startswith(("ACK^O", "ACK^A"))
     assert parsed.msh.msh_5.value == "RIS"
@@ -304,11 +304,11 @@ def test_an_answer_is_a_message_that_another_reader_parses(data: bytes, tmp_path
 
 def test_an_answer_is_written_with_the_separators_of_its_message(tmp_path: Path) -> None:
     data = order(reason="a+b").translate(bytes.maketrans(b"|^~\\&", b"!@+?%"))
-    with desk_in(tmp_path) as desk:
-        (answer,) = desk.answer(data)
+    with intake_in(tmp_path) as intake:
+        (answer,) = intake.answer(data)
         assert answer.startswith(b"MSH!@+?%!r2gengpt!!RIS!HOSPITAL!")
         assert b"\rMSA!AA!1\r" in answer
-        assert desk.book.order_for(films_of()).placer == "PL-1^RIS"
+        assert intake.book.order_for(films_of()).placer == "PL-1^RIS"
 
 
 @pytest.mark.parametrize(
@@ -354,25 +354,25 @@ def test_what_has_no_header_cannot_be_answered(data: bytes) -> None:
 @pytest.mark.parametrize("signs", ["^~\\", "^~", "", "^~\\&#%", "^^^^", "^~\\|", "^~A&", "^~ &"])
 def test_a_header_with_wrong_separators_is_answered_where_it_has_a_control_id(signs: str, tmp_path: Path) -> None:
     data = order(version="2.5").replace(b"^~\\&", signs.encode(), 1)
-    with desk_in(tmp_path) as desk:
-        answer = segments_of(desk.answer(data)[0])
+    with intake_in(tmp_path) as intake:
+        answer = segments_of(intake.answer(data)[0])
         assert (answer["MSA"][1], answer["MSH"][1]) == ("AE", "^~\\&")
         if "|" not in signs:  # it shifts all fields
             assert (answer["MSA"][2], answer["ERR"][2]) == ("1", "MSH^1^2")
             assert answer["MSA"][3] == "MSH-2: does not name four or five different separators"
-        assert desk.book.order_for(films_of()) == NO_ORDER
+        assert intake.book.order_for(films_of()) == NO_ORDER
 
 
 def test_a_byte_order_mark_before_the_header_is_passed_over(tmp_path: Path) -> None:
-    with desk_in(tmp_path) as desk:
-        assert code_of(desk.answer(b"\xef\xbb\xbf" + order(reason="Gr\u00f6\u00dfe"))[0]) == "AA 1"
-        assert desk.book.order_for(films_of()).indication == "Gr\u00f6\u00dfe"
+    with intake_in(tmp_path) as intake:
+        assert code_of(intake.answer(b"\xef\xbb\xbf" + order(reason="Gr\u00f6\u00dfe"))[0]) == "AA 1"
+        assert intake.book.order_for(films_of()).indication == "Gr\u00f6\u00dfe"
 
 
 def test_line_feeds_end_segments_too(tmp_path: Path) -> None:
-    with desk_in(tmp_path) as desk:
-        assert code_of(desk.answer(order().replace(b"\r", b"\r\n"))[0]) == "AA 1"
-        assert desk.book.order_for(films_of()).indication == "Cough"
+    with intake_in(tmp_path) as intake:
+        assert code_of(intake.answer(order().replace(b"\r", b"\r\n"))[0]) == "AA 1"
+        assert intake.book.order_for(films_of()).indication == "Cough"
 
 
 def test_orders_survive_a_restart_and_go_when_they_are_old(tmp_path: Path) -> None:
@@ -412,20 +412,20 @@ def test_an_order_that_cannot_be_kept_is_rejected_for_now(tmp_path: Path, monkey
     def full(*_: object) -> bool:
         raise sqlite3.OperationalError("database or disk is full")
 
-    with desk_in(tmp_path) as desk:
+    with intake_in(tmp_path) as intake:
         with monkeypatch.context() as patch:
-            patch.setattr(desk.book, "take", full)
-            answer = segments_of(desk.answer(order(version="2.5.1"))[0])
+            patch.setattr(intake.book, "take", full)
+            answer = segments_of(intake.answer(order(version="2.5.1"))[0])
         assert (answer["MSA"][1], answer["ERR"][3].split("^")[0]) == ("AR", "207")
-        assert code_of(desk.answer(order(version="2.5.1"))[0]) == "AA 1"
+        assert code_of(intake.answer(order(version="2.5.1"))[0]) == "AA 1"
 
 
 def test_a_fault_of_the_orders_holds_no_study_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with desk_in(tmp_path) as desk:
-        desk.book.take("1", [read(order(priority="S"))])
-        desk.book.close()
-        assert desk.book.order_for(films_of()) == NO_ORDER
-        assert desk.book.urgent() == {}
+    with intake_in(tmp_path) as intake:
+        intake.book.take("1", [read(order(priority="S"))])
+        intake.book.close()
+        assert intake.book.order_for(films_of()) == NO_ORDER
+        assert intake.book.urgent() == {}
     assert "without its order" in caplog.text
 
 
@@ -434,9 +434,9 @@ def test_age_sex_and_procedure_of_an_order_are_kept(tmp_path: Path) -> None:
     found = read(data).context
     assert found == Context("Cough", "Chest 2 views", age=found.age, sex="F")
     assert found.age == pytest.approx(76.16, abs=0.01)  # on the day of the message
-    with desk_in(tmp_path) as desk:
-        desk.answer(data)
-        assert desk.book.order_for(films_of()).context == read(data).context
+    with intake_in(tmp_path) as intake:
+        intake.answer(data)
+        assert intake.book.order_for(films_of()).context == read(data).context
 
 
 def test_a_book_of_an_older_version_gets_the_columns_it_lacks(tmp_path: Path) -> None:

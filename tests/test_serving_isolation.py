@@ -138,7 +138,7 @@ def sixteen_clients(served: Reporter, directory: Path, issuer: LocalIssuer, roun
     kept = {one.facts.id: one for one in store.latest()}
     drafts = [got["draft"] for caller in asking for _, got in caller.got if got["status"] == 200]
     assert set(kept) == {draft["id"] for draft in drafts}
-    assert all(kept[draft["id"]].given.text == draft["findings"] for draft in drafts)
+    assert all(kept[draft["id"]].judgement.text == draft["findings"] for draft in drafts)
     store.close()
     check_log(directory / "log", asking)
 

@@ -613,7 +613,7 @@ def test_maps_come_after_the_draft_and_only_where_they_are_wanted(page: Page, se
     expect(page.locator("#evidence")).to_contain_text("Mapped in")
     expect(page.get_by_label("Your text")).to_have_value("Edited meanwhile.")
     generator.maps_wait = False
-    assert generator.told[-1].told == REPORT
+    assert generator.told[-1].report_text == REPORT
 
 
 @needs_browser

@@ -238,7 +238,7 @@ def test_a_document_of_films_that_are_no_dicom_is_refused(served: Reporter) -> N
 
 
 def job_of(beams: int = 1, told: str | None = None) -> Job:
-    return Job(np.zeros((1, 3, 8, 8), np.float32), None, DecodeConfig(beam_size=beams), told=told)
+    return Job(np.zeros((1, 3, 8, 8), np.float32), None, DecodeConfig(beam_size=beams), report_text=told)
 
 
 def ended(job: Job) -> None:
@@ -363,7 +363,7 @@ def test_who_waits_may_ask_for_its_place_by_its_own_ticket_alone(served: Reporte
         go_on.set()
         sent.join()
         assert ask() == {"place": None, "seconds_left": None}
-        assert client.app.state.desk.tickets == {}  # type: ignore[attr-defined]  # FastAPI's
+        assert client.app.state.server.tickets == {}  # type: ignore[attr-defined]  # FastAPI's
 
 
 @pytest.mark.parametrize("ticket", ["short", "x" * 65, "with space in it 1234", "ü" * 20])

@@ -80,7 +80,7 @@ def test_a_reader_with_a_keyboard_gives_changes_and_takes_back_a_verdict(
         assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
         press(page, "Reject")
         kept(store, 5)
-    assert [(one.given.verdict, one.given.reason, one.given.note) for one in store.history()] == [
+    assert [(one.judgement.verdict, one.judgement.reason, one.judgement.note) for one in store.history()] == [
         ("accept", "", ""),
         ("reject", "", ""),
         ("reject", "missed", ""),
@@ -108,8 +108,8 @@ def test_an_edit_is_sent_when_it_is_done_and_a_second_press_takes_an_acceptance_
         expect(page.locator("#verdict-words")).to_have_text("No verdict yet.")
         kept(store, 4)
     found = list(store.history())
-    assert [one.given.verdict for one in found] == ["edit", "withdraw", "accept", "withdraw"]
-    assert found[0].given.text == f"{REPORT} There is a nodule."
+    assert [one.judgement.verdict for one in found] == ["edit", "withdraw", "accept", "withdraw"]
+    assert found[0].judgement.text == f"{REPORT} There is a nodule."
     assert [edit.kind for edit in found[0].edits] == ["kept", "kept", "kept", "added"]
 
 
@@ -127,7 +127,7 @@ def test_a_verdict_that_does_not_arrive_is_told_outlives_a_reload_and_is_kept_on
         press(page, "Send again")
         told(page)
         expect(page.get_by_role("button", name="Send again")).to_be_hidden()
-    assert [one.given.verdict for one in store.history()] == ["accept"]
+    assert [one.judgement.verdict for one in store.history()] == ["accept"]
 
 
 def test_a_page_of_a_server_that_keeps_no_verdicts_says_so_and_sends_none(browser: Browser, served: Reporter) -> None:

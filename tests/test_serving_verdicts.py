@@ -75,13 +75,13 @@ def test_a_draft_is_accepted_edited_and_rejected_and_each_is_kept(served: Report
     assert (accepted.json()["sentences_changed"], accepted.json()["words_changed"]) == (0, 0)
     assert edited.json()["findings_added"] == ["Pleural Effusion"]
     kept = list(store.history())
-    assert [one.given.verdict for one in kept] == ["accept", "edit", "reject"]
+    assert [one.judgement.verdict for one in kept] == ["accept", "edit", "reject"]
     assert {one.facts.text for one in kept} == {draft["findings"]}
     made = draft["provenance"]
     facts = kept[0].facts
     assert (facts.model_sha256, facts.delta_sha256) == (made["model_sha256"], made["delta_sha256"])
     assert list(facts.films) == [one["sha256"] for one in made["inputs"]]
-    assert (kept[2].given.reason, kept[2].given.note) == ("film", "Blurred.")
+    assert (kept[2].judgement.reason, kept[2].judgement.note) == ("film", "Blurred.")
 
 
 def test_the_same_request_twice_is_one_verdict_and_another_under_its_key_a_conflict(

@@ -100,7 +100,7 @@ def test_a_kill_loses_no_verdict_that_was_confirmed_and_doubles_none(address: st
         server.is_at(port, last=True)
         for reader in readers:
             reader.join(LONG)
-    kept = [(one.facts.id, one.given.key) for one in store.history()]
+    kept = [(one.facts.id, one.judgement.key) for one in store.history()]
     store.close()
     confirmed = [key for reader in readers for key in reader.confirmed]
     assert not any(reader.is_alive() for reader in readers)

@@ -80,7 +80,7 @@ def test_a_verdict_comes_back_as_it_was_kept(store: VerdictStore) -> None:
     kept, new = store.keep(FACTS, EDITED, NOW)
     assert new
     assert list(store.history()) == [kept]
-    assert (kept.facts, kept.given, kept.decided, kept.seconds) == (FACTS, EDITED, NOW, pytest.approx(90.678))
+    assert (kept.facts, kept.judgement, kept.decided, kept.seconds) == (FACTS, EDITED, NOW, pytest.approx(90.678))
     assert [edit.kind for edit in kept.edits] == ["changed", "removed", "kept"]
     assert kept.before is not None
     assert kept.after is not None
@@ -103,16 +103,16 @@ def test_a_change_of_mind_is_kept_beside_what_was_there_and_the_newest_counts(st
     said = [numbered(9), EDITED, ReaderVerdict("reject", "key-2", reason="missed"), ReaderVerdict("withdraw", "key-3")]
     for one in said:
         store.keep(FACTS, one)
-        newest = [kept.given.verdict for kept in store.latest()]
+        newest = [kept.judgement.verdict for kept in store.latest()]
         assert newest == ([] if one.verdict == "withdraw" else [one.verdict])
-    assert [kept.given.verdict for kept in store.history()] == ["accept", "edit", "reject", "withdraw"]
+    assert [kept.judgement.verdict for kept in store.history()] == ["accept", "edit", "reject", "withdraw"]
 
 
 def test_an_accepted_text_is_the_drafts_own_and_a_rejected_one_has_none(store: VerdictStore) -> None:
     accepted, _ = store.keep(FACTS, numbered(1))
     rejected, _ = store.keep(FACTS, ReaderVerdict("reject", "key-2"))
-    assert (accepted.given.text, accepted.sentences_changed, accepted.after) == (TEXT, 0, accepted.before)
-    assert (rejected.given.text, rejected.edits, rejected.after) == ("", (), None)
+    assert (accepted.judgement.text, accepted.sentences_changed, accepted.after) == (TEXT, 0, accepted.before)
+    assert (rejected.judgement.text, rejected.edits, rejected.after) == ("", (), None)
     assert rejected.before == accepted.before
 
 
@@ -123,7 +123,7 @@ def test_a_clock_that_is_behind_the_drafts_gives_no_time_below_zero(store: Verdi
 def test_text_of_every_alphabet_comes_back(store: VerdictStore) -> None:
     odd = replace(EDITED, text="Grüße 心臓 \U0001f600 'quoted' \"so\"; -- %s \\ end.\r\nNext\tline.")
     store.keep(FACTS, odd)
-    assert next(store.history()).given == odd
+    assert next(store.history()).judgement == odd
 
 
 # ------------------------------------------------------------------ tables
@@ -254,7 +254,7 @@ def test_servers_that_open_and_write_one_store_at_once_keep_each_verdict_once(ad
     assert sum(told.get() for _ in children) == writers * count + count, "each is new to one server alone"
     store = opened_store(address)
     kept = list(store.history())
-    assert len(kept) == len({(one.facts.id, one.given.key) for one in kept}) == writers * count + count
+    assert len(kept) == len({(one.facts.id, one.judgement.key) for one in kept}) == writers * count + count
     store.close()
 
 
@@ -292,7 +292,7 @@ def test_what_was_kept_outlives_the_kill_of_who_kept_it(address: str, rounds: in
         promised |= set(range(number, after))
         number = after + 1  # the one after may or may not be there
     store = opened_store(address)
-    there = [int(kept.given.key.removeprefix("key-")) for kept in store.history()]
+    there = [int(kept.judgement.key.removeprefix("key-")) for kept in store.history()]
     assert len(there) == len(set(there))
     assert promised <= set(there)
     assert len(there) <= len(promised) + rounds
@@ -307,5 +307,5 @@ def test_a_server_that_crashed_and_came_back_is_used_again(postgres: Server) -> 
         store.keep(FACTS, numbered(2))
     postgres.restart()
     assert store.keep(FACTS, numbered(2))[1]
-    assert [kept.given.key for kept in store.history()] == [numbered(1).key, numbered(2).key]
+    assert [kept.judgement.key for kept in store.history()] == [numbered(1).key, numbered(2).key]
     store.close()

@@ -106,7 +106,7 @@ def kept_of(facts: DraftFacts, given: ReaderVerdict, when: datetime, number: int
     return KeptVerdict(
         number=number,
         facts=facts,
-        given=replace(given, text=text),
+        judgement=replace(given, text=text),
         decided=when,
         seconds=when.timestamp() - facts.created,
         edits=sentence_edits(facts.text, text) if text else (),

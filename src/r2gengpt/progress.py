@@ -30,26 +30,26 @@ class Bar(tqdm):  # type: ignore[misc]  # the library is untyped
     """
 
     disable: bool
-    told: int | None = None
+    last: int | None = None
     """How far it was when it wrote its last line."""
     when: float = 0.0
     """When that was, by tqdm's clock. tqdm's own interval must stay as it is: it counts twice where that grows."""
 
-    def __init__(self, *given: Any, **settings: Any) -> None:
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
         self.lines = not sys.stderr.isatty()
         if self.lines:
             settings |= {"mininterval": FIRST_AFTER, "maxinterval": EVERY, "miniters": 1}
             settings |= {"delay": FIRST_AFTER}
-        super().__init__(*given, **settings)
+        super().__init__(*arguments, **settings)
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
         """Show the bar, or write its line."""
         if not self.lines:
             return bool(super().display(msg, pos))
         now = self._time()
-        if self.told is not None and not self.disable and now - self.when < EVERY:
+        if self.last is not None and not self.disable and now - self.when < EVERY:
             return True
-        self.told, self.when = self.n, now
+        self.last, self.when = self.n, now
         facts = self.format_dict
         done, total, gone = facts["n"] - facts["initial"], facts["total"], facts["elapsed"]
         parts = [f"{self.n} of {total}" if total else f"{self.n}", f"{clock(gone)} gone"]
@@ -66,5 +66,5 @@ class Bar(tqdm):  # type: ignore[misc]  # the library is untyped
             return
         self.disable = True
         self._decr_instances(self)
-        if self.told not in (None, self.n):
+        if self.last not in (None, self.n):
             self.display()

@@ -278,10 +278,10 @@ class Reporter(BaseReporter):
         reads, processor = self.built.processor.reads_prior, self.built.processor
         earlier = processor.pixels(prior.pictures) if prior is not None and reads else None
         for study in studies:
-            told = context if prior is None else since(context, study.headers, prior.headers)
-            instruction = self.instruction_for(told, study.headers)
+            full_context = context if prior is None else since(context, study.headers, prior.headers)
+            instruction = self.instruction_for(full_context, study.headers)
             pixels = processor.pixels(study.pictures)
-            batch = self.batch(pixels, instruction, study.id, earlier=earlier, context=told)
+            batch = self.batch(pixels, instruction, study.id, earlier=earlier, context=full_context)
             facts = facts_in(study)
             check = self.check_for(study, facts)
             if on_text is None:
@@ -293,8 +293,8 @@ class Reporter(BaseReporter):
 
     def tell_unread(self, context: Context, prior: FilmStudy | None = None) -> None:
         """Log what has no effect of a context and an earlier study's films, as the model was trained without it."""
-        given = dict.fromkeys((*context.given, *((PRIOR,) if prior is not None else ())))
-        unread = [name for name in given if name not in (self.context_fields or UNTRAINED)]
+        present = dict.fromkeys((*context.present, *((PRIOR,) if prior is not None else ())))
+        unread = [name for name in present if name not in (self.context_fields or UNTRAINED)]
         if unread:
             log.warning("no effect, %s was trained without: %s", self.name, ", ".join(f"`{name}`" for name in unread))
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from r2gengpt.auditlog.chain import NOTHING, ChainRecord, Edited, read_record
-from r2gengpt.files import open_regular
+from r2gengpt.files import open_regular, sync
 
 NAME = re.compile(r"audit-\d{4}-\d{2}-\d{2}\.log")
 PATIENCE = 10.0
@@ -146,12 +146,3 @@ def add(path: Path, data: bytes) -> None:
         os.close(handle)
     if is_new:
         sync(path.parent)
-
-
-def sync(directory: Path) -> None:
-    """Bring names of files to the disk."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -121,10 +121,10 @@ class AuditLog:
 
     def _append(self, messages: Sequence[AuditMessage]) -> None:
         end = self._current_end()
-        told = [self._resumed(end)] if end.torn or self.fault else []
+        resumed = [self._resumed(end)] if end.torn or self.fault else []
         records: list[ChainRecord] = []
         digest, number = end.digest, end.number
-        for message in [*told, *messages]:
+        for message in [*resumed, *messages]:
             records.append(record_after(digest, number, xml_of(message, self.source)))
             digest, number = records[-1].digest, records[-1].number
         path = self._path_after(end)

@@ -113,10 +113,10 @@ class _Walk:
             self.left.append(line)
             return
         where = f"record {record.number} ({line.place})"
-        told = _told(record.message)
-        if self.left and told != torn_lines([one.text for one in self.left]):
+        noted = _torn_lines_noted(record.message)
+        if self.left and noted != torn_lines([one.text for one in self.left]):
             raise RunError(f"{self.left[0].place}: is no record, and {where} does not tell of it")
-        if told is not None and not self.left and self.number is not None:
+        if noted is not None and not self.left and self.number is not None:
             raise RunError(f"{where}: tells of torn lines that are not there any more")
         self.left, self.torn = [], self.torn + bool(self.left)
         follows = record.previous == self.digest and (self.number is None or record.number == self.number + 1)
@@ -132,7 +132,7 @@ class _Walk:
         return "the beginning of a chain" if self.digest == NOTHING else f"a record with the hash {self.digest}"
 
 
-def _told(message: str) -> TornLines | None:
+def _torn_lines_noted(message: str) -> TornLines | None:
     """The torn lines that a message tells of."""
     if RECORDING_STARTED.value not in message:
         return None

@@ -55,13 +55,13 @@ def files_below(folder: Path, left_out: list[LeftOut]) -> Iterator[str]:
         raise error
 
     for place, folders, names in os.walk(folder, onerror=stop):
-        below = Path(place).relative_to(folder)
+        relative = Path(place).relative_to(folder)
         hidden = sorted(name for name in (*folders, *names) if name.startswith("."))
-        left_out += [LeftOut((below / name).as_posix(), "hidden") for name in hidden]
+        left_out += [LeftOut((relative / name).as_posix(), "hidden") for name in hidden]
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         links = [name for name in folders if (Path(place) / name).is_symlink()]
-        left_out += [LeftOut((below / name).as_posix(), "link to a folder") for name in links]
-        yield from ((below / name).as_posix() for name in sorted(names) if not name.startswith("."))
+        left_out += [LeftOut((relative / name).as_posix(), "link to a folder") for name in links]
+        yield from ((relative / name).as_posix() for name in sorted(names) if not name.startswith("."))
 
 
 def studies_below(folder: Path, left_out: list[LeftOut]) -> dict[tuple[str, str], list[str]]:

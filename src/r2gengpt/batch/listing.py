@@ -79,8 +79,8 @@ def read_listing(source: Path, base_dir: str | None, split: str) -> Listing:
     try:
         if source.is_dir():
             if base_dir is not None or split != "all":
-                given = f"`base_dir` {base_dir}" if base_dir is not None else f"`split` {split}"
-                raise InputError(f"{given}: `input` {source} is a folder: that belongs to annotation files")
+                setting = f"`base_dir` {base_dir}" if base_dir is not None else f"`split` {split}"
+                raise InputError(f"{setting}: `input` {source} is a folder: that belongs to annotation files")
             left_out: list[LeftOut] = []
             return Listing(source.resolve(), checked(_of_folder(source, left_out), source), left_out)
         if not source.exists():
@@ -192,7 +192,7 @@ def _is_json(source: Path) -> bool:
 def _of_csv(source: Path, base: Path, split: str) -> Iterator[StudyFiles]:
     if split != "all":
         raise InputError(f"`input` {source} is CSV: that belongs to annotation files", field="split", value=split)
-    below, root = BaseDirectory(base), base.resolve()
+    directory, root = BaseDirectory(base), base.resolve()
     with open_text(source) as file:
         table = read_table(file, f"`input` {source}")
         place = f"`input` {source}: line {table.line}"
@@ -209,5 +209,5 @@ def _of_csv(source: Path, base: Path, split: str) -> Iterator[StudyFiles]:
             study = study_id(cells[key])
             if study is None or not parts:
                 raise InputError(f"{where}: needs an id and at least one image")
-            paths = [below.resolve(part, where).relative_to(root).as_posix() for part in parts]
+            paths = [directory.resolve(part, where).relative_to(root).as_posix() for part in parts]
             yield StudyFiles(study, tuple(image_file(root, path) for path in paths))

@@ -52,8 +52,8 @@ class Parser(argparse.ArgumentParser):
         add_help: bool = True,
         **options: Any,
     ) -> None:
-        given = {"allow_abbrev": False, "formatter_class": Formatter, **options}
-        super().__init__(prog, description=description, add_help=False, **given)
+        options_of_all = {"allow_abbrev": False, "formatter_class": Formatter, **options}
+        super().__init__(prog, description=description, add_help=False, **options_of_all)
         self.common, self.example = tuple(common), example
         if add_help:
             self.add_argument("-h", "--help", action=HelpAction)
@@ -184,7 +184,7 @@ def given_values(space: argparse.Namespace, configs: Sequence[type]) -> dict[str
         InputError: the file has an unknown key or a value of the wrong type.
     """
     kinds = _kinds(configs) | ({PRESET: _Kind(str, False, False)} if DecodeConfig in configs else {})
-    given: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     if space.config is not None:
         spelt: dict[str, str] = {}
         for key, value in read_json_object(Path(space.config), f"--config {space.config}").items():
@@ -194,13 +194,13 @@ def given_values(space: argparse.Namespace, configs: Sequence[type]) -> dict[str
                 raise InputError(f"--config {space.config}: {spelt[name]} and {key} are one setting: leave one out")
             if name not in kinds:
                 raise InputError(f"--config {space.config}: unknown key {key}{nearest(key, kinds)}")
-            given[name] = kinds[name].check(value, name)
+            values[name] = kinds[name].check(value, name)
     for name, value in vars(space).items():
         if name in kinds:
-            given[name] = tuple(value) if isinstance(value, list) else value
-    if given.get(PRESET, "original") not in DECODE_PRESETS:
-        raise InputError(f"--{PRESET} {given[PRESET]}: choose from {', '.join(DECODE_PRESETS)}")
-    return given
+            values[name] = tuple(value) if isinstance(value, list) else value
+    if values.get(PRESET, "original") not in DECODE_PRESETS:
+        raise InputError(f"--{PRESET} {values[PRESET]}: choose from {', '.join(DECODE_PRESETS)}")
+    return values
 
 
 @dataclass(frozen=True)

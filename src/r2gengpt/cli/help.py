@@ -179,8 +179,8 @@ def others(parser: argparse.ArgumentParser, most: int) -> Iterator[str]:
 
 def help_of(text: str, *, default: object, choices: Sequence[str] | None, value: str) -> str:
     """A flag's help: its text, its words where neither that nor its value tells them, and its default."""
-    told = re.findall(r"[\w.-]+", f"{text} {value}")
-    words = f"; {ONE_OF}{', '.join(choices)}" if choices and not set(choices) <= set(told) else ""
+    words_there = re.findall(r"[\w.-]+", f"{text} {value}")
+    words = f"; {ONE_OF}{', '.join(choices)}" if choices and not set(choices) <= set(words_there) else ""
     shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
     return f"{text}{words}" + (f"{DEFAULT}{shown})" if shown not in (None, "") else "")
 

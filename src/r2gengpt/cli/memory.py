@@ -89,17 +89,17 @@ REMEDIES = {
 """What saves memory, the mildest first, by command; others have only the last."""
 
 
-def _given(argv: Sequence[str]) -> tuple[dict[str, Any], str | None]:
+def _values(argv: Sequence[str]) -> tuple[dict[str, Any], str | None]:
     """What the words of a command set, and the model that they name."""
     parser = bridge.Parser(allow_abbrev=False, add_help=False)
     bridge.add_flags(parser, CONFIGS)
     parser.add_argument("--model")
     parser.add_argument("--stream", nargs="?", const=True, default=False, type=bridge.parse_bool)
     space, _ = parser.parse_known_args(list(argv))
-    given = bridge.given_values(space, CONFIGS)
+    values = bridge.given_values(space, CONFIGS)
     if space.stream:
-        given.setdefault("beam_size", 1)
-    return given, space.model or given.get("ckpt_file") or given.get("delta_file")
+        values.setdefault("beam_size", 1)
+    return values, space.model or values.get("ckpt_file") or values.get("delta_file")
 
 
 def _stored(name: str) -> dict[str, Any]:
@@ -113,12 +113,12 @@ def _stored(name: str) -> dict[str, Any]:
 
 def settings_of(command: str, argv: Sequence[str]) -> dict[str, Any]:
     """The settings that a command ran with: the defaults, under those stored with its model, under those given."""
-    given, model = _given(argv)
+    values, model = _values(argv)
     defaults = {f.name: f.default for config in CONFIGS for f in fields(config)}
-    evaluates = command != "train" or given.get("test") or given.get("validate")
+    evaluates = command != "train" or values.get("test") or values.get("validate")
     stored = _stored(model) if model is not None and evaluates else {}
     kept = {name: value for name, value in stored.items() if name in KEPT}
-    settings = {**defaults, **kept, **given, WHOLE: stored.get("model_type") == "r2gengpt"}
+    settings = {**defaults, **kept, **values, WHOLE: stored.get("model_type") == "r2gengpt"}
     if "quantization_config" in _stored(str(settings["lm_model"])) and settings["quantization"] == "auto":
         settings["quantization"] = "nf4"  # the directory holds quantized weights, of whichever form
     return settings

@@ -72,12 +72,12 @@ def _section(parser: bridge.Parser, default: str) -> None:
     add_flag(parser, "section", text, choices=SECTIONS, default=default)
 
 
-def _output(given: dict[str, Any]) -> Any:
+def _output(arguments: dict[str, Any]) -> Any:
     """What the shared flags ask for, taken out of the values."""
     from r2gengpt.data.prepare.release import Output
 
-    path = given.pop("output")
-    return Output(path, **{name: given.pop(name) for name in ("images_dir", "image_ext", "keep_shared_texts")})
+    path = arguments.pop("output")
+    return Output(path, **{name: arguments.pop(name) for name in ("images_dir", "image_ext", "keep_shared_texts")})
 
 
 def _rexrank_flags() -> bridge.Parser:
@@ -88,10 +88,10 @@ def _rexrank_flags() -> bridge.Parser:
     return parser
 
 
-def _rexrank(given: dict[str, Any]) -> str:
+def _rexrank(arguments: dict[str, Any]) -> str:
     from r2gengpt.data.prepare.rexrank import prepare_rexrank
 
-    return summary(prepare_rexrank(output=_output(given), **given))
+    return summary(prepare_rexrank(output=_output(arguments), **arguments))
 
 
 def _chexpert_plus_flags() -> bridge.Parser:
@@ -102,10 +102,10 @@ def _chexpert_plus_flags() -> bridge.Parser:
     return parser
 
 
-def _chexpert_plus(given: dict[str, Any]) -> str:
+def _chexpert_plus(arguments: dict[str, Any]) -> str:
     from r2gengpt.data.prepare.chexpert_plus import prepare_chexpert_plus
 
-    return summary(prepare_chexpert_plus(output=_output(given), **given))
+    return summary(prepare_chexpert_plus(output=_output(arguments), **arguments))
 
 
 def _rexgradient_flags() -> bridge.Parser:
@@ -116,10 +116,10 @@ def _rexgradient_flags() -> bridge.Parser:
     return parser
 
 
-def _rexgradient(given: dict[str, Any]) -> str:
+def _rexgradient(arguments: dict[str, Any]) -> str:
     from r2gengpt.data.prepare.rexgradient import prepare_rexgradient
 
-    return summary(prepare_rexgradient(output=_output(given), **given))
+    return summary(prepare_rexgradient(output=_output(arguments), **arguments))
 
 
 def _padchest_flags() -> bridge.Parser:
@@ -130,10 +130,10 @@ def _padchest_flags() -> bridge.Parser:
     return parser
 
 
-def _padchest(given: dict[str, Any]) -> str:
+def _padchest(arguments: dict[str, Any]) -> str:
     from r2gengpt.data.prepare.padchest import prepare_padchest
 
-    return summary(prepare_padchest(output=_output(given), **given))
+    return summary(prepare_padchest(output=_output(arguments), **arguments))
 
 
 RELEASES = {

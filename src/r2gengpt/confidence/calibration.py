@@ -93,22 +93,22 @@ def read_calibration(directory: Path) -> Calibration | None:
     return found
 
 
-def calibration_beside(directory: Path, decode: DecodeConfig, below: float | None) -> Calibration | None:
+def calibration_beside(directory: Path, decode: DecodeConfig, threshold: float | None) -> Calibration | None:
     """The model's calibration, and a log line on what a reader of confidences must know of it.
 
     Args:
         directory: of the checkpoint, or an original file.
         decode: how reports are written now; lengths as given, not as a data set has them.
-        below: `abstain_below`.
+        threshold: `abstain_below`.
 
     Raises:
         InputError: the file is damaged.
     """
     found = read_calibration(directory)
     if found is None:
-        if below is not None:
-            told = "the model is not calibrated (r2gengpt test `calibrate` True), so confidence is exp(mean logprob)"
-            log.info("`abstain_below` %s: %s", below, told)
+        if threshold is not None:
+            missing = "the model is not calibrated (r2gengpt test `calibrate` True), so confidence is exp(mean logprob)"
+            log.info("`abstain_below` %s: %s", threshold, missing)
         return None
     now = decoding_of(decode)
     other = [f"{name} {found.decoding[name]}" for name in now if found.decoding.get(name) not in (None, now[name])]
@@ -117,7 +117,7 @@ def calibration_beside(directory: Path, decode: DecodeConfig, below: float | Non
     return found
 
 
-def with_confidence(report: Report, calibration: Calibration | None, below: float | None = None) -> Report:
+def with_confidence(report: Report, calibration: Calibration | None, threshold: float | None = None) -> Report:
     """The report with confidence in each sentence, and marks on those below a limit; earlier marks are dropped.
 
     Without a calibration confidence stays None, and exp(mean logprob) is held against the limit. A sentence that the
@@ -128,7 +128,7 @@ def with_confidence(report: Report, calibration: Calibration | None, below: floa
         known = None if calibration is None else calibration.confidence(sentence.logprob)
         known = led.get(sentence.text, known)
         held = math.exp(sentence.logprob) if known is None else known
-        marked = below is not None and held < below
+        marked = threshold is not None and held < threshold
         sentences.append(replace(sentence, confidence=known, needs_review=marked, reason=""))
     return replace(report, sentences=tuple(sentences))
 

@@ -61,8 +61,8 @@ class ForcedReport:
             inputs_embeds=embeds, attention_mask=mask, use_cache=False, logits_to_keep=len(self.ids) + 1
         )
         logits = output.logits[:, :-1].float()
-        told = self.ids.to(logits.device).expand(count, -1).unsqueeze(2)
-        chosen: Tensor = logits.gather(2, told).squeeze(2) - logits.logsumexp(2)
+        index = self.ids.to(logits.device).expand(count, -1).unsqueeze(2)
+        chosen: Tensor = logits.gather(2, index).squeeze(2) - logits.logsumexp(2)
         return chosen
 
     @torch.no_grad()
@@ -83,52 +83,52 @@ def tell(
     with torch.no_grad():
         moved = batch.to(model.device)
         embeds = model.embed_inputs(moved.input_ids, None, moved.view_mask, image_features(model, moved))[0]
-        told = torch.tensor(list(ids), device=model.device)
-        words = model.get_input_embeddings()(told).to(embeds)
+        forced_ids = torch.tensor(list(ids), device=model.device)
+        words = model.get_input_embeddings()(forced_ids).to(embeds)
     places = (batch.input_ids[0] == processor.image_token_id).nonzero().flatten()
     start, stop = int(places[0]), int(places[-1]) + 1
-    return ForcedReport(model, embeds[:start], embeds[start:stop], torch.cat([embeds[stop:], words]), told)
+    return ForcedReport(model, embeds[:start], embeds[start:stop], torch.cat([embeds[stop:], words]), forced_ids)
 
 
-def occlusion_maps(told: ForcedReport, sentences: Sequence[Sequence[int]], grid: tuple[int, int]) -> Tensor:
+def occlusion_maps(report: ForcedReport, sentences: Sequence[Sequence[int]], grid: tuple[int, int]) -> Tensor:
     """What each token is worth to each sentence: the drop of its log-probability when its group is masked.
 
     A group is one token, or a square tile of a grid of more than `MOST_GROUPS`; its drop is shared out among its
     tokens. One pass for each group serves all sentences.
 
     Args:
-        told: the report.
+        report: the report.
         sentences: each one's token numbers.
         grid: rows and columns of a view.
 
     Returns:
         (S, N), float32.
     """
-    groups = tiles(grid, len(told.image))
+    groups = tiles(grid, len(report.image))
     masks = torch.stack([groups == group for group in range(int(groups.max()) + 1)])
-    drops = sentence_drops(told, masks, sentences) / masks.sum(1)
+    drops = sentence_drops(report, masks, sentences) / masks.sum(1)
     return drops[:, groups]
 
 
-def gradient_maps(told: ForcedReport, sentences: Sequence[Sequence[int]]) -> Tensor:
+def gradient_maps(report: ForcedReport, sentences: Sequence[Sequence[int]]) -> Tensor:
     """The gradient of each sentence's log-probability times what sets each token apart from the neutral one: (S, N).
 
     That is the drop by occlusion, to first order. One pass, and one backward pass a sentence.
     """
     with torch.enable_grad():
-        image = told.image.detach().clone().requires_grad_()
-        logprobs = told.logprobs(image[None])[0]
+        image = report.image.detach().clone().requires_grad_()
+        logprobs = report.logprobs(image[None])[0]
         gradients = [
             torch.autograd.grad(logprobs[list(tokens)].sum(), image, retain_graph=True)[0] for tokens in sentences
         ]
-    apart = (told.image - told.neutral).float()
+    apart = (report.image - report.neutral).float()
     return torch.stack([(gradient.float() * apart).sum(1).cpu() for gradient in gradients])
 
 
-def sentence_drops(told: ForcedReport, masks: Tensor, sentences: Sequence[Sequence[int]]) -> Tensor:
+def sentence_drops(report: ForcedReport, masks: Tensor, sentences: Sequence[Sequence[int]]) -> Tensor:
     """How much less probable each mask makes each sentence, in nats: masks (K, N) → (S, K), float32, on the CPU."""
     none = torch.zeros(1, masks.shape[1], dtype=torch.bool)
-    logprobs = told.masked_logprobs(torch.cat([none, masks])).cpu()
+    logprobs = report.masked_logprobs(torch.cat([none, masks])).cpu()
     totals = torch.stack([logprobs[:, list(tokens)].sum(1) for tokens in sentences])
     return totals[:, :1] - totals[:, 1:]
 
@@ -162,13 +162,13 @@ def verdict_of(drop_top: float, drops_random: Tensor) -> str:
 
 
 def with_faithfulness(
-    told: ForcedReport, texts: Sequence[str], sentences: Sequence[Sequence[int]], maps: Tensor
+    report: ForcedReport, texts: Sequence[str], sentences: Sequence[Sequence[int]], maps: Tensor
 ) -> Iterator[SentenceEvidence]:
     """The sentences with what masking their top tenth costs, against random tenths (the same for all)."""
     count = maps.shape[1]
     best = maps.topk(tenth(count), dim=1).indices
     top = torch.zeros(len(texts), count, dtype=torch.bool).scatter(1, best, True)
-    drops = sentence_drops(told, torch.cat([top, random_tenths(count)]), sentences)
+    drops = sentence_drops(report, torch.cat([top, random_tenths(count)]), sentences)
     for row, text in enumerate(texts):
         chosen, others = float(drops[row, row]), drops[row, len(texts) :]
         values = tuple(maps[row].tolist())
@@ -224,6 +224,6 @@ def report_evidence(
         return Evidence(batch.ids[0], method, grid, ())
     check_fits(model, batch.input_ids.shape[1], len(ids))
     texts, sentences = zip(*found, strict=True)
-    told = tell(model, processor, batch, ids)
-    maps = gradient_maps(told, sentences) if method == "gradient" else occlusion_maps(told, sentences, grid)
-    return Evidence(batch.ids[0], method, grid, tuple(with_faithfulness(told, texts, sentences, maps)))
+    forced = tell(model, processor, batch, ids)
+    maps = gradient_maps(forced, sentences) if method == "gradient" else occlusion_maps(forced, sentences, grid)
+    return Evidence(batch.ids[0], method, grid, tuple(with_faithfulness(forced, texts, sentences, maps)))

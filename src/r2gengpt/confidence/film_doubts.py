@@ -68,11 +68,11 @@ def _of_age(findings: Sequence[Finding], facts: Sequence[FilmFacts]) -> Iterator
         if child is None or one.years is None:
             continue
         if one.years >= ADULT and child.verdict == LIKELY:
-            told = f"({chance(child.probability)}), and its header tells an age of {one.years:.0f} years"
-            yield Doubt(film, AGE, f"looks like a child's {told}")
+            known = f"({chance(child.probability)}), and its header tells an age of {one.years:.0f} years"
+            yield Doubt(film, AGE, f"looks like a child's {known}")
         if one.years < YOUNG and child.verdict == UNLIKELY:
-            told = f"({chance(1 - child.probability)}), and its header tells an age of {one.years:.0f} years"
-            yield Doubt(film, AGE, f"looks like an adult's {told}")
+            known = f"({chance(1 - child.probability)}), and its header tells an age of {one.years:.0f} years"
+            yield Doubt(film, AGE, f"looks like an adult's {known}")
 
 
 def _of_writing(facts: Sequence[FilmFacts]) -> Iterator[Doubt]:

@@ -123,11 +123,11 @@ def finding_evidence(looker: Looker, batch: Batch, findings: Sequence[Finding], 
     side = round((count / int(batch.view_mask.sum())) ** 0.5)
     worth = head.worth(patches)[0]
     others = random_tenths(count)
-    told = {one.name: one for one in findings if one.verdict in (LIKELY, POSSIBLE)}
+    asserted = {one.name: one for one in findings if one.verdict in (LIKELY, POSSIBLE)}
 
     def mapped(text: str) -> SentenceEvidence:
         names = [name for name, label in label_report(text).items() if label == Label.POSITIVE and name != NO_FINDING]
-        shown = [told[name] for name in names if name in told]
+        shown = [asserted[name] for name in names if name in asserted]
         if not shown:
             return SentenceEvidence(text, (0.0,) * count, 0.0, 0.0, NO_EVIDENCE)
         name = max(shown, key=lambda one: one.probability).name

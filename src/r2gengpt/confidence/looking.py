@@ -31,7 +31,7 @@ class Looker:
         processor: of the model.
         scales: one an observation.
         hints: whether prompts hold the verdicts.
-        told: hints by study, which prompts hold in place of the head's own.
+        hint_overrides: hints by study, which prompts hold in place of the head's own.
         guard: what knows the films that the head has learnt from; None: no film is doubted.
     """
 
@@ -39,7 +39,7 @@ class Looker:
     processor: R2GenGPTProcessor
     scales: tuple[Scale, ...]
     hints: bool
-    told: Mapping[str, str] = field(default_factory=dict)
+    hint_overrides: Mapping[str, str] = field(default_factory=dict)
     guard: FilmGuard | None = None
 
     def look(self, batch: Batch) -> tuple[Batch, list[Sight]]:
@@ -98,7 +98,7 @@ class Looker:
         if not self.hints:
             return looked, logits
         own = [hint_of(verdicts_of(findings_of(row, self.scales))) for row in logits.tolist()]
-        hints = [self.told.get(study, hint) for study, hint in zip(batch.ids, own, strict=True)]
+        hints = [self.hint_overrides.get(study, hint) for study, hint in zip(batch.ids, own, strict=True)]
         return self._hinted(looked, hints), logits
 
     def _features(self, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -152,8 +152,8 @@ class TrainConfig:
         if len(self.scorer_types) != len(self.weights) or not self.weights:
             raise InputError(f"`weights` has {len(self.weights)} numbers for {len(self.scorer_types)} `scorer_types`")
         if min(self.weights) < 0 or not any(self.weights):
-            given = " ".join(map(str, self.weights))
-            raise InputError("must be at least 0, and one of them above it", field="weights", value=given)
+            weights = " ".join(map(str, self.weights))
+            raise InputError("must be at least 0, and one of them above it", field="weights", value=weights)
         for name in self.scorer_types:
             if name not in SCORES:
                 raise InputError(f"choose from {', '.join(SCORES)}", field="scorer_types", value=name)

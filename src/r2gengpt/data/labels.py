@@ -39,9 +39,9 @@ class Labels(Mapping[str, float]):
     """
 
     def __init__(self, values: Mapping[str, float] | None = None) -> None:
-        given = values or {}
-        self._values = {name: float(given[name]) for name in ALL_OBSERVATIONS if name in given}
-        if strange := given.keys() - self._values.keys():
+        named = values or {}
+        self._values = {name: float(named[name]) for name in ALL_OBSERVATIONS if name in named}
+        if strange := named.keys() - self._values.keys():
             raise ValueError(f"no observation: {', '.join(sorted(strange))}")
 
     def __getitem__(self, name: str) -> float:

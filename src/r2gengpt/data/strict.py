@@ -183,10 +183,10 @@ def nearly(names: Iterable[Any], known: Sequence[str]) -> dict[str, str]:
     >>> nearly(["id", "lables", "study"], ("id", "labels"))
     {'lables': 'labels'}
     """
-    given = {name for name in names if isinstance(name, str)}
-    missing = {plain(name): name for name in known if name not in given}
+    present = {name for name in names if isinstance(name, str)}
+    missing = {plain(name): name for name in known if name not in present}
     close = {
-        name: difflib.get_close_matches(plain(name), missing, 1, ALIKE) for name in sorted(given.difference(known))
+        name: difflib.get_close_matches(plain(name), missing, 1, ALIKE) for name in sorted(present.difference(known))
     }
     return {name: missing[found[0]] for name, found in close.items() if found}
 

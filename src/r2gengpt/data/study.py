@@ -29,10 +29,10 @@ def patient_key(record: Mapping[str, Any], place: str) -> str | None:
     Raises:
         InputError: two names hold different patients.
     """
-    given = [name for name in PATIENT_NAMES if record.get(name) is not None and str(record[name]).strip()]
-    if len({str(record[name]).strip() for name in given}) > 1:
-        raise InputError(f"{place}: {' and '.join(given)} name different patients: leave all but one out")
-    return next(iter(given), None)
+    present = [name for name in PATIENT_NAMES if record.get(name) is not None and str(record[name]).strip()]
+    if len({str(record[name]).strip() for name in present}) > 1:
+        raise InputError(f"{place}: {' and '.join(present)} name different patients: leave all but one out")
+    return next(iter(present), None)
 
 
 def study_id(value: object) -> str | None:
@@ -94,9 +94,9 @@ class Study:
     def context(self) -> Context:
         """What is known of it beside its films."""
         views = ", ".join(dict.fromkeys(view.strip() for view in self.views if view.strip()))
-        told = Context(self.indication, self.technique, self.comparison, self.age, self.sex, views)
+        context = Context(self.indication, self.technique, self.comparison, self.age, self.sex, views)
         before = self.earlier
-        return told if before is None else replace(told, prior=before.report, prior_days=self.prior_days)
+        return context if before is None else replace(context, prior=before.report, prior_days=self.prior_days)
 
     def __post_init__(self) -> None:
         if not isinstance(self.labels, Labels):

@@ -92,9 +92,9 @@ def check_exportable(built: Built, source: str) -> None:
 def reads_alike(processor: R2GenGPTProcessor, own: Any, *, hints: bool) -> bool:
     """Whether tokenizer.json alone decodes a text, and with `hints` encodes a prompt, as the processor does."""
     ids = processor.encode_text(SAMPLE)
-    told = processor.prompt_ids(hinted(processor.instruction, HINT))
+    wanted = processor.prompt_ids(hinted(processor.instruction, HINT))
     alike = bool(own.decode(ids) == processor.tokenizer.decode(ids, skip_special_tokens=True))
-    return alike and (not hints or hint_prompt(processor).ids(own, HINT) == told)
+    return alike and (not hints or hint_prompt(processor).ids(own, HINT) == wanted)
 
 
 def film_settings(processor: R2GenGPTProcessor) -> FilmSettings:

@@ -184,11 +184,11 @@ class EdgeReporter(BaseReporter):
             InputError: there is a context and no PyTorch beside, prompt and report do not fit into the language model,
                 or a film shows no chest and such are refused.
         """
-        if self.torch is not None and (context.given or prior is not None):
+        if self.torch is not None and (context.present or prior is not None):
             yield from self.torch().write(studies, on_text, context, prior)
             return
-        if context.given:
-            name = context.given[0]
+        if context.present:
+            name = context.present[0]
             raise InputError(self.no_text, field=name, value=getattr(context, name))
         if prior is not None:
             raise InputError(self.no_text, field=PRIOR)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from r2gengpt.evaluation.audit.measure import WORST
-from r2gengpt.evaluation.audit.summary import boxes_line, claims_line, headline, short, sides_line, told
+from r2gengpt.evaluation.audit.summary import boxes_line, claims_line, headline, short, sides_line, verdict_words
 from r2gengpt.metrics.labels.family import LABEL_F1, observation_name
 from r2gengpt.metrics.labels.observations import Label
 from r2gengpt.metrics.labels.reading import label_report
@@ -112,7 +112,7 @@ def findings_part(scores: Json | None, audit: Json | None) -> CardPart:
         cells = (
             short(f1) if f1 is not None else NOT_TOLD,
             area_in(head[name]) or "too few" if name in head else NOT_TOLD,
-            told(judged) if judged is not None else NOT_TOLD,
+            verdict_words(judged) if judged is not None else NOT_TOLD,
         )
         if set(cells) != {NOT_TOLD}:
             rows.append((name, *cells))

@@ -168,6 +168,6 @@ def _why(figure: Published, ours: Sequence[Ours]) -> str:
         return f"not known to be measured as ours: {figure.protocol}"
     same = [one.n for one in ours if one.signature == figure.signature]
     if same:
-        told = "not told" if figure.n is None else str(figure.n)
-        return f"other studies: {told}, ours {', '.join(map(str, dict.fromkeys(same)))}"
+        studies = "not told" if figure.n is None else str(figure.n)
+        return f"other studies: {studies}, ours {', '.join(map(str, dict.fromkeys(same)))}"
     return f"measured as {figure.signature}, ours as {', '.join(dict.fromkeys(str(one.signature) for one in ours))}"

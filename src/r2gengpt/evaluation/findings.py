@@ -238,6 +238,6 @@ def group_numbers(studies: Sequence[Study]) -> Ints:
 
 def truth_of(studies: Sequence[Study]) -> str:
     """Where the labels of studies came from, in words."""
-    given = sum(bool(study.labels) for study in studies)
-    parts = [(given, "labels of the annotation"), (len(studies) - given, f"labels of the report, {LABELER}")]
+    labelled = sum(bool(study.labels) for study in studies)
+    parts = [(labelled, "labels of the annotation"), (len(studies) - labelled, f"labels of the report, {LABELER}")]
     return "; ".join(f"{count} studies: {words}" for count, words in parts if count)

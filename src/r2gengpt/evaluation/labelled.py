@@ -193,8 +193,8 @@ def with_label_rows(
     if planned.lenders is not None:
         found[NEAREST] = planned.lenders.row(reports)
     if planned.hints and reporter.looker is not None:
-        told = replace(reporter, looker=replace(reporter.looker, told=planned.hints))
-        again = predict_studies(told, plan, share.rank, share.world, title="true labels in the hint")
+        hinted = replace(reporter, looker=replace(reporter.looker, hint_overrides=planned.hints))
+        again = predict_studies(hinted, plan, share.rank, share.world, title="true labels in the hint")
         about = "what the model writes where its hint holds the true labels: what a head without errors would give"
         found[ORACLE] = Baseline(about, {report.id: report.text for report in again}, human=False)
     return found

@@ -116,15 +116,15 @@ def _joined(first: list[int], starts: list[int], ends: list[int]) -> list[int]:
         return run
 
     for row in range(1, len(first) - 1):
-        above, below = first[row - 1], first[row]
-        while above < first[row] and below < first[row + 1]:
-            if starts[above] <= ends[below] and starts[below] <= ends[above]:
-                one, other = sorted((root(above), root(below)))
+        upper, lower = first[row - 1], first[row]
+        while upper < first[row] and lower < first[row + 1]:
+            if starts[upper] <= ends[lower] and starts[lower] <= ends[upper]:
+                one, other = sorted((root(upper), root(lower)))
                 parents[other] = one
-            if ends[above] < ends[below]:
-                above += 1
+            if ends[upper] < ends[lower]:
+                upper += 1
             else:
-                below += 1
+                lower += 1
     return [root(run) for run in range(len(starts))]
 
 

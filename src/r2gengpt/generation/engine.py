@@ -21,7 +21,7 @@ from r2gengpt.generation.speculate import Drafter
 from r2gengpt.model.served import ServedLanguageModel
 
 log = logging.getLogger("r2gengpt.generation")
-_told: set[str] = set()
+_logged: set[str] = set()
 COMPILED = "compiled"
 SERVED = ("stablelm", "llama", "gpt_neox", "gemma3_text", "qwen2", "qwen3", "glm", "mistral", "phi3")
 """`model_type` of the language models whose attention can be replaced, each held equal to the library by a test."""
@@ -71,8 +71,8 @@ def use_engine(language_model: Any, decode: DecodeConfig) -> bool:
     if decode.engine in ("fast", COMPILED) or decode.speculate:
         field, value = ("speculate", "True") if decode.speculate else ("engine", decode.engine)
         raise InputError(f"{reason} are decoded by hf only", field=field, value=value)
-    if reason not in _told:
-        _told.add(reason)
+    if reason not in _logged:
+        _logged.add(reason)
         log.info("%s are decoded by transformers' generate", reason)
     return False
 

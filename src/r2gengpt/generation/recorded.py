@@ -108,7 +108,7 @@ class RecordedTree(Tree):
         self.weights = addresses(language_model)
         self.recording = True
         self.passes: dict[tuple[str, int, int, int], Recorded] = {}
-        self.given: dict[tuple[int, int], Tensor] = {}
+        self.inputs: dict[tuple[int, int], Tensor] = {}
         self.greedy = GreedyTexts(self)
         self.pool: Any = None
 
@@ -130,12 +130,12 @@ class RecordedTree(Tree):
         """As `Tree.read`, by a recorded pass."""
         count, queries = len(tokens), len(tokens[0])
         rows = self.rows(count)
-        given = self._given(tokens, prompts, steps)
+        inputs = self._inputs(tokens, prompts, steps)
         # places that no study has write to their own first column, which the next prompt there overwrites
-        filled = torch.tensor([*given, *[[0] * (2 + queries)] * (rows - count)])
-        place = self.given.setdefault((rows, queries), filled.to(self.device))
+        filled = torch.tensor([*inputs, *[[0] * (2 + queries)] * (rows - count)])
+        place = self.inputs.setdefault((rows, queries), filled.to(self.device))
         place.copy_(filled)
-        columns = self.columns(max(row[0] for row in given) + queries)
+        columns = self.columns(max(row[0] for row in inputs) + queries)
         found = self.recorded(("read", rows, queries, columns), lambda: self._read(place, columns))
         return super().read(tokens, prompts, steps) if found is None else found()[:count]
 

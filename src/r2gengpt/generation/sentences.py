@@ -112,7 +112,7 @@ class TextPieces:
     def __init__(self, words: TokenWords, on_text: Callable[[str], None]) -> None:
         self.words, self.on_text = words, on_text
         self.ids: list[int] = []
-        self.given = ""
+        self.sent = ""
 
     def show(self, token: int) -> None:
         """One token more."""
@@ -127,8 +127,8 @@ class TextPieces:
 
     def _give(self, text: str) -> None:
         """Hand out what is new of a text."""
-        if len(text) > len(self.given):
-            piece, self.given = text[len(self.given) :], text
+        if len(text) > len(self.sent):
+            piece, self.sent = text[len(self.sent) :], text
             self.on_text(piece)
 
 

@@ -214,34 +214,34 @@ class Tree:
         Returns:
             Logits after each token, (S, Q, vocabulary), float32.
         """
-        given = self._given(tokens, prompts, steps)
-        width = max(row[0] for row in given) + len(tokens[0])
+        inputs = self._inputs(tokens, prompts, steps)
+        width = max(row[0] for row in inputs) + len(tokens[0])
         self._widen(width)
-        return self._read(torch.tensor(given, device=self.device), width)
+        return self._read(torch.tensor(inputs, device=self.device), width)
 
-    def _given(self, tokens: Sequence[Sequence[int]], prompts: Sequence[int], steps: Sequence[int]) -> list[list[int]]:
+    def _inputs(self, tokens: Sequence[Sequence[int]], prompts: Sequence[int], steps: Sequence[int]) -> list[list[int]]:
         """What `_read` takes of each study."""
         lengths = [prompt + step - 1 for prompt, step in zip(prompts, steps, strict=True)]
         starts = [prompt + (step - 1) * self.beams for prompt, step in zip(prompts, steps, strict=True)]
         return [[start, length, *ids] for start, length, ids in zip(starts, lengths, tokens, strict=True)]
 
-    def _read(self, given: Tensor, width: int) -> Tensor:
+    def _read(self, inputs: Tensor, width: int) -> Tensor:
         """The pass of `read`, all of it on the device.
 
         Args:
-            given: (S, 2 + Q), int64: the first column that is written, the last token's position, and the tokens.
+            inputs: (S, 2 + Q), int64: the first column that is written, the last token's position, and the tokens.
             width: how many columns are read.
         """
-        count, queries = given.shape[0], given.shape[1] - 2
-        columns = given[:, :1] + torch.arange(queries, device=self.device)
+        count, queries = inputs.shape[0], inputs.shape[1] - 2
+        columns = inputs[:, :1] + torch.arange(queries, device=self.device)
         if self.beams == 1:
             positions, at = columns, torch.arange(width, device=self.device).expand(count, width)
             mask = at[:, None, None] <= columns[:, None, :, None]
         else:
-            positions = given[:, 1:2].expand(count, queries)
+            positions = inputs[:, 1:2].expand(count, queries)
             mask, at = self._branch(columns, positions, width)
         self.cache.aim(torch.arange(count, device=self.device), columns, width)
-        embeds = self.language_model.get_input_embeddings()(given[:, 2:])
+        embeds = self.language_model.get_input_embeddings()(inputs[:, 2:])
         return self._pass(embeds, mask, positions, at, 0)
 
     def _branch(self, columns: Tensor, positions: Tensor, width: int) -> tuple[Tensor, Tensor]:

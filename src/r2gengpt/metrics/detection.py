@@ -89,9 +89,9 @@ def areas(truth: Bools, values: Floats) -> Measure:
 
     def measure(times: Floats) -> Floats:
         positives, negatives = _by_value(truth, values, times)
-        below = np.cumsum(negatives, axis=1) - negatives / 2
+        ranks = np.cumsum(negatives, axis=1) - negatives / 2
         pairs = positives.sum(axis=1) * negatives.sum(axis=1)
-        return _share((positives * below).sum(axis=1), pairs)
+        return _share((positives * ranks).sum(axis=1), pairs)
 
     return measure
 

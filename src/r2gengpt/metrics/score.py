@@ -71,15 +71,15 @@ def score(
     families, not_available = (found := choose() if choice is None else choice).families, found.not_available
     ids = tuple(references)
     wanted = [edited_references(study, references[study], rules, names[1]) for study in ids]
-    given = [hypotheses[study] for study in ids]
-    texts = [rules.hypothesis(text) for text in given]
+    written = [hypotheses[study] for study in ids]
+    texts = [rules.hypothesis(text) for text in written]
     pool = Reports.of(train or (), rules)
     brought = {name: extra.system(ids, rules) for name, extra in (beside or {}).items()}
-    others = {**blind_systems(texts, given, pool, rules, seed), **brought}
+    others = {**blind_systems(texts, written, pool, rules, seed), **brought}
     originals = [references[study] for study in ids]
     columns = [
         measure(system.texts, wanted, families, written=system.written, wanted=originals)
-        for system in (System("", texts, given), *others.values())
+        for system in (System("", texts, written), *others.values())
     ]
     numbers = patient_numbers(ids, patients or {})
     own, *rows = _rows(columns, families, resamples, seed, numbers)

@@ -36,10 +36,10 @@ def short_table(scores: Scores) -> str:
     about.append(f"outputs    {_outputs(scores)}")
     blind = [TEXT_ONLY] if TEXT_ONLY in scores.baselines else []
     rows = [["metric", "predictions", "95% interval", "best baseline", *blind], *_rows(scores)]
-    told = [*_gap(scores), *_confidence(scores.confidence), *_findings(scores.findings)]
-    told += [*reasons(scores.not_available), *(f"note: {note}" for note in _notes(scores))]
+    remarks = [*_gap(scores), *_confidence(scores.confidence), *_findings(scores.findings)]
+    remarks += [*reasons(scores.not_available), *(f"note: {note}" for note in _notes(scores))]
     lines = [*verdict_lines(scores.verdict), "", *(line for text in about for line in wrapped(text, " " * 11)), ""]
-    return "\n".join([*lines, *align(rows), "", *(line for text in told for line in wrapped(text))]).rstrip()
+    return "\n".join([*lines, *align(rows), "", *(line for text in remarks for line in wrapped(text))]).rstrip()
 
 
 def _marked(warnings: Iterable[str]) -> Iterator[str]:
@@ -47,10 +47,10 @@ def _marked(warnings: Iterable[str]) -> Iterator[str]:
 
 
 def _outputs(scores: Scores) -> str:
-    told = f"{scores.distinct} distinct; the commonest is {scores.commonest_share:.1%} of all"
+    words = f"{scores.distinct} distinct; the commonest is {scores.commonest_share:.1%} of all"
     if (seen := scores.verbatim_in_train) is None:
-        return told
-    return f"{told}; {seen:.1%} of the references are in the train split word for word"
+        return words
+    return f"{words}; {seen:.1%} of the references are in the train split word for word"
 
 
 def _rows(scores: Scores) -> Iterator[list[str]]:
@@ -90,8 +90,8 @@ def _findings(found: Mapping[str, Any] | None) -> Iterator[str]:
     """Normal or abnormal by text and head over all studies and by source, the mean area, the maps in boxes."""
     head = (found or {}).get("head")
     parts = {"text": (found or {}).get("text"), "head": head and head.get("normal_or_abnormal")}
-    for part, told in parts.items():
-        groups = {"all": told["all"]} | told["by_source"] if told else {}
+    for part, result in parts.items():
+        groups = {"all": result["all"]} | result["by_source"] if result else {}
         for name, row in groups.items():
             accuracy = _value(row["balanced_accuracy"]) if "balanced_accuracy" in row else "too few"
             yield f"normal or abnormal by {part}, {name}: balanced accuracy {accuracy}"

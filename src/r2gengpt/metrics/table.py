@@ -67,8 +67,8 @@ def _findings(found: Mapping[str, Any]) -> list[str]:
     head = found.get("head")
     parts = {"text": found.get("text"), "head": head and head.get("normal_or_abnormal")}
     rows = [["normal or abnormal", "studies", "balanced accuracy", "moved within source"]]
-    for part, told in parts.items():
-        groups = {"all": told["all"]} | told["by_source"] if told else {}
+    for part, result in parts.items():
+        groups = {"all": result["all"]} | result["by_source"] if result else {}
         for name, row in groups.items():
             studies = str(row["normal"]["n"] + row["abnormal"]["n"])
             rows.append([f"{part}, {name}", studies, _in_words(row, "balanced_accuracy"), _in_words(row, "moved")])

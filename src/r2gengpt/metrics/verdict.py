@@ -139,11 +139,11 @@ class Verdict:
 
     def _scores(self) -> str:
         title = HEADLINES.get(self.metric, self.metric)
-        told = f"{title} {self.score:.3f} against {self.rival:.3f}, difference {self.difference.value:+.3f}"
+        words = f"{title} {self.score:.3f} against {self.rival:.3f}, difference {self.difference.value:+.3f}"
         if self.difference.ci95 is None or self.difference.p_randomisation is None:
-            return told
+            return words
         low, high = self.difference.ci95
-        return f"{told} (95 % interval {low:+.3f} to {high:+.3f}, {p_in_words(self.difference.p_randomisation)})"
+        return f"{words} (95 % interval {low:+.3f} to {high:+.3f}, {p_in_words(self.difference.p_randomisation)})"
 
     def _studies(self) -> str:
         counted = "1 study" if self.studies == 1 else f"{self.studies} studies"

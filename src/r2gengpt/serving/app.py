@@ -63,7 +63,7 @@ def create_app(
     identity, metrics = Identity(settings), Metrics(generator)
     if trail is not None and identity.keys is not None:
         identity.keys.on_change = trail.keys_changed
-    desk = ServerContext(generator, settings, metrics, verdicts)
+    server = ServerContext(generator, settings, metrics, verdicts)
     app = FastAPI(
         title="r2gengpt",
         version=__version__,
@@ -72,19 +72,19 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.desk, app.state.identity = desk, identity
-    app.include_router(chat_routes(desk))
-    app.include_router(report_routes(desk))
-    app.include_router(evidence_routes(desk))
-    app.include_router(preview_routes(desk))
-    app.include_router(card_routes(desk))
-    app.include_router(queue_routes(desk))
-    app.include_router(document_routes(desk))
+    app.state.server, app.state.identity = server, identity
+    app.include_router(chat_routes(server))
+    app.include_router(report_routes(server))
+    app.include_router(evidence_routes(server))
+    app.include_router(preview_routes(server))
+    app.include_router(card_routes(server))
+    app.include_router(queue_routes(server))
+    app.include_router(document_routes(server))
     app.include_router(pdf_routes())
-    app.include_router(verdict_routes(desk))
+    app.include_router(verdict_routes(server))
     app.include_router(page_routes())
-    app.include_router(reference_routes(app, desk))
-    add_state_routes(app, desk, trail)
+    app.include_router(reference_routes(app, server))
+    add_state_routes(app, server, trail)
     app.add_exception_handler(ApiError, _refuse)
     app.add_exception_handler(HTTPException, _refuse_http)
     app.add_exception_handler(ClientGone, _nobody)
@@ -100,9 +100,9 @@ def create_app(
     return app
 
 
-def add_state_routes(app: FastAPI, desk: ServerContext, trail: Trail | None) -> None:
+def add_state_routes(app: FastAPI, server: ServerContext, trail: Trail | None) -> None:
     """`/health`, `/ready` and `/metrics`: for machines, without a key, without anything of a request."""
-    generator, metrics = desk.generator, desk.metrics
+    generator, metrics = server.generator, server.metrics
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -115,7 +115,7 @@ def add_state_routes(app: FastAPI, desk: ServerContext, trail: Trail | None) -> 
         if trail is not None:
             await trail.check()
         if generator.ready:
-            return {"status": "ready", "runtimes": runtimes_of(desk.reporter())}
+            return {"status": "ready", "runtimes": runtimes_of(server.reporter())}
         raise unavailable("the server is shutting down" if generator.draining else "the model is being loaded")
 
     @app.get("/metrics")

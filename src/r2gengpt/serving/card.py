@@ -91,13 +91,13 @@ def _given(form: str) -> bool:
     return True
 
 
-def card_routes(desk: ServerContext) -> APIRouter:
+def card_routes(server: ServerContext) -> APIRouter:
     """`GET /v1/card`."""
     router = APIRouter()
 
     @router.get("/v1/card")
     async def card() -> dict[str, Any]:
         """The model's name, parts and card."""
-        return asdict(await asyncio.to_thread(model_card, desk.reporter()))
+        return asdict(await asyncio.to_thread(model_card, server.reporter()))
 
     return router

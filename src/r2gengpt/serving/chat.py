@@ -39,7 +39,7 @@ def model_record(name: str) -> dict[str, str | int]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "r2gengpt"}
 
 
-def chat_routes(desk: ServerContext) -> APIRouter:
+def chat_routes(server: ServerContext) -> APIRouter:
     """`POST /v1/chat/completions`, `GET /v1/models` and `GET /v1/models/NAME`."""
     router = APIRouter()
 
@@ -48,12 +48,12 @@ def chat_routes(desk: ServerContext) -> APIRouter:
     @router.get("/v1/models", openapi_extra=answered({"type": "object", "properties": listed}))
     async def models() -> Any:
         """The one model, in OpenAI's shape."""
-        return {"object": "list", "data": [model_record(desk.reporter().name)]}
+        return {"object": "list", "data": [model_record(server.reporter().name)]}
 
     @router.get("/v1/models/{name:path}", openapi_extra=answered(MODEL))
     async def model(name: str) -> Any:
         """The model of this name."""
-        own = desk.reporter().name
+        own = server.reporter().name
         if name != own:
             raise no_model(own)
         return model_record(own)
@@ -68,20 +68,20 @@ def chat_routes(desk: ServerContext) -> APIRouter:
     async def chat_completions(request: Request) -> Response:
         """The report of one study; images as data URLs. With `stream` as server-sent events."""
         with ExitStack() as stack:
-            visit = stack.enter_context(desk.visit())
-            body = await visit.read(read_body(visit.pieces(request)))
-            study = await visit.prepare(partial(read_chat, body, visit.reporter, desk.settings))
+            admitted = stack.enter_context(server.admit())
+            body = await admitted.read(read_body(admitted.pieces(request)))
+            study = await admitted.prepare(partial(read_chat, body, admitted.reporter, server.settings))
             note_films(request, study.sources)
-            visit.take_places(len(study.jobs) - 1)
-            await visit.settle(*study.jobs)
-            wait = stack.enter_context(visit.wait(study.jobs, request))
+            admitted.take_places(len(study.jobs) - 1)
+            await admitted.settle(*study.jobs)
+            wait = stack.enter_context(admitted.wait(study.jobs, request))
             wait.begin(streaming=study.streams_text)
-            completion = Completion(visit.reporter, study)
+            completion = Completion(admitted.reporter, study)
             if study.chat.stream:
                 first = await wait.next_of_any()  # until then an error still has a status
-                return EventStream(completion.chunks(first, wait, desk), stack.pop_all(), visit.deadline)
+                return EventStream(completion.chunks(first, wait, server), stack.pop_all(), admitted.deadline)
             answers = await wait.answers()
-            desk.metrics.tokens.inc(sum(answer.report.tokens for answer in answers))
+            server.metrics.tokens.inc(sum(answer.report.tokens for answer in answers))
             return JSONResponse(completion.whole(answers))
 
     return router

@@ -84,8 +84,8 @@ class Completion:
             message = {"role": "assistant", "content": self.content(job, answer), "refusal": None}
             last = {"logprobs": self.logprobs(answer), "finish_reason": self.finish(answer), **self.own(job, answer)}
             choices += [{"index": index, "message": message, **last} for index in self.study.choices_of(job)]
-        told = next((answer for answer in answers if answer.report.finish == "length"), answers[0])
-        more = {"usage": self.usage(answers), **self.notice, **self.beside(told)}
+        shown = next((answer for answer in answers if answer.report.finish == "length"), answers[0])
+        more = {"usage": self.usage(answers), **self.notice, **self.beside(shown)}
         return {**self.head, "object": "chat.completion", "choices": choices, **more}
 
     def chunk(self, choices: list[Json], **more: Any) -> str:
@@ -97,7 +97,7 @@ class Completion:
         """A choice within a chunk."""
         return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
 
-    async def chunks(self, first: JobEvent, wait: Wait, desk: ServerContext) -> AsyncIterator[str]:
+    async def chunks(self, first: JobEvent, wait: Wait, server: ServerContext) -> AsyncIterator[str]:
         """The data of all events, as text."""
         study, answers, current = self.study, dict[int, Answer](), first
         opening = {"role": "assistant", "content": with_note("", self.note) if study.members is None else ""}
@@ -108,7 +108,7 @@ class Completion:
                 yield data
             if isinstance(current.event, Answer):
                 answers[current.job] = current.event
-                desk.metrics.tokens.inc(current.event.report.tokens)
+                server.metrics.tokens.inc(current.event.report.tokens)
                 if len(answers) == len(study.jobs):
                     break
             current = await wait.next_of_any()

@@ -243,13 +243,13 @@ class ChatRequest(_Part):
         return self.response_format is not None and self.response_format.type != "text"
 
 
-def _is_nothing(given: Any) -> bool:
+def _is_nothing(value: Any) -> bool:
     """Whether a value is null, or an object none of whose members asks for anything."""
-    return given is None or (isinstance(given, dict) and not any(given.values()))
+    return value is None or (isinstance(value, dict) and not any(value.values()))
 
 
-def _is_same(given: Any, value: Any) -> bool:
-    return bool(given == value) and isinstance(given, bool) == isinstance(value, bool)
+def _is_same(sent: Any, value: Any) -> bool:
+    return bool(sent == value) and isinstance(sent, bool) == isinstance(value, bool)
 
 
 def _json_word(value: Any) -> str:

@@ -165,8 +165,8 @@ def answer_document(film: str, more: Mapping[str, Any]) -> dict[str, Any]:
         more: other properties.
     """
     shown = {"type": "array", "items": FINDING, "description": "what the films show, by the model's finding head"}
-    told = {"sentences": {"type": "array", "items": SENTENCE}, film: shown, "review": REVIEW, "warnings": WARNINGS}
-    return {"type": "object", "properties": {**more, **told}}
+    fields = {"sentences": {"type": "array", "items": SENTENCE}, film: shown, "review": REVIEW, "warnings": WARNINGS}
+    return {"type": "object", "properties": {**more, **fields}}
 
 
 TEXT_KINDS = ("text/", "application/json")

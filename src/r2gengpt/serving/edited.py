@@ -194,7 +194,7 @@ def document_of(
         raise refused(error, param=REPORT_FIELD) from None
 
 
-def document_routes(desk: ServerContext) -> APIRouter:
+def document_routes(server: ServerContext) -> APIRouter:
     """`POST /v1/documents`."""
     router = APIRouter()
 
@@ -204,10 +204,12 @@ def document_routes(desk: ServerContext) -> APIRouter:
         kind = wanted_kind(request.headers.get("accept", ""))
         wanted = archive_form(kind, request.query_params)
         with ExitStack() as stack:
-            visit = stack.enter_context(desk.visit())
-            form = await visit.read(read_form(request.headers, visit.pieces(request), desk.settings, FIELDS))
-            make = partial(document_of, form, kind, wanted, visit.reporter, desk.settings, partial(note_films, request))
-            file = await visit.prepare(make, desk.archive)
+            admitted = stack.enter_context(server.admit())
+            form = await admitted.read(read_form(request.headers, admitted.pieces(request), server.settings, FIELDS))
+            make = partial(
+                document_of, form, kind, wanted, admitted.reporter, server.settings, partial(note_films, request)
+            )
+            file = await admitted.prepare(make, server.archive)
         return Response(file, media_type=kind)
 
     return router

@@ -54,10 +54,10 @@ def evidence_job(form: StudyUpload, model: ServedModel, settings: ServeConfig) -
         raise ApiError(400, f"{REPORT_FIELD}: has {tokens} tokens: 1 to {most}", INVALID, param=REPORT_FIELD)
     read = read_films(form.films, form.choice, model, settings)
     instruction = asked_of(form.context, read.sources, model)
-    return Job(read.pixels, instruction, model.decode, evidence=True, told=form.report), read.sources
+    return Job(read.pixels, instruction, model.decode, evidence=True, report_text=form.report), read.sources
 
 
-def evidence_routes(desk: ServerContext) -> APIRouter:
+def evidence_routes(server: ServerContext) -> APIRouter:
     """`POST /v1/evidence`."""
     router = APIRouter()
 
@@ -65,16 +65,16 @@ def evidence_routes(desk: ServerContext) -> APIRouter:
     async def evidence(request: Request) -> Response:
         """What of the images each sentence of a text rests on, by the model; the text may be anybody's."""
         with ExitStack() as stack:
-            visit = stack.enter_context(desk.visit())
-            check_torch(visit.reporter, "evidence", MAPS)
-            form = await visit.read(read_form(request.headers, visit.pieces(request), desk.settings, FIELDS))
-            await visit.torch()
-            job, sources = await visit.prepare(partial(evidence_job, form, visit.reporter, desk.settings))
+            admitted = stack.enter_context(server.admit())
+            check_torch(admitted.reporter, "evidence", MAPS)
+            form = await admitted.read(read_form(request.headers, admitted.pieces(request), server.settings, FIELDS))
+            await admitted.torch()
+            job, sources = await admitted.prepare(partial(evidence_job, form, admitted.reporter, server.settings))
             note_films(request, sources)
-            wait = stack.enter_context(visit.wait([job], request))
+            wait = stack.enter_context(admitted.wait([job], request))
             wait.begin(streaming=False)
             found = (await wait.answer()).evidence
         assert found is not None
-        return JSONResponse({**noted_json(note_on(sources)), **evidence_json(found, sources, visit.reporter)})
+        return JSONResponse({**noted_json(note_on(sources)), **evidence_json(found, sources, admitted.reporter)})
 
     return router

@@ -79,8 +79,8 @@ def captions(credit: str, names: list[str]) -> dict[str, str]:
             if name := _named(cells, names):
                 stem = name.rpartition(".")[0]
                 pairs = zip(head, cells, strict=False)
-                told = [f"{title}: {cell}" if title else cell for title, cell in pairs if cell not in ("", name, stem)]
-                found[name] = "; ".join(told)
+                parts = [f"{title}: {cell}" if title else cell for title, cell in pairs if cell not in ("", name, stem)]
+                found[name] = "; ".join(parts)
             continue
         head = []
         if item := _ITEM.match(line):

@@ -154,13 +154,13 @@ def read_prior(
         return ReadPrior(None, (), context)
     before = sources_of(films, choice, settings)
     try:
-        told = since(context, [one.header for one in sources], [one.header for one in before])
+        full_context = since(context, [one.header for one in sources], [one.header for one in before])
     except InputError as error:
         raise refused(error) from None
     if PRIOR not in model.context_fields:
-        return ReadPrior(None, (), told)
+        return ReadPrior(None, (), full_context)
     pixels = model.pixels([picture_of(film, choice, model.side) for film in films])
-    return ReadPrior(pixels, tuple(before), told)
+    return ReadPrior(pixels, tuple(before), full_context)
 
 
 @dataclass(frozen=True)

@@ -95,8 +95,8 @@ class Generator:
         from r2gengpt.serving.writing import complete, write_alone
 
         reporter = in_torch(writer)
-        if job.told is not None:
-            complete(reporter, job, Answer(Report("study", job.told), 0))
+        if job.report_text is not None:
+            complete(reporter, job, Answer(Report("study", job.report_text), 0))
             return
         if reporter.composer is not None or not use_engine(reporter.built.model.language_model, job.decode):
             self._write_alone(lambda: write_alone(reporter, job))

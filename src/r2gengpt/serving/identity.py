@@ -45,15 +45,15 @@ def read_keys(settings: ServeConfig) -> tuple[bytes, ...]:
     return keys
 
 
-def credential_of(given: str) -> str:
+def credential_of(authorization: str) -> str:
     """What an Authorization header holds in the scheme Bearer; "" where it holds nothing."""
-    scheme, _, key = given.partition(" ")
+    scheme, _, key = authorization.partition(" ")
     return key.strip() if scheme.lower() == "bearer" else ""
 
 
-def key_is_known(given: str, keys: Sequence[bytes]) -> bool:
+def key_is_known(authorization: str, keys: Sequence[bytes]) -> bool:
     """Whether an Authorization header holds one of the keys, in a time that does not tell how much of it is right."""
-    return place_of_key(credential_of(given), keys) is not None
+    return place_of_key(credential_of(authorization), keys) is not None
 
 
 def place_of_key(key: str, keys: Sequence[bytes]) -> int | None:

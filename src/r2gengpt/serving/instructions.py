@@ -54,8 +54,8 @@ def context_warnings(context: Context, reporter: ServedModel, *, films: bool = F
     """
     trained = reporter.context_fields
     lines = [] if trained else instruction_warnings(reporter.instruction_for(context), reporter, INDICATION)
-    given = dict.fromkeys((*context.given, *((PRIOR,) if films else ())))
-    unread = [name for name in given if name not in (trained or UNTRAINED)]
+    present = dict.fromkeys((*context.present, *((PRIOR,) if films else ())))
+    unread = [name for name in present if name not in (trained or UNTRAINED)]
     if unread:
         lines.append(f"no effect, as the model was trained without: {', '.join(unread)}")
     return lines

@@ -41,7 +41,7 @@ def new_future() -> Future[Answer]:
 class Job:
     """One study: its pixels (V, 3, H, W), float32; what is asked; how to decode.
 
-    `on_text` gets the text as it is written (one beam); `evidence` asks for maps of the report, or of the text `told`,
+    `on_text` gets the text as it is written (one beam); `evidence` asks for maps of the report, or of `report_text`,
     and then nothing is written. The text ends before the first string of `stop`; `likeliest` asks for so many of the
     likeliest tokens at each place. `earlier` are the pixels of an earlier study's films, `earlier_sources` what these
     were; `context` tells of it.
@@ -56,7 +56,7 @@ class Job:
     decode: DecodeConfig
     on_text: Callable[[str], None] | None = None
     evidence: bool = False
-    told: str | None = None
+    report_text: str | None = None
     stop: tuple[str, ...] = ()
     likeliest: int = 0
     future: Future[Answer] = field(default_factory=new_future)
@@ -83,7 +83,7 @@ class Job:
     @property
     def kind(self) -> tuple[DecodeConfig, bool, bool, bool, bool]:
         """What studies that are written together share."""
-        return self.settings, self.evidence, self.told is not None, self.likeliest > 0, self.by_graphs
+        return self.settings, self.evidence, self.report_text is not None, self.likeliest > 0, self.by_graphs
 
     @property
     def needs_model(self) -> bool:
@@ -93,7 +93,7 @@ class Job:
     @property
     def effort(self) -> tuple[int, bool, bool, bool]:
         """What studies share that take about as long."""
-        return self.decode.beam_size, self.evidence, self.told is not None, self.by_graphs
+        return self.decode.beam_size, self.evidence, self.report_text is not None, self.by_graphs
 
     def fail(self, error: BaseException) -> None:
         """Tell who waits that there is no report."""

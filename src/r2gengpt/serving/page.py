@@ -78,13 +78,13 @@ def page_routes() -> APIRouter:
     return router
 
 
-def reference_routes(app: FastAPI, desk: ServerContext) -> APIRouter:
+def reference_routes(app: FastAPI, server: ServerContext) -> APIRouter:
     """`GET /docs`: what the OpenAPI document says, as a page without a script."""
     router = APIRouter()
     headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}
 
     async def give(request: Request) -> Response:
-        reporter = desk.generator.reporter
+        reporter = server.generator.reporter
         address = f"{request.url.scheme}://{request.headers.get('host', '')}"
         found = operations(app.openapi(), address, reporter.name if reporter else UNKNOWN_MODEL)
         page = templates("r2gengpt.serving").get_template("reference.html")
@@ -164,7 +164,7 @@ def _plain(text: str) -> str:
     return "".join(letter for letter in text if " " <= letter <= "~")[:200].strip()
 
 
-def preview_routes(desk: ServerContext) -> APIRouter:
+def preview_routes(server: ServerContext) -> APIRouter:
     """`POST /v1/preview`."""
     router = APIRouter()
 
@@ -176,9 +176,9 @@ def preview_routes(desk: ServerContext) -> APIRouter:
         """
         whole = truth_of(request.query_params.get(PATIENT, "false"), PATIENT)
         with ExitStack() as stack:
-            visit = stack.enter_context(desk.visit())
-            form = await visit.read(read_form(request.headers, visit.pieces(request), desk.settings, FIELDS))
-            made = await visit.prepare(lambda: preview_of(form, desk.settings))
+            admitted = stack.enter_context(server.admit())
+            form = await admitted.read(read_form(request.headers, admitted.pieces(request), server.settings, FIELDS))
+            made = await admitted.prepare(lambda: preview_of(form, server.settings))
             note_films(request, [made.source])
         if whole:
             return JSONResponse(preview_json(made))

@@ -61,7 +61,7 @@ class PairedModel:
     def drafts(self, job: Job) -> bool:
         """Whether the graphs write a job's report: of its films alone, by the model's own prompt, no token drawn."""
         own = job.instruction in (None, self.instruction) and job.earlier is None
-        return own and job.told is None and not job.decode.do_sample and not job.likeliest
+        return own and job.report_text is None and not job.decode.do_sample and not job.likeliest
 
     def writer(self, job: Job) -> "EdgeReporter | Reporter":
         """What writes a job that is settled."""

@@ -160,7 +160,7 @@ def report_json(
 
 
 async def report_events(
-    first: Event, wait: Wait, desk: ServerContext, note: str, record: Callable[[Answer], dict[str, Any]]
+    first: Event, wait: Wait, server: ServerContext, note: str, record: Callable[[Answer], dict[str, Any]]
 ) -> AsyncIterator[str]:
     """The data of all events: the note on the images if any, the text's pieces, the whole record as JSON, the end."""
     if note:
@@ -169,12 +169,12 @@ async def report_events(
     while isinstance(event, str):
         yield json.dumps({"delta": event})
         event = await wait.next()
-    desk.metrics.tokens.inc(event.report.tokens)
+    server.metrics.tokens.inc(event.report.tokens)
     yield json.dumps(record(event))
     yield "[DONE]"
 
 
-def report_routes(desk: ServerContext) -> APIRouter:
+def report_routes(server: ServerContext) -> APIRouter:
     """`POST /v1/reports`."""
     router = APIRouter()
 
@@ -188,21 +188,21 @@ def report_routes(desk: ServerContext) -> APIRouter:
         if evidence and wanted not in (JSON, EVENTS):
             raise ApiError(400, f"evidence: has no place in {wanted}: ask for {JSON} or {EVENTS}")
         with ExitStack() as stack:
-            visit = stack.enter_context(desk.visit())
-            reporter = visit.reporter
+            admitted = stack.enter_context(server.admit())
+            reporter = admitted.reporter
             if evidence:
                 check_torch(reporter, "evidence", MAPS)
-            form = await visit.read(read_form(request.headers, visit.pieces(request), desk.settings))
-            read = partial(read_films, form.films, form.choice, reporter, desk.settings)
-            study = await visit.prepare(read)
+            form = await admitted.read(read_form(request.headers, admitted.pieces(request), server.settings))
+            read = partial(read_films, form.films, form.choice, reporter, server.settings)
+            study = await admitted.prepare(read)
             pixels, sources = study.pixels, study.sources
             note_films(request, sources)
-            seen = await visit.prepare(partial(film_features, pixels, sources)) if desk.verdicts else {}
+            seen = await admitted.prepare(partial(film_features, pixels, sources)) if server.verdicts else {}
             if archived:
                 check_archive(wanted, archived, sources, reporter)
             decode = reporter.streamed if wanted == EVENTS else reporter.decode
-            before = partial(read_prior, form.prior, sources, form.choice, reporter, desk.settings, form.context)
-            earlier = await visit.prepare(before)
+            before = partial(read_prior, form.prior, sources, form.choice, reporter, server.settings, form.context)
+            earlier = await admitted.prepare(before)
             context = earlier.context
             note_films(request, [*sources, *earlier.sources])
             instruction = asked_of(context, sources, reporter)
@@ -214,24 +214,24 @@ def report_routes(desk: ServerContext) -> APIRouter:
             warnings = context_warnings(context, reporter, films=bool(form.prior))
             headers = {"X-Warning": "; ".join(warnings)} if warnings else {}
             job.evidence = evidence or (bool(archived) and FORMS[archived].regions and maps_of(reporter))
-            await visit.settle(job)
-            receipt = partial(receipt_of, desk.verdicts, writer_of(reporter, job), sources, seen)
-            stack.enter_context(desk.ticket(caller_of(request).id, ticket, job))
-            wait = stack.enter_context(visit.wait([job], request))
+            await admitted.settle(job)
+            receipt = partial(receipt_of, server.verdicts, writer_of(reporter, job), sources, seen)
+            stack.enter_context(server.ticket(caller_of(request).id, ticket, job))
+            wait = stack.enter_context(admitted.wait([job], request))
             wait.begin(streaming=wanted == EVENTS)
             if wanted == EVENTS:
                 first = await wait.next()  # until then an error still has a status
                 record = partial(report_json, reporter, job, sources=sources, warnings=warnings, receipt=receipt)
-                events = report_events(first, wait, desk, note_on(sources), record)
-                return EventStream(events, stack.pop_all(), visit.deadline)
+                events = report_events(first, wait, server, note_on(sources), record)
+                return EventStream(events, stack.pop_all(), admitted.deadline)
             answer = await wait.answer()
-            desk.metrics.tokens.inc(answer.report.tokens)
+            server.metrics.tokens.inc(answer.report.tokens)
             if wanted == TEXT:
                 return PlainTextResponse(with_notice(text_of(answer.report), note_on(sources)), headers=headers)
             if wanted == JSON:
                 return JSONResponse(report_json(reporter, job, answer, sources, warnings, receipt))
-            file = await visit.prepare(
-                partial(report_file, archived, reporter, job, answer, sources, form.choice.frame), desk.archive
+            file = await admitted.prepare(
+                partial(report_file, archived, reporter, job, answer, sources, form.choice.frame), server.archive
             )
             return Response(file, media_type=wanted, headers=headers)
 

@@ -27,15 +27,15 @@ def ticket_of(text: str) -> str:
     return text
 
 
-def queue_routes(desk: ServerContext) -> APIRouter:
+def queue_routes(server: ServerContext) -> APIRouter:
     """`GET /v1/queue/TICKET`."""
     router = APIRouter()
 
     @router.get("/v1/queue/{ticket}")
     async def queue(request: Request, ticket: str) -> dict[str, Any]:
         """The place of the study that its caller sent with this ticket, and about how long it takes; null: unknown."""
-        job = desk.tickets.get((caller_of(request).id, ticket_of(ticket)))
-        standing = QueueProgress(None, None) if job is None else desk.generator.line.standing(job)
+        job = server.tickets.get((caller_of(request).id, ticket_of(ticket)))
+        standing = QueueProgress(None, None) if job is None else server.generator.line.standing(job)
         left = standing.seconds_left
         return {**asdict(standing), "seconds_left": None if left is None else round(left, 1)}
 

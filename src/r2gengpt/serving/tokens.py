@@ -61,8 +61,8 @@ def roles_in(claims: Mapping[str, Any], name: str) -> frozenset[str]:
         found = claims
         for part in name.split("."):
             found = found.get(part) if isinstance(found, dict) else None
-    given = found.split() if isinstance(found, str) else found if isinstance(found, list) else []
-    return frozenset(role for role in ROLES if role in given)
+    claimed = found.split() if isinstance(found, str) else found if isinstance(found, list) else []
+    return frozenset(role for role in ROLES if role in claimed)
 
 
 class Tokens:

@@ -120,7 +120,7 @@ def kept_json(kept: KeptVerdict) -> dict[str, Any]:
     found: dict[str, Any] = {
         "number": kept.number,
         "draft": kept.facts.id,
-        "verdict": kept.given.verdict,
+        "verdict": kept.judgement.verdict,
         "decided": kept.decided.isoformat(timespec="milliseconds"),
         "seconds": round(kept.seconds, 3),
         "sentences_changed": kept.sentences_changed,
@@ -132,7 +132,7 @@ def kept_json(kept: KeptVerdict) -> dict[str, Any]:
     return found
 
 
-def verdict_routes(desk: ServerContext) -> APIRouter:
+def verdict_routes(server: ServerContext) -> APIRouter:
     """`POST /v1/verdicts`."""
     router = APIRouter()
     waiting = 0
@@ -141,13 +141,13 @@ def verdict_routes(desk: ServerContext) -> APIRouter:
     async def verdicts(request: Request) -> Response:
         """Keep what a reader made of a draft. A change of mind is another verdict; none is overwritten."""
         nonlocal waiting
-        store = desk.verdicts
+        store = server.verdicts
         if store is None:
             raise ApiError(404, NO_STORE.replace("`", ""), "no_verdicts")
         asked = checked(await read_body(limited_body(request, LARGEST_BODY, lambda size: None)))
         facts = facts_of(asked, store.key)
         note_draft(request, facts)
-        given = ReaderVerdict(asked.verdict, asked.key, asked.text, asked.reason, asked.note)
+        judgement = ReaderVerdict(asked.verdict, asked.key, asked.text, asked.reason, asked.note)
         if waiting >= MOST_WAITING:
             raise full(MOST_WAITING)
         from sqlalchemy.exc import SQLAlchemyError
@@ -156,7 +156,7 @@ def verdict_routes(desk: ServerContext) -> APIRouter:
 
         waiting += 1
         try:
-            work = asyncio.get_running_loop().run_in_executor(desk.archive, store.keep, facts, given)
+            work = asyncio.get_running_loop().run_in_executor(server.archive, store.keep, facts, judgement)
             kept, new = await work
         except OtherVerdict:
             words = "key: another verdict came under it: draw a new one for each verdict"

@@ -188,28 +188,28 @@ class Wait:
 class RequestContext:
     """A request on its way: it reads its body, then it has a place."""
 
-    def __init__(self, desk: "ServerContext", reporter: ServedModel) -> None:
-        self.desk = desk
+    def __init__(self, server: "ServerContext", reporter: ServedModel) -> None:
+        self.server = server
         self.reporter = reporter
-        self.limit = desk.settings.request_timeout
+        self.limit = server.settings.request_timeout
         self.deadline = asyncio.get_running_loop().time() + self.limit
         self.places = 0
         self.bytes = 0
 
     def _take_bytes(self, count: int) -> None:
         self.bytes += count
-        self.desk.bytes += count
-        if self.desk.bytes > self.desk.most_bytes:
-            raise full(self.desk.generator.line.places, {"Connection": "close"})
+        self.server.bytes += count
+        if self.server.bytes > self.server.most_bytes:
+            raise full(self.server.generator.line.places, {"Connection": "close"})
 
     def pieces(self, request: Request) -> AsyncIterator[bytes]:
         """The pieces of the request's body, within the server's limits."""
-        return limited_body(request, self.desk.settings.max_body_mb * 2**20, self._take_bytes)
+        return limited_body(request, self.server.settings.max_body_mb * 2**20, self._take_bytes)
 
     def leave(self) -> None:
         """Give back what was taken."""
-        self.desk.bytes -= self.bytes
-        self.desk.generator.line.free_place(self.places)
+        self.server.bytes -= self.bytes
+        self.server.generator.line.free_place(self.places)
 
     async def read(self, work: Coroutine[Any, Any, T]) -> T:
         """What the client sends; when it has come, the request takes a place.
@@ -233,7 +233,7 @@ class RequestContext:
         Raises:
             ApiError: 429 where they are not free, 503 where the server stops.
         """
-        self.desk.generator.line.take_place(count)
+        self.server.generator.line.take_place(count)
         self.places += count
 
     async def prepare(self, work: Callable[[], T], pool: ThreadPoolExecutor | None = None) -> T:
@@ -244,7 +244,7 @@ class RequestContext:
         """
         try:
             async with asyncio.timeout_at(self.deadline):
-                return await asyncio.get_running_loop().run_in_executor(pool or self.desk.pool, work)
+                return await asyncio.get_running_loop().run_in_executor(pool or self.server.pool, work)
         except TimeoutError:
             raise timed_out(self.limit) from None
 
@@ -278,7 +278,7 @@ class RequestContext:
     @contextmanager
     def wait(self, jobs: Sequence[Job], request: Request) -> Iterator[Wait]:
         """Wait for jobs; whatever happens, they are dropped at the end."""
-        wait = Wait(jobs, self.desk.generator.line, request, self.deadline, self.limit)
+        wait = Wait(jobs, self.server.generator.line, request, self.deadline, self.limit)
         try:
             yield wait
         finally:
@@ -329,7 +329,7 @@ class ServerContext:
                 del self.tickets[caller, name]
 
     @contextmanager
-    def visit(self) -> Iterator[RequestContext]:
+    def admit(self) -> Iterator[RequestContext]:
         """A request, until it is answered; it is not let in where it would get no place.
 
         Raises:
@@ -337,8 +337,8 @@ class ServerContext:
         """
         reporter = self.reporter()
         self.generator.line.check_place()
-        visit = RequestContext(self, reporter)
+        admitted = RequestContext(self, reporter)
         try:
-            yield visit
+            yield admitted
         finally:
-            visit.leave()
+            admitted.leave()

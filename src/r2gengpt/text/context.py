@@ -51,7 +51,7 @@ class Context:
         return self != NO_CONTEXT
 
     @property
-    def given(self) -> tuple[str, ...]:
+    def present(self) -> tuple[str, ...]:
         """The fields that there are, in the order of `CONTEXT_FIELDS`; then `PRIOR` where there is anything of one."""
         found = tuple(name for name in CONTEXT_FIELDS if self._text(name))
         return (*found, PRIOR) if self._before() else found
@@ -62,12 +62,12 @@ class Context:
         >>> Context(indication="Cough", age=63.0, sex="F").words()
         'Age: 63. Sex: F. Indication: Cough.'
         """
-        told = [
+        sentences = [
             f"{name.capitalize()}: {shortened(text).rstrip('.')}."
             for name in CONTEXT_FIELDS
             if name in names and (text := self._text(name))
         ]
-        return " ".join([*told, *([self._before()] if PRIOR in names and self._before() else [])])
+        return " ".join([*sentences, *([self._before()] if PRIOR in names and self._before() else [])])
 
     def _before(self) -> str:
         """The earlier study as words; empty where there is nothing of one.

@@ -56,9 +56,9 @@ def hint_of(verdicts: Mapping[str, str]) -> str:
     >>> hint_of({"Edema": "unlikely", "Consolidation": "likely", "Hernia": "not assessed"})
     'Findings: edema unlikely; consolidation likely.'
     """
-    told = (LIKELY, POSSIBLE, UNLIKELY)
+    assessed = (LIKELY, POSSIBLE, UNLIKELY)
     names = [name for name in ALL_OBSERVATIONS if name not in OF_THE_FILM]
-    words = [f"{name.lower()} {verdicts[name]}" for name in names if verdicts.get(name) in told]
+    words = [f"{name.lower()} {verdicts[name]}" for name in names if verdicts.get(name) in assessed]
     return f"Findings: {'; '.join(words)}." if words else ""
 
 
@@ -89,5 +89,5 @@ def true_hint(labels: Sequence[float], assessed: Sequence[bool] = (True,) * len(
     'Findings: no finding unlikely; edema likely.'
     """
     every = zip(ALL_OBSERVATIONS, labels, assessed, strict=True)
-    known = {name: label for name, label, told in every if told and label == label}
+    known = {name: label for name, label, is_known in every if is_known and label == label}
     return hint_of({name: verdict_of_label(label) for name, label in known.items()})

@@ -19,8 +19,8 @@ PNEUMONIC = "pneumonic opacity"
 """Pneumonia where opacities were not assessed: what a film shows of it is one."""
 
 
-class Told(Protocol):
-    """What a finding head tells of one observation; `Finding` is one."""
+class HeadFinding(Protocol):
+    """One observation as a finding head sees it; `Finding` is one."""
 
     @property
     def name(self) -> str:
@@ -35,7 +35,7 @@ class Told(Protocol):
         """In the words of `observations`."""
 
 
-def opening_of(findings: Sequence[Told]) -> str:
+def opening_of(findings: Sequence[HeadFinding]) -> str:
     """Sentences that name each likely abnormal finding; empty where none is, or where the film is likely normal.
 
     A child's film and a lateral one are called so first.
@@ -50,17 +50,17 @@ def opening_of(findings: Sequence[Told]) -> str:
     return " ".join(opening_sentences(findings))
 
 
-def opening_sentences(findings: Sequence[Told]) -> dict[str, float]:
+def opening_sentences(findings: Sequence[HeadFinding]) -> dict[str, float]:
     """The sentences of `opening_of`, each with the probability of the least likely finding that it names."""
     likely = [finding for finding in findings if finding.verdict == LIKELY]
     if any(finding.name == NO_FINDING for finding in likely):
         return {}
-    told = [finding for finding in likely if finding.name in ABNORMAL]
+    abnormal = [finding for finding in likely if finding.name in ABNORMAL]
     opacity = next((finding.verdict for finding in findings if finding.name == "Lung Opacity"), None)
     words = WORDS | {"Pneumonia": PNEUMONIC} if opacity == NOT_ASSESSED else WORDS
-    sure = [finding for finding in told if finding.probability >= SURE]
-    unsure = [finding for finding in told if finding.probability < SURE]
-    sentences = _kind(likely) if told else {}
+    sure = [finding for finding in abnormal if finding.probability >= SURE]
+    unsure = [finding for finding in abnormal if finding.probability < SURE]
+    sentences = _kind(likely) if abnormal else {}
     if sure:
         sentences[f"Findings include {_named(sure, words)}."] = _least(sure)
     if unsure:
@@ -69,7 +69,7 @@ def opening_sentences(findings: Sequence[Told]) -> dict[str, float]:
     return sentences
 
 
-def _kind(likely: Sequence[Told]) -> dict[str, float]:
+def _kind(likely: Sequence[HeadFinding]) -> dict[str, float]:
     """What kind of film it is, where a report would say so, and how probable that is."""
     found = {finding.name: finding.probability for finding in likely if finding.name in (CHILD, LATERAL_VIEW)}
     if not found:
@@ -78,11 +78,11 @@ def _kind(likely: Sequence[Told]) -> dict[str, float]:
     return {f"{film} of a child." if CHILD in found else f"{film}.": min(found.values())}
 
 
-def _named(findings: Sequence[Told], words: Mapping[str, str]) -> str:
+def _named(findings: Sequence[HeadFinding], words: Mapping[str, str]) -> str:
     return listed([words.get(finding.name, finding.name.lower()) for finding in findings])
 
 
-def _least(findings: Sequence[Told]) -> float:
+def _least(findings: Sequence[HeadFinding]) -> float:
     return min(finding.probability for finding in findings)
 
 

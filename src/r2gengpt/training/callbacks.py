@@ -88,7 +88,7 @@ def model_card(
 
 def card_of(config: RunConfig, where: PlacementConfig, built: Built, scores: Mapping[str, float]) -> str:
     """The card of a run's model."""
-    below = shortfall(scores, config.train)
+    missed = shortfall(scores, config.train)
     return model_card(
         config.model,
         config.data.dataset,
@@ -96,7 +96,7 @@ def card_of(config: RunConfig, where: PlacementConfig, built: Built, scores: Map
         annotation=config.data.annotation,
         quantization=where.quantization,
         licence=family_of(built.model.language_model).licence,
-        chosen=rule(config.train) + (f" (this one is below: {below})" if below else ""),
+        chosen=rule(config.train) + (f" (this one is below: {missed})" if missed else ""),
         sentences=config.train.keep_sentences,
         stage=stage_line(config),
     )
@@ -142,8 +142,8 @@ class BestCheckpoint(Callback):  # type: ignore[misc]  # the library is untyped
         if found > self.best:
             self.best, self.stale = found, 0
             self.scores = {**pl_module.latest, "epoch": trainer.current_epoch, "step": trainer.global_step}
-            if below := shortfall(self.scores, self.config.train):
-                log.warning("no checkpoint has reached its floors yet, the nearest one is kept: %s", below)
+            if missed := shortfall(self.scores, self.config.train):
+                log.warning("no checkpoint has reached its floors yet, the nearest one is kept: %s", missed)
             built = pl_module.built
             tensors = trained_tensors(built.model)  # by all processes: each may hold a part
             if trainer.is_global_zero:

@@ -54,8 +54,8 @@ class Summary:
         """As it stands in summary.json, which also marks the run as finished."""
         content = {"finished": True, "steps": self.steps, "best": dict(self.best), "chosen_by": self.chosen_by}
         found = [{"epoch": one.epoch, "step": one.step, "val_score": one.score} for one in self.validations]
-        below = {"below_floors": self.below_floors} if self.below_floors else {}
-        return {**content, **below, "validations": found}
+        floors = {"below_floors": self.below_floors} if self.below_floors else {}
+        return {**content, **floors, "validations": found}
 
 
 def summary_of(run: CheckedRun, best: BestCheckpoint, trainer: L.Trainer, result: StageResult | None) -> Summary:

@@ -66,7 +66,7 @@ def keep_sentences(
         device: where to look.
         features: of a frozen encoder, where the run keeps them.
     """
-    told, data = [study for study in studies if study.report.strip()], config.data
+    reported, data = [study for study in studies if study.report.strip()], config.data
     model, processor = built.model, built.processor
     load_delta(model, directory, "savedmodel_path")
     model.eval()
@@ -75,12 +75,12 @@ def keep_sentences(
     model.finding_head.to(device)
     looker = Looker(model, processor, read_scales(directory, "savedmodel_path"), hints=False)
     loader = StudyLoader(
-        StudyDataset(told, processor, data.dataset, features=features),
-        lambda _: sequential_batches(len(told), data.val_batch_size),
+        StudyDataset(reported, processor, data.dataset, features=features),
+        lambda _: sequential_batches(len(reported), data.val_batch_size),
         functools.partial(prompt_batch, processor=processor),
         num_workers=data.num_workers,
         prefetch_factor=data.prefetch_factor,
     )
     seen = [looker.seen(batch)[1].cpu() for batch in Bar(loader, desc="training films", leave=False)]
-    index = SentenceIndex.of(told, CLEANERS[data.dataset], torch.cat(seen).double().numpy())
+    index = SentenceIndex.of(reported, CLEANERS[data.dataset], torch.cat(seen).double().numpy())
     save_sentences(index, directory / SENTENCES)

@@ -106,7 +106,7 @@ def write_summary(directory: Path, runs: Sequence[SeedRun]) -> dict[str, Spread]
         InputError: what a run left cannot be read.
     """
     ends = [_object(run.directory / SUMMARY) for run in runs]
-    told = [
+    summaries = [
         {
             "seed": run.seed,
             "steps": end["steps"],
@@ -122,15 +122,15 @@ def write_summary(directory: Path, runs: Sequence[SeedRun]) -> dict[str, Spread]
         "finished": True,
         "seeds": [run.seed for run in runs],
         "chosen_by": ends[0]["chosen_by"],
-        "checkpoint": _highest(told),
+        "checkpoint": _highest(summaries),
         "scores": {name: spread.to_json() for name, spread in spreads.items()},
-        "runs": told,
+        "runs": summaries,
     }
     with whole_file(directory / SUMMARY) as path:
         path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return spreads
 
 
-def _highest(told: Sequence[Mapping[str, Any]]) -> str:
-    best = max(told, key=lambda run: ("below_floors" not in run, run["best"].get("val_score", 0.0)))
+def _highest(summaries: Sequence[Mapping[str, Any]]) -> str:
+    best = max(summaries, key=lambda run: ("below_floors" not in run, run["best"].get("val_score", 0.0)))
     return str(best["checkpoint"])

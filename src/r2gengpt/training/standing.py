@@ -58,8 +58,8 @@ def why_best(attempts: Sequence[Attempt], train: TrainConfig) -> str:
     others = sorted((one for one in attempts if one is not best), key=lambda one: one.standing, reverse=True)
     if not others:
         return line
-    below = " (below its floors)" if others[0].standing.reach < 0 else ""
-    line += f"; next {value(others[0].score):.4g} in epoch {others[0].epoch + 1}{below}"
+    note = " (below its floors)" if others[0].standing.reach < 0 else ""
+    line += f"; next {value(others[0].score):.4g} in epoch {others[0].epoch + 1}{note}"
     return f"{line}; the last one was the best, so more epochs may do better" if best is attempts[-1] else line
 
 
@@ -98,8 +98,8 @@ def shortfall(scores: Mapping[str, float], train: TrainConfig) -> str:
     >>> shortfall({"bleu_4": 0.01}, TrainConfig(score_floors=("Bleu_4=0.05",)))
     'Bleu_4 0.01 of 0.05'
     """
-    below = below_floors(scores, train)
-    return ", ".join(f"{name} {value:.4g} of {floor:.4g}" for name, (value, floor) in below.items())
+    missed = below_floors(scores, train)
+    return ", ".join(f"{name} {value:.4g} of {floor:.4g}" for name, (value, floor) in missed.items())
 
 
 def rule(train: TrainConfig) -> str:

@@ -30,10 +30,10 @@ def word_distance(ours: Sequence[str], theirs: Sequence[str]) -> int:
     steps = np.arange(len(theirs) + 1)
     row = steps.copy()
     for at, word in enumerate(ours, start=1):
-        below = np.empty_like(row)
-        below[0] = at
-        below[1:] = np.minimum(row[1:] + 1, row[:-1] + (column != numbers[word]))
-        row = np.minimum.accumulate(below - steps) + steps  # insertions, which follow each other
+        following = np.empty_like(row)
+        following[0] = at
+        following[1:] = np.minimum(row[1:] + 1, row[:-1] + (column != numbers[word]))
+        row = np.minimum.accumulate(following - steps) + steps  # insertions, which follow each other
     return int(row[-1])
 
 

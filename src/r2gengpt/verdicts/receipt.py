@@ -38,10 +38,10 @@ def unseal(receipt: str, key: bytes) -> DraftFacts:
     """
     head, _, mark = receipt.partition(".")
     try:
-        body, told = _unpacked(head), _unpacked(mark)
+        body, given_mark = _unpacked(head), _unpacked(mark)
     except (ValueError, binascii.Error):
         raise BrokenReceipt from None
-    if not hmac.compare_digest(told, _mark(body, key)):
+    if not hmac.compare_digest(given_mark, _mark(body, key)):
         raise BrokenReceipt
     form, values = json.loads(body)
     if form == 1:
@@ -53,8 +53,8 @@ def unseal(receipt: str, key: bytes) -> DraftFacts:
 
 def pseudonym(name: str, key: bytes) -> str:
     """A keyed hash of a name, 32 hexadecimal digits; empty of an empty name."""
-    told = b"name " + name.encode("utf-8", "surrogatepass")
-    return hmac.new(key, told, hashlib.sha256).hexdigest()[:32] if name else ""
+    message = b"name " + name.encode("utf-8", "surrogatepass")
+    return hmac.new(key, message, hashlib.sha256).hexdigest()[:32] if name else ""
 
 
 def _mark(body: bytes, key: bytes) -> bytes:

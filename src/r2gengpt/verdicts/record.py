@@ -105,7 +105,7 @@ class KeptVerdict:
     Attributes:
         number: rises with each one that is kept.
         facts: of the draft.
-        given: what the reader said.
+        judgement: what the reader said.
         decided: when it came in.
         seconds: from the draft to it.
         edits: of an accepted or edited draft, by sentence.
@@ -116,7 +116,7 @@ class KeptVerdict:
 
     number: int
     facts: DraftFacts
-    given: ReaderVerdict
+    judgement: ReaderVerdict
     decided: datetime
     seconds: float
     edits: tuple[SentenceEdit, ...]
@@ -146,4 +146,4 @@ def age_band(born: str, on: str) -> str:
     except ValueError:
         return UNKNOWN
     years = then.year - first.year - ((then.month, then.day) < (first.month, first.day))
-    return next((band for below, band in AGES if 0 <= years < below), UNKNOWN)
+    return next((band for limit, band in AGES if 0 <= years < limit), UNKNOWN)

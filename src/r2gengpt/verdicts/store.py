@@ -66,33 +66,35 @@ class VerdictStore:
         """Close all connections."""
         self.engine.dispose()
 
-    def keep(self, facts: DraftFacts, given: ReaderVerdict, now: datetime | None = None) -> tuple[KeptVerdict, bool]:
+    def keep(
+        self, facts: DraftFacts, judgement: ReaderVerdict, now: datetime | None = None
+    ) -> tuple[KeptVerdict, bool]:
         """Keep a verdict; whether it is new. One that has come before under its key is given back as it was kept.
 
         Raises:
             OtherVerdict: another one has come under this key.
             sqlalchemy.exc.DBAPIError: the database cannot be reached or written.
         """
-        if before := self._under(facts.id, given):
+        if before := self._under(facts.id, judgement):
             return before, False
-        row = _row_of(facts, given, now or datetime.now(UTC))
+        row = _row_of(facts, judgement, now or datetime.now(UTC))
         try:
             with self._writing.begin() as connection:
                 number = connection.execute(VERDICTS.insert().returning(VERDICTS.c.id), row).scalar_one()
         except IntegrityError:  # another server has been quicker
-            if before := self._under(facts.id, given):
+            if before := self._under(facts.id, judgement):
                 return before, False
             raise
         return _kept({**row, "id": number}), True
 
-    def _under(self, draft: str, given: ReaderVerdict) -> KeptVerdict | None:
-        chosen = sa.select(VERDICTS).where(VERDICTS.c.draft_id == draft, VERDICTS.c.client_key == given.key)
+    def _under(self, draft: str, judgement: ReaderVerdict) -> KeptVerdict | None:
+        chosen = sa.select(VERDICTS).where(VERDICTS.c.draft_id == draft, VERDICTS.c.client_key == judgement.key)
         with self.engine.connect() as connection:
             row = connection.execute(chosen).mappings().one_or_none()
         if row is None:
             return None
         kept = _kept(dict(row))
-        if kept.given != _settled(kept.facts, given):
+        if kept.judgement != _settled(kept.facts, judgement):
             raise OtherVerdict
         return kept
 
@@ -108,17 +110,17 @@ class VerdictStore:
     def latest(self) -> list[KeptVerdict]:
         """The verdict that counts of each draft, in the order in which they were kept; withdrawn ones are left out."""
         newest = {kept.facts.id: kept for kept in self.history()}
-        return sorted((it for it in newest.values() if it.given.verdict != WITHDRAW), key=lambda it: it.number)
+        return sorted((it for it in newest.values() if it.judgement.verdict != WITHDRAW), key=lambda it: it.number)
 
 
-def _settled(facts: DraftFacts, given: ReaderVerdict) -> ReaderVerdict:
+def _settled(facts: DraftFacts, judgement: ReaderVerdict) -> ReaderVerdict:
     """A verdict with the text that belongs to it."""
-    text = facts.text if given.verdict == ACCEPT else given.text if given.verdict == EDIT else ""
-    return ReaderVerdict(given.verdict, given.key, text, given.reason, given.note)
+    text = facts.text if judgement.verdict == ACCEPT else judgement.text if judgement.verdict == EDIT else ""
+    return ReaderVerdict(judgement.verdict, judgement.key, text, judgement.reason, judgement.note)
 
 
-def _row_of(facts: DraftFacts, given: ReaderVerdict, now: datetime) -> dict[str, Any]:
-    settled = _settled(facts, given)
+def _row_of(facts: DraftFacts, judgement: ReaderVerdict, now: datetime) -> dict[str, Any]:
+    settled = _settled(facts, judgement)
     has_text = settled.verdict in (ACCEPT, EDIT)
     edits = sentence_edits(facts.text, settled.text) if has_text else ()
     labels = None if settled.verdict == WITHDRAW else asserted(facts.text)
@@ -178,7 +180,7 @@ def _kept(row: dict[str, Any]) -> KeptVerdict:
     return KeptVerdict(
         number=row["id"],
         facts=facts,
-        given=ReaderVerdict(row["verdict"], row["client_key"], row["final"], row["reason"], row["note"]),
+        judgement=ReaderVerdict(row["verdict"], row["client_key"], row["final"], row["reason"], row["note"]),
         decided=row["decided_at"],
         seconds=row["seconds"],
         edits=tuple(SentenceEdit(**edit) for edit in row["edits"]),

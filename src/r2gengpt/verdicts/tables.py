@@ -16,8 +16,8 @@ class UtcTime(sa.TypeDecorator[datetime]):
         """To UTC, as each database takes it."""
         if value is None:
             return None
-        told = value.astimezone(UTC)
-        return told.replace(tzinfo=None) if dialect.name == "sqlite" else told
+        moment = value.astimezone(UTC)
+        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
 
     def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
         """With its zone."""

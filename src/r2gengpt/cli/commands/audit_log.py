@@ -31,9 +31,9 @@ def main(argv: list[str]) -> None:
     """Parse, verify; prints how many records there are and the last hash."""
     space = bridge.parse(parser(), argv)
     for field in ("last", "after"):
-        given = getattr(space, field)
-        if given is not None and not re.fullmatch("[0-9a-f]{64}", given):
-            raise InputError("must be 64 hexadecimal digits in lower case", field=field, value=given[:80])
+        digest = getattr(space, field)
+        if digest is not None and not re.fullmatch("[0-9a-f]{64}", digest):
+            raise InputError("must be 64 hexadecimal digits in lower case", field=field, value=digest[:80])
     found = verify(Path(space.directory), space.after or NOTHING, space.last)
     print(
         f"{found.records} records in {len(found.files)} files, {found.files[0]} to {found.files[-1]}: the chain holds"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from r2gengpt.evaluation.predictions import References
     from r2gengpt.evaluation.results import Results
     from r2gengpt.metrics.compare import Comparison
+    from r2gengpt.metrics.records import Signature
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,6 @@ def run(first: str, second: str, config: CompareConfig, named: frozenset[str]) -
     from r2gengpt.evaluation.predictions import read_predictions
     from r2gengpt.evaluation.results import locate_results
     from r2gengpt.metrics.compare import compare
-    from r2gengpt.metrics.protocols import PROTOCOLS, bind
     from r2gengpt.metrics.records import check_comparable
 
     results = locate_results(Path(first), "A"), locate_results(Path(second), "B")
@@ -76,16 +76,10 @@ def run(first: str, second: str, config: CompareConfig, named: frozenset[str]) -
     if len(signatures) == 2:
         check_comparable(*signatures)
     if signatures:
-        stored: dict[str, Any] = {"protocol": signatures[0].protocol}
-        if signatures[0].dataset != "none":
-            stored["dataset"] = signatures[0].dataset
-        config = replace(config, **{name: value for name, value in stored.items() if name not in named})
+        config = in_convention_of(signatures[0], config, named)
     ours, theirs = (read_predictions(found.predictions, found.name) for found in results)
     references = shared_references(results, config)
-    cut, cut_name = config.truncation()
-    rules = bind(
-        PROTOCOLS[config.protocol], config.dataset, train=config.train_reports(), truncate=cut, truncate_name=cut_name
-    )
+    rules = config.rules()
     for signature in signatures:
         check_comparable(signature, rules.signature)
     labels = [f"{found.name} {found.predictions}" for found in results]
@@ -101,6 +95,14 @@ def run(first: str, second: str, config: CompareConfig, named: frozenset[str]) -
         seed=config.seed,
         names=(labels[0], labels[1], f"--references {config.references}" if config.references else labels[0]),
     )
+
+
+def in_convention_of(signature: "Signature", config: CompareConfig, named: frozenset[str]) -> CompareConfig:
+    """The settings with protocol and data set of stored scores, where the user named no others."""
+    stored: dict[str, Any] = {"protocol": signature.protocol}
+    if signature.dataset != "none":
+        stored["dataset"] = signature.dataset
+    return replace(config, **{name: value for name, value in stored.items() if name not in named})
 
 
 def shared_references(results: "Sequence[Results]", config: CompareConfig) -> "References":

@@ -58,15 +58,15 @@ def main(argv: list[str]) -> None:
 
     open_cell(parsed.settled(CellConfig), workers=1).warm()  # what decodes images comes up meanwhile
     check_delivery(flags, parsed.settled(PlacementConfig))
-    told = parsed.settled(ContextFlags)
-    context = told.context
-    choice = quickest(choice, torch=bool(flags.maps or context or told.prior))
+    beside = parsed.settled(ContextFlags)
+    context = beside.context
+    choice = quickest(choice, torch=bool(flags.maps or context or beside.prior))
     located = found(choice)
     check_evidence(flags, torch=located is not None)
     films = [Path(name) for name in parsed.space.images]
     side = side_of(choice, located)
     study = study_of(films, dicom_of(parsed), side)  # a bad image is named before a long load
-    before = prior_of([Path(name) for name in told.prior], dicom_of(parsed), side)
+    before = prior_of([Path(name) for name in beside.prior], dicom_of(parsed), side)
     check_referred(flags, study)
     start_logging(libraries=located is not None)
     reporter = opened(choice, located)
@@ -80,9 +80,9 @@ def check_stream(flags: GenerateFlags, parsed: bridge.Parsed) -> None:
     Raises:
         InputError: marks for review, or several beams.
     """
-    below, beams = parsed.settled(ReviewConfig).abstain_below, parsed.values.get("beam_size", 1)
-    if flags.stream and flags.format == "text" and below is not None:
+    threshold, beams = parsed.settled(ReviewConfig).abstain_below, parsed.values.get("beam_size", 1)
+    if flags.stream and flags.format == "text" and threshold is not None:
         words = "what needs review is known at the end; leave out `stream`"
-        raise InputError(words, field="abstain_below", value=below)
+        raise InputError(words, field="abstain_below", value=threshold)
     if flags.stream and beams != 1:
         raise InputError("a stream needs `beam_size` 1", field="beam_size", value=beams)

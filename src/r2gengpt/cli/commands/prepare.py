@@ -71,19 +71,19 @@ def _iu_xray_flags() -> bridge.Parser:
     return parser
 
 
-def _iu_xray(given: dict[str, Any]) -> str:
+def _iu_xray(arguments: dict[str, Any]) -> str:
     from r2gengpt.data.prepare.iu_xray import prepare_iu_xray
 
-    if given["split_from"] is not None:
-        _tell_unread(given, "seed", 42, "with `split_from`")
-    if given["layout"] == "r2gen":
-        _tell_unread(given, "image_ext", "png", "with `layout` r2gen")
-    return summary(prepare_iu_xray(**given))
+    if arguments["split_from"] is not None:
+        _tell_unread(arguments, "seed", 42, "with `split_from`")
+    if arguments["layout"] == "r2gen":
+        _tell_unread(arguments, "image_ext", "png", "with `layout` r2gen")
+    return summary(prepare_iu_xray(**arguments))
 
 
-def _tell_unread(given: dict[str, Any], name: str, default: object, why: str) -> None:
-    if given[name] != default:
-        log.warning("`%s` %s: no effect %s", name, given[name], why)
+def _tell_unread(arguments: dict[str, Any], name: str, default: object, why: str) -> None:
+    if arguments[name] != default:
+        log.warning("`%s` %s: no effect %s", name, arguments[name], why)
 
 
 def _mimic_cxr_flags() -> bridge.Parser:
@@ -113,10 +113,10 @@ def _mimic_cxr_flags() -> bridge.Parser:
     return parser
 
 
-def _mimic_cxr(given: dict[str, Any]) -> str:
+def _mimic_cxr(arguments: dict[str, Any]) -> str:
     from r2gengpt.data.prepare.mimic_cxr import prepare_mimic_cxr
 
-    return summary(prepare_mimic_cxr(**given))
+    return summary(prepare_mimic_cxr(**arguments))
 
 
 def _films_flags() -> bridge.Parser:
@@ -143,12 +143,12 @@ def _films_flags() -> bridge.Parser:
     return parser
 
 
-def _films(given: dict[str, Any]) -> str:
+def _films(arguments: dict[str, Any]) -> str:
     from r2gengpt.data.prepare.films import prepare_films
 
-    if not given["compose"]:
-        _tell_unread(given, "seed", 0, "without `compose`")
-    return summary(prepare_films(**given))
+    if not arguments["compose"]:
+        _tell_unread(arguments, "seed", 0, "without `compose`")
+    return summary(prepare_films(**arguments))
 
 
 def _verdicts_flags() -> bridge.Parser:
@@ -169,10 +169,10 @@ def _verdicts_flags() -> bridge.Parser:
     return parser
 
 
-def _verdicts(given: dict[str, Any]) -> str:
+def _verdicts(arguments: dict[str, Any]) -> str:
     from r2gengpt.data.prepare.verdicts import prepare_verdicts
 
-    return summary(prepare_verdicts(**given))
+    return summary(prepare_verdicts(**arguments))
 
 
 def _guard_flags() -> bridge.Parser:
@@ -192,10 +192,10 @@ def _guard_flags() -> bridge.Parser:
     return parser
 
 
-def _guard(given: dict[str, Any]) -> str:
+def _guard(arguments: dict[str, Any]) -> str:
     from r2gengpt.cli.guarding import prepare_guard
 
-    return prepare_guard(**given)
+    return prepare_guard(**arguments)
 
 
 def _synthetic_flags() -> bridge.Parser:
@@ -212,11 +212,11 @@ def _synthetic_flags() -> bridge.Parser:
     return parser
 
 
-def _synthetic(given: dict[str, Any]) -> str:
+def _synthetic(arguments: dict[str, Any]) -> str:
     from r2gengpt.data.prepare.synthetic import write_synthetic
 
-    path = write_synthetic(given.pop("output"), **given)
-    return f"{counts(given)}: {path}"
+    path = write_synthetic(arguments.pop("output"), **arguments)
+    return f"{counts(arguments)}: {path}"
 
 
 KINDS = {
@@ -233,19 +233,21 @@ KINDS = {
 def _parse(kind: Kind, argv: Sequence[str]) -> dict[str, Any]:
     """The flags' values; those required are checked last, so that a misspelt one is reported as unknown."""
     parser = kind.parser()
-    given = vars(bridge.parse(parser, argv))
+    arguments = vars(bridge.parse(parser, argv))
     for name in kind.required:
-        if given[name] is None:
+        if arguments[name] is None:
             raise InputError(f"--{name} is missing (see {parser.prog} --help)")
-    if given["output"] is not None:
-        inputs = ((name, Path(value)) for name, value in given.items() if name != "output" and isinstance(value, str))
-        check_no_input(Path(given["output"]), "output", inputs)
+    if arguments["output"] is not None:
+        inputs = (
+            (name, Path(value)) for name, value in arguments.items() if name != "output" and isinstance(value, str)
+        )
+        check_no_input(Path(arguments["output"]), "output", inputs)
         if kind.annotation:
-            _check_not_among(Path(given["output"]), given)
-    return given
+            _check_not_among(Path(arguments["output"]), arguments)
+    return arguments
 
 
-def _check_not_among(output: Path, given: dict[str, Any]) -> None:
+def _check_not_among(output: Path, arguments: dict[str, Any]) -> None:
     """Refuse an output that is a file in a directory that is read, and is no annotation that an earlier run wrote.
 
     Raises:
@@ -257,7 +259,7 @@ def _check_not_among(output: Path, given: dict[str, Any]) -> None:
                 return
     except OSError:  # nothing is there, or what `check_writable_file` refuses
         return
-    for name, value in given.items():
+    for name, value in arguments.items():
         if name != "output" and isinstance(value, str) and Path(value).resolve() in output.resolve().parents:
             raise InputError(
                 f"is no annotation file, and lies in what `{name}` names: it would be written over",

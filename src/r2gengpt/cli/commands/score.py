@@ -15,7 +15,7 @@ from r2gengpt.text.written import json_text
 
 if TYPE_CHECKING:
     from r2gengpt.metrics.measure import MetricChoice
-    from r2gengpt.metrics.protocols import Edit
+    from r2gengpt.metrics.protocols import BoundProtocol, Edit
     from r2gengpt.metrics.records import Scores
 
 PROTOCOL_NAMES = ("clean", "r2gen", "r2gengpt", "ptb", "raw")
@@ -94,6 +94,18 @@ class ConventionConfig:
         from r2gengpt.evaluation.predictions import read_train_reports
 
         return read_train_reports(Path(self.train)) if self.train is not None else None
+
+    def rules(self) -> "BoundProtocol":
+        """The protocol with all that it needs.
+
+        Raises:
+            InputError: it lacks something, or a file or its content is wrong.
+        """
+        from r2gengpt.metrics.protocols import PROTOCOLS, bind
+
+        cut, name = self.truncation()
+        protocol = PROTOCOLS[self.protocol]
+        return bind(protocol, self.dataset, train=self.train_reports(), truncate=cut, truncate_name=name)
 
     def choice(self) -> "MetricChoice":
         """What is measured."""

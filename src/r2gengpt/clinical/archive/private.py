@@ -3,12 +3,15 @@
 import errno
 import fcntl
 import os
+import sqlite3
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from r2gengpt.errors import InputError
+from r2gengpt.files import sync
 
 DIRECTORY, FILE = 0o700, 0o600
 PARTIAL = ".part"
@@ -55,15 +58,6 @@ def _open(path: Path, flags: int) -> int:
     return handle
 
 
-def sync(directory: Path) -> None:
-    """Bring names of files to the disk."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def write_whole(path: Path, data: bytes) -> None:
     """A whole file, on the disk when this returns; nothing where it raises OSError."""
     partial = path.with_name(path.name + PARTIAL)
@@ -77,6 +71,31 @@ def write_whole(path: Path, data: bytes) -> None:
     except OSError:
         partial.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def own(directory: Path, field: str) -> Iterator[BinaryIO]:
+    """A directory, made where it is missing, and its lock; the lock is given back where what follows fails.
+
+    Args:
+        directory: where a setting's files are kept.
+        field: the setting.
+
+    Raises:
+        InputError: it cannot be made or written, another process has it, or its data base is damaged.
+    """
+    try:
+        make_directory(directory)
+        owner = lock(directory)
+        try:
+            yield owner
+        except BaseException:  # whatever it was, it is raised again
+            owner.close()
+            raise
+    except InputError as error:
+        raise InputError(f"`{field}` {error}") from None
+    except (OSError, sqlite3.Error) as error:
+        raise InputError(f"{getattr(error, 'strerror', None) or error}", field=field, value=directory) from None
 
 
 def lock(directory: Path) -> BinaryIO:

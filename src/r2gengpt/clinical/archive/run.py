@@ -187,13 +187,13 @@ def writer(
         before = NO_STUDY if earlier is None or PRIOR not in reporter.context_fields else earlier.of(headers)
         prior = study_of([data for data, _ in before.films], JUDGED, reporter.side) if before.films else None
         context = order.context.only([name for name in reporter.context_fields or UNTRAINED if name != PRIOR])
-        told = context if prior is None else since(replace(context, prior=before.report), headers, prior.headers)
+        whole = context if prior is None else since(replace(context, prior=before.report), headers, prior.headers)
 
         def report_with(words: Context) -> Report:
-            (report,) = reporter.write([study], context=words, prior=prior if words or not told else None)
+            (report,) = reporter.write([study], context=words, prior=prior if words or not whole else None)
             return report
 
-        report, placer = written_for(told, report_with), order.placer
+        report, placer = written_for(whole, report_with), order.placer
         regions = reporter.regions(report) if any(FORMS[one].regions for one in (form, *further)) else ()
         return document_of(
             report,

@@ -27,6 +27,7 @@ from r2gengpt.clinical.archive.films import identified, keys_of, reason_of
 from r2gengpt.clinical.archive.ledger import REFUSED, STORED, WAITS, Damaged, Ledger, accession_key
 from r2gengpt.clinical.archive.recover import MESSAGE, REPORT, WHOLE_STUDY, object_name, recover
 from r2gengpt.errors import InputError
+from r2gengpt.files import sync
 from r2gengpt.films.dicom.header import DicomHeader
 
 log = logging.getLogger("r2gengpt.clinical.archive")
@@ -89,22 +90,12 @@ class Spool:
         )
         self._lock = threading.RLock()
         self._unkept = Seldom(f"a film without identifiers is refused: {MOST_UNREADABLE} of them are aside")
-        try:
-            private.make_directory(directory)
+        with private.own(directory, "spool") as self._owner:
             private.close_files(directory, OURS)  # it may hold others that are none of ours
             for place in self.places:
                 private.make_directory(place)
                 private.close_files(place)
-            self._owner = private.lock(directory)
-            try:
-                self._open_ledger()
-            except BaseException:  # whatever it was, it is raised again
-                self._owner.close()
-                raise
-        except InputError as error:
-            raise InputError(f"`spool` {error}") from None
-        except (OSError, sqlite3.Error) as error:
-            raise InputError(f"{getattr(error, 'strerror', None) or error}", field="spool", value=directory) from None
+            self._open_ledger()
         self._swept = clock()
 
     def _open_ledger(self) -> None:
@@ -310,7 +301,7 @@ class Spool:
         with self._lock:
             if self.read_message(study) == message:
                 self.remove(self.message_path(study))
-                private.sync(self.reports)
+                sync(self.reports)
 
     def set_message_aside(self, study: str, message: bytes, reason: str) -> None:
         """The peer will not take this message; one that was written meanwhile stays."""

@@ -113,8 +113,8 @@ def _patient(draft: Draft) -> dict[str, str]:
     patient = draft.patient
     groups = [group.split("^") for group in patient.name.split("=")]  # letters, ideographs, sounds
     named = next((group for group in groups if any(map(str.strip, group))), [""])
-    family, given, middle, prefix, suffix, *_ = *named, *[""] * 5
-    name = "^".join(map(escaped, (family, given, middle, suffix, prefix))).rstrip("^")
+    family, given_name, middle, prefix, suffix, *_ = *named, *[""] * 5
+    name = "^".join(map(escaped, (family, given_name, middle, suffix, prefix))).rstrip("^")
     number = escaped(patient.patient_id)
     issuer = escaped(patient.issuer)
     return {

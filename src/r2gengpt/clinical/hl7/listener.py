@@ -1,4 +1,4 @@
-"""Who sends orders, over MLLP: connections, their places, their time. Knows no message (see `desk`).
+"""Who sends orders, over MLLP: connections, their places, their time. Knows no message (see `intake`).
 
 Each connection has a thread, which answers one message after another. A connection stays as long as its peer likes,
 as those of interface engines do. Where all places are taken, the one that was answered longest ago goes for the next.
@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 
 from r2gengpt.clinical.archive.bounded import Seldom
 from r2gengpt.clinical.archive.tls import words_of
-from r2gengpt.clinical.hl7.desk import Desk
 from r2gengpt.clinical.hl7.er7 import NotAMessage
+from r2gengpt.clinical.hl7.intake import OrderIntake
 from r2gengpt.clinical.hl7.mllp import Frames, TooLong, Unframed, framed
 from r2gengpt.errors import InputError, place_of
 
@@ -52,7 +52,7 @@ class OrderListener:
     Args:
         bind: the address.
         port: 0: a free one.
-        desk: answers messages.
+        intake: answers messages.
         most_peers: connections at once.
         tls: what peers must fit; None: they speak in plain text.
         on_unsafe: gets the address of a peer whose handshake failed, and why.
@@ -65,12 +65,12 @@ class OrderListener:
         self,
         bind: str,
         port: int,
-        desk: Desk,
+        intake: OrderIntake,
         most_peers: int,
         tls: ssl.SSLContext | None = None,
         on_unsafe: Callable[[str, str], None] = lambda address, words: None,
     ) -> None:
-        self.desk, self.most_peers, self.tls, self.on_unsafe = desk, most_peers, tls, on_unsafe
+        self.intake, self.most_peers, self.tls, self.on_unsafe = intake, most_peers, tls, on_unsafe
         self._peers: set[_Peer] = set()
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -194,17 +194,17 @@ class OrderListener:
             raise
 
     def _answer_all(self, peer: _Peer) -> None:
-        frames = Frames(peer.connection, self.desk.most_bytes, MESSAGE_SECONDS)
+        frames = Frames(peer.connection, self.intake.most_bytes, MESSAGE_SECONDS)
         while not self._stop.is_set():
             try:
                 message = frames.next(None)
             except TooLong as error:
-                self._send(peer, self.desk.refuse_long(error.head))
+                self._send(peer, self.intake.refuse_long(error.head))
                 raise
             if message is None:
                 return
             peer.is_busy = True
-            self._send(peer, self.desk.answer(message, peer.address))
+            self._send(peer, self.intake.answer(message, peer.address))
             peer.since, peer.is_busy = time.monotonic(), False
 
     def _send(self, peer: _Peer, answers: list[bytes]) -> None:

@@ -11,7 +11,7 @@ from r2gengpt.clinical.archive.loop import Send
 from r2gengpt.clinical.archive.spool import Spool
 from r2gengpt.clinical.archive.tls import client_tls, prompt_server_context
 from r2gengpt.clinical.hl7.book import NAME, OrderBook
-from r2gengpt.clinical.hl7.desk import Desk
+from r2gengpt.clinical.hl7.intake import OrderIntake
 from r2gengpt.clinical.hl7.listener import OrderListener
 from r2gengpt.clinical.hl7.results import MessageQueue, mllp_send
 from r2gengpt.errors import InputError
@@ -67,8 +67,8 @@ def order_listener(
         yield None
         return
     tls = prompt_server_context(settings) if mllp.mllp_tls else None
-    desk = Desk(book, mllp.max_message_bytes, audit)
-    made = OrderListener(settings.bind, mllp.mllp_port, desk, mllp.max_mllp_peers, tls, on_unsafe)
+    intake = OrderIntake(book, mllp.max_message_bytes, audit)
+    made = OrderListener(settings.bind, mllp.mllp_port, intake, mllp.max_mllp_peers, tls, on_unsafe)
     with closing(made) as listener:
         yield listener.port
 

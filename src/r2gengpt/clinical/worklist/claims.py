@@ -21,7 +21,6 @@ from r2gengpt.clinical.archive.ledger import key_of
 from r2gengpt.clinical.archive.loop import DicomObject
 from r2gengpt.clinical.worklist.changes import OutputInstance
 from r2gengpt.clinical.worklist.workitem import WorkItem
-from r2gengpt.errors import InputError
 
 CLAIMING, CLAIMED, REPORTED, STORED, CANCELING, ASIDE = (
     *("claiming", "claimed", "reported", "stored", "canceling", "aside"),
@@ -91,19 +90,8 @@ class Claims:
     def __init__(self, directory: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self.directory, self.clock = directory, clock
         self.reports, self.films = directory / "reports", directory / "films"
-        try:
-            private.make_directory(directory)
-            self._owner = private.lock(directory)
-            try:
-                self._open()
-            except BaseException:  # whatever it was, it is raised again
-                self._owner.close()
-                raise
-        except InputError as error:
-            raise InputError(f"`claims` {error}") from None
-        except (OSError, sqlite3.Error) as error:
-            words = f"{getattr(error, 'strerror', None) or error}"
-            raise InputError(words, field="claims", value=directory) from None
+        with private.own(directory, "claims") as self._owner:
+            self._open()
 
     def _open(self) -> None:
         for place in (self.reports, self.films):

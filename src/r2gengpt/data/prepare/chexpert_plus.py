@@ -7,8 +7,9 @@ import hashlib
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path, PurePosixPath
 
 from r2gengpt.data.annotation import Preparation
@@ -20,10 +21,10 @@ from r2gengpt.data.prepare.release import (
     Output,
     Section,
     frontal_first,
+    section_text,
     table_rows,
     tell_differing,
     text_of,
-    told,
     write_release,
 )
 from r2gengpt.data.strict import open_text, parsed_json
@@ -57,16 +58,6 @@ class CheXpertFilm:
     split: str
     view: str
     cells: Mapping[str, str]
-
-
-def read_rows(table: Path) -> Iterator[CheXpertFilm]:
-    """The films of the table, in its order.
-
-    Raises:
-        InputError: it cannot be read, lacks a column, or a cell is wrong; names the line.
-    """
-    for cells, where in table_rows(table, COLUMNS, "path_to_image"):
-        yield _film(cells, where)
 
 
 def _film(cells: Mapping[str, str], where: str) -> CheXpertFilm:
@@ -141,13 +132,17 @@ def _study(films: Sequence[CheXpertFilm], labels: Labels, section: Section, outp
     """The study of its films; its texts stand in each of their rows."""
     first = films[0]
     paths, views = frontal_first((output.film(Path(film.path)), film.view) for film in films)
-    findings, impression = told(first.cells["section_findings"]), told(first.cells["section_impression"])
+    findings, impression = (
+        section_text(first.cells["section_findings"]),
+        section_text(first.cells["section_impression"]),
+    )
     return Study(
         id=first.study,
         image_paths=paths,
         report=text_of(section, findings, impression),
         split=split_of(first.split, first.patient),
-        indication=told(first.cells["section_clinical_history"]) or told(first.cells["section_history"]),
+        indication=section_text(first.cells["section_clinical_history"])
+        or section_text(first.cells["section_history"]),
         findings=findings,
         impression=impression,
         views=views if any(views) else (),
@@ -156,7 +151,7 @@ def _study(films: Sequence[CheXpertFilm], labels: Labels, section: Section, outp
         source=SOURCE,
         age=age_in(first.cells["age"]),
         sex=sex_in(first.cells["sex"]),
-        comparison=told(first.cells["section_comparison"]),
+        comparison=section_text(first.cells["section_comparison"]),
     )
 
 
@@ -182,7 +177,7 @@ def prepare_chexpert_plus(
     """
     output.check()
     groups: dict[str, list[CheXpertFilm]] = {}
-    for film in read_rows(Path(table)):
+    for film in starmap(_film, table_rows(Path(table), COLUMNS, "path_to_image")):
         groups.setdefault(film.study, []).append(film)
     of_films = {} if labels is None else read_label_lines(Path(labels))
     skipped: Counter[str] = Counter()
@@ -193,7 +188,7 @@ def prepare_chexpert_plus(
         of_study = next((found for film in films if (found := of_films.get(_stem(film.path)))), NO_LABELS)
         study = _study(films, of_study, section, output)
         for column, value in (("age", study.age), ("sex", study.sex), (ORDER, moments.get(name))):
-            note_unread(unread, column, told(films[0].cells[column]), value, f"study {name}")
+            note_unread(unread, column, section_text(films[0].cells[column]), value, f"study {name}")
         if study.report:
             studies.append(study)
             labelled += bool(of_study)

@@ -53,18 +53,18 @@ def splits_of(rows: Sequence[FilmRow], *, draw_test: bool = True) -> dict[str, s
     Raises:
         InputError: rows of one group were given different ones, or a patient is in two groups.
     """
-    given: dict[str, FilmRow] = {}
+    firsts: dict[str, FilmRow] = {}
     groups: dict[tuple[str, str], FilmRow] = {}
     for row in rows:
         first = groups.setdefault((row.source, row.patient), row)
         if row.patient and first.group != row.group:
             raise InputError(f"{row.where}: a patient's films are in two groups, {first.group} and {row.group}")
-        if row.split and given.setdefault(row.group, row).split != row.split:
+        if row.split and firsts.setdefault(row.group, row).split != row.split:
             raise InputError(
-                f"{row.where}: group {row.group} is in two splits, {given[row.group].split} and {row.split}"
+                f"{row.where}: group {row.group} is in two splits, {firsts[row.group].split} and {row.split}"
             )
     return {
-        row.group: given[row.group].split if row.group in given else drawn_split(row.group, test=draw_test)
+        row.group: firsts[row.group].split if row.group in firsts else drawn_split(row.group, test=draw_test)
         for row in rows
     }
 
@@ -134,9 +134,9 @@ def _kept(studies: Sequence[Study], *, compose: bool, skipped: Counter[str]) -> 
     """The studies of which something is known, and of which a report says it where one is asked for."""
     labelled = [study for study in studies if study.labels]
     skipped["no known label"] = len(studies) - len(labelled)
-    told = [study for study in labelled if study.report or not compose]
-    skipped["nothing to report"] = len(labelled) - len(told)
-    return told
+    with_report = [study for study in labelled if study.report or not compose]
+    skipped["nothing to report"] = len(labelled) - len(with_report)
+    return with_report
 
 
 def _existing(studies: Sequence[Study], images: Path, skipped: Counter[str]) -> list[Study]:

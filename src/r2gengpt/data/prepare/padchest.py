@@ -6,8 +6,9 @@ A report of the release is one line of stemmed words, sentences apart by points;
 import ast
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path
 
 from r2gengpt.data.annotation import Preparation
@@ -20,9 +21,9 @@ from r2gengpt.data.prepare.release import (
     LATERAL,
     Output,
     frontal_first,
+    section_text,
     table_rows,
     tell_differing,
-    told,
     write_release,
 )
 from r2gengpt.data.prepare.sources import film_facts
@@ -51,16 +52,6 @@ class PadChestFilm:
     folder: str
     view: str
     cells: Mapping[str, str]
-
-
-def read_rows(table: Path) -> Iterator[PadChestFilm]:
-    """The films of the table, in its order.
-
-    Raises:
-        InputError: it cannot be read, lacks a column, or a cell is wrong; names the line.
-    """
-    for cells, where in table_rows(table, COLUMNS, "ImageID"):
-        yield _film(cells, where)
 
 
 def _film(cells: Mapping[str, str], where: str) -> PadChestFilm:
@@ -121,7 +112,7 @@ def _study(films: Sequence[PadChestFilm], words: Sequence[str], output: Output, 
     return Study(
         id=first.cells["StudyID"],
         image_paths=paths,
-        report=told(first.cells["Report"]),
+        report=section_text(first.cells["Report"]),
         split=drawn_split(f"{SOURCE} {patient}"),
         views=views,
         patient=patient,
@@ -154,7 +145,7 @@ def prepare_padchest(table: str | Path, output: Output, *, physicians_only: bool
     output.check()
     groups: dict[str, list[PadChestFilm]] = {}
     others = 0
-    for film in read_rows(Path(table)):
+    for film in starmap(_film, table_rows(Path(table), COLUMNS, "ImageID")):
         group = groups.setdefault(film.cells["StudyID"], [])
         if group and group[0].cells["PatientID"] != film.cells["PatientID"]:
             raise InputError(f"{film.where}: study {film.cells['StudyID']} is of two patients")
@@ -165,7 +156,7 @@ def prepare_padchest(table: str | Path, output: Output, *, physicians_only: bool
     for name, listed in groups.items():
         films = [film for film in listed if film.view]
         words = words_in(listed[0].cells["Labels"], listed[0].where)
-        reason = _left_out(films, words, told(listed[0].cells["Report"]))
+        reason = _left_out(films, words, section_text(listed[0].cells["Report"]))
         if reason:
             skipped[reason] += 1
             continue
@@ -174,9 +165,9 @@ def prepare_padchest(table: str | Path, output: Output, *, physicians_only: bool
         cells = films[0].cells
         if re.fullmatch(r"\d{8}", date := cells[DATE].removesuffix(".0")):
             moments[name] = float(date)
-            note_unread(unread, BIRTH, told(cells[BIRTH]), study.age, f"study {name}")
-        note_unread(unread, DATE, told(cells[DATE]), moments.get(name), f"study {name}")
-        note_unread(unread, SEX, told(cells[SEX]), study.sex, f"study {name}")
+            note_unread(unread, BIRTH, section_text(cells[BIRTH]), study.age, f"study {name}")
+        note_unread(unread, DATE, section_text(cells[DATE]), moments.get(name), f"study {name}")
+        note_unread(unread, SEX, section_text(cells[SEX]), study.sex, f"study {name}")
     tell_unread(f"`table` {table}", unread)
     tell_differing(f"`table` {table}", {name: [film.cells for film in films] for name, films in groups.items()}, SHARED)
     labelled = sum(bool(study.labels) for study in studies)

@@ -76,10 +76,10 @@ def text_of(section: Section, findings: str, impression: str) -> str:
     )
 
 
-def told(value: object) -> str:
+def section_text(value: object) -> str:
     """A section's text on one line; empty where a release writes that it has none.
 
-    >>> told(" Clear\\nlungs. "), told("nan"), told(float("nan")), told(None)
+    >>> section_text(" Clear\\nlungs. "), section_text("nan"), section_text(float("nan")), section_text(None)
     ('Clear lungs.', '', '', '')
     """
     text = " ".join(value.split()) if isinstance(value, str) else ""

@@ -16,9 +16,9 @@ from r2gengpt.data.prepare.release import (
     Output,
     Section,
     frontal_first,
+    section_text,
     tell_misspelt,
     text_of,
-    told,
     write_release,
 )
 from r2gengpt.data.strict import read_json_object
@@ -65,7 +65,7 @@ def _text(record: Mapping[str, Any], key: str, where: str) -> str:
     value = record.get(key)
     if value is not None and not isinstance(value, str | float):
         raise InputError(f"{where}: {key} is {str(value)[:60]}: must be a text, NaN or null")
-    return told(value)
+    return section_text(value)
 
 
 def _film(text: Any, where: str) -> Path:
@@ -154,7 +154,7 @@ def prepare_rexgradient(release: str | Path, output: Output, *, section: Section
                 moments[name] = moment
             for key, found in (("PatientAge", study.age), ("PatientSex", study.sex), ("StudyDate", moment)):
                 cell = record.get(key)
-                note_unread(unread, key, "" if cell is None else told(str(cell)), found, f"study {name}")
+                note_unread(unread, key, "" if cell is None else section_text(str(cell)), found, f"study {name}")
         tell_unread(source, unread)
         tell_misspelt(source, records.values(), KEYS)
     return write_release(studies, output, source=f"`release` {release}", skipped=skipped, moments=moments)

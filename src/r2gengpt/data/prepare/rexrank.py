@@ -20,9 +20,9 @@ from r2gengpt.data.prepare.release import (
     Output,
     Section,
     frontal_first,
+    section_text,
     tell_misspelt,
     text_of,
-    told,
     write_release,
 )
 from r2gengpt.data.strict import read_json_object
@@ -74,8 +74,8 @@ def read_context(text: str) -> RexrankContext:
     return RexrankContext(
         age_in(parts.get("age", "").strip()),
         sex_in(parts.get("sex", "")),
-        told(parts.get("indication", "")),
-        told(parts.get("comparison", "")),
+        section_text(parts.get("indication", "")),
+        section_text(parts.get("comparison", "")),
     )
 
 
@@ -160,14 +160,14 @@ def _study(name: str, record: Mapping[str, Any], split: str, section: Section, o
     films = [output.film(_film(text, where)) for text in record["image_path"]]
     paths, views = frontal_first(zip(films, _views(record), strict=True))
     context = read_context(record.get("context", ""))
-    findings, impression = told(record["section_findings"]), told(record["section_impression"])
+    findings, impression = section_text(record["section_findings"]), section_text(record["section_impression"])
     age, sex = record.get("age"), record.get("sex")
     return Study(
         id=name,
         image_paths=paths,
         report=text_of(section, findings, impression),
         split=split,
-        indication=context.indication or told(record.get("section_clinical_history")),
+        indication=context.indication or section_text(record.get("section_clinical_history")),
         findings=findings,
         impression=impression,
         views=views if any(views) else (),
@@ -206,7 +206,7 @@ def prepare_rexrank(
                 skipped[f"no {'text' if section == 'both' else section}"] += 1
             for key, found in (("age", study.age), ("sex", study.sex)):
                 cell = record.get(key)
-                note_unread(unread, key, "" if cell is None else told(str(cell)), found, f"study {name}")
+                note_unread(unread, key, "" if cell is None else section_text(str(cell)), found, f"study {name}")
         tell_unread(f"`{split}` {path}", unread)
         tell_misspelt(f"`{split}` {path}", records.values(), KEYS)
     return write_release(studies, output, source=f"`test` {test}", skipped=skipped)

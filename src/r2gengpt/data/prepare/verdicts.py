@@ -78,8 +78,10 @@ def prepare_verdicts(
     studies = [_study(kept, found, whose[kept.facts.id], salt) for kept in chosen]
     counts = Counter(one.reasons[0] for one in left)
     if not studies:
-        told = ", ".join(f"{count} {reason}" for reason, count in counts.items()) or "none has a verdict"
-        raise InputError(f"no study is left of {len(newest)}: {told}", field="verdicts", value=shown_address(verdicts))
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counts.items()) or "none has a verdict"
+        raise InputError(
+            f"no study is left of {len(newest)}: {reasons}", field="verdicts", value=shown_address(verdicts)
+        )
     by_split = {split: [study for study in studies if study.split == split] for split in SPLITS}
     write_annotation(output, by_split)
     _write_list(listing, left)
@@ -147,12 +149,12 @@ def _with_text(newest: Sequence[KeptVerdict], left: list[UnusedVerdict], *, edit
     """Those with a final text, the newest of each set of films."""
     last: dict[frozenset[str], KeptVerdict] = {}
     for kept in newest:
-        given, films = kept.given, frozenset(kept.facts.films)
-        if given.verdict == REJECT:
+        judgement, films = kept.judgement, frozenset(kept.facts.films)
+        if judgement.verdict == REJECT:
             left.append(UnusedVerdict(kept.number, (REJECTED,)))
-        elif edited_only and given.verdict == ACCEPT:
+        elif edited_only and judgement.verdict == ACCEPT:
             left.append(UnusedVerdict(kept.number, (EDITED_ONLY,)))
-        elif not given.text.strip():
+        elif not judgement.text.strip():
             left.append(UnusedVerdict(kept.number, (EMPTY,)))
         else:
             if films in last:
@@ -184,7 +186,7 @@ def _unnamed(
         films = [found[film] for film in kept.facts.films]
         names = [name for film in films for name in film.names]
         numbers = [number for film in films for number in film.numbers]
-        signs = signs_in(kept.given.text, names, numbers, known)
+        signs = signs_in(kept.judgement.text, names, numbers, known)
         paths = any(Sign.OWN in signs_in(film.path.as_posix(), names, numbers) for film in films)
         reasons = (*(f"the text holds {sign}" for sign in signs), *([NAMED_PATH] if paths else []))
         reasons += (BURNED_IN,) if any(film.burned_in for film in films) else ()
@@ -202,7 +204,7 @@ def _study(kept: KeptVerdict, found: Mapping[str, FoundFilm], whose: str, salt: 
     return Study(
         id=hashed("draft", facts.id, salt),
         image_paths=tuple(found[film].path for film in facts.films),
-        report=kept.given.text.strip(),
+        report=kept.judgement.text.strip(),
         split=drawn_split(patient),
         views=(facts.view,) if facts.view and len(facts.films) == 1 else (),
         patient=patient,

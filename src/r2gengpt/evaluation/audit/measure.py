@@ -68,13 +68,13 @@ class Heard:
     def of(cls, answer: Answered) -> "Heard":
         """What an answer says, by the rule labeller."""
         there = (Label.POSITIVE, Label.UNCERTAIN)
-        assessed = {name: told for name, told in answer.findings.items() if told[1] != NOT_ASSESSED}
+        assessed = {name: judged for name, judged in answer.findings.items() if judged[1] != NOT_ASSESSED}
         return cls(
             " ".join(answer.text.split()),
             frozenset(name for name, label in label_report(answer.text).items() if label in there),
             frozenset((name, side) for name, where in located(answer.text).items() for side in where.sides),
-            frozenset(name for name, told in assessed.items() if told[1] == LIKELY),
-            {name: told[0] for name, told in assessed.items() if name not in OF_THE_FILM},
+            frozenset(name for name, judged in assessed.items() if judged[1] == LIKELY),
+            {name: judged[0] for name, judged in assessed.items() if name not in OF_THE_FILM},
         )
 
 

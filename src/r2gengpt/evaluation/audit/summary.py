@@ -41,10 +41,10 @@ def ordered(verdicts: Json) -> list[tuple[str, Json]]:
     return sorted(verdicts.items(), key=lambda item: ORDER.index(Reading(item[1]["verdict"])))
 
 
-def told(found: Json) -> str:
+def verdict_words(found: Json) -> str:
     """The verdict of one finding, with how few its films are where they are too few.
 
-    >>> told({"verdict": "too few films", "with": 3, "without": 20})
+    >>> verdict_words({"verdict": "too few films", "with": 3, "without": 20})
     'too few films (patients: 3 with it, 20 without)'
     """
     if found["verdict"] == Reading.TOO_FEW:
@@ -88,7 +88,7 @@ def terminal_lines(audit: Json) -> Iterator[str]:
         unseen = [name for name, found in verdicts.items() if found["verdict"] == Reading.NOT_ASSESSED]
         for name, found in ordered({name: found for name, found in verdicts.items() if name not in unseen}):
             gaps = ", ".join(f"{name.replace('_', ' ')} {short(gap)}" for name, gap in found.get("above", {}).items())
-            line = f"  {name:<{width}}  {told(found)}" + (f"; above {gaps}" if gaps else "")
+            line = f"  {name:<{width}}  {verdict_words(found)}" + (f"; above {gaps}" if gaps else "")
             yield from textwrap.wrap(line, WIDTH, subsequent_indent=" " * (width + 4))
         if unseen:
             line = f"  {Reading.NOT_ASSESSED.value}: {', '.join(unseen)}"

@@ -6,7 +6,15 @@ from pathlib import Path
 from r2gengpt.evaluation.audit.plan import ABOUT, Condition, Question
 from r2gengpt.evaluation.audit.run import Key, key_of
 from r2gengpt.evaluation.audit.subjects import Answered
-from r2gengpt.evaluation.audit.summary import boxes_line, claims_line, headline, ordered, short, sides_line, told
+from r2gengpt.evaluation.audit.summary import (
+    boxes_line,
+    claims_line,
+    headline,
+    ordered,
+    short,
+    sides_line,
+    verdict_words,
+)
 from r2gengpt.evaluation.page.frame import rendered, write_page
 from r2gengpt.evaluation.page.scores import Json, ShownCell, ShownRow, ShownTable, interval, number
 
@@ -30,7 +38,7 @@ def verdict_table(audit: Json, who: str) -> ShownTable:
         above = found.get("above", {})
         scores = (found.get("agreement"), above.get("other_labels"), above.get("blank"))
         counts = (str(found["with"]), str(found["without"]), f"{found['named']} of {found['of']}")
-        cells = (ShownCell(told(found), strong=True), *map(ShownCell, counts), *map(_cell, scores))
+        cells = (ShownCell(verdict_words(found), strong=True), *map(ShownCell, counts), *map(_cell, scores))
         rows.append(ShownRow(name, cells))
     return ShownTable(f"Verdict of each finding, {who}", heads, tuple(rows))
 

@@ -83,8 +83,8 @@ def box_table(boxes: Json) -> ShownTable:
 
 def _normal_rows(found: Json) -> Iterator[ShownRow]:
     parts = {"text": found.get("text"), "head": found.get("head", {}).get("normal_or_abnormal")}
-    for part, told in parts.items():
-        groups = {} if told is None else {"all studies": told["all"]} | told["by_source"]
+    for part, result in parts.items():
+        groups = {} if result is None else {"all studies": result["all"]} | result["by_source"]
         for name, row in groups.items():
             counts = (ShownCell(f"{row[kind]['called_so']} of {row[kind]['n']}") for kind in ("normal", "abnormal"))
             scores = (_scored(row, name) for name in ("balanced_accuracy", "moved"))

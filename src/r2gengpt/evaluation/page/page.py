@@ -47,9 +47,9 @@ def page_title(model: str, annotation: str, split: str) -> str:
     'Chest X-ray reports: iu/best on iu_xray, test split'
     """
     run, data = Path(model).absolute(), Path(annotation).absolute()
-    told = f"{run.parent.name}/{run.name}" if run.name in WITHIN_A_RUN else run.name
+    title = f"{run.parent.name}/{run.name}" if run.name in WITHIN_A_RUN else run.name
     return (
-        f"Chest X-ray reports: {told} on {data.parent.name if data.stem == 'annotation' else data.stem}, {split} split"
+        f"Chest X-ray reports: {title} on {data.parent.name if data.stem == 'annotation' else data.stem}, {split} split"
     )
 
 

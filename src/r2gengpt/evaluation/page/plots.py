@@ -65,7 +65,7 @@ def length_histogram(predicted: Sequence[int], reference: Sequence[int]) -> Mark
     every = nice_step(count * width, 6)
     parts = [
         *grid(frame, _multiples(step, frame.y_high), "g"),
-        *below(frame, _multiples(every, frame.x_high), "g"),
+        *lower_ticks(frame, _multiples(every, frame.x_high), "g"),
         *(
             bar(frame.x(i * width) + 1, frame.y(n), frame.x(width) - frame.left - 2, frame.bottom)
             for i, n in enumerate(ours)
@@ -126,7 +126,7 @@ def reliability_diagram(
     most = max((bin["count"] for bin in bins), default=0) or 1
     counts = Frame(46, 262, WIDTH - 14, 306, 1, most)
     filled = [bin for bin in bins if bin["count"]]
-    parts = [*grid(frame, TENTHS, ".1f"), *below(counts, TENTHS, ".1f")]
+    parts = [*grid(frame, TENTHS, ".1f"), *lower_ticks(counts, TENTHS, ".1f")]
     for bin in filled:
         left, width = frame.x(bin["low"]) + 1, frame.x(bin["high"]) - frame.x(bin["low"]) - 2
         parts.append(bar(left, frame.y(bin["accuracy"]), width, frame.bottom))
@@ -155,7 +155,7 @@ def risk_coverage_curve(points: Sequence[Mapping[str, float]]) -> Markup:
     line = " ".join(f"{frame.x(point['coverage']):.1f},{frame.y(point['risk']):.1f}" for point in ordered)
     parts = [
         *grid(frame, [high * fifth for fifth in TENTHS], ".2f"),
-        *below(frame, TENTHS, ".1f"),
+        *lower_ticks(frame, TENTHS, ".1f"),
         shape("polyline", "line", points=line),
         upright("risk", frame),
         words((frame.left + frame.right) / 2, 344, "coverage"),
@@ -211,7 +211,7 @@ def grid(frame: Frame, values: Sequence[float], form: str) -> Iterator[Element]:
         yield shape("text", "small", format(value, form), x=frame.left - 6, y=y + 4, text_anchor="end")
 
 
-def below(frame: Frame, values: Sequence[float], form: str) -> Iterator[Element]:
+def lower_ticks(frame: Frame, values: Sequence[float], form: str) -> Iterator[Element]:
     """Ticks and values under the lower axis."""
     for value in values:
         x = frame.x(value)

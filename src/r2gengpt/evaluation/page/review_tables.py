@@ -32,7 +32,7 @@ def review_lines(review: Review) -> list[str]:
     lines = [review.headline]
     for one in review.drifts.compared:
         if one.alarm in (Alarm.ALARM, Alarm.WATCH):
-            lines.append(f"{one.alarm}: {one.name}: {one.told[0]} before, {one.told[1]} now ({_sure(one)})")
+            lines.append(f"{one.alarm}: {one.name}: {one.values[0]} before, {one.values[1]} now ({_sure(one)})")
     lines += [line for one in review.groupings if (line := differs(one))]
     return lines
 
@@ -149,9 +149,10 @@ def drift_tables(review: Review) -> Iterator[ShownTable]:
 
 def _drift_row(one: Drift, sizes: tuple[int, int]) -> ShownRow:
     """A row; how many drafts have it stands there where not all have."""
-    known = zip(one.told, one.sizes, sizes, strict=True)
+    known = zip(one.values, one.sizes, sizes, strict=True)
     sides = [
-        ShownCell(told.replace(" %", "\u00a0%"), (f"{size} drafts",) if size != of else ()) for told, size, of in known
+        ShownCell(words.replace(" %", "\u00a0%"), (f"{size} drafts",) if size != of else ())
+        for words, size, of in known
     ]
     verdict = ShownCell(str(one.alarm), kind=LOOKS[one.alarm])
     if one.change is None or one.p_holm is None:
@@ -216,5 +217,5 @@ def models_words(review: Review) -> str:
     names = dict.fromkeys(name for one in counts for name in one)
     if len(names) < 2:
         return ""
-    told = "; ".join(f"{name}: {counts[0][name]} drafts before, {counts[1][name]} now" for name in names)
-    return f"{told}. A change of drafts may be the model’s."
+    counted = "; ".join(f"{name}: {counts[0][name]} drafts before, {counts[1][name]} now" for name in names)
+    return f"{counted}. A change of drafts may be the model’s."

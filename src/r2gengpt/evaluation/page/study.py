@@ -149,8 +149,8 @@ def make_card(study: StudyRow) -> Card:
     if report.sentences and evidence and not same_sentences([s.text for s in report.sentences], evidence.sentences):
         evidence = None
     sentences = sentences_of(generated, report.sentences, evidence)
-    given = bool(report.sentences) or study.evidence is not None
-    stale = bool(generated) and (evidence is not study.evidence or (given and not sentences))
+    has_confidence = bool(report.sentences) or study.evidence is not None
+    stale = bool(generated) and (evidence is not study.evidence or (has_confidence and not sentences))
     return Card(study, tuple(generated), tuple(reference), sentences, stale)
 
 

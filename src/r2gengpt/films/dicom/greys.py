@@ -213,8 +213,8 @@ class Chain:
 def quantiles(values: Values, counts: Counts, shares: tuple[float, float]) -> tuple[float, float]:
     """The values below which two shares of the pixels lie."""
     order = np.argsort(values, kind="stable")
-    below = np.cumsum(counts[order])
-    low, high = (int(np.searchsorted(below, share * below[-1], side="right")) for share in shares)
+    cumulative = np.cumsum(counts[order])
+    low, high = (int(np.searchsorted(cumulative, share * cumulative[-1], side="right")) for share in shares)
     return float(values[order[min(low, len(order) - 1)]]), float(values[order[min(high, len(order) - 1)]])
 
 

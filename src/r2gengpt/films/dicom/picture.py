@@ -51,7 +51,7 @@ def decode_dicom(data: bytes, name: str, choice: DicomChoice, limits: tuple[int,
         syntax = _syntax(dataset)
         form = _form(dataset, header.frames)
         _check_form(form, syntax, limits)
-        picture, told = _picture(dataset, form, _pixels(form, syntax, header.frames, frame))
+        picture, warnings = _picture(dataset, form, _pixels(form, syntax, header.frames, frame))
         check_picture(picture)
     except ContainerError as error:
         raise InputError(f"image {name}: {error}") from None
@@ -59,7 +59,7 @@ def decode_dicom(data: bytes, name: str, choice: DicomChoice, limits: tuple[int,
         raise
     except Exception as error:  # decoders over bytes of strangers: anything may come
         raise InputError(f"image {name}: its DICOM pixels cannot be decoded: {_reason(error)}") from None
-    warn_of((*warnings_of(header), *told, *_told_of_length(form, syntax)), name)
+    warn_of((*warnings_of(header), *warnings, *_length_warnings(form, syntax)), name)
     return picture
 
 
@@ -202,7 +202,7 @@ def _whole(form: "Dataset", stream: bytes, syntax: str) -> npt.NDArray[Any]:
     return pixels
 
 
-def _told_of_length(form: "Dataset", syntax: str) -> list[str]:
+def _length_warnings(form: "Dataset", syntax: str) -> list[str]:
     """A line where there are more plain samples than the header says. Fewer are refused by the decoder."""
     if syntax not in (IMPLICIT, EXPLICIT, BIG_ENDIAN):
         return []
@@ -225,9 +225,9 @@ def _picture(dataset: "Dataset", form: "Dataset", pixels: npt.NDArray[Any]) -> t
             picture = Image.frombytes("YCbCr", picture.size, picture.tobytes()).convert("RGB")
         return picture, []
     inverted = form.PhotometricInterpretation == "MONOCHROME1"
-    greys, told = greys_of(dataset, StoredPixels(form.BitsStored, form.PixelRepresentation == 1, inverted))
+    greys, warnings = greys_of(dataset, StoredPixels(form.BitsStored, form.PixelRepresentation == 1, inverted))
     shown, more = grey_pixels(_patterns(form, pixels), greys)
-    return Image.fromarray(shown), [*told, *more, *_told_of_bits(dataset, form, pixels)]
+    return Image.fromarray(shown), [*warnings, *more, *_bits_warnings(dataset, form, pixels)]
 
 
 def _patterns(form: "Dataset", pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
@@ -250,7 +250,7 @@ def _bits(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
     return bits
 
 
-def _told_of_bits(dataset: "Dataset", form: "Dataset", pixels: npt.NDArray[Any]) -> list[str]:
+def _bits_warnings(dataset: "Dataset", form: "Dataset", pixels: npt.NDArray[Any]) -> list[str]:
     """A line where samples have bits above the highest that is stored, and these are neither a sign nor an overlay."""
     unused = form.BitsAllocated - form.HighBit - 1
     tags = dataset.keys()  # of the dataset itself an iterator takes each element apart

@@ -6,7 +6,7 @@ and a study with nothing to find on either side lowers an example-based one.
 Source: Sorower 2010, "A literature survey on algorithms for multi-label learning", section 7: the three averages.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -79,6 +79,14 @@ def by_observation(counts: Floats) -> Floats:
 
 def _counts(sums: Floats) -> Floats:
     return sums[..., :COUNTED].reshape(*sums.shape[:-1], 3, len(OBSERVATIONS))
+
+
+def agreed(kinds: Iterable[str], counts: Floats) -> dict[str, dict[str, int]]:
+    """What report and reference name of each kind, of its true positives, false positives and misses, (K, 3)."""
+    return {
+        kind: {"agreed": int(hits), "predicted": int(hits + wrong), "reference": int(hits + missed)}
+        for kind, (hits, wrong, missed) in zip(kinds, counts, strict=True)
+    }
 
 
 def measures(counts: Floats) -> Floats:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from r2gengpt.metrics.families import MetricFamily, Texts
-from r2gengpt.metrics.labels.agreement import MEASURES, measures
+from r2gengpt.metrics.labels.agreement import MEASURES, agreed, measures
 from r2gengpt.metrics.labels.places import Where, located
 from r2gengpt.metrics.ngrams import Floats
 
@@ -53,11 +53,7 @@ def scores(sums: Floats, studies: Floats) -> Floats:
 
 def details(sums: Floats) -> Mapping[str, Any]:
     """How many findings were compared, and what of each kind report and reference name of them."""
-    counts = sums[:-1].reshape(len(KINDS), 3)
-    return {"compared": int(sums[-1])} | {
-        kind: {"agreed": int(hits), "predicted": int(hits + wrong), "reference": int(hits + missed)}
-        for kind, (hits, wrong, missed) in zip(KINDS, counts, strict=True)
-    }
+    return {"compared": int(sums[-1])} | agreed(KINDS, sums[:-1].reshape(len(KINDS), 3))
 
 
 LOCATION = MetricFamily(

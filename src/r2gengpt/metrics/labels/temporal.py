@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from r2gengpt.metrics.families import MetricFamily, Texts
-from r2gengpt.metrics.labels.agreement import MEASURES, measures
+from r2gengpt.metrics.labels.agreement import MEASURES, agreed, measures
 from r2gengpt.metrics.labels.changes import VERSION, Change, Pair, changes
 from r2gengpt.metrics.ngrams import Floats
 
@@ -48,11 +48,8 @@ def scores(sums: Floats, studies: Floats) -> Floats:
 
 def details(sums: Floats) -> Mapping[str, Any]:
     """How many references tell of a change, and of each change what report and reference name."""
-    counts = sums[:-1].reshape(len(Change), 3)
-    return {"version": VERSION, "references_with_change": int(sums[-1])} | {
-        change.value: {"agreed": int(hits), "predicted": int(hits + wrong), "reference": int(hits + missed)}
-        for change, (hits, wrong, missed) in zip(Change, counts, strict=True)
-    }
+    counts = agreed([change.value for change in Change], sums[:-1].reshape(len(Change), 3))
+    return {"version": VERSION, "references_with_change": int(sums[-1])} | counts
 
 
 TEMPORAL = MetricFamily(

@@ -34,9 +34,9 @@ class ZeroPrecision(DeepSpeedPrecision):  # type: ignore[misc]  # the library is
         """Batches are left as they are."""
         return data
 
-    def backward(self, tensor: torch.Tensor, *given: Any, **options: Any) -> None:
+    def backward(self, tensor: torch.Tensor, *arguments: Any, **options: Any) -> None:
         """Lightning has divided the loss by `accumulate_grad_batches`; DeepSpeed would do it again."""
-        super().backward(tensor, *given, scale_wrt_gas=False, **options)
+        super().backward(tensor, *arguments, scale_wrt_gas=False, **options)
 
     def forward_context(self) -> contextlib.AbstractContextManager[Any]:
         """Where steps run."""
@@ -77,12 +77,12 @@ class ZeroStrategy(DeepSpeedStrategy):  # type: ignore[misc]  # the library is u
             self.whole = contextlib.ExitStack()
             self.whole.enter_context(unwrap_model_for_generation(self.deepspeed_engine))
 
-    def validation_step(self, *given: Any, **options: Any) -> Any:
+    def validation_step(self, *arguments: Any, **options: Any) -> Any:
         """As Lightning's, but past the engine while weights are whole: it would wait for the other processes."""
         if self.whole is None:
-            return super().validation_step(*given, **options)
+            return super().validation_step(*arguments, **options)
         with self.precision_plugin.val_step_context():
-            return self.lightning_module.validation_step(*given, **options)
+            return self.lightning_module.validation_step(*arguments, **options)
 
     def on_validation_end(self) -> None:
         """Back to a part in each process."""
@@ -90,7 +90,7 @@ class ZeroStrategy(DeepSpeedStrategy):  # type: ignore[misc]  # the library is u
             self.whole.close()
             self.whole = None
 
-    def save_checkpoint(self, *given: Any, **options: Any) -> None:
+    def save_checkpoint(self, *arguments: Any, **options: Any) -> None:
         """A directory, to which each process adds its parts."""
         self.on_validation_end()
-        super().save_checkpoint(*given, **options)
+        super().save_checkpoint(*arguments, **options)

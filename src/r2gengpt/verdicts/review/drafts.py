@@ -82,7 +82,7 @@ def judged(history: Iterable[KeptVerdict]) -> JudgedDrafts:
     for kept in history:
         count += 1
         newest.pop(kept.facts.id, None)  # the order is that of the verdicts that count
-        newest[kept.facts.id] = None if kept.given.verdict == WITHDRAW else judged_draft(kept)
+        newest[kept.facts.id] = None if kept.judgement.verdict == WITHDRAW else judged_draft(kept)
         if kept.labeler:
             labelers[kept.labeler] = None
     drafts = tuple(draft for draft in newest.values() if draft is not None)
@@ -95,15 +95,15 @@ def judged_draft(kept: KeptVerdict) -> JudgedDraft:
     digest = facts.delta_sha256 or facts.model_sha256 or ""
     edits = [edit.kind for edit in kept.edits]
     return JudgedDraft(
-        verdict=kept.given.verdict,
-        reason=kept.given.reason,
+        verdict=kept.judgement.verdict,
+        reason=kept.judgement.reason,
         decided=kept.decided,
         seconds=kept.seconds,
         text=sha256(text.encode("utf-8", "surrogatepass")).hexdigest(),
         words=len(text.split()),
         sentences=len(sentences_in(facts.text)),
         edits={kind: edits.count(kind) for kind in dict.fromkeys(edits)},
-        words_changed=None if kept.given.verdict == REJECT else kept.words_changed,
+        words_changed=None if kept.judgement.verdict == REJECT else kept.words_changed,
         before=kept.before,
         after=kept.after,
         model=" ".join(filter(None, (facts.model, digest[:NAMED_BY]))),

@@ -55,7 +55,7 @@ class Drift:
         name: of the thing.
         of: films, drafts or readers.
         sizes: drafts of either period in which it is known.
-        told: what either period has, in words.
+        values: what either period has, in words.
         test: the test's name.
         change: the population stability index, or of distinct texts the change of their share; None where too few.
         p: of the test.
@@ -66,7 +66,7 @@ class Drift:
     name: str
     of: str
     sizes: tuple[int, int]
-    told: tuple[str, str]
+    values: tuple[str, str]
     test: str
     change: float | None = None
     p: float | None = None
@@ -77,7 +77,7 @@ class Drift:
         """All of it."""
         rounded = {name: None if value is None else round(value, 6) for name, value in
                    {"change": self.change, "p": self.p, "p_holm": self.p_holm}.items()}  # fmt: skip
-        return {"name": self.name, "of": self.of, "sizes": list(self.sizes), "told": list(self.told),
+        return {"name": self.name, "of": self.of, "sizes": list(self.sizes), "told": list(self.values),
                 "test": self.test, **rounded, "alarm": str(self.alarm)}  # fmt: skip
 
 
@@ -174,10 +174,10 @@ def _compare(thing: Compared, ours: Sequence[Any], theirs: Sequence[Any]) -> Dri
         return _numbers(thing, np.asarray(ours, dtype=np.float64), np.asarray(theirs, dtype=np.float64))
     if isinstance(sample, bool):
         counts: list[tuple[int, ...]] = [(sum(values), len(values) - sum(values)) for values in (ours, theirs)]
-        told = str(Proportion(counts[0][0], len(ours))), str(Proportion(counts[1][0], len(theirs)))
+        words = str(Proportion(counts[0][0], len(ours))), str(Proportion(counts[1][0], len(theirs)))
     else:
-        counts, told = _kinds(ours, theirs), (_commonest(ours), _commonest(theirs))
-    drift = Drift(thing.name, thing.of, (len(ours), len(theirs)), told, CHI_SQUARE)
+        counts, words = _kinds(ours, theirs), (_commonest(ours), _commonest(theirs))
+    drift = Drift(thing.name, thing.of, (len(ours), len(theirs)), words, CHI_SQUARE)
     if min(drift.sizes) < FEWEST:
         return drift
     first, second = counts
@@ -197,8 +197,8 @@ def _distinct(ours: Sequence[str], theirs: Sequence[str]) -> Drift:
     size = min(len(ours), len(theirs))
     counts = [np.asarray(list(Counter(texts).values()), dtype=np.int64) for texts in (ours, theirs)]
     if size < FEWEST:
-        told = tuple(f"{len(one)} of {int(one.sum())}" for one in counts)
-        return Drift("distinct texts", OUTPUTS, (len(ours), len(theirs)), (told[0], told[1]), REPEATS)
+        words = tuple(f"{len(one)} of {int(one.sum())}" for one in counts)
+        return Drift("distinct texts", OUTPUTS, (len(ours), len(theirs)), (words[0], words[1]), REPEATS)
     kinds = [samples.distinct_of(one, size) for one in counts]
     first, second = (f"{kind:.0f} of {size}" for kind in kinds)
     p = samples.repeats_by_draws(ours, theirs)

@@ -76,8 +76,8 @@ class Review:
         if not share.of:
             return "No verdict is kept yet."
         low, high = share.ends
-        told = f"{share.value * 100:.0f} % of {share.of:,} draft{'s' if share.of > 1 else ''} unchanged"
-        return f"Readers accepted {told} [{low * 100:.0f}, {high * 100:.0f}]; {self._drift_words()}."
+        drafts = f"{share.value * 100:.0f} % of {share.of:,} draft{'s' if share.of > 1 else ''} unchanged"
+        return f"Readers accepted {drafts} [{low * 100:.0f}, {high * 100:.0f}]; {self._drift_words()}."
 
     def _with(self, alarm: Alarm) -> list[Drift]:
         return [one for one in self.drifts.compared if one.alarm is alarm]

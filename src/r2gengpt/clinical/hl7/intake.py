@@ -16,7 +16,7 @@ from r2gengpt.errors import place_of
 NOT_NOW = MessageError("MSH", "cannot be kept now: send it again", INTERNAL)
 
 
-class Desk:
+class OrderIntake:
     """Takes orders into a book.
 
     Args:
