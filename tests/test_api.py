@@ -17,7 +17,7 @@ CALLS = {
     "patients=None, resamples=1000, swaps=1000, seed=0",
     "load": "model=embedded, *, accelerator=auto, runtime=auto, abstain_below=None, **settings",
     "score": "predictions, references, *, protocol=clean, dataset=plain, train=None, labels=False, meteor=none, "
-    "patients=None, resamples=1000, seed=0",
+    "headline=None, patients=None, resamples=1000, seed=0",
 }
 """Public function → how it is called. A change here is a change that users see: it belongs into the changelog."""
 REPORT = (

@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 
 from r2gengpt.cli.main import run
+from r2gengpt.errors import InputError
 from r2gengpt.metrics.baselines import CONSTANT_REPORT, Baseline
 from r2gengpt.metrics.labels.family import LABEL_F1
-from r2gengpt.metrics.measure import choose
+from r2gengpt.metrics.measure import choose, headline_of
 from r2gengpt.metrics.paired import Difference
 from r2gengpt.metrics.protocols import PROTOCOLS
 from r2gengpt.metrics.records import Scores
 from r2gengpt.metrics.score import score
 from r2gengpt.metrics.summary import COLUMNS, short_table, terminal_text
-from r2gengpt.metrics.verdict import Outcome, headline, judge, outcome
+from r2gengpt.metrics.verdict import Outcome, judge, outcome
 
 REFERENCES = {f"s{i}": f"word{i} word{i * 7} lungs clear left base number{i}" for i in range(40)}
 BETTER = Difference(0.2, (0.1, 0.3), 0.002, 0.001)
@@ -23,9 +24,9 @@ LEVEL = Difference(-0.01, (-0.1, 0.1), 0.9, 0.8)
 WORSE = Difference(-0.2, (-0.3, -0.1), 0.002, 0.001)
 
 
-def scored(texts: dict[str, str], resamples: int = 200, labels: bool = False) -> Scores:
-    references = {study: [REFERENCES[study]] for study in texts}
-    return score(texts, references, PROTOCOLS["clean"], resamples=resamples, choice=choose(labels=labels))
+def scored(texts: dict[str, str], resamples: int = 200, labels: bool = False, headline: str | None = None) -> Scores:
+    references, choice = {study: [REFERENCES[study]] for study in texts}, choose(labels=labels, headline=headline)
+    return score(texts, references, PROTOCOLS["clean"], resamples=resamples, choice=choice)
 
 
 @pytest.mark.parametrize(
@@ -124,9 +125,21 @@ def test_without_resamples_there_is_no_verdict_and_no_warning_of_the_constant(te
 
 
 def test_a_verdict_rests_on_labels_where_they_were_measured() -> None:
-    assert headline({"bleu_4": 1, "cider": 1, LABEL_F1: 1}) == LABEL_F1
-    assert headline({"bleu_4": 1, "cider": 1}) == "cider"
-    assert headline({"words": 1}) == "words"
+    assert headline_of(["bleu_4", "cider", LABEL_F1]) == LABEL_F1
+    assert headline_of(["bleu_4", "cider"]) == "cider"
+    assert headline_of(["words"]) == "words"
+
+
+def test_a_verdict_rests_on_the_metric_that_is_named() -> None:
+    made = scored(dict.fromkeys(REFERENCES, "word0"), headline="bleu_1").verdict
+    assert made.metric == "bleu_1"
+    assert "bleu_1" in made.sentence
+
+
+def test_a_headline_that_is_not_measured_is_refused_with_those_that_are() -> None:
+    with pytest.raises(InputError, match=r"headline.*side_f1.*is not measured here: choose from bleu_1, .*cider"):
+        choose(headline="side_f1")
+    assert choose(labels=True, headline="side_f1").headline == "side_f1"
 
 
 def test_scores_json_holds_the_verdict() -> None:

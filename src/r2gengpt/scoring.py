@@ -25,6 +25,7 @@ def score(
     train: Sequence[str] | None = None,
     labels: bool = False,
     meteor: str = "none",
+    headline: str | None = None,
     patients: Mapping[str, str] | None = None,
     resamples: int = 1000,
     seed: int = 0,
@@ -43,12 +44,14 @@ def score(
         train: reports of the train split, for baselines.
         labels: clinical labels by rules too.
         meteor: python, jar (Java) or none.
+        headline: the metric that the verdict rests on; None: label F1, CIDEr-D or ROUGE-L, the first that is measured.
         patients: study id → patient, who is resampled then.
         resamples: of the bootstrap; 0: no intervals.
         seed: of the bootstrap and of the random baselines.
 
     Raises:
-        InputError: ids differ, there are no studies, a reference is empty, or the protocol lacks something.
+        InputError: ids differ, there are no studies, a reference is empty, the protocol lacks something, or the
+            headline is not measured.
     """
     return scoring.score(
         by_study(predictions),
@@ -56,7 +59,7 @@ def score(
         protocol_of(protocol),
         dataset=dataset,
         train=train,
-        choice=choose(labels=labels, meteor=meteor),
+        choice=choose(labels=labels, meteor=meteor, headline=headline),
         patients=patients,
         resamples=resamples,
         seed=seed,

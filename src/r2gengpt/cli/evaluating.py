@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from r2gengpt.evaluation.rexrank import Records
     from r2gengpt.evaluation.run import Evaluation
     from r2gengpt.generation.suffixes import SuffixIndex
+    from r2gengpt.metrics.measure import MetricChoice
     from r2gengpt.metrics.records import Scores
     from r2gengpt.parts.assemble import Built
     from r2gengpt.processes import Share
@@ -90,6 +91,9 @@ def evaluate(parsed: bridge.Parsed, asked: Asked) -> None:
     located = locate(replace(choice_of_model(parsed, name), field=field, abstain_below=asked.abstain_below))
     data, target = data_of(located, parsed), target_of(name, asked)
     check_readable(Path(data.annotation), f"`annotation` {data.annotation}")  # before anything large is loaded
+    from r2gengpt.metrics.measure import choose
+
+    choice = choose(labels=True, meteor=asked.honesty.meteor, headline=asked.honesty.headline)
     start_logging()
     return_large_blocks()
     from r2gengpt.cli.shares import shares
@@ -107,7 +111,15 @@ def evaluate(parsed: bridge.Parsed, asked: Asked) -> None:
     records = None if asked.rexrank is None else records_of(Path(asked.rexrank), studies)
     with shares(options) as share:
         work = EvaluationWork(
-            asked, located, data, studies, splits["val"] if calibrate else (), train_reports(data), share, records
+            asked,
+            located,
+            data,
+            studies,
+            splits["val"] if calibrate else (),
+            train_reports(data),
+            share,
+            choice,
+            records,
         )
         scores = work.scores(honesty, target)
     if scores is not None:  # the first process has all predictions, and writes and speaks for all
@@ -129,6 +141,7 @@ class EvaluationWork:
     fitted: "Sequence[Study]"
     reports: "Sequence[str]"
     share: "Share"
+    choice: "MetricChoice"
     records: "Records | None" = None
 
     def scores(self, honesty: "Honesty", target: Path) -> "Scores | None":
@@ -221,7 +234,7 @@ class EvaluationWork:
             data.num_workers,
             data.prefetch_factor,
             features=stored_features(reporter, data, needed, self.share.device),
-            meteor=self.asked.honesty.meteor,
+            choice=self.choice,
             image_processor=reporter.built.processor.image_processor,
         )
 

@@ -16,7 +16,7 @@ from r2gengpt.evaluation.audit.summary import boxes_line, claims_line, headline,
 from r2gengpt.metrics.labels.family import LABEL_F1, observation_name
 from r2gengpt.metrics.labels.observations import Label
 from r2gengpt.metrics.labels.reading import label_report
-from r2gengpt.metrics.verdict import HEADLINES
+from r2gengpt.metrics.measure import HEADLINES
 from r2gengpt.text.observations import ALL_OBSERVATIONS
 
 Json = Mapping[str, Any]

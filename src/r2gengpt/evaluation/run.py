@@ -4,7 +4,7 @@ import functools
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from r2gengpt.evaluation.page.study import StudyRow
 from r2gengpt.evaluation.predictions import write_predictions
 from r2gengpt.files import whole_file
 from r2gengpt.metrics.baselines import Baseline
-from r2gengpt.metrics.measure import choose
+from r2gengpt.metrics.measure import MetricChoice, choose
 from r2gengpt.metrics.protocols import PROTOCOLS
 from r2gengpt.metrics.records import Scores
 from r2gengpt.metrics.score import score
@@ -52,8 +52,8 @@ class Evaluation:
     prefetch_factor: int = 4
     protocol: str = "clean"
     features: Features | None = None
-    meteor: str = "none"
-    """Which METEOR is measured too: see `metrics.measure.choose`."""
+    choice: MetricChoice = field(default_factory=functools.partial(choose, labels=True))
+    """What is measured."""
     blank: bool = False
     """Whether every film is of one grey."""
     image_processor: Any = None
@@ -147,7 +147,7 @@ def scored(
         beside=others.rows,
         missing=missing,
         patients=patients_of(plan),
-        choice=choose(labels=True, meteor=plan.meteor),
+        choice=plan.choice,
     )
     found = measured_confidence(predictions, plan.studies, calibration)
     if isinstance(found, str):

@@ -5,25 +5,35 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from r2gengpt.errors import InputError
 from r2gengpt.metrics.bleu import bleu, bleu_statistics
 from r2gengpt.metrics.cider import cider_d
 from r2gengpt.metrics.families import MetricFamily, Texts, mean
-from r2gengpt.metrics.labels.family import LABELS, NOT_ASKED
+from r2gengpt.metrics.labels.family import LABEL_F1, LABELS, NOT_ASKED
 from r2gengpt.metrics.labels.location import LOCATION
 from r2gengpt.metrics.labels.temporal import TEMPORAL
 from r2gengpt.metrics.ngrams import Floats
 from r2gengpt.metrics.rouge import rouge_l
 
+HEADLINES: Mapping[str, str] = {LABEL_F1: "label F1 (micro of 14)", "cider": "CIDEr-D", "rouge_l": "ROUGE-L"}
+"""The metrics that a verdict rests on where none is named, the first that was measured, in words."""
+
 
 @dataclass(frozen=True)
 class MetricChoice:
-    """Families to measure, and name → reason for each metric that cannot be measured here."""
+    """Families to measure, name → reason for each metric that cannot be measured here, and the verdict's metric.
+
+    Where that is None, it is the first of `HEADLINES` that is measured.
+    """
 
     families: tuple[MetricFamily, ...]
     not_available: Mapping[str, str]
+    headline: str | None = None
 
 
-def choose(*, labels: bool = False, meteor: str = "none", clinical: Sequence[str] = ()) -> MetricChoice:
+def choose(
+    *, labels: bool = False, meteor: str = "none", clinical: Sequence[str] = (), headline: str | None = None
+) -> MetricChoice:
     """What can be measured here. One that needs something more is added here, or named with why not.
 
     Args:
@@ -31,6 +41,10 @@ def choose(*, labels: bool = False, meteor: str = "none", clinical: Sequence[str
         meteor: one of `settings.METEOR_NAMES`: `python` is METEOR 1.5 as pycocoevalcap runs it, `jar` the same by
             pycocoevalcap's jar, which needs Java and some seconds to start.
         clinical: of `clinical_models.NAMES`, each of which loads a model at the first text.
+        headline: the metric that a verdict rests on; None: label F1, CIDEr-D or ROUGE-L, the first that is measured.
+
+    Raises:
+        InputError: the headline is not measured here.
     """
     added, missing = _meteor(meteor)
     families = [*FAMILIES, *added]
@@ -45,7 +59,19 @@ def choose(*, labels: bool = False, meteor: str = "none", clinical: Sequence[str
         families += [LABELS, LOCATION, TEMPORAL]
     else:
         missing |= dict.fromkeys((LABELS.name, LOCATION.name, TEMPORAL.name), NOT_ASKED)
-    return MetricChoice(tuple(families), missing)
+    headline_of(metric_names(families), headline)  # refused before anything is measured
+    return MetricChoice(tuple(families), missing, headline)
+
+
+def headline_of(metrics: Sequence[str], named: str | None = None) -> str:
+    """The metric that a verdict rests on: the one that is named, or the first of `HEADLINES` that was measured.
+
+    Raises:
+        InputError: the one that is named was not measured.
+    """
+    if named is not None and named not in metrics:
+        raise InputError(f"is not measured here: choose from {', '.join(metrics)}", field="headline", value=named)
+    return named or next((name for name in HEADLINES if name in metrics), metrics[0])
 
 
 def _meteor(kind: str) -> tuple[tuple[MetricFamily, ...], dict[str, str]]:

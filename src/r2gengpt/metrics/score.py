@@ -9,12 +9,12 @@ from r2gengpt.metrics import baselines
 from r2gengpt.metrics.baselines import Baseline, Reports, System, blind_systems
 from r2gengpt.metrics.bootstrap import ci95, patient_numbers, resampled_sums
 from r2gengpt.metrics.families import MetricFamily
-from r2gengpt.metrics.measure import MetricChoice, choose, measure, metric_names, scores_of
+from r2gengpt.metrics.measure import MetricChoice, choose, headline_of, measure, metric_names, scores_of
 from r2gengpt.metrics.ngrams import Floats, Ints
 from r2gengpt.metrics.paired import Difference, Resampling, differences, metric_difference
 from r2gengpt.metrics.protocols import BoundProtocol, Edit, Protocol, bind, join_words
 from r2gengpt.metrics.records import BaselineScores, Score, Scores
-from r2gengpt.metrics.verdict import CEILINGS, Verdict, headline, judge
+from r2gengpt.metrics.verdict import CEILINGS, Verdict, judge
 
 IMAGES_SHUFFLED = "images_shuffled"
 NEEDS_A_MODEL = {
@@ -68,7 +68,8 @@ def score(
     """
     check_ids(hypotheses, references, names)
     rules = bind(protocol, dataset, train=train, truncate=truncate, truncate_name=truncate_name)
-    families, not_available = (found := choose() if choice is None else choice).families, found.not_available
+    choice = choose() if choice is None else choice
+    families, not_available = choice.families, choice.not_available
     ids = tuple(references)
     wanted = [edited_references(study, references[study], rules, names[1]) for study in ids]
     written = [hypotheses[study] for study in ids]
@@ -87,6 +88,7 @@ def score(
     by_name = dict(zip(others, columns[1:], strict=True))
     per_study = scores_of(columns[0], 1, families)
     verdict = _verdict(
+        headline_of(metric_names(families), choice.headline),
         {"": own, **baseline_rows},
         {"": columns[0], **by_name},
         families,
@@ -208,14 +210,14 @@ def _gap(
 
 
 def _verdict(
+    metric: str,
     rows: Mapping[str, Mapping[str, Score]],
     columns: Mapping[str, Floats],
     families: Sequence[MetricFamily],
     texts: Sequence[str],
     draws: Resampling,
 ) -> Verdict:
-    """How the model, the row without a name, stands to the others."""
-    metric = headline(rows[""])
+    """How the model, the row without a name, stands to the others by a metric."""
     rivals = {name: row[metric].value for name, row in rows.items() if name and name not in CEILINGS}
     return judge(
         metric,

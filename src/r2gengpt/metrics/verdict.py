@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from r2gengpt.metrics.labels.family import LABEL_F1
+from r2gengpt.metrics.measure import HEADLINES
 from r2gengpt.metrics.paired import Difference
 
-HEADLINES: Mapping[str, str] = {LABEL_F1: "label F1 (micro of 14)", "cider": "CIDEr-D", "rouge_l": "ROUGE-L"}
-"""The metrics that a verdict may rest on, the first that was measured, in words."""
 CEILINGS = ("oracle_hint",)
 """Rows that know the answer: no model has to be above them."""
 TEXT_ONLY = "text_only"
@@ -158,11 +156,6 @@ def baseline_in_words(name: str) -> str:
 def p_in_words(p: float) -> str:
     """A p with three decimals, or that it is smaller."""
     return "p < 0.001" if p < 0.0005 else f"p {p:.3f}"
-
-
-def headline(metrics: Mapping[str, object]) -> str:
-    """The metric that a verdict rests on: the labels' F1 where it was measured, else the first of those there are."""
-    return next((name for name in HEADLINES if name in metrics), next(iter(metrics)))
 
 
 def judge(

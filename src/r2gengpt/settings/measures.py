@@ -60,6 +60,11 @@ class HonestyConfig:
         "python: METEOR 1.5 (the extra metrics); jar: the same by its jar, which needs Java and seconds to start",
         choices=METEOR_NAMES,
     )
+    headline: str | None = option(
+        None,
+        "metric that the verdict rests on, as side_f1; to be named before the first test; None: label F1",
+        unit="METRIC",
+    )
     calibrate: bool = option(
         False,
         "fit the confidence of sentences on the val split first, and keep it beside the weights, in calibration.json",

@@ -109,9 +109,12 @@ class ConventionConfig:
 
     def choice(self) -> "MetricChoice":
         """What is measured."""
+        return self._chosen(None)
+
+    def _chosen(self, headline: str | None) -> "MetricChoice":
         from r2gengpt.metrics.measure import choose
 
-        return choose(labels=self.labels, meteor=self.meteor, clinical=self.clinical)
+        return choose(labels=self.labels, meteor=self.meteor, clinical=self.clinical, headline=headline)
 
     def patients(self, studies: Sequence[str], named: Mapping[str, str]) -> Mapping[str, str]:
         """Study id → patient: by --patient_of, or those that the file names."""
@@ -124,8 +127,18 @@ class ConventionConfig:
 class ScoreConfig(ConventionConfig):
     """What is scored, and by which convention."""
 
+    headline: str | None = option(
+        None,
+        "metric that the verdict rests on; to be named before the first look; None: label F1, CIDEr-D or ROUGE-L, "
+        "the first that is measured",
+        unit="METRIC",
+    )
     predictions: str | None = option(None, "JSON lines, the original's {id: [text]} JSON, or CSV", unit="FILE")
     details: bool = option(False, "every baseline and label average too, in a table wider than 100 columns")
+
+    def choice(self) -> "MetricChoice":
+        """What is measured, and by which of it the verdict is."""
+        return self._chosen(self.headline)
 
 
 FLAGS = (ScoreConfig,)
