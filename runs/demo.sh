@@ -22,7 +22,7 @@ r2gengpt generate "$film" --stream
 step "3/4 training on drawn films whose reports follow from what is drawn: first what sees, then what writes"
 rm -rf "$out"
 mkdir -p "$out"
-r2gengpt prepare synthetic --output "$out/films" --train 192 --val 24 --test 48 --seed 0 >&2
+r2gengpt prepare synthetic --output "$out/films" --train 384 --val 24 --test 48 --seed 0 >&2
 both=(
   --vision_model embedded:dinov2-s --lm_model embedded:smollm2-135m
   --dataset plain --annotation "$out/films/annotation.json" --base_dir "$out/films/images" --feature_cache "$out/features"
@@ -31,7 +31,7 @@ both=(
 r2gengpt train "${both[@]}" --findings_only True --batch_size 8 --learning_rate 1e-2 --max_epochs 12 --savedmodel_path "$out/head" >&2
 r2gengpt train "${both[@]}" --ckpt_file "$out/head" --freeze_seeing True --findings_hint True --hint_dropout 0 --hint_predicted 1 \
   --llm_use_lora True --llm_r 8 --llm_lora_targets q k v o gate up down --lora_dropout 0 \
-  --batch_size 4 --learning_rate 1.5e-3 --gradient_clip_val 1 --max_epochs 4 --scorer_types val_loss --weights 1 \
+  --batch_size 4 --learning_rate 1.5e-3 --gradient_clip_val 1 --max_epochs 2 --scorer_types val_loss --weights 1 \
   --beam_size 1 --repetition_penalty 1 --no_repeat_ngram_size 0 --savedmodel_path "$out/run" >&2
 
 step "4/4 evaluation on films that were not trained on"

@@ -41,7 +41,7 @@ from r2gengpt.text.observations import (
 from r2gengpt.training.data import within_caps
 from r2gengpt.training.findings import FindingsModule, finding_labels, some_patches
 from r2gengpt.training.run import train
-from r2gengpt.training.scales import fit_scale, fit_scales
+from r2gengpt.training.scales import fit_scale, fit_scales, logistic
 from test_looks_at_the_image import REPORTS, draw_squares
 from training_settings import small_run
 
@@ -389,6 +389,21 @@ def test_probabilities_are_those_of_the_validation_films() -> None:
     assert probabilities.mean() == pytest.approx(0.2, abs=0.01)
     top = probabilities > 0.8
     assert truth[top].mean() == pytest.approx(probabilities[top].mean(), abs=0.08)
+
+
+@pytest.mark.parametrize("offset", [-200.0, -14.0, 0.0, 40.0])
+@pytest.mark.parametrize("gap", [0.1, 1.0, 8.0, 50.0])
+def test_logits_that_tell_films_apart_keep_telling_them_apart_wherever_they_lie(offset: float, gap: float) -> None:
+    logits = np.concatenate([offset + np.linspace(-1, 0, 6), offset + gap + np.linspace(0, 1, 18)])
+    truth = np.repeat([0.0, 1.0], [6, 18])
+    slope, intercept, _ = logistic(logits, truth)
+    chances = 1 / (1 + np.exp(-(slope * logits + intercept)))
+    assert chances[:6].max() < chances[6:].min()
+    prior = np.array([slope - 1, 1e-3 * intercept])
+    np.testing.assert_allclose([(truth - chances) @ logits, (truth - chances).sum()], prior, atol=1e-6)
+    if gap >= 8:
+        scale = fit_scale(ANY, truth, logits, [str(number) for number in range(24)])
+        assert [scale.finding(one).verdict for one in logits] == [UNLIKELY] * 6 + [LIKELY] * 18
 
 
 def test_verdicts_follow_the_thresholds() -> None:

@@ -70,14 +70,24 @@ def fit_scale(
 def logistic(logits: Floats, truth: Floats) -> tuple[float, float, tuple[float, float, float]]:
     """Slope, intercept and their covariance of a logistic regression with `RIDGE` about (1, 0), by Newton's method.
 
+    A step that makes the fit worse is halved: where logits lie far from 0, whole steps would swing ever wider.
+
     Source: Platt 1999, "Probabilistic outputs for support vector machines".
     """
-    x, beta, prior = np.stack([logits, np.ones_like(logits)], 1), np.array([1.0, 0.0]), np.array([1.0, 0.0])
-    ridge = np.diag(RIDGE)
-    for _ in range(50):
+    x, prior, ridge = np.stack([logits, np.ones_like(logits)], 1), np.array([1.0, 0.0]), np.diag(RIDGE)
+
+    def loss(beta: Floats) -> float:
+        scaled, apart = x @ beta, beta - prior
+        return float(np.sum(np.logaddexp(0.0, scaled) - truth * scaled) + apart @ ridge @ apart / 2)
+
+    beta = prior
+    for _ in range(100):
         p = 1 / (1 + np.exp(-np.clip(x @ beta, -30, 30)))
         hessian = (x * (p * (1 - p))[:, None]).T @ x + ridge
         step = np.linalg.solve(hessian, x.T @ (truth - p) - ridge @ (beta - prior))
+        most = loss(beta) + 1e-9
+        while loss(beta + step) > most:
+            step = step / 2
         beta = beta + step
         if float(np.abs(step).max()) < 1e-9:
             break
