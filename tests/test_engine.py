@@ -262,7 +262,7 @@ def test_both_decoders_give_the_same_predictions_of_a_split(tiny_parts: Path, ti
 def test_another_architecture_goes_to_generate_and_that_is_said_once(
     tiny_parts: Path, tiny_set: TinySet, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("r2gengpt.generation.engine._told", set())
+    monkeypatch.setattr("r2gengpt.generation.engine._logged", set())
     config = ModelConfig(vision_model=str(tiny_parts / "vision-vit"), lm_model=str(tiny_parts / "lm-gpt2"))
     built = build_model(config, FLOAT32)
     built.model.eval()
