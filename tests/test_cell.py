@@ -1,5 +1,6 @@
 """The cell that images are decoded in: the same pictures, the same refusals, and an end to what takes too long."""
 
+import io
 import json
 import logging
 import os
@@ -43,6 +44,7 @@ from hostile_films import (
 from r2gengpt.errors import InputError, RunError
 from r2gengpt.films import reader as images
 from r2gengpt.films.cell import pool as cell
+from r2gengpt.films.cell import wire
 from r2gengpt.films.cell import worker as cell_worker
 from r2gengpt.films.cell.pool import Cell, close_cell, open_cell
 from r2gengpt.films.cell.process import Worker
@@ -401,3 +403,13 @@ def test_an_end_of_a_decoder_is_told_by_its_signal_or_its_code() -> None:
     assert told(-signal.SIGKILL) == "ended the process that decoded it (SIGKILL)"
     assert told(3) == "ended the process that decoded it (exit code 3)"
     assert told(-signal.SIGXCPU) == told(0, late=True) == "was not decoded within 7 seconds (`decode_seconds`)"
+
+
+def test_a_message_may_have_as_many_bytes_as_the_most_but_no_more() -> None:
+    def sent(length: int, count: int) -> io.BytesIO:
+        return io.BytesIO(wire._LENGTHS.pack(length, count) + b"{}".ljust(length) + bytes(count))
+
+    assert wire.receive(sent(wire.MOST_HEAD, 3), 3) == ({}, bytes(3))
+    for length, count in ((wire.MOST_HEAD + 1, 3), (wire.MOST_HEAD, 4)):
+        with pytest.raises(BrokenMessage, match=f"a message of {length} and {count} bytes"):
+            wire.receive(sent(length, count), 3)

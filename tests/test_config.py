@@ -168,3 +168,17 @@ def test_a_checkpoint_holds_how_its_model_was_made_and_nothing_of_the_machine() 
         *("devices", "num_nodes", "accelerator", "strategy", "limit_test_batches", "choose_decode", "log_samples"),
         *("num_sanity_val_steps", "loggers", "every_n_train_steps"),
     }
+
+
+def test_what_belongs_to_the_machine_is_kept_in_no_checkpoint() -> None:
+    here = {kind: {one.name for one in fields(kind) if one.metadata["here"]} for kind in (TrainConfig, DataConfig)}
+    assert here[DataConfig] == {
+        *("annotation", "base_dir", "feature_cache", "feature_cache_dtype", "force", "frame", "mixed_patients"),
+        *("num_workers", "prefetch_factor", "test_batch_size", "val_batch_size"),
+    }
+    assert here[TrainConfig] == {
+        *("accelerator", "choose_decode", "ckpt_file", "delta_file", "devices", "every_n_train_steps"),
+        *("gradient_checkpointing", "keep_sentences", "limit_test_batches", "log_samples", "loggers", "num_nodes"),
+        *("num_sanity_val_steps", "overwrite", "resume", "savedmodel_path", "strategy", "test", "validate"),
+    }
+    assert not any(one.metadata["here"] for kind in (ModelConfig, DecodeConfig) for one in fields(kind))

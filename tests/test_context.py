@@ -19,7 +19,7 @@ from r2gengpt.data.batches import Batch
 from r2gengpt.data.loading import FieldDropout, StudyDataset
 from r2gengpt.data.ordering import row_lengths
 from r2gengpt.errors import InputError
-from r2gengpt.films.context import age_of, context_of
+from r2gengpt.films.context import age_of, context_of, since
 from r2gengpt.films.dicom.header import DicomHeader, header_of
 from r2gengpt.locate import ModelChoice
 from r2gengpt.parts.assemble import Built, build_model
@@ -271,3 +271,17 @@ def test_a_field_that_a_model_was_not_trained_with_is_named_once(
     assert report.instruction == f"{reporter.instruction} Indication: Cough"
     assert caplog.text.count("no effect") == 1
     assert "`age`, `sex`, `view`, `technique`, `comparison`" in caplog.text
+
+
+def test_an_age_in_weeks_or_days_is_in_years() -> None:
+    assert age_of(dataclasses.replace(header_of(film(), "x"), age="010W")) == pytest.approx(70 / 365.25)
+    assert age_of(dataclasses.replace(header_of(film(), "x"), age="010D")) == pytest.approx(10 / 365.25)
+    assert age_of(dataclasses.replace(header_of(film(), "x"), age="018M")) == pytest.approx(1.5)
+
+
+def test_an_earlier_study_of_the_same_day_is_one() -> None:
+    now = header_of(film(), "x")
+    before = dataclasses.replace(now, study_uid=f"{now.study_uid}.9")
+    assert since(Context(), [now], [before]).prior_days == 0
+    with pytest.raises(InputError, match="is later than the study"):
+        since(Context(), [now], [dataclasses.replace(before, study_date="20260103")])

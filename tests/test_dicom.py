@@ -10,7 +10,7 @@ import math
 import random
 import tracemalloc
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +43,10 @@ from r2gengpt.data.loading import StudyDataset
 from r2gengpt.errors import InputError
 from r2gengpt.films.containers import MOST_SCANS, ContainerError, DicomChoice, is_dicom
 from r2gengpt.films.dicom import header as dicom_header
-from r2gengpt.films.dicom.greys import quantiles
-from r2gengpt.films.dicom.header import DicomHeader, read_header
+from r2gengpt.films.dicom.greys import Curve, Greys, quantiles
+from r2gengpt.films.dicom.header import DicomHeader, header_of, read_header
 from r2gengpt.films.dicom.streams import decode_rle, stream_size
+from r2gengpt.films.dicom.tables import StoredPixels, greys_of
 from r2gengpt.films.dicom.values import numbers_of
 from r2gengpt.films.reader import MAX_PIXELS, PLAIN, decode_image, load_image
 from r2gengpt.films.sources import study_of
@@ -758,3 +759,35 @@ def test_frames_of_one_file_have_features_of_their_own(tmp_path: Path) -> None:
     first, second, plain = (image_digest(data, DicomChoice(frame)) for frame in (1, 2, None))
     assert len({first, second, plain}) == 3
     assert image_digest(b"\x89PNG\r\n\x1a\n", DicomChoice(2)) == image_digest(b"\x89PNG\r\n\x1a\n", DicomChoice())
+
+
+def test_a_header_shows_nothing_of_the_patient_when_it_is_printed() -> None:
+    personal = (
+        "patient_id", "issuer", "name", "birth_date", "sex", "accession", "study_id", "study_description", "referring",
+        "age", "reason",
+    )  # fmt: skip
+    header = replace(header_of(film(), "x"), **dict.fromkeys(personal, "PRIVATE"))
+    assert "PRIVATE" not in repr(header)
+
+
+def test_rows_and_columns_that_are_no_numbers_are_none() -> None:
+    data = film()
+    data.Rows = data.Columns = None
+    assert header_of(data, "x").size == (0, 0)
+
+
+def test_padding_is_seen_by_nobody_unless_it_is_next_to_all() -> None:
+    greys = Greys(bits=8, padding=(0, 3))
+    assert greys.seen(np.ones(256, int)).tolist() == [0] * 4 + [1] * 252
+    black = np.zeros(256, int)
+    black[0] = 1000
+    assert greys.seen(black).tolist() == black.tolist()
+
+
+def test_a_table_of_no_bits_has_one() -> None:
+    table = Dataset()
+    table.LUTDescriptor, table.LUTData = [2, 0, 0], [0, 1]
+    greys, left_out = greys_of(film(VOILUTSequence=Sequence([table])), StoredPixels(12, False, False))
+    (curve,) = greys.choices[:1]
+    assert isinstance(curve, Curve)
+    assert (curve.bits, left_out) == (1, [])

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from r2gengpt.errors import InputError
 from r2gengpt.films.containers import PNG_SIGNATURE, ContainerError, open_container
-from r2gengpt.films.depth import grey8
+from r2gengpt.films.depth import grey8, is_one_grey
 from r2gengpt.films.reader import MAX_PIXELS, MIN_SIDE, decode_image, load_image, to_rgb
 from r2gengpt.films.sources import film_of, study_of
 from r2gengpt.films.whole import check_png
@@ -389,3 +389,25 @@ def test_random_damage_is_decoded_or_refused_but_never_crashes() -> None:
         except InputError:
             outcomes.add("refused")
     assert outcomes == {"RGB", "refused"}
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG"])
+def test_an_orientation_after_other_tags_is_found(format: str) -> None:
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0110], exif[ORIENTATION] = "Maker", "Model", 8
+    assert decode_image(encode(grey(), format, exif=exif), "x").size == (30, 40)
+
+
+def test_an_array_of_colours_is_read_where_it_has_8_bits() -> None:
+    colours = np.stack([np.asarray(grey()), np.asarray(grey().rotate(180)), np.asarray(grey())], axis=2)
+    assert np.asarray(film_of(colours, "x").shown).shape == (*np.asarray(grey()).shape, 3)
+    with pytest.raises(InputError, match=r"is uint16 of shape .* must be whole numbers \(H, W\), or uint8 \(H, W, 3\)"):
+        film_of(colours.astype(np.uint16), "x")
+
+
+def test_a_picture_of_two_greys_shows_nothing_where_nearly_all_of_it_is_one() -> None:
+    counts = np.zeros(256, int)
+    counts[[10, 200]] = 970, 30
+    assert is_one_grey(counts)
+    counts[100], counts[10] = 1, 969
+    assert not is_one_grey(counts)

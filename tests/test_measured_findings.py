@@ -24,6 +24,7 @@ from r2gengpt.metrics.detection import (
     resampled,
     shares,
 )
+from r2gengpt.metrics.records import Score
 from r2gengpt.metrics.table import score_table
 from r2gengpt.report import Finding, Report
 from r2gengpt.text.observations import LIKELY, NO_FINDING, NOT_ASSESSED, POSSIBLE, UNLIKELY
@@ -341,3 +342,8 @@ def test_a_measure_needs_five_positives_and_five_negatives(positives: int, negat
 def test_the_interval_is_that_of_the_draws_alone(resamples: int) -> None:
     found = resampled({"one": lambda times: np.full(len(times), 0.75)}, np.arange(4), resamples)["one"]
     assert (found.value, found.ci95) == (0.75, (0.75, 0.75))
+
+
+def test_an_interval_is_of_the_draws_alone() -> None:
+    found = resampled({"always": lambda times: np.full(len(times), 7.0)}, np.arange(4), 3)["always"]
+    assert found == Score(7.0, (7.0, 7.0))

@@ -15,7 +15,7 @@ from r2gengpt.metrics.measure import FAMILIES, choose, measure, metric_names, sc
 from r2gengpt.metrics.meteor import jar as meteor_jar
 from r2gengpt.metrics.meteor import tables
 from r2gengpt.metrics.meteor.jar import MeteorJar, find, score_line
-from r2gengpt.metrics.meteor.statistics import COLUMNS, meteor, meteor_family
+from r2gengpt.metrics.meteor.statistics import COLUMNS, meteor, meteor_family, without_perfect_chunks
 from r2gengpt.metrics.protocols import PROTOCOLS
 from r2gengpt.metrics.score import score
 
@@ -204,3 +204,11 @@ def test_what_is_missing_is_named_and_the_score_is_not_zero(
 def test_without_being_asked_no_meteor_is_measured() -> None:
     assert "meteor" not in metric_names(choose().families)
     assert "`meteor` python" in choose().not_available["meteor"]
+
+
+def test_a_chunk_counts_as_none_only_where_all_words_of_both_match() -> None:
+    rows = np.zeros((4, COLUMNS))
+    rows[:, 20] = 1
+    rows[:, [0, 1, 21, 22]] = [(3, 5, 3, 5), (3, 5, 3, 4), (3, 5, 2, 5), (5, 5, 5, 5)]
+    assert without_perfect_chunks(rows)[:, 20].tolist() == [0, 1, 1, 0]
+    assert (rows[:, 20] == 1).all(), "what was handed in is as it was"

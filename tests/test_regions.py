@@ -109,3 +109,13 @@ def test_an_area_names_its_sentence_and_the_finding_that_was_mapped(finding: str
     (found,) = regions_of(evidence(sentence(BLOCK, finding=finding)), [WHOLE])
     assert found.to_json()["finding"] == finding
     assert found.to_json()["sentence"] == "There is edema."
+
+
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_where_two_cells_touch_at_a_corner_what_they_enclose_is_no_edge(turns: int, mirrored: bool) -> None:
+    area = np.rot90(cells("##.", "#.#", "###"), turns)
+    area = area[:, ::-1] if mirrored else area
+    found = corners(area)
+    assert (drawn(found, area.shape) == (area | cells("...", ".#.", "..."))).all()
+    assert len(found) == 7

@@ -178,3 +178,8 @@ def test_two_seeds_are_trained_to_two_checkpoints_as_single_runs_train_them(
     alone = load_file(tmp_path / "single" / "best" / "delta.safetensors")
     assert alone.keys() == weights[1].keys()
     assert all(torch.equal(alone[name], tensor) for name, tensor in weights[1].items())
+
+
+def test_two_runs_have_a_deviation_and_one_has_none() -> None:
+    assert Spread.of([0.25, 0.75]).sd == pytest.approx(statistics.stdev([0.25, 0.75]))
+    assert Spread.of([0.5]).sd is None
