@@ -66,7 +66,7 @@ ByLine = dict[tuple[Path, int], Tests]
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change: the expression at a place of a file, and what stands there instead."""
+    """One change: the expression at a place of a file, and what stands there instead; whether it runs at the import."""
 
     path: Path
     line: int
@@ -74,6 +74,7 @@ class Mutant:
     end_line: int
     end_column: int
     new: str
+    at_import: bool = False
 
     @property
     def module(self) -> str:
@@ -136,11 +137,23 @@ def mutants(only: str = "") -> list[Mutant]:
         for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
             if only and only not in str(path.relative_to(PACKAGE)):
                 continue
-            for node in expressions(ast.parse(path.read_text(encoding="utf-8"))):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            called = in_functions(tree)
+            for node in expressions(tree):
                 for new in changes(node):
                     text = f"({ast.unparse(ast.fix_missing_locations(new))})"
                     end = node.end_lineno or node.lineno, node.end_col_offset or 0
-                    found.append(Mutant(path, node.lineno, node.col_offset, *end, text))
+                    found.append(Mutant(path, node.lineno, node.col_offset, *end, text, node not in called))
+    return found
+
+
+def in_functions(tree: ast.AST) -> set[ast.AST]:
+    """What runs when a function is called, and not when its module is imported."""
+    found: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.Lambda):
+            for part in node.body if isinstance(node.body, list) else [node.body]:
+                found |= set(ast.walk(part))
     return found
 
 
@@ -209,13 +222,25 @@ def failures(output: str) -> list[str]:
 
 
 def tests_for(mutant: Mutant, by_line: ByLine) -> Tests:
-    """The tests that come by a mutant's lines; without any, all that import its module, whose time is not known."""
+    """The tests that come by a mutant's lines; of what runs at the import, and where none does, those of its module.
+
+    What runs at the import is seen by the test alone that imports the module first.
+    """
     lines = range(mutant.line, mutant.end_line + 1)
     found = by_time({name: time for line in lines for name, time in by_line.get((mutant.path, line), {}).items()})
-    if found:
+    if found and not mutant.at_import:
         return found
     files = [OF_ALL, *(f"tests/{path.name}" for path in tests_of(mutant.module))]
-    return dict.fromkeys(files, math.inf)
+    times = times_of(by_line)
+    return by_time({file: sum(times.get(file, [math.inf])) for file in files})
+
+
+def times_of(by_line: ByLine) -> dict[str, list[float]]:
+    """The files of tests → the seconds of each test in them that comes by a line of the rooms."""
+    found: dict[str, list[float]] = {}
+    for name, time in {name: time for tests in by_line.values() for name, time in tests.items()}.items():
+        found.setdefault(name.partition("::")[0], []).append(time)
+    return found
 
 
 def run_tests(tests: Sequence[str], home: Path, output: Path) -> None:
@@ -229,7 +254,8 @@ def run_tests(tests: Sequence[str], home: Path, output: Path) -> None:
     os.chdir(ROOT)
     sys.path.insert(0, str(home))
     imported = "ignore::pytest.PytestAssertRewriteWarning"  # plugins that `PRELOADED` imports
-    code = pytest.main(["-x", "-q", "-rfE", "-p", "no:cacheprovider", "-W", imported, *tests])
+    chosen = ["-m", "not drill and not slow", "-p", "no:cacheprovider", "-W", imported]
+    code = pytest.main(["-x", "-q", "-rfE", *chosen, *tests])
     sys.stdout.flush()
     os._exit(int(code))  # threads that tests left do not hold it up
 

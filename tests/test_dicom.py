@@ -766,7 +766,8 @@ def test_a_header_shows_nothing_of_the_patient_when_it_is_printed() -> None:
         "patient_id", "issuer", "name", "birth_date", "sex", "accession", "study_id", "study_description", "referring",
         "age", "reason",
     )  # fmt: skip
-    header = replace(header_of(film(), "x"), **dict.fromkeys(personal, "PRIVATE"))
+    private: Any = dict.fromkeys(personal, "PRIVATE")
+    header = replace(header_of(film(), "x"), **private)
     assert "PRIVATE" not in repr(header)
 
 

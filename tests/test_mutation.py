@@ -54,8 +54,19 @@ def test_a_mutant_is_tried_by_the_tests_that_come_by_its_line_and_else_by_those_
     assert found
     assert all("::test_" in name for name in found)
     assert list(found.values()) == sorted(found.values())
-    assert "tests/test_sentences.py" in near
-    assert not any("::" in name for name in near)
+    at_import = mutation.tests_for(Mutant(path, inside, 0, inside, 1, "x", at_import=True), by_line)
+    for files in (near, at_import):
+        assert "tests/test_sentences.py" in files
+        assert not any("::" in name for name in files)
+
+
+def test_what_runs_at_the_import_is_told_from_what_runs_in_a_call() -> None:
+    tree = ast.parse(
+        "SIDES = 1\nclass Film:\n    side: int = 2\n    def wide(self, more=3):\n        return more + 4\n"
+    )
+    called = mutation.in_functions(tree)
+    numbers = {node.value: node in called for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    assert numbers == {1: False, 2: False, 3: False, 4: True}
 
 
 @pytest.mark.drill
