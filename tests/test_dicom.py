@@ -8,6 +8,7 @@ import io
 import json
 import math
 import random
+import struct
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -792,3 +793,21 @@ def test_a_table_of_no_bits_has_one() -> None:
     (curve,) = greys.choices[:1]
     assert isinstance(curve, Curve)
     assert (curve.bits, left_out) == (1, [])
+
+
+def test_sixteen_bytes_are_enough_to_tell_a_file_without_preamble() -> None:
+    beginning = struct.pack("<HH2sHII", 0x0008, 0x0005, b"CS", 4, 0, 0)
+    assert is_dicom(beginning)
+    assert not is_dicom(beginning[:-1])
+
+
+def test_several_numbers_are_read_one_by_one_and_a_text_as_one() -> None:
+    data = Dataset()
+    data.WindowCenter, data.RescaleSlope = [40.0, "50"], "1"
+    assert numbers_of(data, "WindowCenter") == [40.0, 50.0]
+    assert numbers_of(data, "RescaleSlope") == [1.0]
+
+
+@pytest.mark.parametrize("empty", [Sequence([]), None])
+def test_an_empty_table_is_as_none(empty: Any) -> None:
+    assert greys_of(film(VOILUTSequence=empty), StoredPixels(12, False, False))[1] == []
