@@ -413,3 +413,11 @@ def test_a_message_may_have_as_many_bytes_as_the_most_but_no_more() -> None:
     for length, count in ((wire.MOST_HEAD + 1, 3), (wire.MOST_HEAD, 4)):
         with pytest.raises(BrokenMessage, match=f"a message of {length} and {count} bytes"):
             wire.receive(sent(length, count), 3)
+
+
+def test_a_film_may_have_as_many_bytes_as_the_most_but_no_more(ours: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = data_of(film(ramp()))
+    monkeypatch.setattr(cell, "MAX_BYTES", len(data))
+    assert ask(ours, data) is not None
+    with pytest.raises(InputError, match=f"is {len(data) + 1} bytes large: at most {len(data)}"):
+        ask(ours, data + b"x")

@@ -811,3 +811,15 @@ def test_several_numbers_are_read_one_by_one_and_a_text_as_one() -> None:
 @pytest.mark.parametrize("empty", [Sequence([]), None])
 def test_an_empty_table_is_as_none(empty: Any) -> None:
     assert greys_of(film(VOILUTSequence=empty), StoredPixels(12, False, False))[1] == []
+
+
+@pytest.mark.parametrize(("first", "meets"), [(32767, 32767), (32768, -32768), (65535, -1), (0, 0), (-1, 65535)])
+def test_the_first_value_of_a_table_is_signed_or_unsigned_as_its_pixels_are(first: int, meets: int) -> None:
+    values = np.arange(meets, meets + 4).astype(float)
+    found = Curve(first, (0, 1, 2, 3), 8).meeting(values, np.ones(4, int))
+    assert (found.first, found.share_of(values, np.ones(4, int))) == (meets, 1.0)
+
+
+def test_a_table_that_no_other_sign_could_move_stays_where_it_is() -> None:
+    values = np.arange(-32769, -32765).astype(float)
+    assert Curve(32767, (0, 1, 2, 3), 8).meeting(values, np.ones(4, int)).first == 32767

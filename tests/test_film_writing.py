@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from r2gengpt.films.writing import STROKE, _opened, _shapes, written_characters
+from r2gengpt.films.writing import STROKE, _lines, _opened, _shapes, written_characters
 
 LINES = "MUSTER ANNA 1948-03-12", "ID 7712345"
 
@@ -85,3 +85,9 @@ def test_shapes_are_those_of_a_flood(mask: np.ndarray) -> None:
         wanted.append((min(xs), min(ys), max(xs) + 1, max(ys) + 1, len(shape)))
     boxes, pixels = _shapes(mask)
     assert sorted(wanted) == sorted((*map(int, box), int(count)) for box, count in zip(boxes, pixels, strict=True))
+
+
+def test_a_character_counts_in_one_line_only() -> None:
+    line = np.array([(10 * at, 0, 10 * at + 8, 12) for at in range(9)])
+    assert list(_lines(line)) == [9]
+    assert sorted(_lines(np.concatenate([line, line[:7] + np.array([0, 40, 0, 40])]))) == [7, 9]
