@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from r2gengpt.errors import InputError, RunError
+from r2gengpt.files import sync
 from r2gengpt.report import Report, film_json
 from r2gengpt.text.written import json_text
 
@@ -236,11 +237,7 @@ def write_whole(path: Path, parts: Iterable[bytes]) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):  # where its folder is none there is nothing to remove
             temporary.unlink()

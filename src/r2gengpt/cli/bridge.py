@@ -52,8 +52,8 @@ class Parser(argparse.ArgumentParser):
         add_help: bool = True,
         **options: Any,
     ) -> None:
-        options_of_all = {"allow_abbrev": False, "formatter_class": Formatter, **options}
-        super().__init__(prog, description=description, add_help=False, **options_of_all)
+        options = {"allow_abbrev": False, "formatter_class": Formatter, **options}
+        super().__init__(prog, description=description, add_help=False, **options)
         self.common, self.example = tuple(common), example
         if add_help:
             self.add_argument("-h", "--help", action=HelpAction)

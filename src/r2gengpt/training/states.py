@@ -16,7 +16,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 
 from r2gengpt.errors import InputError
-from r2gengpt.files import put_in_place, recover_directory, remove
+from r2gengpt.files import put_in_place, recover_directory, remove, sync
 
 
 class RunEnded(BaseException):
@@ -104,7 +104,7 @@ def keep_state(temporary: Path, directory: Path) -> None:
     if newest.exists():
         put_in_place(newest, directory / BEFORE)
     put_in_place(temporary, newest)
-    _sync(directory)
+    sync(directory)
 
 
 def remove_states(directory: Path) -> None:
@@ -158,14 +158,6 @@ def _to_disk(path: Path) -> None:
     """Bring a file, or all files of a directory, to the disk."""
     for file in [path] if path.is_file() else path.rglob("*"):
         if file.is_file():
-            _sync(file)
+            sync(file)
     if path.is_dir():
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sync(path)
