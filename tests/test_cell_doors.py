@@ -67,6 +67,13 @@ def decoders(of: psutil.Process) -> list[psutil.Process]:
 # ------------------------------------------------------------------ generate
 
 
+def seconds_of_health(address: str) -> float:
+    """How long a server takes to answer that it lives."""
+    began = time.monotonic()
+    assert httpx2.get(f"{address}/health", timeout=LONG).status_code == 200
+    return time.monotonic() - began
+
+
 @pytest.mark.usefixtures("nothing_in_process")
 def test_generate_refuses_each_hostile_film_in_one_line_before_the_model_is_loaded(
     run_cli: Callable[[list[str]], Outcome], tmp_path: Path, without_weights: Path
@@ -160,9 +167,7 @@ def test_a_decode_that_hangs_holds_up_neither_health_nor_others_nor_the_end(tiny
         wait_for(lambda: any(one.done() for one in both))
         assert [one.result().status_code for one in both if one.done()] == [200]
         assert ask(film()).status_code == 200
-        began = time.monotonic()
-        assert httpx2.get(f"{address}/health", timeout=LONG).status_code == 200
-        assert time.monotonic() - began < 1
+        assert any(seconds_of_health(address) < 1 for _ in range(3))  # a busy machine delays one
         assert sorted(one.done() for one in both) == [False, True]
         server.process.send_signal(signal.SIGTERM)
         began = time.monotonic()
