@@ -29,7 +29,7 @@ TRAINING = {
     **PARTS,
     "alignment": ["shallow", "delta", "deep"],
     "fusion": ["mean", "concat"],
-    "feature_norm": ["none", "standardize"],
+    "feature_norm": ["none", "standardize", "position"],
     "image_tokens": ["1", "4", "16"],
     "global_only": BOTH,
     "double_quant": BOTH,

@@ -61,6 +61,7 @@ def refusal(directory: Path, **changes: Any) -> str:
         {"alignment": "delta", "llm_use_lora": True, "fusion": "concat"},
         {"image_tokens": 4, "feature_norm": "standardize", "instruction": "Describe the film."},
         {"global_only": True},
+        {"alignment": "delta", "fusion": "concat", "feature_norm": "position"},
     ],
     ids=lambda options: " ".join(map(str, options.values())),
 )

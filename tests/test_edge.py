@@ -35,7 +35,7 @@ from reporters import stored_of
 
 CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("StableLM-3B-4E1T", "swin", {"vis_use_lora": True}),
-    ("Llama-2", "vit", {"fusion": "concat"}),
+    ("Llama-2", "vit", {"fusion": "concat", "feature_norm": "position"}),
     ("Qwen2.5-Instruct", "dinov2", {"feature_norm": "standardize", "image_tokens": 4}),
     ("Gemma-3-it", "swin", {"global_only": True, "window": 8}),
     ("Mistral-Instruct", "swin", {"window": 8}),

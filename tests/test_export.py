@@ -67,7 +67,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     [
         ("llama", "swin", {}),
         ("stablelm", "vit", {"feature_norm": "standardize", "image_tokens": 4}),
-        ("gpt_neox", "dinov2", {"fusion": "concat"}),
+        ("gpt_neox", "dinov2", {"fusion": "concat", "feature_norm": "position"}),
         ("stablelm", "swin", {"freeze_vm": False, "vis_use_lora": False, "llm_use_lora": False}),
     ],
 )

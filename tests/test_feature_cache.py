@@ -436,7 +436,7 @@ def with_cache(settings: RunConfig, directory: Path, cache: Path, **read: Any) -
     [
         ({}, {}),
         ({"feature_norm": "standardize", "fusion": "concat"}, {}),
-        ({"global_only": True}, {}),
+        ({"global_only": True, "feature_norm": "position"}, {}),
         ({"image_tokens": 4}, {"num_workers": 2}),
     ],
     ids=str,

@@ -222,10 +222,20 @@ def test_feature_statistics_centre_and_scale_each_channel() -> None:
     torch.testing.assert_close(norm(features).std(0, correction=0), torch.ones(5), **CLOSE)
 
 
-def test_feature_statistics_are_saved_with_the_model(tiny_parts: Path, tmp_path: Path) -> None:
-    built = build(tiny_parts, feature_norm="standardize")
+def test_feature_statistics_by_position_centre_each_patch() -> None:
+    features = torch.randn(200, 4, 5, generator=torch.Generator().manual_seed(0)) + torch.arange(4.0)[:, None]
+    norm = FeatureNorm(5, patches=4)
+    assert torch.equal(norm(features), features)
+    norm.set_statistics(features.mean(0), torch.full((5,), 2.0))
+    torch.testing.assert_close(norm(features).mean(0), torch.zeros(4, 5), **CLOSE)
+    torch.testing.assert_close(norm(features)[0], (features[0] - features.mean(0)) / 2, **CLOSE)
+
+
+@pytest.mark.parametrize("kind", ["standardize", "position"])
+def test_feature_statistics_are_saved_with_the_model(kind: str, tiny_parts: Path, tmp_path: Path) -> None:
+    built = build(tiny_parts, feature_norm=kind)
     norm = built.model.projector.norm_in
-    norm.set_statistics(torch.arange(16.0), torch.arange(1.0, 17.0))
+    norm.set_statistics(torch.randn(norm.mean.shape), torch.arange(1.0, 17.0))
     built.model.save_pretrained(tmp_path)
     loaded = AutoModelForImageTextToText.from_pretrained(tmp_path).projector.norm_in
     assert torch.equal(loaded.mean, norm.mean)

@@ -311,6 +311,22 @@ def test_feature_statistics_are_those_of_the_training_images(
     assert torch.allclose(normed.std(0), torch.ones(()), atol=1e-2)
 
 
+def test_features_by_position_have_a_mean_for_each_patch_and_one_deviation_per_channel(
+    tiny_parts: Path, tiny_set: TinySet, tmp_path: Path
+) -> None:
+    built = build_model(small_run(tiny_parts, tiny_set, tmp_path, model={"feature_norm": "position"}).model)
+    studies = read_annotation(tiny_set.annotation, tiny_set.base_dir, ("train",))["train"]
+    dataset = StudyDataset(studies, built.processor, "plain")
+    statistics.set_feature_statistics(built, dataset)
+    norm = built.model.projector.norm_in
+    assert norm is not None
+    with torch.no_grad():
+        normed = norm(torch.cat(list(statistics.sampled_features(built, dataset))))
+    assert norm.mean.shape == (built.model.config.patches, built.model.projector.linear.in_features)
+    assert torch.allclose(normed.mean(0), torch.zeros(()), atol=1e-3)  # float32 sums of a few films
+    assert torch.allclose(normed.flatten(0, 1).square().mean(0), torch.ones(()), atol=1e-2)
+
+
 def test_feature_statistics_are_taken_from_a_sample_spread_over_the_training_studies(
     tiny_parts: Path, tiny_set: TinySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -342,7 +358,7 @@ def test_a_new_finding_head_starts_from_standardised_features_and_a_trained_one_
     dataset = StudyDataset(studies, built.processor, "plain")
     statistics.set_feature_statistics(built, dataset, new_head=True)
     with torch.no_grad():
-        seen = head.norm(torch.cat(list(statistics.sampled_features(built, dataset))))
+        seen = head.norm(torch.cat(list(statistics.sampled_features(built, dataset))).flatten(0, 1))
     assert torch.allclose(seen.mean(0), torch.zeros(()), atol=1e-3)  # float32 sums of a few hundred patches
     assert torch.allclose(seen.std(0), torch.ones(()), atol=1e-2)
 

@@ -53,8 +53,8 @@ class ModelConfig:
     feature_norm: str = option(
         "none",
         "standardize: centre and scale the encoder's features by statistics of the training images, and start the "
-        "finding head so",
-        choices=("none", "standardize"),
+        "finding head so; position: the same, with a mean of its own for each patch",
+        choices=("none", "standardize", "position"),
     )
     image_size: int | None = option(
         None,

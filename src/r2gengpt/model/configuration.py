@@ -35,8 +35,8 @@ class R2GenGPTConfig(PreTrainedConfig):  # type: ignore[misc]  # the library is 
 
     `image_token_id` marks the positions of image tokens in `input_ids`; it needs no row in the language model's
     embedding. `pooled_side` is the side of the pooled patch grid of one view (None: no pooling). `feature_norm` is
-    "none" or "standardize". `fusion` is "mean" or "concat". `observations` is how many
-    the finding head tells (0: no head), `findings_hint` whether prompts hold what it tells. `served` is whether another
+    "none", "standardize" or "position". `fusion` is "mean" or "concat". `observations` is how many the finding head
+    tells (0: no head), `findings_hint` whether prompts hold what it tells. `served` is whether another
     program runs the language model, so that only its embedding table is here. `prior_study` is whether it has marks of
     time for the films of an earlier study.
     """
@@ -83,12 +83,14 @@ class R2GenGPTConfig(PreTrainedConfig):  # type: ignore[misc]  # the library is 
         return found
 
     @property
+    def patches(self) -> int:
+        """Features of one view: one where it is the pooled one only."""
+        return 1 if self.global_only else patch_grid(self.vision_config, self.image_size) ** 2
+
+    @property
     def tokens_per_view(self) -> int:
         """N: image tokens of one view."""
-        if self.global_only:
-            return 1
-        side = self.pooled_side if self.pooled_side is not None else patch_grid(self.vision_config, self.image_size)
-        return side * side
+        return self.patches if self.pooled_side is None or self.global_only else self.pooled_side**2
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> Any:
         """The language model's own configuration: what `generate` reads cache shapes from."""

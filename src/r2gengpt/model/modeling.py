@@ -12,7 +12,7 @@ from r2gengpt.model.configuration import R2GenGPTConfig
 from r2gengpt.model.earlier import NOW, TimeMarks, mean_of_studies
 from r2gengpt.model.findings import FindingHead
 from r2gengpt.model.loss import chunked_loss, head_is_last, learnt_rows, learnt_tail, report_loss
-from r2gengpt.model.projector import Projector, mean_over_views
+from r2gengpt.model.projector import FeatureNorm, Projector, mean_over_views
 from r2gengpt.model.repetition import take_repetition_rules
 from r2gengpt.model.served import ServedLanguageModel
 from r2gengpt.model.vision import encoder_width, full_mask, present_views, view_features
@@ -42,7 +42,7 @@ class R2GenGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         self.projector = Projector(
             encoder_width(config.vision_config),
             config.text_config.hidden_size,
-            standardize=config.feature_norm == "standardize",
+            norm_in=_feature_norm(config),
             pooled_side=config.pooled_side,
         )
         self.finding_head = (
@@ -261,6 +261,15 @@ class R2GenGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         return self.language_model.generate(
             inputs_embeds=embeds, attention_mask=attention_mask, generation_config=settings, **rest
         )
+
+
+def _feature_norm(config: R2GenGPTConfig) -> FeatureNorm | None:
+    """What standardises the encoder's features, where the configuration asks for it."""
+    if config.feature_norm == "none":
+        return None
+    return FeatureNorm(
+        encoder_width(config.vision_config), config.patches if config.feature_norm == "position" else None
+    )
 
 
 def _language_model(config: R2GenGPTConfig) -> Any:

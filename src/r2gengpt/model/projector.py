@@ -9,24 +9,29 @@ class FeatureNorm(nn.Module):
     """Centre and scale features per channel by stored statistics (identity until they are set).
 
     Encoders such as DINOv2 give features that share a strong common component, which hides what differs between images.
+    Most of what is left tells of the place alone, as chests lie alike: with `patches`, each patch has its own mean.
+
+    Args:
+        width: E.
+        patches: N, where each patch has its own mean; None: one for all.
     """
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, patches: int | None = None) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("mean", torch.zeros(width if patches is None else (patches, width)))
         self.register_buffer("scale", torch.ones(width))
 
     @torch.no_grad()
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Take the training features' mean and standard deviation, both (E,), float32."""
+        """Take the training features' mean, (E,) or (N, E), and their deviation from it, (E,); both float32."""
         self.mean.copy_(mean)
         self.scale.copy_(1.0 / std.clamp_min(1e-6))
 
     def forward(self, features: Tensor) -> Tensor:
-        """(…, E) → (…, E), float32."""
+        """(…, N, E) → (…, N, E), float32."""
         return (features.float() - self.mean) * self.scale
 
 
@@ -47,9 +52,11 @@ def pool_grid(features: Tensor, side: int) -> Tensor:
 class Projector(nn.Module):
     """Linear E→D, then LayerNorm D, on features that may be standardised and pooled first."""
 
-    def __init__(self, vision_width: int, language_width: int, *, standardize: bool, pooled_side: int | None) -> None:
+    def __init__(
+        self, vision_width: int, language_width: int, *, norm_in: FeatureNorm | None, pooled_side: int | None
+    ) -> None:
         super().__init__()
-        self.norm_in = FeatureNorm(vision_width) if standardize else None
+        self.norm_in = norm_in
         self.pooled_side = pooled_side
         self.linear = nn.Linear(vision_width, language_width)
         self.norm = nn.LayerNorm(language_width)
