@@ -34,7 +34,7 @@ r2gengpt train "${both[@]}" --findings_only True --batch_size 8 --learning_rate 
 r2gengpt train "${both[@]}" --ckpt_file "$out/head" --freeze_seeing True --findings_hint True --hint_dropout 0 --hint_predicted 1 \
   --llm_use_lora True --llm_r 8 --llm_lora_targets q k v o --lora_dropout 0 \
   --batch_size 4 --learning_rate 1.5e-3 --gradient_clip_val 1 --max_epochs 5 --scorer_types val_loss --weights 1 \
-  --beam_size 1 --repetition_penalty 1 --no_repeat_ngram_size 0 --savedmodel_path "$out/run" >&2
+  --beam_size 1 --repetition_penalty 1 --no_repeat_ngram_size 0 --choose_decode 0 --savedmodel_path "$out/run" >&2
 
 step "4/4 evaluation on films that were not trained on"
 r2gengpt test --ckpt_file "$out/run" --beam_size 1 --test_batch_size 12 --feature_cache "$out/features" --shuffle_images True \
