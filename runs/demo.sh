@@ -23,7 +23,7 @@ r2gengpt generate "$film" --stream
 step "3/4 training on drawn films whose reports follow from what is drawn: first what sees, then what writes"
 rm -rf "$out"
 mkdir -p "$out"
-r2gengpt prepare synthetic --output "$out/films" --train 384 --val 24 --test 96 --seed 11 >&2
+r2gengpt prepare synthetic --output "$out/films" --train 336 --val 24 --test 96 --seed 11 >&2
 both=(
   --vision_model embedded:dinov2-s --lm_model embedded:smollm2-135m
   --dataset plain --annotation "$out/films/annotation.json" --base_dir "$out/films/images" --feature_cache "$out/features"
