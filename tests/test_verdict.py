@@ -136,6 +136,13 @@ def test_a_verdict_rests_on_the_metric_that_is_named() -> None:
     assert "bleu_1" in made.sentence
 
 
+def test_a_verdict_calls_the_score_of_sides_by_words() -> None:
+    made = judge(
+        "side_f1", 0.5, {"constant": 0.3}, {"constant": BETTER}, studies=9, patients=None, distinct=9, collapsed=False
+    )
+    assert made.sentence.startswith("Better than the constant report: F1 of sides 0.500 against 0.300")
+
+
 def test_a_headline_that_is_not_measured_is_refused_with_those_that_are() -> None:
     with pytest.raises(InputError, match=r"headline.*side_f1.*is not measured here: choose from bleu_1, .*cider"):
         choose(headline="side_f1")

@@ -17,6 +17,14 @@ from r2gengpt.metrics.rouge import rouge_l
 
 HEADLINES: Mapping[str, str] = {LABEL_F1: "label F1 (micro of 14)", "cider": "CIDEr-D", "rouge_l": "ROUGE-L"}
 """The metrics that a verdict rests on where none is named, the first that was measured, in words."""
+METRIC_WORDS: Mapping[str, str] = {
+    **HEADLINES,
+    "side_f1": "F1 of sides",
+    "place_f1": "F1 of places",
+    "side_and_place_f1": "F1 of sides and places",
+    "temporal_f1": "F1 of changes",
+}
+"""What a verdict calls the metric that it rests on; others have their own names."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from r2gengpt.metrics.measure import HEADLINES
+from r2gengpt.metrics.measure import METRIC_WORDS
 from r2gengpt.metrics.paired import Difference
 
 CEILINGS = ("oracle_hint",)
@@ -136,7 +136,7 @@ class Verdict:
         return f"{_THAN[self.outcome]} {rival}"
 
     def _scores(self) -> str:
-        title = HEADLINES.get(self.metric, self.metric)
+        title = METRIC_WORDS.get(self.metric, self.metric)
         words = f"{title} {self.score:.3f} against {self.rival:.3f}, difference {self.difference.value:+.3f}"
         if self.difference.ci95 is None or self.difference.p_randomisation is None:
             return words
