@@ -1,8 +1,12 @@
 """The Python door: what is public, how it is called, and that a reader of `help` sees what it needs."""
 
+import copy
 import inspect
 import math
+import pickle
 import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -100,12 +104,16 @@ def test_a_model_is_not_opened_by_a_wrong_setting(settings: dict[str, Any], word
         ({"images": "frontal.png"}, "images: must be a list"),
         ({"images": {"frontal": b""}}, "images: must be a list"),
         ({"images": []}, "images: is empty"),
+        ({"images": [3]}, "image images[0]: is of type int"),
+        ({"images": [""]}, "image images[0]: is empty, must be the path of"),
+        ({"images": ["https://host/a.png"]}, "image https://host/a.png: is an address of the network"),
+        ({"images": [Path("missing.png")]}, "image missing.png: No such file or directory"),
         ({"prior": "before.png"}, "prior: must be a list"),
         ({"prior": None}, "prior: must be a list"),
         ({"prior": [b""]}, "image prior[0]: is empty"),
-        ({"context": "cough"}, "context: is a str, must be a Context"),
-        ({"choice": {"frame": 1}}, "choice: is a dict, must be a DicomChoice"),
-        ({"choice": None}, "choice: is a NoneType, must be a DicomChoice"),
+        ({"context": "cough"}, "context: is of type str, must be a Context"),
+        ({"choice": {"frame": 1}}, "choice: is of type dict, must be a DicomChoice"),
+        ({"choice": None}, "choice: is of type NoneType, must be a DicomChoice"),
         ({"choice": DicomChoice(frame="1")}, "frame '1': must be of type int | None"),  # type: ignore[arg-type]  # so it is
         ({"choice": DicomChoice(force=None)}, "force None: must be of type bool"),  # type: ignore[arg-type]  # likewise
     ],
@@ -114,8 +122,23 @@ def test_a_report_is_refused_by_the_name_of_what_is_wrong(
     served: Reporter, tiny_set: TinySet, asked: dict[str, Any], words: str
 ) -> None:
     film = next(path for path in sorted(tiny_set.base_dir.rglob("*")) if path.is_file())
-    with pytest.raises(r2gengpt.InputError, match=re.escape(words)):
+    with pytest.raises(r2gengpt.InputError, match=re.escape(words)) as caught:
         served.report(**{"images": [film], **asked})
+    (named,) = asked
+    assert caught.value.field in (named, f"{named}[0]", *words.split(" ")[:1])
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda report: pickle.loads(pickle.dumps(report))])
+def test_a_report_is_pickled_and_copied_without_its_model(
+    served: Reporter, tiny_set: TinySet, copied: Callable[[r2gengpt.Report], r2gengpt.Report]
+) -> None:
+    film = next(path for path in sorted(tiny_set.base_dir.rglob("*")) if path.is_file())
+    report = served.report([film])
+    again = copied(report)
+    assert again == report
+    assert again.to_prediction() == report.to_prediction()
+    with pytest.raises(r2gengpt.InputError, match="is a copy, so no model can tell more of it"):
+        again.evidence()
 
 
 @pytest.mark.parametrize("method", ["nonsense", "Findings", 3])

@@ -12,7 +12,7 @@ class InputError(ValueError):
 
     Args:
         message: what is wrong. Settings stand in it between backticks: `beam_size`.
-        field: the setting that is wrong.
+        field: the setting or argument that is wrong; by default the setting that the message begins with.
         value: its value. Given, the line begins with both.
         limit: what it must keep to.
 
@@ -20,11 +20,14 @@ class InputError(ValueError):
     'beam_size 0: must be at least 1'
     >>> str(InputError("`global_only` True leaves one token: `image_tokens` has nothing to pool", field="image_tokens"))
     'global_only True leaves one token: image_tokens has nothing to pool'
+    >>> InputError("`ckpt_file` and `delta_file` both name weights: give one").field
+    'ckpt_file'
     """
 
     def __init__(self, message: str, *, field: str | None = None, value: object = None, limit: object = None) -> None:
         super().__init__(message)
-        self.field = field
+        named = _SETTING.match(message)
+        self.field = field or (named[1] if named else None)
         self.value = value
         self.limit = limit
 

@@ -186,7 +186,7 @@ class Report:
         compared: whether it was written beside an earlier study.
         instruction: what its prompt asked for; None: the model's own instruction.
         study: the films that it is of; None for a report that was read from a file.
-        reporter: what wrote it; None likewise.
+        reporter: what wrote it; None likewise, and for a copy or a pickled report: a model does not travel with it.
     """
 
     id: str
@@ -210,6 +210,9 @@ class Report:
 
     def __str__(self) -> str:
         return self.text
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "reporter": None}
 
     @property
     def asserted(self) -> dict[str, str]:
@@ -281,7 +284,7 @@ class Report:
 
     def _writer(self) -> Writer:
         if self.reporter is None:
-            raise InputError(f"report {self.id}: was read from a file, so no model can tell more of it")
+            raise InputError(f"report {self.id}: was read from a file, or is a copy, so no model can tell more of it")
         return self.reporter
 
 

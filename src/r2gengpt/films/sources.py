@@ -34,11 +34,20 @@ def study_of(
         InputError: no image, one that cannot be read, or images that are not of one study.
     """
     _check_choice(choice)
-    films = once(film_of(one, f"{field}[{place}]", choice, side) for place, one in enumerate(listed(images, field)))
+    views = enumerate(listed(images, field))
+    films = once(_view(one, f"{field}[{place}]", choice, side) for place, one in views)
     if not films:
-        raise InputError(f"{field}: is empty, must hold the views of one study")
+        raise InputError(f"{field}: is empty, must hold the views of one study", field=field)
     check_study([film.name for film in films], [film.header for film in films], choice)
     return FilmStudy(films, choice=choice)
+
+
+def _view(image: object, name: str, choice: DicomChoice, side: int | None) -> Film:
+    """One view; what is wrong with it and no other field is wrong with the argument of that name."""
+    try:
+        return film_of(image, name, choice, side)
+    except InputError as error:
+        raise InputError(error.line, field=error.field or name) from None
 
 
 def once(films: Iterable[Film]) -> tuple[Film, ...]:
@@ -56,7 +65,8 @@ def once(films: Iterable[Film]) -> tuple[Film, ...]:
 def _check_choice(choice: object) -> None:
     """Refuse what is no choice, or one of wrong types, before another process is asked for it."""
     if not isinstance(choice, DicomChoice):
-        raise InputError(f"choice: is a {type(choice).__name__}, must be a DicomChoice, as DicomChoice(frame=2)")
+        words = f"choice: is of type {type(choice).__name__}, must be a DicomChoice, as DicomChoice(frame=2)"
+        raise InputError(words, field="choice")
     check_fields(choice)
 
 
@@ -74,15 +84,18 @@ def listed(images: Iterable[object], field: str) -> Iterable[object]:
     """
     alone = isinstance(images, str | bytes | bytearray | memoryview | Path | np.ndarray | Image.Image | Mapping)
     if alone or hasattr(images, "save_as") or hasattr(images, "read") or not isinstance(images, Iterable):
-        raise InputError(f"{field}: must be a list, the views of ONE study")
+        raise InputError(f"{field}: must be a list, the views of ONE study", field=field)
     return images
 
 
 def film_of(image: object, name: str, choice: DicomChoice = PLAIN, side: int | None = None) -> Film:
     """One film; `name` is what errors call what has no name of its own. Raises as `study_of`."""
     if isinstance(image, str | Path):
+        if not str(image) or "://" in str(image):
+            found = "an address of the network" if str(image) else "empty"
+            raise InputError(f"image {image or name}: is {found}, must be the path of a PNG, JPEG or DICOM file")
         return read_film(read_file(Path(image)), str(image), side, choice)
-    if isinstance(image, bytes | bytearray):
+    if isinstance(image, bytes | bytearray | memoryview):
         return read_film(bytes(image), name, side, choice)
     if isinstance(image, Image.Image):
         return Film(name, checked(image, name, side))
@@ -91,7 +104,7 @@ def film_of(image: object, name: str, choice: DicomChoice = PLAIN, side: int | N
     if hasattr(image, "save_as"):
         return read_film(written(image, name), name, side, choice)
     kinds = "a path, bytes, a Pillow image, a numpy array or a pydicom data set"
-    raise InputError(f"image {name}: is a {type(image).__name__}, must be {kinds}")
+    raise InputError(f"image {name}: is of type {type(image).__name__}, must be {kinds}")
 
 
 def picture_of(pixels: np.ndarray, name: str) -> Image.Image:

@@ -109,7 +109,8 @@ def check_context(context: object) -> None:
         InputError: so it is.
     """
     if not isinstance(context, Context):
-        raise InputError(f"context: is a {type(context).__name__}, must be a Context, as Context(indication=…)")
+        words = f"context: is of type {type(context).__name__}, must be a Context, as Context(indication=…)"
+        raise InputError(words, field="context")
 
 
 def age_in(text: str) -> float | None:
