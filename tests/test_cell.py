@@ -211,6 +211,27 @@ def test_a_worker_ends_itself_where_nobody_looks_at_the_clock() -> None:
     assert done.returncode == -signal.SIGXCPU
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of CPU time")
+def test_a_worker_may_use_its_seconds_and_one_to_be_asked_to_end() -> None:
+    code = (
+        "import math, resource, time; from r2gengpt.films.cell.worker import allow_seconds\n"
+        "before = math.ceil(time.process_time() + 5); allow_seconds(5); after = math.ceil(time.process_time() + 5)\n"
+        "assert before + 1 <= resource.getrlimit(resource.RLIMIT_CPU)[0] <= after + 1"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_libraries_in_a_worker_neither_read_nor_print_into_its_pipes() -> None:
+    code = (
+        "import os; from r2gengpt.films.cell.worker import own_streams\n"
+        "source, sink = own_streams()\n"
+        "print('of a library', flush=True); assert os.read(0, 1) == b''\n"
+        "sink.write(source.read() + b' back'); sink.flush()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, timeout=60, input=b"asked", stdout=subprocess.PIPE)
+    assert done.stdout == b"asked back"
+
+
 def test_closing_frees_who_waits_for_a_decoder_that_hangs() -> None:
     where = open_cell(CellConfig(), workers=1)
     ask(where, png())

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from pydicom import Dataset, dcmread
+from pydicom import Dataset, dcmread, uid
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.sequence import Sequence
 from pydicom.uid import (
@@ -46,7 +46,7 @@ from r2gengpt.films.containers import MOST_SCANS, ContainerError, DicomChoice, i
 from r2gengpt.films.dicom import header as dicom_header
 from r2gengpt.films.dicom.greys import Curve, Greys, quantiles
 from r2gengpt.films.dicom.header import DicomHeader, header_of, read_header
-from r2gengpt.films.dicom.streams import decode_rle, stream_size
+from r2gengpt.films.dicom.streams import JPEG, TELLS, decode_rle, stream_size
 from r2gengpt.films.dicom.tables import StoredPixels, greys_of
 from r2gengpt.films.dicom.values import numbers_of
 from r2gengpt.films.reader import MAX_PIXELS, PLAIN, decode_image, load_image
@@ -584,6 +584,12 @@ def test_a_header_shows_nothing_of_its_patient_where_it_is_printed() -> None:
 def test_run_lengths_are_those_of_the_standard(packed: bytes, samples: bytes) -> None:
     header = b"".join(number.to_bytes(4, "little") for number in (1, 64, *(0,) * 14))
     assert decode_rle(header + packed, (2, 2), 1, 1).tobytes() == samples
+
+
+def test_the_transfer_syntaxes_are_the_standards() -> None:
+    assert {uid.JPEGLossless, uid.JPEGLosslessSV1} == TELLS
+    lossy = {uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit}
+    assert lossy | TELLS | {uid.JPEGLSLossless, uid.JPEGLSNearLossless} == JPEG
 
 
 def test_an_rle_frame_that_would_unpack_to_gigabytes_is_not_unpacked() -> None:

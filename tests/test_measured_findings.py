@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from r2gengpt.data.study import Study
 from r2gengpt.evaluation.findings import measured_findings
@@ -345,5 +346,8 @@ def test_the_interval_is_that_of_the_draws_alone(resamples: int) -> None:
 
 
 def test_an_interval_is_of_the_draws_alone() -> None:
-    found = resampled({"always": lambda times: np.full(len(times), 7.0)}, np.arange(4), 3)["always"]
-    assert found == Score(7.0, (7.0, 7.0))
+    def known(times: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.where((times == 1).all(axis=1), 100.0, 7.0)
+
+    found = resampled({"known": known}, np.arange(40), 3)["known"]
+    assert found == Score(100.0, (7.0, 7.0))

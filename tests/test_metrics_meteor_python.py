@@ -1,5 +1,6 @@
 """METEOR 1.5 in Python equals the jar: its words, its matches, its search, and the statistics of whole texts."""
 
+import dataclasses
 import gzip
 import json
 import os
@@ -14,8 +15,8 @@ import pytest
 from metrics_corpus import HYPOTHESES, REFERENCES
 from r2gengpt.errors import RunError
 from r2gengpt.metrics.measure import choose, measure, metric_names, scores_of
+from r2gengpt.metrics.meteor import alignment, paraphrases, python, tables
 from r2gengpt.metrics.meteor import jar as meteor_jar
-from r2gengpt.metrics.meteor import paraphrases, python, tables
 from r2gengpt.metrics.meteor.paraphrases import ParaphraseIndex, build
 from r2gengpt.metrics.meteor.synonyms import Synonyms
 from r2gengpt.metrics.meteor.tokens import words
@@ -318,3 +319,13 @@ def test_a_missing_package_is_named(package: str, monkeypatch: pytest.MonkeyPatc
     reason = choose(meteor="python").not_available["meteor"]
     assert package in reason
     assert "pip install '.[metrics]' in the clone" in reason
+
+
+def test_more_pairs_than_a_key_has_bits_for_are_no_scale() -> None:
+    one = np.zeros(1, dtype=np.int64)
+    candidates = alignment.PossibleMatches(*(one for _ in dataclasses.fields(alignment.PossibleMatches)))
+    narrow = alignment._Scale.of(candidates, 8, 1)
+    assert narrow is not None
+    free = alignment._KEY_BITS - narrow.rank - narrow.order
+    assert alignment._Scale.of(candidates, 8, 2**free - 1) is not None
+    assert alignment._Scale.of(candidates, 8, 2**free) is None

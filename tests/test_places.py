@@ -53,6 +53,11 @@ READ = {
     "Right pneumothorax on the left lateral decubitus film.": {"Pneumothorax": "right"},
     "A right catheter ends in the left atrium.": {"Support Devices": "right"},
     "Perihilar opacity. Upper limits of normal.": {"Lung Opacity": "hilar"},
+    "Effusion with edema and consolidation on the left.": {
+        "Pleural Effusion": "",
+        "Edema": "left",
+        "Consolidation": "left",
+    },
     "No acute disease.": {},
     "": {},
 }
