@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import psutil
@@ -281,6 +282,12 @@ def test_a_worker_outlives_the_thread_that_wanted_it_first(ours: Cell) -> None:
             pool.submit(ask, ours, png()).result()
     assert len(workers()) == 1
     assert workers()[0].is_running()
+
+
+def test_a_worker_says_that_its_memory_was_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cell_worker, "decode_image", Mock(side_effect=MemoryError))
+    reply, body = cell_worker.answer(Request("film", DicomChoice()), png(), cell_worker._Kept(), None)
+    assert (reply, body) == (Reply(no_memory=True), b"")
 
 
 def test_films_are_decoded_beside_each_other_in_no_more_processes_than_there_are_places(ours: Cell) -> None:

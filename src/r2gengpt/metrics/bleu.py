@@ -61,5 +61,5 @@ def bleu(columns: Floats) -> Floats:
     words, closest = columns[..., -2], columns[..., -1]
     precision = np.cumprod((matched + TINY) / (total + SMALL), axis=-1) ** (1 / np.arange(1, ORDERS + 1))
     ratio = (words + TINY) / (closest + SMALL)
-    brevity = np.where(ratio < 1, np.exp(np.minimum(1 - 1 / ratio, 0)), 1.0)
+    brevity = np.exp(np.minimum(1 - 1 / ratio, 0))
     return np.asarray(precision * brevity[..., None], dtype=np.float64)
