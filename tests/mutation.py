@@ -115,12 +115,17 @@ def changes(node: ast.expr) -> Iterator[ast.expr]:
 
 
 def expressions(tree: ast.AST) -> Iterator[ast.expr]:
-    """The expressions that may be changed: none of an annotation, a decorator, a formatted text or an import guard."""
+    """The expressions that may be changed: none of an annotation, a decorator, a formatted text or an import guard.
+
+    Nor what `zip` has for `strict`, an assertion that never fails.
+    """
     for name, value in ast.iter_fields(tree):
         if name in ("annotation", "returns", "decorator_list"):
             continue
         for child in value if isinstance(value, list) else [value]:
             if not isinstance(child, ast.AST) or isinstance(child, ast.JoinedStr):
+                continue
+            if isinstance(child, ast.keyword) and child.arg == "strict":
                 continue
             if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
                 continue

@@ -21,6 +21,11 @@ def test_a_mutant_is_one_small_change(code: str, changed: str) -> None:
     assert [ast.unparse(new) for new in changes(ast.parse(code, mode="eval").body)] == [changed]
 
 
+def test_an_assertion_of_equal_lengths_is_left_as_it_is() -> None:
+    tree = ast.parse("zip(a, b, strict=True)")
+    assert not [node for node in mutation.expressions(tree) if list(changes(node))]
+
+
 def test_each_mutant_can_be_compiled_and_differs() -> None:
     every = mutants()
     assert len(every) > 1000
