@@ -1,5 +1,6 @@
 """The patient's study before, from an archive: which one, its films and report, by each protocol, whatever fails."""
 
+import dataclasses
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +40,7 @@ from r2gengpt.clinical.archive.web import connect
 from r2gengpt.clinical.documents.dicom_objects import item
 from r2gengpt.config import PRIOR
 from r2gengpt.errors import InputError, RunError
+from r2gengpt.films.context import since
 from r2gengpt.films.dicom.header import DicomHeader
 from r2gengpt.report import Report
 from r2gengpt.settings import ListenConfig, PriorConfig
@@ -145,6 +147,28 @@ def test_films_of_another_patient_or_study_are_never_used(film: bytes) -> None:
     is_usable = film == data_of(3, "20260101")
     assert [one.study_uid for _, one in found.films] == ([uid(3)] if is_usable else [])
     assert found.report == ("Small effusion." if is_usable else "")
+
+
+@pytest.mark.parametrize(
+    ("now", "earlier"),
+    [
+        ({"birth_date": "19500101"}, {"PatientBirthDate": "19510101"}),
+        ({"issuer": "A"}, {"IssuerOfPatientID": "B"}),
+        ({"patient_id": "P-2"}, {}),
+        ({}, {"StudyDate": "18581117"}),
+    ],
+    ids=["birth date", "issuer", "mixed patients", "no real date"],
+)
+def test_an_earlier_study_that_contradicts_any_film_of_the_study_holds_no_report_up(
+    now: dict[str, str], earlier: dict[str, str]
+) -> None:
+    first = dataclasses.replace(NOW, birth_date="", issuer="")
+    headers = [first, dataclasses.replace(first, instance_uid=f"{NOW.instance_uid}.2", **now)]
+    told = {"StudyDate": "20260101", "PatientBirthDate": "", **earlier}
+    shelf = Shelf([candidate(3, told["StudyDate"])], {uid(3): [film_data(3, PatientID="P-1", **told)]})
+    found = EarlierStudies(shelf, 8).of(headers)
+    assert len(found.films) == (not now)
+    assert since(Context(), headers, [header for _, header in found.films]).prior_days is None
 
 
 @pytest.mark.parametrize("number", ["", "P*", "P?1", "P\\1"])

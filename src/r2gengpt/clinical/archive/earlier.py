@@ -122,7 +122,7 @@ class EarlierStudies:
         try:
             found = earlier_than(header, self.archive.studies(header))
             for candidate in found[:MOST_TRIED]:
-                study = self._fetched(candidate, header)
+                study = self._fetched(candidate, headers)
                 if study.films:
                     return study
         except (InputError, RunError) as error:
@@ -131,18 +131,18 @@ class EarlierStudies:
             log.warning("the earlier study cannot be had, the report is written without (%s)", place_of(error))
         return NO_STUDY
 
-    def _fetched(self, candidate: Candidate, header: DicomHeader) -> EarlierStudy:
+    def _fetched(self, candidate: Candidate, headers: Sequence[DicomHeader]) -> EarlierStudy:
         """What of a study can be used."""
         reports: list[bytes] = []
 
         def films() -> list[PriorFilm]:
             objects = self.archive.objects(candidate.uid)
             reports.extend(objects.reports)
-            return usable(objects.films, candidate, header)[: self.most]
+            return usable(objects.films, candidate, headers)[: self.most]
 
         recorder, name = self.recorder, self.archive.name
         found = films() if recorder is None else recorder.pulling(films, name, candidate.uid)
-        return EarlierStudy(tuple(found), report_of(reports, candidate.uid, header) if found else "")
+        return EarlierStudy(tuple(found), report_of(reports, candidate.uid, headers) if found else "")
 
 
 def earlier_than(header: DicomHeader, studies: Iterable[Candidate]) -> list[Candidate]:
@@ -161,13 +161,13 @@ def earlier_than(header: DicomHeader, studies: Iterable[Candidate]) -> list[Cand
     return sorted(found, key=lambda one: (one.date, one.time), reverse=True)
 
 
-def usable(films: Sequence[bytes], candidate: Candidate, header: DicomHeader) -> list[PriorFilm]:
-    """The films that are chest films of this study and this patient, in the order of their series and numbers."""
+def usable(films: Sequence[bytes], candidate: Candidate, headers: Sequence[DicomHeader]) -> list[PriorFilm]:
+    """The chest films of this study that contradict none of the later films, in the order of series and numbers."""
     found: list[PriorFilm] = []
     for data in films:
         try:
             one = checked_film(data)
-            check_prior([header], [one])
+            check_prior(headers, [one])
         except InputError as error:
             log.info("a film of the earlier study is left out: %s", reason_of(error))
             continue
