@@ -112,8 +112,9 @@ def test_a_film_that_a_server_sends_twice_counts_once_unless_the_copies_differ()
 
 
 def test_films_of_another_study_are_not_reported() -> None:
-    with pytest.raises(RunError, match="films of another study"):
+    with pytest.raises(RunError, match="films of another study") as error:
         chest_films([film_data(2)], STUDY, 8)
+    assert STUDY not in str(error.value), "a worklist's log has it, and no UID"
 
 
 def test_what_a_server_names_cannot_write_a_second_line(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from r2gengpt.clinical.archive.audited import ArchiveAudit
 from r2gengpt.clinical.archive.earlier_report import report_of
-from r2gengpt.clinical.archive.films import checked_film, order_of, reason_of
+from r2gengpt.clinical.archive.films import checked_film, order_of, reason_of, words_for_log
 from r2gengpt.clinical.documents.draft import patient_of
 from r2gengpt.errors import InputError, RunError, place_of
 from r2gengpt.films.context import check_prior
@@ -126,7 +126,7 @@ class EarlierStudies:
                 if study.films:
                     return study
         except (InputError, RunError) as error:
-            log.warning("the earlier study cannot be had, the report is written without: %s", error)
+            log.warning("the earlier study cannot be had, the report is written without: %s", words_for_log(error))
         except Exception as error:  # of libraries, from what the archive sent
             log.warning("the earlier study cannot be had, the report is written without (%s)", place_of(error))
         return NO_STUDY

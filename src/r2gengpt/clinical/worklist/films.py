@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from r2gengpt.clinical.archive.films import TWO_PATIENTS, reason_of
+from r2gengpt.clinical.archive.films import TWO_PATIENTS, words_for_log
 from r2gengpt.clinical.archive.loop import NotNow
 from r2gengpt.clinical.archive.receive import CLASSES
 from r2gengpt.clinical.archive.server import Server
@@ -60,7 +60,7 @@ def fetcher(server: Server, most: int, *, mixed: bool = False) -> Fetch:
 
 def _reason(error: InputError) -> str:
     """Why, without the study's UID and flags that mean nothing to who reads a worklist."""
-    return f"the study {reason_of(InputError(str(error.args[0])))}"
+    return f"the study {words_for_log(error)}"
 
 
 def _named(item: WorkItem, found: Sequence[Film]) -> list[Film]:
