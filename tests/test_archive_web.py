@@ -114,7 +114,7 @@ def test_a_film_that_a_server_sends_twice_counts_once_unless_the_copies_differ()
 @pytest.mark.parametrize("login", ["reader:secret@", "reader:se@cret@", "secret@", ":secret@"])
 def test_an_address_that_holds_a_login_is_refused_and_not_shown(login: str) -> None:
     for scheme in ("http", "HTTPS"):
-        with pytest.raises(InputError, match="^stow holds a name or a password") as error:
+        with pytest.raises(InputError, match=r"^stow holds a name or a password") as error:
             connect(f"{scheme}://{login}pacs.example/dicom-web", field="stow")
         assert "secret" not in f"{error.value} {error.value.value}"
     connect("http://pacs.example/dicom-web/a@b")

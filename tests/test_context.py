@@ -202,7 +202,8 @@ def test_a_dicom_header_fills_what_is_left_open_of_a_model_that_was_trained_with
     ("elements", "years"),
     [
         ({"PatientAge": "063Y"}, 63.0), ({"PatientAge": "006M"}, 0.5), ({"PatientAge": "130Y"}, 130.0),
-        ({"PatientAge": "131Y"}, 75.998), ({"PatientAge": "999Y", "PatientBirthDate": ""}, None), ({}, 75.998), ({"PatientBirthDate": ""}, None), ({"PatientBirthDate": "20270101"}, None),
+        ({"PatientAge": "131Y"}, 75.998), ({"PatientAge": "999Y", "PatientBirthDate": ""}, None),
+        ({}, 75.998), ({"PatientBirthDate": ""}, None), ({"PatientBirthDate": "20270101"}, None),
     ],
 )  # fmt: skip
 def test_the_age_is_the_headers_or_by_the_dates(elements: dict[str, Any], years: float | None) -> None:
