@@ -169,11 +169,11 @@ def test_films_of_another_patient_or_study_are_never_used(film: bytes) -> None:
     ids=["birth date", "issuer", "mixed patients", "no real date"],
 )
 def test_an_earlier_study_that_contradicts_any_film_of_the_study_holds_no_report_up(
-    now: dict[str, str], earlier: dict[str, str]
+    now: dict[str, Any], earlier: dict[str, Any]
 ) -> None:
     first = dataclasses.replace(NOW, birth_date="", issuer="")
     headers = [first, dataclasses.replace(first, instance_uid=f"{NOW.instance_uid}.2", **now)]
-    told = {"StudyDate": "20260101", "PatientBirthDate": "", **earlier}
+    told: dict[str, Any] = {"StudyDate": "20260101", "PatientBirthDate": "", **earlier}
     shelf = Shelf([candidate(3, told["StudyDate"])], {uid(3): [film_data(3, PatientID="P-1", **told)]})
     found = EarlierStudies(shelf, 8).of(headers)
     assert len(found.films) == (not now)
