@@ -64,7 +64,7 @@ def _reason(error: InputError) -> str:
 
 
 def _named(item: WorkItem, found: Sequence[Film]) -> list[Film]:
-    """The films that the item names; all of the study where it names none.
+    """The films that the item names; all of the study where it names none. What it names without a class is a film.
 
     Raises:
         Unusable: one that it names is not among them.
@@ -73,7 +73,7 @@ def _named(item: WorkItem, found: Sequence[Film]) -> list[Film]:
         return list(found)
     wanted = {one.uid for one in item.instances}
     here = {header.instance_uid for _, header in found}
-    missing = [one for one in item.instances if one.class_uid in CLASSES and one.uid not in here]
+    missing = [one for one in item.instances if one.class_uid in (*CLASSES, "") and one.uid not in here]
     if missing:
         words = f"{len(missing)} of the {len(wanted)} instances that it names are no chest films of the archive"
         raise Unusable(words, MISSING_OBJECTS)
