@@ -288,6 +288,7 @@ def test_a_study_that_is_pulled_is_asked_for_and_recorded(log: AuditLog) -> None
     assert audit.pulling(lambda: [(b"", header)], url, uid(1)) == [(b"", header)]
     with pytest.raises(ZeroDivisionError):
         audit.pulling(lambda: [(bytes(1 // 0), header)], url, uid(2))
+    assert audit.pulling(lambda: [], url, uid(4)) == []
     with no_room(log), pytest.raises(RunError, match="the audit log cannot be written"):
         audit.pulling(lambda: [], url, uid(3))
     found = [one for one in said(log) if one.event != "Security Alert"]
@@ -296,6 +297,8 @@ def test_a_study_that_is_pulled_is_asked_for_and_recorded(log: AuditLog) -> None
         ("DICOM Instances Transferred", "C", "0", uid(1)),
         ("Query", "E", "0", "1.2.840.10008.5.1.4.1.2.2.1"),
         ("DICOM Instances Transferred", "C", "8", uid(2)),
+        ("Query", "E", "0", "1.2.840.10008.5.1.4.1.2.2.1"),
+        ("DICOM Instances Transferred", "C", "0", uid(4)),
     ]
 
 

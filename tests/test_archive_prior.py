@@ -1,5 +1,7 @@
 """The patient's study before, from an archive: which one, its films and report, by each protocol, whatever fails."""
 
+import dataclasses
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,14 +41,23 @@ from r2gengpt.clinical.archive.web import connect
 from r2gengpt.clinical.documents.dicom_objects import item
 from r2gengpt.config import PRIOR
 from r2gengpt.errors import InputError, RunError
+from r2gengpt.films.context import since
 from r2gengpt.films.dicom.header import DicomHeader
 from r2gengpt.report import Report
 from r2gengpt.settings import ListenConfig, PriorConfig
 from r2gengpt.text.context import Context
+from stow_answers import answer, stow_server
 
 pytestmark = pytest.mark.filterwarnings(  # pynetdicom drops sockets whose peer is not there without closing them
     "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"
 )
+FOUND = {
+    "0020000D": {"vr": "UI", "Value": [uid(3)]},
+    "00100020": {"vr": "LO", "Value": ["P-1"]},
+    "00080020": {"vr": "DA", "Value": ["20260101"]},
+}
+LISTED = {"00080060": {"vr": "CS", "Value": ["SR"]}, "0020000E": {"vr": "UI", "Value": [uid(3, 101)]}}
+"""A study and a series as a DICOMweb server lists them."""
 NOW = identified(film_data(1, PatientID="P-1", StudyDate="20260301", StudyTime="100000"))
 MEBIBYTE = 2**20
 
@@ -147,6 +158,28 @@ def test_films_of_another_patient_or_study_are_never_used(film: bytes) -> None:
     assert found.report == ("Small effusion." if is_usable else "")
 
 
+@pytest.mark.parametrize(
+    ("now", "earlier"),
+    [
+        ({"birth_date": "19500101"}, {"PatientBirthDate": "19510101"}),
+        ({"issuer": "A"}, {"IssuerOfPatientID": "B"}),
+        ({"patient_id": "P-2"}, {}),
+        ({}, {"StudyDate": "18581117"}),
+    ],
+    ids=["birth date", "issuer", "mixed patients", "no real date"],
+)
+def test_an_earlier_study_that_contradicts_any_film_of_the_study_holds_no_report_up(
+    now: dict[str, Any], earlier: dict[str, Any]
+) -> None:
+    first = dataclasses.replace(NOW, birth_date="", issuer="")
+    headers = [first, dataclasses.replace(first, instance_uid=f"{NOW.instance_uid}.2", **now)]
+    told: dict[str, Any] = {"StudyDate": "20260101", "PatientBirthDate": "", **earlier}
+    shelf = Shelf([candidate(3, told["StudyDate"])], {uid(3): [film_data(3, PatientID="P-1", **told)]})
+    found = EarlierStudies(shelf, 8).of(headers)
+    assert len(found.films) == (not now)
+    assert since(Context(), headers, [header for _, header in found.films]).prior_days is None
+
+
 @pytest.mark.parametrize("number", ["", "P*", "P?1", "P\\1"])
 def test_a_number_that_would_ask_for_other_patients_is_not_asked_for(number: str) -> None:
     shelf = Shelf([candidate(3, "20260101")], {}, RuntimeError("asked"))
@@ -161,6 +194,30 @@ def test_a_fault_of_the_archive_leaves_the_report_without_and_no_name_in_the_log
     assert EarlierStudies(Shelf([], {}, fault), 8).of([NOW]) == EarlierStudy()
     assert "written without" in caplog.text
     assert "Muster" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("lists", "words"),
+    [
+        ({}, "has no such study, or is no DICOMweb service (404)"),
+        ({"/studies": [FOUND]}, "has no such study, or is no DICOMweb service (404)"),
+        ({"/studies": [FOUND], "/series": []}, "has no such study"),
+        ({"/studies": [FOUND], "/series": [LISTED]}, "has no CR, DX, DR images, only SR"),
+    ],
+    ids=["no studies", "no series", "an empty study", "no films"],
+)
+def test_the_log_of_an_earlier_study_that_cannot_be_had_names_no_study(
+    lists: dict[str, list[Any]], words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def find(path: str) -> bytes:
+        found = next((one for end, one in lists.items() if path.partition("?")[0].endswith(end)), None)
+        return answer(404) if found is None else answer(200, json.dumps(found).encode())
+
+    with stow_server(lambda _: b"", find) as server:
+        assert EarlierStudies(WebArchive(connect(server.url)), 8).of([NOW]) == EarlierStudy()
+    assert words in caplog.text
+    assert uid(1) not in caplog.text
+    assert uid(3) not in caplog.text
 
 
 class Peer:

@@ -27,7 +27,7 @@ def report(*content: Dataset, **more: Any) -> bytes:
 
 
 def text_of(*reports: bytes) -> str:
-    return report_of(reports, uid(3), NOW)
+    return report_of(reports, uid(3), [NOW])
 
 
 def ours(**flags: str) -> bytes:

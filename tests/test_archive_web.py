@@ -111,9 +111,19 @@ def test_a_film_that_a_server_sends_twice_counts_once_unless_the_copies_differ()
         chest_films([FILMS[0], film_data(1, 1, PatientID="P-2")], STUDY, 2)
 
 
+@pytest.mark.parametrize("login", ["reader:secret@", "reader:se@cret@", "secret@", ":secret@"])
+def test_an_address_that_holds_a_login_is_refused_and_not_shown(login: str) -> None:
+    for scheme in ("http", "HTTPS"):
+        with pytest.raises(InputError, match=r"^stow holds a name or a password") as error:
+            connect(f"{scheme}://{login}pacs.example/dicom-web", field="stow")
+        assert "secret" not in f"{error.value} {error.value.value}"
+    connect("http://pacs.example/dicom-web/a@b")
+
+
 def test_films_of_another_study_are_not_reported() -> None:
-    with pytest.raises(RunError, match="films of another study"):
+    with pytest.raises(RunError, match="films of another study") as error:
         chest_films([film_data(2)], STUDY, 8)
+    assert STUDY not in str(error.value), "a worklist's log has it, and no UID"
 
 
 def test_what_a_server_names_cannot_write_a_second_line(

@@ -402,6 +402,32 @@ def test_no_sign_of_a_text_or_a_models_name_breaks_a_form(form: str) -> None:
     assert [text for text in texts if re.search("[\0-\x08\x0b\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", text)] == []
 
 
+@pytest.mark.parametrize(
+    ("report", "findings", "impression"),
+    [
+        ("Clear lungs.\n\nImpression:\nNormal.", "Clear lungs.", "Normal."),
+        ("FINDINGS: Clear lungs. IMPRESSION: Normal.", "Clear lungs.", "Normal."),
+        ("A large heart. FINDINGS: Clear lungs.", "A large heart. Clear lungs.", ""),
+        ("IMPRESSION: Normal. RECOMMENDATION: CT.", "RECOMMENDATION: CT.", "Normal."),
+        ("FINDINGS: Mass. NOTIFICATION: Dr. X knows.", "Mass. NOTIFICATION: Dr. X knows.", ""),
+        ("IMPRESSION: One.\nFINDINGS: Two.\nIMPRESSION: Three.", "Two.", "One. Three."),
+        (
+            "FINDINGS: Clear.\nADDENDUM: A nodule.\nIMPRESSION: Nodule.",
+            "Clear. ADDENDUM: A nodule. IMPRESSION: Nodule.",
+            "",
+        ),
+        ("CHEST, PA AND LATERAL: Clear. IMPRESSION: Normal.", "CHEST, PA AND LATERAL: Clear.", "Normal."),
+        ("COMPARISON: None. The heart is large.", "COMPARISON: None. The heart is large.", ""),
+        ("IMPRESSION: Normal.", "", "Normal."),
+    ],
+)
+def test_no_word_of_a_report_is_left_out_whatever_sections_it_names(
+    report: str, findings: str, impression: str
+) -> None:
+    one = draft_of(report, [header()], "tiny", "ab" * 32, NOW)
+    assert (one.findings, one.impression) == (findings, impression)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_a_report_without_text_says_so(form: str) -> None:
     one = dataclasses.replace(draft("  "), labels={})

@@ -201,13 +201,15 @@ def test_a_dicom_header_fills_what_is_left_open_of_a_model_that_was_trained_with
 @pytest.mark.parametrize(
     ("elements", "years"),
     [
-        ({"PatientAge": "063Y"}, 63.0), ({"PatientAge": "006M"}, 0.5),
+        ({"PatientAge": "063Y"}, 63.0), ({"PatientAge": "006M"}, 0.5), ({"PatientAge": "130Y"}, 130.0),
+        ({"PatientAge": "131Y"}, 75.998), ({"PatientAge": "999Y", "PatientBirthDate": ""}, None),
         ({}, 75.998), ({"PatientBirthDate": ""}, None), ({"PatientBirthDate": "20270101"}, None),
     ],
 )  # fmt: skip
 def test_the_age_is_the_headers_or_by_the_dates(elements: dict[str, Any], years: float | None) -> None:
-    found = age_of(header_of(film(StudyDate="20260101", **elements), "x"))
-    assert found == (None if years is None else pytest.approx(years, abs=0.01))
+    header = header_of(film(StudyDate="20260101", **elements), "x")
+    expected = None if years is None else pytest.approx(years, abs=0.01)
+    assert (age_of(header), context_of([header]).age) == (expected, expected)
 
 
 def test_several_films_are_one_study_in_the_prompt() -> None:
@@ -285,3 +287,10 @@ def test_an_earlier_study_of_the_same_day_is_one() -> None:
     assert since(Context(), [now], [before]).prior_days == 0
     with pytest.raises(InputError, match="is later than the study"):
         since(Context(), [now], [dataclasses.replace(before, study_date="20260103")])
+
+
+@pytest.mark.parametrize(("date", "days"), [("18890208", 50_000.0), ("18890207", None), ("18581117", None)])
+def test_a_date_that_stands_for_none_gives_no_days(date: str, days: float | None) -> None:
+    now = dataclasses.replace(header_of(film(), "x"), study_date="20260101")
+    before = dataclasses.replace(now, study_uid=f"{now.study_uid}.9", study_date=date)
+    assert since(Context(), [now], [before]).prior_days == days

@@ -4,8 +4,10 @@ import logging
 import random
 import socket
 import ssl
+import threading
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from r2gengpt.cli.commands.listen import warn_of_strangers
 from r2gengpt.clinical.archive.ledger import accession_key
 from r2gengpt.clinical.archive.tls import prompt_server_context
 from r2gengpt.clinical.hl7.listener import OrderListener
+from r2gengpt.clinical.hl7.mllp import Frames
 from r2gengpt.errors import InputError
 from r2gengpt.settings import ListenConfig, MllpConfig
 
@@ -104,6 +107,14 @@ def test_the_limit_of_a_message_is_exact(tmp_path: Path) -> None:
             assert code_of(sender.send(order() + b"\r" * more)) == code
 
 
+@pytest.mark.parametrize("last", [0, 1, 2, 3])
+def test_the_limit_of_a_message_is_the_same_however_its_bytes_come(last: int) -> None:
+    data = START + order() + END
+    pieces = [piece for piece in (data[: len(data) - last], data[len(data) - last :]) if piece]
+    connection: Any = SimpleNamespace(settimeout=lambda _: None, recv=lambda _: pieces.pop(0))
+    assert Frames(connection, len(order()), LONG).next(None) == order()
+
+
 def test_a_message_that_does_not_come_in_its_time_ends_its_connection(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -140,6 +151,24 @@ def test_many_silent_peers_leave_a_place_for_a_good_one(tmp_path: Path, monkeypa
         for one in crowd:
             one.socket.close()
         wait_until(lambda: not listener._peers)
+
+
+def test_a_connection_that_gets_no_thread_takes_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "orders of a peer":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with listener_in(tmp_path) as listener:
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        with Sender(listener.port) as sender:
+            assert sender.read() == b""
+        monkeypatch.undo()
+        assert not listener._peers
+        with Sender(listener.port) as sender:
+            assert code_of(sender.send(order())) == "AA 1"
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:

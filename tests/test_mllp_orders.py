@@ -1,6 +1,7 @@
 """Messages of orders: read, refused with their place, kept, replaced, withdrawn; how each is answered."""
 
 import sqlite3
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from hl7apy.parser import parse_message
 from dicom_files import film
 from mllp_parts import book_in, code_of, imaging_order, intake_in, msh, order, segments_of
 from r2gengpt.clinical.archive.ledger import accession_key
+from r2gengpt.clinical.documents.draft import draft_of
+from r2gengpt.clinical.documents.hl7 import hl7_message
 from r2gengpt.clinical.hl7.er7 import NotAMessage, Separators, header_of, read_message
 from r2gengpt.clinical.hl7.orders import NO_ORDER, ROUTINE, SOON, STAT, Order, orders_of, patient_keys
 from r2gengpt.films.dicom.header import DicomHeader
@@ -18,6 +21,8 @@ from r2gengpt.films.dicom.header import header_of as header_of_film
 from r2gengpt.text.context import Context
 
 PID, JANE = "PID|1||P-1", patient_keys("P-1")
+PLACER = "2024-000547123401^RADIOLOGY^1.2.840.114350.1.13.145.2.7.2.798268^ISO"
+"""A number of a placer as an EI has it: with whose it is, and what names them."""
 
 
 def films_of(accession: str = "A-1", patient: str = "P-1", issuer: str | None = None) -> list[DicomHeader]:
@@ -186,6 +191,16 @@ def test_an_update_replaces_and_a_cancellation_withdraws(tmp_path: Path) -> None
             assert intake.book.order_for(films_of()).indication == "Cough"
 
 
+@pytest.mark.parametrize("components", ["PL-1", PLACER, "9" * 427])
+def test_the_placers_number_is_kept_whole(components: str, tmp_path: Path) -> None:
+    data = order().replace(b"|PL-1^RIS|", f"|{components}|".encode())
+    with intake_in(tmp_path) as intake:
+        assert code_of(intake.answer(data)[0]) == "AA 1"
+        found = intake.book.order_for(films_of()).placer
+    draft = draft_of("Clear.", [films_of()[0]], "m", "ab", datetime.now().astimezone(), placer=found)
+    assert segments_of(hl7_message(draft))["OBR"][2] == components
+
+
 def test_a_cancellation_by_the_placers_number_alone_withdraws(tmp_path: Path) -> None:
     with intake_in(tmp_path) as intake:
         intake.answer(order())
@@ -239,6 +254,10 @@ WRONG = {
     "no control": (order(action=""), "AE", "ORC^1^1", "101"),
     "an unknown control": (order(action="QQ"), "AE", "ORC^1^1", "103"),
     "a long accession number": (order(accession="9" * 65), "AE", "OBR^1^18", "102"),
+    "a long one in IPC": (imaging_order("9" * 65), "AE", "IPC^1^1", "102"),
+    "a long one in ORC": (f"{msh()}\r{PID}\rORC|NW|P|{'9' * 65}\rOBR|1\r".encode(), "AE", "ORC^1^3", "102"),
+    "a long number of the placer": (order(placer="9" * 424), "AE", "ORC^1^2", "102"),
+    "a long one in OBR": (f"{msh()}\r{PID}\rORC|NW\rOBR|1|{'9' * 428}|A\r".encode(), "AE", "OBR^1^2", "102"),
     "a segment without a name": (order() + b"x|1\r", "AE", "MSH^1", "100"),
     "many segments": (order() + b"NTE|1\r" * 1000, "AE", "MSH^1", "100"),
     "many fields": (order() + b"NTE" + b"|" * 300 + b"\r", "AE", "NTE^1", "102"),

@@ -101,6 +101,17 @@ def test_letters_with_a_like_are_not_question_marks() -> None:
     assert in_ascii("心") == "?"
 
 
+@pytest.mark.parametrize(
+    ("text", "drawn"),
+    [
+        ("2½ cm", "2 1/2 cm"), ("½ cm", "1/2 cm"), ("2 ½", "2 1/2"), ("10³/mm³", "10^3/mm3"), ("10¹²", "10^12"),
+        ("10⁻³", "10^-3"), ("−5", "-5"), ("CO₂, T₁₂", "CO2, T12"),
+    ],
+)  # fmt: skip
+def test_no_number_is_drawn_as_another_one(text: str, drawn: str) -> None:
+    assert in_ascii(text) == drawn
+
+
 def test_the_text_stands_in_the_comments_too_with_all_its_letters() -> None:
     made = read(draft("FINDINGS: Größe 心. IMPRESSION: Clear."))
     assert "Größe 心." in made.ImageComments

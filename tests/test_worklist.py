@@ -124,6 +124,14 @@ def test_only_the_instances_that_an_item_names_are_reported(tmp_path: Path) -> N
         assert server.outputs(1) == [draft_uid(1, 1, 3)]
 
 
+WITHOUT_CLASSES = element(
+    "SQ",
+    {
+        "0020000D": element("UI", uid(1)),
+        "00081199": element("SQ", *({"00081155": element("UI", uid(1, one))} for one in (1, 9))),
+    },
+)
+"""An input of two instances, the second of which is not there."""
 UNUSABLE: dict[str, tuple[dict[str, Any], str, str]] = {
     "no inputs": ({"t00404021": None}, "names no study", "110523"),
     "inputs of another form": ({"t00404021": element("SQ", 7, "x")}, "names no study", "110523"),
@@ -138,6 +146,9 @@ UNUSABLE: dict[str, tuple[dict[str, Any], str, str]] = {
         "110523",
     ),
     "an instance that is not there": ({"instances": (1, 9)}, "1 of the 2 instances that it names", "110523"),
+    "one that is named last of many": ({"instances": (1,) * 1001 + (9,)}, "1 of the 2 instances", "110523"),
+    "one of no class": ({"t00404021": WITHOUT_CLASSES}, "1 of the 2 instances that it names", "110523"),
+    "too many instances": ({"instances": range(1, 1002)}, "names more than 1000 instances", "110523"),
     "another patient": ({"t00100020": element("LO", "SOMEBODY")}, "another patient", "110514"),
     "another birth date": ({"t00100030": element("DA", "19500103")}, "another patient", "110514"),
     "another issuer": ({"t00100021": element("LO", "OTHER")}, "another patient", "110514"),

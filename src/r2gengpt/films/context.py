@@ -9,7 +9,7 @@ from r2gengpt.config import PRIOR
 from r2gengpt.errors import InputError
 from r2gengpt.films.dicom.header import DicomHeader
 from r2gengpt.films.film import IDENTITY
-from r2gengpt.text.context import MOST_YEARS, Context
+from r2gengpt.text.context import MOST_DAYS, MOST_YEARS, Context
 
 IN_YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 """The units of Patient's Age. Source: DICOM PS3.5, section 6.2, AS."""
@@ -66,19 +66,26 @@ def check_prior(headers: Sequence[DicomHeader | None], earlier: Sequence[DicomHe
 
 
 def days_between(headers: Sequence[DicomHeader | None], earlier: Sequence[DicomHeader | None]) -> float | None:
-    """Days from an earlier study to a study, by the first date of each; None where one has none."""
+    """Days from an earlier study to a study, by the first date of each.
+
+    None where one has none, or where they are more than a context may have: one is no date, but stands for none.
+    """
     dates = [
         [found for header in several if header is not None and (found := date_in(header.study_date)) is not None]
         for several in (earlier, headers)
     ]
-    return float((dates[1][0] - dates[0][0]).days) if all(dates) else None
+    days = float((dates[1][0] - dates[0][0]).days) if all(dates) else None
+    return None if days is not None and days > MOST_DAYS else days
 
 
 def age_of(header: DicomHeader) -> float | None:
-    """The patient's age in years when the film was taken: as the header has it, or by the date of birth."""
+    """The patient's age in years when the film was taken: as the header has it, or by the date of birth.
+
+    One above `MOST_YEARS`, as 999Y, stands for none.
+    """
     found = re.fullmatch(r"(\d{3})([DWMY])", header.age)
-    if found is not None:
-        return int(found[1]) * IN_YEARS[found[2]]
+    if found is not None and (years := int(found[1]) * IN_YEARS[found[2]]) <= MOST_YEARS:
+        return years
     born, taken = date_in(header.birth_date), date_in(header.study_date)
     if born is None or taken is None:
         return None

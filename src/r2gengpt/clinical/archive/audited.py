@@ -119,7 +119,7 @@ class ArchiveAudit:
             found, subjects, words = list[Film](), subjects_of_study(study), "no film came that can be used"
             try:
                 found = films()
-                subjects, words = subjects_of([header for _, header in found]), ""
+                subjects, words = subjects_of([header for _, header in found]) if found else subjects, ""
             finally:
                 outcome = SERIOUS if words else SUCCESS
                 self._append(transferred(server, ours, subjects, is_new=True, outcome=outcome, words=words))

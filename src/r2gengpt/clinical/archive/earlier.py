@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from r2gengpt.clinical.archive.audited import ArchiveAudit
 from r2gengpt.clinical.archive.earlier_report import report_of
-from r2gengpt.clinical.archive.films import checked_film, order_of, reason_of
+from r2gengpt.clinical.archive.films import checked_film, order_of, reason_of, words_for_log
 from r2gengpt.clinical.documents.draft import patient_of
 from r2gengpt.errors import InputError, RunError, place_of
 from r2gengpt.films.context import check_prior
@@ -122,27 +122,27 @@ class EarlierStudies:
         try:
             found = earlier_than(header, self.archive.studies(header))
             for candidate in found[:MOST_TRIED]:
-                study = self._fetched(candidate, header)
+                study = self._fetched(candidate, headers)
                 if study.films:
                     return study
         except (InputError, RunError) as error:
-            log.warning("the earlier study cannot be had, the report is written without: %s", error)
+            log.warning("the earlier study cannot be had, the report is written without: %s", words_for_log(error))
         except Exception as error:  # of libraries, from what the archive sent
             log.warning("the earlier study cannot be had, the report is written without (%s)", place_of(error))
         return NO_STUDY
 
-    def _fetched(self, candidate: Candidate, header: DicomHeader) -> EarlierStudy:
+    def _fetched(self, candidate: Candidate, headers: Sequence[DicomHeader]) -> EarlierStudy:
         """What of a study can be used."""
         reports: list[bytes] = []
 
         def films() -> list[PriorFilm]:
             objects = self.archive.objects(candidate.uid)
             reports.extend(objects.reports)
-            return usable(objects.films, candidate, header)[: self.most]
+            return usable(objects.films, candidate, headers)[: self.most]
 
         recorder, name = self.recorder, self.archive.name
         found = films() if recorder is None else recorder.pulling(films, name, candidate.uid)
-        return EarlierStudy(tuple(found), report_of(reports, candidate.uid, header) if found else "")
+        return EarlierStudy(tuple(found), report_of(reports, candidate.uid, headers) if found else "")
 
 
 def earlier_than(header: DicomHeader, studies: Iterable[Candidate]) -> list[Candidate]:
@@ -161,13 +161,13 @@ def earlier_than(header: DicomHeader, studies: Iterable[Candidate]) -> list[Cand
     return sorted(found, key=lambda one: (one.date, one.time), reverse=True)
 
 
-def usable(films: Sequence[bytes], candidate: Candidate, header: DicomHeader) -> list[PriorFilm]:
-    """The films that are chest films of this study and this patient, in the order of their series and numbers."""
+def usable(films: Sequence[bytes], candidate: Candidate, headers: Sequence[DicomHeader]) -> list[PriorFilm]:
+    """The chest films of this study that contradict none of the later films, in the order of series and numbers."""
     found: list[PriorFilm] = []
     for data in films:
         try:
             one = checked_film(data)
-            check_prior([header], [one])
+            check_prior(headers, [one])
         except InputError as error:
             log.info("a film of the earlier study is left out: %s", reason_of(error))
             continue

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from r2gengpt.clinical.archive.films import reason_of
-from r2gengpt.clinical.documents.draft import MANUFACTURER
+from r2gengpt.clinical.documents.draft import MANUFACTURER, patient_of
 from r2gengpt.errors import InputError
 from r2gengpt.films.context import check_prior
 from r2gengpt.films.dicom.header import DicomHeader, header_of, open_dataset
@@ -55,19 +55,19 @@ class _Document:
     text: str
 
 
-def report_of(objects: Sequence[bytes], study: str, header: DicomHeader) -> str:
+def report_of(objects: Sequence[bytes], study: str, headers: Sequence[DicomHeader]) -> str:
     """The text of a study's report, or "" with a line in the log: of the newest verified document, else of the newest.
 
     Args:
         objects: its structured reports, as DICOM files.
         study: its UID.
-        header: of a film of the later study, whose patient the report must be of.
+        headers: of the later study's films, whose patient the report must be of.
     """
     found: list[_Document] = []
     reasons: list[str] = []
     for data in objects[:MOST_REPORTS]:
         try:
-            found.append(_document(data, study, header))
+            found.append(_document(data, study, headers))
         except _Unusable as error:
             reasons.append(str(error))
         except InputError as error:
@@ -79,7 +79,7 @@ def report_of(objects: Sequence[bytes], study: str, header: DicomHeader) -> str:
     return max(found, key=lambda one: (one.is_verified, one.made)).text
 
 
-def _document(data: bytes, study: str, header: DicomHeader) -> _Document:
+def _document(data: bytes, study: str, headers: Sequence[DicomHeader]) -> _Document:
     """A document as far as it is needed.
 
     Raises:
@@ -92,9 +92,9 @@ def _document(data: bytes, study: str, header: DicomHeader) -> _Document:
         raise _Unusable("is of a kind that is not read")
     if own.study_uid != study:
         raise _Unusable("is of another study")
-    if own.patient_id.strip() != header.patient_id.strip():
+    if own.patient_id.strip() != patient_of(headers).patient_id.strip():
         raise _Unusable("is of another patient")
-    check_prior([header], [own])
+    check_prior(headers, [own])
     is_verified = _flag(dataset, "VerificationFlag") == "VERIFIED"
     _check(dataset, is_verified=is_verified)
     text = text_in(dataset)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pydicom import Dataset
 
 from r2gengpt.clinical.archive.earlier import MOST_FOUND, Candidate, StudyObjects
+from r2gengpt.clinical.archive.films import words_for_log
 from r2gengpt.clinical.archive.server import Server
 from r2gengpt.clinical.archive.web import explained, is_uid, pull, pull_reports
 from r2gengpt.errors import InputError, RunError
@@ -42,5 +43,5 @@ class WebArchive:
         try:
             return StudyObjects(films, pull_reports(self.server, study))
         except (InputError, RunError) as error:
-            log.warning("the reports of the earlier study cannot be had: %s", error)
+            log.warning("the reports of the earlier study cannot be had: %s", words_for_log(error))
             return StudyObjects(films)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from r2gengpt.clinical.archive.ledger import key_of
 from r2gengpt.clinical.documents.draft import images_to_send
-from r2gengpt.errors import InputError, one_line, place_of
+from r2gengpt.errors import InputError, RunError, one_line, place_of, spelt
 from r2gengpt.films.cell.pool import the_cell
 from r2gengpt.films.cell.wire import Request
 from r2gengpt.films.containers import DicomChoice
@@ -49,6 +49,12 @@ def reason_of(error: InputError) -> str:
     """An image's error without the names and flags that mean nothing to who sent the film."""
     words = str(error).replace(" (force reads it all the same)", "")
     return one_line(re.sub(f"^(image:? ({NAME}:? )?)+", "", words))
+
+
+def words_for_log(error: InputError | RunError) -> str:
+    """A failed request's error in one line, without the UID of the study that it is of, which no log has."""
+    is_of_study = isinstance(error, InputError) and error.field == "study"
+    return one_line(spelt(str(error.args[0])) if is_of_study else str(error))
 
 
 def why_unwritten(error: Exception) -> str:

@@ -1,6 +1,7 @@
 """A DICOMweb server: its address, our login, the bounds and the parts of its answers. Asks nothing itself."""
 
 import logging
+import re
 from email.message import Message
 
 from dicomweb_client.web import DICOMwebClient
@@ -85,8 +86,11 @@ def connect(
         most_seconds: of one answer, from the connection to the last byte.
 
     Raises:
-        InputError: no such file, or no address.
+        InputError: no such file, no address, or one that holds a login, which is not shown.
     """
+    if re.match("[a-z]+://[^/?#]*@", url, re.IGNORECASE):
+        words = "holds a name or a password, which logs and answers would show: give `user` and `password_file`"
+        raise InputError(f"`{field}` {words}", field=field)
     session = BoundedSession(most_bytes, most_seconds)
     if user is not None:
         session.auth = (user, password or "")

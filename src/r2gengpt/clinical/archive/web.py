@@ -138,7 +138,7 @@ def chest_films(
     if len(found) > most:
         raise InputError(f"has {len(found)} films: at most {most} (`max_images`)", field="study", value=study)
     if any(header.study_uid != study for _, header in found):
-        raise RunError(f"`study` {study}: the server sent films of another study")
+        raise RunError("the server sent films of another study than `study`")
     if not mixed and contradiction([header for _, header in found]) is not None:
         raise InputError(f"{TWO_PATIENTS}{MIXED_WORDS}", field="study", value=study)
     return sorted(found, key=lambda one: order_of(one[1]))

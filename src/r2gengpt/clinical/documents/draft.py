@@ -17,7 +17,7 @@ from r2gengpt.films.film import note_of
 from r2gengpt.films.regions import Region
 from r2gengpt.report import Finding, by_verdict
 from r2gengpt.text.observations import NOT_ASSESSED
-from r2gengpt.text.sections import parse_sections
+from r2gengpt.text.sections import split_sections
 from r2gengpt.text.written import NOTICE, writable
 from r2gengpt.version import __version__
 
@@ -153,6 +153,21 @@ def _line(text: str) -> str:
     return " ".join(writable(text).split())
 
 
+def _findings_and_impression(report: str) -> tuple[str, str]:
+    """A text's impression, and before it all else: what stands under other headers stands under them still.
+
+    >>> _findings_and_impression("Clear lungs. IMPRESSION: Normal. RECOMMENDATION: None.")
+    ('Clear lungs. RECOMMENDATION: None.', 'Normal.')
+    """
+    findings, impression, is_cut = list[str](), list[str](), False
+    for one in split_sections(report):
+        is_own = one.part == "final" and one.name in ("findings", "impression", "preamble")
+        is_cut |= is_own and one.name != "preamble"
+        texts = impression if is_own and one.name == "impression" else findings
+        texts.append(one.text if is_own else f"{one.header}: {one.text}")
+    return (" ".join(findings), " ".join(impression)) if is_cut else (" ".join(report.split()), "")
+
+
 def draft_of(
     report: str,
     images: Sequence[DicomHeader],
@@ -167,19 +182,15 @@ def draft_of(
     edited: bool = False,
     placer: str = "",
 ) -> Draft:
-    """A draft from a report's text, cut into findings and impression where it names them.
+    """A draft from a report's text, cut into findings and impression where it names them. No word of it is left out.
 
     Texts are kept without signs that a form may not hold, and the model's name without backslashes.
     """
-    report = writable(report)
-    parts = parse_sections(report)
-    findings = parts.findings or ("" if parts.impression else " ".join(report.split()))
-    if not findings and not parts.impression:
-        findings = NO_TEXT
+    findings, impression = _findings_and_impression(writable(report))
     return Draft(
         images=tuple(images),
-        findings=findings,
-        impression=parts.impression,
+        findings=findings if findings or impression else NO_TEXT,
+        impression=impression,
         model=_line(model).replace("\\", " "),
         digest=digest,
         created=created,

@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from math import ceil
 
 import numpy as np
@@ -30,8 +31,11 @@ LIKE = {
     "ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "Æ": "AE", "Œ": "OE", "Ø": "O", "Ł": "L", "Đ": "D",
     "–": "-", "—": "-", "‘": "'", "’": "'", "‚": ",", "“": '"', "”": '"', "„": '"', "•": "-", "·": "-", "⁄": "/",
     "≥": ">=", "≤": "<=", "±": "+/-", "×": "x", "÷": "/", "→": "->", "←": "<-", "µ": "u", "μ": "u", "°": " deg ",
+    "−": "-",
 }  # fmt: skip
 """Letters that have no base letter, and what is drawn for them."""
+BEHIND_DIGIT = {"<fraction": " ", "<super": "^"}
+"""Unicode's kind of a letter → what parts it from a digit before it, whose number it would change."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +94,20 @@ def _font(size: int) -> Font:
 def in_ascii(text: str) -> str:
     """A text in the letters that the font has.
 
-    >>> in_ascii("Größe ≥ 3 cm², élevé: 心")
-    'Grosse >= 3 cm2, eleve: ?'
+    >>> in_ascii("Größe ≥ 3 cm², élevé: 心, 2½, 10³")
+    'Grosse >= 3 cm2, eleve: ?, 2 1/2, 10^3'
     """
+    text = "".join(_parted(before, letter) for before, letter in pairwise(f" {text}"))
     plain = "".join(LIKE.get(letter, letter) for letter in text.expandtabs(4))
     apart = unicodedata.normalize("NFKD", plain)
     kept = (LIKE.get(letter, letter) for letter in apart if not unicodedata.combining(letter))
     return "".join(letter if " " <= letter <= "~" else "?" for letter in "".join(kept))
+
+
+def _parted(before: str, letter: str) -> str:
+    """A letter, and before it what parts it from a digit."""
+    kind = unicodedata.decomposition(letter).partition(">")[0]
+    return (BEHIND_DIGIT.get(kind, "") if before.isdecimal() else "") + letter
 
 
 def _wrapped(paragraph: str, style: Style) -> Iterator[str]:

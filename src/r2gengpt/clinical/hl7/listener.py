@@ -142,8 +142,8 @@ class OrderListener:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             peer = _Peer(connection, address)
             peer.thread = threading.Thread(target=self._serve, args=(peer,), name="orders of a peer", daemon=True)
+            peer.thread.start()  # or raises, as where there are no threads left: then it takes no place
             self._peers.add(peer)
-        peer.thread.start()
 
     def _serve(self, peer: _Peer) -> None:
         """Answer a peer until it or its place is gone. One line of the log tells why it was ended, if not by itself."""

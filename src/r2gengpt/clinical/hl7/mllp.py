@@ -64,7 +64,8 @@ class Frames:
             if not self._more(end):
                 return None
         end, searched = time.monotonic() + self.seconds, 0
-        while (found := self._data.find(END, searched)) < 0 and len(self._data) <= self.most_bytes + 1:
+        most = len(START) + self.most_bytes + 1  # its end may be half there
+        while (found := self._data.find(END, searched)) < 0 and len(self._data) <= most:
             searched = max(0, len(self._data) - 1)
             if not self._more(end):
                 raise Unframed("it ends within a message")

@@ -35,6 +35,8 @@ MOST_INDICATION = 1000
 """Characters."""
 LONGEST_NUMBER = 64
 """Characters of an accession number; DICOM has 16."""
+LONGEST_PLACER = 427
+"""Characters of a placer's number with its components. Source: HL7 2.5.1, chapter 2A, EI."""
 
 
 @dataclass(frozen=True)
@@ -223,11 +225,19 @@ def _orders(group: _OrderGroup, patients: frozenset[str]) -> Iterator[Order]:
 
 
 def _placer(group: _OrderGroup) -> str:
-    """The order's number by who placed it: its components as text, with `^` between them."""
+    """The order's number by who placed it: its components as text, with `^` between them.
+
+    Raises:
+        MessageError: it is too long to be one.
+    """
     for segment in filter(None, (group.control, group.request)):
         found = [one_line(segment.text(2, number)).replace("^", " ") for number in range(1, 5)]
+        whole = "^".join(found).rstrip("^")
+        if len(whole) > LONGEST_PLACER:
+            words = f"its number has more than {LONGEST_PLACER} characters"
+            raise MessageError(f"{segment.name}-2", words, TYPE, group.number)
         if found[0]:
-            return "^".join(found).rstrip("^")[:LONGEST_NUMBER]
+            return whole
     return ""
 
 
@@ -237,21 +247,16 @@ def _accessions(group: _OrderGroup) -> list[str]:
     Raises:
         MessageError: it is no accession number for its length.
     """
-    request = group.request
-    found = list(dict.fromkeys(number for one in group.named("IPC") if (number := one.text(1))))
-    found = (
-        found
-        or [
-            number
-            for number in (request and request.text(18), request and request.text(3), group.control.text(3))
-            if number
-        ][:1]
-    )
-    if any(len(number) > LONGEST_NUMBER for number in found):
-        raise MessageError(
-            "OBR-18", f"its accession number has more than {LONGEST_NUMBER} characters", TYPE, group.number
-        )
-    return found
+    found = [("IPC-1", number) for one in group.named("IPC") if (number := one.text(1))]
+    if not found:
+        fields = [*((group.request, number) for number in (18, 3)), (group.control, 3)]
+        read = ((f"{one.name}-{field}", one.text(field)) for one, field in fields if one is not None)
+        found = [(place, number) for place, number in read if number][:1]
+    for place, number in found:
+        if len(number) > LONGEST_NUMBER:
+            words = f"its accession number has more than {LONGEST_NUMBER} characters"
+            raise MessageError(place, words, TYPE, group.number)
+    return list(dict.fromkeys(number for _, number in found))
 
 
 def _indication(group: _OrderGroup) -> str:

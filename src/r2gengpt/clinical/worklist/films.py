@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from r2gengpt.clinical.archive.films import TWO_PATIENTS, reason_of
+from r2gengpt.clinical.archive.films import TWO_PATIENTS, words_for_log
 from r2gengpt.clinical.archive.loop import NotNow
 from r2gengpt.clinical.archive.receive import CLASSES
 from r2gengpt.clinical.archive.server import Server
@@ -60,11 +60,11 @@ def fetcher(server: Server, most: int, *, mixed: bool = False) -> Fetch:
 
 def _reason(error: InputError) -> str:
     """Why, without the study's UID and flags that mean nothing to who reads a worklist."""
-    return f"the study {reason_of(InputError(str(error.args[0])))}"
+    return f"the study {words_for_log(error)}"
 
 
 def _named(item: WorkItem, found: Sequence[Film]) -> list[Film]:
-    """The films that the item names; all of the study where it names none.
+    """The films that the item names; all of the study where it names none. What it names without a class is a film.
 
     Raises:
         Unusable: one that it names is not among them.
@@ -73,7 +73,7 @@ def _named(item: WorkItem, found: Sequence[Film]) -> list[Film]:
         return list(found)
     wanted = {one.uid for one in item.instances}
     here = {header.instance_uid for _, header in found}
-    missing = [one for one in item.instances if one.class_uid in CLASSES and one.uid not in here]
+    missing = [one for one in item.instances if one.class_uid in (*CLASSES, "") and one.uid not in here]
     if missing:
         words = f"{len(missing)} of the {len(wanted)} instances that it names are no chest films of the archive"
         raise Unusable(words, MISSING_OBJECTS)

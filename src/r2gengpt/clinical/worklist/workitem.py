@@ -148,7 +148,7 @@ def read_workitem(node: object) -> WorkItem | None:
         priority=PRIORITIES.get(text(node, PRIORITY), 1),
         start=text(node, START),
         studies=tuple(dict.fromkeys(studies)),
-        instances=tuple(dict.fromkeys(one for one in named[: MOST_INPUTS + 1] if is_uid(one.uid))),
+        instances=tuple(dict.fromkeys(one for one in named if is_uid(one.uid)))[: MOST_INPUTS + 1],
         patient_id=text(node, PATIENT_ID),
         issuer=text(node, ISSUER),
         birth_date=date_of(text(node, BIRTH_DATE)),
