@@ -184,7 +184,7 @@ def gallery(directory: Path, audit: Json | None) -> tuple[FailedText, ...]:
     """The texts that miss and invent the most findings: of a test by references, else of an audit by labels."""
     path = directory / "predictions.jsonl"
     if path.is_file():
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
         found = [failure_of(json.loads(line)) for line in lines if line.strip()]
         found.sort(key=lambda one: -len(one.missed) - len(one.invented))
         return tuple(one for one in found[:WORST] if one.missed or one.invented)

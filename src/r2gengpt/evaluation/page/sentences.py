@@ -140,7 +140,7 @@ def read_evidence(path: Path) -> dict[str, ShownEvidence]:
     if not path.is_file():
         return {}
     found = {}
-    for place, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for place, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
         if not line.strip():
             continue
         try:
