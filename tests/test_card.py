@@ -100,11 +100,13 @@ def test_a_text_may_hold_any_sign_that_ends_a_line_elsewhere(sign: str, tmp_path
 
 def test_words_of_a_model_are_no_markup_on_the_card(drawn: tuple[Study, ...], tmp_path: Path) -> None:
     named = (replace(drawn[0], id=HOSTILE),)
-    row = {"id": HOSTILE, "prediction": f"{HOSTILE} | x", "reference": "Edema."}
+    row = {"id": HOSTILE, "prediction": f"{HOSTILE} | x ![seen](http://host/film)", "reference": "Edema."}
     (tmp_path / "predictions.jsonl").write_text(json.dumps(row))
     write_card(tmp_path, HOSTILE, {"model": HOSTILE}, named)
     assert "script" not in [tag for tag, _ in Page((tmp_path / "card" / "index.html").read_text()).tags]
-    assert "<script" not in (tmp_path / "card" / "README.md").read_text()
+    card = (tmp_path / "card" / "README.md").read_text()
+    assert "<script" not in card
+    assert "](" not in card, "an image would be fetched by whoever reads the card"
 
 
 def test_a_licence_is_read_from_a_models_own_card() -> None:

@@ -247,9 +247,10 @@ def table_lines(table: CardTable) -> list[str]:
 
 
 def escaped_cell(text: str) -> str:
-    """A text as it can stand in a line or a cell of Markdown: one line, no markup of its own.
+    """A text as it can stand in a line or a cell of Markdown: one line, no element, image or link of its own.
 
-    >>> print(escaped_cell("a|b <i>"))
-    a\\|b &lt;i&gt;
+    >>> print(escaped_cell("a|b <i> ![c](http://d)"))
+    a\\|b &lt;i&gt; ![c]\\(http://d)
     """
-    return " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", "\\|")
+    line = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return line.replace("|", "\\|").replace("](", "]\\(")
