@@ -254,6 +254,7 @@ def test_a_calibration_file_is_read_as_it_was_written(tmp_path: Path) -> None:
         json.dumps({"format": "r2gengpt-calibration-1", **{**vars(FITTED), "temperature": "hot"}}),
         json.dumps({"format": "r2gengpt-calibration-1", **{**vars(FITTED), "bias": float("nan")}}),
         json.dumps({"format": "r2gengpt-calibration-1", **{**vars(FITTED), "bias": True}}),
+        json.dumps({"format": "r2gengpt-calibration-1", **{**vars(FITTED), "bias": 10**310}}),
         json.dumps({"format": "r2gengpt-calibration-1", **{**vars(FITTED), "decoding": []}}),
     ],
 )  # fmt: skip

@@ -15,7 +15,7 @@ from r2gengpt.config import DECODE_PRESETS, DecodeConfig
 from r2gengpt.data.strict import read_json_object
 from r2gengpt.errors import InputError, spelt
 from r2gengpt.files import check_no_input
-from r2gengpt.options import Override, nearest
+from r2gengpt.options import LARGEST, Override, nearest
 
 T = typing.TypeVar("T")
 
@@ -99,7 +99,7 @@ class _Kind:
         if self.many and isinstance(value, list):
             return tuple(_Kind(self.scalar, False, False).check(item, name) for item in value)
         if self.scalar is float and isinstance(value, int) and not isinstance(value, bool):
-            return float(value)
+            return float(value) if abs(value) <= LARGEST else value  # `check_fields` names the limit
         if self.many or not isinstance(value, self.scalar) or (isinstance(value, bool) and self.scalar is not bool):
             wanted = f"a list of {self.scalar.__name__}" if self.many else _WORDS[self.scalar]
             raise InputError(f"--config: {name} is {json.dumps(value)}, must be {wanted}")

@@ -313,8 +313,10 @@ def _collect(entries: Iterable[Entry], source: str) -> Texts:
         for text in texts:
             if not isinstance(text, str):
                 raise InputError(f"{place}: study {study}: must be a text, is {json.dumps(text)[:60]}")
-            if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-                raise InputError(f"{place}: study {study}: holds half a surrogate pair, which is no character")
+        if any(
+            "\ud800" <= character <= "\udfff" for text in (study, *texts) if not text.isascii() for character in text
+        ):
+            raise InputError(f"{place}: study {study}: holds half a surrogate pair, which is no character")
         if study in found:
             raise InputError(f"{place}: study {study} is given twice")
         found[study] = tuple(texts)

@@ -146,7 +146,7 @@ def read_evidence(path: Path) -> dict[str, ShownEvidence]:
         try:
             record = json.loads(line)
             found[str(record["id"])] = evidence_of(record)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
             raise InputError(f"{path}: line {place} is no evidence record: {type(error).__name__} {error}") from None
     return found
 
