@@ -21,7 +21,7 @@ from r2gengpt.errors import InputError, RunError
 from r2gengpt.evaluation.audit import films
 from r2gengpt.evaluation.audit.audit import run_audit
 from r2gengpt.evaluation.audit.endpoint import Endpoint
-from r2gengpt.evaluation.audit.plan import Condition, plan_audit
+from r2gengpt.evaluation.audit.plan import Condition, Question, plan_audit
 from r2gengpt.evaluation.audit.run import ANSWERS, kept_answers
 from r2gengpt.evaluation.audit.subjects import Answered
 from r2gengpt.evaluation.audit.summary import WIDTH, terminal_lines
@@ -315,13 +315,31 @@ def test_a_stopped_audit_goes_on_where_it_was(drawn: tuple[Study, ...], tmp_path
     assert {study for study, _ in third.asked}.isdisjoint({study for study, _ in whole.asked}), "only the new ones"
 
 
+def test_an_answer_to_other_films_words_or_boxes_is_asked_for_again(drawn: tuple[Study, ...], tmp_path: Path) -> None:
+    """The annotation may change between a stop and the next start: labels settle what is lent, claimed and covered."""
+    few = drawn[:10]
+    audited(Scripted(reads), few, tmp_path)
+    changed = (replace(few[0], indication="Fever.", boxes=(films.opposite(BOX),)), *few[2:])
+    again, anew = Scripted(reads), tmp_path / "anew"
+    found = audited(again, changed, tmp_path)
+    assert 0 < len(again.asked) < len(audited_questions(changed)), "what is the same is kept"
+    assert found == audited(Scripted(reads), changed, anew)
+    audited(repeated := Scripted(reads), changed, tmp_path)
+    assert not repeated.asked
+
+
+def audited_questions(pool: tuple[Study, ...]) -> tuple[Question, ...]:
+    return plan_audit(pool, count=config().studies, seed=config().seed).questions
+
+
 def test_answers_of_another_audit_are_not_mixed_in(drawn: tuple[Study, ...], tmp_path: Path) -> None:
     audited(Scripted(reads), drawn, tmp_path, studies=2)
     with pytest.raises(InputError, match=r"holds answers of another audit \(seed differ\)"):
         audited(Scripted(reads), drawn, tmp_path, studies=2, seed=1)
-    (tmp_path / ANSWERS).write_text("[]\n")
-    with pytest.raises(InputError, match="is no file of answers"):
-        kept_answers(tmp_path / ANSWERS, {})
+    for content in ("[]\n", '{"audit": {}}\n[]\n', '{"audit": {}}\n{"study": "1"}\n'):
+        (tmp_path / ANSWERS).write_text(content)
+        with pytest.raises(InputError, match="is no file of answers"):
+            kept_answers(tmp_path / ANSWERS, {})
 
 
 # ── an endpoint ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -205,6 +205,13 @@ def test_a_wrong_config_file_is_refused_naming_the_key_and_its_type(
         assert part in str(refusal.value)
 
 
+def test_a_whole_number_that_no_float_holds_is_refused_by_its_limit(tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps({"learning_rate": 10**310}))
+    with pytest.raises(InputError, match=r"^learning_rate 1000.*: must be at most 9223372036854775807$"):
+        TrainConfig(**given("--config", str(file), configs=(TrainConfig,)))
+
+
 @pytest.mark.parametrize(
     ("content", "reason"), [(None, "No such file"), (b"{", "not JSON"), (b"\xff\xfe\x00", "not JSON")]
 )

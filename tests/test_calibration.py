@@ -42,8 +42,10 @@ from r2gengpt.metrics.calibration import (
     risks,
 )
 from r2gengpt.metrics.labels.reading import is_supported, label_report
-from r2gengpt.report import Report, Sentence
+from r2gengpt.report import Finding, Report, Sentence
 from r2gengpt.settings import ReviewConfig
+from r2gengpt.text.observations import LIKELY
+from r2gengpt.text.opening import opening_sentences
 
 Cli = Callable[[list[str]], Outcome]
 DECODE = DecodeConfig(max_new_tokens=12, min_new_tokens=0)
@@ -177,11 +179,12 @@ PREDICTIONS = [
 
 
 def test_sentences_are_judged_by_their_own_studys_reference_and_grouped_by_patient() -> None:
-    judged = judged_sentences(PREDICTIONS, STUDIES)
+    judged, by_head = judged_sentences(PREDICTIONS, STUDIES)
+    assert np.isnan(by_head).all(), "the language model chose all words"
     assert judged.correct.tolist() == [1, 0] * 12
     assert judged.groups.tolist() == [n // 4 for n in range(24)]
     assert judged.count == 6
-    alone = judged_sentences(PREDICTIONS, [replace(study, patient="") for study in STUDIES])
+    alone, _ = judged_sentences(PREDICTIONS, [replace(study, patient="") for study in STUDIES])
     assert alone.groups.tolist() == [n // 2 for n in range(24)]
 
 
@@ -204,6 +207,27 @@ def test_a_calibration_is_fitted_and_measured_with_the_keys_of_the_page() -> Non
     assert not isinstance(plain, str)
     assert plain["ece"] == plain["ece_uncalibrated"] == found["ece_uncalibrated"]
     assert (plain["temperature"], plain["bias"]) == (None, None)
+
+
+def test_a_sentence_that_the_head_opens_with_is_measured_by_its_probability_and_fits_nothing() -> None:
+    seen = (Finding("Pleural Effusion", 0.9, (0.8, 1.0), LIKELY),)
+    (words,) = opening_sentences(seen)
+    opened = [replace(one, findings=seen, sentences=(Sentence(words, 4, -8.0), *one.sentences)) for one in PREDICTIONS]
+    fitted = calibrate(opened, STUDIES, "val", DECODE)
+    assert fitted == calibrate(PREDICTIONS, STUDIES, "val", DECODE), "its words were not chosen by their likelihood"
+    for calibration in (fitted, None):
+        found = measured_confidence(opened, STUDIES, calibration)
+        told_of = [with_confidence(report, calibration) for report in opened]
+        shown = [
+            math.exp(sentence.logprob) if sentence.confidence is None else sentence.confidence
+            for report in told_of
+            for sentence in report.sentences
+            if is_supported(sentence.text, label_report("Small pleural effusion.")) is not None
+        ]
+        assert not isinstance(found, str)
+        assert found["n_sentences"] == len(shown) == 36
+        bins = [bin["count"] for bin in found["reliability"]]
+        assert bins == np.histogram(shown, 10, (0, 1))[0].tolist(), "what a reader sees is what is measured"
 
 
 def test_what_cannot_be_measured_is_named() -> None:
@@ -230,6 +254,7 @@ def test_a_calibration_file_is_read_as_it_was_written(tmp_path: Path) -> None:
         json.dumps({"format": "r2gengpt-calibration-1", **{**vars(FITTED), "temperature": "hot"}}),
         json.dumps({"format": "r2gengpt-calibration-1", **{**vars(FITTED), "bias": float("nan")}}),
         json.dumps({"format": "r2gengpt-calibration-1", **{**vars(FITTED), "bias": True}}),
+        json.dumps({"format": "r2gengpt-calibration-1", **{**vars(FITTED), "bias": 10**310}}),
         json.dumps({"format": "r2gengpt-calibration-1", **{**vars(FITTED), "decoding": []}}),
     ],
 )  # fmt: skip

@@ -7,10 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from conftest import Outcome
+from r2gengpt.confidence.maps import Evidence, SentenceEvidence
 from r2gengpt.data.study import Study
 from r2gengpt.evaluation.card import card_parts, gallery, licence_in
+from r2gengpt.evaluation.evidence import write_evidence
 from r2gengpt.evaluation.page.card import write_card
+from r2gengpt.evaluation.page.sentences import read_evidence
+from r2gengpt.evaluation.predictions import write_predictions
+from r2gengpt.report import Report
 from report_pages import HOSTILE, Page
 from test_audit import Scripted, audited, drawn, reads
 
@@ -81,13 +88,25 @@ def test_the_gallery_has_the_texts_that_fail_most(drawn: tuple[Study, ...], tmp_
     assert (only.study, only.missed, only.invented) == ("wrong", ("Edema", "Fracture"), ("No Finding",))
 
 
+@pytest.mark.parametrize("sign", ["\x85", "\u2028", "\u2029"])
+def test_a_text_may_hold_any_sign_that_ends_a_line_elsewhere(sign: str, tmp_path: Path) -> None:
+    text = f"Pulmonary{sign}edema."
+    write_predictions(tmp_path / "predictions.jsonl", [Report("1", text, "Clear lungs.")])
+    write_evidence(tmp_path / "evidence.jsonl", [Evidence("1", "gradient", (1, 1), (
+        SentenceEvidence(text, (1.0,), 0.5, 0.1, "evidence"),))])  # fmt: skip
+    assert [one.text for one in gallery(tmp_path, None)] == [text]
+    assert read_evidence(tmp_path / "evidence.jsonl")["1"].sentences[0][0] == text
+
+
 def test_words_of_a_model_are_no_markup_on_the_card(drawn: tuple[Study, ...], tmp_path: Path) -> None:
     named = (replace(drawn[0], id=HOSTILE),)
-    row = {"id": HOSTILE, "prediction": f"{HOSTILE} | x", "reference": "Edema."}
+    row = {"id": HOSTILE, "prediction": f"{HOSTILE} | x ![seen](http://host/film)", "reference": "Edema."}
     (tmp_path / "predictions.jsonl").write_text(json.dumps(row))
     write_card(tmp_path, HOSTILE, {"model": HOSTILE}, named)
     assert "script" not in [tag for tag, _ in Page((tmp_path / "card" / "index.html").read_text()).tags]
-    assert "<script" not in (tmp_path / "card" / "README.md").read_text()
+    card = (tmp_path / "card" / "README.md").read_text()
+    assert "<script" not in card
+    assert "](" not in card, "an image would be fetched by whoever reads the card"
 
 
 def test_a_licence_is_read_from_a_models_own_card() -> None:

@@ -29,11 +29,12 @@ from r2gengpt.confidence.film_guard import (
     read_guard,
     write_guard,
 )
+from r2gengpt.confidence.review import judged
 from r2gengpt.edge.pixels import FilmSettings, view_pixels
 from r2gengpt.errors import InputError
 from r2gengpt.films.facts import FilmFacts
 from r2gengpt.model.vision import regional_means
-from r2gengpt.report import Doubt, Finding
+from r2gengpt.report import Doubt, Finding, Report
 from r2gengpt.testing import noise_image
 from r2gengpt.text.observations import CHILD, LATERAL_VIEW, LIKELY, UNLIKELY
 from r2gengpt.training.guarding import COMPONENTS, fit_guard
@@ -239,6 +240,16 @@ def test_doubts_are_told_once() -> None:
     once = all_doubts(seen, (), facts)
     assert all_doubts(seen, once, facts) == once
     assert len(once) == 2
+
+
+@pytest.mark.parametrize("kind", [NO_CHEST, TILTED, CUT_OFF])
+def test_a_doubt_that_the_facts_replace_leaves_no_line(kind: str) -> None:
+    seen, odd = finding(LATERAL_VIEW, 0.97, LIKELY), Doubt(1, kind, "looks odd")
+    written = Report("1", "Clear.", findings=(seen,), doubts=(odd,))
+    facts = [FilmFacts("a")]
+    twice = judged(judged(written, None, None), None, None, facts)  # a reporter judges before it knows the facts
+    assert twice == judged(written, None, None, facts)
+    assert "film 1 looks odd" not in twice.review
 
 
 def test_what_shows_no_chest_is_refused_by_its_name() -> None:

@@ -518,7 +518,11 @@ def test_scales_come_back_as_they_were(tmp_path: Path) -> None:
     assert read_scales(tmp_path, "model") == scales
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"scales": []}', '{"scales": [{"name": "Edema"}]}', '{"scales": [1]}'])
+@pytest.mark.parametrize(
+    "content",
+    ["", "{}", '{"scales": []}', '{"scales": [{"name": "Edema"}]}', '{"scales": [1]}',
+     f'{{"scales": [{{"name": "Edema", "slope": {10**310}}}]}}'],
+)  # fmt: skip
 def test_a_damaged_file_of_scales_is_refused_in_a_line(tmp_path: Path, content: str) -> None:
     (tmp_path / FINDINGS).write_text(content)
     with pytest.raises(InputError, match=FINDINGS) as refusal:

@@ -19,11 +19,12 @@ from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 from r2gengpt.evaluation import nearest
 from r2gengpt.evaluation.honesty import nearest_row, plan_honesty, with_shuffled_images, with_shuffled_row
-from r2gengpt.evaluation.run import Evaluation, predict_studies, write_evaluation
+from r2gengpt.evaluation.run import BaselineRows, Evaluation, predict_studies, write_evaluation
 from r2gengpt.metrics.baselines import derangement
 from r2gengpt.metrics.records import Scores
 from r2gengpt.parts.assemble import Built
 from r2gengpt.processes import Share
+from r2gengpt.report import Report
 from r2gengpt.settings import HonestyConfig
 from reporters import reporter_of
 
@@ -179,6 +180,17 @@ def test_a_model_that_reads_the_images_alone_writes_its_own_texts_moved_when_the
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "Grounding gap" in page
     assert "the model with images shuffled" in page
+
+
+def test_texts_for_shuffled_images_of_an_earlier_test_are_removed(tiny_set: TinySet, tmp_path: Path) -> None:
+    studies = read_annotation(tiny_set.annotation, tiny_set.base_dir, ("train",))["train"]
+    reports = [Report(study.id, "Clear lungs.", study.report) for study in studies]
+    plan, path = Evaluation(studies, (), "plain", batch_size=4), tmp_path / "predictions-images-shuffled.jsonl"
+    write_evaluation(reports, plan, tmp_path, {}, BaselineRows({}, reports))
+    assert path.exists()
+    write_evaluation(reports, plan, tmp_path, {})
+    assert not path.exists()
+    assert (tmp_path / "predictions.jsonl").exists()
 
 
 def evaluated(built: Built, tiny_set: TinySet, directory: Path) -> Scores:

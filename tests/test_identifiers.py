@@ -18,6 +18,10 @@ FOUND = {
         "study of 20240314",
         "on tuesday",
         "in december 2023",
+        "of 2024-03",
+        "of 03-2024",
+        "of 3.2024",
+        "on 14 03 2024",
     ],
     Sign.PHONE: ["call 555-1234", "pager 4512", "tel. 030 1234567", "+49 30 1234567", "(555) 123-4567", "ext: 77"],
     Sign.NUMBER: [
@@ -49,7 +53,11 @@ FOUND = {
         "иванов",
     ],
     Sign.ADDRESS: ["a@b.example", "see www.example.org", "https://example.org", "12 oak street", "10.0.0.12"],
-    Sign.AGE: ["a 93-year-old woman", "aged 101", "92 yo man"],
+    Sign.AGE: [
+        *("a 93-year-old woman", "aged 101", "92 yo man", "92 y.o. man", "95 y. o.", "94 y/o", "98-yr-old", "91 yrs"),
+        *("91 years of age", "95F", "102 m", "in her 90s", "in her nineties", "ninety-two years old", "a nonagenarian"),
+        "a hundred-year-old",
+    ],
     Sign.OWN: [
         "muller",
         "MÜLLER is worse",

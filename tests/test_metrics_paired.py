@@ -165,10 +165,14 @@ def test_scores_say_what_they_were_resampled_by() -> None:
     assert by_study.metrics["rouge_l"].ci95 != scores.metrics["rouge_l"].ci95
 
 
-def test_patients_of_a_part_of_the_studies_are_not_used_and_that_is_said() -> None:
-    scores = score(texts("rotated"), WANTED, PROTOCOLS["raw"], patients={"s0": "x", "s1": "x"})
-    assert scores.patients is None
-    assert "6 of 8 studies name no patient: resampled by study, not by patient" in scores.notes
+@pytest.mark.parametrize("others", [{}, dict.fromkeys(IDS[2:], "")], ids=["not there", "empty"])
+def test_patients_of_a_part_of_the_studies_are_not_used_and_that_is_said(others: dict[str, str]) -> None:
+    patients = {"s0": "x", "s1": "x", **others}
+    scores = score(texts("rotated"), WANTED, PROTOCOLS["raw"], patients=patients)
+    compared = compare(texts("rotated"), texts("rotated"), WANTED, RULES, patients=patients)
+    for found in (scores, compared):
+        assert found.patients is None
+        assert "6 of 8 studies name no patient: resampled by study, not by patient" in found.notes
 
 
 def test_systems_of_other_studies_are_refused_with_both_differences() -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,10 @@ from r2gengpt.batch.workers import decode_study
 from r2gengpt.cli.console import OneLine, take_any_text
 from r2gengpt.cli.delivery import deliver
 from r2gengpt.cli.main import COMMANDS, run
+from r2gengpt.confidence.maps import Evidence
 from r2gengpt.config import ModelConfig
+from r2gengpt.films.film import Film, FilmStudy
+from r2gengpt.report import Report, written_json
 from r2gengpt.testing import noise_image
 from r2gengpt.text.html import escaped
 from r2gengpt.text.written import as_written, json_text, utf8
@@ -41,6 +45,25 @@ def test_json_holds_no_lone_surrogate_and_reads_back_as_shown() -> None:
         text = json_text(value, ascii_only=ascii_only)
         assert text.isascii() is ascii_only
         assert json.loads(text.encode()) == {SHOWN: [SHOWN, {"a": f"≥ {SHOWN}\\ud800 \\ud800 😀"}]}
+
+
+class NamesFilms:
+    """What wrote a report, as far as the report's JSON asks it."""
+
+    def explain(self, report: Report) -> Evidence:
+        raise NotImplementedError
+
+    def record(self, report: Report) -> dict[str, Any]:
+        return written_json(report)
+
+    def document(self, report: Report, form: str) -> bytes:
+        raise NotImplementedError
+
+
+def test_the_json_of_a_report_holds_no_lone_surrogate() -> None:
+    films = FilmStudy((Film(ODD, noise_image(0)),))
+    text = Report("1", "Clear.", study=films, reporter=NamesFilms()).to_json()
+    assert json.loads(text.encode())["images"] == [SHOWN]
 
 
 def test_json_of_good_texts_is_what_the_library_writes() -> None:

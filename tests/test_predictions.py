@@ -127,6 +127,8 @@ def test_a_line_of_ten_megabytes_is_read(tmp_path: Path) -> None:
         ('{"a": []}', "study a has 0 predictions, must have one"),
         ('{"a": [["x"]]}', "study a: must be a text"),
         ('{"a": "\\ud800"}', "half a surrogate pair"),
+        ('{"\\ud800": "x"}', "half a surrogate pair"),
+        ('{"id": "\\udfff", "prediction": "x"}', "half a surrogate pair"),
         (json.dumps(ANNOTATION), "is an annotation file"),
     ],
 )

@@ -149,7 +149,8 @@ def test_evidence_is_read_by_id_and_a_broken_line_is_named(tmp_path: Path) -> No
     assert list(read_evidence(path)) == ["a", "b"]
     broken = {**record(), "grid": [3, 2]}
     infinite = {**record(), "grid": [1, 1], "sentences": [{"text": "x", "map": [float("nan")]}]}
-    for line in ("{", "[]", json.dumps({"id": 1}), json.dumps(broken), json.dumps(infinite)):
+    huge = {**record(), "grid": [1, 1], "sentences": [{"text": "x", "map": [10**310]}]}
+    for line in ("{", "[]", json.dumps({"id": 1}), *map(json.dumps, (broken, infinite, huge))):
         path.write_text(json.dumps(record("a")) + "\n" + line)
         with pytest.raises(InputError, match=r"evidence\.jsonl: line 2 is no evidence record"):
             read_evidence(path)

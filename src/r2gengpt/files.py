@@ -4,6 +4,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import secrets
 import shutil
 import stat
 import tempfile
@@ -144,16 +145,25 @@ def open_regular(path: Path) -> BinaryIO:
     return file
 
 
+def _beside(path: Path) -> Path:
+    """A name that nothing has yet, in the directory of a path."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+
+
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed onto it when the block ends well, removed when it does not."""
+    """A temporary path beside `path`, renamed onto it when the block ends well, removed when it does not.
+
+    Others may read the file as far as they might read the one before it, or else as the umask has it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _beside(path)
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
+        mode = stat.S_IMODE((path if path.is_file() else temporary).stat().st_mode)
+        temporary.chmod(0o600)  # nobody reads half of it
         yield temporary
-        temporary.chmod(0o644)
+        temporary.chmod(mode)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -161,14 +171,20 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def whole_directory(path: Path) -> Iterator[Path]:
-    """A temporary directory beside `path`, put in its place when the block ends well, removed when it does not."""
+    """A temporary directory beside `path`, put in its place when the block ends well, removed when it does not.
+
+    Others may read what is in it as the umask has it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    temporary = _beside(path)
+    temporary.mkdir()
     try:
+        mode = stat.S_IMODE(temporary.stat().st_mode)
+        temporary.chmod(0o700)  # nobody reads half of it
         yield temporary
-        temporary.chmod(0o755)
+        temporary.chmod(mode)
         for file in temporary.rglob("*"):
-            file.chmod(0o755 if file.is_dir() else 0o644)
+            file.chmod(mode if file.is_dir() else mode & 0o666)
         put_in_place(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

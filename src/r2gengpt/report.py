@@ -1,13 +1,12 @@
 """A generated report as a record: its text, its sentences, what it asserts, the forms it leaves in. No model."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from r2gengpt.errors import InputError
 from r2gengpt.text.observations import LIKELY, NOT_ASSESSED, POSSIBLE, UNLIKELY
-from r2gengpt.text.written import noted_json
+from r2gengpt.text.written import json_text, noted_json
 
 if TYPE_CHECKING:
     from r2gengpt.confidence.maps import Evidence
@@ -234,7 +233,7 @@ class Report:
 
     def to_json(self) -> str:
         """The report with what it was made with and from, as one JSON object."""
-        return json.dumps(self._writer().record(self), indent=1)
+        return json_text(self._writer().record(self), indent=1, ascii_only=True)
 
     def to_fhir(self) -> str:
         """The report as a FHIR R4 transaction bundle, in JSON.

@@ -14,7 +14,8 @@ from r2gengpt.cli.help import Formatter, HelpAction, help_of, value_of
 from r2gengpt.config import DECODE_PRESETS, DecodeConfig
 from r2gengpt.data.strict import read_json_object
 from r2gengpt.errors import InputError, spelt
-from r2gengpt.options import Override, nearest
+from r2gengpt.files import check_no_input
+from r2gengpt.options import LARGEST, Override, nearest
 
 T = typing.TypeVar("T")
 
@@ -98,7 +99,7 @@ class _Kind:
         if self.many and isinstance(value, list):
             return tuple(_Kind(self.scalar, False, False).check(item, name) for item in value)
         if self.scalar is float and isinstance(value, int) and not isinstance(value, bool):
-            return float(value)
+            return float(value) if abs(value) <= LARGEST else value  # `check_fields` names the limit
         if self.many or not isinstance(value, self.scalar) or (isinstance(value, bool) and self.scalar is not bool):
             wanted = f"a list of {self.scalar.__name__}" if self.many else _WORDS[self.scalar]
             raise InputError(f"--config: {name} is {json.dumps(value)}, must be {wanted}")
@@ -232,6 +233,22 @@ class Parsed:
         """Settings of decoding, the preset's among them."""
         preset = Override(DecodeConfig, DECODE_PRESETS.get(self.preset or "", {}))
         return preset.under(self.override(DecodeConfig))
+
+    def check_output(self, output: str | None, *inputs: str) -> None:
+        """Refuse an output that is `config` or another file that the user named as an input: it would be lost.
+
+        Args:
+            output: where the command writes; None: nowhere.
+            inputs: the flags and arguments that name files; one may name several.
+
+        Raises:
+            InputError: so it is.
+        """
+        every = {**vars(self.space), **self.values}
+        named = [(name, every.get(name) or ()) for name in ("config", *inputs)]
+        files = [(name, [value] if isinstance(value, str) else value) for name, value in named]
+        if output is not None:
+            check_no_input(Path(output), "output", [(name, Path(text)) for name, some in files for text in some])
 
 
 def parsed(

@@ -88,7 +88,7 @@ def read_calibration(directory: Path) -> Calibration | None:
                 raise ValueError(f"{number!r} is no finite number")
         if not isinstance(found.decoding, dict):
             raise ValueError("decoding is no object")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise InputError(f"{path} is damaged ({type(error).__name__}: {error}): {hint}") from None
     return found
 

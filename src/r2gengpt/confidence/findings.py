@@ -140,7 +140,7 @@ def read_scales(directory: Path, field: str) -> tuple[Scale, ...]:
         scales = tuple(scale_of(record) for record in records)
     except FileNotFoundError:
         raise InputError(f"its finding head has no {FINDINGS}", field=field, value=directory) from None
-    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError) as error:
         raise InputError(f"{FINDINGS} is damaged: {error}", field=field, value=directory) from None
     if tuple(scale.name for scale in scales) != ALL_OBSERVATIONS:
         raise InputError(f"{FINDINGS} is not of this program's observations", field=field, value=directory)

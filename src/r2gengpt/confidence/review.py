@@ -42,13 +42,15 @@ def judged(
 ) -> Report:
     """A report with confidence in its sentences, marks on those that need review, and doubts about its films.
 
+    What was told of it before is told anew: a doubt that the facts of the films replace leaves no line behind.
+
     Args:
         report: as it was written.
         calibration: of the model that wrote it; None: there is none.
         abstain_below: sentences less sure than this are marked.
         facts: of its films, where they are known.
     """
-    doubted = replace(report, doubts=all_doubts(report.findings, report.doubts, facts))
+    doubted = replace(report, doubts=all_doubts(report.findings, report.doubts, facts), review=())
     return without_prior(reviewed(with_confidence(doubted, calibration, abstain_below)))
 
 

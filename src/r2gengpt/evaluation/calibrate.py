@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from r2gengpt.checkpoint_files import EMBEDDED
 from r2gengpt.confidence.calibration import Calibration, decoding_of, write_calibration
 from r2gengpt.config import DecodeConfig
@@ -83,12 +85,13 @@ def settled_calibration(
 
 
 def calibrate(predictions: Sequence[Report], studies: Sequence[Study], split: str, decode: DecodeConfig) -> Calibration:
-    """Fit a calibration on the predictions of a split.
+    """Fit a calibration on the predictions of a split, those sentences left out that the finding head opens it with.
 
     Raises:
         InputError: too few of their sentences assert anything.
     """
-    judged = judged_sentences(predictions, studies)
+    every, by_head = judged_sentences(predictions, studies)
+    judged = every.only(np.isnan(by_head))
     if len(judged) < LEAST:
         what = f"{len(judged)} sentences written for its {len(studies)} studies assert an observation"
         raise InputError(f"split {split} is too small: {what}, must be at least {LEAST}", field="calibrate", value=True)

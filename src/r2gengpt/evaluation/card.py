@@ -184,7 +184,7 @@ def gallery(directory: Path, audit: Json | None) -> tuple[FailedText, ...]:
     """The texts that miss and invent the most findings: of a test by references, else of an audit by labels."""
     path = directory / "predictions.jsonl"
     if path.is_file():
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
         found = [failure_of(json.loads(line)) for line in lines if line.strip()]
         found.sort(key=lambda one: -len(one.missed) - len(one.invented))
         return tuple(one for one in found[:WORST] if one.missed or one.invented)
@@ -247,9 +247,10 @@ def table_lines(table: CardTable) -> list[str]:
 
 
 def escaped_cell(text: str) -> str:
-    """A text as it can stand in a line or a cell of Markdown: one line, no markup of its own.
+    """A text as it can stand in a line or a cell of Markdown: one line, no element, image or link of its own.
 
-    >>> print(escaped_cell("a|b <i>"))
-    a\\|b &lt;i&gt;
+    >>> print(escaped_cell("a|b <i> ![c](http://d)"))
+    a\\|b &lt;i&gt; ![c]\\(http://d)
     """
-    return " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", "\\|")
+    line = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return line.replace("|", "\\|").replace("](", "]\\(")

@@ -14,7 +14,7 @@ from r2gengpt.data.study import PATIENT_NAMES, patient_key, study_id
 from r2gengpt.errors import InputError
 from r2gengpt.files import whole_file
 from r2gengpt.report import Report
-from r2gengpt.text.written import json_text
+from r2gengpt.text.written import json_text, shown
 
 log = logging.getLogger("r2gengpt.score")
 SPLITS = ("train", "val", "test")
@@ -313,8 +313,8 @@ def _collect(entries: Iterable[Entry], source: str) -> Texts:
         for text in texts:
             if not isinstance(text, str):
                 raise InputError(f"{place}: study {study}: must be a text, is {json.dumps(text)[:60]}")
-            if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-                raise InputError(f"{place}: study {study}: holds half a surrogate pair, which is no character")
+        if any(shown(text) != text for text in (study, *texts)):
+            raise InputError(f"{place}: study {study}: holds half a surrogate pair, which is no character")
         if study in found:
             raise InputError(f"{place}: study {study} is given twice")
         found[study] = tuple(texts)

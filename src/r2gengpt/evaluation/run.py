@@ -187,8 +187,8 @@ def write_evaluation(
 ) -> Scores:
     """Score, and write predictions.jsonl, scores.json and report.html, each whole.
 
-    What was written for shuffled images goes to predictions-images-shuffled.jsonl, where it was; evidence maps to
-    evidence.jsonl, and where there are none, those of an earlier test are removed.
+    What was written for shuffled images goes to predictions-images-shuffled.jsonl, evidence maps to evidence.jsonl;
+    where there are none, those of an earlier test are removed.
 
     Args:
         predictions: one for each study of the plan, in order.
@@ -208,6 +208,8 @@ def write_evaluation(
         if several:
             named = (replace(report, patient=patients.get(report.id, "")) for report in several)
             write_predictions(directory / f"{name}.jsonl", named)
+        else:
+            (directory / f"{name}.jsonl").unlink(missing_ok=True)
     if maps is None:
         (directory / "evidence.jsonl").unlink(missing_ok=True)
     else:

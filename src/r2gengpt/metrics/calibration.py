@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from r2gengpt.metrics.bootstrap import ci95, resampled_sums
 from r2gengpt.metrics.ngrams import Floats, Ints
@@ -37,6 +38,10 @@ class Judged:
 
     def __len__(self) -> int:
         return len(self.logprobs)
+
+    def only(self, kept: NDArray[np.bool_]) -> "Judged":
+        """Those of the sentences that are kept, (n,)."""
+        return Judged(self.logprobs[kept], self.correct[kept], self.groups[kept], self.count)
 
 
 def probability(logprobs: Floats, temperature: float, bias: float) -> Floats:

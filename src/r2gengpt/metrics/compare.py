@@ -12,7 +12,7 @@ from r2gengpt.metrics.ngrams import Floats
 from r2gengpt.metrics.paired import Difference, differences
 from r2gengpt.metrics.protocols import BoundProtocol
 from r2gengpt.metrics.records import Signature
-from r2gengpt.metrics.score import check_ids, edited_references
+from r2gengpt.metrics.score import check_ids, edited_references, unknown_patients
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,11 @@ def compare(
         shown=shown_names(chosen.families),
         patients=None if numbers is None else int(numbers.max()) + 1,
         not_available=chosen.not_available,
-        notes=_notes(first, second, names, len(ids)) + tuple(f.note for f in chosen.families if f.note),
+        notes=(
+            *_notes(first, second, names, len(ids)),
+            *unknown_patients(ids, patients or {}),
+            *(family.note for family in chosen.families if family.note),
+        ),
         resamples=resamples,
         swaps=swaps,
         seed=seed,

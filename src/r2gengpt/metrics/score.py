@@ -113,7 +113,7 @@ def score(
         notes=(
             *_notes(texts),
             *_not_cleaned(texts, rules),
-            *_unknown_patients(ids, patients or {}),
+            *unknown_patients(ids, patients or {}),
             *(family.note for family in families if family.note),
         ),
         resamples=resamples,
@@ -231,9 +231,9 @@ def _verdict(
     )
 
 
-def _unknown_patients(ids: Sequence[str], patients: Mapping[str, str]) -> list[str]:
+def unknown_patients(ids: Sequence[str], patients: Mapping[str, str]) -> list[str]:
     """A note where patients are named, but not of all studies."""
-    known = sum(study in patients for study in ids)
+    known = sum(bool(patients.get(study)) for study in ids)
     if known in (0, len(ids)):
         return []
     return [f"{len(ids) - known} of {len(ids)} studies name no patient: resampled by study, not by patient"]

@@ -17,6 +17,7 @@ _MONTH = (
     r"|nov(?:ember)?|dec(?:ember)?)"
 )
 _DAY = r"\d{1,2}(?:st|nd|rd|th)?"
+_YEAR, _AGE = r"(?:19|20)\d{2}", r"(?:9\d|1[0-2]\d)"
 LONGEST_NUMBER = 4
 """Digits of a number that may be a measure or a year; one more makes it an identifier."""
 
@@ -38,6 +39,7 @@ _RULES: tuple[tuple[Sign, re.Pattern[str]], ...] = (
         Sign.DATE,
         re.compile(
             r"(?<![\w.])(?:\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{1,2}/\d{1,4})(?![\w/])"
+            rf"|(?<![\w.])(?:{_YEAR}[-/.]\d{{1,2}}|\d{{1,2}}[-.]{_YEAR}|\d{{1,2}}\s\d{{1,2}}\s{_YEAR})(?![\w/])"
             rf"|\b{_MONTH}\.?,?\s+(?:the\s+)?\d{{1,4}}(?:st|nd|rd|th)?\b|\b{_DAY}\.?\s*(?:of\s+)?{_MONTH}\b"
             r"|(?<!\d)\d{1,2}:\d{2}(?!\d)|\b\d{1,2}\s?[ap]\.?m\b|(?<!\d)(?:19|20)\d{6}(?!\d)"
             r"|\b(?:mon|tues|wednes|thurs|fri|satur|sun)days?\b",
@@ -86,7 +88,8 @@ _RULES: tuple[tuple[Sign, re.Pattern[str]], ...] = (
     (
         Sign.AGE,
         re.compile(
-            r"\b(?:9\d|1[0-2]\d)[-\s]*(?:y(?:ears?|rs?)?[-\s/]*(?:old|o)\b|year|yo\b|y/o)|\bage[d:]?\s*(?:9\d|1[0-2]\d)\b",
+            rf"\b{_AGE}[-\s]*(?:y(?:ear|rs?\b|[/.]?\s?o\b)|[mf]\b)|\bage[d:]?\s*{_AGE}\b|\b(?:9|1[0-2])0s\b"
+            r"|\bninet(?:y|ies)\b|\bhundred[-\s]+years?\b|\b(?:nonagen|centen)arian",
             re.IGNORECASE,
         ),
     ),

@@ -100,6 +100,7 @@ def main(argv: list[str]) -> None:
     check_installed("dicomweb")
     if flags.output is not None:
         check_writable_file(Path(flags.output), "output")
+    parsed.check_output(flags.output, "password_file", "ca_file", "model")
     from r2gengpt.clinical.archive.tls import syslog_connection
 
     audit = log_of(parsed.settled(AuditLogConfig), "dicomweb", connect=syslog_connection)

@@ -50,6 +50,7 @@ def main(argv: list[str]) -> None:
     parsed = bridge.parsed(parser(), argv, FLAGS)
     flags, choice = parsed.settled(GenerateFlags), choice_of(parsed)
     check_stream(flags, parsed)
+    parsed.check_output(flags.output, "images", "prior", "prior_report", "model")
 
     from r2gengpt.films.cell.pool import open_cell
     from r2gengpt.films.sources import prior_of, study_of

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from r2gengpt.cli.bridge import Parser, add_flags, parsed
 from r2gengpt.errors import InputError
-from r2gengpt.files import check_no_input, check_writable_file
+from r2gengpt.files import check_writable_file
 from r2gengpt.options import check_fields, option
 
 
@@ -68,11 +68,11 @@ def parser() -> Parser:
 
 def main(argv: Sequence[str]) -> None:
     """Parse, label, write; prints the path of the file."""
-    config = parsed(parser(), argv, FLAGS).settled(LabelConfig)
+    flags = parsed(parser(), argv, FLAGS)
+    config = flags.settled(LabelConfig)
     output = Path(config.output)
     check_writable_file(output, "output")
-    named = {"predictions": config.predictions, "references": config.references}
-    check_no_input(output, "output", [(field, Path(name)) for field, name in named.items() if name is not None])
+    flags.check_output(config.output, "predictions", "references")
     from r2gengpt.evaluation.label_file import labels_of, write_labels
 
     write_labels(output, labels_of(config.reports(), config.labeler))

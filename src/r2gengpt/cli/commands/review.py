@@ -5,7 +5,7 @@ from pathlib import Path
 from r2gengpt.cli import bridge
 from r2gengpt.cli.console import as_flag, start_logging
 from r2gengpt.errors import spelt
-from r2gengpt.files import check_writable_file
+from r2gengpt.files import check_no_input, check_writable_file
 from r2gengpt.settings import VerdictsConfig
 from r2gengpt.text.written import json_text
 
@@ -29,9 +29,13 @@ def parser() -> bridge.Parser:
 
 def main(argv: list[str]) -> None:
     """Parse and run; prints the first sentence, what needs a look, and the path of the page."""
-    config = bridge.parsed(parser(), argv, FLAGS).settled(VerdictsConfig)
+    parsed = bridge.parsed(parser(), argv, FLAGS)
+    config = parsed.settled(VerdictsConfig)
     if config.output is not None:
         check_writable_file(Path(config.output), "output")
+        store = Path(config.verdicts.removeprefix("sqlite:///"))
+        check_no_input(Path(config.output), "output", [("verdicts", store)])
+        parsed.check_output(config.output)
     start_logging(libraries=False)
     from r2gengpt.evaluation.page.review import write_review_page
     from r2gengpt.evaluation.page.review_tables import review_lines

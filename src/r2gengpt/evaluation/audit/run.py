@@ -3,7 +3,7 @@
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from r2gengpt.progress import Bar
 from r2gengpt.text.written import json_text
 
 ANSWERS = "answers.jsonl"
+COVERED = (Condition.OCCLUDED, Condition.OCCLUDED_ELSEWHERE)
+OF_ANSWERS = tuple(one.name for one in fields(Answered))
 Key = tuple[str, Condition]
 """A study's id and what was done to it."""
 
@@ -28,7 +30,7 @@ Key = tuple[str, Condition]
 def ask(
     subject: Subject, questions: Sequence[Question], path: Path, about: Mapping[str, str], seed: int
 ) -> dict[Key, Answered]:
-    """The answer to each question; those that the file holds are not asked for again.
+    """The answer to each question; those that the file holds, of the same films, words and boxes, are not asked again.
 
     Args:
         subject: who is asked.
@@ -43,7 +45,7 @@ def ask(
     """
     head = {**subject.identity(), **about}
     found = kept_answers(path, head)
-    left = [one for one in questions if key_of(one) not in found]
+    left = [one for one in questions if asked_in(record_of(one)) not in found]
     with path.open("a", encoding="utf-8", newline="\n") as file, Bar(
         desc="audit", total=len(questions), initial=len(questions) - len(left), unit="report"
     ) as bar:  # fmt: skip
@@ -53,9 +55,9 @@ def ask(
                 raise RunError(f"study {question.study.id}: its own film is refused: {answer.refused}")
             file.write(line_of(question, answer))
             file.flush()
-            found[key_of(question)] = answer
+            found[asked_in(record_of(question))] = answer
             bar.update()
-    return {key_of(one): found[key_of(one)] for one in questions}
+    return {key_of(one): found[asked_in(record_of(one))] for one in questions}
 
 
 def key_of(question: Question) -> Key:
@@ -63,20 +65,30 @@ def key_of(question: Question) -> Key:
     return question.study.id, question.condition
 
 
-def line_of(question: Question, answer: Answered) -> str:
-    """One line of the file of answers."""
-    record = {
+def record_of(question: Question) -> dict[str, Any]:
+    """What was shown and told, as a part of a line of the file of answers."""
+    covered = question.study.boxes if question.condition in COVERED else ()
+    return {
         "study": question.study.id,
         "condition": question.condition.value,
         "shown": question.shown.id,
         "context": question.context,
-        **asdict(answer),
+        **({"boxes": [box.to_json() for box in covered]} if covered else {}),
     }
-    return json_text(record) + "\n"
 
 
-def kept_answers(path: Path, head: Mapping[str, str]) -> dict[Key, Answered]:
-    """The answers of a file, which begins anew where there is none; half a line at its end is cut off.
+def asked_in(record: Mapping[str, Any]) -> str:
+    """What was shown and told by a line, its answer left out: by it an answer of the same question is known again."""
+    return json_text({name: value for name, value in record.items() if name not in OF_ANSWERS}, sort_keys=True)
+
+
+def line_of(question: Question, answer: Answered) -> str:
+    """One line of the file of answers."""
+    return json_text({**record_of(question), **asdict(answer)}) + "\n"
+
+
+def kept_answers(path: Path, head: Mapping[str, str]) -> dict[str, Answered]:
+    """The answers of a file by `asked_in`; it begins anew where there is none, and half a line at its end is cut off.
 
     Raises:
         InputError: it is of another audit, or no file of answers.
@@ -90,8 +102,8 @@ def kept_answers(path: Path, head: Mapping[str, str]) -> dict[Key, Answered]:
     try:
         first, *lines = [json.loads(line) for line in whole.splitlines()]
         kept = first["audit"]
-        found = {(one["study"], Condition(one["condition"])): _answer(one) for one in lines}
-    except (ValueError, KeyError, TypeError):
+        found = {asked_in(one): _answer(one) for one in lines}
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{path} is no file of answers: name another directory", field="output") from None
     if kept != dict(head):
         named = sorted(name for name in {*kept, *head} if kept.get(name) != head.get(name))

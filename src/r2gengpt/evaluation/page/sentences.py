@@ -140,13 +140,13 @@ def read_evidence(path: Path) -> dict[str, ShownEvidence]:
     if not path.is_file():
         return {}
     found = {}
-    for place, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for place, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
         if not line.strip():
             continue
         try:
             record = json.loads(line)
             found[str(record["id"])] = evidence_of(record)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
             raise InputError(f"{path}: line {place} is no evidence record: {type(error).__name__} {error}") from None
     return found
 
