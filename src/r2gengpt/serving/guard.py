@@ -16,7 +16,7 @@ from r2gengpt.serving.address import is_loopback, listens_inside
 from r2gengpt.serving.failures import ApiError, unavailable
 from r2gengpt.serving.identity import CLOSE, Identity, is_operator, not_allowed
 from r2gengpt.serving.metrics import Metrics
-from r2gengpt.serving.trail import NotRecorded, Trail, concerns_patients
+from r2gengpt.serving.trail import REFUSED, NotRecorded, Trail, concerns_patients
 from r2gengpt.settings import ServeConfig
 from r2gengpt.text.written import NOTICE
 
@@ -92,6 +92,7 @@ class Guard:
             if refusal is None:
                 await self.app(scope, receive, sending)
             else:
+                scope.setdefault("state", {})[REFUSED] = True
                 await answer(refusal)(scope, receive, sending)
         except NotRecorded as error:
             is_unrecorded = True
