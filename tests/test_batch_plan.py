@@ -28,12 +28,28 @@ from r2gengpt.batch.driver import BulkWork, run_batch
 from r2gengpt.batch.listing import Listing, StudyFiles, read_listing
 from r2gengpt.batch.model import by_views
 from r2gengpt.batch.plan import BulkPlan, locked, settled_plan
-from r2gengpt.batch.shards import ShardSummary, Totals, json_lines, missing_shards, read_shard, shard_path, write_whole
+from r2gengpt.batch.shards import (
+    BatchRow,
+    Failure,
+    Input,
+    ShardSummary,
+    Totals,
+    decoded,
+    encoded,
+    in_columns,
+    json_lines,
+    missing_shards,
+    read_shard,
+    shard_path,
+    write_whole,
+)
 from r2gengpt.batch.summary import Progress
 from r2gengpt.batch.workers import Decoded, decode_study, shard_rows
 from r2gengpt.errors import InputError, RunError
 from r2gengpt.films.reader import decode_image
+from r2gengpt.report import Doubt, Finding, Report, Sentence
 from r2gengpt.testing import noise_image
+from r2gengpt.text.observations import POSSIBLE
 
 SETTINGS = {"format": "jsonl", "shard_size": 4, "beam_size": 3}
 
@@ -523,6 +539,32 @@ def test_a_batch_of_parquet_holds_the_rows_of_json_lines_and_its_bytes_repeat(
             name: line[name] for name in ("id", "report", "confidence", "error")
         }
         assert json.loads(row["provenance"]["decode"]) == {"beam_size": 1}
+
+
+def test_parquet_loses_no_member_of_a_row() -> None:
+    made = {"model": "m", "model_sha256": "0" * 64, "decode": {"beam_size": 1}, "versions": {"python": "3"}}
+    made |= {"writer": "retrieve", "sentences_sha256": "1" * 64}
+    sentence = Sentence("Clear.", 2, -0.5, 0.5, 0.9, needs_review=True, reason="the film denies it", source="s1")
+    report = Report(
+        "a", "Clear.", sentences=(sentence,), findings=(Finding("Edema", 0.5, (0.4, 0.6), POSSIBLE),),
+        doubts=(Doubt(1, "inverted", "looks inverted"),), review=("film 1 looks inverted",),
+    )  # fmt: skip
+    rows = [
+        BatchRow("a", report, (Input("a.png", "2" * 64),), made, note="two patients"),
+        BatchRow("b", None, (Input("b.png", None),), made, Failure("file", "no such file")),
+    ]
+    lines = json_lines(rows)
+    for found, line in zip(decoded(encoded(lines, "parquet"), "parquet"), decoded(lines, "jsonl"), strict=True):
+        assert without_nulls(found) == without_nulls(in_columns(line))
+
+
+def without_nulls(value: Any) -> Any:
+    """A record without the members that it has not got, which stand as nulls in Parquet."""
+    if isinstance(value, list):
+        return [without_nulls(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {name: without_nulls(one) for name, one in value.items() if one is not None}
 
 
 def test_a_shard_of_another_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
