@@ -634,6 +634,37 @@ def test_what_stands_in_the_place_of_shards_is_one_line(
         run(tmp_path / "in", tmp_path / "out")
 
 
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+@pytest.mark.parametrize("data", [None, b"half a sh"])
+def test_a_shard_that_goes_while_a_run_goes_on_ends_it_in_one_line_and_is_made_again(
+    form: str, data: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_ray(monkeypatch)
+    made = driver_room.results
+
+    def results(*given: Any) -> Any:
+        yield from made(*given)
+        first = shard_path(tmp_path / "out", 0, form)
+        first.unlink() if data is None else first.write_bytes(data)
+
+    monkeypatch.setattr(driver_room, "results", results)
+    source = archive(tmp_path / "in", 9)
+    with pytest.raises(RunError, match=r"part-000000.*: start the same command again"):
+        run(source, tmp_path / "out", format=form)
+    monkeypatch.setattr(driver_room, "results", made)
+    assert json.loads(run(source, tmp_path / "out", format=form).read_text())["rows"] == 9
+
+
+def test_what_lies_among_temporary_files_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver_room.tempfile, "gettempdir", lambda: str(tmp_path))
+    never = 2**31  # the number of no process
+    (tmp_path / f"r2g-{never}-left").mkdir()
+    (tmp_path / f"r2g-{never}-link").symlink_to(tmp_path / "nowhere")
+    (tmp_path / f"r2g-{os.getpid()}-alive").mkdir()
+    driver_room.sweep_dead()
+    assert {path.name for path in tmp_path.iterdir()} == {f"r2g-{never}-link", f"r2g-{os.getpid()}-alive"}
+
+
 def test_an_image_that_a_study_names_twice_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "s.csv").write_text("id,image_path\na,0.png;0.png\nb,1.png;2.png\n")
     with caplog.at_level("INFO", logger="r2gengpt.batch"):

@@ -297,12 +297,19 @@ def write_manifest(output: Path, form: str, shards: int) -> Totals:
     """Write manifest.json over all shards, which says that the run is complete; gives what they hold.
 
     It has the plan (settings, hash of the listing) and each shard's hash and counts, and no time of day.
+
+    Raises:
+        RunError: a shard has gone, or was changed, since it was written.
     """
     plan, origin = json.loads((output / "plan.json").read_text(encoding="utf-8")), read_origin(output)
     totals, records = Totals(), []
     for number in range(shards):
         path = shard_path(output, number, form)
-        found, sha256 = read_shard(path, form)
+        try:
+            found, sha256 = read_shard(path, form)
+        except ValueError:
+            words = f"{path.name} was taken away or changed since it was written"
+            raise RunError(f"`output` {output}: {words}: start the same command again to go on") from None
         totals.add(found)
         failed = dict(sorted(found.failed.items()))
         records.append({"file": f"{FOLDER}/{path.name}", "sha256": sha256, "rows": len(found.ids), "failed": failed})
