@@ -109,6 +109,13 @@ def test_files_of_no_or_short_keys_are_refused(tmp_path: Path, content: str, wor
         read_keys(ServeConfig(api_key_file=str(tmp_path / "none")))
 
 
+@pytest.mark.parametrize("comment", ["# the keys of ward 7", "\ufeff# the keys of ward 7", "\t  # the keys of ward 7"])
+def test_a_comment_in_a_file_of_keys_is_no_key(tmp_path: Path, comment: str) -> None:
+    path = tmp_path / "keys"
+    path.write_text(f"{comment}\n  {KEY} \n", encoding="utf-8")
+    assert read_keys(ServeConfig(api_key_file=str(path))) == (KEY.encode(),)
+
+
 def test_an_environment_that_names_no_key_is_refused_rather_than_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEYS_VARIABLE, " ")
     with pytest.raises(InputError, match=f"{KEYS_VARIABLE}: holds no key"):
