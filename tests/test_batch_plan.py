@@ -349,8 +349,11 @@ def test_other_settings_than_at_the_start_are_refused_by_name(tmp_path: Path, mo
     with pytest.raises(InputError, match=r"^beam_size 1: the run in output .* began with 3"):
         run(source, tmp_path / "out", beam_size=1)
     archive(tmp_path / "other", 3)
-    with pytest.raises(InputError, match=r"^root .*other: the run in"):
+    with pytest.raises(InputError, match=r"^base_dir .*other: the run in"):
         run(tmp_path / "other", tmp_path / "out")
+    run(source, tmp_path / "named", input=str(source))
+    with pytest.raises(InputError, match=r"^input .*other: the run in"):
+        run(tmp_path / "other", tmp_path / "named", input=str(tmp_path / "other"))
 
 
 def test_two_runs_on_one_output_are_refused_and_an_ended_one_is_no_hindrance(tmp_path: Path) -> None:
