@@ -322,6 +322,19 @@ def test_a_new_log_is_its_owners_alone_and_its_start_and_stop_are_records(tmp_pa
     ]
 
 
+@pytest.mark.parametrize("value", ["AAAAA", "é", "&none;"])
+def test_a_chain_that_somebody_else_has_written_is_followed_whatever_its_details_hold(
+    tmp_path: Path, value: str
+) -> None:
+    detail = f'<ParticipantObjectDetail type="Alert Description" value="{value}"/>'
+    message = f'<AuditMessage code="110134">{detail}</AuditMessage>'
+    (tmp_path / "audit-2026-01-02.log").write_bytes(record_after(NOTHING, 0, message).line)
+    assert verify(tmp_path).records == 1
+    (tmp_path / "audit-2026-01-02.log").write_bytes(b"torn\n" + record_after(NOTHING, 0, message).line)
+    with pytest.raises(RunError, match="does not tell of it"):
+        verify(tmp_path)
+
+
 def test_the_command_prints_the_last_hash_and_names_what_breaks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

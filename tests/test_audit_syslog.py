@@ -291,6 +291,42 @@ def test_files_that_were_put_away_before_they_were_sent_are_counted(tmp_path: Pa
     assert LogFollower(tmp_path / "log", None).next() == []
 
 
+def test_an_older_file_that_cannot_be_read_ends_no_program_and_what_waits_for_it_goes_later(
+    tmp_path: Path, keys: Keys, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = tmp_path / "log" / "audit-2020-01-01.log"
+    old.parent.mkdir()
+    record(AuditLog(tmp_path / "log", "listen", clock=lambda: datetime.fromisoformat("2026-01-01T12:00Z")), "before")
+    old.mkdir()
+    with repository(keys) as server, log_in(tmp_path, keys, server.port).running() as log:
+        record(log, "one")
+        wait_until(lambda: "audit records do not reach the syslog server" in caplog.text)
+        assert server.messages == []
+        old.rmdir()
+        wait_until(lambda: len(server.messages) == 2)
+    assert server.kinds == ["110120", "one", "110121"]
+
+
+def test_a_record_that_comes_while_the_day_changes_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    days = iter((1, 1, 2))
+    log = AuditLog(tmp_path, "listen", clock=lambda: datetime.fromisoformat(f"2026-01-0{next(days)}T12:00Z"))
+    record(log, "one")
+    follower = LogFollower(tmp_path, Mark(0, "0" * 64))
+    assert [one.number for one in follower.next()] == [1]
+    read = LogFollower._read
+
+    def reading(self: LogFollower, path: Path) -> Any:
+        found = read(self, path)
+        monkeypatch.setattr(LogFollower, "_read", read)
+        record(log, "within the old day's file, after it was read")
+        record(log, "within the new one")
+        return found
+
+    monkeypatch.setattr(LogFollower, "_read", reading)
+    numbers = [one.number for _ in range(3) for one in follower.next()]
+    assert numbers == [2, 3]
+
+
 def test_a_command_sends_what_it_records(
     tmp_path: Path, keys: Keys, tiny_checkpoint: Path, run_cli: Callable[[list[str]], Outcome]
 ) -> None:

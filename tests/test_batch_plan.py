@@ -28,12 +28,28 @@ from r2gengpt.batch.driver import BulkWork, run_batch
 from r2gengpt.batch.listing import Listing, StudyFiles, read_listing
 from r2gengpt.batch.model import by_views
 from r2gengpt.batch.plan import BulkPlan, locked, settled_plan
-from r2gengpt.batch.shards import ShardSummary, Totals, json_lines, missing_shards, read_shard, shard_path, write_whole
+from r2gengpt.batch.shards import (
+    BatchRow,
+    Failure,
+    Input,
+    ShardSummary,
+    Totals,
+    decoded,
+    encoded,
+    in_columns,
+    json_lines,
+    missing_shards,
+    read_shard,
+    shard_path,
+    write_whole,
+)
 from r2gengpt.batch.summary import Progress
 from r2gengpt.batch.workers import Decoded, decode_study, shard_rows
 from r2gengpt.errors import InputError, RunError
 from r2gengpt.films.reader import decode_image
+from r2gengpt.report import Doubt, Finding, Report, Sentence
 from r2gengpt.testing import noise_image
+from r2gengpt.text.observations import POSSIBLE
 
 SETTINGS = {"format": "jsonl", "shard_size": 4, "beam_size": 3}
 
@@ -333,8 +349,11 @@ def test_other_settings_than_at_the_start_are_refused_by_name(tmp_path: Path, mo
     with pytest.raises(InputError, match=r"^beam_size 1: the run in output .* began with 3"):
         run(source, tmp_path / "out", beam_size=1)
     archive(tmp_path / "other", 3)
-    with pytest.raises(InputError, match=r"^root .*other: the run in"):
+    with pytest.raises(InputError, match=r"^base_dir .*other: the run in"):
         run(tmp_path / "other", tmp_path / "out")
+    run(source, tmp_path / "named", input=str(source))
+    with pytest.raises(InputError, match=r"^input .*other: the run in"):
+        run(tmp_path / "other", tmp_path / "named", input=str(tmp_path / "other"))
 
 
 def test_two_runs_on_one_output_are_refused_and_an_ended_one_is_no_hindrance(tmp_path: Path) -> None:
@@ -525,6 +544,32 @@ def test_a_batch_of_parquet_holds_the_rows_of_json_lines_and_its_bytes_repeat(
         assert json.loads(row["provenance"]["decode"]) == {"beam_size": 1}
 
 
+def test_parquet_loses_no_member_of_a_row() -> None:
+    made = {"model": "m", "model_sha256": "0" * 64, "decode": {"beam_size": 1}, "versions": {"python": "3"}}
+    made |= {"writer": "retrieve", "sentences_sha256": "1" * 64}
+    sentence = Sentence("Clear.", 2, -0.5, 0.5, 0.9, needs_review=True, reason="the film denies it", source="s1")
+    report = Report(
+        "a", "Clear.", sentences=(sentence,), findings=(Finding("Edema", 0.5, (0.4, 0.6), POSSIBLE),),
+        doubts=(Doubt(1, "inverted", "looks inverted"),), review=("film 1 looks inverted",),
+    )  # fmt: skip
+    rows = [
+        BatchRow("a", report, (Input("a.png", "2" * 64),), made, note="two patients"),
+        BatchRow("b", None, (Input("b.png", None),), made, Failure("file", "no such file")),
+    ]
+    lines = json_lines(rows)
+    for found, line in zip(decoded(encoded(lines, "parquet"), "parquet"), decoded(lines, "jsonl"), strict=True):
+        assert without_nulls(found) == without_nulls(in_columns(line))
+
+
+def without_nulls(value: Any) -> Any:
+    """A record without the members that it has not got, which stand as nulls in Parquet."""
+    if isinstance(value, list):
+        return [without_nulls(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {name: without_nulls(one) for name, one in value.items() if one is not None}
+
+
 def test_a_shard_of_another_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without_ray(monkeypatch)
     source = archive(tmp_path / "in", 3)
@@ -590,6 +635,37 @@ def test_what_stands_in_the_place_of_shards_is_one_line(
         return
     with pytest.raises(RunError, match=f"^output .*{name}"):
         run(tmp_path / "in", tmp_path / "out")
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+@pytest.mark.parametrize("data", [None, b"half a sh"])
+def test_a_shard_that_goes_while_a_run_goes_on_ends_it_in_one_line_and_is_made_again(
+    form: str, data: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_ray(monkeypatch)
+    made = driver_room.results
+
+    def results(*given: Any) -> Any:
+        yield from made(*given)
+        first = shard_path(tmp_path / "out", 0, form)
+        first.unlink() if data is None else first.write_bytes(data)
+
+    monkeypatch.setattr(driver_room, "results", results)
+    source = archive(tmp_path / "in", 9)
+    with pytest.raises(RunError, match=r"part-000000.*: start the same command again"):
+        run(source, tmp_path / "out", format=form)
+    monkeypatch.setattr(driver_room, "results", made)
+    assert json.loads(run(source, tmp_path / "out", format=form).read_text())["rows"] == 9
+
+
+def test_what_lies_among_temporary_files_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver_room.tempfile, "gettempdir", lambda: str(tmp_path))
+    never = 2**31  # the number of no process
+    (tmp_path / f"r2g-{never}-left").mkdir()
+    (tmp_path / f"r2g-{never}-link").symlink_to(tmp_path / "nowhere")
+    (tmp_path / f"r2g-{os.getpid()}-alive").mkdir()
+    driver_room.sweep_dead()
+    assert {path.name for path in tmp_path.iterdir()} == {f"r2g-{never}-link", f"r2g-{os.getpid()}-alive"}
 
 
 def test_an_image_that_a_study_names_twice_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -178,6 +178,27 @@ def test_wrong_keys_and_roles_are_recorded_up_to_a_number_and_the_rest_is_counte
     assert len(found) == EACH + 2
 
 
+@pytest.mark.parametrize("header", ["Origin: https://foreign.example", "Host: foreign.example", "Authorization: none"])
+def test_whoever_is_refused_at_the_door_fills_no_log(header: str, tmp_path: Path) -> None:
+    add_key(tmp_path / "keys.json", "ward-7", ["report"])
+    with audited(tmp_path / "log", None, api_keys=str(tmp_path / "keys.json")) as client:
+        for _ in range(EACH + 5):
+            assert client.post(REPORTS, headers=dict([header.split(": ")])).status_code in (400, 401, 403)
+    *found, told = between(said_in(tmp_path / "log"))
+    assert [(one.user, one.address) for one in found] == [("unknown", "192.0.2.7")] * EACH
+    assert told.details == ("5 more refused attempts have no record of their own",)
+
+
+def test_attempts_that_never_pause_are_told_of_each_minute() -> None:
+    now, told = [0.0], list[str]()
+    attempts = Attempts(lambda: now[0])
+    for second in range(3 * int(MINUTE) + 1):
+        now[0] = float(second)
+        attempts.is_recorded("192.0.2.1")
+        told.append(attempts.left_out())
+    assert [(at, words[:3]) for at, words in enumerate(told) if words] == [(60, "50 "), (120, "50 "), (180, "50 ")]
+
+
 def test_attempts_of_many_addresses_have_a_limit_together_and_begin_anew_each_minute() -> None:
     now = [0.0]
     attempts = Attempts(lambda: now[0])

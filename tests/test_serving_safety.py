@@ -4,6 +4,7 @@ import base64
 import json
 import logging
 import random
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -17,7 +18,11 @@ from starlette.testclient import TestClient
 
 from r2gengpt.errors import InputError
 from r2gengpt.reporter import Reporter
+from r2gengpt.serving import app as app_module
+from r2gengpt.serving.app import create_app
+from r2gengpt.serving.generator import Generator
 from r2gengpt.serving.identity import KEYS_VARIABLE, key_is_known, read_keys
+from r2gengpt.serving.standing import TICKET
 from r2gengpt.settings import ServeConfig
 from r2gengpt.text.written import NOTICE
 from serving_parts import client_of, data_url, film, message, upload
@@ -102,6 +107,13 @@ def test_files_of_no_or_short_keys_are_refused(tmp_path: Path, content: str, wor
         read_keys(ServeConfig(api_key_file=str(path)))
     with pytest.raises(InputError, match=r"api_key_file .*: No such file"):
         read_keys(ServeConfig(api_key_file=str(tmp_path / "none")))
+
+
+@pytest.mark.parametrize("comment", ["# the keys of ward 7", "\ufeff# the keys of ward 7", "\t  # the keys of ward 7"])
+def test_a_comment_in_a_file_of_keys_is_no_key(tmp_path: Path, comment: str) -> None:
+    path = tmp_path / "keys"
+    path.write_text(f"{comment}\n  {KEY} \n", encoding="utf-8")
+    assert read_keys(ServeConfig(api_key_file=str(path))) == (KEY.encode(),)
 
 
 def test_an_environment_that_names_no_key_is_refused_rather_than_open(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,6 +319,29 @@ def test_pages_of_other_origins_may_read_answers_only_where_the_flag_names_them(
         assert open_client.post(REPORTS, headers={"Origin": "https://other.example"}).status_code == 403
         behind_a_proxy = {"Host": "page.example", "Origin": "https://page.example"}
         assert open_client.post(REPORTS, files=upload(film()), headers=behind_a_proxy).status_code == 200
+
+
+def test_a_page_that_the_flag_names_reads_refusals_and_every_header_that_tells_something(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(KEYS_VARIABLE, "a-key-of-some-length")
+    own, theirs = "https://page.example", "https://other.example"
+    app = create_app(Generator(1, 1), ServeConfig(cors_origin=(own,)))
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        ask = {"Origin": own, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-ticket"}
+        assert client.options(REPORTS, headers=ask).status_code == 200
+        for status, headers in ((401, {}), (503, {"Authorization": "Bearer a-key-of-some-length"})):
+            refused = client.post(REPORTS, headers={"Origin": own, **headers})
+            assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (status, own)
+            assert "origin" in refused.headers["vary"].lower()
+        shown = set(refused.headers["access-control-expose-headers"].split(", "))
+        assert "access-control-allow-origin" not in client.post(REPORTS, headers={"Origin": theirs}).headers
+    given = {
+        name
+        for path in Path(app_module.__file__).parent.glob("*.py")
+        for name in re.findall(r'"(X-[A-Z][a-z]+)"', path.read_text())
+    }
+    assert given - {TICKET} <= shown
 
 
 NAMES = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", min_size=12, max_size=20)

@@ -84,6 +84,26 @@ def test_a_draft_is_accepted_edited_and_rejected_and_each_is_kept(served: Report
     assert (kept[2].judgement.reason, kept[2].judgement.note) == ("film", "Blurred.")
 
 
+@pytest.mark.parametrize(
+    ("told", "band"),
+    [
+        ({"PatientAge": "045Y"}, "40 to 64"),
+        ({"PatientAge": "006M"}, "under 18"),
+        ({"PatientAge": "045Y", "PatientBirthDate": "20100101"}, "under 18"),
+        ({"PatientAge": ""}, ""),
+    ],
+)
+def test_a_film_without_a_date_of_birth_tells_the_age_all_the_same(
+    served: Reporter, store: VerdictStore, told: dict[str, Any], band: str
+) -> None:
+    nothing = dicom(PatientBirthDate="", PatientSex="", SOPInstanceUID="1.2.9")
+    told = {"PatientBirthDate": "", **told}
+    with keeping(served, store) as client:
+        draft = drafted(client, data_of(nothing), data_of(dicom(**told)))
+    facts = unseal(draft["receipt"], store.key)
+    assert (facts.age, facts.sex) == (band, "F")
+
+
 def test_the_same_request_twice_is_one_verdict_and_another_under_its_key_a_conflict(
     served: Reporter, store: VerdictStore
 ) -> None:

@@ -219,6 +219,22 @@ def test_numbers_that_are_all_alike_have_a_bin_and_no_change() -> None:
     assert samples.stability_index(*samples.binned(ours, ours * 2)) > 1
 
 
+@pytest.mark.parametrize("size", [30, 100, 300])
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [((12, 12, 12), (8, 8, 8)), ((0, 10, 20), (0, 5, 20)), ((0, 10, 20), (0, 15, 20))],
+    ids=["all below", "below in the middle", "above in the middle"],
+)
+def test_numbers_that_move_from_a_common_value_are_a_change_either_way(
+    ours: tuple[float, ...], theirs: tuple[float, ...], size: int
+) -> None:
+    first, second = (np.repeat(np.asarray(some, dtype=np.float64), [size // 10, size - 2 * (size // 10), size // 10])
+                     for some in (ours, theirs))  # fmt: skip
+    assert samples.stability_index(*samples.binned(first, second)) > 0.25
+    assert samples.stability_index(*samples.binned(second, first)) > 0.25
+    assert samples.stability_index(*samples.binned(first, first)) == 0
+
+
 def test_distinct_texts_are_counted_as_of_fewer_drafts() -> None:
     counts = np.asarray([1] * 10)
     assert samples.distinct_of(counts, 4) == pytest.approx(4)

@@ -189,6 +189,10 @@ def test_a_file_of_sqlite_and_what_lies_beside_it_are_their_owners_alone(tmp_pat
         ("postgresql://me:se/cret@host/db", "verdicts postgresql://me:***@host/db: "),
         ("postgresql://me:secret@127.0.0.1:1/db", "verdicts postgresql://me:***@127.0.0.1:1/db: connection failed: "),
         ("postgresql://127.0.0.1:1/db?password=secret", "verdicts postgresql://127.0.0.1:1/db?***: connection failed"),
+        ("postgresql://127.0.0.1:1/db?PASSWORD=secret", "verdicts postgresql://127.0.0.1:1/db?***: "),
+        ("postgresql://me@127.0.0.1:1/db?sslpassword=se@cret", "verdicts postgresql://***: has two @: "),
+        ("postgresql://127.0.0.1/db?password=se@cret&port=1", "verdicts postgresql://***: "),
+        ("postgresql:/me:secret@host/db", "verdicts postgresql:***: cannot be read as a URL"),
         ("sqlite://", "verdicts sqlite://: names no file"),
         ("", "verdicts is empty: must name a file"),
         ("/", "verdicts /: is a directory"),
@@ -199,7 +203,9 @@ def test_a_wrong_address_is_refused_in_one_line_that_names_it_without_its_passwo
         opened_store(text)
     line = str(refusal.value)
     assert line.startswith(words)
-    assert not {"secret", "cret@", "\n"} & {part for part in ("secret", "cret@", "\n") if part in line}
+    assert not {"secret", "cret@", "se@cret", "\n"} & {
+        part for part in ("secret", "cret@", "se@cret", "\n") if part in line
+    }
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:

@@ -22,14 +22,12 @@ class Attempts:
         self._lock = threading.Lock()
         self._until = now() + MINUTE
         self._counts: Counter[str] = Counter()
-        self._left_out = 0
+        self._left_out = self._to_tell = 0
 
     def is_recorded(self, who: str) -> bool:
         """Count one more; whether it has a record of its own."""
         with self._lock:
-            if self.now() >= self._until:
-                self._until = self.now() + MINUTE
-                self._counts.clear()
+            self._begin_minute()
             if self._counts[who] >= EACH or self._counts.total() >= ALL:
                 self._left_out += 1
                 return False
@@ -39,7 +37,15 @@ class Attempts:
     def left_out(self, *, at_once: bool = False) -> str:
         """What is to be recorded of the others, once their minute is over; "" where there is nothing."""
         with self._lock:
-            if not self._left_out or (self.now() < self._until and not at_once):
-                return ""
-            count, self._left_out = self._left_out, 0
-        return f"{count} more refused attempts have no record of their own"
+            self._begin_minute()
+            count, self._to_tell = self._to_tell, 0
+            if at_once:
+                count, self._left_out = count + self._left_out, 0
+        return f"{count} more refused attempts have no record of their own" if count else ""
+
+    def _begin_minute(self) -> None:
+        """Where the last minute is over; the lock is held."""
+        if self.now() >= self._until:
+            self._until = self.now() + MINUTE
+            self._counts.clear()
+            self._to_tell, self._left_out = self._to_tell + self._left_out, 0

@@ -76,7 +76,7 @@ class LogFollower:
         mark: the record after which it begins; None: the last one that there is.
 
     Attributes:
-        missing: records after the mark that are not in the files any more.
+        missing: records after the mark that are not in the files any more, once the next ones were looked for.
     """
 
     def __init__(self, directory: Path, mark: Mark | None) -> None:
@@ -90,7 +90,6 @@ class LogFollower:
         self.mark = mark
         self._path: Path | None = None
         self._offset = 0
-        self._skip_to(mark)
 
     def _skip_to(self, mark: Mark) -> None:
         """Find the file to begin with: the newest whose first record is not after the mark's next one."""
@@ -115,9 +114,9 @@ class LogFollower:
                 self._skip_to(self.mark)
                 if self._path is None:
                     return []
+            later = [path for path in log_files(self.directory) if path > self._path]  # before: then this one is whole
             found, is_end = self._read(self._path)
             if is_end and not found:
-                later = [path for path in log_files(self.directory) if path > self._path]
                 if not later:
                     return []
                 self._path, self._offset = later[0], 0

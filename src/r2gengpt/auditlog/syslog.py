@@ -84,6 +84,7 @@ class SyslogSender:
         self._follower: LogFollower | None = None
         self._connection: ssl.SSLSocket | None = None
         self._wait, self._fault, self._end = 0.0, "", float("inf")
+        self._missing = 0
         self._host, self._process = socket.gethostname(), str(os.getpid())
 
     def __enter__(self) -> "SyslogSender":
@@ -117,6 +118,7 @@ class SyslogSender:
             assert self._follower is not None
             self._is_open()
             records = self._follower.next()
+            self._tell_missing(self._follower.missing)
             if records:
                 self._send(records)
                 self._fault = ""
@@ -127,6 +129,11 @@ class SyslogSender:
         except Exception as error:  # a fault of ours: the log goes on without its copy
             self._later(place_of(error))
         return False
+
+    def _tell_missing(self, count: int) -> None:
+        if count > self._missing:
+            log.warning("%d audit records were put away before they were sent by syslog", count)
+            self._missing = count
 
     def _later(self, words: str) -> None:
         self._close()
@@ -143,16 +150,15 @@ class SyslogSender:
             return True
         try:
             self._state = self._state or SentState(self.directory)
+            follower = LogFollower(self.directory, self._state.mark)
+            if self._state.mark is None:
+                self._state.save(follower.mark)
         except BlockingIOError:
             return False
         except OSError as error:
             self._later(_words(error))
             return False
-        self._follower = LogFollower(self.directory, self._state.mark)
-        if self._state.mark is None:
-            self._state.save(self._follower.mark)
-        if self._follower.missing:
-            log.warning("%d audit records were put away before they were sent by syslog", self._follower.missing)
+        self._follower = follower
         return True
 
     def _is_open(self) -> bool:

@@ -137,10 +137,9 @@ def _torn_lines_noted(message: str) -> TornLines | None:
     if RECORDING_STARTED.value not in message:
         return None
     try:
-        root = ElementTree.fromstring(message)
-    except ElementTree.ParseError:
+        for detail in ElementTree.fromstring(message).iter("ParticipantObjectDetail"):
+            if detail.get("type") == ALERT:
+                return torn_in(base64.b64decode(detail.get("value", "")).decode("utf-8", "replace"))
+    except (ElementTree.ParseError, ValueError):  # no program of ours has written it
         return None
-    for detail in root.iter("ParticipantObjectDetail"):
-        if detail.get("type") == ALERT:
-            return torn_in(base64.b64decode(detail.get("value", "")).decode("utf-8", "replace"))
     return None

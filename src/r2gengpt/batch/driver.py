@@ -227,5 +227,6 @@ def sweep_dead() -> None:
     """Remove what local Rays of programs that were killed left in the folder for temporary files."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
         number = folder.name.removeprefix(PREFIX).split("-")[0]
-        if number.isdecimal() and folder.stat().st_uid == os.getuid() and not Path(f"/proc/{number}").exists():
-            shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another run has just removed it
+            if number.isdecimal() and folder.lstat().st_uid == os.getuid() and not Path(f"/proc/{number}").exists():
+                shutil.rmtree(folder, ignore_errors=True)

@@ -111,7 +111,7 @@ def settled_plan(output: Path, listing: Listing, settings: Mapping[str, Any]) ->
         InputError: settings or input differ from those the run began with; the first difference is named.
         RunError: the plan cannot be written.
     """
-    settings = as_written({"root": str(listing.root), **settings})
+    settings = as_written({**settings, "root": str(listing.root)})
     path = output / PLAN
     if path.exists():
         try:
@@ -149,7 +149,7 @@ def check_settings(begun: Mapping[str, Any], now: Mapping[str, Any], output: Pat
         if was != is_now:
             raise InputError(
                 f"the run in `output` {output} began with {was}; go on with that, or name another `output`",
-                field=name,
+                field="base_dir" if name == "root" else name,
                 value=str(is_now),
             )
 

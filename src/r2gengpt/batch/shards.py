@@ -102,9 +102,8 @@ def encoded(lines: bytes, form: str) -> bytes:
     import pyarrow.parquet
 
     records = [in_columns(json.loads(line)) for line in lines.splitlines()]
-    columns = schema(film=any(map(has_film, records)))
     held = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(records, schema=columns), held)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(records, schema=schema(records)), held)
     return held.getvalue()
 
 
@@ -133,27 +132,30 @@ def in_columns(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def has_film(record: Mapping[str, Any]) -> bool:
     """Whether a row says what the films show, why it needs review, or where a sentence comes from."""
-    return not {"findings", "review"}.isdisjoint(record) or any(
+    return not {"findings", "doubts", "review"}.isdisjoint(record) or any(
         "reason" in one or "source" in one for one in record["sentences"]
     )
 
 
-def schema(*, film: bool) -> "pyarrow.Schema":
+def schema(records: Sequence[Mapping[str, Any]]) -> "pyarrow.Schema":
     """The columns of a Parquet shard, also where all values of one are empty.
 
-    Args:
-        film: with the columns of `has_film`; a model with a finding head has them in every shard that has a report.
+    Those of `has_film` and further members of the provenance are there where a record has them. A model with a finding
+    head has the first in every shard that has a report.
     """
     import pyarrow as pa
 
+    film = any(map(has_film, records))
     text, number = pa.string(), pa.float64()
     sentence = {"text": text, "tokens": pa.int64(), "logprob": number, "agreement": number, "confidence": number,
                 "needs_review": pa.bool_()}  # fmt: skip
     finding = {"name": text, "probability": number, "interval": pa.list_(number), "verdict": text}
-    shown = {"findings": pa.list_(pa.struct(finding)), "review": pa.list_(text)} if film else {}
+    doubt = {"film": pa.int64(), "kind": text, "reason": text}
+    shown = {"findings": pa.list_(pa.struct(finding)), "doubts": pa.list_(pa.struct(doubt)), "review": pa.list_(text)}
     sentence |= {"reason": text, "source": text} if film else {}
     parts, hashes = ("model", "vision_model", "lm_model"), ("model_sha256", "delta_sha256", "calibration_sha256")
-    names = (*parts, *hashes, "decode", "versions")
+    further = (name for record in records for name in record["provenance"] if name != "inputs")
+    names = dict.fromkeys((*parts, *hashes, "decode", "versions", *further), text)
     inputs = pa.list_(pa.struct({"path": text, "sha256": text}))
     return pa.schema(
         {
@@ -165,8 +167,8 @@ def schema(*, film: bool) -> "pyarrow.Schema":
             "logprob": number,
             "finish": text,
             "sentences": pa.list_(pa.struct(sentence)),
-            **shown,
-            "provenance": pa.struct({**dict.fromkeys(names, text), "inputs": inputs}),
+            **(shown if film else {}),
+            "provenance": pa.struct({**names, "inputs": inputs}),
             "error": pa.struct({"kind": text, "message": text}),
         }
     )
@@ -295,12 +297,19 @@ def write_manifest(output: Path, form: str, shards: int) -> Totals:
     """Write manifest.json over all shards, which says that the run is complete; gives what they hold.
 
     It has the plan (settings, hash of the listing) and each shard's hash and counts, and no time of day.
+
+    Raises:
+        RunError: a shard has gone, or was changed, since it was written.
     """
     plan, origin = json.loads((output / "plan.json").read_text(encoding="utf-8")), read_origin(output)
     totals, records = Totals(), []
     for number in range(shards):
         path = shard_path(output, number, form)
-        found, sha256 = read_shard(path, form)
+        try:
+            found, sha256 = read_shard(path, form)
+        except ValueError:
+            words = f"{path.name} was taken away or changed since it was written"
+            raise RunError(f"`output` {output}: {words}: start the same command again to go on") from None
         totals.add(found)
         failed = dict(sorted(found.failed.items()))
         records.append({"file": f"{FOLDER}/{path.name}", "sha256": sha256, "rows": len(found.ids), "failed": failed})

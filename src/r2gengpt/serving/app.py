@@ -13,14 +13,14 @@ from r2gengpt.serving.edited import document_routes
 from r2gengpt.serving.evidence import evidence_routes
 from r2gengpt.serving.failures import ApiError, ClientGone, unavailable
 from r2gengpt.serving.generator import Generator
-from r2gengpt.serving.guard import Guard, answer
+from r2gengpt.serving.guard import TOLD, Guard, answer
 from r2gengpt.serving.identity import Identity
 from r2gengpt.serving.metrics import Metrics
 from r2gengpt.serving.page import page_routes, preview_routes, reference_routes
 from r2gengpt.serving.pdf import pdf_routes
 from r2gengpt.serving.reports import report_routes
 from r2gengpt.serving.served import runtimes_of
-from r2gengpt.serving.standing import queue_routes
+from r2gengpt.serving.standing import TICKET, queue_routes
 from r2gengpt.serving.trail import Trail
 from r2gengpt.serving.verdicts import verdict_routes
 from r2gengpt.serving.waiting import ServerContext
@@ -93,8 +93,8 @@ def create_app(
             CORSMiddleware,
             allow_origins=list(settings.cors_origin),
             allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type"],
-            expose_headers=["X-Notice"],
+            allow_headers=["Authorization", "Content-Type", TICKET],
+            expose_headers=TOLD,
         )
     app.add_middleware(Guard, settings=settings, identity=identity, metrics=metrics, words=HTTP_WORDS, trail=trail)
     return app

@@ -16,7 +16,7 @@ from r2gengpt.serving.address import is_loopback, listens_inside
 from r2gengpt.serving.failures import ApiError, unavailable
 from r2gengpt.serving.identity import CLOSE, Identity, is_operator, not_allowed
 from r2gengpt.serving.metrics import Metrics
-from r2gengpt.serving.trail import NotRecorded, Trail, concerns_patients
+from r2gengpt.serving.trail import REFUSED, NotRecorded, Trail, concerns_patients
 from r2gengpt.settings import ServeConfig
 from r2gengpt.text.written import NOTICE
 
@@ -34,6 +34,8 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
 """Headers of every answer; a route that has set one of them itself keeps its own."""
+TOLD = ("X-Notice", "X-Warning", "X-View", "X-Frames", "X-Replaced", "Retry-After", "WWW-Authenticate")
+"""Headers of answers that tell something; pages of the origins that settings name may read them."""
 
 
 class Guard:
@@ -72,6 +74,7 @@ class Guard:
             await self.app(scope, receive, send)
             return
         start, status = time.monotonic(), 0
+        origin = Headers(scope=scope).get("origin", "")
 
         async def sending(message: Message) -> None:
             nonlocal status
@@ -82,6 +85,10 @@ class Guard:
                 status = message["status"]
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
+                if origin in self.settings.cors_origin:  # refusals too, which no other middleware sees
+                    headers.setdefault("Access-Control-Allow-Origin", origin)
+                    headers.setdefault("Access-Control-Expose-Headers", ", ".join(TOLD))
+                    headers.add_vary_header("Origin")
             await send(message)
 
         is_unrecorded = False
@@ -92,6 +99,7 @@ class Guard:
             if refusal is None:
                 await self.app(scope, receive, sending)
             else:
+                scope.setdefault("state", {})[REFUSED] = True
                 await answer(refusal)(scope, receive, sending)
         except NotRecorded as error:
             is_unrecorded = True

@@ -30,14 +30,14 @@ def read_keys(settings: ServeConfig) -> tuple[bytes, ...]:
     if settings.api_key_file is not None:
         source = f"`api_key_file` {settings.api_key_file}"
         try:
-            lines = Path(settings.api_key_file).read_text(encoding="utf-8").splitlines()
+            lines = Path(settings.api_key_file).read_text(encoding="utf-8-sig").splitlines()
         except (OSError, ValueError) as error:
             raise InputError(f"{source}: {getattr(error, 'strerror', None) or 'is no text'}") from None
     else:
         source, lines = KEYS_VARIABLE, os.environ.get(KEYS_VARIABLE, "").replace(",", "\n").split()
         if KEYS_VARIABLE not in os.environ:
             return ()
-    keys = tuple(line.strip().encode() for line in lines if line.strip() and not line.startswith("#"))
+    keys = tuple(key.encode() for key in map(str.strip, lines) if key and not key.startswith("#"))
     if not keys:
         raise InputError(f"{source}: holds no key")
     if (shortest := min(map(len, keys))) < SHORTEST_KEY:

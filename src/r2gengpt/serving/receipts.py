@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from r2gengpt.errors import one_line
+from r2gengpt.films.context import age_of
+from r2gengpt.films.dicom.header import DicomHeader
 from r2gengpt.generation.beams import Floats
 from r2gengpt.provenance import Source
 from r2gengpt.serving.served import ServedModel
 from r2gengpt.verdicts.receipt import pseudonym, seal
-from r2gengpt.verdicts.record import HEAD, DraftFacts, age_band
+from r2gengpt.verdicts.record import HEAD, DraftFacts, age_band, band_of
 from r2gengpt.version import __version__
 
 if TYPE_CHECKING:
@@ -43,6 +45,12 @@ def film_features(pixels: Floats, sources: Sequence[Source]) -> dict[str, float]
         "films": len(sources),
     }
     return {name: round(float(value), 4) for name, value in found.items() if math.isfinite(value)}
+
+
+def age_in_band(header: DicomHeader) -> str:
+    """The band of a patient's age, by the dates of birth and film, else as the film tells it; empty where unknown."""
+    years = age_of(header)
+    return age_band(header.birth_date, header.study_date) or ("" if years is None else band_of(years))
 
 
 def receipt_of(
@@ -77,8 +85,8 @@ def receipt_of(
         version=__version__,
         films=tuple(source.sha256 for source in sources),
         patient=pseudonym(f"{owner.issuer}\0{owner.patient_id}", store.key) if owner else "",
-        age=age_band(first.birth_date, first.study_date) if first else "",
-        sex=first.sex if first else "",
+        age=next(filter(None, map(age_in_band, headers)), ""),
+        sex=next((header.sex for header in headers if header.sex), ""),
         view=one_line(first.view_name)[:LONGEST] if first else "",
         device=one_line(first.device)[:LONGEST] if first else "",
         features={**seen, **head},

@@ -46,6 +46,8 @@ KINDS = {
     VERDICT: own_code("verdict", "Reader's verdict on a draft"),
 }
 """Addresses whose requests concern patients (all by POST) → what is recorded of them."""
+REFUSED = "refused"
+"""In the state of a request that the guard has not let in."""
 DOCUMENTS = ("application/pdf", "application/dicom", "application/fhir+json")
 """Answers of these media types are exports."""
 
@@ -83,6 +85,10 @@ class _Answered:
         return found if isinstance(found, Caller) else None
 
     @property
+    def is_let_in(self) -> bool:
+        return not self.scope.get("state", {}).get(REFUSED, False)
+
+    @property
     def subjects(self) -> Subjects:
         found = self.scope.get("state", {}).get("subjects")
         return found if isinstance(found, Subjects) else NOBODY
@@ -92,7 +98,7 @@ class _Answered:
         """Who asked, and from where."""
         address = str((self.scope.get("client") or ("",))[0])
         if self.caller is None:
-            name = UNKNOWN if "caller" in self.scope.get("state", {}) else ANYBODY.name
+            name = ANYBODY.name if self.is_let_in else UNKNOWN
             return ActiveParticipant(name, is_requestor=True, address=address)
         roles = tuple(own_code(role, f"Role {role}") for role in sorted(self.caller.roles))
         return ActiveParticipant(
@@ -144,15 +150,16 @@ class Trail:
             await self._do(lambda: self.audit.append(*messages))
 
     def message_of(self, one: _Answered) -> AuditMessage | None:
-        """What is recorded of a request; None for those that concern no patient and were let in."""
+        """What is recorded of a request; None for those that concern no patient, or are one too many at the door."""
+        message = self._message(one)
+        who = one.user.address if one.caller is None else one.caller.name
+        return message if one.is_let_in or message is None or self.attempts.is_recorded(who) else None
+
+    def _message(self, one: _Answered) -> AuditMessage | None:
         process, user = self.audit.process, one.user
         if one.status == 401:
-            if not self.attempts.is_recorded(user.address):
-                return None
             return not_authenticated(process, user, "no key or token of this server")
         if one.status == 403 and one.caller is not None:
-            if not self.attempts.is_recorded(user.user):
-                return None
             what = one.path if one.path in KINDS else "another address"
             return alert(process, RESTRICTED_FUNCTION, MINOR, f"{what}: not with these roles", user)
         if not concerns_patients(one.scope):

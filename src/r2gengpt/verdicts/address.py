@@ -17,7 +17,7 @@ NEEDED = ("sqlalchemy", "alembic")
 POSTGRESQL, SQLITE = "postgresql+psycopg", "sqlite"
 SCHEMES = {"postgresql": POSTGRESQL, "postgres": POSTGRESQL, POSTGRESQL: POSTGRESQL, SQLITE: SQLITE}
 """What a URL may begin with → the driver that is used."""
-_SECRET = re.compile(r"(?<=:)[^:@/]*(?=@)|(?<=[?&])(?:password|passfile|sslpassword)=[^&]*")
+_SECRET = re.compile(r"(?<=:)[^:@/]*(?=@)|(?<=[?&])(?:password|passfile|sslpassword)=[^&]*", re.IGNORECASE)
 
 
 def shown_address(text: str) -> str:
@@ -28,8 +28,11 @@ def shown_address(text: str) -> str:
     """
     scheme, mark, rest = text.partition("://")
     if not mark:
-        return text
+        word, colon, _ = text.partition(":")
+        return f"{word}:***" if colon and word in SCHEMES else text
     login, at, place = rest.rpartition("@")  # a password may hold any sign, also an unquoted @ or /
+    if "?" in login:  # that @ is of a query, or of a password
+        return f"{scheme}://***"
     user, colon, _ = login.partition(":")
     return f"{scheme}://{user}{':***' if colon else ''}{at}{_SECRET.sub('***', place)}"
 
@@ -48,11 +51,11 @@ def database_url(text: str, field: str = "verdicts") -> "URL":
 
     if not text.strip():
         raise InputError(f"`{field}` is empty: must name a file, or the URL of a PostgreSQL server")
-    if "://" not in text:
-        return URL.create(SQLITE, database=text)
     shown = shown_address(text)
-    scheme, _, rest = text.partition("://")
-    if scheme not in SCHEMES:
+    scheme, mark, rest = text.partition("://")
+    if not mark and shown == text:
+        return URL.create(SQLITE, database=text)
+    if mark and scheme not in SCHEMES:
         raise InputError(
             f"begins with {scheme}: choose from {', '.join(SCHEMES)}, or name a file", field=field, value=shown
         )

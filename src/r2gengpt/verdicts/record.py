@@ -145,5 +145,9 @@ def age_band(born: str, on: str) -> str:
         first, then = (date(int(text[:4]), int(text[4:6]), int(text[6:8])) for text in (born, on))
     except ValueError:
         return UNKNOWN
-    years = then.year - first.year - ((then.month, then.day) < (first.month, first.day))
+    return band_of(then.year - first.year - ((then.month, then.day) < (first.month, first.day)))
+
+
+def band_of(years: float) -> str:
+    """The band of an age in years; empty of none that a patient has."""
     return next((band for limit, band in AGES if 0 <= years < limit), UNKNOWN)

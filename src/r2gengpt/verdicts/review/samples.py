@@ -34,9 +34,14 @@ def stability_index(ours: Sequence[int], theirs: Sequence[int]) -> float:
 
 
 def binned(ours: Floats, theirs: Floats) -> tuple[list[int], list[int]]:
-    """Counts of numbers in bins that hold equal shares of `ours`: a bin for each `A_BIN` values, 2 to `MOST_BINS`."""
+    """Counts of numbers in bins that hold equal shares of `ours`: a bin for each `A_BIN` values, 2 to `MOST_BINS`.
+
+    A value that makes up a bin's share by itself has a bin of its own, so that what lies below it shows.
+    """
     bins = max(2, min(MOST_BINS, min(len(ours), len(theirs)) // A_BIN))
     edges = np.unique(np.quantile(ours, np.arange(1, bins) / bins))
+    alone = [edge for edge in edges if np.count_nonzero(ours == edge) * bins >= len(ours)]
+    edges = np.union1d(edges, np.nextafter(alone, -np.inf))
     first, second = (np.bincount(np.searchsorted(edges, values, side="left"), minlength=len(edges) + 1)
                      for values in (ours, theirs))  # fmt: skip
     return first.tolist(), second.tolist()
