@@ -1,5 +1,6 @@
 """What a DICOMweb server may answer when a study is asked for: films whole, or an error in one line. No Orthanc."""
 
+import base64
 import json
 import ssl
 import threading
@@ -9,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+import requests
 
 from archive_keys import NEEDS_OPENSSL, Keys, Pair
 from archive_parts import film_data, free_port, uid
@@ -118,6 +120,18 @@ def test_an_address_that_holds_a_login_is_refused_and_not_shown(login: str) -> N
             connect(f"{scheme}://{login}pacs.example/dicom-web", field="stow")
         assert "secret" not in f"{error.value} {error.value.value}"
     connect("http://pacs.example/dicom-web/a@b")
+
+
+def test_two_servers_without_a_user_have_their_logins_from_netrc(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "netrc"
+    path.write_text("machine one login reader password first\nmachine two login writer password second\n", "utf-8")
+    monkeypatch.setenv("NETRC", str(path))
+    for host, login in (("one", "reader:first"), ("two", "writer:second")):
+        asked = requests.Request("GET", f"http://{host}/dicom-web/studies")
+        sent = connect(f"http://{host}/dicom-web").session.prepare_request(asked)
+        assert sent.headers["Authorization"] == f"Basic {base64.b64encode(login.encode()).decode()}"
 
 
 def test_films_of_another_study_are_not_reported() -> None:

@@ -171,6 +171,7 @@ def test_the_work_items_that_are_searched_for_and_canceled_are_those_of_the_stat
     assert table == {service.STATE: "SCHEDULED", service.READINESS: "READY", station: "`--station` (R2GENGPT)"}
     assert WorklistConfig(worklist="http://h").station == "R2GENGPT"
     assert f"`limit={service.MOST_FOUND}`" in section("3.3.1")
+    assert f"up to {service.MOST_FOUND * service.MOST_PAGES:,} items" in section("3.3.1")
     codes = {row[1] for row in rows("3.3.1") if re.fullmatch(r"\d{6}", row[1])}
     assert codes == set(changes.DISCONTINUATIONS)
     known = {concept.value: concept.meaning for concept in concepts_of_9300()}

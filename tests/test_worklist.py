@@ -1,5 +1,6 @@
 """Work items of a worklist server, from the claim to the end, against a server built on the standard's tables."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from r2gengpt.clinical.archive.earlier_web import WebArchive
 from r2gengpt.clinical.archive.run import writer
 from r2gengpt.clinical.archive.web import connect
 from r2gengpt.clinical.worklist.performer import Performer
+from r2gengpt.clinical.worklist.service import MOST_FOUND, MOST_PAGES, Worklist
 from r2gengpt.clinical.worklist.stages import MOST_CONFLICTS
 from r2gengpt.config import PRIOR
 from r2gengpt.errors import InputError
@@ -240,8 +242,6 @@ OTHERS: dict[str, dict[str, Any]] = {
 def test_an_item_that_is_not_ours_to_do_now_is_never_claimed_whatever_the_server_finds(
     name: str, tmp_path: Path
 ) -> None:
-    import json
-
     with worklist_server() as server:
         server.schedule(1, **OTHERS[name])
         listed = answer(200, json.dumps([server.items[item_uid(1)]]).encode())
@@ -257,6 +257,31 @@ def test_urgent_items_are_claimed_first(tmp_path: Path) -> None:
             server.schedule(number, t00741200=element("CS", priority))
         done_by(tmp_path, server)
         assert list(server.states) == [item_uid(3), item_uid(2), item_uid(1)]
+
+
+def test_items_behind_a_full_answer_are_found(tmp_path: Path) -> None:
+    with worklist_server() as server:
+        for number in range(1, 2 * MOST_FOUND + 1):
+            server.schedule(number, t00404005=element("DT", "29990101"))
+        server.schedule(2 * MOST_FOUND + 1)
+        done_by(tmp_path, server)
+        assert list(server.states) == [item_uid(2 * MOST_FOUND + 1)]
+
+
+def test_a_server_that_knows_no_offset_is_asked_twice_and_one_with_too_many_items_in_a_line_of_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with worklist_server() as server:
+        for number in range(1, MOST_FOUND * MOST_PAGES + 2):
+            server.schedule(number)
+        service = Worklist(connect(server.url))
+        assert len(service.search("R2GENGPT")) == MOST_FOUND * MOST_PAGES
+        assert "has more than 1000 work items, the others are not seen" in caplog.text
+        listed = answer(200, json.dumps(list(server.items.values())[:MOST_FOUND]).encode())
+        server.fault = lambda *_: listed
+        server.paths.clear()
+        assert len(service.search("R2GENGPT")) == MOST_FOUND
+        assert len(server.paths) == 2
 
 
 def test_two_performers_share_items_and_each_is_done_once(tmp_path: Path) -> None:

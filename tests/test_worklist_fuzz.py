@@ -104,7 +104,7 @@ def run_fuzz(directory: Path, items: int, seed: int, caplog: pytest.LogCaptureFi
                 for number in range(start, min(start + 20, items + 1)):
                     made = broken(number, chance)
                     server.items[str(number)] = made
-                    if read := read_workitems(made):
+                    if read := read_workitems([made]):
                         server.items[read[0].uid] = server.items.pop(str(number))
                     server.films[uid(number)] = [film_data(1, StudyInstanceUID=uid(number), PatientID=f"P-{number}")]
                 run_on(performer, 20_000, 10)
@@ -187,7 +187,7 @@ def test_a_server_that_does_not_answer_is_left_after_its_time(tmp_path: Path, mo
 def test_any_json_is_read_as_items_or_none() -> None:
     chance = random.Random(5)
     for number in range(300):
-        for item in read_workitems(broken(number, chance)):
+        for item in read_workitems([broken(number, chance)]):
             assert item.uid == item.from_json(item.to_json()).uid
             assert item.from_json(item.to_json()) == item
             assert isinstance(item.problem, str)

@@ -189,7 +189,8 @@ class WorklistServer:
             and first(one, "00404041") == asked["00404041"][0]
             and first(first(one, "00404025") or {}, "00080100") == asked["00404025.00080100"][0]
         ]
-        return self._found(matching[: int(asked["limit"][0])])
+        start = int(asked.get("offset", ["0"])[0])
+        return self._found(matching[start : start + int(asked["limit"][0])])
 
     def _update(self, uid: str, query: str, change: Node) -> bytes:
         """PS3.18, table 11.6.3-1; PS3.4, CC.2.6.3."""

@@ -4,6 +4,7 @@ Source: PS3.18, chapter 11. Errors name the server and the status, never what it
 """
 
 import json
+import logging
 from collections.abc import Sequence
 
 import requests
@@ -31,9 +32,10 @@ MOST_ANSWER, WHOLE = 2**24, 60.0
 """Bytes and seconds of an answer."""
 CONNECT, SILENT = 10.0, 30.0
 """Seconds: to connect, between bytes."""
-MOST_FOUND = 100
-"""Items that a search asks for."""
+MOST_FOUND, MOST_PAGES = 100, 10
+"""Items that a search asks for at once, and how many times."""
 JSON = "application/dicom+json"
+log = logging.getLogger("r2gengpt.clinical.worklist")
 
 
 class Conflict(Exception):
@@ -58,19 +60,33 @@ class Worklist:
     def search(self, station: str) -> list[WorkItem]:
         """The items that are scheduled for a station and ready; a server may give others too.
 
+        A full answer is followed by a search for what comes behind it, until nothing new comes.
+
         Raises:
             NotNow: no answer that can be used.
         """
+        found: dict[str, WorkItem] = {}
+        for page in range(MOST_PAGES):
+            nodes, before = self._page(station, page * MOST_FOUND), len(found)
+            found |= {one.uid: one for one in read_workitems(nodes)}
+            if len(nodes) < MOST_FOUND or len(found) == before:
+                break
+        else:
+            log.warning("%s: has more than %d work items, the others are not seen", self.url, MOST_PAGES * MOST_FOUND)
+        return list(found.values())
+
+    def _page(self, station: str, offset: int) -> list[object]:
+        """At most `MOST_FOUND` items as they came, those behind the first `offset`."""
         query = {
             STATE: SCHEDULED, READINESS: READY, f"{STATION}.{CODE_VALUE}": station,
-            "includefield": "all", "limit": str(MOST_FOUND),
+            "includefield": "all", "limit": str(MOST_FOUND), **({"offset": str(offset)} if offset else {}),
         }  # fmt: skip
         response = self._exchange("GET", "/workitems", query=query)
         if response.status_code == 204:
             return []
         if response.status_code not in (200, 206):
             raise NotNow(f"{self.url}: a search is answered with status {response.status_code}")
-        return self._items(response)[:MOST_FOUND]
+        return self._nodes(response)[:MOST_FOUND]
 
     def retrieve(self, uid: str) -> WorkItem:
         """An item.
@@ -84,7 +100,7 @@ class Worklist:
             self._check(response)
         except Conflict as error:  # there is nothing that a question could be in conflict with
             raise NotNow(str(error)) from None
-        found = [one for one in self._items(response) if one.uid == uid]
+        found = [one for one in read_workitems(self._nodes(response)) if one.uid == uid]
         if not found:
             raise NotNow(f"{self.url}: answers with another work item")
         return found[0]
@@ -142,11 +158,11 @@ class Worklist:
             raise Gone(words)
         raise NotNow(f"{words}: it wants another name and password" if status in (401, 403) else words)
 
-    def _items(self, response: requests.Response) -> list[WorkItem]:
+    def _nodes(self, response: requests.Response) -> list[object]:
         found = json_of(response.content) if is_json(response.headers) else None
         if not isinstance(found, list | dict):
             raise NotNow(f"{self.url}: its answer is no list of work items")
-        return read_workitems(found)
+        return found if isinstance(found, list) else [found]
 
 
 def first_for(items: Sequence[WorkItem]) -> list[WorkItem]:

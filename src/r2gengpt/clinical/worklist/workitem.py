@@ -125,10 +125,9 @@ def is_uid(value: str) -> bool:
     return bool(_UID.fullmatch(value)) and ".." not in value and not value.startswith(".")
 
 
-def read_workitems(node: object) -> list[WorkItem]:
-    """The items of an answer: a list of datasets, or one; those that name no UID are left out."""
-    found = node if isinstance(node, list) else [node]
-    return [item for one in found if (item := read_workitem(one)) is not None]
+def read_workitems(nodes: Sequence[object]) -> list[WorkItem]:
+    """The items of an answer's datasets; those that name no UID are left out."""
+    return [item for one in nodes if (item := read_workitem(one)) is not None]
 
 
 def read_workitem(node: object) -> WorkItem | None:
