@@ -14,7 +14,7 @@ from PIL import Image
 
 from conftest import Outcome, TinySet
 from r2gengpt.data.loading import StudyDataset, StudyLoader
-from r2gengpt.errors import InputError
+from r2gengpt.errors import InputError, RunError
 from r2gengpt.files import check_writable
 from r2gengpt.testing import noise_image, tiny_tokenizer
 
@@ -223,6 +223,29 @@ def test_an_error_from_a_reading_process_is_the_line_it_is_without_one(
     with pytest.raises(InputError) as error:
         list(loader)
     assert str(error.value) == f"image {tmp_path / 'gone.png'}: No such file or directory"
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    "error",
+    [InputError("has 3 Error: frames", field="frame", value=9, limit=3), RunError("`feature_cache`: Error: damaged")],
+    ids=["InputError", "RunError"],
+)
+def test_an_error_of_a_reading_process_keeps_its_field_its_value_and_its_whole_text(
+    workers: int, error: InputError | RunError, tiny_parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from r2gengpt.data.study import Study
+    from test_build import build
+
+    def refused(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("r2gengpt.data.loading.load_image", refused)
+    dataset = StudyDataset([Study("a", (tmp_path / "a.png",), "Clear.")], build(tiny_parts).processor, "plain")
+    loader = StudyLoader(dataset, lambda _: [[(0, 0)]], list, num_workers=workers)
+    with pytest.raises((InputError, RunError)) as found:
+        list(loader)
+    assert (type(found.value), found.value.args, vars(found.value)) == (type(error), error.args, vars(error))
 
 
 def scoring(checkpoint: Path, output: Path, *flags: str) -> list[str]:

@@ -83,6 +83,8 @@ def test_no_setting_stands_in_two_groups() -> None:
         (TrainConfig, {"learning_rate": 0.0}, ("learning_rate 0.0", "above 0")),
         (TrainConfig, {"learning_rate": 1e-7}, ("min_learning_rate 1e-06", "learning_rate 1e-07")),
         (TrainConfig, {"max_steps": 0}, ("max_steps 0", "at least 1")),
+        (TrainConfig, {"limit_val_batches": 2.5}, ("limit_val_batches 2.5", "must be whole")),
+        (TrainConfig, {"val_check_interval": 1.5}, ("val_check_interval 1.5", "must be whole")),
         (TrainConfig, {"devices": "0"}, ("devices 0", "at least 1")),
         (TrainConfig, {"devices": "two"}, ("devices two", "auto or a number")),
         (TrainConfig, {"precision": "8"}, ("precision 8", "bf16-mixed")),

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from r2gengpt.cli.evaluating import data_of
 from r2gengpt.config import ModelConfig, RunConfig, Stored
 from r2gengpt.data.annotation import read_annotation
 from r2gengpt.data.batches import prompt_batch
+from r2gengpt.data.features import cache as feature_cache
 from r2gengpt.data.features import filling as feature_filling
 from r2gengpt.data.features.cache import FeatureStore, pack, record_type, unpack
 from r2gengpt.data.features.filling import Features, cached_features, encoding
@@ -577,12 +579,35 @@ def test_reading_processes_tell_of_damage_in_one_line(built: Built, studies: lis
         list(loader)
 
 
-def test_a_store_sent_to_another_process_takes_no_shard_along(
-    built: Built, studies: list[Study], tmp_path: Path
+def test_more_shards_than_a_process_may_open_files_are_all_read(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path, record_type(1, 2, "float32"))
+    keys = [feature_cache.digest(bytes([number])) for number in range(200)]
+    for number, key in enumerate(keys):
+        store.write(pack([key], torch.full((1, 1, 2), float(number)), "float32"))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, limits[1]))
+    try:
+        fresh = FeatureStore(tmp_path, store.record)
+        fresh.scan(keys)
+        assert [float(fresh.read(key)[0, 0]) for key in keys] == list(range(200))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert len(list(tmp_path.glob("*.npy"))) == 200
+
+
+def test_a_shard_that_cannot_be_opened_is_told_and_stays(
+    built: Built, studies: list[Study], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store: FeatureStore = cached(built, studies, tmp_path / "cache").features.store
-    store.read(next(iter(store.places)))
-    assert store.__getstate__()["_maps"] == {}
+    features = cached(built, studies, tmp_path / "cache").features
+
+    def refused(*_: Any) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(feature_cache, "map_records", refused)
+    for look in (lambda: cached(built, studies, tmp_path / "cache"), lambda: stored(features, studies)):
+        with pytest.raises(RunError, match=r"^feature_cache .*npy: Too many open files$"):
+            look()
+    assert len(shards(tmp_path / "cache")) == 1
 
 
 TRAIN = ["train", "--precision", "32-true"]

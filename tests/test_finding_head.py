@@ -43,6 +43,7 @@ from r2gengpt.training.findings import FindingsModule, finding_labels, some_patc
 from r2gengpt.training.run import train
 from r2gengpt.training.scales import fit_scale, fit_scales, logistic
 from test_looks_at_the_image import REPORTS, draw_squares
+from test_resume import assert_same_end, killed_at_its_end
 from training_settings import small_run
 
 ANY, BOTH = "Consolidation", "Pleural Effusion"
@@ -189,6 +190,71 @@ def test_a_resumed_head_ends_as_one_that_was_never_stopped(
     )
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_head_ended_after_its_last_step_keeps_its_scales_and_the_statistics_below_it(
+    tiny_parts: Path, squares: TinySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [head_run(tiny_parts, squares, tmp_path / name, max_epochs=1) for name in ("whole", "run")]
+    whole, run = (replace(one, model=replace(one.model, feature_norm="standardize")) for one in runs)
+    train(whole, FLOAT32)
+    killed_at_its_end(run, FLOAT32, monkeypatch)
+    for name in ("findings.json", "README.md"):
+        assert (tmp_path / "run/last" / name).read_bytes() == (tmp_path / "whole/last" / name).read_bytes(), name
+    assert_same_end(tmp_path / "run", tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("model", "read", "settings", "words"),
+    [
+        (
+            {"vis_use_lora": False, "freeze_vm": False},
+            {},
+            {"findings_only": False, "freeze_seeing": True, "ckpt_file": "head"},
+            "^freeze_vm False: trains the whole encoder, which freeze_seeing True leaves",
+        ),
+        ({}, {}, {"mirror": True}, "^mirror True: .*augment True"),
+        (
+            {"vis_use_lora": False},
+            {"feature_cache": "cache"},
+            {"patch_dropout": 0.5},
+            r"^patch_dropout 0\.5: .*feature_cache",
+        ),
+    ],
+)
+def test_settings_of_a_head_that_undo_each_other_are_refused(
+    model: dict[str, Any], read: dict[str, Any], settings: dict[str, Any], words: str, tiny_parts: Path,
+    squares: TinySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    run = head_run(tiny_parts, squares, tmp_path / "run", **settings)
+    with pytest.raises(InputError, match=words):
+        train(replace(run, model=replace(run.model, **model), data=replace(run.data, **read)), FLOAT32)
+    assert not (tmp_path / "run").exists()
+
+
+def test_patches_are_left_out_only_of_encoders_that_take_any_number_of_them(
+    tiny_parts: Path, squares: TinySet, tmp_path: Path
+) -> None:
+    run = head_run(tiny_parts, squares, tmp_path / "run", patch_dropout=0.5)
+    swin = replace(run.model, vision_model=str(tiny_parts / "vision-swin"), vis_lora_targets=("q", "v"))
+    with pytest.raises(InputError, match=r"^patch_dropout 0\.5: needs an encoder of type vit, .*; this one is swin$"):
+        train(replace(run, model=swin), FLOAT32)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("norm", ["none", "position"])
+def test_a_checkpoint_of_other_settings_is_refused_by_the_setting(
+    tiny_parts: Path, trained: Path, squares: TinySet, tmp_path: Path, norm: str
+) -> None:
+    first = head_run(tiny_parts, squares, tmp_path / "first", max_steps=1)
+    train(replace(first, model=replace(first.model, feature_norm="standardize")), FLOAT32)
+    run = head_run(tiny_parts, squares, tmp_path / "run", ckpt_file=str(tmp_path / "first"))
+    with pytest.raises(InputError, match=rf"^ckpt_file .*: it was trained with feature_norm standardize, not {norm}$"):
+        train(replace(run, model=replace(run.model, feature_norm=norm)), FLOAT32)
+    run = head_run(tiny_parts, squares, tmp_path / "run", ckpt_file=str(trained))
+    with pytest.raises(InputError, match=r"^ckpt_file .*: it was trained with vis_r 8, not 4$"):
+        train(replace(run, model=replace(run.model, vis_r=4)), FLOAT32)
 
 
 def test_a_model_without_a_head_has_no_findings(tiny_checkpoint: Path) -> None:

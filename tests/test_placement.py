@@ -92,6 +92,15 @@ def test_only_the_vision_encoder_and_the_projector_move_beside_a_spread_language
     assert {p.device.type for p in (*model.vision_tower.parameters(), *model.projector.parameters())} == {"cpu"}
 
 
+def test_every_part_but_the_language_model_goes_to_where_that_begins(tiny_parts: Path) -> None:
+    model = built_from(tiny_parts, prior_study=True, findings_head=True).model
+    model.language_model.hf_device_map = {"": "meta"}
+    model.get_input_embeddings().to("meta")
+    place(model, "cpu")
+    rest = [p for name, p in model.named_parameters() if not name.startswith("language_model.")]
+    assert {p.device.type for p in rest} == {"meta"}
+
+
 def test_image_tokens_go_to_the_embeddings_device(tiny_parts: Path) -> None:
     built = built_from(tiny_parts)
     built.model.get_input_embeddings().to("meta")

@@ -1,6 +1,7 @@
 """`r2gengpt plan`: counts and bytes from configurations alone."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from placements import FLOAT32
 from r2gengpt.cli.commands import plan as command
 from r2gengpt.cli.main import run
 from r2gengpt.config import ALIGNMENTS, DataConfig, DecodeConfig, ModelConfig, TrainConfig
+from r2gengpt.errors import InputError
 from r2gengpt.parts.assemble import HERE, build_model
 from r2gengpt.parts.plan import MemoryPlan, kept_bytes, plan, quantized_bytes
 from r2gengpt.settings import PlacementConfig
@@ -125,6 +127,17 @@ def test_a_frozen_encoder_keeps_nothing_and_a_trained_one_does(kind: str, tiny: 
     )
     assert shallow.activations < deep.activations
     assert shallow.kv_cache == deep.kv_cache
+
+
+def test_larger_views_have_more_positions_and_sizes_that_an_encoder_does_not_take_are_refused(
+    tiny: ModelConfig, tmp_path: Path
+) -> None:
+    vision = str(tiny_vision_model(tmp_path, kind="dinov2"))
+    small, large = (planned(replace(tiny, vision_model=vision, image_size=side, alignment="deep")) for side in (32, 64))
+    assert large.positions - small.positions == 8**2 - 4**2
+    assert large.modes[0].activations > small.modes[0].activations
+    with pytest.raises(InputError, match=r"^image_size 64: .* takes views of one size only"):
+        planned(replace(tiny, image_size=64))
 
 
 def test_activations_grow_with_the_batch_and_shrink_with_gradient_checkpointing(tiny: ModelConfig) -> None:

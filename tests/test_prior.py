@@ -28,7 +28,11 @@ from r2gengpt.reporter import Reporter
 from r2gengpt.settings import PlacementConfig
 from r2gengpt.testing import noise_image
 from r2gengpt.text.context import Context
+from r2gengpt.training.reinforcement.sampling import learnt_batch
+from r2gengpt.training.reinforcement.tokens import token_scores
 from r2gengpt.training.run import train
+from reinforcement_parts import reinforced_run
+from test_reinforcement_run import policy_and_batch
 from training_settings import small_run
 
 FLOAT32 = PlacementConfig(dtype="float32")
@@ -306,3 +310,20 @@ def test_a_prompt_batch_has_the_films_too(tiny_parts: Path, told_set: TinySet) -
     with torch.no_grad():
         ids = built.model.eval().generate(**batch.inputs(), max_new_tokens=3)
     assert ids.shape[1] <= 3
+
+
+@pytest.mark.parametrize("fusion", ["mean", "concat"])
+def test_the_loss_sees_the_films_of_an_earlier_study_as_the_engine_does(
+    fusion: str, tiny_parts: Path, told_set: TinySet, tmp_path: Path
+) -> None:
+    model = {"prior_study": True, "fusion": fusion}
+    first = small_run(tiny_parts, told_set, tmp_path / "first", model=model, max_epochs=1, choose_decode=0)
+    run = reinforced_run(tiny_parts, told_set, tmp_path / "run", train(first).checkpoint)
+    policy, batch = policy_and_batch(dataclasses.replace(run, model=first.model), told_set)
+    prompts = policy.sampler.prompts(batch)
+    assert prompts.marks is not None
+    reports = policy.sampler.drawn(prompts, 1.0, seed=5)
+    learnt = learnt_batch(prompts, reports, policy.built.processor.pad_token_id)
+    found = token_scores(policy.built.model, learnt, 1.0, head_last=True).logprobs
+    drawn = torch.tensor([value for report in reports for value in report.token_logprobs])
+    torch.testing.assert_close(found.detach(), drawn, rtol=1e-4, atol=1e-5)  # float32 sums in another order

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,8 @@ from conftest import TinySet
 from r2gengpt.checkpoint_files import RUN
 from r2gengpt.config import RunConfig
 from r2gengpt.errors import InputError
+from r2gengpt.settings import PlacementConfig
+from r2gengpt.training.averaging import MovingAverage
 from r2gengpt.training.begin import DATA
 from r2gengpt.training.module import R2GenGPTModule
 from r2gengpt.training.run import train
@@ -95,6 +98,66 @@ def test_a_run_ended_at_a_random_step_and_started_again_has_the_same_weights(
     run_until(settings, stop, monkeypatch)
     run_until(settings, None, monkeypatch)
     assert_same_end(tmp_path / "run", tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "stops"),
+    [
+        ({"every_n_train_steps": 0, "accumulate_grad_batches": 3, "val_check_interval": 0.5}, [3]),
+        ({"every_n_train_steps": 1, "accumulate_grad_batches": 2}, [2, 1]),
+    ],
+    ids=str,
+)
+def test_a_state_is_never_saved_between_the_batches_of_one_step(
+    tiny_parts: Path, tiny_set: TinySet, tmp_path: Path, schedule: dict[str, float], stops: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    run_until(resumable(tiny_parts, tiny_set, tmp_path / "whole", **schedule), None, monkeypatch)
+    settings = resumable(tiny_parts, tiny_set, tmp_path / "run", **schedule)
+    for stop in (*stops, None):
+        run_until(settings, stop, monkeypatch)
+    assert_same_end(tmp_path / "run", tmp_path / "whole")
+
+
+def killed_at_its_end(settings: RunConfig, where: PlacementConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train; end the run after its last step, before it has written what it leaves; and start it again."""
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("r2gengpt.training.run.write_end", killed)
+        with pytest.raises(Killed):
+            train(settings, where)
+    train(settings, where)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [{"max_epochs": 1}, {"ema": 0.5}, {"patience": 1, "max_epochs": 6}, {"max_epochs": 1, "max_steps": 3}],
+    ids=str,
+)
+def test_a_run_ended_after_its_last_step_leaves_what_it_would_have_left(
+    tiny_parts: Path, tiny_set: TinySet, tmp_path: Path, schedule: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("whole", "run")
+    whole, run = (resumable(tiny_parts, tiny_set, tmp_path / name, choose_decode=0, **schedule) for name in names)
+    train(whole)
+    killed_at_its_end(run, PlacementConfig(), monkeypatch)
+    if (tmp_path / "whole" / "best").exists():
+        assert_same_end(tmp_path / "run", tmp_path / "whole")
+    found, wanted = (load_file(tmp_path / name / "last" / "delta.safetensors") for name in ("run", "whole"))
+    assert all(torch.equal(found[key], tensor) for key, tensor in wanted.items())
+    cards = [(tmp_path / name / "last" / "README.md").read_text() for name in ("run", "whole")]
+    assert cards[0] == cards[1], "it tells the scores of the last validation"
+
+
+def test_an_average_that_comes_from_a_state_follows_its_weights_to_their_device() -> None:
+    average, module = MovingAverage(0.9), torch.nn.Linear(2, 2, device="meta")
+    weights = {name: torch.zeros(value.shape) for name, value in module.named_parameters()}
+    average.load_state_dict({"average": weights, "steps": 3})
+    average.on_train_batch_end(SimpleNamespace(global_step=4), module, None, None, 0)  # type: ignore[arg-type]
+    assert {value.device.type for value in average.average.values()} == {"meta"}
 
 
 @pytest.mark.drill

@@ -72,6 +72,14 @@ def test_a_run_below_its_floors_is_not_the_best_and_a_score_that_one_lacks_has_n
     assert json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["checkpoint"] == "seed-2/best"
 
 
+def test_a_run_without_a_score_is_not_the_best_beside_losses(tmp_path: Path) -> None:
+    runs = runs_of(settings(tmp_path, seed=1), PlacementConfig(), 2)
+    finish(runs[0], 0.0, best={})
+    finish(runs[1], 0.0, best={"val_score": -0.4})
+    write_summary(tmp_path, runs)
+    assert json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["checkpoint"] == "seed-2/best"
+
+
 def test_one_value_has_no_spread() -> None:
     assert Spread.of([0.5]).to_json() == {"mean": 0.5, "sd": None, "values": [0.5]}
 

@@ -6,6 +6,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from r2gengpt.errors import InputError, Stopped
 from r2gengpt.testing import noise_image
 from r2gengpt.training.module import R2GenGPTModule
 from r2gengpt.training.run import train
-from r2gengpt.training.states import locked
+from r2gengpt.training.states import find_state, locked
 from test_resume import Killed, assert_same_end, resumable, run_until
 
 CHILD = """
@@ -124,10 +126,53 @@ def test_bytes_that_changed_within_a_state_are_found_by_their_checksum(
     run_until(settings, 1, monkeypatch)
     newest = tmp_path / "resume.ckpt"
     content = bytearray(newest.read_bytes())
-    content[len(content) // 2] ^= 0xFF
+    middle = len(content) // 2
+    for place in range(middle, middle + 256):  # more than lies between two entries, which no checksum covers
+        content[place] ^= 0xFF
     newest.write_bytes(content)
     with pytest.raises(InputError, match="no state to resume from is whole; add overwrite True"):
         train(settings)
+
+
+def archive(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("a/data.pkl", "of something else")
+
+
+def folder(path: Path) -> None:
+    path.mkdir()
+
+
+def folder_of_archives(path: Path) -> None:
+    path.mkdir()
+    archive(path / "a.pt")
+
+
+def folder_of_a_state(path: Path) -> None:
+    path.mkdir()
+    shutil.copy(path.with_name("resume.before.ckpt"), path / "a.pt")
+
+
+def other_tensors(path: Path) -> None:
+    torch.save({"a": torch.zeros(2)}, path)
+
+
+@pytest.mark.parametrize("kind", [archive, folder, folder_of_archives, other_tensors, folder_of_a_state])
+def test_what_is_no_state_of_a_run_is_skipped_or_refused_in_one_line(
+    tiny_parts: Path, tiny_set: TinySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Callable[[Path], None]
+) -> None:
+    settings = resumable(tiny_parts, tiny_set, tmp_path, every_n_train_steps=1)
+    run_until(settings, 3, monkeypatch)
+    (tmp_path / "resume.ckpt").unlink()
+    kind(tmp_path / "resume.ckpt")
+    if kind is folder_of_a_state:
+        with pytest.raises(InputError, match=r"^savedmodel_path .*: resume\.ckpt there is no state of strategy auto"):
+            train(settings)
+        return
+    run_until(settings, 1, monkeypatch)
+    assert find_state(tmp_path) == tmp_path / "resume.ckpt"
+    (tmp_path / "resume.ckpt").unlink()
+    assert run_until(settings, None, monkeypatch) == 6  # from the state after step 2 of 8, which is still there
 
 
 def test_two_runs_at_once_in_one_directory_are_refused(tiny_parts: Path, tiny_set: TinySet, tmp_path: Path) -> None:

@@ -136,8 +136,10 @@ def test_a_finished_run_is_not_overwritten_unless_asked(tiny_parts: Path, tiny_s
     with pytest.raises(InputError, match="holds a finished run"):
         train(settings)
     assert (tmp_path / "last" / "delta.safetensors").read_bytes() == before
+    (tmp_path / "reinforcement.json").write_text("{}")
     again = small_run(tiny_parts, tiny_set, tmp_path, max_epochs=1, overwrite=True)
     train(again)
+    assert not (tmp_path / "reinforcement.json").exists(), "it was of the run before"
     assert load_file(tmp_path / "last" / "delta.safetensors").keys()
 
 
@@ -156,6 +158,21 @@ def test_a_run_whose_model_is_refused_leaves_nothing_behind(
     with pytest.raises(InputError, match="end_sym"):
         train(small_run(tiny_parts, tiny_set, tmp_path / "run", model={"end_sym": "the end of it"}))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("limit_train_batches", 0.2, "is less than one of 4 batches"),
+        ("limit_val_batches", 0.2, "is less than one of 1 batches"),
+        ("val_check_interval", 5.0, "an epoch has 4 batches"),
+    ],
+)
+def test_limits_that_leave_no_batch_are_refused_in_one_line(
+    tiny_parts: Path, tiny_set: TinySet, tmp_path: Path, name: str, value: float, words: str
+) -> None:
+    with pytest.raises(InputError, match=rf"^{name} {value}: {words}$"):
+        train(small_run(tiny_parts, tiny_set, tmp_path, model=None, read=None, **{name: value}))
 
 
 def test_training_can_start_from_the_weights_of_a_checkpoint(

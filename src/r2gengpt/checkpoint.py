@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -139,10 +139,40 @@ def put_tensors(
             state[name].copy_(tensor)
 
 
-def load_delta(model: nn.Module, directory: Path, field: str) -> None:
+SHAPING = (
+    *("freeze_vm", "vis_use_lora", "vis_r", "vis_lora_targets", "use_dora", "feature_norm", "global_only"),
+    *("image_size", "findings_head", "llm_use_lora", "llm_r", "llm_lora_targets", "prior_study"),
+)
+"""Settings that say which tensors are trained, and their shapes; the last four do not count for a head alone."""
+
+
+def misfit(stored: Mapping[str, object], config: ModelConfig | None, names: Sequence[str]) -> str:
+    """Why a checkpoint's tensors may not fit a model, in words.
+
+    Args:
+        stored: the checkpoint's settings.
+        config: the model's; None: the same.
+        names: of the settings that count.
+    """
+    pairs = [(name, stored[name], getattr(config, name)) for name in names if config is not None and name in stored]
+    others = [f"`{name}` {_shown(one)}, not {_shown(other)}" for name, one, other in pairs if one != other]
+    return f"it was trained with {'; '.join(others)}" if others else "it belongs to another model"
+
+
+def _shown(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def load_delta(model: nn.Module, directory: Path, field: str, config: ModelConfig | None = None) -> None:
     """Put a checkpoint's tensors into a model built from the same settings.
 
     A checkpoint of a finding head alone goes into a model that has more besides.
+
+    Args:
+        model: its trained parts are marked.
+        directory: of the checkpoint.
+        field: the setting that named it, for errors.
+        config: the model's settings, where they may be others than the checkpoint's.
 
     Raises:
         InputError: no or a damaged file; missing, unexpected or misshapen tensors (counts, and the first by name).
@@ -154,8 +184,10 @@ def load_delta(model: nn.Module, directory: Path, field: str) -> None:
         raise InputError(f"no {DELTA} there", field=field, value=directory) from None
     except (SafetensorError, OSError) as error:
         raise InputError(f"{DELTA} is damaged: {error}", field=field, value=directory) from None
-    source, alone = f"`{field}` {directory}: {DELTA}", tells_findings_only(read_settings(directory, field))
-    put_tensors(model, tensors, source, "it belongs to another model", partly=alone)
+    stored = read_settings(directory, field)
+    alone = tells_findings_only(stored)
+    hint = misfit(stored.model.values, config, SHAPING[: -4 if alone else None])
+    put_tensors(model, tensors, f"`{field}` {directory}: {DELTA}", hint, partly=alone)
 
 
 def load_checkpoint(

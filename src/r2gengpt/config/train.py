@@ -161,6 +161,9 @@ class TrainConfig:
             if name not in LOGGERS or self.loggers.count(name) > 1:
                 limit = f"choose from {', '.join(LOGGERS)}, each once"
                 raise InputError(limit, field="loggers", value=" ".join(self.loggers), limit=limit)
+        for name in ("limit_train_batches", "limit_val_batches", "limit_test_batches", "val_check_interval"):
+            if (value := getattr(self, name)) > 1 and value % 1:
+                raise InputError("is above 1, a number of batches: must be whole", field=name, value=value)
         others = self.floors.keys() - {"findings_auc"}
         if self.findings_only and others:
             raise InputError(

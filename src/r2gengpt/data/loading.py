@@ -218,14 +218,33 @@ class StudyLoader(Generic[Collated]):
 
     def _in_processes(self, batches: list[list[Key]]) -> Iterator[Collated]:
         loader = DataLoader(
-            self.dataset,
-            batch_sampler=batches,
-            collate_fn=self.collate,
+            _Batches(self.dataset, self.collate),
+            batch_size=None,
+            sampler=batches,
+            collate_fn=_as_it_is,
             num_workers=self.num_workers,
             prefetch_factor=self.prefetch_factor,
             pin_memory=torch.cuda.is_available(),
         )
+        for batch in loader:
+            if isinstance(batch, InputError | RunError):
+                raise batch
+            yield batch
+
+
+def _as_it_is(batch: Collated) -> Collated:
+    return batch
+
+
+@dataclass(frozen=True)
+class _Batches(Dataset["Collated | InputError | RunError"], Generic[Collated]):
+    """What a reading process is asked for: whole batches. Errors come back whole: raised, they would lose fields."""
+
+    dataset: StudyDataset
+    collate: Callable[[list[Example]], Collated]
+
+    def __getitem__(self, keys: list[Key]) -> "Collated | InputError | RunError":
         try:
-            yield from loader
-        except (InputError, RunError) as error:  # it comes with the reading process's traceback as its text
-            raise type(error)(str(error).rpartition("Error: ")[2].strip()) from None
+            return self.collate([self.dataset[key] for key in keys])
+        except (InputError, RunError) as error:
+            return error

@@ -15,7 +15,7 @@ from r2gengpt.config import ModelConfig
 from r2gengpt.model import R2GenGPTForConditionalGeneration
 from r2gengpt.parts.assemble import joined_config, mark_trained
 from r2gengpt.parts.embedded.cache import resolve
-from r2gengpt.parts.loading import from_config, load_config, load_part, meta_language, processor_image_size
+from r2gengpt.parts.loading import from_config, load_config, load_part, meta_language, processor_image_size, resized
 
 
 class _Attention(torch.autograd.Function):
@@ -59,16 +59,21 @@ def kept_bytes(model: nn.Module, forward: Callable[[], Any], inputs_of: Sequence
     return sum(storage.nbytes() for storage in kept.values())
 
 
-def meta_vision(vision_model: str, *, trust_remote_code: bool = False) -> tuple[Any, int]:
-    """The vision encoder on the meta device, and the side of its images (without an image processor, its own)."""
-    name, field, remote = resolve(vision_model), "vision_model", trust_remote_code
+def meta_vision(config: ModelConfig, *, trust_remote_code: bool = False) -> tuple[Any, int]:
+    """The vision encoder on the meta device, and the side of its images: `image_size`, or its own.
+
+    Raises:
+        InputError: no configuration there, or views of that size cannot be taken.
+    """
+    name, field, remote = resolve(config.vision_model), "vision_model", trust_remote_code
     part = load_config(name, field, trust_remote_code=remote)
     part = getattr(part, "vision_config", None) or part
     tower = from_config(AutoModel, part, name, field, trust_remote_code=remote)
     if Path(name).is_dir() and not (Path(name) / "preprocessor_config.json").is_file():
         size = getattr(part, "image_size", 224)
         return tower, int(size if isinstance(size, int) else size[0])
-    return tower, processor_image_size(load_part(AutoImageProcessor, name, field, trust_remote_code=remote), name)
+    image_processor = resized(load_part(AutoImageProcessor, name, field, trust_remote_code=remote), part, config)
+    return tower, processor_image_size(image_processor, name)
 
 
 def linear_layers(language_model: Any) -> list[nn.Module]:
@@ -90,7 +95,7 @@ def meta_model(config: ModelConfig, *, trust_remote_code: bool = False) -> tuple
         InputError: a part has no configuration, or the parts do not fit.
     """
     language_model = meta_language(config.lm_model, trust_remote_code=trust_remote_code)
-    tower, size = meta_vision(config.vision_model, trust_remote_code=trust_remote_code)
+    tower, size = meta_vision(config, trust_remote_code=trust_remote_code)
     model_config = joined_config(config, tower, language_model, size)
     linears = linear_layers(language_model)
     with torch.device("meta"):

@@ -119,7 +119,7 @@ def place(model: Any, device: torch.device | str, quantization: str = "none") ->
     hook = getattr(model.get_input_embeddings(), "_hf_hook", None)
     first = getattr(hook, "execution_device", None)
     first = model.get_input_embeddings().weight.device if first is None else torch.device(first)
-    for part in (model.vision_tower, model.projector, model.finding_head):
+    for part in (model.vision_tower, model.projector, model.finding_head, model.time_marks):
         if part is not None:
             part.to(first)
 

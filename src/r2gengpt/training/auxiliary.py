@@ -1,8 +1,9 @@
 """A finding head beside the report in training: its loss, its hints, what it saw in validation. Writes no text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,6 +50,14 @@ class Validation:
         scores = {"findings_loss": float(findings_loss(logits, labels, self.weights))}
         areas = areas_by_source(self.labels, self.logits, [self.studies[name].source for name in self.ids])
         return scores | ({"findings_auc": float(np.mean(list(areas.values())))} if areas else {})
+
+    def state(self) -> dict[str, Any]:
+        """Kept with the state to resume from."""
+        return {"ids": self.ids, "logits": torch.from_numpy(self.logits), "labels": torch.from_numpy(self.labels)}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`."""
+        self.ids, self.logits, self.labels = state["ids"], state["logits"].numpy(), state["labels"].numpy()
 
     def write(self, directory: Path) -> None:
         """Put scales fitted to what was seen last beside weights; without a validation, logits are read as they are."""

@@ -47,7 +47,7 @@ class MovingAverage(Callback):  # type: ignore[misc]  # the library is untyped
         decay = min(self.decay, self.steps / (self.steps + WARM_UP))
         for name, value in self._trained(pl_module).items():
             if name in self.average:
-                self.average[name].lerp_(value, 1 - decay)
+                self.average[name] = self.average[name].to(value.device).lerp_(value, 1 - decay)  # a state's is on CPUs
             else:
                 self.average[name] = value.clone()
 
@@ -68,6 +68,6 @@ class MovingAverage(Callback):  # type: ignore[misc]  # the library is untyped
         self._put(pl_module, self.own)
         self.own = {}
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """What is saved last is the average."""
+    def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """What is saved last is the average, of a run too that was resumed after its last step."""
         self._put(pl_module, self.average)

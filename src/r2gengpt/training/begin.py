@@ -18,8 +18,10 @@ from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 from r2gengpt.files import check_writable, recover_directory, remove, whole_file
 from r2gengpt.settings import PlacementConfig
+from r2gengpt.training.distributed.processes import ZERO
 from r2gengpt.training.record import SUMMARY, first_change
-from r2gengpt.training.states import find_state, recover_states, remove_states
+from r2gengpt.training.reinforcement.result import RESULT
+from r2gengpt.training.states import BEFORE, NEWEST, find_state, recover_states, remove_states
 
 DATA = "data.json"
 SAMPLE = 2**16
@@ -165,6 +167,14 @@ def open_run(config: RunConfig, where: PlacementConfig) -> Path | None:
             field=changed,
             value=wanted[changed],
         )
+    if resume.is_dir() != (train.strategy in ZERO):
+        raise InputError(
+            f"{resume.name} there is no state of `strategy` {train.strategy}; add `overwrite` True",
+            field="savedmodel_path",
+            value=directory,
+        )
+    if resume.name == BEFORE and rank_zero_only.rank == 0:
+        remove(directory / NEWEST)  # it was skipped: the next one would push it into this one's place
     return resume
 
 
@@ -173,7 +183,7 @@ def start_run(config: RunConfig, where: PlacementConfig, data: Fingerprint) -> N
     """Clear what an earlier run left in the directory and write down the settings and the data of the new one."""
     directory = Path(config.train.savedmodel_path)
     remove_states(directory)
-    for name in (SUMMARY, "best", "last"):
+    for name in (SUMMARY, RESULT, "best", "last"):
         remove(directory / name)
     write_fingerprint(directory, data)
     with whole_file(directory / RUN) as path:

@@ -153,6 +153,13 @@ class BestCheckpoint(Callback):  # type: ignore[misc]  # the library is untyped
                 )
         else:
             self.stale += 1
+        self._stop_if_stale(trainer)
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: R2GenGPTModule) -> None:
+        """A run that had stopped when its state was saved does not go on."""
+        self._stop_if_stale(trainer)
+
+    def _stop_if_stale(self, trainer: L.Trainer) -> None:
         patience = self.config.train.patience
         if patience is not None and self.stale >= patience:
             trainer.should_stop = True
@@ -169,21 +176,26 @@ class ResumeState(Callback):  # type: ignore[misc]  # the library is untyped
         self.every = every
         self.saved = 0
         """The optimizer step of the last state that this process has saved."""
+        self.waits = False
+        """A validation came between two batches of one step: its state is saved after that step."""
 
     def _save(self, trainer: L.Trainer) -> None:
         temporary = self.directory / f".{NEWEST}.writing"
         trainer.save_checkpoint(temporary)
         if trainer.is_global_zero:
             keep_state(temporary, self.directory)
-        self.saved = trainer.global_step
+        self.saved, self.waits = trainer.global_step, False
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Save in the middle of an epoch; where a validation comes next, after that."""
-        due = self.every and trainer.global_step > self.saved and trainer.global_step % self.every == 0
-        if due and not trainer.fit_loop.epoch_loop._should_check_val_fx(trainer.fit_loop._data_fetcher):
+        due = self.waits or (self.every and trainer.global_step % self.every == 0)
+        loop = trainer.fit_loop.epoch_loop
+        if due and not loop._should_accumulate() and not loop._should_check_val_fx(trainer.fit_loop._data_fetcher):
             self._save(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Save after a validation."""
+        """Save after a validation; gradients that wait for their step's other batches are in no state."""
         if not trainer.sanity_checking and trainer.state.fn == "fit":
-            self._save(trainer)
+            self.waits = trainer.fit_loop.epoch_loop._should_accumulate()
+            if not self.waits:
+                self._save(trainer)

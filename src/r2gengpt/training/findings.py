@@ -18,6 +18,7 @@ from r2gengpt.model import R2GenGPTForConditionalGeneration
 from r2gengpt.model.findings import findings_loss, positive_weights
 from r2gengpt.model.vision import full_mask, patch_features, present_views
 from r2gengpt.parts.assemble import Built
+from r2gengpt.parts.loading import ANY_SIZE
 from r2gengpt.processes import gathered, in_batch_order
 from r2gengpt.report import Report
 from r2gengpt.training.auxiliary import Validation
@@ -25,6 +26,8 @@ from r2gengpt.training.module import step_seed
 from r2gengpt.training.optimizer import optimizer_and_schedule
 from r2gengpt.training.validation import SeenFilms, ValidationBatch
 
+PATCHWISE = ("vit", *ANY_SIZE)
+"""Kinds of encoders whose layers take any number of patches behind a class token."""
 HEAD_RATE = 4.0
 """The head's learning rate, in those of the encoder's LoRA: it starts from nothing."""
 
@@ -67,12 +70,18 @@ def check_findings_only(config: RunConfig) -> None:
     """Refuse what training a head alone has no use for.
 
     Raises:
-        InputError: no head, an encoder that must see all patches, or settings of reports.
+        InputError: no head, an encoder that is trained and stays at once, settings of reports, or some without effect.
     """
     model, train = config.model, config.train
     if train.freeze_seeing and not model.findings_head:
         raise InputError("leaves a finding head as it is: it needs `findings_head` True",
                          field="freeze_seeing", value=True)  # fmt: skip
+    if train.freeze_seeing and not model.freeze_vm:
+        raise InputError(
+            "trains the whole encoder, which `freeze_seeing` True leaves as it is: choose shallow or delta",
+            field="freeze_vm",
+            value=False,
+        )
     if not train.findings_only:
         return
     if not model.findings_head:
@@ -83,6 +92,27 @@ def check_findings_only(config: RunConfig) -> None:
         )
     if train.strategy != "auto" or train.devices not in ("auto", "1"):
         raise InputError("trains on one device: leave out `strategy` and `devices`", field="findings_only", value=True)
+    if train.mirror and not config.data.augment:
+        raise InputError("is one of the changes of `augment` True: it needs that", field="mirror", value=True)
+    if train.patch_dropout and config.data.feature_cache is not None:
+        words = "leaves out patches that `feature_cache` has kept already: give one"
+        raise InputError(words, field="patch_dropout", value=train.patch_dropout)
+
+
+def check_takes_some(tower: Any, share: float) -> None:
+    """Refuse to leave out patches of an encoder that must see all.
+
+    Args:
+        tower: the encoder.
+        share: of the patches left out.
+
+    Raises:
+        InputError: so it is.
+    """
+    kind = tower.config.model_type
+    if share and kind not in PATCHWISE:
+        limit = f"needs an encoder of type {', '.join(PATCHWISE)}; this one is {kind}"
+        raise InputError(limit, field="patch_dropout", value=share, limit=limit)
 
 
 def freeze_seeing(model: R2GenGPTForConditionalGeneration) -> None:
@@ -116,6 +146,7 @@ class FindingsModule(L.LightningModule):  # type: ignore[misc]  # the library is
         self.built = built
         self.tower = built.model.vision_tower
         self.head: Any = built.model.finding_head
+        self.norm_in = built.model.projector.norm_in  # not trained, but a resumed run needs its statistics
         self.config = config
         self.steps = steps
         self.register_buffer("weights", positive_weights(labels), persistent=False)
@@ -206,6 +237,13 @@ class FindingsModule(L.LightningModule):  # type: ignore[misc]  # the library is
         return optimizer_and_schedule(self, self.config.train, self.steps, faster={"head.": HEAD_RATE})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave the frozen weights out: they come from where they came from."""
+        """Leave the frozen weights out: they come from where they came from. Keep what the last validation gave."""
         kept = set(trained_names(self))
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in kept}
+        checkpoint |= {"latest": self.latest, "seen": self.validation.state()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take back what the last validation gave; states of older versions have nothing of it."""
+        self.latest = checkpoint.get("latest", {})
+        if "seen" in checkpoint:
+            self.validation.load_state(checkpoint["seen"])

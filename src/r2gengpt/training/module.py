@@ -203,6 +203,15 @@ class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is
         return optimizer_and_schedule(self.model, self.config.train, self.steps)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave the frozen weights out: they come from where they came from."""
+        """Leave the frozen weights out: they come from where they came from. Keep what the last validation gave."""
         kept = {f"model.{name}" for name in trained_names(self.model)}
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in kept}
+        checkpoint["latest"] = self.latest
+        if self.head is not None:
+            checkpoint["seen"] = self.head.validation.state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take back what the last validation gave; states of older versions have nothing of it."""
+        self.latest = checkpoint.get("latest", {})
+        if self.head is not None and "seen" in checkpoint:
+            self.head.validation.load_state(checkpoint["seen"])

@@ -26,7 +26,7 @@ from r2gengpt.training.checked import CheckedRun, checked
 from r2gengpt.training.data import make_loaders, run_features
 from r2gengpt.training.distributed.processes import told_if_another_process_ends
 from r2gengpt.training.ended import Summary, summary_of, write_end
-from r2gengpt.training.findings import FindingsModule, freeze_seeing
+from r2gengpt.training.findings import FindingsModule, check_takes_some, freeze_seeing
 from r2gengpt.training.loggers import LiveLogs, make_loggers
 from r2gengpt.training.module import R2GenGPTModule
 from r2gengpt.training.reinforcement.begin import check_alone, is_reinforced, policy_of
@@ -34,7 +34,7 @@ from r2gengpt.training.reinforcement.module import ReinforcedModule
 from r2gengpt.training.standing import why_best
 from r2gengpt.training.states import BEFORE, NEWEST, EndedBySignals, RunEnded, ended_by_signals, locked
 from r2gengpt.training.statistics import set_feature_statistics
-from r2gengpt.training.trainer import expected_warnings, make_trainer, total_steps
+from r2gengpt.training.trainer import check_limits, expected_warnings, make_trainer, total_steps
 from r2gengpt.training.watching import ProgressBar
 
 log = logging.getLogger("r2gengpt.training")
@@ -105,6 +105,7 @@ def _train(config: RunConfig, where: PlacementConfig, state: ResumeState) -> Sum
             log.info("resuming from %s", resume)
         check_shares(run.splits, trainer.world_size)
         loaders = make_loaders(built, run.splits, config, trainer.global_rank, trainer.world_size, features, run.labels)
+        check_limits(options, len(loaders[0]), len(loaders[1]))
         module = learner(run, built, start, total_steps(len(loaders[0]), options), trainer.world_size)
         if is_reinforced(config) and resume is None and options.limit_val_batches:
             trainer.validate(module, loaders[1], verbose=False)  # how the supervised model stands
@@ -126,16 +127,17 @@ def starting_model(config: RunConfig, where: PlacementConfig) -> tuple[Built, Pa
     """The model with the weights that it starts from, and the checkpoint directory that they are of.
 
     Raises:
-        InputError: parts or weights that cannot be loaded.
+        InputError: parts or weights that cannot be loaded, or do not fit the settings.
     """
     options = config.train
     built = build_model(config.model, where, precision=options.precision, findings_only=options.findings_only)
+    check_takes_some(built.model.vision_tower, options.patch_dropout)
     start = None
     if options.start_from is not None and is_original(options.start_from):
         put_original(built.model, Path(options.start_from))
     elif options.start_from is not None:
         start = find_checkpoint(options.start_from, "ckpt_file")
-        load_delta(built.model, start, "ckpt_file")
+        load_delta(built.model, start, "ckpt_file", config.model)
     if options.freeze_seeing or is_reinforced(config):
         freeze_seeing(built.model)
     return built, start

@@ -1,6 +1,7 @@
 """Runs that differ by their seed alone: where each lies, and the mean and spread of their scores. Trains nothing."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -132,5 +133,5 @@ def write_summary(directory: Path, runs: Sequence[SeedRun]) -> dict[str, Spread]
 
 
 def _highest(summaries: Sequence[Mapping[str, Any]]) -> str:
-    best = max(summaries, key=lambda run: ("below_floors" not in run, run["best"].get("val_score", 0.0)))
+    best = max(summaries, key=lambda run: ("below_floors" not in run, run["best"].get("val_score", -math.inf)))
     return str(best["checkpoint"])

@@ -65,6 +65,8 @@ class EndedBySignals(Callback):  # type: ignore[misc]  # the library is untyped
 log = logging.getLogger("r2gengpt.training")
 NEWEST, BEFORE = "resume.ckpt", "resume.before.ckpt"
 """A file each, or a directory by DeepSpeed."""
+MARK = b"pytorch-lightning_version"
+"""A name that Lightning puts into each state, and nobody else into other archives of PyTorch."""
 
 
 @contextlib.contextmanager
@@ -143,15 +145,18 @@ def _fault(path: Path) -> str | None:
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*.pt") if file.is_file())
     if not files:
         return "is empty"
+    marked = False
     for file in files:
         try:
             with zipfile.ZipFile(file) as archive:
                 broken = archive.testzip()
+                pickles = [archive.read(name) for name in archive.namelist() if name.endswith("data.pkl")]
         except (zipfile.BadZipFile, OSError, EOFError):
             return "is cut off"
         if broken is not None:
             return f"is damaged in {broken}"
-    return None
+        marked = marked or any(MARK in one for one in pickles)
+    return None if marked else "is no state of a run"
 
 
 def _to_disk(path: Path) -> None:

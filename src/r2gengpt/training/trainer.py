@@ -53,10 +53,34 @@ def as_limit(value: float) -> float | int:
     return value if value <= 1.0 else int(value)
 
 
+def within(batches: int, value: float) -> int:
+    """How many of so many batches a share or number of them is."""
+    limit = as_limit(value)
+    return int(batches * limit) if isinstance(limit, float) else min(batches, limit)
+
+
+def check_limits(options: TrainConfig, training: int, validation: int) -> None:
+    """Refuse shares of batches that are none, and a validation after more batches than an epoch has.
+
+    Args:
+        options: of the run.
+        training: batches of an epoch.
+        validation: batches of a validation.
+
+    Raises:
+        InputError: names the setting.
+    """
+    for name, batches in (("limit_train_batches", training), ("limit_val_batches", validation)):
+        if (share := getattr(options, name)) and not within(batches, share):
+            raise InputError(f"is less than one of {batches} batches", field=name, value=share, limit=1 / batches)
+    interval, used = options.val_check_interval, within(training, options.limit_train_batches)
+    if interval > max(1, used):
+        raise InputError(f"an epoch has {used} batches", field="val_check_interval", value=interval, limit=used)
+
+
 def total_steps(batches: int, options: TrainConfig) -> int:
     """Optimizer steps of a run whose epochs have so many batches; the last step of an epoch may be a short one."""
-    limit = as_limit(options.limit_train_batches)
-    used = int(batches * limit) if isinstance(limit, float) else min(batches, limit)
+    used = within(batches, options.limit_train_batches)
     steps = math.ceil(used / options.accumulate_grad_batches) * options.max_epochs
     return steps if options.max_steps < 0 else min(steps, options.max_steps)
 

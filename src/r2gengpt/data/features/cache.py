@@ -30,8 +30,6 @@ DIGEST = 16
 """Bytes of a digest: two of 10⁹ images have the same one with a probability below 10⁻²⁰."""
 ABANDONED = 86_400
 """Seconds after which a file that was never renamed was left by a killed writer."""
-_UNREADABLE = (OSError, ValueError)
-"""What comes of shards that are cut, overwritten or gone."""
 Records = npt.NDArray[np.void]
 
 
@@ -145,16 +143,14 @@ class FeatureStore:
         self.record = record
         self.places: dict[bytes, FeaturePlace] = {}
         self._seen: set[Path] = set()
-        self._maps: dict[Path, Records] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Reading processes open the shards themselves."""
-        return {**vars(self), "_maps": {}}
 
     def scan(self, wanted: Collection[bytes]) -> None:
         """Look for images in the shards that were not looked at yet; every record that is taken is checked first.
 
         A damaged shard is removed with all its records, so that what it held is built anew.
+
+        Raises:
+            RunError: a shard cannot be opened; it stays.
         """
         wanted = set(wanted)
         for shard in sorted(self.directory.glob("*.npy")):
@@ -165,7 +161,6 @@ class FeatureStore:
             if found is None:
                 log.warning("feature cache: %s is damaged; it is removed, and its features are built again", shard)
                 shard.unlink(missing_ok=True)
-                self._maps.pop(shard, None)
             else:
                 self.places = {**found, **self.places}
 
@@ -175,7 +170,7 @@ class FeatureStore:
             records = self._map(shard)
         except FileNotFoundError:  # another process found it damaged
             return {}
-        except _UNREADABLE:
+        except ValueError:
             return None
         found = {}
         for row, image in enumerate(np.array(records["image"])):
@@ -186,9 +181,19 @@ class FeatureStore:
         return found
 
     def _map(self, shard: Path) -> Records:
-        if shard not in self._maps:
-            self._maps[shard] = map_records(shard, self.record)
-        return self._maps[shard]
+        """Mapped anew each time: a map holds its file open, and systems let a process open fewer than there are shards.
+
+        Raises:
+            FileNotFoundError: it is gone.
+            ValueError: it is cut or overwritten.
+            RunError: it cannot be opened.
+        """
+        try:
+            return map_records(shard, self.record)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise RunError(f"`feature_cache` {shard}: {error.strerror or error}") from None
 
     def write(self, records: Records) -> int:
         """Add a shard; gives its size in bytes.
@@ -212,13 +217,13 @@ class FeatureStore:
         """The features of an image that is there, (N, E), float32.
 
         Raises:
-            RunError: the record has changed since the run began.
+            RunError: the record has changed since the run began, or cannot be read.
         """
         place = self.places[image]
         try:
             record = self._map(place.shard)[place.row]
             whole = record["image"].tobytes() == image and _checksum(record) == record["checksum"].tobytes()
-        except _UNREADABLE:
+        except (FileNotFoundError, ValueError):
             whole = False
         if not whole:
             raise RunError(

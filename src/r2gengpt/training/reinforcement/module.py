@@ -87,5 +87,6 @@ class ReinforcedModule(R2GenGPTModule):
         checkpoint["policy"] = self.policy.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take back what the policy is compared with."""
+        """Take back what the policy is compared with, too."""
+        super().on_load_checkpoint(checkpoint)
         self.policy.load_state(checkpoint["policy"])

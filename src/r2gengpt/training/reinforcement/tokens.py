@@ -54,7 +54,7 @@ def _embedded(model: R2GenGPTForConditionalGeneration, batch: Batch, sampled: Te
     """
     other = int(model.config.image_token_id == 0)
     prompts = batch.input_ids.masked_fill(sampled, other)
-    embeds = model.embed_inputs(prompts, None, batch.view_mask, batch.features)
+    embeds = model.embed_inputs(prompts, None, batch.view_mask, batch.features, batch.marks)
     words = model.get_input_embeddings()(batch.input_ids.masked_fill(~sampled, other))
     return torch.where(sampled[..., None], words, embeds)
 
