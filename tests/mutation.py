@@ -282,7 +282,7 @@ def killer(tests: Sequence[str], home: Path) -> str | None:
         process.join()
         if not ended:
             raise TimeoutError
-        if not process.exitcode:
+        if process.exitcode in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):  # a file of drills alone
             return None
         return next(iter(failures(output.read_text(encoding="utf-8", errors="replace"))), tests[0])
 

@@ -48,6 +48,14 @@ def test_a_fault_that_tests_know_is_found_and_one_that_changes_nothing_is_not() 
     assert survivors([broken, same], {}, workers=1) == [same]
 
 
+def test_a_file_without_quick_tests_kills_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = PACKAGE / "metrics" / "rouge.py"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    same = Mutant(path, 1, 0, 1, len(lines[0].encode()), lines[0])
+    monkeypatch.setattr(mutation, "tests_for", lambda *_: {"tests/test_ohif.py": 0.0})
+    assert survivors([same], {}, workers=1) == [same]
+
+
 def test_a_mutant_is_tried_by_the_tests_that_come_by_its_line_and_else_by_those_of_its_module(tmp_path: Path) -> None:
     by_line = covered_lines(tmp_path, ["tests/test_sentences.py"])
     known = {name.partition("::")[2] for tests in by_line.values() for name in tests}
