@@ -4,8 +4,11 @@ import contextlib
 import json
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +21,7 @@ if find_spec("openvino") is None:
 import r2gengpt
 from r2gengpt.confidence.findings import FINDINGS, verdicts_of
 from r2gengpt.edge.reporter import EdgeReporter
+from r2gengpt.edge.runtime import EdgeTokenizer
 from r2gengpt.errors import InputError
 from r2gengpt.report import Finding
 from r2gengpt.reporter import Reporter
@@ -67,6 +71,27 @@ def with_head(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, lis
 
 
 @pytest.mark.parametrize(("family", "vision", "changes"), CASES, ids=[case[0] for case in CASES])
+class SlowTokenizer:
+    """Says how it was told to encode, some time after it was told."""
+
+    encode_special_tokens = False
+
+    def no_truncation(self) -> None:
+        time.sleep(0.002)
+
+    no_padding = no_truncation
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> SimpleNamespace:
+        return SimpleNamespace(ids=[int(self.encode_special_tokens)])
+
+
+def test_threads_that_encode_prompts_and_texts_at_once_do_not_mix_them() -> None:
+    words = EdgeTokenizer(SlowTokenizer(), 0)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda number: words.encode("</s>", symbols=number % 2 == 0), range(40)))
+    assert found == [[number % 2] for number in range(40)]
+
+
 def test_findings_and_hinted_reports_are_those_of_pytorch(
     family: str, vision: str, changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,7 +119,7 @@ def test_the_prompt_is_that_of_pytorch_token_by_token(with_head: tuple[Path, Pat
     assert len({one.verdict for one in found}) == 4
     assert edge.edge.record.hint is not None
     hint = hint_of(verdicts_of(found))
-    ids = edge.edge.record.hint.ids(edge.edge.encoder, hint)
+    ids = edge.edge.record.hint.ids(edge.edge.words.encode, hint)
     processor = torch.built.processor
     assert ids == processor.prompt_ids(f"{hint} {processor.instruction}")
     assert len(ids.after) > len(processor.prompt_ids().after)

@@ -37,6 +37,7 @@ from r2gengpt.edge.record import (
     files_of,
     write_record,
 )
+from r2gengpt.edge.runtime import EdgeTokenizer
 from r2gengpt.edge.trace import cache_sizes, language_graph, packable_names, vision_graph
 from r2gengpt.errors import InputError
 from r2gengpt.files import whole_directory
@@ -94,7 +95,7 @@ def reads_alike(processor: R2GenGPTProcessor, own: Any, *, hints: bool) -> bool:
     ids = processor.encode_text(SAMPLE)
     wanted = processor.prompt_ids(hinted(processor.instruction, HINT))
     alike = bool(own.decode(ids) == processor.tokenizer.decode(ids, skip_special_tokens=True))
-    return alike and (not hints or hint_prompt(processor).ids(own, HINT) == wanted)
+    return alike and (not hints or hint_prompt(processor).ids(EdgeTokenizer(own, 0).encode, HINT) == wanted)
 
 
 def film_settings(processor: R2GenGPTProcessor) -> FilmSettings:

@@ -1,7 +1,7 @@
 """What an edge directory holds and how it was made: `edge.json`, read, checked and written. No graph, no tensor."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -54,21 +54,15 @@ class HintPrompt:
         fill_template("", prompt.template)
         return prompt
 
-    def ids(self, tokenizer: Any, hint: str) -> PromptIds:
+    def ids(self, encode: Callable[[str, bool], list[int]], hint: str) -> PromptIds:
         """The prompt with a hint.
 
         Args:
-            tokenizer: of the package tokenizers.
+            encode: text to ids; whether special tokens that are written out in it are tokens.
             hint: words.
         """
-
-        def encode(text: str) -> list[int]:
-            tokenizer.encode_special_tokens = not self.symbols
-            tokenizer.no_truncation()
-            tokenizer.no_padding()
-            return list(tokenizer.encode(text, add_special_tokens=False).ids)
-
-        return encode_prompt(encode, fill_template(hinted(self.instruction, hint), self.template), self.opening)
+        prompt = fill_template(hinted(self.instruction, hint), self.template)
+        return encode_prompt(lambda text: encode(text, self.symbols), prompt, self.opening)
 
 
 @dataclass(frozen=True)

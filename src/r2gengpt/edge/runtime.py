@@ -45,6 +45,7 @@ class EdgeTokenizer:
 
     def __init__(self, tokenizer: Any, end_token_id: int) -> None:
         self._tokenizer, self.end_token_id = tokenizer, end_token_id
+        self._lock = threading.Lock()  # how it encodes is kept in it, for all threads
 
     @property
     def tokenizer(self) -> "EdgeTokenizer":
@@ -55,12 +56,13 @@ class EdgeTokenizer:
         """Text of token ids."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens))
 
-    def encode(self, text: str) -> list[int]:
-        """Text to ids, as the processor's `encode_text`: special tokens written out in it stay ordinary text."""
-        self._tokenizer.encode_special_tokens = True
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+    def encode(self, text: str, symbols: bool = False) -> list[int]:
+        """Text to ids. Special tokens written out in it stay ordinary text, or with `symbols` are what they name."""
+        with self._lock:
+            self._tokenizer.encode_special_tokens = not symbols
+            self._tokenizer.no_truncation()
+            self._tokenizer.no_padding()
+            return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def batch_decode(self, rows: Sequence[Sequence[int]], skip_special_tokens: bool = True) -> list[str]:
         """Texts of rows of token ids."""
@@ -99,8 +101,7 @@ class Edge:
         self.record: EdgeRecord = read_record(directory, "model")
         self.scales = read_scales(directory, "model") if FINDINGS in self.record.files else ()
         self.guard = read_guard(directory, "model") if GUARD in self.record.files else None
-        self.encoder = Tokenizer.from_file(str(directory / TOKENIZER))
-        self.words = EdgeTokenizer(self.encoder, self.record.end)
+        self.words = EdgeTokenizer(Tokenizer.from_file(str(directory / TOKENIZER)), self.record.end)
         self.table = np.load(directory / TABLE, mmap_mode="r")
         self.version = str(ov.__version__)
         self._at_work = threading.Lock()  # the graphs keep the state of one study
@@ -158,7 +159,7 @@ class Edge:
         before, after = self.record.before, self.record.after
         hint = hint_of(verdicts_of(seen.findings)) if self.record.hint else ""
         if self.record.hint and hint:
-            ids = self.record.hint.ids(self.encoder, hint)
+            ids = self.record.hint.ids(self.words.encode, hint)
             before, after = (*ids.bos, *ids.before), ids.after
         return np.concatenate([self.embeddings(before), seen.tokens, self.embeddings(after)])
 
