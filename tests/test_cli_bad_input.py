@@ -186,7 +186,7 @@ def test_train_refuses_to_start_from_a_checkpoint_of_another_model(
     run_cli: Run, training: Training, tiny_checkpoint: Path
 ) -> None:
     outcome = run_cli([*training.argv, "--ckpt_file", str(tiny_checkpoint)])
-    refused(outcome, "train", f"--ckpt_file {tiny_checkpoint}", "belongs to another model")
+    refused(outcome, "train", f"--ckpt_file {tiny_checkpoint}", "it was trained with --vis_use_lora True, not False")
     assert not list(training.run.glob("**/*.safetensors"))
 
 

@@ -207,15 +207,15 @@ def test_where_the_language_model_is_spread_the_head_goes_where_the_encoder_goes
             self.where = device
 
     language = SimpleNamespace(hf_device_map={"": 0})
-    tower, projector, head = Part(), Part(), Part()
+    tower, projector, head, marks = Part(), Part(), Part(), Part()
     embedding = SimpleNamespace(weight=torch.zeros(1))
     model = SimpleNamespace(
         language_model=language, vision_tower=tower, projector=projector, finding_head=head,
-        get_input_embeddings=lambda: embedding,
+        time_marks=marks, get_input_embeddings=lambda: embedding,
     )  # fmt: skip
     place(model, "cpu")
-    assert head.where == tower.where == projector.where == torch.device("cpu")
-    model.finding_head = None
+    assert head.where == tower.where == projector.where == marks.where == torch.device("cpu")
+    model.finding_head = model.time_marks = None
     place(model, "cpu")
 
 
