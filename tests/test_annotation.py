@@ -66,9 +66,21 @@ def test_a_study_knows_its_patient_where_the_file_does(fields: dict[str, Any], p
     assert studies["train"][0].patient == patient
 
 
+@pytest.mark.parametrize(("name", "prior"), [(1, 1), (1, "1"), ("1", 1), (" 1", "1 "), (0, 0)])
+def test_a_prior_is_a_text_or_a_whole_number_as_ids_are(
+    name: Any, prior: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = save(tmp_path, splits(record("b", prior=prior), test=[record() | {"id": name}]))
+    (study,) = read_annotation(path, tmp_path)["train"]
+    assert study.earlier is not None
+    assert study.earlier.id == study.prior == str(name).strip()
+    assert caplog.messages == []
+
+
 @pytest.mark.parametrize("value", [1.5, True, ["P7"]])
-def test_a_patient_that_is_no_text_or_whole_number_is_refused(value: Any, tmp_path: Path) -> None:
-    assert "patient is" in message(tmp_path, splits(record(patient=value)))
+@pytest.mark.parametrize("key", ["patient", "prior"])
+def test_a_patient_or_prior_that_is_no_text_or_whole_number_is_refused(key: str, value: Any, tmp_path: Path) -> None:
+    assert f"{key} is" in message(tmp_path, splits(record(**{key: value})))
 
 
 def test_only_the_splits_asked_for_are_needed_and_returned(tmp_path: Path) -> None:

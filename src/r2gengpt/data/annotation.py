@@ -21,7 +21,7 @@ from r2gengpt.films.reader import PLAIN
 
 log = logging.getLogger("r2gengpt.data")
 SPLITS = ("train", "val", "test")
-_TEXTS = ("indication", "technique", "comparison", "findings", "impression", "prior")
+_TEXTS = ("indication", "technique", "comparison", "findings", "impression")
 _READ = (
     *("id", "report", "image_path", "split", "views", "labels", "source", "age", "sex", "boxes", "prior_days"),
     *(*_TEXTS, *PATIENT_NAMES),
@@ -150,6 +150,7 @@ def _study(record: Any, split: str, index: int, base: BaseDirectory, file: str) 
         age=read_age(record.get("age"), where),
         sex=read_sex(record.get("sex"), where),
         boxes=read_boxes(record.get("boxes"), where),
+        prior=_name(record, "prior", where).strip() if record.get("prior") is not None else "",
         prior_days=read_days(record.get("prior_days"), where),
         **{key: _field(record, key, str, where) for key in _TEXTS if key in record},
     )
@@ -241,7 +242,7 @@ def _tell_odd(records: Mapping[str, tuple[Mapping[str, Any], str]], where: str) 
     shared: dict[tuple[str, str], str] = {}
     lost = []
     for name, (record, split) in sorted(records.items(), key=lambda item: item[1][1]):  # whichever is asked for first
-        if (prior := record.get("prior")) and str(prior) not in records:
+        if (prior := study_id(record.get("prior"))) and prior not in records:
             lost.append(f"{prior} of {name}")
         paths = record.get("image_path")
         things = [("patient", record.get(key)) for key in PATIENT_NAMES]
@@ -325,7 +326,7 @@ def _record(study: Study, split: str, base_dir: Path | None) -> dict[str, Any]:
         "image_path": [path.as_posix() for path in paths],
         "split": split,
     }
-    record.update({key: value for key in _TEXTS if (value := getattr(study, key))})
+    record.update({key: value for key in (*_TEXTS, "prior") if (value := getattr(study, key))})
     if study.patient:
         record["patient"] = study.patient
     if study.views:
