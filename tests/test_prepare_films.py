@@ -489,6 +489,13 @@ def test_columns_and_cells_that_are_not_read_are_told(tmp_path: Path, caplog: py
     ]
 
 
+@pytest.mark.parametrize("word", ["Child", "AP View", "Lateral View", "Support Devices"])
+def test_a_view_a_child_or_a_device_is_no_finding(word: str) -> None:
+    assert labels_of("ours", word) == {word: 1}
+    assert labels_of("ours", word, "No Finding") == {word: 1, "No Finding": 1}
+    assert labels_of("ours", word, "No Finding", "Edema")["No Finding"] == 0
+
+
 @pytest.mark.parametrize("source", ["nih14", "ours"])
 def test_a_film_with_a_finding_is_not_without_one_whatever_its_row_says(source: str) -> None:
     assert labels_of(source, "No Finding", "Edema")["No Finding"] == 0
