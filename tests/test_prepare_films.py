@@ -12,6 +12,7 @@ from PIL import Image
 
 from conftest import Outcome
 from r2gengpt.data.annotation import Preparation, read_annotation
+from r2gengpt.data.boxes import Marked
 from r2gengpt.data.prepare.film_table import age_in, read_films, view_named
 from r2gengpt.data.prepare.films import drawn_split, prepare_films, splits_of
 from r2gengpt.data.prepare.places import Place, places_in
@@ -345,6 +346,35 @@ def test_a_box_tells_a_place_on_frontal_films_of_known_size_only(tmp_path: Path)
     assert boxed(tmp_path, [["Edema", 60, 10, 20, 20]], source="mine", width="100", height="100") == {
         "Edema": Place("left", "upper")
     }
+
+
+@pytest.mark.parametrize("size", ["1024", "1024.0"])
+def test_a_box_is_kept_whichever_way_its_films_size_is_written(size: str, tmp_path: Path) -> None:
+    box = json.dumps([["Pneumonia", 512, 256, 256, 128]])
+    (study,) = prepared(tmp_path, {"labels": "Pneumonia", "boxes": box, "width": size, "height": size})
+    assert study.boxes == (Marked("Pneumonia", 0.5, 0.25, 0.25, 0.125),)
+
+
+@pytest.mark.parametrize(
+    ("box", "size"),
+    [
+        ([100, 100, 50, 50], ""),
+        ([100, 100, 50, 50], "0"),
+        ([1000, 100, 50, 50], "1024"),
+        ([100, 100, 0.001, 50], "1024"),
+        ([100, 100, 50, 0.004], "1024"),
+    ],
+)
+def test_boxes_that_are_left_out_are_told_and_never_spoil_the_file(
+    box: list[float], size: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept, lost = json.dumps([["Edema", 0, 0, 9, 9]]), json.dumps([["Edema", 0, 0, 9, 9], ["Edema", *box]])
+    rows = [{"boxes": kept, "width": "90", "height": "90"}, {"boxes": lost, "width": size, "height": size}]
+    made = prepare_films(table(tmp_path, *({"labels": "Edema"} | row for row in rows)), tmp_path / "a.json")
+    assert {name: len(study.boxes) for name, study in studies(made).items()} == {"0": 1, "1": int(size == "1024")}
+    assert caplog.messages[-1].endswith(
+        "left out: boxes of 1 films, which reach off the film or whose film's size is unknown, first of images/1.png"
+    )
 
 
 def test_a_composed_report_tells_the_side_of_the_box(tmp_path: Path) -> None:

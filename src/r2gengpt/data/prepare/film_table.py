@@ -28,7 +28,7 @@ _COLUMNS = ("image", "labels")
 _OPTIONAL = (*("source", *PATIENT_NAMES, "group", "split", "view", "age", "sex", "text", "boxes", "width", "height"),)
 _FACTS = (
     *(("view", "view"), ("view", "view_position"), ("age", "age"), ("age", "patient_age"), ("sex", "sex")),
-    *(("sex", "patient_sex"), ("sex", "patient_gender")),
+    *(("sex", "patient_sex"), ("sex", "patient_gender"), ("size", "width"), ("size", "height")),
 )
 """What is known of a film, and columns that tell it."""
 
@@ -210,9 +210,10 @@ def age_in(cell: str) -> float | None:
 
 
 def _size(width: str, height: str) -> tuple[float, float] | None:
-    if re.fullmatch(r"\d{1,6}", width) and re.fullmatch(r"\d{1,6}", height):
-        return (float(width), float(height)) if int(width) and int(height) else None
-    return None
+    """Whole numbers of pixels above 0, also as tables write them where a cell of the column is empty (1024.0)."""
+    if not all(re.fullmatch(r"\d{1,6}(?:\.0)?", cell) and float(cell) for cell in (width, height)):
+        return None
+    return float(width), float(height)
 
 
 def _boxes(cell: str, where: str) -> tuple[Box, ...]:
