@@ -242,6 +242,31 @@ def test_films_of_nih_lie_in_the_folders_that_its_archives_unpack_to(tmp_path: P
     assert paths == {"images_001/images/00000001_000.png", "images_002/images/00000002_000.png"}
 
 
+def test_each_folder_of_the_twelve_archives_is_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(1, 13):
+        film = tmp_path / "nih" / f"images_{number:03}" / "images" / f"{number:08}_000.png"
+        film.parent.mkdir(parents=True)
+        Image.new("L", (32, 32)).save(film)
+    listed: list[Path] = []
+    listing = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda path: listed.append(path) or listing(path))
+    rows = [{"image": f"{number:08}_000.png", "labels": "Edema"} for number in range(1, 13)]
+    assert (
+        sum(prepare_films(table(tmp_path, *rows), tmp_path / "a.json", images=tmp_path / "nih").studies.values()) == 12
+    )
+    assert len(listed) == len(set(listed)) > 0
+
+
+def test_a_film_that_comes_under_another_ending_between_two_runs_is_found(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for name in ("0.png", "1.jpg"):
+        Image.new("L", (32, 32)).save(tmp_path / "images" / name)
+        made = prepare_films(
+            table(tmp_path, {"labels": "Edema"}, {"labels": "Edema"}), tmp_path / "a.json", images=tmp_path
+        )
+        assert made.skipped.get("no image file", 0) == int(name == "0.png")
+
+
 def test_the_drawn_split_is_the_committed_hash() -> None:
     groups = [f"g{number:05d}" for number in range(4000)]
     for group in groups[:300]:

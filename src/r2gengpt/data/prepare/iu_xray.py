@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 from r2gengpt.data.annotation import SPLITS, Preparation, read_annotation, write_annotation
-from r2gengpt.data.prepare.images import check_directory, check_ending, find_image, name_missing
-from r2gengpt.data.prepare.release import check_studies, has_words
+from r2gengpt.data.prepare.images import check_directory, check_ending, name_missing
+from r2gengpt.data.prepare.release import check_studies, existing, has_words
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 from r2gengpt.files import check_writable_file
@@ -155,13 +155,6 @@ def _official_split(split_from: str | Path) -> dict[str, Study]:
     }
 
 
-def _with_existing_views(study: Study, images_dir: Path, missing: list[Path]) -> Study:
-    """The study as far as its images are there; the others go to `missing`."""
-    found = [find_image(images_dir, path) for path in study.image_paths]
-    missing += [path for path, there in zip(study.image_paths, found, strict=True) if there is None]
-    return replace(study, image_paths=tuple(path for path in found if path is not None))
-
-
 def _place(
     raw: RawReport, split: str, official: Mapping[str, Study] | None, layout: str, image_ext: str
 ) -> Study | str:
@@ -227,7 +220,7 @@ def prepare_iu_xray(
     missing: list[Path] = []
     found = listed
     if images_dir is not None:
-        found = [_with_existing_views(study, Path(images_dir), missing) for study in listed]
+        found = [existing(study, Path(images_dir), missing) for study in listed]
         name_missing(missing, Path(images_dir))
     kept = [study for study in found if len(study.image_paths) >= min_views]
     skipped["too few images"] = len(found) - len(kept)
