@@ -64,7 +64,7 @@ def parse_report(data: bytes, name: str) -> RawReport:
         if "<!DOCTYPE" in text or "<!ENTITY" in text:
             raise InputError(f"{name}: declares a document type, which no report of the release does")
         root = ElementTree.fromstring(text)
-    except (UnicodeDecodeError, LookupError, ElementTree.ParseError) as error:
+    except (UnicodeError, LookupError, ElementTree.ParseError) as error:
         raise InputError(f"{name}: not an XML report: {error}") from None
     identifier = root.find("uId")
     uid = "" if identifier is None else identifier.get("id", "")

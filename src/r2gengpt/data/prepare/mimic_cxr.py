@@ -173,7 +173,7 @@ def _read_from_zip(archive: zipfile.ZipFile, name: str) -> str | None:
         return archive.read(name).decode("utf-8", errors="replace")
     except KeyError:
         return None
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # a password, a form of packing
         raise InputError(f"{name} cannot be read: {error}", field="reports", value=archive.filename) from None
 
 
