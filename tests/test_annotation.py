@@ -190,6 +190,12 @@ def test_links_inside_and_a_linked_base_directory_are_fine(tmp_path: Path) -> No
     assert studies["train"][0].image_paths == ((tmp_path / "real/a/0.png").resolve(),)
 
 
+def test_a_path_of_as_many_folders_as_systems_allow_is_read(tmp_path: Path) -> None:
+    path = "a/" * 1900 + "0.png"
+    (study,) = read_annotation(save(tmp_path, splits(record(image_path=[path]))), tmp_path)["train"]
+    assert study.image_paths == (tmp_path.resolve() / path,)
+
+
 def test_missing_images_are_counted_and_the_first_is_named(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "0.png").touch()

@@ -119,6 +119,21 @@ def test_the_official_split_is_taken_and_its_agreement_told(tmp_path: Path, layo
     assert path == ("CXR1_IM-0001/0.png" if layout == "r2gen" else "CXR1_IM-0001-1001.png")
 
 
+def test_links_in_the_working_directory_change_no_path_of_the_official_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("CXR1_IM-0001").symlink_to("elsewhere")
+    Path("CXR2_IM-0002").symlink_to("/")
+    reports = archive(tmp_path / "r.tgz", xml(1), xml(2))
+    prepare_iu_xray(reports, tmp_path / "a.json", split_from=official(tmp_path / "o.json"), layout="r2gen")
+    made = stored(tmp_path / "a.json")
+    assert [made[split][0]["image_path"][0] for split in ("train", "val")] == [
+        "CXR1_IM-0001/0.png",
+        "CXR2_IM-0002/0.png",
+    ]
+
+
 def test_views_whose_files_are_missing_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "CXR1_IM-0001-1002.png").touch()
     reports = archive(tmp_path / "r.tgz", xml(1), xml(2))

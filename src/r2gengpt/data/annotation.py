@@ -50,9 +50,11 @@ class BaseDirectory:
 
     def _directory(self, parts: tuple[str, ...]) -> str:
         """The real path of a directory below the base; the file system is asked about each only once."""
-        if parts not in self._seen:
-            self._seen[parts] = _follow(os.path.join(self._directory(parts[:-1]), parts[-1]))  # noqa: PTH118
-        return self._seen[parts]
+        known = next(count for count in range(len(parts), -1, -1) if parts[:count] in self._seen)
+        real = self._seen[parts[:known]]
+        for count in range(known, len(parts)):
+            real = self._seen[parts[: count + 1]] = _follow(os.path.join(real, parts[count]))  # noqa: PTH118
+        return real
 
     def resolve(self, text: str, where: str) -> Path:
         """The path below the base directory that `text` names; the file need not exist."""

@@ -6,6 +6,7 @@ import logging
 import random
 import re
 import tarfile
+import tempfile
 import xml.etree.ElementTree as ElementTree
 import zlib
 from collections import Counter
@@ -146,8 +147,9 @@ def _split_by_patient(uids: Sequence[str], seed: int) -> dict[str, str]:
 
 def _official_split(split_from: str | Path) -> dict[str, Study]:
     """Study id → its entry in an annotation file, image paths relative as there."""
-    base = Path().resolve()
-    splits = read_annotation(split_from, base, field="split_from")
+    with tempfile.TemporaryDirectory() as empty:  # no link in it makes another path of one
+        base = Path(empty).resolve()
+        splits = read_annotation(split_from, base, field="split_from")
     return {
         study.id: replace(study, image_paths=tuple(path.relative_to(base) for path in study.image_paths))
         for studies in splits.values()
