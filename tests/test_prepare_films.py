@@ -242,6 +242,15 @@ def test_films_of_nih_lie_in_the_folders_that_its_archives_unpack_to(tmp_path: P
     assert paths == {"images_001/images/00000001_000.png", "images_002/images/00000002_000.png"}
 
 
+def test_a_film_of_the_name_that_is_asked_for_comes_before_one_of_another_ending(tmp_path: Path) -> None:
+    for name in ("00000001_000.jpg", "images_002/images/00000001_000.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (32, 32)).save(tmp_path / name)
+    row = {"image": "00000001_000.png", "labels": "Edema"}
+    (study,) = prepared(tmp_path, row, images=tmp_path)
+    assert study.image_paths == (tmp_path.resolve() / name,)
+
+
 def test_each_folder_of_the_twelve_archives_is_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(1, 13):
         film = tmp_path / "nih" / f"images_{number:03}" / "images" / f"{number:08}_000.png"
@@ -250,7 +259,7 @@ def test_each_folder_of_the_twelve_archives_is_listed_once(tmp_path: Path, monke
     listed: list[Path] = []
     listing = Path.iterdir
     monkeypatch.setattr(Path, "iterdir", lambda path: listed.append(path) or listing(path))
-    rows = [{"image": f"{number:08}_000.png", "labels": "Edema"} for number in range(1, 13)]
+    rows = [{"image": f"{number:08}_000.jpg", "labels": "Edema"} for number in range(1, 13)]
     assert (
         sum(prepare_films(table(tmp_path, *rows), tmp_path / "a.json", images=tmp_path / "nih").studies.values()) == 12
     )

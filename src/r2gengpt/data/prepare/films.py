@@ -4,6 +4,7 @@ A film of ChestX-ray14 has 14 labels and no report. Opens no film.
 """
 
 import hashlib
+import itertools
 import logging
 import re
 from collections import Counter
@@ -157,7 +158,9 @@ def _existing(studies: Sequence[Study], images: Path, skipped: Counter[str]) -> 
     kept, missing = [], []
     for study in studies:
         path = study.image_paths[0]
-        found = next((there for folder in folders if (there := find_image(images, folder / path))), None)
+        named = (folder / path for folder in folders if (images / folder / path).is_file())
+        others = (there for folder in folders if (there := find_image(images, folder / path)))
+        found = next(itertools.chain(named, others), None)
         if found is None:
             missing.append(path)
         else:
