@@ -238,7 +238,7 @@ def test_a_wrong_line_of_labels_is_refused_by_its_number(tmp_path: Path) -> None
     good = json.dumps({"path_to_image": "valid/patient3/study1/a.jpg", "Edema": 1})
     path = tmp_path / "l.json"
     for bad, said in (
-        ("[]", "line 2: must be an object with path_to_image"),
+        *((text, "line 2: must be an object with path_to_image") for text in ("[]", "7", '{"path_to_image": "."}')),
         ('{"path_to_image": "b.jpg", "Edema": 7}', "line 2: label Edema is 7, must be from 0"),
         ('{"path_to_image": "b.jpg", "Oedema": 1}', "line 2: label 'Oedema' is no observation"),
         (good, "line 2: path_to_image valid/patient3/study1/a is given twice"),
