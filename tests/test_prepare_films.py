@@ -152,6 +152,7 @@ def test_views_are_known_by_their_usual_names(cell: str, view: str) -> None:
         ("0.5", 0.5),
         ("006M", 0.5),
         ("073D", 0.2),
+        ("026W", 0.5),
         ("411", None),
         ("1-5 y", None),
         ("", None),
