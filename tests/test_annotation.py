@@ -66,9 +66,21 @@ def test_a_study_knows_its_patient_where_the_file_does(fields: dict[str, Any], p
     assert studies["train"][0].patient == patient
 
 
+@pytest.mark.parametrize(("name", "prior"), [(1, 1), (1, "1"), ("1", 1), (" 1", "1 "), (0, 0)])
+def test_a_prior_is_a_text_or_a_whole_number_as_ids_are(
+    name: Any, prior: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = save(tmp_path, splits(record("b", prior=prior), test=[record() | {"id": name}]))
+    (study,) = read_annotation(path, tmp_path)["train"]
+    assert study.earlier is not None
+    assert study.earlier.id == study.prior == str(name).strip()
+    assert caplog.messages == []
+
+
 @pytest.mark.parametrize("value", [1.5, True, ["P7"]])
-def test_a_patient_that_is_no_text_or_whole_number_is_refused(value: Any, tmp_path: Path) -> None:
-    assert "patient is" in message(tmp_path, splits(record(patient=value)))
+@pytest.mark.parametrize("key", ["patient", "prior"])
+def test_a_patient_or_prior_that_is_no_text_or_whole_number_is_refused(key: str, value: Any, tmp_path: Path) -> None:
+    assert f"{key} is" in message(tmp_path, splits(record(**{key: value})))
 
 
 def test_only_the_splits_asked_for_are_needed_and_returned(tmp_path: Path) -> None:
@@ -176,6 +188,12 @@ def test_links_inside_and_a_linked_base_directory_are_fine(tmp_path: Path) -> No
     (tmp_path / "images").symlink_to(tmp_path / "real")
     studies = read_annotation(save(tmp_path, splits(record("b"))), tmp_path / "images")
     assert studies["train"][0].image_paths == ((tmp_path / "real/a/0.png").resolve(),)
+
+
+def test_a_path_of_as_many_folders_as_systems_allow_is_read(tmp_path: Path) -> None:
+    path = "a/" * 1900 + "0.png"
+    (study,) = read_annotation(save(tmp_path, splits(record(image_path=[path]))), tmp_path)["train"]
+    assert study.image_paths == (tmp_path.resolve() / path,)
 
 
 def test_missing_images_are_counted_and_the_first_is_named(tmp_path: Path) -> None:

@@ -207,6 +207,11 @@ def edit_config(**values: object) -> Callable[[Path], object]:
     return lambda path: (path / "config.json").write_text(json.dumps({**CHATGLM, **values}))
 
 
+def edit_index(name: object) -> Callable[[Path], object]:
+    text = json.dumps({"weight_map": {"a": name}})
+    return lambda path: (path / "pytorch_model.bin.index.json").write_text(text)
+
+
 def edit_weights(**values: Tensor | None) -> Callable[[Path], object]:
     def edit(directory: Path) -> None:
         weights: dict[str, Any] = {**chatglm_weights(), **values}
@@ -231,9 +236,19 @@ QKV = "transformer.encoder.layers.1.self_attention.query_key_value.weight"
         (edit_config(rmsnorm=False), "config.json has rmsnorm False, must be True"),
         (edit_config(quantization_bit=4), "config.json has quantization_bit 4, must be 0"),
         (edit_config(padded_vocab_size=None), "config.json has padded_vocab_size None, must be a positive number"),
+        (edit_config(num_layers=True), "config.json has num_layers True, must be a positive number"),
+        *(
+            (edit_config(**{key: value}), f"config.json has {key} {value}, must be a number from 0 to 1000000")
+            for key in ("rope_ratio", "layernorm_epsilon", "attention_dropout")
+            for value in (None, "1", [1], True, -1, float("nan"))
+        ),
         (edit_config(ffn_hidden_size=41), "dense_h_to_4h.weight has shape (80, 48), must be (82, 48) by config.json"),
         (edit_config(multi_query_group_num=4), "num_attention_heads 6, must be a multiple of 4 groups"),
         (lambda path: (path / "pytorch_model.bin.index.json").write_text("{"), "index.json is no index of weights"),
+        *(
+            (edit_index(name), f"index.json names {name}, which is not there")
+            for name in (1, None, "x" * 300, "../config.json")
+        ),
         (edit_config(num_layers=3), "11 weights are missing, first model.layers.2.input_layernorm.weight"),
         (edit_config(num_layers=1), "7 weights have no place in ChatGLM3, first transformer.encoder.layers.1."),
         (edit_weights(**{QKV: None}), "3 weights are missing, first model.layers.1.self_attn.k_proj.weight"),

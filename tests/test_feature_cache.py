@@ -22,6 +22,8 @@ import torch
 from torch import Tensor
 
 from conftest import Outcome, TinySet
+from dicom_files import data_of as bytes_of
+from dicom_files import film, ramp
 from processes import ENTRY, flags, largest_difference, run
 from r2gengpt.cli.bridge import Parsed
 from r2gengpt.cli.evaluating import data_of
@@ -37,6 +39,7 @@ from r2gengpt.data.ordering import sequential_batches
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError, RunError
 from r2gengpt.films import reader as images
+from r2gengpt.films.containers import DicomChoice
 from r2gengpt.films.reader import load_image
 from r2gengpt.locate import Located, ModelChoice
 from r2gengpt.parts.assemble import Built, build_model
@@ -173,6 +176,23 @@ def test_a_changed_image_rebuilds_that_one_only(built: Built, studies: list[Stud
     changed = cached(built, studies, tmp_path / "cache")
     assert changed.images == 1
     assert torch.equal(stored(changed.features, studies), plain(built, studies))
+
+
+@pytest.mark.parametrize(
+    ("changes", "asked", "field"),
+    [({"Modality": "RF"}, DicomChoice(force=True), "force"), ({"frames": 2}, DicomChoice(2), "frame")],
+)
+def test_what_was_asked_for_once_is_refused_as_ever_where_it_is_not_asked_for(
+    built: Built, changes: dict[str, Any], asked: DicomChoice, field: str, tmp_path: Path
+) -> None:
+    frames = np.stack([ramp()] * changes.pop("frames", 1))
+    path = tmp_path / "a.dcm"
+    path.write_bytes(bytes_of(film(frames, **changes)))
+    assert cached(built, [Study("a", (path,), dicom=asked)], tmp_path / "cache").images == 1
+    assert cached(built, [Study("a", (path,), dicom=asked)], tmp_path / "cache").images == 0
+    with pytest.raises(InputError) as caught:
+        cached(built, [Study("a", (path,))], tmp_path / "cache")
+    assert field in str(caught.value)
 
 
 def test_a_moved_or_renamed_image_is_found_by_its_content(built: Built, studies: list[Study], tmp_path: Path) -> None:

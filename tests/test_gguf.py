@@ -83,6 +83,7 @@ def test_weights_stay_in_their_type_and_norms_are_float32(tmp_path: Path) -> Non
         ("llama", {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}}, "of type linear"),
         ("mistral", {"sliding_window": 64}, "in a window of 64 tokens"),
         ("stablelm", {"qk_layernorm": True}, "norms on queries and keys"),
+        *((kind, {"hidden_act": "gelu"}, "the activation gelu") for kind in FAMILIES),
     ],
 )
 def test_what_the_file_cannot_say_is_refused(kind: str, changes: dict[str, Any], words: str) -> None:

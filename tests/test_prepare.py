@@ -119,6 +119,21 @@ def test_the_official_split_is_taken_and_its_agreement_told(tmp_path: Path, layo
     assert path == ("CXR1_IM-0001/0.png" if layout == "r2gen" else "CXR1_IM-0001-1001.png")
 
 
+def test_links_in_the_working_directory_change_no_path_of_the_official_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("CXR1_IM-0001").symlink_to("elsewhere")
+    Path("CXR2_IM-0002").symlink_to("/")
+    reports = archive(tmp_path / "r.tgz", xml(1), xml(2))
+    prepare_iu_xray(reports, tmp_path / "a.json", split_from=official(tmp_path / "o.json"), layout="r2gen")
+    made = stored(tmp_path / "a.json")
+    assert [made[split][0]["image_path"][0] for split in ("train", "val")] == [
+        "CXR1_IM-0001/0.png",
+        "CXR2_IM-0002/0.png",
+    ]
+
+
 def test_views_whose_files_are_missing_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "CXR1_IM-0001-1002.png").touch()
     reports = archive(tmp_path / "r.tgz", xml(1), xml(2))
@@ -477,6 +492,24 @@ def test_wrong_tables_are_refused(release: Path, tmp_path: Path) -> None:
         prepare_mimic_cxr(release, tmp_path / "a.json")
 
 
+@pytest.mark.parametrize(
+    ("change", "words"), [({8: 9}, "compression method is not supported"), ({6: 1}, "is encrypted, password required")]
+)
+def test_a_zip_file_of_another_packing_or_with_a_password_is_refused_in_one_line(
+    release: Path, tmp_path: Path, change: dict[int, int], words: str
+) -> None:
+    path = tmp_path / "reports.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        for report in sorted((release / "files").rglob("*.txt"))[:1]:
+            file.write(report, report.relative_to(release).as_posix())
+    data = bytearray(path.read_bytes())
+    for at, value in change.items():  # the same field stands in the entry and in the directory at the end
+        data[at] = data[data.index(b"PK\x01\x02") + at + 2] = value
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=rf"reports\.zip: files/.*\.txt cannot be read: .*{words}"):
+        prepare_mimic_cxr(release, tmp_path / "a.json", reports=path)
+
+
 def test_wrong_report_sources_are_refused(release: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No such file"):
         prepare_mimic_cxr(release, tmp_path / "a.json", reports=tmp_path / "none.zip")
@@ -650,7 +683,7 @@ def test_an_iu_xray_report_is_read_by_the_encoding_that_it_declares(encoding: st
     assert parse_report(text.encode(encoding), "7.xml").findings == "Ménière."
 
 
-@pytest.mark.parametrize("encoding", ["klingon", "hex", "utf-16"])
+@pytest.mark.parametrize("encoding", ["klingon", "hex", "utf-16", "undefined"])
 def test_an_encoding_that_a_report_is_not_in_is_refused_by_its_name(encoding: str) -> None:
     with pytest.raises(InputError, match=r"7\.xml: not an XML report: "):
         parse_report(xml(7).replace(b"utf-8", encoding.encode()), "7.xml")

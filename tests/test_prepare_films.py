@@ -12,6 +12,7 @@ from PIL import Image
 
 from conftest import Outcome
 from r2gengpt.data.annotation import Preparation, read_annotation
+from r2gengpt.data.boxes import Marked
 from r2gengpt.data.prepare.film_table import age_in, read_films, view_named
 from r2gengpt.data.prepare.films import drawn_split, prepare_films, splits_of
 from r2gengpt.data.prepare.places import Place, places_in
@@ -151,6 +152,7 @@ def test_views_are_known_by_their_usual_names(cell: str, view: str) -> None:
         ("0.5", 0.5),
         ("006M", 0.5),
         ("073D", 0.2),
+        ("026W", 0.5),
         ("411", None),
         ("1-5 y", None),
         ("", None),
@@ -239,6 +241,40 @@ def test_films_of_nih_lie_in_the_folders_that_its_archives_unpack_to(tmp_path: P
     assert done.skipped == {"no image file": 1}
     paths = {path.relative_to(tmp_path.resolve()).as_posix() for s in studies(done).values() for path in s.image_paths}
     assert paths == {"images_001/images/00000001_000.png", "images_002/images/00000002_000.png"}
+
+
+def test_a_film_of_the_name_that_is_asked_for_comes_before_one_of_another_ending(tmp_path: Path) -> None:
+    for name in ("00000001_000.jpg", "images_002/images/00000001_000.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (32, 32)).save(tmp_path / name)
+    row = {"image": "00000001_000.png", "labels": "Edema"}
+    (study,) = prepared(tmp_path, row, images=tmp_path)
+    assert study.image_paths == (tmp_path.resolve() / name,)
+
+
+def test_each_folder_of_the_twelve_archives_is_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(1, 13):
+        film = tmp_path / "nih" / f"images_{number:03}" / "images" / f"{number:08}_000.png"
+        film.parent.mkdir(parents=True)
+        Image.new("L", (32, 32)).save(film)
+    listed: list[Path] = []
+    listing = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda path: listed.append(path) or listing(path))
+    rows = [{"image": f"{number:08}_000.jpg", "labels": "Edema"} for number in range(1, 13)]
+    assert (
+        sum(prepare_films(table(tmp_path, *rows), tmp_path / "a.json", images=tmp_path / "nih").studies.values()) == 12
+    )
+    assert len(listed) == len(set(listed)) > 0
+
+
+def test_a_film_that_comes_under_another_ending_between_two_runs_is_found(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for name in ("0.png", "1.jpg"):
+        Image.new("L", (32, 32)).save(tmp_path / "images" / name)
+        made = prepare_films(
+            table(tmp_path, {"labels": "Edema"}, {"labels": "Edema"}), tmp_path / "a.json", images=tmp_path
+        )
+        assert made.skipped.get("no image file", 0) == int(name == "0.png")
 
 
 def test_the_drawn_split_is_the_committed_hash() -> None:
@@ -345,6 +381,35 @@ def test_a_box_tells_a_place_on_frontal_films_of_known_size_only(tmp_path: Path)
     assert boxed(tmp_path, [["Edema", 60, 10, 20, 20]], source="mine", width="100", height="100") == {
         "Edema": Place("left", "upper")
     }
+
+
+@pytest.mark.parametrize("size", ["1024", "1024.0"])
+def test_a_box_is_kept_whichever_way_its_films_size_is_written(size: str, tmp_path: Path) -> None:
+    box = json.dumps([["Pneumonia", 512, 256, 256, 128]])
+    (study,) = prepared(tmp_path, {"labels": "Pneumonia", "boxes": box, "width": size, "height": size})
+    assert study.boxes == (Marked("Pneumonia", 0.5, 0.25, 0.25, 0.125),)
+
+
+@pytest.mark.parametrize(
+    ("box", "size"),
+    [
+        ([100, 100, 50, 50], ""),
+        ([100, 100, 50, 50], "0"),
+        ([1000, 100, 50, 50], "1024"),
+        ([100, 100, 0.001, 50], "1024"),
+        ([100, 100, 50, 0.004], "1024"),
+    ],
+)
+def test_boxes_that_are_left_out_are_told_and_never_spoil_the_file(
+    box: list[float], size: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept, lost = json.dumps([["Edema", 0, 0, 9, 9]]), json.dumps([["Edema", 0, 0, 9, 9], ["Edema", *box]])
+    rows = [{"boxes": kept, "width": "90", "height": "90"}, {"boxes": lost, "width": size, "height": size}]
+    made = prepare_films(table(tmp_path, *({"labels": "Edema"} | row for row in rows)), tmp_path / "a.json")
+    assert {name: len(study.boxes) for name, study in studies(made).items()} == {"0": 1, "1": int(size == "1024")}
+    assert caplog.messages[-1].endswith(
+        "left out: boxes of 1 films, which reach off the film or whose film's size is unknown, first of images/1.png"
+    )
 
 
 def test_a_composed_report_tells_the_side_of_the_box(tmp_path: Path) -> None:
@@ -487,6 +552,13 @@ def test_columns_and_cells_that_are_not_read_are_told(tmp_path: Path, caplog: py
         "unknown: age of 2 films, first 'old' in line 2",
         "unknown: sex of 1 films, first 'U' in line 2",
     ]
+
+
+@pytest.mark.parametrize("word", ["Child", "AP View", "Lateral View", "Support Devices"])
+def test_a_view_a_child_or_a_device_is_no_finding(word: str) -> None:
+    assert labels_of("ours", word) == {word: 1}
+    assert labels_of("ours", word, "No Finding") == {word: 1, "No Finding": 1}
+    assert labels_of("ours", word, "No Finding", "Edema")["No Finding"] == 0
 
 
 @pytest.mark.parametrize("source", ["nih14", "ours"])

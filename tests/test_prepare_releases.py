@@ -93,6 +93,8 @@ def test_a_contexts_parts_are_read_where_they_are_there() -> None:
         *(None, "", "Chest pain: 3 days.", "PA dated XXXX."),
     )
     assert read_context("").indication == ""
+    spaced = read_context("Age: 77. Gender: F. Indication: Cough.")
+    assert (spaced.age, spaced.sex, spaced.indication) == (77.0, "F", "Cough.")
 
 
 def test_views_are_unknown_where_the_file_lists_another_number(tmp_path: Path) -> None:
@@ -236,7 +238,7 @@ def test_a_wrong_line_of_labels_is_refused_by_its_number(tmp_path: Path) -> None
     good = json.dumps({"path_to_image": "valid/patient3/study1/a.jpg", "Edema": 1})
     path = tmp_path / "l.json"
     for bad, said in (
-        ("[]", "line 2: must be an object with path_to_image"),
+        *((text, "line 2: must be an object with path_to_image") for text in ("[]", "7", '{"path_to_image": "."}')),
         ('{"path_to_image": "b.jpg", "Edema": 7}', "line 2: label Edema is 7, must be from 0"),
         ('{"path_to_image": "b.jpg", "Oedema": 1}', "line 2: label 'Oedema' is no observation"),
         (good, "line 2: path_to_image valid/patient3/study1/a is given twice"),
@@ -381,6 +383,18 @@ def test_a_misspelt_key_and_an_unread_age_of_rexrank_are_told(tmp_path: Path, ca
         "unknown: age of 1 studies, first 'old' in study a",
         "contxt of 1 studies is not read (did you mean context?)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("context", "told"),
+    [("History: Cough.", True), ("Gender:F.Age:60.", True), ("", False), (" ", False), ("Indication: Cough.", False)],
+)
+def test_a_context_of_another_form_is_told(
+    context: str, told: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    prepared(tmp_path, a=record(context=context))
+    said = f"unknown: context of 1 studies, first {context!r} in study a"
+    assert [line.partition(".json: ")[2] for line in caplog.messages] == [said] * told
 
 
 @pytest.mark.parametrize("text", ["___", " ___ . ", "XXXX. XXXX", "-", "nan"])

@@ -261,10 +261,19 @@ def test_transformers_alone_loads_it_and_writes_nothing(both: tuple[Path, Path])
         model.generate(**inputs)
 
 
-def test_a_damaged_record_is_named(both: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"program": "other"},
+        *({"files": {"a": {"bytes": value, "sha256": "x"}}} for value in (None, "", [], float("inf"), float("nan"))),
+        *({"files": value} for value in (None, [], 7, {"a": 7})),
+    ],
+)
+def test_a_damaged_record_is_named(both: tuple[Path, Path], changes: dict[str, Any], tmp_path: Path) -> None:
     for path in both[1].iterdir():
         if path.is_file() and path.name != RECORD:
             (tmp_path / path.name).symlink_to(path)
-    (tmp_path / RECORD).write_text('{"format": "r2gengpt-served-1", "program": "other", "files": {}}')
+    record = {"format": "r2gengpt-served-1", "program": "vllm", "files": {}} | changes
+    (tmp_path / RECORD).write_text(json.dumps(record))
     with pytest.raises(InputError, match=r"served.json is damaged"):
         Reporter.load(choice_of(tmp_path, lm_endpoint="http://h/v1"))

@@ -21,7 +21,7 @@ from r2gengpt.films.reader import PLAIN
 
 log = logging.getLogger("r2gengpt.data")
 SPLITS = ("train", "val", "test")
-_TEXTS = ("indication", "technique", "comparison", "findings", "impression", "prior")
+_TEXTS = ("indication", "technique", "comparison", "findings", "impression")
 _READ = (
     *("id", "report", "image_path", "split", "views", "labels", "source", "age", "sex", "boxes", "prior_days"),
     *(*_TEXTS, *PATIENT_NAMES),
@@ -50,9 +50,11 @@ class BaseDirectory:
 
     def _directory(self, parts: tuple[str, ...]) -> str:
         """The real path of a directory below the base; the file system is asked about each only once."""
-        if parts not in self._seen:
-            self._seen[parts] = _follow(os.path.join(self._directory(parts[:-1]), parts[-1]))  # noqa: PTH118
-        return self._seen[parts]
+        known = next(count for count in range(len(parts), -1, -1) if parts[:count] in self._seen)
+        real = self._seen[parts[:known]]
+        for count in range(known, len(parts)):
+            real = self._seen[parts[: count + 1]] = _follow(os.path.join(real, parts[count]))  # noqa: PTH118
+        return real
 
     def resolve(self, text: str, where: str) -> Path:
         """The path below the base directory that `text` names; the file need not exist."""
@@ -150,6 +152,7 @@ def _study(record: Any, split: str, index: int, base: BaseDirectory, file: str) 
         age=read_age(record.get("age"), where),
         sex=read_sex(record.get("sex"), where),
         boxes=read_boxes(record.get("boxes"), where),
+        prior=_name(record, "prior", where).strip() if record.get("prior") is not None else "",
         prior_days=read_days(record.get("prior_days"), where),
         **{key: _field(record, key, str, where) for key in _TEXTS if key in record},
     )
@@ -241,7 +244,7 @@ def _tell_odd(records: Mapping[str, tuple[Mapping[str, Any], str]], where: str) 
     shared: dict[tuple[str, str], str] = {}
     lost = []
     for name, (record, split) in sorted(records.items(), key=lambda item: item[1][1]):  # whichever is asked for first
-        if (prior := record.get("prior")) and str(prior) not in records:
+        if (prior := study_id(record.get("prior"))) and prior not in records:
             lost.append(f"{prior} of {name}")
         paths = record.get("image_path")
         things = [("patient", record.get(key)) for key in PATIENT_NAMES]
@@ -325,7 +328,7 @@ def _record(study: Study, split: str, base_dir: Path | None) -> dict[str, Any]:
         "image_path": [path.as_posix() for path in paths],
         "split": split,
     }
-    record.update({key: value for key in _TEXTS if (value := getattr(study, key))})
+    record.update({key: value for key in (*_TEXTS, "prior") if (value := getattr(study, key))})
     if study.patient:
         record["patient"] = study.patient
     if study.views:

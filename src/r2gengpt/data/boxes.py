@@ -10,6 +10,9 @@ from r2gengpt.errors import InputError
 SLACK = 1e-3
 """By how much of the film's side a box may reach over its edge: numbers in files are rounded."""
 
+DIGITS = 5
+"""Decimals of a share in an annotation."""
+
 
 @dataclass(frozen=True)
 class Marked:
@@ -23,7 +26,7 @@ class Marked:
 
     def to_json(self) -> list[Any]:
         """As an annotation has it."""
-        return [self.name, *(round(value, 5) for value in (self.left, self.top, self.width, self.height))]
+        return [self.name, *(round(value, DIGITS) for value in (self.left, self.top, self.width, self.height))]
 
 
 def read_boxes(value: Any, where: str) -> tuple[Marked, ...]:

@@ -69,7 +69,7 @@ def read_record(directory: Path) -> ServedRecord:
             raise ValueError(f"format {content['format']}, program {record.program}")
         sizes = {directory / name: int(known["bytes"]) for name, known in record.files.items()}
         assert len(record.sha256) == 64
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, ArithmeticError, KeyError, TypeError, AttributeError, RecursionError) as error:
         words = f"{RECORD} is damaged ({type(error).__name__}: {error}); {AGAIN}"
         raise InputError(words, field="model", value=directory) from None
     for path, size in sizes.items() if record.program == "llama.cpp" else ():

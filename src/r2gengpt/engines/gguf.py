@@ -46,6 +46,8 @@ FAMILIES = {
     "stablelm": GgufFamily("stablelm", parallel=True),
 }
 """By `model_type`; each is held equal to transformers by tests/test_gguf.py."""
+ACTIVATIONS = ("silu", "swish")
+"""Names of the one function that llama.cpp computes in feed-forward layers of these families: a file names none."""
 TYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 
 
@@ -59,6 +61,8 @@ def check_gguf(config: Any) -> GgufFamily:
     if family is None:
         words = f"language models of type {config.model_type} are not written as GGUF, only {', '.join(FAMILIES)}"
         raise InputError(words, **ASKED)
+    if config.hidden_act not in ACTIVATIONS:
+        raise InputError(f"the activation {config.hidden_act} is not written as GGUF", **ASKED)
     kind = rotary(config).get("rope_type", "default")
     if kind != "default":
         raise InputError(f"rotary embeddings of type {kind} are not written as GGUF", **ASKED)

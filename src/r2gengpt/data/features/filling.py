@@ -97,10 +97,11 @@ def choices_of(studies: Iterable[Study]) -> dict[Path, DicomChoice]:
 
 
 def image_digest(data: bytes, choice: DicomChoice) -> bytes:
-    """What names the features of a file: its bytes, and of several frames which."""
-    return (
-        digest(data) if choice.frame is None or not is_dicom(data) else digest(data, f"frame {choice.frame}".encode())
-    )
+    """What names the features of a file: its bytes, of several frames which, and whether it had to be a chest film."""
+    if not is_dicom(data):
+        return digest(data)
+    frame = b"" if choice.frame is None else f"frame {choice.frame}".encode()
+    return digest(data, frame, b"" if choice.force else b"chest film")
 
 
 def hash_images(choices: Mapping[Path, DicomChoice]) -> dict[Path, bytes]:

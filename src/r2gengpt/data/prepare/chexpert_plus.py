@@ -106,10 +106,10 @@ def _label_line(line: str, where: str) -> tuple[str, Labels]:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{where}: not JSON: {error}") from None
-    if not isinstance(record, dict) or not isinstance(record.get("path_to_image"), str):
+    path = record.get("path_to_image") if isinstance(record, dict) else None
+    if not isinstance(path, str) or not PurePosixPath(path).name:
         raise InputError(f"{where}: must be an object with path_to_image")
-    name = _stem(record["path_to_image"])
-    return name, read_labels({key: value for key, value in record.items() if key != "path_to_image"}, where)
+    return _stem(path), read_labels({key: value for key, value in record.items() if key != "path_to_image"}, where)
 
 
 def _stem(path: str) -> str:

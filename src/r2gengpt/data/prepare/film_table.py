@@ -13,6 +13,7 @@ from r2gengpt.data.labels import MAX_AGE, is_number
 from r2gengpt.data.strict import by_plain_name, column_of, nearly, open_text, read_table
 from r2gengpt.data.study import PATIENT_NAMES, patient_key
 from r2gengpt.errors import InputError
+from r2gengpt.films.context import IN_YEARS
 from r2gengpt.options import nearest
 
 log = logging.getLogger("r2gengpt.prepare")
@@ -21,14 +22,13 @@ GIVEN = {"": "", "train": "", "val": "val", "validate": "val", "validation": "va
 """What a row has for its split → the split that it must stay in, or nothing."""
 VIEWS = {"PA": "PA", "AP": "AP", "L": "LATERAL", "LL": "LATERAL", "LAT": "LATERAL", "LATERAL": "LATERAL"}
 _SEXES = {"m": "M", "male": "M", "f": "F", "female": "F"}
-_AGE = re.compile(r"(\d{1,3}(?:\.\d+)?) ?([YMD]?)", re.IGNORECASE)
-_YEARS = {"": 1.0, "Y": 1.0, "M": 1 / 12, "D": 1 / 365}
+_AGE = re.compile(r"(\d{1,3}(?:\.\d+)?) ?([YMWD]?)", re.IGNORECASE)
 _NIH_COLUMNS = ("image_index", "finding_labels", "patient_id")
 _COLUMNS = ("image", "labels")
 _OPTIONAL = (*("source", *PATIENT_NAMES, "group", "split", "view", "age", "sex", "text", "boxes", "width", "height"),)
 _FACTS = (
     *(("view", "view"), ("view", "view_position"), ("age", "age"), ("age", "patient_age"), ("sex", "sex")),
-    *(("sex", "patient_sex"), ("sex", "patient_gender")),
+    *(("sex", "patient_sex"), ("sex", "patient_gender"), ("size", "width"), ("size", "height")),
 )
 """What is known of a film, and columns that tell it."""
 
@@ -205,14 +205,15 @@ def age_in(cell: str) -> float | None:
     match = _AGE.fullmatch(cell)
     if match is None:
         return None
-    years = round(float(match[1]) * _YEARS[match[2].upper()], 2)
+    years = round(float(match[1]) * IN_YEARS[match[2].upper() or "Y"], 2)
     return years if years <= MAX_AGE else None
 
 
 def _size(width: str, height: str) -> tuple[float, float] | None:
-    if re.fullmatch(r"\d{1,6}", width) and re.fullmatch(r"\d{1,6}", height):
-        return (float(width), float(height)) if int(width) and int(height) else None
-    return None
+    """Whole numbers of pixels above 0, also as tables write them where a cell of the column is empty (1024.0)."""
+    if not all(re.fullmatch(r"\d{1,6}(?:\.0)?", cell) and float(cell) for cell in (width, height)):
+        return None
+    return float(width), float(height)
 
 
 def _boxes(cell: str, where: str) -> tuple[Box, ...]:

@@ -4,6 +4,7 @@ A film of ChestX-ray14 has 14 labels and no report. Opens no film.
 """
 
 import hashlib
+import itertools
 import logging
 import re
 from collections import Counter
@@ -124,6 +125,16 @@ def _tell_ruleless(rows: Sequence[FilmRow], known: Mapping[str, SourceRule], whe
             log.warning("%s: source %s of %d films has no rule (did you mean %s?)", where, source, count, meant)
 
 
+def _tell_unplaced(rows: Sequence[FilmRow], studies: Sequence[Study], where: str) -> None:
+    """A log line of the films some of whose boxes the annotation does not get."""
+    lost = [row for row, study in zip(rows, studies, strict=True) if len(study.boxes) < len(row.boxes)]
+    if lost:
+        log.warning(
+            "%s: left out: boxes of %d films, which reach off the film or whose film's size is unknown, first of %s",
+            *(where, len(lost), lost[0].image),
+        )
+
+
 def _follow_ups(studies: Sequence[Study]) -> dict[str, float]:
     """Study → its place among its patient's films; of ChestX-ray14 alone, whose names tell it."""
     names = {study.id: study.image_paths[0].stem for study in studies if study.source == NIH_SOURCE}
@@ -147,7 +158,9 @@ def _existing(studies: Sequence[Study], images: Path, skipped: Counter[str]) -> 
     kept, missing = [], []
     for study in studies:
         path = study.image_paths[0]
-        found = next((there for folder in folders if (there := find_image(images, folder / path))), None)
+        named = (folder / path for folder in folders if (images / folder / path).is_file())
+        others = (there for folder in folders if (there := find_image(images, folder / path)))
+        found = next(itertools.chain(named, others), None)
         if found is None:
             missing.append(path)
         else:
@@ -193,6 +206,7 @@ def prepare_films(
     assigned = splits_of(rows, draw_test=splits is None)
     wording = seed if compose else None
     studies = [_to_study(row, rule_of(row.source, known), assigned[row.group], wording) for row in rows]
+    _tell_unplaced(rows, studies, f"`table` {table}")
     studies = _kept(studies, compose=compose, skipped=skipped)
     if images is not None:
         studies = _existing(studies, Path(images), skipped)

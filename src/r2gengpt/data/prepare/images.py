@@ -44,8 +44,10 @@ def find_image(directory: Path, path: Path) -> Path | None:
     if (directory / path).is_file():
         return path
     folder = directory / path.parent
-    others = (name for name in _by_stem(folder).get(path.stem, ()) if _is_image(folder / name))
-    return next((path.with_name(name) for name in others), None)
+    if not folder.is_dir():
+        return None
+    others = _by_stem(folder, folder.stat().st_mtime_ns).get(path.stem, ())
+    return next((path.with_name(name) for name in others if _is_image(folder / name)), None)
 
 
 def name_missing(missing: Sequence[Path], directory: Path) -> None:
@@ -55,14 +57,13 @@ def name_missing(missing: Sequence[Path], directory: Path) -> None:
         log.warning("left out, as %s has no such image: %s", directory, in_short(names))
 
 
-@functools.lru_cache(maxsize=8)  # a release is read folder by folder, or is one folder
-def _by_stem(folder: Path) -> dict[str, list[str]]:
-    """The names in a folder, sorted, by what stands before their ending."""
+@functools.lru_cache(maxsize=64)  # a release is read folder by folder, or is a few folders (ChestX-ray14: 12)
+def _by_stem(folder: Path, _changed: int) -> dict[str, list[str]]:
+    """The names in a folder as it was last changed, sorted, by what stands before their ending."""
     found: dict[str, list[str]] = {}
-    if folder.is_dir():
-        for name in sorted(path.name for path in folder.iterdir()):
-            if shown(name) == name:  # an annotation is UTF-8
-                found.setdefault(Path(name).stem, []).append(name)
+    for name in sorted(path.name for path in folder.iterdir()):
+        if shown(name) == name:  # an annotation is UTF-8
+            found.setdefault(Path(name).stem, []).append(name)
     return found
 
 

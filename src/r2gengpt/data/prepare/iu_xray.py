@@ -6,6 +6,7 @@ import logging
 import random
 import re
 import tarfile
+import tempfile
 import xml.etree.ElementTree as ElementTree
 import zlib
 from collections import Counter
@@ -15,8 +16,8 @@ from pathlib import Path
 from typing import Literal
 
 from r2gengpt.data.annotation import SPLITS, Preparation, read_annotation, write_annotation
-from r2gengpt.data.prepare.images import check_directory, check_ending, find_image, name_missing
-from r2gengpt.data.prepare.release import check_studies, has_words
+from r2gengpt.data.prepare.images import check_directory, check_ending, name_missing
+from r2gengpt.data.prepare.release import check_studies, existing, has_words
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 from r2gengpt.files import check_writable_file
@@ -64,7 +65,7 @@ def parse_report(data: bytes, name: str) -> RawReport:
         if "<!DOCTYPE" in text or "<!ENTITY" in text:
             raise InputError(f"{name}: declares a document type, which no report of the release does")
         root = ElementTree.fromstring(text)
-    except (UnicodeDecodeError, LookupError, ElementTree.ParseError) as error:
+    except (UnicodeError, LookupError, ElementTree.ParseError) as error:
         raise InputError(f"{name}: not an XML report: {error}") from None
     identifier = root.find("uId")
     uid = "" if identifier is None else identifier.get("id", "")
@@ -146,20 +147,14 @@ def _split_by_patient(uids: Sequence[str], seed: int) -> dict[str, str]:
 
 def _official_split(split_from: str | Path) -> dict[str, Study]:
     """Study id → its entry in an annotation file, image paths relative as there."""
-    base = Path().resolve()
-    splits = read_annotation(split_from, base, field="split_from")
+    with tempfile.TemporaryDirectory() as empty:  # no link in it makes another path of one
+        base = Path(empty).resolve()
+        splits = read_annotation(split_from, base, field="split_from")
     return {
         study.id: replace(study, image_paths=tuple(path.relative_to(base) for path in study.image_paths))
         for studies in splits.values()
         for study in studies
     }
-
-
-def _with_existing_views(study: Study, images_dir: Path, missing: list[Path]) -> Study:
-    """The study as far as its images are there; the others go to `missing`."""
-    found = [find_image(images_dir, path) for path in study.image_paths]
-    missing += [path for path, there in zip(study.image_paths, found, strict=True) if there is None]
-    return replace(study, image_paths=tuple(path for path in found if path is not None))
 
 
 def _place(
@@ -227,7 +222,7 @@ def prepare_iu_xray(
     missing: list[Path] = []
     found = listed
     if images_dir is not None:
-        found = [_with_existing_views(study, Path(images_dir), missing) for study in listed]
+        found = [existing(study, Path(images_dir), missing) for study in listed]
         name_missing(missing, Path(images_dir))
     kept = [study for study in found if len(study.image_paths) >= min_views]
     skipped["too few images"] = len(found) - len(kept)

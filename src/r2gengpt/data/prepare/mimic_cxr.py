@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 
 from r2gengpt.data.annotation import SPLITS, Preparation, write_annotation
-from r2gengpt.data.prepare.images import check_directory, check_ending, find_image, name_missing
-from r2gengpt.data.prepare.release import Section, check_studies, has_words, text_of, with_priors
+from r2gengpt.data.prepare.images import check_directory, check_ending, name_missing
+from r2gengpt.data.prepare.release import Section, check_studies, existing, has_words, text_of, with_priors
 from r2gengpt.data.strict import open_text, read_table
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
@@ -173,7 +173,7 @@ def _read_from_zip(archive: zipfile.ZipFile, name: str) -> str | None:
         return archive.read(name).decode("utf-8", errors="replace")
     except KeyError:
         return None
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # a password, a form of packing
         raise InputError(f"{name} cannot be read: {error}", field="reports", value=archive.filename) from None
 
 
@@ -235,17 +235,6 @@ def _one_image_each(study: Study) -> list[Study]:
         replace(study, id=path.stem, image_paths=(path,), views=(view,))
         for path, view in zip(study.image_paths, study.views, strict=True)
     ]
-
-
-def _with_existing_views(study: Study, images_dir: Path, missing: list[Path]) -> Study:
-    """The study as far as its images are there; the others go to `missing`."""
-    found = [find_image(images_dir, path) for path in study.image_paths]
-    missing += [path for path, there in zip(study.image_paths, found, strict=True) if there is None]
-    return replace(
-        study,
-        image_paths=tuple(path for path in found if path is not None),
-        views=tuple(view for view, path in zip(study.views, found, strict=True) if path is not None),
-    )
 
 
 def _read_studies(
@@ -327,7 +316,7 @@ def prepare_mimic_cxr(
     missing: list[Path] = []
     found = listed
     if images_dir is not None:
-        found = [_with_existing_views(study, Path(images_dir), missing) for study in listed]
+        found = [existing(study, Path(images_dir), missing) for study in listed]
         name_missing(missing, Path(images_dir))
     kept = [study for study in found if study.image_paths]
     skipped["no image file"] = len(found) - len(kept)

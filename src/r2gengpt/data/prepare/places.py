@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from r2gengpt.data.boxes import Marked, on_film
+from r2gengpt.data.boxes import DIGITS, Marked, on_film
 from r2gengpt.data.labels import observation_named
 from r2gengpt.data.prepare.film_table import Box, FilmRow
 
@@ -54,7 +54,8 @@ def marked_in(row: FilmRow, box_size: float | None) -> tuple[Marked, ...]:
     shares = (
         (box.label, box.x / size[0], box.y / size[1], box.width / size[0], box.height / size[1]) for box in row.boxes
     )
-    return tuple(Marked(observation_named(name, row.where), *box) for name, *box in shares if on_film(*box))
+    written = ((name, [round(value, DIGITS) for value in box]) for name, *box in shares)
+    return tuple(Marked(observation_named(name, row.where), *box) for name, box in written if on_film(*box))
 
 
 def _place(boxes: list[Box], width: float, height: float) -> Place | None:

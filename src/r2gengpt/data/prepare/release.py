@@ -156,7 +156,7 @@ def write_release(
     kept, missing = list(listed), list[Path]()
     if output.images_dir is not None:
         directory = Path(output.images_dir)
-        kept = [there for study in listed if (there := _existing(study, directory, missing)).image_paths]
+        kept = [there for study in listed if (there := existing(study, directory, missing)).image_paths]
         name_missing(missing, directory)
         skipped["no image file"] += len(listed) - len(kept)
         notes = (*notes, f"{len(missing)} image files missing in {directory}")
@@ -207,7 +207,7 @@ def _check_patients(studies: Iterable[Study], source: str) -> None:
             )
 
 
-def _existing(study: Study, directory: Path, missing: list[Path]) -> Study:
+def existing(study: Study, directory: Path, missing: list[Path]) -> Study:
     """The study as far as its films are there; the others go to `missing`."""
     found = [find_image(directory, path) for path in study.image_paths]
     missing += [path for path, there in zip(study.image_paths, found, strict=True) if there is None]

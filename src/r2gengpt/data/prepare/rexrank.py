@@ -45,7 +45,7 @@ KEYS = (
 )
 """What is read of a record."""
 _CONTEXT = re.compile(
-    r"(?:Age:(?P<age>.*?)\.)?\s*(?:Gender:(?P<sex>\w*)\.?)?\s*(?:Indication:(?P<indication>.*?))?"
+    r"(?:Age:(?P<age>.*?)\.)?\s*(?:Gender:\s*(?P<sex>\w*)\.?)?\s*(?:Indication:(?P<indication>.*?))?"
     r"\s*(?:Comparison:(?P<comparison>.*))?",
     re.DOTALL,
 )
@@ -204,7 +204,8 @@ def prepare_rexrank(
                 studies.append(study)
             else:
                 skipped[f"no {'text' if section == 'both' else section}"] += 1
-            for key, found in (("age", study.age), ("sex", study.sex)):
+            parts = _CONTEXT.fullmatch(record.get("context", "").strip())
+            for key, found in (("age", study.age), ("sex", study.sex), ("context", parts)):
                 cell = record.get(key)
                 note_unread(unread, key, "" if cell is None else section_text(str(cell)), found, f"study {name}")
         tell_unread(f"`{split}` {path}", unread)

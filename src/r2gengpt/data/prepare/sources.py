@@ -15,13 +15,15 @@ from r2gengpt.data.labels import NIH_NAMES, Labels, is_number, observation_named
 from r2gengpt.data.strict import plain, read_json_object
 from r2gengpt.errors import InputError
 from r2gengpt.options import nearest
-from r2gengpt.text.observations import AP_VIEW, CHILD, LATERAL_VIEW, NO_FINDING
+from r2gengpt.text.observations import AP_VIEW, CHILD, LATERAL_VIEW, NO_FINDING, OF_THE_FILM, SUPPORT_DEVICES
 
 NIH14 = (
     *{*NIH_NAMES.values(), "Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pneumonia", "Pneumothorax"},
     *("Emphysema", "Fibrosis", "Hernia", NO_FINDING),
 )
 """The observations behind ChestX-ray14's 14 labels (two of them are lung lesions), and No Finding."""
+NO_ABNORMALITY = (*OF_THE_FILM, SUPPORT_DEVICES)
+"""Labels beside which a film may be one without a finding."""
 CHILD_BELOW = 16
 """Years."""
 _INFECTION = {"Pneumonia": 0.9, NO_FINDING: 0.1}
@@ -105,7 +107,7 @@ def _meaning(word: str, rule: SourceRule, where: str, note: str) -> Mapping[str,
     if rule.otherwise is not None:
         return {} if _CLEAR.search(note) else rule.otherwise
     name = observation_named(word, where, (known.replace("_", " ") for known in rule.meanings))
-    return {NO_FINDING: 0.0, name: 1.0}
+    return {name: 1.0} if name in NO_ABNORMALITY else {NO_FINDING: 0.0, name: 1.0}
 
 
 def film_facts(view: str, age: float | None) -> dict[str, float]:

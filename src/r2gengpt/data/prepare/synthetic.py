@@ -49,7 +49,7 @@ def _words(text: str) -> str:
 
 
 def write_report(label: str, wide_heart: bool, rng: np.random.Generator) -> str:
-    """Three sentences in one of a few orders and wordings; their content is fixed by the arguments."""
+    """Three sentences, the one on the lungs in one of two wordings; their content is fixed by the arguments."""
     lungs = SENTENCES[label][rng.integers(len(SENTENCES[label]))]
     return " ".join([HEARTS[wide_heart], lungs, "No pneumothorax is seen."])
 

@@ -5,6 +5,7 @@ embedding of interleaved pairs on the first half of each head, SwiGLU with gate 
 """
 
 import json
+import os
 import pickle
 import textwrap
 from pathlib import Path
@@ -46,6 +47,8 @@ INNER = {
 }
 """Names in a block → names in a Glm block; a fused matrix is cut along its rows, in this order."""
 
+MOST = 1_000_000
+"""Of a ratio or share in `config.json`: no released one is above 500."""
 LAYERS = "transformer.encoder.layers."
 COMPUTED = "rotary_pos_emb.inv_freq"
 
@@ -78,11 +81,16 @@ def glm_config(raw: dict[str, Any], source: str) -> GlmConfig:
             raise InputError(f"{source}: config.json has {key} {found}, must be {value}")
 
     def size(key: str) -> int:
-        if not isinstance(value := raw.get(key), int) or value < 1:
+        if type(value := raw.get(key)) is not int or value < 1:
             raise InputError(
                 f"{source}: config.json has {key} {value}, must be a positive number (ChatGLM2 or ChatGLM3)"
             )
         return value
+
+    def number(key: str, default: float) -> float:
+        if type(value := raw.get(key, default)) not in (int, float) or not 0 <= value <= MOST:
+            raise InputError(f"{source}: config.json has {key} {value}, must be a number from 0 to {MOST}")
+        return float(value)
 
     heads, groups = size("num_attention_heads"), size("multi_query_group_num")
     if heads % groups:
@@ -99,11 +107,11 @@ def glm_config(raw: dict[str, Any], source: str) -> GlmConfig:
         head_dim=size("kv_channels"),
         max_position_embeddings=size("seq_length"),
         attention_bias=bool(raw.get("add_qkv_bias", False)),
-        attention_dropout=raw.get("attention_dropout", 0.0),
-        rms_norm_eps=raw.get("layernorm_epsilon", 1e-5),
+        attention_dropout=number("attention_dropout", 0.0),
+        rms_norm_eps=number("layernorm_epsilon", 1e-5),
         rope_parameters={
             "rope_type": "default",
-            "rope_theta": 10000.0 * raw.get("rope_ratio", 1),  # the 32k variant stretches the base
+            "rope_theta": 10000.0 * number("rope_ratio", 1),  # the 32k variant stretches the base
             "partial_rotary_factor": 0.5,
         },
         tie_word_embeddings=bool(raw.get("tie_word_embeddings", False)),
@@ -139,7 +147,7 @@ def _index_files(index: Path, source: str) -> list[str]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{source}: {index.name} is no index of weights") from error
     for name in names:
-        if Path(name).name != name or not (index.parent / name).is_file():
+        if not isinstance(name, str) or Path(name).name != name or not os.path.isfile(index.parent / name):  # noqa: PTH113
             raise InputError(f"{source}: {index.name} names {name}, which is not there")
     return names
 
