@@ -1,9 +1,13 @@
 #!/usr/bin/env bash
 # A tour on a machine without GPU or model hub: pull the embedded model, read real films, train, evaluate.
-# Results go to results/demo (or $DEMO).
+# Results go to results/demo (or $DEMO), in place of those of a tour before.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${DEMO:-results/demo}
+if [ -n "$(ls -A "$out" 2>/dev/null)" ] && [ ! -e "$out/films/annotation.json" ]; then
+  echo "DEMO=$out: holds other files than a demo's: name a new directory" >&2
+  exit 2
+fi
 export OMP_WAIT_POLICY=active  # a step has many small products: threads that sleep in between cost a sixth to a third of it
 step() { printf '\n== %s\n' "$*" >&2; }
 

@@ -352,6 +352,37 @@ def test_every_command_of_the_demo_parses(tmp_path: Path, monkeypatch: pytest.Mo
         parse_with(monkeypatch, words)
 
 
+def test_the_demo_takes_no_directory_with_other_files_in_it(tmp_path: Path) -> None:
+    """It empties its own one; a name that was mistaken for a new one is not emptied."""
+    mine = tmp_path / "mine" / "thesis.txt"
+    mine.parent.mkdir()
+    mine.write_text("years of work", encoding="utf-8")
+    with pytest.raises(AssertionError, match=r"DEMO=.*: holds other files than a demo's"):
+        run_script(ROOT / "runs" / "demo.sh", tmp_path, DEMO=str(mine.parent))
+    assert mine.exists()
+
+
+def test_a_demo_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
+    old = [tmp_path / "demo" / name for name in ("films/annotation.json", "run/old.json")]
+    for path in old:
+        path.parent.mkdir(parents=True)
+        path.touch()
+    run_script(ROOT / "runs" / "demo.sh", tmp_path, DEMO=str(tmp_path / "demo"))
+    assert [path for path in old if path.exists()] == []
+
+
+BESIDE = [path for folder in ("deploy", "runs", "benchmarks") for path in sorted((ROOT / folder).rglob("*"))]
+NAMED_FILE = re.compile(r"\b(?:docs|tests|runs|deploy|benchmarks|requirements)/[\w./-]+\.(?:md|py|sh|yaml|conf|txt)\b")
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in BESIDE if path.is_file() and "__pycache__" not in path.parts], ids=lambda path: path.name
+)
+def test_every_file_of_the_project_that_a_script_names_exists(path: Path) -> None:
+    named = NAMED_FILE.findall(path.read_text(encoding="utf-8"))
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
 def test_every_command_that_trains_the_embedded_model_parses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = run_script(ROOT / "runs" / "embedded" / "train.sh", tmp_path, "my data", "my run", "--seed", "7")
     spaces = [parse_with(monkeypatch, words) for words in calls]

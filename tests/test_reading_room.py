@@ -142,6 +142,16 @@ def test_a_password_is_drawn_once_for_the_database_and_for_who_asks_it(tmp_path:
     assert password.read_text().strip() == drawn
 
 
+def test_who_may_give_no_file_away_leaves_no_password_behind(tmp_path: Path) -> None:
+    """Else the next start as root would take it for one that PostgreSQL has."""
+    (tmp_path / "chown").write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
+    (tmp_path / "chown").chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    command = ["bash", str(ROOM / "secrets.sh"), str(tmp_path / "kept")]
+    assert subprocess.run(command, check=False, env=environment).returncode != 0
+    assert list((tmp_path / "kept").iterdir()) == []
+
+
 # ------------------------------------------------------------------ the viewer's nginx
 
 

@@ -8,6 +8,7 @@ for name in db_password pgpass; do
 	[ ! -e "$place/$name" ] || { echo "$place/$name is there already: PostgreSQL keeps its first password" >&2; exit 2; }
 done
 umask 077
+trap 'rm -f "$place/db_password" "$place/pgpass"' ERR  # both, or none
 mkdir -p "$place"
 password=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
 printf '%s\n' "$password" >"$place/db_password"

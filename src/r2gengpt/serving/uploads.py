@@ -151,7 +151,7 @@ async def read_form(
 
 
 async def form_parts(form: FormData, fields: Sequence[str]) -> StudyUpload:
-    """What a form holds; of a field that comes twice the last counts.
+    """What a form holds; of a field that comes twice the last counts. Lines of a text end as `\n`: browsers send CR LF.
 
     Raises:
         ApiError: fields that are not known, or values that these cannot have.
@@ -162,7 +162,7 @@ async def form_parts(form: FormData, fields: Sequence[str]) -> StudyUpload:
         if name in files and isinstance(value, UploadFile):
             files[name].append(Upload(f"{name}[{len(files[name])}]", await value.read()))
         elif name in fields and name not in files and isinstance(value, str):
-            texts[name] = value
+            texts[name] = value.replace("\r\n", "\n")
         else:
             raise _misplaced(name, list(files), fields)
     report = check_text(texts.get(REPORT_FIELD, ""), REPORT_FIELD).strip()

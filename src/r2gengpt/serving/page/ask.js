@@ -12,8 +12,15 @@ function close(found) {
 
 const OPEN = { question: "Open it all the same?", yes: "Open it", no: "Leave it out" };
 
+/* Whether a question waits for its answer; it gets the focus. */
+export function isAsking() {
+  if (reply) $($("frame").hidden ? "ask-skip" : "frame").focus();
+  return Boolean(reply);
+}
+
 /* What the reader wants of a file that was refused: {frame}, {force}, or null to leave it out. */
 export function ask(name, refused, { question, yes, no } = OPEN) {
+  stopAsking();
   const byFrame = refused.code === "frame_needed";
   const which = `${name} has ${refused.frames} frames. Which one shall be opened?`;
   const why = refused.detail.replace(/^image \S+: /, "").replace(/ \(force.*$/, "");

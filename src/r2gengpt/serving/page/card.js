@@ -3,7 +3,7 @@
 import { Refused, modelCard } from "./client.js";
 import { $, say } from "./elements.js";
 import { markdown } from "./markdown.js";
-import { key } from "./state.js";
+import { draft, key } from "./state.js";
 
 const AGAIN = 2000;
 /* forms: for archives, which the server can give; context: the fields of a study beside its images that are read. */
@@ -29,7 +29,7 @@ export async function showCard(loaded = () => {}) {
     loaded();
   } catch (error) {
     if (error.status === 503) {
-      say("The model is being loaded …", { busy: true });
+      if (!draft.record && !draft.request) say("The model is being loaded …", { busy: true });
       setTimeout(() => showCard(loaded), AGAIN);
     } else if (error instanceof Refused && error.status === 401) {
       $("model-name").textContent = "told with an API key";

@@ -24,7 +24,9 @@ export function setContext(told) {
   $("more").open = FIELDS.slice(1).some((name) => $(name).value);
 }
 
-export const sameContext = (told) => JSON.stringify(told) === JSON.stringify(contextNow());
+const filled = (told) => JSON.stringify(Object.entries(told).filter(([, value]) => value));
+
+export const sameContext = (told) => filled(told) === filled(contextNow());
 
 /* Show the fields that the model reads; a field that it does not read is emptied. */
 export function showContext() {
@@ -37,7 +39,7 @@ export function showContext() {
   $("prior-days-field").hidden = !readsPrior();
   $("prior-drop").hidden = !readsPrior();
   $("prior-hint").textContent = readsPrior()
-    ? "To read beside the draft. The model reads it too. It is in no saved file."
+    ? "To read beside the draft. The model reads it too, up to 4,000 characters. It is in no saved file."
     : "To read beside the draft. The model does not get it, and it is in no saved file.";
 }
 

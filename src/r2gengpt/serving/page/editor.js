@@ -55,10 +55,16 @@ function showVerdict() {
   onVerdict();
 }
 
+/* The verdict that the text asks for by itself; an empty one is no report. `given`: the one of a text as written. */
+function byText(given) {
+  if (edited()) return text().trim() ? "edit" : null;
+  return given === "edit" ? null : given;
+}
+
 /* The reader's verdict, or none; one that is given twice is taken back. */
 function judge(verdict) {
   const same = draft.verdict?.verdict === verdict;
-  const next = same ? edited() && verdict === "reject" && "edit" : verdict;
+  const next = same ? verdict === "reject" && byText(null) : verdict;
   draft.verdict = next ? { verdict: next, decided: new Date().toISOString() } : null;
   showVerdict();
   keep();
@@ -72,9 +78,8 @@ function press(verdict) {
 
 /* Why it is rejected, in a word and in the reader's own. */
 function explain() {
-  Object.assign(draft.verdict, { reason: $("reason").value, note: $("why-note").value.trim() });
+  Object.assign(draft.verdict, { reason: $("reason").value, note: $("why-note").value });
   keep();
-  tell();
 }
 
 /* Show a draft with the text as its reader left it, and the verdict. */
@@ -95,9 +100,9 @@ export function hideDraft() {
 
 /* A changed text is no longer accepted as it was; the text as it was written is no longer changed. */
 function typed() {
-  const { verdict } = draft.verdict ?? {};
-  if (edited() && verdict !== "edit" && verdict !== "reject") judge("edit");
-  else if (!edited() && verdict === "edit") judge(null);
+  const { verdict = null } = draft.verdict ?? {};
+  const now = verdict === "reject" ? verdict : byText(verdict);
+  if (now !== verdict) judge(now);
   else showVerdict();
   keep();
 }
@@ -108,8 +113,10 @@ export function listenToEditor(changed) {
   $("verdict-accept").addEventListener("click", () => press("accept"));
   $("verdict-edit").addEventListener("click", () => (isEditing() ? endEditing() : edit()));
   $("verdict-reject").addEventListener("click", () => press("reject"));
-  $("reason").addEventListener("change", explain);
-  $("why-note").addEventListener("change", explain);
+  for (const id of ["reason", "why-note"]) {
+    $(id).addEventListener("input", explain);
+    $(id).addEventListener("change", () => tell());
+  }
   $("done").addEventListener("click", endEditing);
   $("text").addEventListener("input", typed);
   $("text").addEventListener("change", () => tell());

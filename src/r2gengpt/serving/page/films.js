@@ -1,6 +1,6 @@
 /* Files to pictures that can be shown: PNG and JPEG by the browser, DICOM by the server. Knows nothing of the page. */
 
-import { previewOf } from "./client.js";
+import { Refused, previewOf } from "./client.js";
 
 const KINDS = ["image/png", "image/jpeg"];
 
@@ -16,6 +16,8 @@ export async function openFilm(file, choice, key) {
   const plain = { file, name: "", warning: "", patient: null, dicom: false };
   if (KINDS.includes(file.type)) return { ...plain, image: await createImageBitmap(file) };
   if (!(await isDicom(file))) throw new TypeError(file.type);
-  const { picture, name, warning, patient } = await previewOf({ file, choice, key });
+  const { picture, name, warning, patient } = await previewOf({ file, choice, key }).catch((error) => {
+    throw error instanceof Refused ? error : new Refused(0, "No connection to the server.");
+  });
   return { file, image: await createImageBitmap(picture), name, warning, patient, dicom: true };
 }

@@ -2,16 +2,16 @@
 
 import { listenToAnswers } from "./ask.js";
 import { showCard } from "./card.js";
-import { listenToContext, showContext } from "./context.js";
+import { listenToContext, sameContext, showContext } from "./context.js";
 import { endEditing, isEditing, listenToEditor } from "./editor.js";
-import { $, say } from "./elements.js";
+import { $ } from "./elements.js";
 import { showExamples } from "./examples.js";
 import { keep } from "./kept.js";
 import { listenToFilms } from "./panes.js";
 import { clearDraft, listenToRequests, mayDiscard, recognise, takeUp, tellStale, write } from "./request.js";
 import { listenToSaving, showForms } from "./saving.js";
-import { draft, study } from "./state.js";
-import { addFiles, emptyStudy, listenToFiles, onStudyChange, removeView, studyChanged } from "./study.js";
+import { draft } from "./state.js";
+import { addFiles, emptyStudy, listenToFiles, onStudyChange, removeView, sayNext, studyChanged } from "./study.js";
 import { listenToTelling } from "./tell.js";
 import { listenToTheme } from "./theme.js";
 
@@ -48,15 +48,17 @@ function listen() {
     if (!$("prior-box").hidden) $("prior").focus();
   });
   $("key").addEventListener("keydown", (event) => event.key === "Enter" && !event.ctrlKey && !event.metaKey && write());
-  $("key").addEventListener("change", () => showCard(showForms));
+  $("key").addEventListener("change", () => showCard(loaded));
   document.addEventListener("keydown", shortcut);
   document.documentElement.classList.toggle("touch", navigator.maxTouchPoints > 0);
 }
 
+/* A draft from before may lack what the model turns out to read. */
 function loaded() {
   showContext();
   showForms();
-  if (!study.views.length && !draft.record) say("Choose the images of one study to begin.");
+  sayNext();
+  if (draft.sent && !sameContext(draft.sent.context)) studyChanged();
 }
 
 onStudyChange(() => {

@@ -1,6 +1,6 @@
 /* A draft is asked for, shown as it comes, given up; and one from before a reload is taken up again. */
 
-import { ask } from "./ask.js";
+import { ask, isAsking } from "./ask.js";
 import { Refused, writeReport } from "./client.js";
 import { contextNow, sameContext, setContext } from "./context.js";
 import { showOrigin, showSources } from "./draft.js";
@@ -13,6 +13,7 @@ import { overlay } from "./panes.js";
 import { follow, newTicket } from "./queue.js";
 import { showForms } from "./saving.js";
 import { draft, edited, films, key, patientOf, stale, study } from "./state.js";
+import { tell } from "./tell.js";
 
 const CHANGED = "The study was changed after this draft was written: it may not fit any more.";
 const ALONE = "This draft is from before the page was reloaded. Images are not kept: choose them again to see them.";
@@ -33,8 +34,9 @@ export function mayDiscard() {
   return !edited() || window.confirm("Your edits of this draft will be lost. Go on?");
 }
 
-/* No draft any more. */
+/* No draft any more; the last word of its reader still goes to the server. */
 export function clearDraft() {
+  tell();
   draft.mapping?.abort();
   Object.assign(draft, { record: null, patient: null, told: null, evidence: null, at: null });
   hideDraft();
@@ -103,7 +105,7 @@ function failed(error) {
 
 /* Ask for a draft of the study as it is. */
 export async function write() {
-  if (!study.views.length || draft.request || !mayDiscard()) return;
+  if (!study.views.length || draft.request || isAsking() || !mayDiscard()) return;
   const request = new AbortController();
   draft.request = request;
   clearDraft();
@@ -119,7 +121,7 @@ export async function write() {
   try {
     finish(await writeReport({ ...draft.sent, key: key(), ticket }, request.signal, onText, onNote));
   } catch (error) {
-    again = error.code === "force_needed" ? error : null;
+    again = error.code === "force_needed" && !isAsking() ? error : null;
     if (again) clearDraft();
     else failed(error);
   } finally {
@@ -168,7 +170,7 @@ export async function recognise() {
   const { inputs, prior_inputs: before = [] } = draft.record?.provenance ?? {};
   if (draft.version !== null || !inputs || !crypto.subtle) return;
   if (inputs.length !== study.views.length || before.length !== study.prior.length) return;
-  if (!sameContext(draft.sent.context)) return;
+  if (!sameContext(draft.sent.context) || draft.sent.choice?.frame !== study.choice.frame) return;
   const [{ version }, all] = [study, films().map(({ file }) => file)];
   const hashes = await Promise.all(all.map(hashOf));
   if (draft.version !== null || study.version !== version) return;

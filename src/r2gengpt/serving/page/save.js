@@ -28,43 +28,45 @@ const noted = ({ words, note, below }) => [note, words, below.join("\n")].filter
 
 const whole = (made) => `${NOTICE}\n\n${noted(made)}\n\n${made.foot}\n`;
 
+/* Whose the draft is now: what comes later from the server keeps this name, though another study was begun. */
+const named = (ending) => fileName(draft.patient, ending);
+
 /* Saves; gives what to tell the reader. */
-function download(content, type, ending) {
+function download(content, type, name) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([content], { type }));
-  link.download = fileName(draft.patient, ending);
+  link.download = name;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
   return `Saved as ${link.download}.`;
 }
 
 async function savePdf() {
-  const made = result();
+  const [made, name] = [result(), named("pdf")];
   const { pdf, missing } = await pdfOf(noted(made), made.foot, key());
   const lost = missing.length ? ` These letters are not in its font and became "?": ${missing.join(" ")}` : "";
-  return download(pdf, "application/pdf", "pdf") + lost;
+  return download(pdf, "application/pdf", name) + lost;
 }
 
 /* The server's record, and beside it what its reader made of it. */
 function saveJson() {
-  const { verdict = null, decided = null } = draft.verdict ?? {};
-  const reader = { text: text(), edited: edited(), verdict, decided };
-  return download(`${JSON.stringify({ ...draft.record, reader }, null, 1)}\n`, "application/json", "json");
+  const reader = { text: text(), edited: edited(), verdict: null, decided: null, ...draft.verdict };
+  return download(`${JSON.stringify({ ...draft.record, reader }, null, 1)}\n`, "application/json", named("json"));
 }
 
 async function saveArchive(form) {
   const { type, ending } = ARCHIVE[form];
-  const { record, sent } = draft;
+  const [{ record, sent }, name] = [draft, named(ending)];
   const known = { film_findings: record.film_findings ?? [], review: reviewLines(record), edited: edited() };
   if (record.provenance?.model_sha256) known.model_sha256 = record.provenance.model_sha256;
   if (form === "measurement-sr") known.regions = draft.evidence?.regions ?? [];
   const asked = type === "application/dicom" ? { type, form } : { type };
-  return download(await documentOf({ ...sent, key: key() }, text().trim(), known, asked), type, ending);
+  return download(await documentOf({ ...sent, key: key() }, text().trim(), known, asked), type, name);
 }
 
 /* Form → what saves it and tells the reader. May throw as the server's routes do. */
 export const SAVERS = {
-  text: async () => download(whole(result()), "text/plain;charset=utf-8", "txt"),
+  text: async () => download(whole(result()), "text/plain;charset=utf-8", named("txt")),
   pdf: savePdf,
   json: async () => saveJson(),
   fhir: () => saveArchive("fhir"),

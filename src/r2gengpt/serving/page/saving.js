@@ -41,14 +41,15 @@ async function copy() {
 }
 
 async function save(form) {
-  const name = NAMES[form] ?? form.toUpperCase();
+  const [name, { record }] = [NAMES[form] ?? form.toUpperCase(), draft];
+  let told;
   try {
-    $("saved").textContent = await SAVERS[form]();
+    told = await SAVERS[form]();
   } catch (error) {
-    const words = error instanceof Refused ? error.message : "No connection to the server.";
-    $("saved").textContent = `No ${name}. ${words}`;
+    told = `No ${name}. ${error instanceof Refused ? error.message : "No connection to the server."}`;
     if (error.status === 401) askForKey();
   }
+  if (draft.record === record) $("saved").textContent = told;
 }
 
 /* Wire the buttons; call once. */

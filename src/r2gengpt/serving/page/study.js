@@ -10,6 +10,7 @@ import { show, showFilms } from "./panes.js";
 import { draft, films, key, patientOf, study } from "./state.js";
 
 const EMPTY = "Choose the images of one study to begin.";
+const READY = "Ready. Write the draft when all images of the study are here.";
 let opening = Promise.resolve();
 let changed = () => {};
 
@@ -37,6 +38,11 @@ export function studyChanged() {
   $("examples").classList.toggle("gone", study.views.length > 0);
   showIdentity();
   changed();
+}
+
+/* What the reader may do, while no draft is there or under way. */
+export function sayNext() {
+  if (!draft.record && !draft.request) say(study.views.length ? READY : EMPTY);
 }
 
 /* A file as a view; where the server would read it if it were asked otherwise, the reader is asked. */
@@ -78,13 +84,13 @@ async function openFiles(files, known, into) {
         continue;
       }
       const view = await viewOf(file);
-      if (views !== study[into]) return; // a new study was begun meanwhile
       if (view) views.push({ ...view, known });
     } catch (error) {
       if (error instanceof Refused) told.push(`${file.name}: ${error.message}`);
       else none.push(file.name);
       if (error.status === 401) askForKey();
     }
+    if (views !== study[into]) return; // a new study was begun meanwhile
   }
   if (none.length) told.push(`No PNG, JPEG or DICOM image, left out: ${none.join(", ")}.`);
   if (views.length > first) {
@@ -92,9 +98,7 @@ async function openFiles(files, known, into) {
     show(views[first]);
   }
   complainOfFiles(told.join(" "));
-  if (draft.record || draft.request) return;
-  if (study.views.length) say("Ready. Write the draft when all images of the study are here.");
-  else say(EMPTY);
+  sayNext();
 }
 
 /* One after the other: a file may need an answer first. `known`: what is known of example films. */
@@ -116,13 +120,15 @@ export function removeView(view) {
   if (!films().some(({ dicom }) => dicom)) study.choice = {};
   studyChanged();
   showFilms();
+  sayNext();
   if (!study.views.length) $("files").focus();
   else if (document.activeElement === document.body) $("views").querySelector(".show").focus();
 }
 
-/* No film any more. */
+/* No film any more; none that is still being opened comes. */
 export function emptyStudy() {
   stopAsking();
+  opening = Promise.resolve();
   emptyPrior();
   for (const { image } of study.views) image.close();
   Object.assign(study, { views: [], choice: {} });

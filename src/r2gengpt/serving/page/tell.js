@@ -13,8 +13,8 @@ let line = Promise.resolve();
 /* What there is to keep now, as the server takes it; null: nothing. */
 function saying() {
   const { verdict, reason = "", note = "" } = draft.verdict ?? {};
-  if (verdict === "edit") return text().trim() ? { verdict, text: text() } : null;
-  if (verdict === "reject") return { verdict, reason, note };
+  if (verdict === "edit") return { verdict, text: text() };
+  if (verdict === "reject") return { verdict, reason, note: note.trim() };
   if (verdict === "accept") return { verdict };
   return draft.told ? { verdict: "withdraw" } : null;
 }
