@@ -13,6 +13,7 @@ import pytest
 
 import r2gengpt
 from conftest import TinySet
+from r2gengpt.errors import InputError
 from r2gengpt.films.containers import DicomChoice
 from r2gengpt.reporter import Reporter
 
@@ -162,3 +163,49 @@ def test_maps_by_a_method_that_is_none_are_refused(served: Reporter, tiny_set: T
 def test_a_context_of_wrong_fields_is_refused(fields: dict[str, Any], words: str) -> None:
     with pytest.raises(r2gengpt.InputError, match=re.escape(words)):
         r2gengpt.Context(**fields)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"resamples": -1}, "resamples -1: must be at least 0"),
+        ({"resamples": 10.5}, "resamples 10.5: must be of type int"),
+        ({"seed": -1}, "seed -1: must be at least 0"),
+        ({"seed": None}, "seed None: must be of type int"),
+        ({"meteor": "Python"}, "meteor Python: choose from python, jar, none"),
+        ({"labels": "no"}, "labels 'no': must be of type bool"),
+        ({"protocol": None}, "protocol None: must be of type str"),
+        ({"dataset": "mimic"}, "dataset mimic: choose from iu_xray, mimic_cxr, plain"),
+        ({"train": "clear lungs"}, "train: is of type str, must hold texts"),
+        ({"train": [None]}, "train: text 0 is of type NoneType, must be a text"),
+        ({"patients": ["p", "q"]}, "patients: is of type list, must map study to patient"),
+    ],
+)
+@pytest.mark.parametrize("ask", ["score", "compare"])
+def test_what_texts_are_scored_by_is_refused_by_its_name(ask: str, given: dict[str, Any], words: str) -> None:
+    texts = ["clear lungs", "an effusion"]
+    with pytest.raises(InputError) as refusal:
+        getattr(r2gengpt, ask)(*[texts] * (2 if ask == "score" else 3), **given)
+    assert words in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        (None, "is of type NoneType, must hold texts in an order or by study"),
+        ("clear", "is of type str, must hold texts in an order or by study"),
+        ({"clear", "effusion"}, "is of type set, must hold texts in an order or by study"),
+        (["clear", None], "text 1 is of type NoneType, must be a text"),
+        ([b"clear", "effusion"], "text 0 is of type bytes, must be a text"),
+        ({"0": "clear", "1": ["effusion"]}, "the text of study 1 is of type list, must be a text"),
+    ],
+)
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_what_is_no_text_is_refused_by_its_name(place: int, texts: Any, words: str) -> None:
+    given: list[Any] = [["clear lungs", "an effusion"]] * 3
+    given[place] = texts
+    with pytest.raises(InputError, match=f"{('first', 'second', 'references')[place]}: {words}"):
+        r2gengpt.compare(*given)
+    if place < 2:
+        with pytest.raises(InputError, match=f"{('predictions', 'references')[place]}: {words}"):
+            r2gengpt.score(*given[:2])

@@ -1,8 +1,10 @@
 """`r2gengpt score` as a user runs it."""
 
 import json
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,23 @@ def test_references_come_from_the_predictions_file_where_no_other_is_named(
     first = capsys.readouterr().out
     assert run("score", ["--predictions", files["predictions"], "--format", "json"]) == 0
     assert capsys.readouterr().out == first
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes")
+@pytest.mark.parametrize(("command", "names"), [("score", ["one"]), ("compare", ["one", "two"])])
+def test_predictions_with_their_references_may_come_through_a_pipe(
+    command: str, names: list[str], files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A pipe can be read once."""
+    pipes = [tmp_path / name for name in names]
+    content = Path(files["predictions"]).read_text()
+    for pipe in pipes:
+        os.mkfifo(pipe)
+        threading.Thread(target=pipe.write_text, args=(content,), daemon=True).start()
+    places = [str(pipe) for pipe in pipes]
+    words = ["--predictions", *places] if command == "score" else places
+    assert run(command, [*words, "--bootstrap", "0", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["n"] == len(REPORTS)
 
 
 def test_a_train_file_adds_its_baselines(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,6 +29,7 @@ from r2gengpt.config import DecodeConfig
 from r2gengpt.edge.graphs import FORMS, openvino
 from r2gengpt.edge.record import ACTIVATIONS, read_record
 from r2gengpt.edge.runtime import INPUTS, Edge, Passes
+from r2gengpt.errors import InputError
 from r2gengpt.report import Report
 from r2gengpt.text.written import NOTICE
 from reporters import stored_of
@@ -126,6 +127,29 @@ def test_studies_of_several_threads_are_written_as_if_they_had_come_one_by_one(
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda study: report_by(edge, study, DECODE), studies))
     assert list(map(rounded, found)) == list(map(rounded, wanted))
+
+
+def test_a_model_that_is_asked_from_within_its_own_report_says_so_and_writes_on(
+    llama: tuple[Path, Path, list[Path]],
+) -> None:
+    """It would wait for itself without end."""
+    _, directory, paths = llama
+    edge = Edge(directory)
+    films = films_of(edge, paths)
+    seen, refused_times = edge.look(films), 0
+
+    def watch(token: int) -> bool:
+        nonlocal refused_times
+        for ask in (lambda: edge.look(films), lambda: edge.written(seen, DECODE)):
+            with pytest.raises(InputError, match="is writing a report in this thread"):
+                ask()
+            refused_times += 1
+        return False
+
+    wanted = rounded(edge.written(seen, DECODE)[0])
+    assert rounded(edge.written(seen, DECODE, watch)[0]) == wanted
+    assert refused_times > 0
+    assert rounded(report_by(edge, films, DECODE)) == wanted
 
 
 def test_lora_may_stay_beside_the_weights_or_be_folded_in(llama: tuple[Path, Path, list[Path]], tmp_path: Path) -> None:

@@ -246,6 +246,18 @@ def test_a_broken_form_is_refused(client: TestClient, kind: str, body: bytes, st
     assert refused.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("lost", [0, 2, 3, 4, 8, 60, 200])
+def test_a_form_that_is_cut_off_loses_no_view_and_no_text_in_silence(client: TestClient, lost: int) -> None:
+    """The last two bytes are a line end after the last boundary, which a client may leave out."""
+    form = client.build_request("POST", REPORTS, files=upload(film(0), film(1)), data={"indication": "cough"})
+    body = form.read()
+    answer = client.post(
+        REPORTS, content=body[: len(body) - lost], headers={"Content-Type": form.headers["Content-Type"]}
+    )
+    assert answer.status_code == (200 if lost <= 2 else 400)
+    assert lost <= 2 or "cut off before its last boundary" in answer.json()["error"]["message"]
+
+
 def test_uploads_stay_in_memory(served: Reporter, monkeypatch: pytest.MonkeyPatch) -> None:
     """Starlette's parser would write files of more than 1 MiB to the disk."""
 

@@ -1,19 +1,40 @@
 """Scores of texts from Python, as `r2gengpt score` and `r2gengpt compare` give them. Reads no file, needs no torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
 from typing import Literal
 
+from r2gengpt.config import LENGTHS
 from r2gengpt.errors import InputError
 from r2gengpt.metrics import compare as comparing
 from r2gengpt.metrics import score as scoring
 from r2gengpt.metrics.compare import Comparison
 from r2gengpt.metrics.measure import choose
-from r2gengpt.metrics.protocols import PROTOCOLS, Protocol, bind
+from r2gengpt.metrics.protocols import PROTOCOLS, bind
 from r2gengpt.metrics.records import Scores
+from r2gengpt.options import check_fields, option
+from r2gengpt.settings import METEOR_NAMES
 
 Texts = Mapping[str, str] | Sequence[str]
 """Texts by study id, or in one order for all."""
 Dataset = Literal["plain", "iu_xray", "mimic_cxr"]
+
+
+@dataclass(frozen=True)
+class _HowScored:
+    """How texts are scored; each is refused by its name before anything is measured."""
+
+    protocol: str = option("clean", "scoring convention", choices=tuple(PROTOCOLS))
+    dataset: str = option("plain", "whose report cleaner", choices=tuple(LENGTHS))
+    labels: bool = option(False, "clinical labels by rules too")
+    meteor: str = option("none", "which METEOR", choices=METEOR_NAMES)
+    headline: str | None = option(None, "metric that the verdict rests on")
+    resamples: int = option(1000, "of the bootstrap", low=0)
+    swaps: int = option(0, "of the approximate randomisation", low=0)
+    seed: int = option(0, "of all that is drawn", low=0)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 def score(
@@ -50,17 +71,18 @@ def score(
         seed: of the bootstrap and of the random baselines.
 
     Raises:
-        InputError: ids differ, there are no studies, a reference is empty, the protocol lacks something, or the
-            headline is not measured.
+        InputError: a value of another type or out of its range, ids differ, there are no studies, a reference is empty,
+            the protocol lacks something, or the headline is not measured.
     """
+    _HowScored(protocol, dataset, labels, meteor, headline, resamples, seed=seed)
     return scoring.score(
-        by_study(predictions),
-        {study: [text] for study, text in by_study(references).items()},
-        protocol_of(protocol),
+        by_study(predictions, "predictions"),
+        {study: [text] for study, text in by_study(references, "references").items()},
+        PROTOCOLS[protocol],
         dataset=dataset,
-        train=train,
+        train=train_texts(train),
         choice=choose(labels=labels, meteor=meteor, headline=headline),
-        patients=patients,
+        patients=known_patients(patients),
         resamples=resamples,
         seed=seed,
     ).spelt()
@@ -102,34 +124,72 @@ def compare(
         seed: of both.
 
     Raises:
-        InputError: the three are not of the same studies, there are none, or a reference is empty.
+        InputError: a value of another type or out of its range, the three are not of the same studies, there are none,
+            or a reference is empty.
     """
+    _HowScored(protocol, dataset, labels, meteor, None, resamples, swaps, seed)
     return comparing.compare(
-        by_study(first),
-        by_study(second),
-        {study: [text] for study, text in by_study(references).items()},
-        bind(protocol_of(protocol), dataset, train=train),
+        by_study(first, "first"),
+        by_study(second, "second"),
+        {study: [text] for study, text in by_study(references, "references").items()},
+        bind(PROTOCOLS[protocol], dataset, train=train_texts(train)),
         choice=choose(labels=labels, meteor=meteor),
-        patients=patients,
+        patients=known_patients(patients),
         resamples=resamples,
         swaps=swaps,
         seed=seed,
     ).spelt()
 
 
-def by_study(texts: Texts) -> Mapping[str, str]:
-    """Texts by study id; those that come in an order are numbered."""
-    if isinstance(texts, str):
-        raise InputError("a list of texts, or a mapping from study to text, is needed, not one text")
-    return texts if isinstance(texts, Mapping) else {str(place): text for place, text in enumerate(texts)}
-
-
-def protocol_of(name: str) -> Protocol:
-    """The convention of a name.
+def by_study(texts: Texts, field: str) -> Mapping[str, str]:
+    """Texts by study id; those that come in an order are numbered. `field` is what errors call them.
 
     Raises:
-        InputError: there is none of that name.
+        InputError: one text by itself, a set, which has no order, or what is no text.
     """
-    if name not in PROTOCOLS:
-        raise InputError(f"choose from {', '.join(PROTOCOLS)}", field="protocol", value=name)
-    return PROTOCOLS[name]
+    if not isinstance(texts, Mapping):
+        return {str(place): text for place, text in enumerate(listed(texts, field))}
+    for study, text in texts.items():
+        check_text(text, field, f"the text of study {study}")
+    return texts
+
+
+def listed(texts: object, field: str) -> list[str]:
+    """Texts in their order.
+
+    Raises:
+        InputError: one text by itself, a set, which has no order, or what is no text.
+    """
+    if isinstance(texts, str | bytes | Set) or not isinstance(texts, Iterable):
+        words = f"{field}: is of type {type(texts).__name__}, must hold texts in an order or by study"
+        raise InputError(words, field=field)
+    found = list(texts)
+    for place, text in enumerate(found):
+        check_text(text, field, f"text {place}")
+    return found
+
+
+def train_texts(train: Sequence[str] | None) -> list[str] | None:
+    """The reports of the train split, if any. Raises as `listed`."""
+    return None if train is None else listed(train, "train")
+
+
+def known_patients(patients: Mapping[str, str] | None) -> Mapping[str, str] | None:
+    """Whose studies these are.
+
+    Raises:
+        InputError: it is no mapping from study to patient.
+    """
+    if isinstance(patients, Mapping | None):
+        return patients
+    raise InputError(f"patients: is of type {type(patients).__name__}, must map study to patient", field="patients")
+
+
+def check_text(value: object, field: str, what: str) -> None:
+    """Refuse what is no text.
+
+    Raises:
+        InputError: so it is; `what` is which part of the field it is.
+    """
+    if not isinstance(value, str):
+        raise InputError(f"{field}: {what} is of type {type(value).__name__}, must be a text", field=field)

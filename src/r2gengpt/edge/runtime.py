@@ -2,7 +2,8 @@
 
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -104,7 +105,7 @@ class Edge:
         self.words = EdgeTokenizer(Tokenizer.from_file(str(directory / TOKENIZER)), self.record.end)
         self.table = np.load(directory / TABLE, mmap_mode="r")
         self.version = str(ov.__version__)
-        self._at_work = threading.Lock()  # the graphs keep the state of one study
+        self._at_work, self._worker = threading.Lock(), 0  # the graphs keep the state of one study
 
     def _compiled(self, name: str) -> Any:
         settings, kept = arithmetic(self.record.activations), self.directory / COMPILED
@@ -134,13 +135,30 @@ class Edge:
         """Make both graphs ready, so that the first study does not wait for it."""
         _ = self._vision, self._language
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """The graphs for one thread. One that has them already would wait for itself, and is refused.
+
+        Raises:
+            InputError: so it is.
+        """
+        if self._worker == threading.get_ident():
+            words = "is writing a report in this thread: what gets its text cannot ask it for another"
+            raise InputError(words, field="model", value=self.directory.name)
+        with self._at_work:
+            self._worker = threading.get_ident()
+            try:
+                yield
+            finally:
+                self._worker = 0
+
     def look(self, films: Sequence[Image.Image]) -> SeenStudy:
         """The films of one study, upright and RGB, as the model sees them; without a head there are no findings."""
         return self.see(view_pixels(films, self.record.film))
 
     def see(self, pixels: Floats) -> SeenStudy:
         """`look`, of films that are pixels already, (V, 3, H, W), float32."""
-        with self._at_work:
+        with self._alone():
             found = self._vision.infer({0: pixels})
             tokens = np.array(found[0], dtype=np.float32)
             findings = findings_of(found[1].tolist(), self.scales) if self.scales else ()
@@ -176,7 +194,7 @@ class Edge:
                 field="max_new_tokens",
                 value=rules.max_new_tokens,
             )
-        with self._at_work:
+        with self._alone():
             passes = Passes(self._language, self.embeddings, len(prompt))
             return choose(passes.begin(prompt), passes.step, rules, watch, opening)
 

@@ -81,7 +81,10 @@ def read_predictions(path: Path, field: str = "predictions") -> dict[str, str]:
         InputError: the file can't be read, or an id or text is missing, given twice or not a text.
     """
     source = f"`{field}` {path}"
-    content = _content(path, source)
+    return _predictions(_content(path, source), source)
+
+
+def _predictions(content: Any, source: str) -> dict[str, str]:
     if isinstance(content, dict) and _is_annotation(content):
         raise InputError(f"{source}: is an annotation file (train, val, test), not predictions")
     found = _collect(_entries(content, PREDICTION_COLUMNS, source), source)
@@ -108,7 +111,22 @@ def read_reference_file(path: Path, split: str | None = None, field: str = "refe
         InputError: as `read_predictions`, or the file has no such split, or no splits where one is asked for.
     """
     source = f"`{field}` {path}"
+    return _references(_content(path, source), split, source)
+
+
+def read_scored(path: Path, split: str | None, field: str = "predictions") -> tuple[dict[str, str], References]:
+    """Predictions and the references that the same file holds. It is read once, so it may be a pipe.
+
+    Raises:
+        InputError: as `read_reference_file` and `read_predictions`.
+    """
+    source = f"`{field}` {path}"
     content = _content(path, source)
+    references = _references(content, split, source)
+    return _predictions(content, source), references
+
+
+def _references(content: Any, split: str | None, source: str) -> References:
     if isinstance(content, dict) and _is_annotation(content):
         entries = list(_split(content, split or "test", source))
     elif split is not None:

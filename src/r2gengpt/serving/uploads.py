@@ -4,7 +4,7 @@ Nothing here opens a path or an address: a file's name is not even read.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from python_multipart.exceptions import FormParserError
@@ -94,9 +94,24 @@ async def read_body(pieces: AsyncIterator[bytes]) -> bytearray:
 
 
 class _MemoryParser(MultiPartParser):
-    """Starlette's parser, whose files stay in memory: the body's limit holds for them."""
+    """Starlette's parser, whose files stay in memory: the body's limit holds for them. It refuses a form cut off."""
 
     spool_max_size = 2**62
+    ended = False
+    """Whether the form's last boundary has come."""
+
+    def on_end(self) -> None:
+        self.ended = True
+
+    async def parse(self) -> FormData:
+        self.stream = self._whole(self.stream)
+        return await super().parse()
+
+    async def _whole(self, pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+        async for piece in pieces:
+            yield piece
+        if not self.ended:  # the parts before are whole: a view would be missing without a word
+            raise MultiPartException("it is cut off before its last boundary")
 
 
 def check_length(text: str, name: str, most: int) -> None:

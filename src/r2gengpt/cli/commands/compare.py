@@ -66,7 +66,7 @@ def run(first: str, second: str, config: CompareConfig, named: frozenset[str]) -
     Raises:
         InputError: a file or its content is wrong, other studies, or scores of another convention.
     """
-    from r2gengpt.evaluation.predictions import read_predictions
+    from r2gengpt.evaluation.predictions import read_predictions, read_reference_file, read_scored
     from r2gengpt.evaluation.results import locate_results
     from r2gengpt.metrics.compare import compare
     from r2gengpt.metrics.records import check_comparable
@@ -77,8 +77,13 @@ def run(first: str, second: str, config: CompareConfig, named: frozenset[str]) -
         check_comparable(*signatures)
     if signatures:
         config = in_convention_of(signatures[0], config, named)
-    ours, theirs = (read_predictions(found.predictions, found.name) for found in results)
-    references = shared_references(results, config)
+    if config.references is not None:
+        ours, theirs = (read_predictions(found.predictions, found.name) for found in results)
+        references = read_reference_file(Path(config.references), config.split)
+    else:
+        read = (read_scored(found.predictions, config.split, found.name) for found in results)
+        (ours, in_ours), (theirs, in_theirs) = read
+        references = shared_references(results, (in_ours, in_theirs))
     rules = config.rules()
     for signature in signatures:
         check_comparable(signature, rules.signature)
@@ -105,17 +110,13 @@ def in_convention_of(signature: "Signature", config: CompareConfig, named: froze
     return replace(config, **{name: value for name, value in stored.items() if name not in named})
 
 
-def shared_references(results: "Sequence[Results]", config: CompareConfig) -> "References":
-    """The references of --references, or those that both files of predictions hold.
+def shared_references(results: "Sequence[Results]", held: "Sequence[References]") -> "References":
+    """The references that both files of predictions hold.
 
     Raises:
         InputError: both files hold references, and not the same ones for a study of both.
     """
-    from r2gengpt.evaluation.predictions import read_reference_file
-
-    if config.references is not None:
-        return read_reference_file(Path(config.references), config.split)
-    ours, theirs = (read_reference_file(found.predictions, config.split, found.name) for found in results)
+    ours, theirs = held
     differ = [study for study, texts in ours.texts.items() if theirs.texts.get(study, texts) != texts]
     if differ:
         raise InputError(

@@ -180,18 +180,21 @@ def run(config: ScoreConfig) -> "Scores":
     Raises:
         InputError: a flag is missing, or a file or its content is wrong.
     """
-    from r2gengpt.evaluation.predictions import read_predictions, read_reference_file
+    from r2gengpt.evaluation.predictions import read_predictions, read_reference_file, read_scored
     from r2gengpt.metrics.protocols import PROTOCOLS
     from r2gengpt.metrics.score import score
 
     if config.predictions is None:
         raise InputError("--predictions is missing: the file of generated reports")
-    field = "references" if config.references is not None else "predictions"
     source = config.references if config.references is not None else config.predictions
     cut, cut_name = config.truncation()
-    references = read_reference_file(Path(source), config.split, field)
+    if config.references is None:
+        predictions, references = read_scored(Path(config.predictions), config.split)
+    else:
+        references = read_reference_file(Path(config.references), config.split)
+        predictions = read_predictions(Path(config.predictions))
     return score(
-        read_predictions(Path(config.predictions)),
+        predictions,
         references.texts,
         PROTOCOLS[config.protocol],
         dataset=config.dataset,
