@@ -166,7 +166,7 @@ PRESENT: Mapping[str, Sequence[str]] = {
         r"interstitial (?:markings?|prominence|thickening|(?:lung )?disease|changes?|pattern)",
         r"(?:lung|pulmonary|bronchovascular) markings? ~(increased|prominent|coarse)",
         r"(?:increased|prominent|coarse(?:ned)?) (?:\w+ )?(?:interstitial|lung|pulmonary|bronchovascular) markings?",
-        r"(?<!pleural )(?:scarring|scars?)|fibrosis|fibrotic \w+",
+        r"(?<!pleural )(?:scarring|scars?)|fibrosis",
         r"haz(?:e|iness|y)",
         r"(?<!bone )(?<!bony )(?<!mineral )densit(?:y|ies)",
     ),
