@@ -8,9 +8,9 @@ needed):
     unzip -j torchxrayvision-*.whl 'torchxrayvision/data/NLMCXR_reports.tgz'
     python benchmarks/labels.py --reports NLMCXR_reports.tgz
 
-Reports are split in two halves by a hash of their id. The rules were written while reading the half `development`;
-nobody read the half `held_out`, whose figures are those to cite. Without --reports only the speed is measured, on
-made-up reports.
+Reports are split in two halves by a hash of their id. The rules were written while reading the half `development`, and
+up to version 3 nobody had read the half `held_out`, whose figures are those to cite. Without --reports only the speed
+is measured, on made-up reports.
 """
 
 import argparse

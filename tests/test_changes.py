@@ -34,6 +34,13 @@ EFFUSION, ATELECTASIS = "Pleural Effusion", "Atelectasis"
         ("Without worsening of the edema.", "Edema", Change.UNCHANGED),
         ("Persistent left pleural effusion.", EFFUSION, Change.UNCHANGED),
         ("There is interval development of a pleural effusion.", EFFUSION, Change.NEW),
+        ("The pleural effusion has not increased.", EFFUSION, Change.UNCHANGED),
+        ("The pleural effusion has not significantly increased.", EFFUSION, Change.UNCHANGED),
+        ("The pneumothorax hasn\u2019t cleared.", "Pneumothorax", Change.UNCHANGED),
+        ("The edema has never resolved.", "Edema", Change.UNCHANGED),
+        ("Near-complete resolution of the edema.", "Edema", Change.IMPROVED),
+        ("The pleural effusion has partially cleared.", EFFUSION, Change.IMPROVED),
+        ("The edema has almost entirely resolved.", "Edema", Change.IMPROVED),
     ],
 )
 def test_a_sentence_tells_what_has_become_of_what(sentence: str, observation: str, change: Change) -> None:

@@ -146,6 +146,15 @@ def test_ids_that_do_not_match_name_both_files(files: dict[str, str], capsys: py
     assert "(z)" in error
 
 
+def test_an_empty_reference_in_the_file_of_predictions_is_told_of_the_flag_that_named_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"id": "a", "prediction": "x", "reference": ""}\n')
+    assert run("score", ["--predictions", str(path)]) == 2
+    assert f"--predictions {path}: the reference of study a is empty" in capsys.readouterr().err
+
+
 BAD = {
     "empty": (b"", "is empty"),
     "duplicate": (b'{"a": "x", "a": "y", "b": "x", "c": "x"}', "a is given twice"),

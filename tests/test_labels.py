@@ -64,6 +64,15 @@ DENIED = (
     "Interval resolution of the {}.",
     "Neither haze nor {} is seen.",
     "{} is unlikely.",
+    "{}: none.",
+    "{}: no.",
+    "{}: no; left lower lobe: clear.",
+    "{}: absent.",
+    "{}: negative.",
+    "{}: not seen.",
+    "There isn\u2019t any {}.",
+    "{} isn't clearly visualised.",
+    "{} has been excluded.",
 )
 DOUBTED = (
     "Rule out {}.",
@@ -76,6 +85,20 @@ DOUBTED = (
     "Possible small {}.",
     "Findings suspicious for {}.",
     "{} versus artefact.",
+    "Can't exclude {}.",
+    "{} couldn\u2019t be ruled out.",
+    "{} cannot be entirely ruled out.",
+    "{} has not been excluded.",
+    "{} would be hard to exclude.",
+    "{}: possible.",
+    "{} is likely.",
+    "{} is probably present.",
+    "{} is doubtful.",
+    "Trace {}, if any.",
+    "Findings favor {}.",
+    "This is favored to be {}.",
+    "Compatible with mild {}.",
+    "Compatible with residual {}.",
 )
 STILL_THERE = (
     "No change in the {}.",
@@ -86,6 +109,17 @@ STILL_THERE = (
     "The {} has improved but has not resolved.",
     "No haemorrhage, with persistent {}.",
     "{} without haemorrhage.",
+    "The {} has almost completely resolved.",
+    "Partial clearing of the {}.",
+    "No significant worsening of the {}.",
+    "{} on the left, not seen on the prior study.",
+    "{} that was not present on the earlier film.",
+    "{}, not previously visualized.",
+    "{}, not identified on the lateral view.",
+    "{} on the left, none on the right.",
+    "{} at the left base, not seen at the right base.",
+    "Interval removal of the wires with new {}.",
+    "Resolution of the haemorrhage and new {}.",
 )
 
 
@@ -134,6 +168,17 @@ def test_what_only_looks_like_a_denial_or_has_ended_leaves_a_mention_positive(ob
         ("Effusion versus pleural thickening.", {"Pleural Effusion": UNCERTAIN, "Pleural Other": UNCERTAIN}),
         ("No effusion, pneumothorax or fracture.", dict.fromkeys(("Pleural Effusion", "Pneumothorax"), NEGATIVE)),
         ("No effusion and there is mild edema.", {"Pleural Effusion": NEGATIVE, "Edema": POSITIVE}),
+        ("The lungs are not clear.", {"Lung Opacity": BLANK}),
+        ("Heart size is not normal.", {"Cardiomegaly": BLANK}),
+        ("The heart is normal to mildly enlarged.", {"Cardiomegaly": UNCERTAIN}),
+        ("Non-enlarged heart.", {"Cardiomegaly": BLANK}),
+        ("Enlargement in the cardiac silhouette.", {"Cardiomegaly": POSITIVE}),
+        ("Pleural e\ufb00usion.", {"Pleural Effusion": POSITIVE}),
+        ("Effusion: small on the left, no pneumothorax.", {"Pleural Effusion": POSITIVE, "Pneumothorax": NEGATIVE}),
+        ("Opacity is likely atelectasis.", {"Lung Opacity": POSITIVE, "Atelectasis": UNCERTAIN}),
+        ("The mass seen before is not seen on this film.", {"Lung Lesion": NEGATIVE}),
+        ("Small effusion, repeat the film if any concern remains.", {"Pleural Effusion": POSITIVE}),
+        ("Little if any change in the effusion.", {"Pleural Effusion": POSITIVE}),
         ("Pericardial effusion.", {"Pleural Effusion": BLANK}),
         ("Hydropneumothorax.", {"Pleural Effusion": POSITIVE, "Pneumothorax": POSITIVE}),
         ("The central line has been removed.", {SUPPORT_DEVICES: NEGATIVE}),
@@ -154,6 +199,14 @@ def test_the_form_of_a_text_that_a_cleaner_leaves_is_read_the_same() -> None:
     written = "1. No effusion. 2. Mild cardiomegaly.\n3. Possible edema"
     assert label_report(written) == label_report("no effusion . mild cardiomegaly . possible edema .")
     assert label_report(written) == label_report(written.upper())
+
+
+@pytest.mark.parametrize(
+    ("text", "label"), [("Effusion: no", NEGATIVE), ("Effusion: none", NEGATIVE), ("An effusion is likely", UNCERTAIN)]
+)
+def test_a_sentence_without_its_mark_is_read_as_with_it(text: str, label: Label) -> None:
+    assert label_report(text) == label_report(f"{text}.")
+    assert label_report(text)["Pleural Effusion"] == label
 
 
 def test_positive_goes_over_uncertain_over_negative_over_blank() -> None:

@@ -99,6 +99,15 @@ def test_scores_are_means_of_the_studies_with_intervals_on_texts_as_they_were_wr
 
 
 @pytest.mark.usefixtures("radeval")
+@pytest.mark.parametrize("name", ["bertscore", RADCLIQ])
+def test_what_is_no_number_is_told_in_one_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    nowhere = {key: [1.0, float("nan"), 1.0] for key in (*MEANS["bertscore"], *clinical_models.RADCLIQ_SCORES)}
+    monkeypatch.setattr(RadEval, "__call__", lambda self, refs, hyps: {k: v[: len(refs)] for k, v in nowhere.items()})
+    with pytest.raises(RunError, match=rf"clinical {name}: RadEval gave no number for 1 of \d pairs of texts"):
+        scored(name)
+
+
+@pytest.mark.usefixtures("radeval")
 def test_chexbert_f1_is_of_counts_over_all_studies() -> None:
     texts = ["label 0 Edema", "label 0", "Edema Atelectasis", ""]
     wanted = [["label 0 Edema"], ["label 1"], ["Edema"], ["Edema"]]

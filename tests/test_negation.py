@@ -43,6 +43,12 @@ def test_each_mention_of_a_sentence_is_judged_apart() -> None:
     assert reached("edema, no effusion but a nodule", "edema", "effusion", "nodule") == (False, True, False)
 
 
+def test_a_wording_that_begins_within_a_cue_ends_nothing() -> None:
+    terms = TermSet(before=["compatible with"], after=[], ends=["with mild"], pseudo=[])
+    words = Words("compatible with mild edema with mild effusion")
+    assert NegEx(terms).reached(words, [(3, 4), (6, 7)]) == (True, False)
+
+
 def test_a_mention_covers_the_whole_words_that_it_touches() -> None:
     words = Words("mild edemas.")
     assert words.characters(words.covering(6, 9)) == (5, 11)

@@ -58,6 +58,11 @@ READ = {
         "Edema": "left",
         "Consolidation": "left",
     },
+    "The right lung is clear, left effusion.": {"Pleural Effusion": "left"},
+    "Left effusion, the right base is unremarkable.": {"Pleural Effusion": "left"},
+    "The patient is rotated to the right, with a left effusion.": {"Pleural Effusion": "left"},
+    "Effusion on the right but not on the left.": {"Pleural Effusion": "right"},
+    "Effusion on the right, none at the left base.": {"Pleural Effusion": "right"},
     "No acute disease.": {},
     "": {},
 }

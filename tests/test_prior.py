@@ -13,6 +13,11 @@ import torch
 from conftest import Outcome, TinySet
 from dicom_files import film
 from r2gengpt.checkpoint import load_checkpoint
+from r2gengpt.confidence.evidence import tell
+from r2gengpt.confidence.finding_maps import evidence_of
+from r2gengpt.confidence.findings import Scale
+from r2gengpt.confidence.looking import Looker
+from r2gengpt.confidence.maps import Evidence
 from r2gengpt.confidence.review import NO_PRIOR
 from r2gengpt.config import ModelConfig
 from r2gengpt.data.annotation import read_annotation, write_annotation
@@ -21,6 +26,8 @@ from r2gengpt.data.features.filling import cached_features
 from r2gengpt.data.loading import FieldDropout, StudyDataset
 from r2gengpt.data.study import Study, with_earlier
 from r2gengpt.errors import InputError
+from r2gengpt.generation.library import token_logprobs
+from r2gengpt.generation.prompts import image_features
 from r2gengpt.locate import ModelChoice
 from r2gengpt.model.earlier import NOW, TimeMarks, mean_of_studies, span_of
 from r2gengpt.parts.assemble import Built, build_model
@@ -28,6 +35,7 @@ from r2gengpt.reporter import Reporter
 from r2gengpt.settings import PlacementConfig
 from r2gengpt.testing import noise_image
 from r2gengpt.text.context import Context
+from r2gengpt.text.observations import ALL_OBSERVATIONS, OBSERVATIONS
 from r2gengpt.training.reinforcement.sampling import learnt_batch
 from r2gengpt.training.reinforcement.tokens import token_scores
 from r2gengpt.training.run import train
@@ -211,6 +219,48 @@ def test_the_finding_head_looks_at_no_earlier_film(tiny_parts: Path, told_set: T
             for one in (both, alone)
         ]
     torch.testing.assert_close(*found, **CLOSE)
+
+
+@pytest.mark.parametrize("fusion", ["mean", "concat"])
+def test_maps_are_of_the_study_itself_in_the_prompt_that_its_report_was_written_from(
+    fusion: str, tiny_parts: Path, told_set: TinySet
+) -> None:
+    built, text = built_with(tiny_parts, fusion=fusion), "The lungs are clear."
+    model, processor, dataset = (
+        built.model.eval(),
+        built.processor,
+        StudyDataset(studies_of(told_set), built.processor, "plain"),
+    )
+    assert model.time_marks is not None
+    torch.nn.init.normal_(model.time_marks.weight)
+    batch = prompt_batch([dataset[(0, 1)]], processor)
+    (own, earlier), ids = batch.views[0], processor.encode_text(text)
+    assert earlier
+    forced, new = tell(model, processor, batch, ids), torch.tensor([ids])
+    written = token_logprobs(model, batch, image_features(model, batch), new, torch.ones_like(new, dtype=torch.bool))
+    torch.testing.assert_close(forced.logprobs(forced.image[None]), written, rtol=1e-4, atol=1e-4)
+    (sentence,) = evidence_of(model, processor, None, batch, text).sentences
+    assert len(sentence.map) == model.config.tokens_per_view * (1 if fusion == "mean" else own)
+
+
+def test_maps_of_findings_are_of_the_study_itself(tiny_parts: Path, told_set: TinySet) -> None:
+    built, (before, study) = built_with(tiny_parts, findings_head=True), studies_of(told_set)[:2]
+    scales = tuple(Scale(name, likely=-1e3, unlikely=-1e4, assessed=True) for name in ALL_OBSERVATIONS)
+    looker = Looker(built.model.eval(), built.processor, scales, hints=False)
+    assert built.model.finding_head is not None
+    for parameter in built.model.finding_head.parameters():
+        torch.nn.init.normal_(parameter)
+
+    def mapped(one: Study) -> Evidence:
+        batch = prompt_batch([StudyDataset((one,), built.processor, "plain")[(0, 0)]], built.processor)
+        return evidence_of(built.model, built.processor, looker, batch, " ".join(f"{name}." for name in OBSERVATIONS))
+
+    assert study.earlier == before
+    found, wanted = mapped(study), mapped(dataclasses.replace(study, earlier=None))
+    assert any(any(one.map) for one in wanted.sentences)
+    for ours, theirs in zip(found.sentences, wanted.sentences, strict=True):
+        assert (ours.text, ours.finding, ours.verdict) == (theirs.text, theirs.finding, theirs.verdict)
+        assert ours.map == pytest.approx(theirs.map, abs=1e-5)
 
 
 @pytest.fixture(scope="module")

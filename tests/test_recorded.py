@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import itertools
 import json
 import subprocess
 import sys
@@ -91,6 +92,26 @@ def test_recorded_passes_write_what_other_passes_write_while_studies_come_and_go
         assert {tag: report.ids for tag, report in one.items()} == {tag: report.ids for tag, report in wanted.items()}
         for tag, report in wanted.items():
             assert one[tag].logprobs == pytest.approx(report.logprobs, abs=1e-5)
+
+
+@pytest.mark.parametrize("first", range(1, 6))
+@pytest.mark.parametrize("second", range(1, 8))
+def test_a_text_where_that_of_an_earlier_study_lay_goes_on_from_its_own_opening(
+    first: int, second: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorded, "id", lambda text: 0, raising=False)
+    model, prompts = random_model("llama"), prompts_of([5, 6], 0)
+
+    def second_of_two() -> list[int]:
+        rules, shown = Rules(end=-1, max_new_tokens=12), itertools.count(1)
+        ends = Engine(model, rules, 1, on_tokens=lambda tag, token: next(shown) > first)
+        list(ends.run(iter([Prompt(0, prompts[0], opening=tuple(range(1, first + 1)))])))
+        (found,) = Engine(model, rules, 1).run(iter([Prompt(1, prompts[1], opening=tuple(range(1, second + 1)))]))
+        return found.ids
+
+    found = second_of_two()
+    monkeypatch.setattr(recorded, "recordable", lambda language_model: False)
+    assert found == second_of_two()
 
 
 @pytest.mark.parametrize("kind", SERVED)

@@ -1,6 +1,7 @@
 """Sentences of reports: where they end, which tokens are theirs, and what both decoders know of each token."""
 
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -223,3 +224,10 @@ def test_both_decoders_give_the_same_sentences(tiny_parts: Path, tiny_set: TinyS
     assert logprobs[0] == pytest.approx(logprobs[1], abs=1e-4)  # step by step against one pass, both float32
     assert all(re.sub(r"\s", "", f.text) == re.sub(r"\s", "", "".join(s.text for s in f.sentences)) for f in fast)
     assert {one.agreement is None for found in fast for one in found.sentences} == {decode["beam_size"] == 1}
+
+
+@pytest.mark.parametrize("text", [" " * 100_000, "." * 100_000, "dr. " * 25_000, "!) " * 30_000, "\n" * 100_000])
+def test_the_time_for_a_text_grows_with_its_length_whatever_it_holds(text: str) -> None:
+    began = time.process_time()
+    sentence_spans(text)
+    assert time.process_time() - began < 5, "the square of the length took half a minute"

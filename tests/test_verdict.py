@@ -124,6 +124,13 @@ def test_without_resamples_there_is_no_verdict_and_no_warning_of_the_constant(te
     assert not [line for line in told.warnings if "constant" in line]
 
 
+@pytest.mark.parametrize(("resamples", "told"), [(0, False), (1, True), (19, True), (20, False)])
+def test_so_few_resamples_that_no_p_is_small_are_told(resamples: int, told: bool) -> None:
+    found = scored({name: texts[0] for name, texts in REFERENCES.items()}, resamples=resamples)
+    assert any("too few for a verdict" in note for note in found.notes) is told
+    assert not told or found.verdict.outcome is Outcome.LEVEL
+
+
 def test_a_verdict_rests_on_labels_where_they_were_measured() -> None:
     assert headline_of(["bleu_4", "cider", LABEL_F1]) == LABEL_F1
     assert headline_of(["bleu_4", "cider"]) == "cider"

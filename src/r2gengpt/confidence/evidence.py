@@ -37,7 +37,7 @@ class ForcedReport:
     """A report told to the model word by word, its image tokens exchangeable.
 
     `before` (T0, D), `image` (N, D) and `after` (T1, D) are the embeddings of one row; the last `report` positions of
-    `after` hold `ids` (R,). For concat, N counts the tokens of all views.
+    `after` hold `ids` (R,). For concat, N counts the tokens of all views of the study itself.
     """
 
     model: R2GenGPTForConditionalGeneration
@@ -79,14 +79,17 @@ class ForcedReport:
 def tell(
     model: R2GenGPTForConditionalGeneration, processor: R2GenGPTProcessor, batch: Batch, ids: Sequence[int]
 ) -> ForcedReport:
-    """A report's tokens after the prompt of a batch of one study."""
+    """A report's tokens after the prompt of a batch of one study; the films of an earlier study are part of it."""
     with torch.no_grad():
         moved = batch.to(model.device)
-        embeds = model.embed_inputs(moved.input_ids, None, moved.view_mask, image_features(model, moved))[0]
+        features = image_features(model, moved)
+        embeds = model.embed_inputs(moved.input_ids, None, moved.view_mask, features, moved.marks)[0]
         forced_ids = torch.tensor(list(ids), device=model.device)
         words = model.get_input_embeddings()(forced_ids).to(embeds)
     places = (batch.input_ids[0] == processor.image_token_id).nonzero().flatten()
-    start, stop = int(places[0]), int(places[-1]) + 1
+    own = 1 if model.config.fusion == "mean" else batch.views[0][0]
+    start = int(places[0])
+    stop = start + own * model.config.tokens_per_view  # image tokens of an earlier study stand behind
     return ForcedReport(model, embeds[:start], embeds[start:stop], torch.cat([embeds[stop:], words]), forced_ids)
 
 

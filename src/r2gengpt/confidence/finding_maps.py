@@ -71,7 +71,7 @@ def evidence_of(
         found = finding_evidence(looker, batch, findings, report)
     else:
         found = report_evidence(model, processor, batch, report, method)
-    return found if pixels is None else off_body_is_none(found, pixels[0])
+    return found if pixels is None else off_body_is_none(found, pixels[0][batch.own_views[0].cpu()])
 
 
 def map_method(model: R2GenGPTForConditionalGeneration, looker: Looker | None, *, quick: bool = True) -> str:
@@ -117,10 +117,11 @@ def finding_evidence(looker: Looker, batch: Batch, findings: Sequence[Finding], 
     head = looker.model.finding_head
     assert head is not None
     assert batch.features is not None
-    patches, there = by_study(head.norm(batch.features.float()), batch.view_mask)
+    own = batch.own_views
+    patches, there = by_study(head.norm(batch.features[own[batch.view_mask]].float()), own)
     patches = patches[there][None]  # views that are there, one after another
     count = patches.shape[1]
-    side = round((count / int(batch.view_mask.sum())) ** 0.5)
+    side = round((count / int(own.sum())) ** 0.5)
     worth = head.worth(patches)[0]
     others = random_tenths(count)
     asserted = {one.name: one for one in findings if one.verdict in (LIKELY, POSSIBLE)}

@@ -77,13 +77,15 @@ class Batch:
     compared: tuple[bool, ...] = ()
 
     @property
+    def own_views(self) -> Tensor:
+        """Which views are there and of the study itself, not of an earlier one, (B, V), bool."""
+        return self.view_mask if self.marks is None else self.view_mask & (self.marks == NOW)
+
+    @property
     def views(self) -> list[tuple[int, int]]:
         """Of each study, how many views it has and how many an earlier one has."""
-        there = self.view_mask.sum(1).tolist()
-        if self.marks is None:
-            return [(count, 0) for count in there]
-        now = (self.view_mask & (self.marks == NOW)).sum(1).tolist()
-        return [(count, every - count) for every, count in zip(there, now, strict=True)]
+        counts = zip(self.view_mask.sum(1).tolist(), self.own_views.sum(1).tolist(), strict=True)
+        return [(own, every - own) for every, own in counts]
 
     def instruction(self, row: int) -> str | None:
         """What a study's prompt asks for; None: the model's own instruction."""

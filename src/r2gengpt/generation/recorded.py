@@ -124,6 +124,7 @@ class RecordedTree(Tree):
             self.passes.clear()
             self.cache.reserve(-(-columns // STEP) * STEP)
             self._widen(self.cache.reserved)
+        self.greedy.forget()  # a text of one that has left may have lain where a new one's lies
         return super().begin(first, prompts)
 
     def read(self, tokens: Sequence[Sequence[int]], prompts: Sequence[int], steps: Sequence[int]) -> Tensor:
@@ -196,6 +197,10 @@ class GreedyTexts:
             event.synchronize()
         ids, logprobs = place.T.tolist()
         return [int(token) for token in ids], logprobs
+
+    def forget(self) -> None:
+        """Know of no text any more: what is on the device is put there anew."""
+        self.standing, self.begun = (), None
 
     def _pass(
         self, now: tuple[tuple[int, int], ...], texts: Sequence[list[int]], prompts: Sequence[int]

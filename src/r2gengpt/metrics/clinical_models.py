@@ -86,9 +86,20 @@ def _once(texts: Texts, name: str, compute: Callable[[list[str], list[str]], Flo
     distinct = list(dict.fromkeys(pairs))
     place = {pair: i for i, pair in enumerate(distinct)}
     found = compute([pair[0] for pair in distinct], [pair[1] for pair in distinct])
-    if found.shape != (len(distinct), columns):
-        raise RunError(f"`clinical` {name}: RadEval gave {found.shape} numbers for {len(distinct)} studies")
-    return found[[place[pair] for pair in pairs]]
+    return _checked(found, name, len(distinct), columns)[[place[pair] for pair in pairs]]
+
+
+def _checked(found: Floats, name: str, studies: int, columns: int) -> Floats:
+    """What RadEval gave, (studies, columns).
+
+    Raises:
+        RunError: it is of another shape, or not finite.
+    """
+    if found.shape != (studies, columns):
+        raise RunError(f"`clinical` {name}: RadEval gave {found.shape} numbers for {studies} studies")
+    if wrong := int((~np.isfinite(found)).any(axis=1).sum()):
+        raise RunError(f"`clinical` {name}: RadEval gave no number for {wrong} of {studies} pairs of texts")
+    return found
 
 
 def _per_study(name: str, texts: Texts) -> Floats:
@@ -102,7 +113,8 @@ def _per_study(name: str, texts: Texts) -> Floats:
 def _radcliq(texts: Texts) -> Floats:
     """RadCliQ-v1 of each study, (S, 1). Its BERTScore weighs words by how many references have them: all are given."""
     hypotheses, references = _pairs(texts, RADCLIQ)
-    return np.array(_evaluator(RADCLIQ)(refs=references, hyps=hypotheses)[RADCLIQ_SCORES[0]], dtype=np.float64)[:, None]
+    found = np.array([_evaluator(RADCLIQ)(refs=references, hyps=hypotheses)[RADCLIQ_SCORES[0]]], dtype=np.float64).T
+    return _checked(found, RADCLIQ, len(hypotheses), 1)
 
 
 def _inverse_mean(sums: Floats, studies: Floats) -> Floats:

@@ -14,7 +14,7 @@ from r2gengpt.metrics.ngrams import Floats, Ints
 from r2gengpt.metrics.paired import Difference, Resampling, differences, metric_difference
 from r2gengpt.metrics.protocols import BoundProtocol, Edit, Protocol, bind, join_words
 from r2gengpt.metrics.records import BaselineScores, Score, Scores
-from r2gengpt.metrics.verdict import CEILINGS, Verdict, judge
+from r2gengpt.metrics.verdict import CEILINGS, CHANCE, Verdict, judge
 
 IMAGES_SHUFFLED = "images_shuffled"
 NEEDS_A_MODEL = {
@@ -112,6 +112,7 @@ def score(
         grounding_gap=_gap(by_name.get(IMAGES_SHUFFLED), columns[0], families, resamples, seed, numbers),
         notes=(
             *_notes(texts),
+            *_few_draws(resamples),
             *_not_cleaned(texts, rules),
             *unknown_patients(ids, patients or {}),
             *(family.note for family in families if family.note),
@@ -252,6 +253,13 @@ def _notes(texts: Sequence[str]) -> tuple[str, ...]:
     if empty := sum(not text.strip() for text in texts):
         notes.append(f"empty outputs, which score 0: {empty} of {studies}")
     return tuple(notes)
+
+
+def _few_draws(resamples: int) -> list[str]:
+    """A note where so little is drawn that no p can be small enough for a verdict."""
+    if not 0 < resamples < 1 / CHANCE:
+        return []
+    return [f"{resamples} resamples are too few for a verdict: no p of theirs is below {CHANCE}, so all is level"]
 
 
 def _not_cleaned(texts: Sequence[str], rules: BoundProtocol) -> list[str]:

@@ -11,7 +11,10 @@ from collections.abc import Iterator, Sequence
 Span = tuple[int, int]
 """First character and the one after the last."""
 
-_END = re.compile(r"[.?!]+[\"')\]]*(?=\s)|\s*[\r\n]+")
+_END = re.compile(r"(?<![.?!])[.?!]++[\"')\]]*+(?=\s)|(?<!\s)\s*[\r\n]+")
+"""Each run of marks, and each of white space, is looked at once, however long it is."""
+_TAIL = 16
+"""Characters before an end that tell whether it is one; the longest abbreviation has fewer."""
 _ABBREVIATION = re.compile(r"(?:^|[\s(\"'])(?:drs?|mrs?|ms|prof|st|vs|approx|e\.g|i\.e|cf|fig|resp)\.$", re.IGNORECASE)
 _LIST_NUMBER = re.compile(r"^\W*\d{1,2}\.$")
 _NUMBER = re.compile(r"(?:^|\s)nos?\.$", re.IGNORECASE)
@@ -52,8 +55,8 @@ def _pieces(text: str) -> Iterator[Span]:
 
 def _is_end(text: str, start: int, stop: int) -> bool:
     """Whether the sentence that began at `start` ends with the mark that ends at `stop`."""
-    so_far = text[start:stop]
-    if _ABBREVIATION.search(so_far) or _LIST_NUMBER.match(so_far):
+    so_far = text[max(start, stop - _TAIL) : stop]
+    if _ABBREVIATION.search(so_far) or _LIST_NUMBER.match(text[start:stop]):
         return False
     if _NUMBER.search(so_far) and _DIGIT.match(text, stop):
         return False

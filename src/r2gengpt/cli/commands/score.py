@@ -205,5 +205,5 @@ def run(config: ScoreConfig) -> "Scores":
         patients=config.patients(list(references.texts), references.patients),
         resamples=config.bootstrap,
         seed=config.seed,
-        names=(f"--predictions {config.predictions}", f"--references {source}"),
+        names=(f"--predictions {config.predictions}", f"--{field} {source}"),
     )

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from r2gengpt.metrics.labels.reading import mentions, sentences
+from r2gengpt.metrics.labels.reading import lowered, mentions, sentences
 
-VERSION = 1
+VERSION = 2
 """Rises when a cue or a rule changes, so that old labels are not mixed with new ones."""
 
 
@@ -28,7 +28,10 @@ class Change(StrEnum):
 
 _SINCE = "(?:since|from|compared|than|relative to|in (?:the )?interval|in size|in extent|in severity)"
 _MORE = "(?:prominent|extensive|conspicuous|confluent|dense|pronounced|marked|apparent|severe)"
-_HAS = r"(?:has|have) (?:\w+ )?"
+_HAS = r"(?:has|have)(?:n't)? (?:\w+ ){0,2}?"
+_PARTLY = (
+    r"(?:almost|nearly|near|largely|mostly|partial(?:ly)?|partly|incomplete(?:ly)?)[ -](?:complete(?:ly)? |entirely )?"
+)
 CUES: dict[Change, tuple[str, ...]] = {
     Change.UNCHANGED: (
         r"unchanged|unaltered|stable|stability|redemonstrated|persist(?:s|ed|ent|ing|ence)",
@@ -47,6 +50,7 @@ CUES: dict[Change, tuple[str, ...]] = {
     Change.IMPROVED: (
         r"improv(?:ed|es|ing|ement)|resolving|regress(?:ed|ion|ing)|receding|diminishing|decreasing",
         rf"{_HAS}(?:decreased|diminished|lessened)|interval (?:\w+ )?(?:decrease|reduction)",
+        rf"(?:(?:has|have) )?{_PARTLY}(?:resolution|resolved|cleared|clearing)",
         rf"(?:decrease[sd]?|diminished|smaller|less {_MORE}) {_SINCE}",
     ),
     Change.WORSENED: (
@@ -61,7 +65,9 @@ COMPARED = (
     r"(?:prior|previous|earlier) (?:\w+ ){0,2}?(?:study|examination|exam|films?|radiographs?|x-?rays?|ct)",
 )
 """Other words of an earlier study."""
-_DENIED = re.compile(r"\b(?:no|without|not|nor)\s(?:\w+\s){0,3}$")
+_DENIED = re.compile(r"(?:\b(?:no|without|not|nor|never)|n't)\s(?:\w+\s){0,3}$")
+_HAS_NOT = re.compile(r"(?:has|have)(?:n't| (?:not|never))\b")
+"""How a cue begins that holds its own denial."""
 _PLAN = re.compile(r"\b(?:recommend\w*|follow[- ]?up|ensure|advised?|suggest(?:ed)? (?:repeat|further))\b")
 """Sentences of what shall be done: no change is told in them."""
 _PART = re.compile(r";|\bbut\b|\bwhile\b|\bwhereas\b|\b(?:al)?though\b|, (?=(?:no|without)\b)")
@@ -100,7 +106,7 @@ def tells_of_change(sentence: str) -> bool:
     >>> tells_of_change("Unchanged cardiomegaly."), tells_of_change("Increased interstitial markings.")
     (True, False)
     """
-    lower = " ".join(sentence.lower().split())
+    lower = " ".join(lowered(sentence).split())
     return bool(changes_in(lower)) or (not _PLAN.search(lower) and any(one.search(lower) for one in _compared()))
 
 
@@ -126,7 +132,7 @@ def cues(part: str) -> Sequence[ChangeCue]:
     found: list[ChangeCue] = []
     for start, end, change in sorted(places):
         if not found or start >= found[-1].stop:
-            denied = change is not Change.UNCHANGED and _DENIED.search(part[:start])
+            denied = change is not Change.UNCHANGED and (_DENIED.search(part[:start]) or _HAS_NOT.match(part, start))
             found.append(ChangeCue(Change.UNCHANGED if denied else change, start, -end))
     return found
 

@@ -33,7 +33,7 @@ class TermSet:
     Attributes:
         before: cues that stand before what they act on.
         after: cues that stand after it.
-        ends: wordings that end the reach of a cue, on either side.
+        ends: wordings that end the reach of a cue, on either side, unless they begin within one.
         pseudo: wordings that look like a cue and do not act.
     """
 
@@ -86,8 +86,10 @@ class NegEx:
             sentence: in lower case.
             mentions: which of its words, by number.
         """
-        cues = self._acting(sentence.words)
-        ends = sorted({0, *_starts_of_sentences(sentence.words), *(at for at, _, cue in cues if cue is Cue.END)})
+        cues = self._acting((*sentence.words, "."))  # the last sentence may lack its mark
+        reaching = [(at, stop) for at, stop, cue in cues if cue is not Cue.END]
+        closing = (at for at, _, cue in cues if cue is Cue.END and not any(a < at < b for a, b in reaching))
+        ends = sorted({0, *_starts_of_sentences(sentence.words), *closing})
         return tuple(any(_acts(cue, mention, ends) for cue in cues) for mention in mentions)
 
     def _found(self, words: Sequence[str]) -> Iterator[tuple[int, int, Cue]]:

@@ -13,6 +13,7 @@ is "enlarged" and "not" stands before it. `~` stands for up to eight words of th
 program's own.
 """
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 
@@ -24,35 +25,59 @@ def _cues(text: str) -> tuple[str, ...]:
     return tuple(" ".join(cue.split()) for cue in text.split("|"))
 
 
+def _each(*parts: str) -> tuple[str, ...]:
+    """The cues that have one wording of each part, one of which may be nothing."""
+    return tuple(" ".join(filter(None, wordings)) for wordings in itertools.product(*map(_cues, parts)))
+
+
 _DENY_BEFORE = _cues(
     """no | not | without | w/o | absence of | absent | lack of | negative for | free of | clear of | devoid of | denies
     | neither | nor | never | rather than | isn't | aren't | wasn't | weren't | doesn't | don't | fails to | failed to
     | resolved | resolution of | cleared | clearing of | clearance of | removal of | exclude | excludes"""
 )
-_DENY_AFTER = _cues(
-    """not seen | not identified | not present | not visualized | not visible | not evident | not apparent
-    | not appreciated | not demonstrated | not noted | not detected | not observed | not found | not definitely seen
-    | not clearly seen | no longer | resolved | cleared | disappeared | removed | absent | is gone | is excluded
-    | are excluded | ruled out | unlikely | none | is negative"""
+_NOT = "not | isn't | aren't | wasn't | weren't"
+_SEEN = (
+    "seen | identified | present | visualized | visualised | visible | evident | apparent | appreciated | demonstrated"
+    " | noted | detected | observed | found"
 )
-_OPEN = _cues(
-    """cannot exclude | can not exclude | cannot be excluded | can not be excluded | could not be excluded
-    | not excluded | not be excluded | not exclude | to exclude | difficult to exclude | entirely excluded
-    | completely excluded | definitely excluded | definitively excluded | confidently excluded | fully excluded
-    | reliably excluded | cannot rule out | can not rule out | cannot be ruled out | can not be ruled out
-    | not be ruled out | not ruled out"""
+_END = ". | ;"
+"""After these, or at the end of a text, a word says all of a sentence: "effusion: no", "an effusion is likely"."""
+_DENY_AFTER = (
+    *_each(_NOT, " | definitely | definitively | clearly | convincingly", _SEEN),
+    *_cues(
+        """no longer | resolved | cleared | disappeared | removed | absent | is gone | is excluded | are excluded
+        | been excluded | ruled out | unlikely | none | is negative"""
+    ),
+    *_each("no | negative", _END),
+)
+_WHOLLY = "entirely | completely | definitely | definitively | confidently | fully | reliably | totally"
+_CANNOT = "not | cannot | can't | couldn't | doesn't | don't"
+_OPEN = (
+    "to exclude",
+    *_each(_CANNOT, f" | {_WHOLLY}", "exclude | rule out"),
+    *_each(_CANNOT, " | be | been", f" | {_WHOLLY}", "excluded | ruled out"),
+    *_each("difficult to | hard to", f" | {_WHOLLY}", "exclude | rule out"),
+    *_each(_WHOLLY, "excluded | ruled out"),
 )
 """Wordings that leave a mention open: they deny nothing, and they doubt what stands on either side."""
-_DENY_PSEUDO = _cues(
-    """no change | no changes | no interval change | no significant change | no significant interval change
-    | no appreciable change | no definite change | no substantial change | not changed | not significantly changed
-    | not appreciably changed | without change | without significant change | without significant interval change
-    | without interval change | no increase | no interval increase | no significant increase | not increased
-    | no decrease | not decreased | no improvement | not improved | no worsening | no progression | no better
-    | no worse | no further | no prior | no previous | no comparison | not only | not certain | not necessarily
-    | not well | not optimal | not completely | not resolved | not cleared | incompletely resolved
-    | incompletely cleared | nearly resolved | nearly cleared | almost resolved | partially resolved
-    | partially cleared | partial resolution | partial clearing"""
+_DENY_PSEUDO = (
+    *_each(
+        "no | without",
+        " | interval | significant | significant interval | appreciable | definite | substantial",
+        "change | changes | increase | decrease | improvement | worsening | progression",
+    ),
+    *_each("not", " | significantly | appreciably | substantially", "changed | increased | decreased | improved"),
+    *_each(
+        """not | almost | nearly | largely | mostly | partially | partly | partial | near | near - complete
+        | incomplete | incompletely""",
+        " | completely | complete | entirely | fully | yet",
+        "resolved | cleared | resolution | clearing",
+    ),
+    *_cues(
+        """no better | no worse | no further | no prior | no previous | no comparison | not only | not certain
+        | not necessarily | not well | not optimal | not completely | none on | none in | none at"""
+    ),
+    *_OPEN,
 )
 _DOUBT_BEFORE = _cues(
     """may | might | could | possible | possibly | possibility of | probable | probably | likely | perhaps
@@ -61,15 +86,25 @@ _DOUBT_BEFORE = _cues(
     | suggested | suggesting | suggestive of | compatible with | rule out | r/o | evaluate for | evaluation for
     | evaluation of | assess for | assessment for | assessment of | in the appropriate clinical setting
     | in the proper clinical setting | versus | vs | vs. | differential | consider | considered | considerations include
-    | either | borderline | equivocal | less likely | potential | potentially | indeterminate | unclear"""
+    | either | borderline | equivocal | less likely | potential | potentially | indeterminate | unclear | favor | favors
+    | favored | favoring | favour | favours | favoured | favouring | doubt | doubtful | if any"""
 )
-_DOUBT_AFTER = _cues(
-    """is possible | are possible | is probable | is suspected | are suspected | suspected | is questioned
-    | questioned | be considered | in the appropriate clinical setting | in the proper clinical setting
-    | is considered | is a consideration | may be present | might be present | could be present
-    | not certain | uncertain | less likely | equivocal | versus | vs | vs. | ?"""
+_DOUBT_AFTER = (
+    *_cues(
+        """is possible | are possible | is probable | is suspected | are suspected | suspected | is questioned
+        | questioned | be considered | in the appropriate clinical setting | in the proper clinical setting
+        | is considered | is a consideration | may be present | might be present | could be present
+        | not certain | uncertain | less likely | equivocal | versus | vs | vs. | ? | doubtful"""
+    ),
+    *_each("likely | possibly | probably", "present"),
+    *_each("if any", f", | {_END}"),
+    *_each("favored | favoured", f"over | {_END}"),
+    *_each("likely | possible | probable | questionable | suggested", _END),
 )
-_DOUBT_PSEUDO = _cues("without question | no question | in question | possible to")
+_DOUBT_PSEUDO = (
+    *_cues("without question | no question | no doubt | in question | possible to"),
+    *_each("if any", " | interval | significant", "change"),
+)
 _NEW_CLAUSE = (
     *_cues(
         """but | however | although | though | except | aside from | apart from | other than | yet | nevertheless
@@ -83,6 +118,10 @@ _NEW_CLAUSE = (
         for link in (",", "with")
         for kind in _cues("small | mild | minimal | moderate | stable | unchanged | persistent")
     ),
+    *_each(
+        "with", "new | residual | increased | increasing | decreased | decreasing | worsening | improved | improving"
+    ),
+    *_each("and", "new | residual | increased | worsening | stable | unchanged | persistent"),
 )
 _CAUSE = _cues("secondary to | due to | related to | because of | from")
 """These end a denial, and no doubt: in "may be due to edema" it is the edema that is doubted."""
@@ -95,7 +134,7 @@ DENIAL = TermSet(
     before=_DENY_BEFORE,
     after=_DENY_AFTER,
     ends=(*_NEW_CLAUSE, *_CAUSE, *_STATES_DOUBT),
-    pseudo=(*_DENY_PSEUDO, *_OPEN),
+    pseudo=_DENY_PSEUDO,
 )
 DOUBT = TermSet(
     before=(*_DOUBT_BEFORE, *_OPEN),
@@ -110,14 +149,14 @@ PRESENT: Mapping[str, Sequence[str]] = {
         r"(?:cardio)?mediastin(?:um|al)(?: (?:contours?|silhouettes?|borders?|shadow))? ~"
         r"(widen(?:ed|ing)|wide|enlarge(?:d|ment)|prominen(?:t|ce)|fullness)",
         r"(widen(?:ed|ing)|wide|enlarge(?:d|ment)|prominen(?:t|ce)|fullness) "
-        r"(?:of )?(?:the )?(?:\w+ )?(?:cardio)?mediastin(?:um|al)",
+        r"(?:(?:of|in) )?(?:the )?(?:\w+ )?(?:cardio)?mediastin(?:um|al)",
     ),
     "Cardiomegaly": (
         r"cardiomegaly|cardiac enlargement",
         r"(?:heart|cardiac (?:silhouette|size|contours?|shadow)|cardiomediastinal silhouette) ~"
         r"(enlarged|enlargement|large|prominent)",
         r"(enlarged|enlargement|large|prominen(?:t|ce)) "
-        r"(?:of )?(?:the )?(?:\w+ )?(?:heart|cardiac|cardiomediastinal silhouette)",
+        r"(?:(?:of|in) )?(?:the )?(?:\w+ )?(?:heart|cardiac|cardiomediastinal silhouette)",
     ),
     "Lung Opacity": (
         r"(?:\w+)?opacit(?:y|ies)",
@@ -189,6 +228,7 @@ EQUIVOCAL: Mapping[str, Sequence[str]] = {
     "Cardiomegaly": (
         r"(?:heart|cardiac|cardiomediastinal) ~borderline",
         r"borderline (?:in )?(?:enlarged )?(?:heart|cardiac)",
+        r"(?:heart|cardiac|cardiomediastinal) ~normal (?:in size )?to \w+ enlarged",
     ),
 }
 """Observation → wordings that leave it open by themselves."""
@@ -205,16 +245,32 @@ ABSENT: Mapping[str, Sequence[str]] = {
     "Pleural Effusion": (r"(?:pleural spaces?|costophrenic \w+) ~(?:clear|sharp)",),
     "Fracture": (r"(?:osseous|bony|skeletal) structures ~intact",),
 }
-"""Observation → wordings that deny it by calling something normal."""
+"""Observation → wordings that deny it by calling something normal; without a "not" before that."""
+
+_ONE_SEEN = f"(?:{'|'.join(_cues(_SEEN))})"
+_ANOTHER = "prior|previous|earlier|preceding|comparison|old|outside"
+ELSEWHERE = re.compile(
+    rf"\b(?:{'|'.join(_cues(_NOT))}) (?:previously {_ONE_SEEN}"
+    rf"|{_ONE_SEEN} (?:previously|before|(?:on|in|at) (?:(?:the|a|any|most|recent|last|chest) )*(?:{_ANOTHER})))\b"
+    rf"|\bpreviously (?:not {_ONE_SEEN}|un\w+)"
+    rf"|(?<=, )not {_ONE_SEEN} (?:on|in|at) (?:the )?(?:lateral|frontal|pa|ap|other|left|right)\b"
+)
+"""Words that tell of another film, or of the other side, and deny nothing that stands before them."""
+HEADING = re.compile(
+    r":(?= ?(?:none|absent|negative|not|no longer|resolved|cleared|removed|unlikely|ruled out|possible|probable|likely"
+    r"|suspected|questionable|equivocal|uncertain|no ?(?:[.;]|$)|\?))"
+)
+"""The colon behind a heading that the next words deny or doubt: no clause ends there."""
 
 GAP = r"(?:(?!normal|unremarkable|aort|lungs?\b)[\w/'-]+,? ){0,8}?"
 """Words between the parts of a pattern; none of them may begin a statement on something else."""
+GAP_TO_NORMAL = GAP.replace("(?!", r"(?!not\b|", 1)
 
 
-def compiled(wordings: Mapping[str, Sequence[str]]) -> tuple[tuple[str, re.Pattern[str]], ...]:
+def compiled(wordings: Mapping[str, Sequence[str]], gap: str = GAP) -> tuple[tuple[str, re.Pattern[str]], ...]:
     """Observation and compiled pattern, one pair for each pattern."""
     return tuple(
-        (observation, re.compile(rf"\b(?:{pattern.replace('~', GAP)})(?!\w)"))
+        (observation, re.compile(rf"\b(?:{pattern.replace('~', gap)})(?!\w)"))
         for observation, patterns in wordings.items()
         for pattern in patterns
     )

@@ -41,6 +41,8 @@ _WORDS: tuple[tuple[str, tuple[str, ...], str], ...] = (
 )
 """Pattern, the sides it names, the height it names."""
 _PLACE = re.compile("|".join(rf"\b(?P<w{i}>{pattern})\b" for i, (pattern, _, _) in enumerate(_WORDS)))
+_OF_NO_FINDING = re.compile(r"\b(?:clear|normal|unremarkable|rotat\w+|(?:not|none) (?:on|in|at))\b")
+"""In a part of a sentence without a mention: its words of place are no finding's."""
 _LINK = re.compile(r"[,;:/]|\b(?:and|or|(?<!consistent )(?<!compatible )with|without|but|while|whereas|versus|vs)\b")
 _LISTS = ("or", "versus", "vs", "/")
 """After these a mention shares the place of the one before it wherever that stands."""
@@ -117,7 +119,8 @@ def _groups(sentence: str, ends: Sequence[int]) -> list[_Group]:
     named = sorted(set(mentions(sentence)), key=lambda one: (one.start, one.stop, one.observation))
     groups = [_Group(mention, _link(sentence, named, i), []) for i, mention in enumerate(named)]
     for word in _words(sentence) if groups else ():
-        _owner(word, groups, ends).words.append(word)
+        if (owner := _owner(sentence, word, groups, ends)) is not None:
+            owner.words.append(word)
     return groups
 
 
@@ -129,14 +132,20 @@ def _link(sentence: str, named: Sequence[Mention], place: int) -> str:
     return links[-1] if links else ""
 
 
-def _owner(word: _Word, groups: Sequence[_Group], ends: Sequence[int]) -> _Group:
-    """The group of a word: the nearest in its part of the sentence, else the one before, else the first."""
+def _owner(sentence: str, word: _Word, groups: Sequence[_Group], ends: Sequence[int]) -> _Group | None:
+    """The group of a word: the nearest in its part of the sentence, else the one before, else the first.
+
+    None where its part says that something is normal, or that there is nothing.
+    """
 
     def distance(group: _Group) -> int:
         return max(word.start - group.mention.stop, group.mention.start - word.stop)
 
     mine = _part(word.start, ends)
     same = [group for group in groups if _part(group.mention.start, ends) == mine]
+    first, last = _bounds(mine, ends, len(sentence))
+    if not same and _OF_NO_FINDING.search(sentence, first, last):
+        return None
     before = [group for group in groups if _part(group.mention.start, ends) < mine]
     return min(same, key=distance) if same else before[-1] if before else groups[0]
 
@@ -177,6 +186,11 @@ def _side(height: _Word, words: Sequence[_Word], ends: Sequence[int]) -> tuple[s
         )
 
     return min(named, key=away).sides if named else ()
+
+
+def _bounds(part: int, ends: Sequence[int], length: int) -> tuple[int, int]:
+    """Where a part of a sentence begins and ends."""
+    return (0, *ends)[part], (*ends, length)[part]
 
 
 def _part(place: int, ends: Sequence[int]) -> int:

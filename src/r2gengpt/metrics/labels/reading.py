@@ -5,6 +5,7 @@
 
 import functools
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -16,7 +17,7 @@ from r2gengpt.text.observations import NO_FINDING
 from r2gengpt.text.sentences import sentence_spans
 
 SENTENCES_KEPT = 1 << 16
-VERSION = 3
+VERSION = 4
 """Rises when a phrase, a cue or a rule changes, so that old labels are not mixed with new ones."""
 AGREES: Mapping[Label, tuple[Label, ...]] = {
     Label.POSITIVE: (Label.POSITIVE,),
@@ -52,10 +53,15 @@ def label_report(text: str) -> Mapping[str, Label]:
 
 def sentences(text: str) -> Iterator[str]:
     """The sentences of a report in lower case, white space collapsed, without list numbers; none is empty."""
-    text = text.lower()
+    text = lowered(text)
     for first, last in sentence_spans(text):
         if sentence := _LIST_NUMBER.sub("", " ".join(text[first:last].split()), count=1):
             yield sentence
+
+
+def lowered(text: str) -> str:
+    """A text in lower case, with plain letters for ligatures and plain apostrophes."""
+    return unicodedata.normalize("NFKC", text).replace("\u2019", "'").lower()
 
 
 @functools.lru_cache(maxsize=SENTENCES_KEPT)
@@ -77,10 +83,11 @@ def mentions(sentence: str) -> tuple[Mention, ...]:
         (match.span(match.lastindex or 0), observation)
         for observation, pattern in _patterns()["present"]
         for match in pattern.finditer(sentence)
+        if not sentence.endswith("non-", 0, match.start())
     ]
     if not places:
         return ()
-    words = Words(sentence)
+    words = Words(_blanked(sentence))
     spans = [words.covering(*place) for place, _ in places]
     denied, doubted = (negex.reached(words, spans) for negex in _cues())
     return tuple(
@@ -105,6 +112,11 @@ def is_supported(sentence: str, reference: Mapping[str, Label]) -> bool | None:
     return all(reference[name] in AGREES[label] for name, label in claimed.items()) if claimed else None
 
 
+def _blanked(sentence: str) -> str:
+    """The sentence, as long as it was, without what only looks like a denial or an end."""
+    return phrases.ELSEWHERE.sub(lambda found: " " * len(found[0]), phrases.HEADING.sub(" ", sentence))
+
+
 def _label(denied: bool, doubted: bool) -> Label:
     if denied:
         return Label.NEGATIVE
@@ -116,7 +128,7 @@ def _patterns() -> Mapping[str, tuple[tuple[str, re.Pattern[str]], ...]]:
     return {
         "present": phrases.compiled(phrases.PRESENT),
         "equivocal": phrases.compiled(phrases.EQUIVOCAL),
-        "absent": phrases.compiled(phrases.ABSENT),
+        "absent": phrases.compiled(phrases.ABSENT, phrases.GAP_TO_NORMAL),
     }
 
 
