@@ -186,12 +186,13 @@ def run(config: ScoreConfig) -> "Scores":
 
     if config.predictions is None:
         raise InputError("--predictions is missing: the file of generated reports")
-    source = config.references if config.references is not None else config.predictions
     cut, cut_name = config.truncation()
     if config.references is None:
-        predictions, references = read_scored(Path(config.predictions), config.split)
+        field, source = "predictions", config.predictions
+        predictions, references = read_scored(Path(source), config.split)
     else:
-        references = read_reference_file(Path(config.references), config.split)
+        field, source = "references", config.references
+        references = read_reference_file(Path(source), config.split)
         predictions = read_predictions(Path(config.predictions))
     return score(
         predictions,
