@@ -29,6 +29,7 @@ REPORT = (
     {"asserted", "evidence", "findings", "finish", "id", "logprob", "note", "patient", "reference", "reporter"}
     | {"review", "sentences", "study", "text", "to_fhir", "to_json", "to_prediction", "to_sr", "tokens"}
     | {"to_measurement_sr", "to_secondary_capture", "token_ids", "token_logprobs", "instruction", "compared", "doubts"}
+    | {"prior", "prior_days"}
 )  # fmt: skip
 REPORTER = {"explain", "findings", "load", "record", "report", "sight", "write"}
 

@@ -299,6 +299,25 @@ def test_a_draft_beside_an_earlier_study_may_tell_of_change(
     assert reporter.judged(dataclasses.replace(told, compared=True)).review == ()
 
 
+def test_a_report_is_explained_in_the_prompt_that_it_was_written_from(
+    trained_with_prior: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reporter, seen = reporter_of(trained_with_prior), list[Batch]()
+    own = Reporter.batch
+    monkeypatch.setattr(Reporter, "batch", lambda *a, **k: (seen.append(own(*a, **k)), seen[-1])[1])
+    report = reporter.report([noise_image(1)], context=Context(prior_days=41), prior=[noise_image(2)])
+    explained = dataclasses.replace(report, text="The lungs are clear.").evidence()
+    assert len(explained.sentences) == 1
+    written, told = seen
+    assert written.marks is not None
+    assert told.marks is not None
+    for ours, theirs in ((told.marks, written.marks), (told.input_ids, written.input_ids)):
+        assert ours.tolist() == theirs.tolist()
+    assert told.pixel_values is not None
+    assert written.pixel_values is not None
+    assert bool((told.pixel_values == written.pixel_values).all())
+
+
 def test_an_earlier_study_has_no_effect_on_a_model_without(
     tiny_checkpoint: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

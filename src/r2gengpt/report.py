@@ -185,6 +185,8 @@ class Report:
         compared: whether it was written beside an earlier study.
         instruction: what its prompt asked for; None: the model's own instruction.
         study: the films that it is of; None for a report that was read from a file.
+        prior: the films of the patient's study before that the model was given; None: there were none.
+        prior_days: how many days before that was, where it is known.
         reporter: what wrote it; None likewise, and for a copy or a pickled report: a model does not travel with it.
     """
 
@@ -205,6 +207,8 @@ class Report:
     token_logprobs: tuple[float, ...] = field(default=(), repr=False, compare=False)
     instruction: str | None = field(default=None, repr=False, compare=False)
     study: "FilmStudy | None" = field(default=None, repr=False, compare=False)
+    prior: "FilmStudy | None" = field(default=None, repr=False, compare=False)
+    prior_days: float | None = field(default=None, repr=False, compare=False)
     reporter: Writer | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:

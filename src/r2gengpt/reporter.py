@@ -289,7 +289,8 @@ class Reporter(BaseReporter):
             else:
                 report = self.stream(batch, self.streamed, on_text, check)
             report = self.judged(report, facts)
-            yield replace(report, note=study.note, instruction=instruction, study=study, reporter=self)
+            report = replace(report, note=study.note, instruction=instruction, study=study, reporter=self)
+            yield report if earlier is None else replace(report, prior=prior, prior_days=full_context.prior_days)
 
     def tell_unread(self, context: Context, prior: FilmStudy | None = None) -> None:
         """Log what has no effect of a context and an earlier study's films, as the model was trained without it."""
@@ -413,7 +414,9 @@ class Reporter(BaseReporter):
         model, processor, study = self.built.model, self.built.processor, films_of(report)
         method = method or map_method(model, self.looker)
         self.check_explains(method)
-        batch = self.batch(processor.pixels(study.pictures), report.instruction, study.id)
+        earlier = None if report.prior is None else processor.pixels(report.prior.pictures)
+        pixels, context = processor.pixels(study.pictures), Context(prior_days=report.prior_days)
+        batch = self.batch(pixels, report.instruction, study.id, earlier=earlier, context=context)
         with ALONE:
             return evidence_of(model, processor, self.looker, batch, report.text, method)
 

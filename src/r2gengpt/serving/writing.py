@@ -71,8 +71,7 @@ def explained(reporter: Reporter, job: Job, answer: Answer) -> Answer:
     model, processor = reporter.built.model, reporter.built.processor
     method = map_method(model, reporter.looker)
     reporter.check_explains(method)
-    batch, text = reporter.batch(torch.from_numpy(job.pixels), job.instruction), answer.report.text
-    evidence = evidence_of(model, processor, reporter.looker, batch, text, method)
+    evidence = evidence_of(model, processor, reporter.looker, batch_of(reporter, job), answer.report.text, method)
     return replace(answer, evidence=evidence)
 
 
