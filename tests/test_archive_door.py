@@ -16,7 +16,17 @@ from pynetdicom.dimse_primitives import C_CANCEL
 import r2gengpt.clinical.archive.bounded as bounded
 import r2gengpt.clinical.archive.door as door
 import r2gengpt.clinical.archive.send as send
-from archive_parts import LONG, association, listening, receiver_in, stand_in, store, study_film, wait_until
+from archive_parts import (
+    LONG,
+    association,
+    drop_sockets,
+    listening,
+    receiver_in,
+    stand_in,
+    store,
+    study_film,
+    wait_until,
+)
 from conftest import Outcome
 from r2gengpt.clinical.archive.bounded import ABORT, EVERY, Seldom
 from r2gengpt.clinical.archive.loop import NotNow
@@ -244,6 +254,7 @@ def test_a_peer_that_answers_slowly_or_hugely_gets_no_report_and_holds_up_nothin
         assert time.monotonic() - begun < 5
         stop.set()
         thread.join()
+    drop_sockets()
 
 
 @pytest.mark.drill

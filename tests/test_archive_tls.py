@@ -302,6 +302,7 @@ def test_a_peer_that_shakes_hands_for_ever_is_left(kind: str, keys: Keys, monkey
         assert time.monotonic() - begun < 5
         stop.set()
         thread.join()
+    drop_sockets()
 
 
 @NEEDS_DCMTK
