@@ -70,7 +70,6 @@ def with_head(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, lis
     return checkpoint, exported(checkpoint, directory / "edge", "--weights", "float32"), write_films(directory)
 
 
-@pytest.mark.parametrize(("family", "vision", "changes"), CASES, ids=[case[0] for case in CASES])
 class SlowTokenizer:
     """Says how it was told to encode, some time after it was told."""
 
@@ -92,6 +91,7 @@ def test_threads_that_encode_prompts_and_texts_at_once_do_not_mix_them() -> None
     assert found == [[number % 2] for number in range(40)]
 
 
+@pytest.mark.parametrize(("family", "vision", "changes"), CASES, ids=[case[0] for case in CASES])
 def test_findings_and_hinted_reports_are_those_of_pytorch(
     family: str, vision: str, changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
