@@ -18,6 +18,7 @@ from archive_keys import NEEDS_OPENSSL, Keys, Pair
 from archive_parts import free_port, wait_until
 from audit_parts import check_message, said_in
 from conftest import Outcome
+from r2gengpt.auditlog import follow as follow_module
 from r2gengpt.auditlog import syslog as syslog_module
 from r2gengpt.auditlog.codes import own_code
 from r2gengpt.auditlog.events import NOBODY, accessed
@@ -289,6 +290,58 @@ def test_files_that_were_put_away_before_they_were_sent_are_counted(tmp_path: Pa
     assert follower.missing == 1
     assert LogFollower(tmp_path / "log", Mark(99, "0" * 64)).next()[0].number == 2
     assert LogFollower(tmp_path / "log", None).next() == []
+
+
+def written(directory: Path, names: list[str], *, days: int = 1) -> Mark:
+    """A log of records, spread over days; its last record."""
+    directory.mkdir()
+    for at, name in enumerate(names):
+        noon = datetime.fromisoformat(f"2026-01-0{1 + at * days // len(names)}T12:00Z")
+        log = AuditLog(directory, "listen", clock=partial(datetime.astimezone, noon))
+        record(log, name)
+    return Mark(log.last.number, log.last.digest)
+
+
+def followed(follower: LogFollower) -> list[str]:
+    """The kinds of all records that are there now."""
+    found = iter(follower.next, [])
+    return [re.findall(r'EventTypeCode csd-code="([^"]+)"', one.message)[0] for some in found for one in some]
+
+
+@pytest.mark.parametrize("sent", [1, 2, 3, 5])
+@pytest.mark.parametrize("days", [1, 2, 5])
+def test_all_records_of_a_log_that_took_anothers_place_are_sent(sent: int, days: int, tmp_path: Path) -> None:
+    mark = written(tmp_path / "old", [f"old{at}" for at in range(sent)])
+    names = [f"new{at}" for at in range(5)]
+    last = written(tmp_path / "new", names, days=days)
+    follower = LogFollower(tmp_path / "new", mark)
+    assert followed(follower) == names
+    assert follower.missing == 0
+    assert followed(LogFollower(tmp_path / "new", last)) == [], "of the same log nothing goes twice"
+
+
+def test_a_log_that_is_made_anew_while_it_is_sent_is_sent_whole(tmp_path: Path) -> None:
+    written(tmp_path / "log", ["old1", "old2", "old3"])
+    follower = LogFollower(tmp_path / "log", Mark(0, "0" * 64))
+    assert followed(follower) == ["old1", "old2", "old3"]
+    (tmp_path / "log").rename(tmp_path / "away")
+    written(tmp_path / "log", ["new1", "new2"])
+    assert followed(follower) == ["new1", "new2"]
+
+
+def test_a_changed_record_makes_no_other_log_of_what_was_sent(tmp_path: Path) -> None:
+    written(tmp_path / "log", ["one", "two", "three", "four"], days=2)
+    first, _ = sorted((tmp_path / "log").iterdir())
+    _, second = LogFollower(tmp_path / "log", Mark(0, "0" * 64)).next()
+    first.write_text(first.read_text(encoding="utf-8").replace('"two"', '"TWO"'), encoding="utf-8")
+    assert followed(LogFollower(tmp_path / "log", Mark(2, second.digest))) == ["three", "four"]
+
+
+def test_a_record_of_any_length_is_sent_with_those_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow_module, "MOST_BYTES", 100)
+    last = written(tmp_path / "log", ["one", "two", "three"])
+    assert followed(LogFollower(tmp_path / "log", Mark(0, "0" * 64))) == ["one", "two", "three"]
+    assert followed(LogFollower(tmp_path / "log", last)) == []
 
 
 def test_an_older_file_that_cannot_be_read_ends_no_program_and_what_waits_for_it_goes_later(
