@@ -20,11 +20,13 @@ from audit_parts import check_message, said_in
 from conftest import Outcome
 from r2gengpt.auditlog import follow as follow_module
 from r2gengpt.auditlog import syslog as syslog_module
+from r2gengpt.auditlog.chain import record_after
 from r2gengpt.auditlog.codes import own_code
-from r2gengpt.auditlog.events import NOBODY, accessed
+from r2gengpt.auditlog.events import NOBODY, accessed, subjects_of_study, this_process
 from r2gengpt.auditlog.follow import STATE, LogFollower, Mark, SentState
 from r2gengpt.auditlog.log import AuditLog, log_of
-from r2gengpt.auditlog.message import MINOR
+from r2gengpt.auditlog.message import MINOR, xml_of
+from r2gengpt.auditlog.syslog import syslog_message
 from r2gengpt.auditlog.verify import verify
 from r2gengpt.clinical.archive.tls import syslog_connection
 from r2gengpt.errors import InputError
@@ -146,6 +148,17 @@ def test_each_record_goes_in_the_form_of_the_rfcs_in_its_order(tmp_path: Path, k
     kept = said_in(tmp_path / "log")
     assert [one.xml for one in kept[:3]] == [one.decode() for one in bodies]
     assert len(sent) == 3
+
+
+@pytest.mark.parametrize(("outcome", "priority"), [("0", 85), ("4", 84), ("8", 84)])
+@pytest.mark.parametrize("words", ["1.2", 'EventOutcomeIndicator="0"', 'EventDateTime="2001-01-01T00:00:00+00:00" '
+                                   'EventOutcomeIndicator="0"'])  # fmt: skip
+def test_the_priority_is_the_outcomes_whatever_texts_of_strangers_say(words: str, outcome: str, priority: int) -> None:
+    message = accessed(this_process("listen"), None, subjects_of_study(words), own_code("a", "of a test"), outcome)
+    sent = syslog_message(record_after("0" * 64, 0, xml_of(message, "us")), "host", "1")
+    found = SYSLOG.fullmatch(sent)
+    assert found is not None
+    assert (int(found[1]), found[2][:19].decode()) == (priority, message.when.isoformat()[:19])
 
 
 def test_the_stop_of_a_program_still_goes(tmp_path: Path, keys: Keys) -> None:
