@@ -258,6 +258,43 @@ def test_no_record_goes_to_a_server_that_does_not_fit(
         wait_until(lambda: len(server.messages) == 4)
 
 
+def refuses_late(server: socket.socket, context: ssl.SSLContext) -> None:
+    """Shake hands by TLS 1.3, and look at who the other side is only once its first bytes are there."""
+    plain, _ = server.accept()
+    came, goes = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(came, goes, server_side=True)
+    with plain:
+        came.write(plain.recv(65536))
+        with suppress(ssl.SSLWantReadError):
+            tls.do_handshake()
+        plain.sendall(goes.read())
+        threading.Event().wait(0.5)
+        came.write(plain.recv(65536))
+        with suppress(ssl.SSLError):
+            tls.do_handshake()
+        plain.sendall(goes.read())
+
+
+def test_a_server_that_refuses_us_after_the_handshake_gets_what_it_refused_later(
+    tmp_path: Path, keys: Keys, caplog: pytest.LogCaptureFixture
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(keys.server.cert, keys.server.key)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(keys.other_ca.cert)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = int(listening.getsockname()[1])
+        slow = threading.Thread(target=refuses_late, args=(listening, context), daemon=True)
+        slow.start()
+        with log_in(tmp_path, keys, port).running():
+            wait_until(lambda: "do not reach" in caplog.text, seconds=10)
+            slow.join()
+            listening.close()
+    with repository(keys, port) as server, log_in(tmp_path, keys, port).running():
+        wait_until(lambda: len(server.messages) >= 3, seconds=20)
+        assert server.kinds == ["110120", "110121", "110120"]
+
+
 SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "no log": ({"audit_log": None}, "audit_syslog needs audit_log"),
     "no authority": ({"audit_syslog_ca": None}, "audit_syslog_ca is missing"),

@@ -28,6 +28,8 @@ from r2gengpt.errors import one_line, place_of
 log = logging.getLogger("r2gengpt.auditlog")
 SECONDS = 30.0
 """To send records, and for their bytes to be acknowledged."""
+REFUSAL_SECONDS = 1.0
+"""For a server that has our certificate to refuse it; tickets, which most servers send, end the wait."""
 CLOSE_SECONDS = 5.0
 """For what is left when the program stops."""
 PAUSE = 0.2
@@ -186,6 +188,10 @@ class SyslogSender:
         """
         if self._connection is None:
             self._connection = self.connect()
+            if self._connection.version() == "TLSv1.3":  # whose server looks at our certificate after the handshake
+                select.select([self._connection], [], [], REFUSAL_SECONDS)
+            if not self._is_open():
+                raise ConnectionResetError
         connection, end = self._connection, self.clock() + SECONDS
         connection.settimeout(SECONDS)
         data = b"".join(framed(syslog_message(one, self._host, self._process)) for one in records)
