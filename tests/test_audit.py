@@ -328,6 +328,25 @@ def test_an_answer_to_other_films_words_or_boxes_is_asked_for_again(drawn: tuple
     assert not repeated.asked
 
 
+@pytest.mark.parametrize("moved", [True, False])
+def test_an_answer_to_films_that_are_others_now_is_asked_for_again(moved: bool, tmp_path: Path) -> None:
+    labels = {"Pleural Effusion": 1.0, "No Finding": 0.0}, {"Pleural Effusion": 0.0, "No Finding": 1.0}
+
+    def pool(folder: Path, *, is_other: bool) -> tuple[Study, ...]:
+        folder.mkdir(exist_ok=True)
+        paths = [folder / f"{number}.png" for number in range(6)]
+        for number, path in enumerate(paths):
+            film(number % 2 == (number < 4 and is_other), number).save(path)
+        return tuple(Study(f"s{n}", (path,), patient=f"p{n}", labels=labels[n % 2]) for n, path in enumerate(paths))
+
+    audited(Scripted(reads), pool(tmp_path / "films", is_other=False), tmp_path / "one")
+    others = pool(tmp_path / ("moved" if moved else "films"), is_other=True)
+    found = audited(again := Scripted(reads), others, tmp_path / "one")
+    assert {"s0", "s1", "s2", "s3"} <= {study for study, _ in again.asked}
+    assert len(again.asked) < len(audited_questions(others)), "what is the same is kept"
+    assert found == audited(Scripted(reads), others, tmp_path / "anew")
+
+
 def audited_questions(pool: tuple[Study, ...]) -> tuple[Question, ...]:
     return plan_audit(pool, count=config().studies, seed=config().seed).questions
 

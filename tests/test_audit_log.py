@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,12 +16,15 @@ import pytest
 
 from r2gengpt.auditlog.chain import NOTHING, read_record, record_after
 from r2gengpt.auditlog.codes import own_code
-from r2gengpt.auditlog.events import NOBODY, accessed
+from r2gengpt.auditlog.events import NOBODY, accessed, subjects_of, subjects_of_draft, this_process
 from r2gengpt.auditlog.files import log_files
 from r2gengpt.auditlog.log import AuditFault, AuditLog, opened_log
+from r2gengpt.auditlog.message import xml_of
 from r2gengpt.auditlog.verify import verify
 from r2gengpt.cli.main import run
 from r2gengpt.errors import InputError, RunError
+from r2gengpt.films.dicom.header import DicomHeader
+from r2gengpt.settings import ServeConfig
 
 CHILD = Path(__file__).with_name("audit_child.py")
 SEED = int(os.environ.get("R2GENGPT_DRILL_SEED", "7"))
@@ -320,6 +324,23 @@ def test_a_new_log_is_its_owners_alone_and_its_start_and_stop_are_records(tmp_pa
         [b"n0"],
         [b"110121"],
     ]
+
+
+@pytest.mark.parametrize("patients", [1, 2, 128])
+def test_a_record_names_every_film_and_patient_of_the_largest_request(patients: int) -> None:
+    most = next(one.metadata["high"] for one in fields(ServeConfig) if one.name == "max_images")
+    numbers = range(2 * most)  # films and prior ones
+    headers = [DicomHeader(f"1.2.{at}.", "", "", "", "DX", patient_id=f"P{at % patients}.") for at in numbers]
+    digests = [f"{at:064}" for at in numbers]
+    draft = subjects_of_draft("draft", digests[:most], "pseudonym")
+    wanted = {f"1.2.{at}." for at in numbers} | {f"P{at}." for at in range(patients)}
+    for subjects, names in (
+        (subjects_of(headers), wanted),
+        (subjects_of([None] * len(digests), digests), set(digests)),
+        (draft, {"draft", "pseudonym", *digests[:most]}),
+    ):
+        made = xml_of(accessed(this_process("serve"), None, subjects, own_code("report", "a draft")), "us")
+        assert names - set(re.findall(r'ParticipantObjectID="([^"]+)"', made)) == set()
 
 
 @pytest.mark.parametrize("value", ["AAAAA", "é", "&none;"])

@@ -18,12 +18,15 @@ from archive_keys import NEEDS_OPENSSL, Keys, Pair
 from archive_parts import free_port, wait_until
 from audit_parts import check_message, said_in
 from conftest import Outcome
+from r2gengpt.auditlog import follow as follow_module
 from r2gengpt.auditlog import syslog as syslog_module
+from r2gengpt.auditlog.chain import record_after
 from r2gengpt.auditlog.codes import own_code
-from r2gengpt.auditlog.events import NOBODY, accessed
+from r2gengpt.auditlog.events import NOBODY, accessed, subjects_of_study, this_process
 from r2gengpt.auditlog.follow import STATE, LogFollower, Mark, SentState
 from r2gengpt.auditlog.log import AuditLog, log_of
-from r2gengpt.auditlog.message import MINOR
+from r2gengpt.auditlog.message import MINOR, xml_of
+from r2gengpt.auditlog.syslog import syslog_message
 from r2gengpt.auditlog.verify import verify
 from r2gengpt.clinical.archive.tls import syslog_connection
 from r2gengpt.errors import InputError
@@ -147,6 +150,17 @@ def test_each_record_goes_in_the_form_of_the_rfcs_in_its_order(tmp_path: Path, k
     assert len(sent) == 3
 
 
+@pytest.mark.parametrize(("outcome", "priority"), [("0", 85), ("4", 84), ("8", 84)])
+@pytest.mark.parametrize("words", ["1.2", 'EventOutcomeIndicator="0"', 'EventDateTime="2001-01-01T00:00:00+00:00" '
+                                   'EventOutcomeIndicator="0"'])  # fmt: skip
+def test_the_priority_is_the_outcomes_whatever_texts_of_strangers_say(words: str, outcome: str, priority: int) -> None:
+    message = accessed(this_process("listen"), None, subjects_of_study(words), own_code("a", "of a test"), outcome)
+    sent = syslog_message(record_after("0" * 64, 0, xml_of(message, "us")), "host", "1")
+    found = SYSLOG.fullmatch(sent)
+    assert found is not None
+    assert (int(found[1]), found[2][:19].decode()) == (priority, message.when.isoformat()[:19])
+
+
 def test_the_stop_of_a_program_still_goes(tmp_path: Path, keys: Keys) -> None:
     with repository(keys) as server:
         with log_in(tmp_path, keys, server.port).running():
@@ -244,6 +258,43 @@ def test_no_record_goes_to_a_server_that_does_not_fit(
         wait_until(lambda: len(server.messages) == 4)
 
 
+def refuses_late(server: socket.socket, context: ssl.SSLContext) -> None:
+    """Shake hands by TLS 1.3, and look at who the other side is only once its first bytes are there."""
+    plain, _ = server.accept()
+    came, goes = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(came, goes, server_side=True)
+    with plain:
+        came.write(plain.recv(65536))
+        with suppress(ssl.SSLWantReadError):
+            tls.do_handshake()
+        plain.sendall(goes.read())
+        threading.Event().wait(0.5)
+        came.write(plain.recv(65536))
+        with suppress(ssl.SSLError):
+            tls.do_handshake()
+        plain.sendall(goes.read())
+
+
+def test_a_server_that_refuses_us_after_the_handshake_gets_what_it_refused_later(
+    tmp_path: Path, keys: Keys, caplog: pytest.LogCaptureFixture
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(keys.server.cert, keys.server.key)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(keys.other_ca.cert)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = int(listening.getsockname()[1])
+        slow = threading.Thread(target=refuses_late, args=(listening, context), daemon=True)
+        slow.start()
+        with log_in(tmp_path, keys, port).running():
+            wait_until(lambda: "do not reach" in caplog.text, seconds=10)
+            slow.join()
+            listening.close()
+    with repository(keys, port) as server, log_in(tmp_path, keys, port).running():
+        wait_until(lambda: len(server.messages) >= 3, seconds=20)
+        assert server.kinds == ["110120", "110121", "110120"]
+
+
 SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "no log": ({"audit_log": None}, "audit_syslog needs audit_log"),
     "no authority": ({"audit_syslog_ca": None}, "audit_syslog_ca is missing"),
@@ -289,6 +340,58 @@ def test_files_that_were_put_away_before_they_were_sent_are_counted(tmp_path: Pa
     assert follower.missing == 1
     assert LogFollower(tmp_path / "log", Mark(99, "0" * 64)).next()[0].number == 2
     assert LogFollower(tmp_path / "log", None).next() == []
+
+
+def written(directory: Path, names: list[str], *, days: int = 1) -> Mark:
+    """A log of records, spread over days; its last record."""
+    directory.mkdir()
+    for at, name in enumerate(names):
+        noon = datetime.fromisoformat(f"2026-01-0{1 + at * days // len(names)}T12:00Z")
+        log = AuditLog(directory, "listen", clock=partial(datetime.astimezone, noon))
+        record(log, name)
+    return Mark(log.last.number, log.last.digest)
+
+
+def followed(follower: LogFollower) -> list[str]:
+    """The kinds of all records that are there now."""
+    found = iter(follower.next, [])
+    return [re.findall(r'EventTypeCode csd-code="([^"]+)"', one.message)[0] for some in found for one in some]
+
+
+@pytest.mark.parametrize("sent", [1, 2, 3, 5])
+@pytest.mark.parametrize("days", [1, 2, 5])
+def test_all_records_of_a_log_that_took_anothers_place_are_sent(sent: int, days: int, tmp_path: Path) -> None:
+    mark = written(tmp_path / "old", [f"old{at}" for at in range(sent)])
+    names = [f"new{at}" for at in range(5)]
+    last = written(tmp_path / "new", names, days=days)
+    follower = LogFollower(tmp_path / "new", mark)
+    assert followed(follower) == names
+    assert follower.missing == 0
+    assert followed(LogFollower(tmp_path / "new", last)) == [], "of the same log nothing goes twice"
+
+
+def test_a_log_that_is_made_anew_while_it_is_sent_is_sent_whole(tmp_path: Path) -> None:
+    written(tmp_path / "log", ["old1", "old2", "old3"])
+    follower = LogFollower(tmp_path / "log", Mark(0, "0" * 64))
+    assert followed(follower) == ["old1", "old2", "old3"]
+    (tmp_path / "log").rename(tmp_path / "away")
+    written(tmp_path / "log", ["new1", "new2"])
+    assert followed(follower) == ["new1", "new2"]
+
+
+def test_a_changed_record_makes_no_other_log_of_what_was_sent(tmp_path: Path) -> None:
+    written(tmp_path / "log", ["one", "two", "three", "four"], days=2)
+    first, _ = sorted((tmp_path / "log").iterdir())
+    _, second = LogFollower(tmp_path / "log", Mark(0, "0" * 64)).next()
+    first.write_text(first.read_text(encoding="utf-8").replace('"two"', '"TWO"'), encoding="utf-8")
+    assert followed(LogFollower(tmp_path / "log", Mark(2, second.digest))) == ["three", "four"]
+
+
+def test_a_record_of_any_length_is_sent_with_those_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow_module, "MOST_BYTES", 100)
+    last = written(tmp_path / "log", ["one", "two", "three"])
+    assert followed(LogFollower(tmp_path / "log", Mark(0, "0" * 64))) == ["one", "two", "three"]
+    assert followed(LogFollower(tmp_path / "log", last)) == []
 
 
 def test_an_older_file_that_cannot_be_read_ends_no_program_and_what_waits_for_it_goes_later(

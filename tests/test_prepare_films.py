@@ -470,6 +470,27 @@ def test_a_wrong_row_is_refused_by_line_and_value(row: dict[str, str], words: st
     assert words in refusal(tmp_path, row, compose=True)
 
 
+@pytest.mark.parametrize("one", ["kermany", ""])
+def test_patients_whom_two_sources_number_alike_are_two(
+    one: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [
+        {"source": source, "patient": patient, "split": split, "labels": "Edema"}
+        for source, split in ((one, "val"), ("hannover", "test"))
+        for patient in ("1", "1", f"{split} alone")
+    ]
+    found = prepared(tmp_path, *rows)
+    names = [study.patient for study in found if study.source == "hannover"]
+    assert names == ["hannover 1", "hannover 1", "test alone"]
+    assert len({study.patient for study in found}) == 4
+    assert "two splits" not in caplog.text
+
+
+def test_a_patient_of_two_sources_whose_films_are_one_group_is_one(tmp_path: Path) -> None:
+    rows = [{"source": source, "patient": "1", "group": "g", "labels": "Edema"} for source in ("kermany", "hannover")]
+    assert {study.patient for study in prepared(tmp_path, *rows)} == {"1"}
+
+
 def test_a_film_twice_a_group_in_two_splits_and_a_patient_in_two_groups_are_refused(tmp_path: Path) -> None:
     one = {"labels": "Edema", "group": "g", "patient": "p"}
     assert "line 3: a/0.jpg stands there twice, as a/0.png too" in refusal(

@@ -150,6 +150,19 @@ def test_what_no_draft_has_is_named_and_not_compared() -> None:
     assert "films" in found.drifts.constant
 
 
+@pytest.mark.parametrize("lost", ["reference", "recent"])
+def test_what_one_period_alone_has_is_not_called_the_same_throughout(lost: str) -> None:
+    parts = (
+        (100, replace(STILL, devices=("Maker One",), named=lost != "reference")),
+        (50, replace(STILL, devices=("Maker One",), named=lost != "recent")),
+    )
+    found = reviewed(*parts)
+    assert "device" not in found.drifts.constant
+    sizes = next(one.sizes for one in found.drifts.compared if one.name == "device")
+    assert sizes == ((0, 50) if lost == "reference" else (100, 0))
+    assert "device" in reviewed((150, replace(STILL, devices=("Maker One",)))).drifts.constant
+
+
 def test_a_reference_of_days_is_compared_with_the_latest_drafts_after_it() -> None:
     config = replace(CONFIG, reference=("2026-01-05", "2026-01-08"), recent_drafts=40)
     found = reviewed((200, STILL), config=config)

@@ -19,7 +19,7 @@ STATE = "syslog.state"
 SLOT = 128
 """Bytes of each of its two lines, which are written in turn: one of them is whole whatever ends the program."""
 MOST_RECORDS, MOST_BYTES = 256, 2**20
-"""That are read at once."""
+"""That are read at once; a record may be longer, and is then read alone."""
 _LINE = re.compile(rb"([0-9]{1,18}) ([0-9]{1,18}) ([0-9a-f]{64}) *\n")
 
 
@@ -81,26 +81,29 @@ class LogFollower:
 
     def __init__(self, directory: Path, mark: Mark | None) -> None:
         self.directory, self.missing = directory, 0
-        with held(directory, shared=True):
-            end = find_end(directory)
         if mark is None:
+            with held(directory, shared=True):
+                end = find_end(directory)
             mark = Mark(end.number, end.digest)
-        elif mark.number > end.number:  # the files are of another log: all of it is new
-            mark = Mark(0, NOTHING)
         self.mark = mark
         self._path: Path | None = None
         self._offset = 0
 
     def _skip_to(self, mark: Mark) -> None:
-        """Find the file to begin with: the newest whose first record is not after the mark's next one."""
+        """Find the file to begin with: the newest whose first record is not after the mark.
+
+        Files that end before the mark, or have another record of its number, are of another log: all of it is new.
+        """
         files = log_files(self.directory)
         firsts = [(path, first) for path in files if (first := _first_number(path)) is not None]
-        before = [path for path, first in firsts if first <= mark.number + 1]
+        before = [path for path, first in firsts if first <= mark.number]
+        if before and (find_end(self.directory).number < mark.number or _has_another(before[-1], mark)):
+            self.mark, before = Mark(0, NOTHING), []
         if before:
             self._path = before[-1]
         elif firsts:
             self._path = firsts[0][0]
-            self.missing = firsts[0][1] - mark.number - 1
+            self.missing = firsts[0][1] - self.mark.number - 1
 
     def next(self) -> list[ChainRecord]:
         """The next records, up to a number of them; none where there are no more now.
@@ -126,14 +129,17 @@ class LogFollower:
         """Records of whole lines after the mark, and whether the file has no more of them."""
         found: list[ChainRecord] = []
         with open_regular(path) as file:
+            if os.fstat(file.fileno()).st_size < self._offset:  # files are only added to: it is another one
+                self.back_to(self.mark)
+                return [], False
             file.seek(self._offset)
             data = file.read(MOST_BYTES)
+            if b"\n" not in data:
+                data += file.readline()
         *lines, _ = data.split(b"\n")
         for line in lines:
             self._offset += len(line) + 1
-            record = None
-            with contextlib.suppress(Edited):  # `verify` finds it; it is no record
-                record = read_record(line)
+            record = _record_in(line)
             if record is not None and record.number > self.mark.number:
                 found.append(record)
                 self.mark = Mark(record.number, record.digest)
@@ -146,12 +152,23 @@ class LogFollower:
         self.mark, self._path, self._offset = mark, None, 0
 
 
+def _record_in(line: bytes) -> ChainRecord | None:
+    """The record of a line; None where it is none, or was changed, which `verify` finds."""
+    with contextlib.suppress(Edited):
+        return read_record(line.rstrip(b"\n"))
+    return None
+
+
 def _first_number(path: Path) -> int | None:
     """The number of a file's first record; None where it has none yet."""
     with open_regular(path) as file:
-        for line in file.read(MOST_BYTES).split(b"\n"):
-            with contextlib.suppress(Edited):
-                record = read_record(line)
-                if record is not None:
-                    return record.number
-    return None
+        return next((record.number for line in file if (record := _record_in(line)) is not None), None)
+
+
+def _has_another(path: Path, mark: Mark) -> bool:
+    """Whether a file has a record of the mark's number, and not the mark's."""
+    number = f" {mark.number} <".encode()  # spares the hashes of all other lines
+    with open_regular(path) as file:
+        records = [record for line in file if number in line and (record := _record_in(line)) is not None]
+    digests = {record.digest for record in records if record.number == mark.number}
+    return bool(digests) and mark.digest not in digests

@@ -14,8 +14,8 @@ from r2gengpt.errors import one_line
 
 LONGEST = 1024
 """Signs of a value; what is longer is cut off."""
-MOST_OBJECTS = 128
-"""Objects and details of a message."""
+MOST_OBJECTS = 256
+"""Objects and details of a message: as many as 64 films and 64 prior ones have that are of 128 patients."""
 SUCCESS, MINOR, SERIOUS = "0", "4", "8"
 """Outcomes: it was done; it was not, and may be tried again; it was not."""
 PERSON, SYSTEM = "1", "2"

@@ -22,11 +22,14 @@ from types import TracebackType
 
 from r2gengpt.auditlog.chain import ChainRecord
 from r2gengpt.auditlog.follow import LogFollower, Mark, SentState
+from r2gengpt.auditlog.message import SUCCESS
 from r2gengpt.errors import one_line, place_of
 
 log = logging.getLogger("r2gengpt.auditlog")
 SECONDS = 30.0
 """To send records, and for their bytes to be acknowledged."""
+REFUSAL_SECONDS = 1.0
+"""For a server that has our certificate to refuse it; tickets, which most servers send, end the wait."""
 CLOSE_SECONDS = 5.0
 """For what is left when the program stops."""
 PAUSE = 0.2
@@ -37,7 +40,8 @@ NOTICE, WARNING = 10 * 8 + 5, 10 * 8 + 4
 UNSENT = 0x5411
 """Linux's SIOCOUTQ: bytes that the other side has not acknowledged."""
 BOM = b"\xef\xbb\xbf"
-_WHEN = re.compile(r'EventDateTime="([0-9T:.+-]{19,40})"')
+_EVENT = re.compile(r'EventDateTime="([0-9T:.+-]{19,40})" EventOutcomeIndicator="([0-9]+)"')
+"""In a message's first element; in the others there may be the same words, as texts of strangers."""
 _NO_NAME = re.compile(r"[^!-~]")
 Connect = Callable[[], ssl.SSLSocket]
 """Opens a connection to the server, its handshake done. Raises `OSError`."""
@@ -51,9 +55,9 @@ def syslog_message(record: ChainRecord, host: str, process: str) -> bytes:
         host: name of this machine.
         process: number of the process that sends.
     """
-    found = _WHEN.search(record.message)
+    found = _EVENT.search(record.message)
     when = found[1] if found else "-"
-    priority = NOTICE if 'EventOutcomeIndicator="0"' in record.message else WARNING
+    priority = NOTICE if found and found[2] == SUCCESS else WARNING
     name = _NO_NAME.sub("_", host)[:255] or "-"
     head = f"<{priority}>1 {when} {name} r2gengpt {process} DICOM+RFC3881 - "
     return head.encode("ascii") + BOM + record.message.encode()
@@ -184,6 +188,10 @@ class SyslogSender:
         """
         if self._connection is None:
             self._connection = self.connect()
+            if self._connection.version() == "TLSv1.3":  # whose server looks at our certificate after the handshake
+                select.select([self._connection], [], [], REFUSAL_SECONDS)
+            if not self._is_open():
+                raise ConnectionResetError
         connection, end = self._connection, self.clock() + SECONDS
         connection.settimeout(SECONDS)
         data = b"".join(framed(syslog_message(one, self._host, self._process)) for one in records)

@@ -70,6 +70,22 @@ def splits_of(rows: Sequence[FilmRow], *, draw_test: bool = True) -> dict[str, s
     }
 
 
+def with_own_patients(rows: Sequence[FilmRow]) -> list[FilmRow]:
+    """The rows, with the source before a patient's name that is in several groups: sources may number alike.
+
+    An annotation knows patients by their names alone.
+    """
+    groups: dict[str, set[str]] = {}
+    for row in rows:
+        groups.setdefault(row.patient, set()).add(row.group)
+    return [
+        replace(row, patient=f"{row.source} {row.patient}".strip())
+        if row.patient and len(groups[row.patient]) > 1
+        else row
+        for row in rows
+    ]
+
+
 def read_official(directory: Path) -> dict[str, str]:
     """Film → train or test, from ChestX-ray14's two lists.
 
@@ -204,7 +220,7 @@ def prepare_films(
         rows = _with_official(listed, read_official(Path(splits)), skipped)
     _tell_ruleless(rows, known, f"`table` {table}")
     assigned = splits_of(rows, draw_test=splits is None)
-    wording = seed if compose else None
+    rows, wording = with_own_patients(rows), seed if compose else None
     studies = [_to_study(row, rule_of(row.source, known), assigned[row.group], wording) for row in rows]
     _tell_unplaced(rows, studies, f"`table` {table}")
     studies = _kept(studies, compose=compose, skipped=skipped)

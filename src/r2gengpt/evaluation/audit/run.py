@@ -1,5 +1,6 @@
 """The questions of an audit, asked one by one, each answer kept as it comes. Judges no answer."""
 
+import hashlib
 import json
 import zlib
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from r2gengpt.evaluation.audit import films
 from r2gengpt.evaluation.audit.plan import Condition, Question
 from r2gengpt.evaluation.audit.subjects import Answered, Subject
 from r2gengpt.films.film import FilmStudy
+from r2gengpt.films.reader import read_file
 from r2gengpt.films.sources import study_of
 from r2gengpt.progress import Bar
 from r2gengpt.text.written import json_text
@@ -45,7 +47,8 @@ def ask(
     """
     head = {**subject.identity(), **about}
     found = kept_answers(path, head)
-    left = [one for one in questions if asked_in(record_of(one)) not in found]
+    records = {key_of(one): record_of(one) for one in questions}
+    left = [one for one in questions if asked_in(records[key_of(one)]) not in found]
     with path.open("a", encoding="utf-8", newline="\n") as file, Bar(
         desc="audit", total=len(questions), initial=len(questions) - len(left), unit="report"
     ) as bar:  # fmt: skip
@@ -53,11 +56,12 @@ def ask(
             answer = subject.answer(shown_films(question, subject.side, seed), question.context)
             if answer.refused and question.condition == Condition.TRUE:
                 raise RunError(f"study {question.study.id}: its own film is refused: {answer.refused}")
-            file.write(line_of(question, answer))
+            record = records[key_of(question)]
+            file.write(json_text({**record, **asdict(answer)}) + "\n")
             file.flush()
-            found[asked_in(record_of(question))] = answer
+            found[asked_in(record)] = answer
             bar.update()
-    return {key_of(one): found[asked_in(record_of(one))] for one in questions}
+    return {key: found[asked_in(record)] for key, record in records.items()}
 
 
 def key_of(question: Question) -> Key:
@@ -66,12 +70,17 @@ def key_of(question: Question) -> Key:
 
 
 def record_of(question: Question) -> dict[str, Any]:
-    """What was shown and told, as a part of a line of the file of answers."""
+    """What was shown and told, as a part of a line of the file of answers: films by the hashes of their files.
+
+    Raises:
+        InputError: a film cannot be read.
+    """
     covered = question.study.boxes if question.condition in COVERED else ()
     return {
         "study": question.study.id,
         "condition": question.condition.value,
         "shown": question.shown.id,
+        "films": [hashlib.sha256(read_file(path)).hexdigest() for path in question.shown.image_paths],
         "context": question.context,
         **({"boxes": [box.to_json() for box in covered]} if covered else {}),
     }
@@ -80,11 +89,6 @@ def record_of(question: Question) -> dict[str, Any]:
 def asked_in(record: Mapping[str, Any]) -> str:
     """What was shown and told by a line, its answer left out: by it an answer of the same question is known again."""
     return json_text({name: value for name, value in record.items() if name not in OF_ANSWERS}, sort_keys=True)
-
-
-def line_of(question: Question, answer: Answered) -> str:
-    """One line of the file of answers."""
-    return json_text({**record_of(question), **asdict(answer)}) + "\n"
 
 
 def kept_answers(path: Path, head: Mapping[str, str]) -> dict[str, Answered]:

@@ -104,7 +104,8 @@ def drifts(reference: Sequence[JudgedDraft], recent: Sequence[JudgedDraft]) -> D
     for thing in things([*reference, *recent]):
         ours, theirs = ([value for draft in some if (value := thing.read(draft)) is not None]
                         for some in (reference, recent))  # fmt: skip
-        if len({*ours, *theirs}) == 1:
+        is_lost = bool(reference and not ours) or bool(recent and not theirs)
+        if len({*ours, *theirs}) == 1 and not is_lost:
             constant.append(thing.name)
         elif ours or theirs:
             found.append(_compare(thing, ours, theirs))
