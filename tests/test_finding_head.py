@@ -300,6 +300,18 @@ def test_what_the_check_before_training_saw_stands_in_no_checkpoint(
     assert "val_score" not in (run / "last" / "README.md").read_text()
 
 
+def test_a_head_whose_films_are_too_few_for_an_area_says_that_its_loss_chose(
+    tiny_parts: Path, tiny_set: TinySet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="r2gengpt.training")
+    run = small_run(tiny_parts, tiny_set, tmp_path, model={"findings_head": True}, findings_only=True)
+    summary = train(run, FLOAT32)
+    assert "findings_auc" not in summary.best
+    assert summary.chosen_by == "-1 findings_loss"
+    assert f"findings_loss is {summary.best['findings_loss']:.4g}, the lowest of 2 validations" in caplog.text
+    assert "is chosen by -1 findings_loss." in (tmp_path / "best" / "README.md").read_text()
+
+
 def test_a_head_alone_that_is_to_weigh_reports_says_that_there_are_none(
     tiny_parts: Path, squares: TinySet, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -68,7 +68,7 @@ def summary_of(run: CheckedRun, best: BestCheckpoint, trainer: L.Trainer, result
         directory=Path(options.savedmodel_path),
         best=best.scores,
         steps=trainer.global_step,
-        chosen_by=rule(options),
+        chosen_by=rule(options, best.scores.get("val_score", 0.0)),
         below_floors=shortfall(best.scores, options) if best.scores else "",
         validations=tuple(best.attempts),
         is_first=trainer.is_global_zero,
