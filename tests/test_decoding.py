@@ -1,19 +1,21 @@
 """Penalties by number of beams: chosen on the validation split, kept with the model, used by every door."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import r2gengpt
 from conftest import Outcome, TinySet
 from r2gengpt.checkpoint import load_checkpoint
 from r2gengpt.checkpoint_files import read_settings
+from r2gengpt.confidence.findings import UNFITTED, write_scales
 from r2gengpt.config import DECODE_PRESETS, DecodeConfig, Stored
 from r2gengpt.data.annotation import read_annotation
-from r2gengpt.data.batches import prompt_batch
+from r2gengpt.data.batches import Batch, prompt_batch
 from r2gengpt.data.loading import StudyDataset
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
@@ -28,10 +30,12 @@ from r2gengpt.generation.decoding import (
     write_chosen,
 )
 from r2gengpt.options import Override
+from r2gengpt.report import Report
+from r2gengpt.reporter import Reporter
 from r2gengpt.serving.chat_job import chat_decode
 from r2gengpt.serving.chat_request import ChatRequest
 from r2gengpt.settings import PlacementConfig
-from r2gengpt.training.choosing import TRIED, spread
+from r2gengpt.training.choosing import TRIED, TRIED_BY_ONE, spread
 from r2gengpt.training.run import train
 from r2gengpt.training.validation import validation_scores
 from test_looks_at_the_image import tiny_pair
@@ -140,6 +144,36 @@ def test_penalties_that_a_run_was_given_are_not_tried_again(
     assert found is not None
     assert found.beams == found.one_beam == Penalties(1.1, 3)
     assert not found.trials
+
+
+def test_penalties_are_tried_with_the_hints_and_openings_that_reports_get_in_use(
+    tiny_parts: Path, tiny_set: TinySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[Batch] = []
+
+    def watched(model: Any, processor: Any, batches: Iterable[Batch], decode: DecodeConfig) -> Iterator[Report]:
+        tried.extend(kept := list(batches))
+        return predict(model, processor, kept, decode)
+
+    monkeypatch.setattr("r2gengpt.training.choosing.predict", watched)
+    monkeypatch.setattr("r2gengpt.training.ended.read_scales", lambda *_: UNFITTED)
+    seeing = {"findings_head": True, "findings_hint": True}
+    run = small_run(tiny_parts, tiny_set, tmp_path, model=seeing, max_epochs=1)
+    train(replace(run, decode=replace(run.decode, opening="findings")))
+    write_scales(tmp_path / "best", UNFITTED)
+    reporter = r2gengpt.load(tmp_path / "best", accelerator="cpu", runtime="torch", dtype="float32")
+    assert isinstance(reporter, Reporter)
+    assert reporter.looker is not None
+    studies = read_annotation(tiny_set.annotation, tiny_set.base_dir, ("val",))["val"]
+    films = StudyDataset(studies, reporter.built.processor, "plain")
+    batch = prompt_batch([films[0, place] for place in range(len(studies))], reporter.built.processor)
+    wanted, _ = reporter.looker.look(batch)
+    assert "Findings:" in reporter.built.processor.tokenizer.decode(wanted.input_ids[0])
+    assert any(wanted.openings)
+    assert len(tried) == len(TRIED_BY_ONE)
+    for one in tried:
+        assert one.input_ids.tolist() == wanted.input_ids.tolist()
+        assert one.openings == wanted.openings
 
 
 def test_no_choice_is_made_where_none_is_asked_for(tiny_parts: Path, tiny_set: TinySet, tmp_path: Path) -> None:

@@ -20,6 +20,9 @@ from r2gengpt.confidence.finding_maps import body, evidence_of, off_body_is_none
 from r2gengpt.confidence.findings import FINDINGS, UNFITTED, Scale, findings_of, read_scales, write_scales
 from r2gengpt.confidence.maps import EVIDENCE, NO_EVIDENCE, Evidence, SentenceEvidence
 from r2gengpt.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from r2gengpt.data.annotation import read_annotation
+from r2gengpt.data.batches import prompt_batch
+from r2gengpt.data.loading import StudyDataset
 from r2gengpt.data.ordering import capped, shuffled_batches
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
@@ -38,8 +41,9 @@ from r2gengpt.text.observations import (
     UNLIKELY,
     hint_of,
 )
+from r2gengpt.training.auxiliary import Validation
 from r2gengpt.training.data import within_caps
-from r2gengpt.training.findings import FindingsModule, finding_labels, some_patches
+from r2gengpt.training.findings import FindingsModule, check_findings_only, finding_labels, some_patches
 from r2gengpt.training.run import train
 from r2gengpt.training.scales import fit_scale, fit_scales, logistic
 from test_looks_at_the_image import REPORTS, draw_squares
@@ -255,6 +259,66 @@ def test_a_checkpoint_of_other_settings_is_refused_by_the_setting(
     run = head_run(tiny_parts, squares, tmp_path / "run", ckpt_file=str(trained))
     with pytest.raises(InputError, match=r"^ckpt_file .*: it was trained with vis_r 8, not 4$"):
         train(replace(run, model=replace(run.model, vis_r=4)), FLOAT32)
+
+
+@pytest.mark.parametrize("patch_dropout", [0.0, 0.5])
+def test_a_head_for_the_pooled_feature_is_trained_on_what_it_reads_in_use(
+    patch_dropout: float, tiny_parts: Path, squares: TinySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validated: dict[str, list[float]] = {}
+    ended = Validation.ended
+
+    def watched(self: Validation, batches: Any) -> dict[str, float]:
+        found = ended(self, batches)
+        validated.update(zip(self.ids, self.logits.tolist(), strict=True))
+        return found
+
+    monkeypatch.setattr(Validation, "ended", watched)
+    run = head_run(tiny_parts, squares, tmp_path / "run", max_epochs=1, patch_dropout=patch_dropout)
+    train(replace(run, model=replace(run.model, global_only=True)), FLOAT32)
+    reporter = loaded(tmp_path / "run")
+    assert reporter.looker is not None
+    studies = read_annotation(squares.annotation, squares.base_dir, ("val",))["val"][:4]
+    films = StudyDataset(studies, reporter.built.processor, "plain")
+    batch = prompt_batch([films[0, place] for place in range(4)], reporter.built.processor)
+    seen = reporter.looker.seen(batch)[1].tolist()
+    assert seen == [pytest.approx(validated[study.id], abs=0.02) for study in studies]
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_what_the_check_before_training_saw_stands_in_no_checkpoint(
+    alone: bool, tiny_parts: Path, tmp_path: Path
+) -> None:
+    data, run = draw_squares(tmp_path / "data", {"train": 8, "val": 32}), tmp_path / "run"
+    settings: dict[str, Any] = {"max_steps": 1, "num_sanity_val_steps": 2, "findings_only": alone}
+    train(
+        small_run(tiny_parts, data, run, model={"findings_head": True}, read={"val_batch_size": 16}, **settings),
+        FLOAT32,
+    )
+    assert read_scales(run / "last", "model") == UNFITTED
+    assert "findings_loss" not in (run / "last" / "README.md").read_text()
+    assert "val_score" not in (run / "last" / "README.md").read_text()
+
+
+def test_a_head_whose_films_are_too_few_for_an_area_says_that_its_loss_chose(
+    tiny_parts: Path, tiny_set: TinySet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="r2gengpt.training")
+    run = small_run(tiny_parts, tiny_set, tmp_path, model={"findings_head": True}, findings_only=True)
+    summary = train(run, FLOAT32)
+    assert "findings_auc" not in summary.best
+    assert summary.chosen_by == "-1 findings_loss"
+    assert f"findings_loss is {summary.best['findings_loss']:.4g}, the lowest of 2 validations" in caplog.text
+    assert "is chosen by -1 findings_loss." in (tmp_path / "best" / "README.md").read_text()
+
+
+def test_a_head_alone_that_is_to_weigh_reports_says_that_there_are_none(
+    tiny_parts: Path, squares: TinySet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="r2gengpt.training")
+    for weigh, said in ((False, False), (True, True)):
+        check_findings_only(head_run(tiny_parts, squares, tmp_path, weigh_findings=weigh))
+        assert ("weigh_findings" in caplog.text) is said
 
 
 def test_a_model_without_a_head_has_no_findings(tiny_checkpoint: Path) -> None:

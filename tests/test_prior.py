@@ -24,6 +24,7 @@ from r2gengpt.data.annotation import read_annotation, write_annotation
 from r2gengpt.data.batches import Batch, prompt_batch, training_batch
 from r2gengpt.data.features.filling import cached_features
 from r2gengpt.data.loading import FieldDropout, StudyDataset
+from r2gengpt.data.ordering import row_lengths
 from r2gengpt.data.study import Study, with_earlier
 from r2gengpt.errors import InputError
 from r2gengpt.generation.library import token_logprobs
@@ -106,6 +107,14 @@ def test_a_prior_that_cannot_be_is_refused_by_study(
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match=reason):
         read_annotation(path, told_set.base_dir)
+
+
+@pytest.mark.parametrize("fusion", ["mean", "concat"])
+def test_batches_by_length_count_the_films_of_earlier_studies(fusion: str, tiny_parts: Path, told_set: TinySet) -> None:
+    built, studies = built_with(tiny_parts, fusion=fusion), studies_of(told_set)
+    films = StudyDataset(studies, built.processor, "plain")
+    rows = [int(training_batch([films[0, at]], built.processor, 9).attention_mask.sum()) for at in range(len(studies))]
+    assert row_lengths(studies, built.processor, "plain", 9) == rows
 
 
 def test_prior_and_days_outlive_a_file(told_set: TinySet, tmp_path: Path) -> None:

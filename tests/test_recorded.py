@@ -94,6 +94,16 @@ def test_recorded_passes_write_what_other_passes_write_while_studies_come_and_go
             assert one[tag].logprobs == pytest.approx(report.logprobs, abs=1e-5)
 
 
+@pytest.mark.parametrize("modes", [(torch.inference_mode, torch.no_grad), (torch.no_grad, torch.inference_mode)])
+def test_what_inference_mode_has_recorded_serves_no_run_without_it(modes: Sequence[Callable[[], Any]]) -> None:
+    model, rules = random_model("llama"), Rules(end=7, max_new_tokens=6)
+    found = []
+    for mode in (*modes, *modes):
+        with mode():
+            found.append(written(model, rules, 2, [4, 5]))
+    assert all(one == found[0] for one in found)
+
+
 @pytest.mark.parametrize("first", range(1, 6))
 @pytest.mark.parametrize("second", range(1, 8))
 def test_a_text_where_that_of_an_earlier_study_lay_goes_on_from_its_own_opening(

@@ -1,21 +1,26 @@
 """A report that opens with what the finding head calls likely: which words, and that every decoder begins with them."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from transformers import GenerationConfig, LogitsProcessorList
 
 import r2gengpt
 from edge_parts import checkpoint_with_head, write_films
 from r2gengpt.confidence.calibration import with_confidence
+from r2gengpt.edge import runtime
 from r2gengpt.errors import InputError
 from r2gengpt.generation import recorded
-from r2gengpt.generation.beams import Rules
+from r2gengpt.generation.beams import Floats, Rules
 from r2gengpt.generation.engine import Engine, Prompt
+from r2gengpt.generation.library import Opened
 from r2gengpt.metrics.labels.observations import Label
 from r2gengpt.metrics.labels.reading import label_report
+from r2gengpt.model.repetition import take_repetition_rules
 from r2gengpt.report import Finding, Report, Sentence
 from r2gengpt.reporter import Reporter
 from r2gengpt.text.observations import (
@@ -126,6 +131,54 @@ def test_texts_begin_with_their_openings_and_go_on_from_them(
         if rules.beam_size == 1:
             assert ids == [*opening, *rest.ids]
             assert found[number].logprobs[len(opening) :] == pytest.approx(rest.logprobs, abs=1e-4)
+
+
+FORBIDDING = [
+    Rules(end=7, max_new_tokens=12, beam_size=beams, **rule)
+    for beams in (1, 3)
+    for rule in (
+        {"no_repeat_ngram_size": 1},
+        {"no_repeat_ngram_size": 2, "repetition_penalty": 1.5},
+        {"do_sample": True, "top_k": 2},
+        {"do_sample": True, "top_p": 0.01},
+    )
+]
+REPEATING = (11, 3, 40, 11, 3, 9, 9)
+
+
+@pytest.mark.parametrize("rules", FORBIDDING, ids=str)
+def test_an_opening_stands_whole_though_a_rule_forbids_one_of_its_tokens(rules: Rules) -> None:
+    model, (prompt,) = random_model("llama"), prompts_of([4], 0)
+    (ours,) = Engine(model, rules, 1).run(iter([Prompt(0, prompt, 0, REPEATING)]))
+    assert tuple(ours.ids[: len(REPEATING)]) == REPEATING
+    assert len(ours.ids) > len(REPEATING)
+    settings = GenerationConfig(
+        num_beams=rules.beam_size, max_new_tokens=12, eos_token_id=7, pad_token_id=0, do_sample=rules.do_sample,
+        repetition_penalty=rules.repetition_penalty, no_repeat_ngram_size=rules.no_repeat_ngram_size,
+        **({"top_k": rules.top_k, "top_p": rules.top_p} if rules.do_sample else {}),
+    )  # fmt: skip
+    processors = LogitsProcessorList([*take_repetition_rules(settings), Opened([REPEATING], rules.beam_size)])
+    library = model.generate(inputs_embeds=prompt[None], generation_config=settings, logits_processor=processors)
+    assert tuple(library[0, : len(REPEATING)].tolist()) == REPEATING
+    if not rules.do_sample:
+        assert library[0].tolist()[: len(ours.ids)] == ours.ids
+        assert by_edge(model, prompt, rules) == ours.ids
+
+
+@torch.no_grad()
+def by_edge(model: Any, prompt: torch.Tensor, rules: Rules) -> list[int]:
+    """What the runtime without PyTorch chooses by the model's own logits."""
+    texts: list[list[int]] = [[]]
+
+    def step(ids: Sequence[int], origins: Sequence[int]) -> Floats:
+        texts[:] = [[*texts[origin], token] for origin, token in zip(origins, ids, strict=True)]
+        embed = model.get_input_embeddings()
+        rows = [torch.cat([prompt, embed(torch.tensor(text, dtype=torch.long))]) for text in texts]
+        logits: Floats = model(inputs_embeds=torch.stack(rows)).logits[:, -1].numpy()
+        return logits
+
+    first = model(inputs_embeds=prompt[None]).logits[0, -1].numpy()
+    return runtime.choose(first, step, rules, opening=REPEATING).ids
 
 
 @pytest.fixture(scope="module")

@@ -96,14 +96,16 @@ def instruction_of(study: Study, context: Context, processor: R2GenGPTProcessor)
 def row_lengths(studies: Sequence[Study], processor: R2GenGPTProcessor, dataset: str, max_length: int) -> list[int]:
     """Tokens of each study's training row: prompt with image tokens, report as `training_row` cuts it, end token.
 
-    Of a study with context the prompt is the one with all of its fields.
+    Of a study with context the prompt is the one with all of its fields, and with an earlier study where such are read.
     """
     clean = CLEANERS[dataset]
-    row = functools.cache(lambda views, instruction: len(processor.prompt_row(views, instruction)))
+    row = functools.cache(lambda *prompt: len(processor.prompt_row(*prompt)))
+    before = [study.earlier.image_paths if processor.reads_prior and study.earlier else () for study in studies]
     asked = [instruction_of(study, study.context, processor) for study in studies]
     return [
-        row(len(study.image_paths), instruction) + min(len(processor.encode_text(clean(study.report))) + 1, max_length)
-        for study, instruction in zip(studies, asked, strict=True)
+        row(len(study.image_paths), instruction, len(earlier))
+        + min(len(processor.encode_text(clean(study.report))) + 1, max_length)
+        for study, instruction, earlier in zip(studies, asked, before, strict=True)
     ]
 
 

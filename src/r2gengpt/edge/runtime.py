@@ -295,10 +295,12 @@ def choose(
 def candidates(own: Floats, row: Row) -> Candidates:
     """The 2 K best continuations of all beams by their log-probabilities (K, vocabulary), as `generation.scores`."""
     pairs = zip(own, row.running, strict=True)
-    scores = np.stack([ruled(scores, beam.ids, row.rules) + beam.score for scores, beam in pairs])
+    scores = np.stack([ruled(scores, beam.ids, row.rules) for scores, beam in pairs])
     if row.settled is not None:
-        scores[:, np.arange(scores.shape[1]) != row.settled] = -np.inf
-    scores = scores.reshape(-1)
+        kept = np.nan_to_num(scores[:, row.settled], neginf=0.0)
+        scores[:] = -np.inf
+        scores[:, row.settled] = kept
+    scores = (scores + np.stack([beam.score for beam in row.running])[:, None]).reshape(-1)
     count, vocabulary = 2 * row.rules.beam_size, own.shape[1]
     places = np.argpartition(-scores, count - 1)[:count]
     places = places[np.lexsort((places, -scores[places]))]

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, TextStreamer
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, TextStreamer
 
 from r2gengpt.config import NO_OPENING, DecodeConfig
 from r2gengpt.data.batches import Batch
 from r2gengpt.generation.beams import Rules, Written
+from r2gengpt.generation.scores import settle
 from r2gengpt.model import R2GenGPTForConditionalGeneration, R2GenGPTProcessor
 from r2gengpt.text.prompt import ROLE_WORDS, tidy_report
 
@@ -66,7 +67,7 @@ def written_by_generate(
         attention_mask=batch.attention_mask,
         generation_config=settings,
         streamer=streamer,
-        prefix_allowed_tokens_fn=opens_with(openings, model.config.text_config.vocab_size) if any(openings) else None,
+        logits_processor=LogitsProcessorList([Opened(openings, beams)] if any(openings) else []),
         num_return_sequences=beams,
         synced_gpus=False,  # under fsdp the library would wait for processes that have no report left to write
     )
@@ -80,20 +81,22 @@ def written_by_generate(
     return written
 
 
-def opens_with(openings: Sequence[Sequence[int]], words: int) -> Callable[[int, Tensor], Sequence[int]]:
-    """Which tokens may come next in each study, as the library asks for it.
+class Opened(LogitsProcessor):  # type: ignore[misc]  # the library is untyped
+    """Leaves each report no token but the next one of its opening; the library asks it behind the rules on repetition.
 
     Args:
         openings: the tokens that each report begins with.
-        words: how many tokens there are.
+        beams: rows of each report.
     """
-    everything = range(words)
 
-    def allowed(study: int, written: Tensor) -> Sequence[int]:
-        opening = openings[study]
-        return everything if len(written) >= len(opening) else opening[len(written) : len(written) + 1]
+    def __init__(self, openings: Sequence[Sequence[int]], beams: int) -> None:
+        self.openings, self.beams = openings, beams
 
-    return allowed
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """The scores (B · beams, vocabulary) after new tokens (B · beams, T)."""
+        step = input_ids.shape[1]
+        following = [opening[step] if step < len(opening) else None for opening in self.openings]
+        return settle(scores.clone(), [token for token in following for _ in range(self.beams)])
 
 
 @torch.no_grad()

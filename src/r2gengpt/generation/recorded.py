@@ -106,6 +106,7 @@ class RecordedTree(Tree):
         super().__init__(language_model, slots, rules.beam_size)
         self.rules, self.compiled = rules, compiled
         self.weights = addresses(language_model)
+        self.inference = torch.is_inference_mode_enabled()
         self.recording = True
         self.passes: dict[tuple[str, int, int, int], Recorded] = {}
         self.inputs: dict[tuple[int, int], Tensor] = {}
@@ -113,8 +114,9 @@ class RecordedTree(Tree):
         self.pool: Any = None
 
     def fits(self, language_model: nn.Module, slots: int, rules: Rules, compiled: bool) -> bool:
-        """Whether another run can take the recorded passes."""
-        same = (self.slots, self.rules, self.compiled) == (slots, rules, compiled)
+        """Whether another run can take the recorded passes; what inference mode has made changes within it alone."""
+        mode = torch.is_inference_mode_enabled()
+        same = (self.slots, self.rules, self.compiled, self.inference) == (slots, rules, compiled, mode)
         return same and self.weights == addresses(language_model)
 
     def begin(self, first: int, prompts: Sequence[Tensor]) -> Tensor:

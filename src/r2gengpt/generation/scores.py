@@ -32,10 +32,13 @@ def next_tokens(
 
 
 def settle(scores: Tensor, settled: Settled) -> Tensor:
-    """The scores (R, vocabulary) with nothing but the settled token in rows that have one; may be overwritten."""
+    """The scores (R, vocabulary) with nothing but the settled token in rows that have one; may be overwritten.
+
+    A settled token that a rule forbids comes all the same, and counts 0: a beam must stay above minus infinity.
+    """
     for row, token in enumerate(settled):
         if token is not None:
-            kept = scores[row, token].clamp_min(torch.finfo(scores.dtype).min)
+            kept = scores[row, token].nan_to_num(neginf=0.0)
             scores[row] = -torch.inf
             scores[row, token] = kept
     return scores

@@ -37,6 +37,10 @@ class Validation:
     def __init__(self, studies: Sequence[Study], weights: Tensor) -> None:
         self.studies = {study.id: study for study in studies}
         self.weights = weights.double().cpu()
+        self.forget()
+
+    def forget(self) -> None:
+        """Have seen nothing: what the check before training saw is of a head that has learnt nothing."""
         self.labels: Floats = np.empty((0, len(ALL_OBSERVATIONS)))
         self.logits = self.labels
         self.ids: list[str] = []

@@ -96,7 +96,7 @@ def card_of(config: RunConfig, where: PlacementConfig, built: Built, scores: Map
         annotation=config.data.annotation,
         quantization=where.quantization,
         licence=family_of(built.model.language_model).licence,
-        chosen=rule(config.train) + (f" (this one is below: {missed})" if missed else ""),
+        chosen=rule(config.train, scores.get("val_score", 0.0)) + (f" (this one is below: {missed})" if missed else ""),
         sentences=config.train.keep_sentences,
         stage=stage_line(config),
     )

@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 
 from r2gengpt.checkpoint import load_delta
+from r2gengpt.confidence.looking import Looker
 from r2gengpt.config import DataConfig, DecodeConfig
 from r2gengpt.data.batches import prompt_batch
 from r2gengpt.data.features.filling import Features
@@ -46,12 +47,20 @@ class DecodeChooser:
         data: how they are read.
         decode: the run's decode settings, lengths resolved; penalties that are set there stand.
         features: of a frozen encoder, where the run keeps them.
+        looker: puts hints and openings into prompts, as in use; None: prompts have neither.
     """
 
     def __init__(
-        self, built: Built, studies: Sequence[Study], data: DataConfig, decode: DecodeConfig, features: Features | None
+        self,
+        built: Built,
+        studies: Sequence[Study],
+        data: DataConfig,
+        decode: DecodeConfig,
+        features: Features | None,
+        looker: Looker | None = None,
     ) -> None:
         self.built, self.studies, self.data, self.decode, self.features = built, studies, data, decode, features
+        self.looker = looker
         self.trials: list[dict[str, float]] = []
 
     def score(self, decode: DecodeConfig) -> float:
@@ -61,7 +70,8 @@ class DecodeChooser:
             lambda _: sequential_batches(len(self.studies), self.data.val_batch_size),
             functools.partial(prompt_batch, processor=self.built.processor),
         )
-        predictions = list(predict(self.built.model, self.built.processor, loader, decode))
+        prompts = loader if self.looker is None else (self.looker.look(batch)[0] for batch in loader)
+        predictions = list(predict(self.built.model, self.built.processor, prompts, decode))
         scores = validation_scores(predictions, self.data.dataset)
         return (scores["bleu_4"] + scores["cider"]) / 2
 

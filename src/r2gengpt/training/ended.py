@@ -11,6 +11,9 @@ import torch
 from torch import Tensor
 
 from r2gengpt.checkpoint import add_decoding, save_checkpoint
+from r2gengpt.confidence.findings import read_scales
+from r2gengpt.confidence.looking import Looker
+from r2gengpt.config import NO_OPENING
 from r2gengpt.data.features.filling import Features
 from r2gengpt.files import whole_file
 from r2gengpt.generation.decoding import ChosenDecoding
@@ -65,7 +68,7 @@ def summary_of(run: CheckedRun, best: BestCheckpoint, trainer: L.Trainer, result
         directory=Path(options.savedmodel_path),
         best=best.scores,
         steps=trainer.global_step,
-        chosen_by=rule(options),
+        chosen_by=rule(options, best.scores.get("val_score", 0.0)),
         below_floors=shortfall(best.scores, options) if best.scores else "",
         validations=tuple(best.attempts),
         is_first=trainer.is_global_zero,
@@ -121,6 +124,16 @@ def chosen_decoding(
         return None
     if not all(study.report.strip() for study in studies):
         return None
-    directory = Path(options.savedmodel_path) / "best" if best else None
-    chooser = DecodeChooser(built, spread(studies, options.choose_decode), config.data, config.decode, features)
-    return choose_decoding(chooser, directory, device, quantization=run.where.quantization, precision=options.precision)
+    directory, looker = Path(options.savedmodel_path), None
+    if config.model.findings_hint or (config.model.findings_head and config.decode.opening != NO_OPENING):
+        scales = read_scales(directory / ("best" if best else "last"), "savedmodel_path")
+        looker = Looker(built.model, built.processor, scales, hints=config.model.findings_hint)
+    chosen = spread(studies, options.choose_decode)
+    chooser = DecodeChooser(built, chosen, config.data, config.decode, features, looker)
+    return choose_decoding(
+        chooser,
+        directory / "best" if best else None,
+        device,
+        quantization=run.where.quantization,
+        precision=options.precision,
+    )

@@ -1,5 +1,6 @@
 """A finding head under Lightning, by itself: films and labels in, no report. Its mathematics are the model's."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from r2gengpt.data.study import Study, known_rows
 from r2gengpt.errors import InputError, RunError
 from r2gengpt.model import R2GenGPTForConditionalGeneration
 from r2gengpt.model.findings import findings_loss, positive_weights
-from r2gengpt.model.vision import full_mask, patch_features, present_views
+from r2gengpt.model.vision import full_mask, present_views, view_features
 from r2gengpt.parts.assemble import Built
 from r2gengpt.parts.loading import ANY_SIZE
 from r2gengpt.processes import gathered, in_batch_order
@@ -26,6 +27,7 @@ from r2gengpt.training.module import step_seed
 from r2gengpt.training.optimizer import optimizer_and_schedule
 from r2gengpt.training.validation import SeenFilms, ValidationBatch
 
+log = logging.getLogger("r2gengpt.training")
 PATCHWISE = ("vit", *ANY_SIZE)
 """Kinds of encoders whose layers take any number of patches behind a class token."""
 HEAD_RATE = 4.0
@@ -97,6 +99,8 @@ def check_findings_only(config: RunConfig) -> None:
     if train.patch_dropout and config.data.feature_cache is not None:
         words = "leaves out patches that `feature_cache` has kept already: give one"
         raise InputError(words, field="patch_dropout", value=train.patch_dropout)
+    if train.weigh_findings:
+        log.info("`weigh_findings` True has no effect: `findings_only` True learns no report")
 
 
 def check_takes_some(tower: Any, share: float) -> None:
@@ -184,8 +188,11 @@ class FindingsModule(L.LightningModule):  # type: ignore[misc]  # the library is
         pixels = present_views(batch.pixel_values, mask)
         with some_patches(self.tower, share), torch.set_grad_enabled(self.training and not self._frozen):
             output = self.tower(pixels.flip(-1) if mirror else pixels)
-        front = 1 + getattr(self.tower.config, "num_register_tokens", 0)
-        features = output.last_hidden_state[:, front:] if share else patch_features(output, self.tower.config, pixels)
+        pooled = self.config.model.global_only
+        if share and not pooled:
+            features = output.last_hidden_state[:, 1 + getattr(self.tower.config, "num_register_tokens", 0) :]
+        else:
+            features = view_features(output, self.tower.config, pixels, global_only=pooled)
         found: Tensor = self.head(features, mask)
         return found
 
@@ -225,8 +232,11 @@ class FindingsModule(L.LightningModule):  # type: ignore[misc]  # the library is
         batches, self.validated = in_batch_order(gathered(self.validated)), []
         self.latest = self.validation.ended(batches)
         self.latest["val_score"] = self.latest.get("findings_auc", -self.latest["findings_loss"])
-        if not self.trainer.sanity_checking:
-            self.log_dict(self.latest, prog_bar=False)
+        if self.trainer.sanity_checking:  # some batches of a head that has learnt nothing: no scores of this run
+            self.latest = {}
+            self.validation.forget()
+            return
+        self.log_dict(self.latest, prog_bar=False)
 
     def write_beside(self, directory: Path) -> None:
         """Put the scales of the last validation beside weights."""

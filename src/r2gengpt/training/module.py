@@ -177,9 +177,13 @@ class R2GenGPTModule(L.LightningModule):  # type: ignore[misc]  # the library is
         reports = [report for batch in batches for report in batch.predictions]
         self.latest = self.scores(batches, reports, beside)
         self.samples = spread(reports, self.config.train.log_samples)
-        if not self.trainer.sanity_checking:
-            check_measured(self.latest, self.config.train)
-            self.log_dict(self.latest, prog_bar=False, sync_dist=True, reduce_fx="max")  # the same in every process
+        if self.trainer.sanity_checking:  # some batches of a model that has learnt nothing: no scores of this run
+            self.latest, self.samples = {}, ()
+            if self.head is not None:
+                self.head.validation.forget()
+            return
+        check_measured(self.latest, self.config.train)
+        self.log_dict(self.latest, prog_bar=False, sync_dist=True, reduce_fx="max")  # the same in every process
 
     def scores(
         self, batches: Sequence[Validated], reports: Sequence[Report], beside: dict[str, float]

@@ -53,7 +53,7 @@ def why_best(attempts: Sequence[Attempt], train: TrainConfig) -> str:
     """
     best = max(attempts, key=lambda one: one.standing)
     where = f"epoch {best.epoch + 1} of {attempts[-1].epoch + 1}, step {best.step}"
-    name, value, extreme = chosen_by(train)
+    name, value, extreme = chosen_by(train, best.score)
     line = f"best: {where}: {name} is {value(best.score):.4g}, {rank_of(best, attempts, train, extreme)}"
     others = sorted((one for one in attempts if one is not best), key=lambda one: one.standing, reverse=True)
     if not others:
@@ -63,13 +63,17 @@ def why_best(attempts: Sequence[Attempt], train: TrainConfig) -> str:
     return f"{line}; the last one was the best, so more epochs may do better" if best is attempts[-1] else line
 
 
-def chosen_by(train: TrainConfig) -> tuple[str, Callable[[float], float], str]:
+def chosen_by(train: TrainConfig, score: float = 0.0) -> tuple[str, Callable[[float], float], str]:
     """The measure that chooses: its name, its value of a score, and which of its values is the best.
+
+    `score` is the best one's, see `chosen_sum`.
 
     >>> name, value, extreme = chosen_by(TrainConfig(scorer_types=("val_loss",), weights=(1.0,)))
     >>> name, value(-0.25), extreme
     ('val_loss', 0.25, 'lowest')
     """
+    if train.findings_only and score < 0:
+        return "findings_loss", operator.neg, "lowest"
     if train.findings_only or train.weights != (1.0,):
         return chosen_sum(train), float, "highest"
     (name,) = train.scorer_types
@@ -102,21 +106,21 @@ def shortfall(scores: Mapping[str, float], train: TrainConfig) -> str:
     return ", ".join(f"{name} {value:.4g} of {floor:.4g}" for name, (value, floor) in missed.items())
 
 
-def rule(train: TrainConfig) -> str:
-    """By what the best checkpoint is chosen, in words.
+def rule(train: TrainConfig, score: float = 0.0) -> str:
+    """By what the best checkpoint is chosen, in words; `score` is its own, see `chosen_sum`.
 
     >>> rule(TrainConfig(scorer_types=("CIDEr", "val_loss"), weights=(1.0, 0.5), score_floors=("distinct=0.1",)))
     '1 CIDEr - 0.5 val_loss, at least distinct 0.1'
     """
-    text = chosen_sum(train)
+    text = chosen_sum(train, score)
     floors = " and ".join(f"{name} {floor:g}" for name, floor in train.floors.items())
     return f"{text}, at least {floors}" if floors else text
 
 
-def chosen_sum(train: TrainConfig) -> str:
-    """The sum that chooses, in words."""
+def chosen_sum(train: TrainConfig, score: float = 0.0) -> str:
+    """The sum that chooses, in words. A head alone has a score below 0 where its films are too few for an area."""
     if train.findings_only:
-        return "findings_auc"
+        return "findings_auc" if score >= 0 else "-1 findings_loss"
     signed = {"val_loss": -1}  # a smaller loss is better
     parts = [f"{signed.get(name, 1) * w:g} {name}" for name, w in zip(train.scorer_types, train.weights, strict=True)]
     return " + ".join(parts).replace("+ -", "- ")
