@@ -4,7 +4,8 @@ import errno
 import os
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -287,20 +288,22 @@ def test_a_full_spool_refuses_films_and_keeps_nothing_of_them(tmp_path: Path) ->
         assert len(files(spool.incoming)) == len(spool.ledger.films()) == 2
 
 
+@contextmanager
+def full_disk(number: int = errno.ENOSPC) -> Iterator[None]:
+    def full(handle: int) -> None:
+        raise OSError(number, "full")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        yield
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_refuses_films_and_leaves_nothing_half_written(
-    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_refuses_films_and_leaves_nothing_half_written(number: int, tmp_path: Path) -> None:
     with spool_in(tmp_path) as spool:
         spool.add(film_data(1))
-
-        def full(handle: int) -> None:
-            raise OSError(number, "full")
-
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "fsync", full)
-            with pytest.raises(NoSpace, match="the disk is full"):
-                spool.add(film_data(2))
+        with full_disk(number), pytest.raises(NoSpace, match="the disk is full"):
+            spool.add(film_data(2))
         assert len(files(spool.incoming)) == len(spool.ledger.films()) == 1
         spool.add(film_data(2))
         assert len(files(spool.incoming)) == 2
@@ -311,15 +314,27 @@ def test_a_report_that_finds_no_room_is_written_later(tmp_path: Path) -> None:
         peer = Kept()
         spool.add(film_data(1))
         later(spool)
-        spool.most_bytes = spool.used
         loop = loop_of(spool, peer)
-        for _ in range(2 * MOST_ATTEMPTS):
-            assert not loop.step()
-            later(spool, SPOOL_WAIT)
+        with full_disk():
+            for _ in range(2 * MOST_ATTEMPTS):
+                assert not loop.step()
+                later(spool, SPOOL_WAIT)
         assert list(states(spool).values()) == ["received"]
-        spool.most_bytes = 2**30
         run_all(loop)
         assert len(peer.reports) == 1
+
+
+def test_a_spool_that_is_full_of_films_reports_them_and_takes_films_again(tmp_path: Path) -> None:
+    with spool_in(tmp_path, most=3 * len(film_data(1))) as spool:
+        peer = Kept()
+        for study in range(3):
+            spool.add(film_data(study))
+        with pytest.raises(NoSpace, match="max_spool_bytes"):
+            spool.add(film_data(3))
+        later(spool)
+        run_all(loop_of(spool, peer))
+        assert len(peer.reports) == 3
+        spool.add(film_data(3))
 
 
 def test_a_report_is_not_written_over_and_over_while_there_is_no_room(tmp_path: Path) -> None:
@@ -332,10 +347,10 @@ def test_a_report_is_not_written_over_and_over_while_there_is_no_room(tmp_path: 
 
         spool.add(film_data(1))
         later(spool)
-        spool.most_bytes = spool.used
         loop = loop_of(spool, Kept(), counted)
-        for _ in range(5):
-            loop.step()
+        with full_disk():
+            for _ in range(5):
+                loop.step()
         assert len(written) == 1
 
 
