@@ -5,7 +5,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from archive_parts import Clock, Kept, files, film_data, run_all, spool_in, stan
 from r2gengpt.clinical.archive.ledger import LATE, NO_FILM, key_of
 from r2gengpt.clinical.archive.loop import FIRST_WAIT, MOST_ATTEMPTS, SPOOL_WAIT, Document, Loop, NotNow, Refused
 from r2gengpt.clinical.archive.spool import NoSpace, Spool, Unreadable
+from r2gengpt.clinical.worklist.claims import Claims
 from r2gengpt.errors import InputError
 from r2gengpt.films.dicom.header import DicomHeader
 
@@ -407,13 +408,41 @@ def test_what_killed_writers_leave_is_put_right_at_the_next_start(tmp_path: Path
         spool.set_film_aside(third, "because")
         (spool.aside / f"{third}.txt").unlink()  # killed before its reason was noted
         for place in (spool.incoming, spool.reports, spool.aside):
-            (place / "half.dcm.part").write_bytes(b"x")
-            (place / "unknown.dcm").write_bytes(b"x")
+            (place / f"{'0' * 32}.dcm.part").write_bytes(b"x")
+            (place / f"{'1' * 32}.dcm").write_bytes(b"x")
     with spool_in(tmp_path) as spool:
         assert files(spool.incoming) == [f"{key}.dcm"]
         assert files(spool.aside) == sorted(f"{one}.{kind}" for one in (other, third) for kind in ("dcm", "txt"))
         assert (spool.aside / f"{third}.txt").read_text() == "because\n"
         assert files(spool.reports) == []
+
+
+@pytest.mark.parametrize("name", ["scan.dcm", "letter.pdf", "notes.txt", "thesis.part", "a-report.dcm", "order.hl7"])
+def test_files_of_others_in_its_directories_stay_and_go_nowhere(name: str, tmp_path: Path) -> None:
+    with spool_in(tmp_path) as spool:
+        places = [*spool.places, spool.directory]
+    for place in places:
+        (place / name).write_bytes(film_data(9))
+    for number in range(3):
+        with spool_in(tmp_path) as spool:
+            peer = Kept()
+            spool.add(film_data(number))
+            later(spool)
+            run_all(loop_of(spool, peer))
+            assert (peer.studies, spool.messages(), spool.used) == ([uid(number)], [], 0)
+        with closing(Claims(tmp_path / "claims")) as claims:
+            for place in (claims.films, claims.reports):
+                (place / name).write_bytes(film_data(9))
+    assert all((place / name).read_bytes() == film_data(9) for place in (*places, claims.films, claims.reports))
+
+
+def test_a_spool_is_no_directory_of_claims_and_claims_are_no_spool(tmp_path: Path) -> None:
+    Spool(tmp_path / "spool", 2**30).close()
+    Claims(tmp_path / "claims").close()
+    with pytest.raises(InputError, match=r"^claims .* is used as spool: name another"):
+        Claims(tmp_path / "spool")
+    with pytest.raises(InputError, match=r"^spool .* is used as claims: name another"):
+        Spool(tmp_path / "claims", 2**30)
 
 
 def test_the_loop_ends_after_the_study_that_it_was_reporting(tmp_path: Path) -> None:

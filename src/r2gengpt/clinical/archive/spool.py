@@ -102,7 +102,7 @@ class Spool:
         """Open the ledger, and let the files follow it or, where it is new, make it up from them."""
         self.ledger, self.used = self._opened_ledger(), 0
         recover(self)
-        self.used = sum(path.stat().st_size for place in self.places for path in private.regular_files(place))
+        self.used = sum(path.stat().st_size for place in self.places for path in private.own_files(place))
 
     def _opened_ledger(self) -> Ledger:
         """The ledger; a damaged one is put away, and a new one takes its place."""
@@ -291,7 +291,7 @@ class Spool:
     def messages(self) -> list[str]:
         """The studies whose messages are to be sent."""
         with self._lock:
-            return [path.stem for path in private.regular_files(self.reports, MESSAGE)]
+            return [path.stem for path in private.own_files(self.reports, MESSAGE)]
 
     def read_message(self, study: str) -> bytes | None:
         """A message that was not sent; None where it has gone meanwhile."""
