@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from archive_parts import Clock, Kept, files, film_data, run_all, spool_in, stand_in, states, uid
+from r2gengpt.clinical.archive.films import order_of
 from r2gengpt.clinical.archive.ledger import LATE, NO_FILM, key_of
 from r2gengpt.clinical.archive.loop import FIRST_WAIT, MOST_ATTEMPTS, SPOOL_WAIT, Document, Loop, NotNow, Refused
 from r2gengpt.clinical.archive.spool import NoSpace, Spool, Unreadable
 from r2gengpt.clinical.worklist.claims import Claims
 from r2gengpt.errors import InputError
-from r2gengpt.films.dicom.header import DicomHeader
+from r2gengpt.films.dicom.header import DicomHeader, read_header
 
 QUIET = 30.0
 
@@ -415,6 +416,14 @@ def test_what_killed_writers_leave_is_put_right_at_the_next_start(tmp_path: Path
         assert files(spool.aside) == sorted(f"{one}.{kind}" for one in (other, third) for kind in ("dcm", "txt"))
         assert (spool.aside / f"{third}.txt").read_text() == "because\n"
         assert files(spool.reports) == []
+
+
+@pytest.mark.parametrize(("first", "second"), [("2147483646", "2147483647"), ("+2", "+10"), ("-2147483648", "-1")])
+@pytest.mark.parametrize("key", ["SeriesNumber", "InstanceNumber"])
+def test_films_come_in_the_order_of_any_number_that_dicom_allows(key: str, first: str, second: str) -> None:
+    numbers = ({"SeriesNumber": "1", key: number} for number in (second, first))
+    films = [read_header(film_data(1, place, **more), "film") for place, more in enumerate(numbers, 1)]
+    assert sorted(films, key=order_of) == films[::-1]
 
 
 @pytest.mark.parametrize("name", ["scan.dcm", "letter.pdf", "notes.txt", "thesis.part", "a-report.dcm", "order.hl7"])

@@ -86,7 +86,8 @@ def test_a_control_token_in_a_films_header_is_left_out_and_holds_up_no_report(
     token = processor.tokenizer.eos_token
     monkeypatch.setattr(processor, "context_fields", ("age", "indication", "technique", "view"))
     monkeypatch.setattr(processor, "template", f"{token}{processor.template}")
-    header = DicomHeader("1.2", "1.3", "1.4", "1.5", "DX", age="063Y", **{field: f"Muster.{token}"})
+    told: dict[str, Any] = {"age": "063Y", field: f"Muster.{token}"}
+    header = DicomHeader("1.2", "1.3", "1.4", "1.5", "DX", **told)
     asked = served.instruction_for(NO_CONTEXT, [header])
     assert asked is not None
     assert asked.endswith("Age: 63.")

@@ -30,6 +30,8 @@ MOST_READS = 100_000
 """Elements of a file at most, but for a few reads beside: each takes memory for an object, however short it is."""
 LARGEST_ELEMENT = 2**19
 """Bytes of the largest element that is kept besides the pixels: sequences in it are taken apart when asked for."""
+WHOLE_NUMBER = r"[+-]?[0-9]{1,11}"
+"""An IS: at most 12 characters. Source: PS3.5, 6.2."""
 _PIXELS = 0x7FE00010
 NO_ELEMENTS = (0xFFFE,)
 """Groups of what is no element but a mark between items; a stray one says nothing."""
@@ -220,8 +222,8 @@ def _header(dataset: "Dataset") -> DicomHeader:
         size=(number("Columns"), number("Rows")),
         burned_in=text("BurnedInAnnotation").upper() == "YES",
         for_processing=text("PresentationIntentType").upper() == "FOR PROCESSING",
-        series_number=fitting("SeriesNumber", r"-?[0-9]{1,9}"),
-        instance_number=fitting("InstanceNumber", r"-?[0-9]{1,9}"),
+        series_number=fitting("SeriesNumber", WHOLE_NUMBER),
+        instance_number=fitting("InstanceNumber", WHOLE_NUMBER),
         study_date=date_of(text("StudyDate")),
         study_time=time_of(text("StudyTime")),
         patient_id=whole("PatientID"),
