@@ -5,7 +5,7 @@ import resource
 import signal
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -45,6 +45,7 @@ from r2gengpt.clinical.archive.loop import Loop, NotNow, Refused
 from r2gengpt.clinical.archive.receive import NO_ROOM, NOT_UNDERSTOOD
 from r2gengpt.clinical.archive.run import document_of
 from r2gengpt.clinical.hl7.audited import subjects_of_result
+from r2gengpt.clinical.hl7.listener import OrderListener
 from r2gengpt.clinical.hl7.orders import accession_key
 from r2gengpt.clinical.hl7.run import order_listener
 from r2gengpt.errors import RunError
@@ -268,6 +269,17 @@ def test_orders_are_recorded_with_sender_and_patient_and_wait_where_they_cannot_
     ]
     assert {(one.user, one.address) for one in found} == {("RIS^HOSPITAL", "192.0.2.8")}
     assert "Cough" not in "".join(one.xml for one in found)
+
+
+def test_an_order_that_is_too_long_is_recorded_with_its_sender(tmp_path: Path, log: AuditLog) -> None:
+    with intake_in(tmp_path, audit=log) as intake, closing(OrderListener("127.0.0.1", 0, intake, 4)) as listener:
+        with Sender(listener.port) as sender:
+            assert code_of(sender.send(order(reason="Cough" * intake.most_bytes))) == "AR 1"
+        with no_room(log):
+            assert code_of(intake.refuse_long(order())[0]) == "AR 1"
+    (one,) = [one for one in said(log) if one.event == "Order Record"]
+    assert (one.action, one.outcome, one.user, one.address) == ("C", "4", "RIS^HOSPITAL", "127.0.0.1")
+    assert f"more than {intake.most_bytes} bytes" in one.xml
 
 
 def test_results_by_hl7_are_recorded_as_exports(tmp_path: Path, log: AuditLog) -> None:

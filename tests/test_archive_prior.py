@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -281,6 +283,37 @@ def test_films_and_report_come_by_c_find_and_c_get_or_c_move(by: str) -> None:
     assert found.report == "Small effusion."
     (query,) = archive.queries
     assert (query.PatientID, query.StudyDate, query.QueryRetrieveLevel) == ("P-1", "-20260301", "STUDY")
+
+
+def listed(number: int) -> dict[str, Any]:
+    values = {"StudyInstanceUID": f"1.2.{number}", "StudyDate": f"{1500 + number}0101", "PatientID": "P-1"}
+    answer = Dataset()
+    for name, value in values.items():
+        setattr(answer, name, value)
+    return answer.to_json_dict()
+
+
+@pytest.mark.parametrize("pages", [True, False])
+def test_the_newest_study_of_many_is_found_wherever_a_dicomweb_server_names_it(pages: bool) -> None:
+    """A server that knows no `offset` answers the same again, and is not asked for ever."""
+    asked: list[int] = []
+
+    def search(*, limit: int, offset: int | None, **_: Any) -> list[dict[str, Any]]:
+        asked.append(offset or 0)
+        first = offset or 0 if pages else 0
+        return [listed(number) for number in range(450)][first : first + limit]
+
+    server: Any = SimpleNamespace(base_url="http://pacs", search_for_studies=search)
+    found = earlier_than(NOW, WebArchive(server).studies(NOW))
+    assert (asked, found[0].uid) == (([0, 200, 400], "1.2.449") if pages else ([0, 200], "1.2.199"))
+
+
+def test_the_newest_study_of_many_is_found_wherever_an_archive_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = {f"1.2.{number}": [before(2, "20200101", StudyInstanceUID=f"1.2.{number}")] for number in range(300)}
+    monkeypatch.setattr(sys.modules[__name__], "STUDIES", many | STUDIES)
+    with peer() as (_, port):
+        archive = DimseArchive("127.0.0.1", port, "PACS", "R2GENGPT", MEBIBYTE)
+        assert earlier_than(NOW, archive.studies(NOW))[0].uid == uid(3)
 
 
 def test_more_bytes_than_allowed_are_not_taken() -> None:

@@ -4,18 +4,21 @@ import errno
 import os
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from archive_parts import Clock, Kept, files, film_data, run_all, spool_in, stand_in, states, uid
+from r2gengpt.clinical.archive.films import order_of
 from r2gengpt.clinical.archive.ledger import LATE, NO_FILM, key_of
 from r2gengpt.clinical.archive.loop import FIRST_WAIT, MOST_ATTEMPTS, SPOOL_WAIT, Document, Loop, NotNow, Refused
 from r2gengpt.clinical.archive.spool import NoSpace, Spool, Unreadable
+from r2gengpt.clinical.worklist.claims import Claims
 from r2gengpt.errors import InputError
-from r2gengpt.films.dicom.header import DicomHeader
+from r2gengpt.films.dicom.header import DicomHeader, read_header
 
 QUIET = 30.0
 
@@ -287,20 +290,22 @@ def test_a_full_spool_refuses_films_and_keeps_nothing_of_them(tmp_path: Path) ->
         assert len(files(spool.incoming)) == len(spool.ledger.films()) == 2
 
 
+@contextmanager
+def full_disk(number: int = errno.ENOSPC) -> Iterator[None]:
+    def full(handle: int) -> None:
+        raise OSError(number, "full")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        yield
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_refuses_films_and_leaves_nothing_half_written(
-    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_refuses_films_and_leaves_nothing_half_written(number: int, tmp_path: Path) -> None:
     with spool_in(tmp_path) as spool:
         spool.add(film_data(1))
-
-        def full(handle: int) -> None:
-            raise OSError(number, "full")
-
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "fsync", full)
-            with pytest.raises(NoSpace, match="the disk is full"):
-                spool.add(film_data(2))
+        with full_disk(number), pytest.raises(NoSpace, match="the disk is full"):
+            spool.add(film_data(2))
         assert len(files(spool.incoming)) == len(spool.ledger.films()) == 1
         spool.add(film_data(2))
         assert len(files(spool.incoming)) == 2
@@ -311,15 +316,27 @@ def test_a_report_that_finds_no_room_is_written_later(tmp_path: Path) -> None:
         peer = Kept()
         spool.add(film_data(1))
         later(spool)
-        spool.most_bytes = spool.used
         loop = loop_of(spool, peer)
-        for _ in range(2 * MOST_ATTEMPTS):
-            assert not loop.step()
-            later(spool, SPOOL_WAIT)
+        with full_disk():
+            for _ in range(2 * MOST_ATTEMPTS):
+                assert not loop.step()
+                later(spool, SPOOL_WAIT)
         assert list(states(spool).values()) == ["received"]
-        spool.most_bytes = 2**30
         run_all(loop)
         assert len(peer.reports) == 1
+
+
+def test_a_spool_that_is_full_of_films_reports_them_and_takes_films_again(tmp_path: Path) -> None:
+    with spool_in(tmp_path, most=3 * len(film_data(1))) as spool:
+        peer = Kept()
+        for study in range(3):
+            spool.add(film_data(study))
+        with pytest.raises(NoSpace, match="max_spool_bytes"):
+            spool.add(film_data(3))
+        later(spool)
+        run_all(loop_of(spool, peer))
+        assert len(peer.reports) == 3
+        spool.add(film_data(3))
 
 
 def test_a_report_is_not_written_over_and_over_while_there_is_no_room(tmp_path: Path) -> None:
@@ -332,10 +349,10 @@ def test_a_report_is_not_written_over_and_over_while_there_is_no_room(tmp_path: 
 
         spool.add(film_data(1))
         later(spool)
-        spool.most_bytes = spool.used
         loop = loop_of(spool, Kept(), counted)
-        for _ in range(5):
-            loop.step()
+        with full_disk():
+            for _ in range(5):
+                loop.step()
         assert len(written) == 1
 
 
@@ -392,13 +409,49 @@ def test_what_killed_writers_leave_is_put_right_at_the_next_start(tmp_path: Path
         spool.set_film_aside(third, "because")
         (spool.aside / f"{third}.txt").unlink()  # killed before its reason was noted
         for place in (spool.incoming, spool.reports, spool.aside):
-            (place / "half.dcm.part").write_bytes(b"x")
-            (place / "unknown.dcm").write_bytes(b"x")
+            (place / f"{'0' * 32}.dcm.part").write_bytes(b"x")
+            (place / f"{'1' * 32}.dcm").write_bytes(b"x")
     with spool_in(tmp_path) as spool:
         assert files(spool.incoming) == [f"{key}.dcm"]
         assert files(spool.aside) == sorted(f"{one}.{kind}" for one in (other, third) for kind in ("dcm", "txt"))
         assert (spool.aside / f"{third}.txt").read_text() == "because\n"
         assert files(spool.reports) == []
+
+
+@pytest.mark.parametrize(("first", "second"), [("2147483646", "2147483647"), ("+2", "+10"), ("-2147483648", "-1")])
+@pytest.mark.parametrize("key", ["SeriesNumber", "InstanceNumber"])
+def test_films_come_in_the_order_of_any_number_that_dicom_allows(key: str, first: str, second: str) -> None:
+    numbers = ({"SeriesNumber": "1", key: number} for number in (second, first))
+    films = [read_header(film_data(1, place, **more), "film") for place, more in enumerate(numbers, 1)]
+    assert sorted(films, key=order_of) == films[::-1]
+
+
+@pytest.mark.parametrize("name", ["scan.dcm", "letter.pdf", "notes.txt", "thesis.part", "a-report.dcm", "order.hl7"])
+def test_files_of_others_in_its_directories_stay_and_go_nowhere(name: str, tmp_path: Path) -> None:
+    with spool_in(tmp_path) as spool:
+        places = [*spool.places, spool.directory]
+    for place in places:
+        (place / name).write_bytes(film_data(9))
+    for number in range(3):
+        with spool_in(tmp_path) as spool:
+            peer = Kept()
+            spool.add(film_data(number))
+            later(spool)
+            run_all(loop_of(spool, peer))
+            assert (peer.studies, spool.messages(), spool.used) == ([uid(number)], [], 0)
+        with closing(Claims(tmp_path / "claims")) as claims:
+            for place in (claims.films, claims.reports):
+                (place / name).write_bytes(film_data(9))
+    assert all((place / name).read_bytes() == film_data(9) for place in (*places, claims.films, claims.reports))
+
+
+def test_a_spool_is_no_directory_of_claims_and_claims_are_no_spool(tmp_path: Path) -> None:
+    Spool(tmp_path / "spool", 2**30).close()
+    Claims(tmp_path / "claims").close()
+    with pytest.raises(InputError, match=r"^claims .* is used as spool: name another"):
+        Claims(tmp_path / "spool")
+    with pytest.raises(InputError, match=r"^spool .* is used as claims: name another"):
+        Spool(tmp_path / "claims", 2**30)
 
 
 def test_the_loop_ends_after_the_study_that_it_was_reporting(tmp_path: Path) -> None:

@@ -125,6 +125,17 @@ def test_a_packed_dicom_film_is_a_study_that_fails_and_not_left_out(size: int, t
     assert failure is not None
 
 
+def test_a_film_that_names_the_deflated_syntax_in_a_value_is_a_view_of_its_study(tmp_path: Path) -> None:
+    pytest.importorskip("pydicom")
+    words: dict[str, Any] = {"StudyInstanceUID": "1.2", "StudyDescription": "1.2.840.10008.1.2.1.99"}
+    for number in (1, 2):
+        write_dicom(tmp_path / str(number), SOPInstanceUID=f"1.2.{number}", **words)
+    write_dicom(tmp_path / "report", pixels=False, SOPInstanceUID="1.2.3", Modality="SR", **words)
+    listing = read_listing(tmp_path, None, "all")
+    assert {study.id: len(study.images) for study in listing.studies} == {"1.2": 2}
+    assert [one.why for one in listing.left_out] == ["DICOM without pixels"]
+
+
 def picture(path: Path, form: str) -> None:
     path.parent.mkdir(exist_ok=True, parents=True)
     noise_image(len(path.name)).save(path, form)

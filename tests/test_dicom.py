@@ -10,7 +10,9 @@ import math
 import random
 import struct
 import tracemalloc
+import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -45,7 +47,7 @@ from r2gengpt.errors import InputError
 from r2gengpt.films.containers import MOST_SCANS, ContainerError, DicomChoice, is_dicom
 from r2gengpt.films.dicom import header as dicom_header
 from r2gengpt.films.dicom.greys import Curve, Greys, quantiles
-from r2gengpt.films.dicom.header import DicomHeader, header_of, read_header
+from r2gengpt.films.dicom.header import DicomHeader, header_of, open_dataset, read_header
 from r2gengpt.films.dicom.streams import JPEG, TELLS, decode_rle, stream_size
 from r2gengpt.films.dicom.tables import StoredPixels, greys_of
 from r2gengpt.films.dicom.values import numbers_of
@@ -535,6 +537,38 @@ def test_a_bad_file_is_refused_in_one_line_that_names_it(data: bytes, words: str
     assert str(caught.value).startswith("image film.dcm: ")
     assert "\n" not in str(caught.value)
     assert "Muster" not in str(caught.value)
+
+
+PACKED = "1.2.840.10008.1.2.1.99"
+
+
+@pytest.mark.parametrize("preamble", [True, False])
+@pytest.mark.parametrize("place", ["StudyDescription", "PixelData", "PrivateInformationCreatorUID"])
+def test_a_film_that_names_the_deflated_syntax_in_a_value_is_read(place: str, preamble: bool) -> None:
+    dataset = film()
+    if place == "PixelData":
+        dataset.PixelData = PACKED.encode() + dataset.PixelData[len(PACKED) :]
+    else:
+        setattr(dataset if place == "StudyDescription" else dataset.file_meta, place, PACKED)
+    data = data_of(dataset)
+    assert PACKED.encode() in data
+    assert decode_image(data if preamble else data[132:], "film.dcm").size == decode_image(data_of(film()), "film").size
+
+
+@pytest.mark.parametrize("pixels", [True, False])
+@pytest.mark.parametrize("syntax", [f"{PACKED}\0\0", f" {PACKED} ", f"{PACKED}  ", f"{PACKED}\\1", PACKED])
+@pytest.mark.parametrize("kind", ["UI", "LO", "UN\0\0", ""])
+@pytest.mark.parametrize("head", ["\0" * 128 + "DICM", ""])
+def test_no_spelling_of_the_deflated_syntax_has_a_file_unpacked(
+    head: str, kind: str, syntax: str, pixels: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unpacked: list[bytes] = []
+    monkeypatch.setattr(zlib, "decompress", lambda data, bits: unpacked.append(data) or b"")
+    size = len(syntax).to_bytes(2 if len(kind) == 2 else 4, "little")
+    element = b"\x02\0\x10\0" + kind.encode() + size + syntax.encode()
+    with suppress(InputError):
+        open_dataset(head.encode() + element + b"packed" * 100, "film.dcm", pixels=pixels)
+    assert unpacked == []
 
 
 def named_by_hand(key: str, value: object) -> Dataset:

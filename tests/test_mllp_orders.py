@@ -171,6 +171,17 @@ def test_reasons_information_and_diagnoses_make_the_indication_once_each() -> No
     assert found.indication == "Cough; Fever; Smoker; Pneumonia; Asthma"
 
 
+@pytest.mark.parametrize("field", [13, 31])
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [("Smoker", "Smoker"), ("F17^Smoker^I10", "Smoker"), ("^Smoker", "Smoker"), ("F17^^I10", "F17"),
+     ("Smoker~Fever", "Smoker; Fever"), ("F17^Smoker^I10~^Fever", "Smoker; Fever"), ("a \\S\\ b", "a ^ b")],
+)  # fmt: skip
+def test_reasons_and_information_are_read_as_texts_and_as_codes(field: int, value: str, words: str) -> None:
+    request = f"OBR|1||A-1{'|' * (field - 3)}{value}"
+    assert read(f"{msh(version='2.8')}\r{PID}\rORC|NW\r{request}".encode()).indication == words
+
+
 def test_a_long_indication_is_cut_at_a_word() -> None:
     found = read(order(reason="word " * 500))
     assert 990 < len(found.indication) <= 1000
@@ -416,6 +427,20 @@ def test_of_too_many_orders_the_oldest_go(tmp_path: Path) -> None:
         assert [book.order_of(accession_key(f"A-{number}")) is not None for number in range(5)] == [False] * 2 + [
             True
         ] * 3
+
+
+def test_an_order_is_kept_and_forgotten_in_its_time_where_the_clock_has_gone_back(tmp_path: Path) -> None:
+    now = [1_000_000.0]
+    with book_in(tmp_path, most=3, keep=100.0, clock=lambda: now[0]) as book:
+        for number in range(3):
+            book.take(str(number), [read(order(f"A-{number}"))])
+        now[0] = 1000.0
+        book.take("3", [read(order("A-3"))])
+        there = [number for number in range(4) if book.order_of(accession_key(f"A-{number}"))]
+        assert there == [1, 2, 3]
+        now[0] += 101.0
+        book.take("4", [read(order("A-4"))])
+        assert not any(book.order_of(accession_key(f"A-{number}")) for number in range(4))
 
 
 def test_damaged_orders_are_put_away_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

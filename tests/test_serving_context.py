@@ -7,9 +7,12 @@ from fastapi.testclient import TestClient
 
 from r2gengpt.config import CONTEXT_FIELDS as FIELDS
 from r2gengpt.config import PRIOR
+from r2gengpt.errors import InputError
+from r2gengpt.films.dicom.header import DicomHeader
 from r2gengpt.model import R2GenGPTProcessor
 from r2gengpt.model.earlier import TimeMarks
 from r2gengpt.reporter import Reporter
+from r2gengpt.text.context import NO_CONTEXT, Context
 from serving_parts import client_of, film, message, upload
 
 REPORTS = "/v1/reports"
@@ -73,6 +76,25 @@ def test_a_control_token_is_refused_by_the_field_that_holds_it(
     error = answer.json()["error"]
     assert (answer.status_code, error["param"]) == (400, field)
     assert error["message"] == f"{field} holds a control token of this language model"
+
+
+@pytest.mark.parametrize("field", ["reason", "study_description", "view"])
+def test_a_control_token_in_a_films_header_is_left_out_and_holds_up_no_report(
+    served: Reporter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, field: str
+) -> None:
+    processor = served.built.processor
+    token = processor.tokenizer.eos_token
+    monkeypatch.setattr(processor, "context_fields", ("age", "indication", "technique", "view"))
+    monkeypatch.setattr(processor, "template", f"{token}{processor.template}")
+    told: dict[str, Any] = {"age": "063Y", field: f"Muster.{token}"}
+    header = DicomHeader("1.2", "1.3", "1.4", "1.5", "DX", **told)
+    asked = served.instruction_for(NO_CONTEXT, [header])
+    assert asked is not None
+    assert asked.endswith("Age: 63.")
+    assert "holds a control token" in caplog.text
+    assert "Muster" not in caplog.text
+    with pytest.raises(InputError, match="indication holds a control token"):
+        served.instruction_for(Context(indication=token), [header])
 
 
 def test_an_earlier_study_goes_with_the_form(served: Reporter, monkeypatch: pytest.MonkeyPatch) -> None:

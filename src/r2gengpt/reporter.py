@@ -217,10 +217,23 @@ class Reporter(BaseReporter):
         Args:
             context: what is known of the study.
             headers: of its films, which tell what the context leaves open to a model that was trained with one.
+
+        Raises:
+            InputError: a field of the context can be no part of this model's prompt; one of the headers is left out.
         """
         if self.context_fields:
-            context = context.over(context_of(headers))
+            known = context_of(headers)
+            context = context.over(known.only([name for name in self.context_fields if self._fits(known, name)]))
         return self.built.processor.instruction_for(context)
+
+    def _fits(self, known: Context, name: str) -> bool:
+        """Whether a field that headers tell can stand in the prompt: nobody typed it, so it holds up no report."""
+        try:
+            self.built.processor.instruction_for(known.only([name]))
+        except InputError as error:
+            log.warning("of a film's header, left out: %s", error)
+            return False
+        return True
 
     def batch(
         self,

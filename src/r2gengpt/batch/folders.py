@@ -14,7 +14,7 @@ from typing import BinaryIO
 from r2gengpt.errors import InputError
 from r2gengpt.files import open_regular
 from r2gengpt.films.containers import is_dicom, is_film
-from r2gengpt.films.dicom.header import DEFLATED, DicomHeader, read_header
+from r2gengpt.films.dicom.header import DicomHeader, is_deflated, read_header
 from r2gengpt.films.reader import read_file
 
 FILM_NAMES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".pjpeg", ".pjp")
@@ -108,10 +108,9 @@ def look(path: Path) -> Seen:
             if is_film(data):
                 return Seen(film=True)
             if is_dicom(data):
-                if DEFLATED in data:  # its pixels are not seen before all is unpacked
-                    return Seen()
-                data = _up_to_pixels(file, data)
-                return Seen(header=_header(path, data)) if data else Seen(why="DICOM without pixels")
+                if head := _up_to_pixels(file, data):
+                    return Seen(header=_header(path, head))
+                return Seen() if is_deflated(data) else Seen(why="DICOM without pixels")
     except OSError:
         if path.is_file() or path.is_symlink():  # there is something, and nobody knows what
             return Seen(film=called_film)

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 log = logging.getLogger("r2gengpt.clinical.archive")
-MOST_FOUND = 200
-"""Studies of a patient that are looked through."""
 MOST_TRIED = 3
 """Studies that are fetched until one has films of the chest."""
 WILD = frozenset("*?\\")

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import re
 import sqlite3
 import stat
 from collections.abc import Iterator
@@ -16,6 +17,10 @@ from r2gengpt.files import sync
 DIRECTORY, FILE = 0o700, 0o600
 PARTIAL = ".part"
 """What ends the names of files that are being written."""
+OWN = re.compile("[0-9a-f]{32}[-.]")
+"""How the names of our films and reports begin: with a hash. Files of others are left as they are."""
+BASES = {"spool": "ledger.sqlite", "claims": "claims.sqlite"}
+"""Setting → the data base of its directory, which no other setting can have: each would remove the other's files."""
 
 
 def make_directory(path: Path) -> None:
@@ -82,9 +87,12 @@ def own(directory: Path, field: str) -> Iterator[BinaryIO]:
         field: the setting.
 
     Raises:
-        InputError: it cannot be made or written, another process has it, or its data base is damaged.
+        InputError: it cannot be made or written, another process or setting has it, or its data base is damaged.
     """
     try:
+        for other, base in BASES.items():
+            if other != field and (directory / base).exists():
+                raise InputError(f"{directory}: is used as `{other}`: name another directory")
         make_directory(directory)
         owner = lock(directory)
         try:
@@ -113,20 +121,20 @@ def lock(directory: Path) -> BinaryIO:
     return owner
 
 
-def regular_files(place: Path, ending: str = "") -> list[Path]:
-    """The files of a directory whose name ends so; no links, pipes or directories."""
-    return sorted(_regular(place, ending))
+def own_files(place: Path, ending: str = "") -> list[Path]:
+    """The files of a directory that have names of ours which end so; no links, pipes or directories."""
+    return sorted(one for one in _regular(place) if OWN.match(one.name) and one.name.endswith(ending))
 
 
-def _regular(place: Path, ending: str) -> Iterator[Path]:
+def _regular(place: Path) -> Iterator[Path]:
     with os.scandir(place) as found:
         for one in found:
-            if one.name.endswith(ending) and one.is_file(follow_symlinks=False):
+            if one.is_file(follow_symlinks=False):
                 yield Path(one.path)
 
 
 def close_files(place: Path, beginnings: tuple[str, ...] = ("",)) -> None:
     """Close the files of a directory whose names begin so to others."""
-    for path in regular_files(place):
+    for path in _regular(place):
         if path.name.startswith(beginnings) and path.stat().st_mode & 0o777 != FILE:
             path.chmod(FILE)

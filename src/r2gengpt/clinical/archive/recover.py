@@ -59,7 +59,7 @@ class Recoverable(Protocol):
 def recover(spool: Recoverable) -> None:
     """Put right what a killed process, or a lost ledger, has left."""
     for place in spool.places:
-        for left in private.regular_files(place, private.PARTIAL):
+        for left in private.own_files(place, private.PARTIAL):
             left.unlink()
     if spool.ledger.is_new:
         _restore_sent(spool)
@@ -74,9 +74,9 @@ def recover(spool: Recoverable) -> None:
 def _restore_sent(spool: Recoverable) -> None:
     """Studies whose files say that their report was sent."""
     objects = _objects(spool)
-    for path in private.regular_files(spool.sent, REPORT):
+    for path in private.own_files(spool.sent, REPORT):
         spool.ledger.restore_study(path.name[:KEY], "sent", spool.clock(), objects=objects[path.name[:KEY]])
-    for path in private.regular_files(spool.sent, ".dcm"):
+    for path in private.own_files(spool.sent, ".dcm"):
         if not path.name.endswith(REPORT) and (film := _read(path)) is not None:
             spool.ledger.restore_study(film.study, "sent", spool.clock())
             spool.ledger.restore_film(film.key, film.study, film.digest, "")
@@ -84,13 +84,13 @@ def _restore_sent(spool: Recoverable) -> None:
 
 def _objects(spool: Recoverable) -> Counter[str]:
     """How many objects of each study's report there are, sent or not."""
-    paths = [*private.regular_files(spool.sent, REPORT), *private.regular_files(spool.reports, ".dcm")]
+    paths = [*private.own_files(spool.sent, REPORT), *private.own_files(spool.reports, ".dcm")]
     return Counter(path.name[:KEY] for path in paths)
 
 
 def _restore_aside(spool: Recoverable) -> None:
     """Films that were aside, with the reasons beside them; and studies that had those reasons as a whole."""
-    for path in private.regular_files(spool.aside, ".dcm"):
+    for path in private.own_files(spool.aside, ".dcm"):
         film = _read(path)
         reason, whole_study = _reason_beside(path)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -112,7 +112,7 @@ def _take_in(spool: Recoverable) -> None:
     """Films that the ledger does not know: it was lost, or the program ended before it was told of them."""
     known = {film.key for film in spool.ledger.films()}
     count = 0
-    for path in private.regular_files(spool.incoming, ".dcm"):
+    for path in private.own_files(spool.incoming, ".dcm"):
         if path.stem in known:
             continue
         film = _read(path)
@@ -143,7 +143,7 @@ def _restore_reports(spool: Recoverable) -> None:
     """
     silence_pydicom()
     objects = _objects(spool)
-    for path in [one for one in private.regular_files(spool.reports, ".dcm") if len(one.stem) == KEY]:
+    for path in [one for one in private.own_files(spool.reports, ".dcm") if len(one.stem) == KEY]:
         try:
             uid = str(dcmread(path, stop_before_pixels=True).SOPInstanceUID)
         except Exception:  # a parser over bytes: what cannot be read is written again
@@ -152,7 +152,7 @@ def _restore_reports(spool: Recoverable) -> None:
         spool.ledger.restore_study(path.stem, "received", spool.clock())
         if spool.ledger.state_of(path.stem) == "received":
             spool.ledger.set_reported(path.stem, films, uid, objects[path.stem])
-    for path in private.regular_files(spool.reports, MESSAGE):
+    for path in private.own_files(spool.reports, MESSAGE):
         spool.ledger.restore_study(path.stem, "sent", spool.clock())
 
 
@@ -160,7 +160,7 @@ def _follow_ledger(spool: Recoverable) -> None:
     """Move and remove files until they are where the ledger has them; forget films without a file."""
     films = {film.key: film for film in spool.ledger.films()}
     studies = {study.key: study for study in spool.ledger.studies()}
-    here = {path.stem for path in private.regular_files(spool.incoming, ".dcm")}
+    here = {path.stem for path in private.own_files(spool.incoming, ".dcm")}
     for film in films.values():
         study = studies.get(film.study)
         if film.key in here and film.state == "aside":
@@ -169,7 +169,7 @@ def _follow_ledger(spool: Recoverable) -> None:
             spool.follow_sent(film.study)
         elif film.key not in here and film.state == "received" and study is not None and study.state != "sent":
             spool.ledger.forget_film(film.key)
-    for path in private.regular_files(spool.reports):
+    for path in private.own_files(spool.reports):
         study_key = path.name[:KEY]
         state = studies[study_key].state if study_key in studies else ""
         if path.suffix == MESSAGE:
@@ -179,7 +179,7 @@ def _follow_ledger(spool: Recoverable) -> None:
             spool.follow_sent(study_key)
         elif state != "reported":
             path.unlink()
-    for path in private.regular_files(spool.sent):
+    for path in private.own_files(spool.sent):
         key = path.name[:KEY] if path.name.endswith(REPORT) else _study_of(films.get(path.stem))
         if not spool.ledger.is_kept(key):
             path.unlink()
@@ -188,13 +188,13 @@ def _follow_ledger(spool: Recoverable) -> None:
 
 def _follow_aside(spool: Recoverable, films: dict[str, LedgerFilm], studies: dict[str, LedgerStudy]) -> None:
     """Films that are aside have their reasons beside them, and reasons a film."""
-    for path in private.regular_files(spool.aside, ".dcm"):
+    for path in private.own_files(spool.aside, ".dcm"):
         film = films.get(path.stem)
         if film is None or (spool.incoming / path.name).exists():
             path.unlink()
         elif not path.with_suffix(".txt").exists():
             spool.note(film.key, film.reason, whole_study=_is_whole(film, studies.get(film.study)))
-    for path in private.regular_files(spool.aside, ".txt"):
+    for path in private.own_files(spool.aside, ".txt"):
         if not path.with_suffix(".dcm").exists() and not path.with_suffix(MESSAGE).exists():
             path.unlink()
 

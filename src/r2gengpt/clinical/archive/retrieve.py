@@ -19,7 +19,7 @@ from pynetdicom.sop_class import (
 )
 
 from r2gengpt.clinical.archive.bounded import bound_answers
-from r2gengpt.clinical.archive.earlier import MOST_FOUND, Candidate, StudyObjects
+from r2gengpt.clinical.archive.earlier import Candidate, StudyObjects
 from r2gengpt.clinical.archive.earlier_report import CLASSES as REPORTS
 from r2gengpt.clinical.archive.receive import CLASSES, NO_ROOM, NOT_UNDERSTOOD, OK, file_parts, silence_pynetdicom
 from r2gengpt.clinical.archive.send import SECONDS, SYNTAXES
@@ -40,7 +40,7 @@ FIND, GET, MOVE = (
 NOT_OF_IT = 0xA900
 """Of a film of another study than was asked for. Source: PS3.4, table B.2-1."""
 MOST_ANSWER = 2**22
-"""Bytes of the answers to C-FIND."""
+"""Bytes of the answers to C-FIND: thousands of studies, of which the newest may come last."""
 TAKEN: dict[str, list[str]] = {one: sorted(READ) for one in CLASSES} | {one: list(SYNTAXES) for one in REPORTS}
 """SOP classes of what is taken, films and reports, each with its transfer syntaxes."""
 
@@ -88,7 +88,7 @@ class DimseArchive:
         with self._association([FIND], MOST_ANSWER) as assoc:
             for status, answer in assoc.send_c_find(query, FIND):
                 if answer is not None and status.get("Status") in (0xFF00, 0xFF01):
-                    found += [Candidate.of(answer)] if len(found) < MOST_FOUND else []
+                    found.append(Candidate.of(answer))
                 elif status.get("Status") != OK:
                     raise RunError(f"{self.name}: C-FIND: {_words(status)}")
         return found

@@ -69,7 +69,7 @@ class Spool:
 
     Args:
         directory: made if it is not there; it and all in it are its owner's only.
-        most_bytes: of all its files together.
+        most_bytes: of all its files together; then no film is taken, and reports of the films that are here still are.
         clock: seconds; it never goes back.
         keep_seconds: for which a study's films and report stay in `sent` while the program runs.
 
@@ -102,7 +102,7 @@ class Spool:
         """Open the ledger, and let the files follow it or, where it is new, make it up from them."""
         self.ledger, self.used = self._opened_ledger(), 0
         recover(self)
-        self.used = sum(path.stat().st_size for place in self.places for path in private.regular_files(place))
+        self.used = sum(path.stat().st_size for place in self.places for path in private.own_files(place))
 
     def _opened_ledger(self) -> Ledger:
         """The ledger; a damaged one is put away, and a new one takes its place."""
@@ -156,7 +156,7 @@ class Spool:
             if self.ledger.is_known(key, digest):
                 return KeptFilm(key, header, is_new=False)
             path = self.incoming / f"{key}.dcm"
-            self._write(path, whole)
+            self._write_film(path, whole)
             try:
                 reason = self.ledger.add(key, study, digest, self.clock(), accession_key(header.accession))
             except sqlite3.Error as error:
@@ -177,7 +177,7 @@ class Spool:
             if len(self.ledger.films("")) >= MOST_UNREADABLE:
                 self._unkept()
                 return
-            self._write(self.aside / f"{key}.dcm", whole)
+            self._write_film(self.aside / f"{key}.dcm", whole)
             try:
                 self.ledger.add_aside(key, digest, reason)
             except sqlite3.Error as error:
@@ -186,15 +186,20 @@ class Spool:
             self.note(key, reason)
             log.warning("a film was put aside: %s", reason)
 
+    def _write_film(self, path: Path, data: bytes) -> None:
+        """As `_write`, within `most_bytes`."""
+        self._make_room(len(data))
+        if self.used + len(data) > self.most_bytes:
+            raise NoSpace(f"the spool holds {self.used} of at most {self.most_bytes} bytes (`max_spool_bytes`)")
+        self._write(path, data)
+
     def _write(self, path: Path, data: bytes) -> None:
-        """A whole file, on the disk when this returns.
+        """A whole file, on the disk when this returns. A report has no bound: without it its films would never go.
 
         Raises:
             NoSpace: there is no room. Nothing is left then.
         """
         self._make_room(len(data))
-        if self.used + len(data) > self.most_bytes:
-            raise NoSpace(f"the spool holds {self.used} of at most {self.most_bytes} bytes (`max_spool_bytes`)")
         old = path.stat().st_size if path.exists() else 0
         try:
             private.write_whole(path, data)
@@ -263,7 +268,7 @@ class Spool:
         written again.
 
         Raises:
-            NoSpace: there is no room.
+            NoSpace: the disk is full.
         """
         with self._lock:
             done = False
@@ -286,7 +291,7 @@ class Spool:
     def messages(self) -> list[str]:
         """The studies whose messages are to be sent."""
         with self._lock:
-            return [path.stem for path in private.regular_files(self.reports, MESSAGE)]
+            return [path.stem for path in private.own_files(self.reports, MESSAGE)]
 
     def read_message(self, study: str) -> bytes | None:
         """A message that was not sent; None where it has gone meanwhile."""

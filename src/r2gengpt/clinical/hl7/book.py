@@ -135,8 +135,10 @@ class OrderBook:
         self._base.execute(query, (*row, order.technique, order.age, order.sex))
 
     def _forget_old(self, now: float) -> None:
+        """What came while the clock was ahead came now: it is neither kept longer, nor instead of what comes."""
         self._base.execute("DELETE FROM orders WHERE at < ?", (now - self.keep_seconds,))
         for table, most in (("orders", self.most), ("taken", MOST_TAKEN)):
+            self._base.execute(f"UPDATE {table} SET at = ? WHERE at > ?", (now, now))
             (count,) = self._base.execute(f"SELECT count(*) FROM {table}").fetchone()
             if count > most:
                 query = f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} ORDER BY at, rowid LIMIT ?)"

@@ -66,8 +66,8 @@ class OrderIntake:
             return NOT_NOW
         return error
 
-    def refuse_long(self, data: bytes) -> list[bytes]:
-        """The answers to the beginning of a message that is too long.
+    def refuse_long(self, data: bytes, address: str = "") -> list[bytes]:
+        """The answers to the beginning of a message that is too long, from an address.
 
         Raises:
             NotAMessage: it has no header.
@@ -75,7 +75,7 @@ class OrderIntake:
         header = header_of(data)
         error = MessageError("MSH", f"the message has more than {self.most_bytes} bytes", INTERNAL)
         self._refused(str(error))
-        return answers(header, error)
+        return answers(header, self._recorded(header, address, "", (), error))
 
     def _take(self, data: bytes, header: Header, address: str) -> None:
         """Keep a message's orders.

@@ -199,7 +199,7 @@ class OrderListener:
             try:
                 message = frames.next(None)
             except TooLong as error:
-                self._send(peer, self.intake.refuse_long(error.head))
+                self._send(peer, self.intake.refuse_long(error.head, peer.address))
                 raise
             if message is None:
                 return

@@ -264,8 +264,8 @@ def _indication(group: _OrderGroup) -> str:
     texts: list[str] = []
     if group.request is not None:
         request = group.request
-        texts += [request.part(one, 2) or request.part(one, 1) for one in request.repetitions(31)]
-        texts += [request.text(13)]
+        reasons = [*request.repetitions(31), *request.repetitions(13)]  # OBR-13 is a code with words since version 2.8
+        texts += [request.part(one, 2) or request.part(one, 1) for one in reasons]
     texts += [one.text(4) or one.text(3, 2) for one in group.named("DG1")]
     whole = "; ".join(dict.fromkeys(filter(None, map(one_line, texts))))
     return (

@@ -112,9 +112,9 @@ class Claims:
     def _sweep(self) -> None:
         """Remove what a killed process left: films, halves of files, reports that no claim has."""
         keys = {key_of(one.uid) for one in self.all() if one.stage in (REPORTED, STORED, CANCELING)}
-        for path in private.regular_files(self.films):
+        for path in private.own_files(self.films):
             path.unlink()
-        for path in private.regular_files(self.reports):
+        for path in private.own_files(self.reports):
             if path.name.endswith(private.PARTIAL) or path.name[:32] not in keys:
                 path.unlink()
 
@@ -200,8 +200,12 @@ class Claims:
         """Where a report is that is not known to be stored."""
         return self.reports / f"{key_of(uid)}-{number + 1}.dcm"
 
+    def film_path(self, uid: str, number: int) -> Path:
+        """Where a film is while its item is drafted."""
+        return self.films / f"{key_of(uid)}-{number}.dcm"
+
     def _remove_reports(self, uid: str) -> None:
-        for path in private.regular_files(self.reports):
+        for path in private.own_files(self.reports):
             if path.name.startswith(key_of(uid)):
                 with suppress(FileNotFoundError):
                     path.unlink()

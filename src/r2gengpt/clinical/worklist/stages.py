@@ -169,7 +169,7 @@ class Stages:
                 raise Unusable(words, UNSPECIFIED)
             self._begun.add(claim.uid)
         self._tell(claim, 30, "The draft is written")
-        paths = [self.claims.films / f"{number}.dcm" for number in range(len(films))]
+        paths = [self.claims.film_path(claim.uid, number) for number in range(len(films))]
         try:
             for path, (data, _) in zip(paths, films, strict=True):
                 private.write_whole(path, data)

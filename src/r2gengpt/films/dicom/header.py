@@ -30,6 +30,8 @@ MOST_READS = 100_000
 """Elements of a file at most, but for a few reads beside: each takes memory for an object, however short it is."""
 LARGEST_ELEMENT = 2**19
 """Bytes of the largest element that is kept besides the pixels: sequences in it are taken apart when asked for."""
+WHOLE_NUMBER = r"[+-]?[0-9]{1,11}"
+"""An IS: at most 12 characters. Source: PS3.5, 6.2."""
 _PIXELS = 0x7FE00010
 NO_ELEMENTS = (0xFFFE,)
 """Groups of what is no element but a mark between items; a stray one says nothing."""
@@ -89,14 +91,13 @@ def open_dataset(data: bytes, name: str, *, pixels: bool = True) -> "Dataset":
     For the whole process, pydicom then takes values as they come (real files break its limits) and keeps silent.
 
     Raises:
+        Deflated: it is packed.
         InputError: pydicom is not installed, or the bytes cannot be read. The reason names no value of the file.
     """
     try:
         from pydicom import config, dcmread
     except ImportError:
         raise InputError(f"image {name}: is DICOM, which needs pydicom ({installing('dicom')})") from None
-    if DEFLATED in data:  # how large it is shows only when all of it is unpacked
-        raise InputError(f"image {name}: is deflated DICOM (transfer syntax {DEFLATED.decode()}), which is not read")
     silence_pydicom()
     config.settings.reading_validation_mode = config.IGNORE
     try:
@@ -104,6 +105,9 @@ def open_dataset(data: bytes, name: str, *, pixels: bool = True) -> "Dataset":
         for tag in list(dataset.keys()):  # of the dataset itself an iterator takes each element apart
             if tag.group in NO_ELEMENTS or (tag != _PIXELS and _size(dataset, tag) > LARGEST_ELEMENT):
                 del dataset[tag]
+    except _Packed:
+        words = f"image {name}: is deflated DICOM (transfer syntax {DEFLATED.decode()}), which is not read"
+        raise Deflated(words) from None
     except _TooMany:
         raise InputError(f"image {name}: has more than {MOST_READS} DICOM elements") from None
     except MemoryError:
@@ -115,17 +119,38 @@ def open_dataset(data: bytes, name: str, *, pixels: bool = True) -> "Dataset":
     return dataset
 
 
+class Deflated(InputError):
+    """The file's transfer syntax says that it is deflated: how large it is shows only when all of it is unpacked."""
+
+
+def is_deflated(data: bytes) -> bool:
+    """Whether a DICOM file of this beginning is deflated; it may be, where that cannot be read."""
+    try:
+        open_dataset(data, "film", pixels=False)
+    except Deflated:
+        return True
+    except InputError:
+        return DEFLATED in data
+    return False
+
+
 class _TooMany(Exception):
     """The file has more elements than are read."""
 
 
+class _Packed(Exception):
+    """The file is about to be unpacked."""
+
+
 class _Counted(io.BytesIO):
-    """A file whose reader takes it apart in at most `MOST_READS` pieces."""
+    """A file whose reader takes it apart in at most `MOST_READS` pieces, and does not unpack it."""
 
     reads = 0
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """As any file's, counted."""
+        """As any file's, counted. pydicom asks for all that is left only to unpack it."""
+        if size is None or size < 0:
+            raise _Packed
         self.reads += 1
         if self.reads > MOST_READS:
             raise _TooMany
@@ -197,8 +222,8 @@ def _header(dataset: "Dataset") -> DicomHeader:
         size=(number("Columns"), number("Rows")),
         burned_in=text("BurnedInAnnotation").upper() == "YES",
         for_processing=text("PresentationIntentType").upper() == "FOR PROCESSING",
-        series_number=fitting("SeriesNumber", r"-?[0-9]{1,9}"),
-        instance_number=fitting("InstanceNumber", r"-?[0-9]{1,9}"),
+        series_number=fitting("SeriesNumber", WHOLE_NUMBER),
+        instance_number=fitting("InstanceNumber", WHOLE_NUMBER),
         study_date=date_of(text("StudyDate")),
         study_time=time_of(text("StudyTime")),
         patient_id=whole("PatientID"),
