@@ -40,7 +40,8 @@ export function complainNoMore() {
   complainOfFiles("");
 }
 
-export function askForKey() {
+/* `aside`: for something that its reader does not wait for, who may be typing: the focus stays. */
+export function askForKey({ aside = false } = {}) {
   $("key-box").hidden = false;
-  $("key").focus();
+  if (!aside) $("key").focus();
 }
