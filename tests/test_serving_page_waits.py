@@ -322,8 +322,11 @@ def test_an_example_film_that_comes_after_a_new_study_was_begun_is_not_opened(pa
 NO_KEY = {"error": {"message": "Authorization: needs a key", "type": "authentication_error", "code": None}}
 
 
-@pytest.mark.parametrize(("path", "place"), [("verdicts", "#told"), ("evidence", "#evidence")])
-def test_a_key_that_is_asked_for_in_the_background_leaves_the_focus_where_the_reader_types(
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [("verdicts", "#told"), ("evidence", "#evidence"), ("pdf", "#saved"), ("preview*", "#file-error")],
+)
+def test_a_key_that_is_asked_for_meanwhile_leaves_the_focus_where_the_reader_types(
     browser: Browser, served: Reporter, store: VerdictStore, path: str, place: str
 ) -> None:
     with page_server(served, store) as (address, _), open_page(browser, address, refused=True) as page:
@@ -331,6 +334,10 @@ def test_a_key_that_is_asked_for_in_the_background_leaves_the_focus_where_the_re
         draft(page, film(3))
         if path == "verdicts":
             press(page, "Accept")
+        elif path == "pdf":
+            page.locator("#save-pdf").click()
+        elif path != "evidence":
+            put(page, ("film.dcm", FRAMES))
         route = came(page, held)
         indication = page.get_by_label("Indication")
         indication.focus()
