@@ -1,6 +1,7 @@
 """The line of waiting jobs: bounded, fair between settings, and honest to those who wait when it closes."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def test_while_nobody_else_waits_a_run_goes_on() -> None:
 
 
 @pytest.mark.parametrize("more", [{"evidence": True}, {"likeliest": 3}])
-def test_a_run_whose_answers_come_at_its_end_ends_after_its_share_whoever_waits(more: dict[str, int]) -> None:
+def test_a_run_whose_answers_come_at_its_end_ends_after_its_share_whoever_waits(more: dict[str, Any]) -> None:
     """Jobs that keep coming would else keep back the answers of all that are written."""
     jobs = [replace(job(GREEDY), future=new_future(), **more) for _ in range(3)]
     line = line_of(*jobs, share=2)

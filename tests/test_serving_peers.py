@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
@@ -206,7 +207,7 @@ def test_bodies_that_take_no_place_count_among_all_bodies(served: Reporter, tmp_
     """There is room for 1 MiB in all; of three bodies of 400 kB the last is told to come again."""
     with ExitStack() as stack:
         store = stack.enter_context(closing(opened_store(str(tmp_path / "verdicts.db"))))
-        limits = {"slots": 1, "queue_size": 0, "max_body_mb": 1}
+        limits: dict[str, Any] = {"slots": 1, "queue_size": 0, "max_body_mb": 1}
         address, _ = stack.enter_context(running_server(served, verdicts=store, **limits))
         peers = [stack.enter_context(closing(connect(address))) for _ in range(3)]
         for peer in peers:

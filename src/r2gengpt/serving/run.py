@@ -46,7 +46,7 @@ class Run:
 
     def _prompt(self, job: Job) -> Prompt | None:
         """The study as the engine takes it; None where it fails, which its request hears."""
-        built = self.reporter.built
+        built, ready = self.reporter.built, None
         with job.failing_alone():
             batch = batch_of(self.reporter, job)
             batch, (sight,) = self.reporter.look(batch, job.check)
@@ -55,8 +55,8 @@ class Run:
             if listener is not None and job.decode.beam_size == 1:
                 self.listeners[job] = listener
             self.sights[job], self.prompt_tokens[job] = sight, len(prompt.embeds)
-            return replace(prompt, tag=job)
-        return None
+            ready = replace(prompt, tag=job)
+        return ready
 
     def show(self, job: Job, token: int) -> bool:
         """The engine has a new token of a study; whether the study ends with it."""

@@ -68,8 +68,8 @@ class EventStream(Response):
                     except Exception as error:
                         if not isinstance(error, ApiError):
                             log.error("500: %s", place_of(error))
-                        told = error if isinstance(error, ApiError) else failed()
-                        await put(f"data: {json.dumps(told.body())}\n\n")
+                        last = error if isinstance(error, ApiError) else failed()
+                        await put(f"data: {json.dumps(last.body())}\n\n")
                     self.held.close()  # before the end: a client that reads it may ask again at once
                     await put("", more=False)
             except (TimeoutError, ClientGone):
