@@ -97,6 +97,8 @@ FRAMES = data_of(film(np.stack([ramp(), ramp()[::-1]])))
         ([png()], {"frame": "1"}, 400, "frame 1: belongs to DICOM, and none of the images is"),
         ([FRAMES], {"frame": "-1"}, 400, "frame: must be a number from 1"),
         ([FRAMES], {"frame": "9" * 40}, 400, "frame: must be a number from 1"),
+        ([FRAMES], {"frame": "000000001" + "9" * 8}, 400, "frame: must be a number from 1"),
+        ([FRAMES], {"frame": "000000001" + "9" * 5000}, 400, "frame: must be a number from 1"),
         ([FRAMES], {"force": "yes"}, 400, "force: must be true or false"),
         ([data_of(film()), data_of(film(StudyInstanceUID=f"{ROOT}9"))], {}, 400, "are of two studies"),
         ([data_of(film())[:-700]], {}, 400, "images[0]: its DICOM pixels cannot be decoded"),

@@ -1,11 +1,14 @@
 """The line of waiting jobs: bounded, fair between settings, and honest to those who wait when it closes."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from r2gengpt.config import DecodeConfig
 from r2gengpt.serving.failures import ApiError
-from r2gengpt.serving.jobs import Job, Queue
+from r2gengpt.serving.jobs import Job, Queue, new_future
 
 GREEDY, BEAMS = (DecodeConfig(beam_size=size, min_new_tokens=0, max_new_tokens=9) for size in (1, 3))
 
@@ -50,6 +53,15 @@ def test_while_nobody_else_waits_a_run_goes_on() -> None:
     jobs = [job(GREEDY) for _ in range(4)]
     line = line_of(*jobs, share=1)
     assert [line.first(), *(line.next_of(jobs[0], taken) for taken in (1, 2, 3))] == jobs
+
+
+@pytest.mark.parametrize("more", [{"evidence": True}, {"likeliest": 3}])
+def test_a_run_whose_answers_come_at_its_end_ends_after_its_share_whoever_waits(more: dict[str, Any]) -> None:
+    """Jobs that keep coming would else keep back the answers of all that are written."""
+    jobs = [replace(job(GREEDY), future=new_future(), **more) for _ in range(3)]
+    line = line_of(*jobs, share=2)
+    assert [line.first(), line.next_of(jobs[0], 1), line.next_of(jobs[0], 2)] == [*jobs[:2], None]
+    assert line.first() is jobs[2]
 
 
 def test_a_dropped_job_is_neither_waiting_nor_wanted() -> None:

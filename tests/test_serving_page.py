@@ -424,10 +424,10 @@ def test_a_key_is_asked_for_where_it_is_needed_and_stored_nowhere(
 @pytest.mark.parametrize(
     ("changes", "held_at", "words"),
     [
-        ({"request_timeout": 1.0}, 0, "The draft took too long and was given up."),
+        ({"request_timeout": 1.0}, 0, "It took too long and was given up."),
         ({"request_timeout": 1.0}, 3, "The draft broke off: no report within 1 seconds. Nothing of it was kept."),
-        ({"max_megapixels": 1}, 99, "The images are too large for this server: image images[0]: 1100x1100"),
-        ({"max_images": 1}, 99, "The server refused this study: 2 images: at most 1."),
+        ({"max_megapixels": 1}, 99, "This is too large for this server: image images[0]: 1100x1100"),
+        ({"max_images": 1}, 99, "The server refused this: 2 images: at most 1."),
     ],
 )
 def test_refusals_and_failures_are_told_in_words(
@@ -643,7 +643,7 @@ def test_a_model_that_has_no_maps_is_told_and_the_draft_stays(browser: Browser, 
     generator.evidence = InputError("`evidence`: a view of this model is one image token: there is nothing to map")
     with open_page(browser, address, refused=True) as page:
         draft(page)
-        expect(page.locator("#evidence")).to_contain_text("No maps. The server refused this study: evidence: a view of")
+        expect(page.locator("#evidence")).to_contain_text("No maps. The server refused this: evidence: a view of")
         expect(page.get_by_label("Your text")).to_have_value(REPORT)
     generator.evidence = EVIDENCE
 
@@ -794,13 +794,11 @@ def test_dicom_that_cannot_be_opened_is_told_by_its_name(
     with open_page(browser, server[0], refused=True) as page:
         put(page, ("cut.dcm", data_of(dicom(FILM))[:-900]), ("notes.txt", b"text"))
         alert = page.get_by_role("alert")
-        expect(alert).to_contain_text(
-            "cut.dcm: The server refused this study: image images[0]: its DICOM pixels cannot"
-        )
+        expect(alert).to_contain_text("cut.dcm: The server refused this: image images[0]: its DICOM pixels cannot")
         expect(alert).to_contain_text("left out: notes.txt.")
         monkeypatch.setattr("r2gengpt.serving.films.find_spec", lambda name: None)
         put(page, ("film.dcm", data_of(dicom(FILM))))
-        expect(alert).to_contain_text("film.dcm: The server refused this study: image images[0]: is DICOM, which this")
+        expect(alert).to_contain_text("film.dcm: The server refused this: image images[0]: is DICOM, which this")
 
 
 @needs_browser

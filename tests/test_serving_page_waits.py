@@ -278,3 +278,92 @@ def test_a_text_of_lines_comes_as_it_was_typed_and_may_be_as_long_as_its_field(
     page.get_by_label("Indication").fill(typed)
     draft(page)
     assert str(server[1].jobs[-1].instruction).endswith(f"Indication: {typed}")
+
+
+# ------------------------------------------------------------------ example films
+
+
+def test_of_two_example_films_that_are_clicked_one_after_the_other_one_is_opened(page: Page) -> None:
+    cards = page.locator("#example-list button")
+    expect(cards.first).to_be_visible()
+    page.evaluate("document.querySelectorAll('#example-list button').forEach((one) => one.click())")
+    expect(page.get_by_role("application")).to_have_accessible_name(re.compile("View 1 of 1"))
+    page.wait_for_timeout(300)
+    expect(page.locator("#views li")).to_have_count(1)
+
+
+def test_an_example_film_that_comes_late_joins_no_study_of_the_readers_own(page: Page) -> None:
+    expect(page.locator("#example-list button").first).to_be_visible()
+    held = late(page, "**/page/examples/*")
+    page.locator("#example-list button").first.click()
+    route = came(page, held)
+    choose(page, film(3))
+    with page.expect_response("**/page/examples/*"):
+        route.continue_()
+    page.wait_for_timeout(300)
+    expect(page.get_by_role("application")).to_have_accessible_name(re.compile("View 1 of 1"))
+    expect(page.locator("#film-known")).to_have_text("")
+
+
+def test_an_example_film_that_comes_after_a_new_study_was_begun_is_not_opened(page: Page) -> None:
+    expect(page.locator("#example-list button").first).to_be_visible()
+    held = late(page, "**/page/examples/*")
+    page.locator("#example-list button").first.click()
+    route = came(page, held)
+    press(page, "New study")
+    with page.expect_response("**/page/examples/*"):
+        route.continue_()
+    page.wait_for_timeout(300)
+    expect(page.locator("#views li")).to_have_count(0)
+
+
+# ------------------------------------------------------------------ refused beside the reader's work
+
+NO_KEY = {"error": {"message": "Authorization: needs a key", "type": "authentication_error", "code": None}}
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [("verdicts", "#told"), ("evidence", "#evidence"), ("pdf", "#saved"), ("preview*", "#file-error")],
+)
+def test_a_key_that_is_asked_for_meanwhile_leaves_the_focus_where_the_reader_types(
+    browser: Browser, served: Reporter, store: VerdictStore, path: str, place: str
+) -> None:
+    with page_server(served, store) as (address, _), open_page(browser, address, refused=True) as page:
+        held = late(page, f"**/v1/{path}")
+        draft(page, film(3))
+        if path == "verdicts":
+            press(page, "Accept")
+        elif path == "pdf":
+            page.locator("#save-pdf").click()
+        elif path != "evidence":
+            put(page, ("film.dcm", FRAMES))
+        route = came(page, held)
+        indication = page.get_by_label("Indication")
+        indication.focus()
+        route.fulfill(status=401, json=NO_KEY)
+        expect(page.locator(place)).to_contain_text("This server needs an API key")
+        expect(page.get_by_label("API key")).to_be_visible()
+        expect(indication).to_be_focused()
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (408, "Sending this took too long."),
+        (413, "This is too large for this server: no reason."),
+        (504, "It took too long and was given up."),
+        (400, "The server refused this: no reason."),
+    ],
+)
+def test_a_refused_pdf_or_verdict_is_told_without_words_of_images_or_drafts(
+    browser: Browser, served: Reporter, store: VerdictStore, status: int, words: str
+) -> None:
+    refusal = {"error": {"message": "no reason", "type": "invalid_request_error", "code": None}}
+    with page_server(served, store) as (address, _), open_page(browser, address, refused=True) as page:
+        page.route(re.compile("/v1/(pdf|verdicts)$"), lambda route: route.fulfill(status=status, json=refusal))
+        draft(page, film(3))
+        press(page, "Accept")
+        expect(page.locator("#told")).to_contain_text(f"Not kept: {words}")
+        page.locator("#save-pdf").click()
+        expect(page.locator("#saved")).to_contain_text(f"No PDF. {words}")

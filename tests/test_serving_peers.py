@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
@@ -27,6 +28,7 @@ from r2gengpt.serving.connections import network_of
 from r2gengpt.serving.failures import LineLimit
 from r2gengpt.serving.server import peers_of
 from r2gengpt.settings import ServeConfig
+from r2gengpt.verdicts.address import opened_store
 from serving_parts import LONG, busy, film, running_server, upload, wait_for
 
 REPORTS = "/v1/reports"
@@ -198,6 +200,23 @@ def test_bodies_under_way_take_no_places_and_no_more_memory_than_there_is(served
         for peer in peers:
             peer.close()
         wait_for(lambda: httpx2.post(f"{address}{REPORTS}", files=upload(film()), timeout=LONG).status_code == 200)
+
+
+@pytest.mark.parametrize("route", ["pdf", "verdicts"])
+def test_bodies_that_take_no_place_count_among_all_bodies(served: Reporter, tmp_path: Path, route: str) -> None:
+    """There is room for 1 MiB in all; of three bodies of 400 kB the last is told to come again."""
+    with ExitStack() as stack:
+        store = stack.enter_context(closing(opened_store(str(tmp_path / "verdicts.db"))))
+        limits: dict[str, Any] = {"slots": 1, "queue_size": 0, "max_body_mb": 1}
+        address, _ = stack.enter_context(running_server(served, verdicts=store, **limits))
+        peers = [stack.enter_context(closing(connect(address))) for _ in range(3)]
+        for peer in peers:
+            peer.sendall(BODY.replace(b"reports", route.encode()).replace(b"1000000", b"500000") + b"a" * 400_000)
+        (refused, *_), _, _ = select.select(peers, [], [], LONG)
+        assert read_to_end(refused).startswith(b"HTTP/1.1 429")
+        for peer in peers:
+            peer.close()
+        wait_for(lambda: httpx2.post(f"{address}/v1/pdf", json={"report": "x"}, timeout=LONG).status_code == 200)
 
 
 def test_a_peer_that_does_not_read_is_closed(served: Reporter, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,18 @@ def test_a_change_within_the_same_moment_and_of_the_same_length_is_seen(tmp_path
     before = path.stat()
     key_file(path, {"one": "another key that is it"}, lambda _: ["read"])
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert keys.find("the first key of all") is None
+    assert keys.find("another key that is it") is not None
+
+
+def test_a_file_whose_mode_is_mended_is_read_at_once(tmp_path: Path) -> None:
+    """A mode changes neither the file's size nor when it was written: the keys of before must not go on counting."""
+    path = key_file(tmp_path / "keys.json", {"one": "the first key of all"}, lambda _: ["read"])
+    keys = KeyFile(path, now=lambda: time.time() + 60)
+    key_file(path, {"one": "another key that is it"}, lambda _: ["read"])
+    path.chmod(0o666)
+    assert keys.find("the first key of all") is not None, "a file that everybody may write counts for nothing"
+    path.chmod(0o600)
     assert keys.find("the first key of all") is None
     assert keys.find("another key that is it") is not None
 

@@ -80,7 +80,7 @@ def create_app(
     app.include_router(card_routes(server))
     app.include_router(queue_routes(server))
     app.include_router(document_routes(server))
-    app.include_router(pdf_routes())
+    app.include_router(pdf_routes(server))
     app.include_router(verdict_routes(server))
     app.include_router(page_routes())
     app.include_router(reference_routes(app, server))

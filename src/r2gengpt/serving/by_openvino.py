@@ -1,9 +1,9 @@
 """One study's report by OpenVINO, its text handed out while it is written. No PyTorch, no HTTP, no other study."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from r2gengpt.edge.reporter import EdgeReporter
-from r2gengpt.errors import InputError
 from r2gengpt.generation.sentences import TextPieces
 from r2gengpt.generation.stopping import StopWatch, stopped
 from r2gengpt.serving.jobs import Answer, Job
@@ -47,15 +47,8 @@ def hand_out(job: Job, answer: Answer) -> None:
 def write_by_openvino(model: EdgeReporter, job: Job, deliver: Callable[[Job, Answer], None] = hand_out) -> None:
     """Write a job's report, and hand it to who waits, or to `deliver`, which adds to it and hands it on."""
     follower = Follower(model, job)
-    try:
+    with job.failing_alone(), suppress(Left):
         report, prompt_tokens = model.draft(job.pixels, job.decode, follower.token, job.check)
-    except Left:
-        return
-    except Exception as error:
-        job.fail(error)
-        if not isinstance(error, InputError):
-            raise
-        return
-    if job.decode.beam_size == 1:
-        follower.end()
-    deliver(job, Answer(model.judged(stopped(report, model.words, job.stop), job.facts), prompt_tokens))
+        if job.decode.beam_size == 1:
+            follower.end()
+        deliver(job, Answer(model.judged(stopped(report, model.words, job.stop), job.facts), prompt_tokens))

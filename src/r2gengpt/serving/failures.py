@@ -85,6 +85,11 @@ def timed_out(seconds: float) -> ApiError:
     return ApiError(504, f"no report within {seconds:g} seconds", "timeout")
 
 
+def failed() -> ApiError:
+    """Something is wrong here, and not with the request."""
+    return ApiError(500, "the server failed at this request")
+
+
 def no_model(own: str) -> ApiError:
     """Another model than this server's is asked for."""
     return ApiError(404, f"model: this server has {own} only", "model_not_found", param="model")

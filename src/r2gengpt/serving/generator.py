@@ -82,7 +82,8 @@ class Generator:
         while (job := self.line.first()) is not None:
             try:
                 self._write(self._reporter, job)
-            except Exception as error:  # those who waited for this run have heard; the next run is another one
+            except Exception as error:  # of a run; the next one is another
+                job.fail(error)
                 log.error("a run ended with %s", place_of(error))
 
     def _write(self, model: ServedModel, job: Job) -> None:

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from r2gengpt.errors import place_of
 from r2gengpt.serving.access import Caller, wanted
 from r2gengpt.serving.address import is_loopback, listens_inside
-from r2gengpt.serving.failures import ApiError, unavailable
+from r2gengpt.serving.failures import ApiError, failed, unavailable
 from r2gengpt.serving.identity import CLOSE, Identity, is_operator, not_allowed
 from r2gengpt.serving.metrics import Metrics
 from r2gengpt.serving.trail import REFUSED, NotRecorded, Trail, concerns_patients
@@ -110,7 +110,7 @@ class Guard:
         except Exception as error:  # no server may tell a client, or its log, what was in a request
             log.error("500: %s", place_of(error))
             if not status:
-                await answer(ApiError(500, "the server failed at this request"))(scope, receive, sending)
+                await answer(failed())(scope, receive, sending)
         route = getattr(scope.get("route"), "path", "other")
         method = scope["method"] if scope["method"] in METHODS else "other"
         seconds = time.monotonic() - start

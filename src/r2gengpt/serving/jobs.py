@@ -1,15 +1,18 @@
 """Studies that wait for their report: a bounded line that is fair between settings. No HTTP, no model."""
 
+import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 from r2gengpt.confidence.film_doubts import Check, check_shows_chest
 from r2gengpt.confidence.maps import Evidence
 from r2gengpt.config import DecodeConfig
+from r2gengpt.errors import InputError, place_of
 from r2gengpt.films.facts import FilmFacts
 from r2gengpt.generation.beams import Floats
 from r2gengpt.generation.sentences import PlaceInText
@@ -18,6 +21,8 @@ from r2gengpt.report import Report
 from r2gengpt.serving.failures import full, unavailable
 from r2gengpt.serving.pace import Pace, QueueProgress
 from r2gengpt.text.context import NO_CONTEXT, Context
+
+log = logging.getLogger("r2gengpt.serving")
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,16 @@ class Job:
         if not self.future.done():
             self.future.set_exception(error)
 
+    @contextmanager
+    def failing_alone(self) -> Iterator[None]:
+        """What goes wrong within is told to who waits for this job, and ends no other; what is no refusal is logged."""
+        try:
+            yield
+        except Exception as error:
+            self.fail(error)
+            if not isinstance(error, InputError):
+                log.error("a study failed with %s", place_of(error))
+
 
 class Queue:
     """Places for requests, and the jobs that wait.
@@ -107,7 +122,8 @@ class Queue:
     A place is taken when a request's body has come, so slow clients take none, and given back when it is answered. A
     request of several reports takes a place for each.
     Jobs of equal settings are written together. While jobs of other settings wait, a run takes no
-    more than `share` jobs in all: then it is the turn of the longest waiting job's settings.
+    more than `share` jobs in all: then it is the turn of the longest waiting job's settings. So does a run whose jobs
+    get maps or likeliest tokens, which are made at its end: who is through would wait for all who come.
 
     Args:
         places: requests in work or waiting.
@@ -200,7 +216,7 @@ class Queue:
         with self._changed:
             self._begun = [job for job in self._begun if job.evidence or not job.unwanted]  # maps are made to their end
             same = [job for job in self._jobs if job.kind == first.kind]
-            if not same or (so_far >= self.share and len(same) < len(self._jobs)):
+            if not same or (so_far >= self.share and (first.needs_model or len(same) < len(self._jobs))):
                 return None
             return self._begin(same[0])
 

@@ -190,11 +190,12 @@ class KeyFile:
         return found
 
     def _signature(self) -> tuple[int, int, int, int]:
+        """What each change of the file or of its mode changes; a mode changes no `st_mtime`."""
         try:
             found = self.path.stat()
         except OSError:
             return (0, 0, 0, 0)
-        return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        return (found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns)
 
     def _refresh(self) -> None:
         signature = self._signature()

@@ -12,7 +12,8 @@ from starlette.responses import Response
 
 from r2gengpt.clinical.documents.plain_pdf import not_in_font, pdf_of
 from r2gengpt.serving.faults import first_fault
-from r2gengpt.serving.uploads import check_length, limited_body, read_body
+from r2gengpt.serving.uploads import check_length, read_body
+from r2gengpt.serving.waiting import ServerContext
 from r2gengpt.text.written import NOTICE
 
 LONGEST = {"report": 50_000, "foot": 200}
@@ -38,21 +39,22 @@ DOCUMENT = {
 }
 
 
-def pdf_routes() -> APIRouter:
+def pdf_routes(server: ServerContext) -> APIRouter:
     """`POST /v1/pdf`."""
     router = APIRouter()
 
     @router.post("/v1/pdf", openapi_extra=DOCUMENT)
     async def pdf(request: Request) -> Response:
         """The text as a PDF; the header X-Replaced names the letters that became "?", percent-encoded."""
-        body = await read_body(limited_body(request, LARGEST_BODY, lambda size: None))
-        try:
-            asked = PdfRequest.model_validate_json(bytes(body))
-        except ValidationError as error:
-            raise first_fault(error) from None
-        for name, most in LONGEST.items():
-            check_length(getattr(asked, name), name, most)
-        file = await asyncio.to_thread(pdf_of, asked.report, NOTICE, asked.foot)
+        with server.body_without_place(request, LARGEST_BODY) as pieces:
+            body = await read_body(pieces)
+            try:
+                asked = PdfRequest.model_validate_json(bytes(body))
+            except ValidationError as error:
+                raise first_fault(error) from None
+            for name, most in LONGEST.items():
+                check_length(getattr(asked, name), name, most)
+            file = await asyncio.to_thread(pdf_of, asked.report, NOTICE, asked.foot)
         missing = not_in_font(asked.report)[:MOST_NAMED]
         headers = {"X-Replaced": quote(missing)} if missing else {}
         return Response(file, media_type="application/pdf", headers=headers)

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from r2gengpt.confidence.film_doubts import Sight
-from r2gengpt.errors import InputError
 from r2gengpt.generation.beams import Rules, Written
 from r2gengpt.generation.engine import COMPILED, Engine, Prompt
 from r2gengpt.generation.prompts import prompts_of
@@ -46,22 +45,18 @@ class Run:
                 yield prompt
 
     def _prompt(self, job: Job) -> Prompt | None:
-        """The study as the engine takes it; None where its text is refused, which its request hears."""
-        built = self.reporter.built
-        try:
+        """The study as the engine takes it; None where it fails, which its request hears."""
+        built, ready = self.reporter.built, None
+        with job.failing_alone():
             batch = batch_of(self.reporter, job)
-            batch, (self.sights[job],) = self.reporter.look(batch, job.check)
+            batch, (sight,) = self.reporter.look(batch, job.check)
             (prompt,) = prompts_of(built.model, [batch], job.decode)
-        except Exception as error:
-            job.fail(error)
-            if not isinstance(error, InputError):
-                raise
-            return None
-        self.prompt_tokens[job] = len(prompt.embeds)
-        listener = Listener.of(job, built.processor)
-        if listener is not None and job.decode.beam_size == 1:
-            self.listeners[job] = listener
-        return replace(prompt, tag=job)
+            listener = Listener.of(job, built.processor)
+            if listener is not None and job.decode.beam_size == 1:
+                self.listeners[job] = listener
+            self.sights[job], self.prompt_tokens[job] = sight, len(prompt.embeds)
+            ready = replace(prompt, tag=job)
+        return ready
 
     def show(self, job: Job, token: int) -> bool:
         """The engine has a new token of a study; whether the study ends with it."""
@@ -78,16 +73,18 @@ class Run:
     def finish(self, written: Written) -> None:
         """Hand a report to who waits for it."""
         job: Job = written.tag
-        if job in self.listeners:
-            self.listeners.pop(job).end()
+        listener = self.listeners.pop(job, None)
+        sight, prompt_tokens = self.sights.pop(job), self.prompt_tokens.pop(job)
         processor = self.reporter.built.processor
-        report = stopped(report_of(processor, written, study="study"), processor, job.stop)
-        report = self.sights.pop(job).on(report)
-        answer = Answer(self.reporter.judged(report, job.facts), self.prompt_tokens.pop(job))
-        if job.needs_model:  # when all are written: the engine has put its own attention into the model
-            self.unfinished.append((job, answer))
-        else:
-            job.future.set_result(answer)
+        with job.failing_alone():
+            if listener is not None:
+                listener.end()
+            report = stopped(report_of(processor, written, study="study"), processor, job.stop)
+            answer = Answer(self.reporter.judged(sight.on(report), job.facts), prompt_tokens)
+            if job.needs_model:  # when all are written: the engine has put its own attention into the model
+                self.unfinished.append((job, answer))
+            else:
+                job.future.set_result(answer)
 
     def write(self) -> None:
         """All of it."""

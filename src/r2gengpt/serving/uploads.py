@@ -238,7 +238,7 @@ def choice_of(texts: Mapping[str, str]) -> DicomChoice:
         ApiError: no number, or no truth value.
     """
     frame = texts.get(FRAME_FIELD, "")
-    if frame and not (frame.isascii() and frame.isdecimal() and 1 <= int(frame[:9]) <= MOST_FRAMES):
+    if frame and not (frame.isascii() and frame.isdecimal() and len(frame) < 10 and 1 <= int(frame) <= MOST_FRAMES):
         raise ApiError(400, f"{FRAME_FIELD}: must be a number from 1 to {MOST_FRAMES}", INVALID, param=FRAME_FIELD)
     force, mixed = (truth_of(texts.get(name) or "false", name) for name in (FORCE_FIELD, MIXED_FIELD))
     return DicomChoice(int(frame) if frame else None, force, mixed)

@@ -5,7 +5,7 @@ A receipt is sealed under a key of the store, so any server of one store takes t
 
 import asyncio
 import logging
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from r2gengpt.serving.failures import INVALID, ApiError, full, unavailable
 from r2gengpt.serving.faults import first_fault
 from r2gengpt.serving.trail import note_draft
-from r2gengpt.serving.uploads import check_length, limited_body, read_body
+from r2gengpt.serving.uploads import check_length, read_body
 from r2gengpt.serving.waiting import ServerContext
 from r2gengpt.text.sentences import sentence_spans
 from r2gengpt.verdicts.findings import added, removed
@@ -28,6 +28,9 @@ from r2gengpt.verdicts.record import (
     KeptVerdict,
     ReaderVerdict,
 )
+
+if TYPE_CHECKING:
+    from r2gengpt.verdicts.store import VerdictStore
 
 log = logging.getLogger("r2gengpt.serving")
 LARGEST_BODY = 2**19
@@ -137,14 +140,9 @@ def verdict_routes(server: ServerContext) -> APIRouter:
     router = APIRouter()
     waiting = 0
 
-    @router.post("/v1/verdicts", openapi_extra=DOCUMENT)
-    async def verdicts(request: Request) -> Response:
-        """Keep what a reader made of a draft. A change of mind is another verdict; none is overwritten."""
+    async def keep(request: Request, store: "VerdictStore", asked: VerdictRequest) -> tuple[KeptVerdict, bool]:
+        """Keep a verdict, in its turn; whether it is new."""
         nonlocal waiting
-        store = server.verdicts
-        if store is None:
-            raise ApiError(404, NO_STORE.replace("`", ""), "no_verdicts")
-        asked = checked(await read_body(limited_body(request, LARGEST_BODY, lambda size: None)))
         facts = facts_of(asked, store.key)
         note_draft(request, facts)
         judgement = ReaderVerdict(asked.verdict, asked.key, asked.text, asked.reason, asked.note)
@@ -157,7 +155,7 @@ def verdict_routes(server: ServerContext) -> APIRouter:
         waiting += 1
         try:
             work = asyncio.get_running_loop().run_in_executor(server.archive, store.keep, facts, judgement)
-            kept, new = await work
+            return await work
         except OtherVerdict:
             words = "key: another verdict came under it: draw a new one for each verdict"
             raise ApiError(409, words, INVALID, param="key") from None
@@ -166,6 +164,16 @@ def verdict_routes(server: ServerContext) -> APIRouter:
             raise unavailable("the database of verdicts does not answer: the verdict is not kept") from None
         finally:
             waiting -= 1
+
+    @router.post("/v1/verdicts", openapi_extra=DOCUMENT)
+    async def verdicts(request: Request) -> Response:
+        """Keep what a reader made of a draft. A change of mind is another verdict; none is overwritten."""
+        store = server.verdicts
+        if store is None:
+            raise ApiError(404, NO_STORE.replace("`", ""), "no_verdicts")
+        with server.body_without_place(request, LARGEST_BODY) as pieces:
+            asked = checked(await read_body(pieces))
+            kept, new = await keep(request, store, asked)
         return JSONResponse(kept_json(kept), 201 if new else 200)
 
     return router

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -13,8 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from r2gengpt.errors import InputError
-from r2gengpt.serving.failures import ApiError, ClientGone, full, refused, timed_out, unavailable
+from r2gengpt.errors import InputError, place_of
+from r2gengpt.serving.failures import ApiError, ClientGone, failed, full, refused, timed_out, unavailable
 from r2gengpt.serving.generator import Generator
 from r2gengpt.serving.jobs import Answer, Job, Queue
 from r2gengpt.serving.metrics import Metrics
@@ -25,6 +26,8 @@ from r2gengpt.settings import ServeConfig
 
 if TYPE_CHECKING:
     from r2gengpt.verdicts.store import VerdictStore
+
+log = logging.getLogger("r2gengpt.serving")
 
 
 class EventStream(Response):
@@ -60,8 +63,13 @@ class EventStream(Response):
                     try:
                         async for data in self.events:
                             await put(f"data: {data}\n\n")
-                    except ApiError as error:
-                        await put(f"data: {json.dumps(error.body())}\n\n")
+                    except ClientGone:
+                        raise
+                    except Exception as error:
+                        if not isinstance(error, ApiError):
+                            log.error("500: %s", place_of(error))
+                        last = error if isinstance(error, ApiError) else failed()
+                        await put(f"data: {json.dumps(last.body())}\n\n")
                     self.held.close()  # before the end: a client that reads it may ask again at once
                     await put("", more=False)
             except (TimeoutError, ClientGone):
@@ -198,9 +206,7 @@ class RequestContext:
 
     def _take_bytes(self, count: int) -> None:
         self.bytes += count
-        self.server.bytes += count
-        if self.server.bytes > self.server.most_bytes:
-            raise full(self.server.generator.line.places, {"Connection": "close"})
+        self.server.take_bytes(count)
 
     def pieces(self, request: Request) -> AsyncIterator[bytes]:
         """The pieces of the request's body, within the server's limits."""
@@ -289,7 +295,7 @@ class ServerContext:
     """What the routes of one server share.
 
     Attributes:
-        bytes: of bodies that are being read or whose requests have a place; memory is bounded by `most_bytes` of them.
+        bytes: of bodies that are being read or whose requests wait for their answer; `most_bytes` of them bound memory.
         tickets: caller and the name that it gave a job → the job, as long as the caller waits for it.
         verdicts: where readers' verdicts are kept; None where they are not.
     """
@@ -316,6 +322,31 @@ class ServerContext:
         if reporter is None:
             raise unavailable("the model is being loaded")
         return reporter
+
+    def take_bytes(self, count: int) -> None:
+        """Count bytes that have come; who counts them gives them back, refused or not.
+
+        Raises:
+            ApiError: 429, the bodies of all requests are too large together.
+        """
+        self.bytes += count
+        if self.bytes > self.most_bytes:
+            raise full(self.generator.line.places, {"Connection": "close"})
+
+    @contextmanager
+    def body_without_place(self, request: Request, limit: int) -> Iterator[AsyncIterator[bytes]]:
+        """The pieces of a body whose request takes no place; its bytes count among those of all until the end."""
+        taken = 0
+
+        def take(count: int) -> None:
+            nonlocal taken
+            taken += count
+            self.take_bytes(count)
+
+        try:
+            yield limited_body(request, limit, take)
+        finally:
+            self.bytes -= taken
 
     @contextmanager
     def ticket(self, caller: str, name: str, job: Job) -> Iterator[None]:

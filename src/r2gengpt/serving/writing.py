@@ -6,7 +6,6 @@ import torch
 
 from r2gengpt.confidence.finding_maps import evidence_of, map_method
 from r2gengpt.data.batches import Batch
-from r2gengpt.errors import InputError
 from r2gengpt.generation.library import CallbackStreamer
 from r2gengpt.generation.likeliest import likeliest_tokens
 from r2gengpt.generation.stopping import StopWatch, stopped
@@ -53,17 +52,12 @@ def batch_of(reporter: Reporter, job: Job) -> Batch:
 
 def complete(reporter: Reporter, job: Job, answer: Answer) -> None:
     """Hand out a report with what the model tells of it besides: maps, the likeliest tokens."""
-    try:
+    with job.failing_alone():
         if job.evidence:
             answer = explained(reporter, job, answer)
         if job.likeliest:
             answer = with_likeliest(reporter, job, answer)
-    except Exception as error:
-        job.fail(error)
-        if not isinstance(error, InputError):
-            raise
-        return
-    job.future.set_result(answer)
+        job.future.set_result(answer)
 
 
 def explained(reporter: Reporter, job: Job, answer: Answer) -> Answer:
@@ -85,7 +79,7 @@ def with_likeliest(reporter: Reporter, job: Job, answer: Answer) -> Answer:
 def write_alone(reporter: Reporter, job: Job) -> None:
     """One report without the engine: by transformers' `generate`, or composed of training sentences."""
     processor = reporter.built.processor
-    try:
+    with job.failing_alone():
         batch = batch_of(reporter, job)
         if job.on_text is None:
             (report,) = reporter.predict([batch], job.decode, check=job.check)
@@ -94,9 +88,4 @@ def write_alone(reporter: Reporter, job: Job) -> None:
             report = reporter.stream(batch, job.decode, watch.take, job.check)
             watch.end()
         report = reporter.judged(stopped(report, processor, job.stop), job.facts)
-    except Exception as error:
-        job.fail(error)
-        if not isinstance(error, InputError):
-            raise
-        return
-    complete(reporter, job, Answer(report, batch.input_ids.shape[1]))
+        complete(reporter, job, Answer(report, batch.input_ids.shape[1]))

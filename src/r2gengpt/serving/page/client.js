@@ -18,13 +18,13 @@ function wait(header) {
 function explained(status, detail, retry) {
   const words = {
     401: "This server needs an API key, or does not know this one. Enter the key and try again.",
-    408: "Sending the images took too long. Check the connection and try again.",
-    413: `The images are too large for this server: ${detail}.`,
+    408: "Sending this took too long. Check the connection and try again.",
+    413: `This is too large for this server: ${detail}.`,
     429: `The server is busy: all its places are taken. Try again ${wait(retry)}.`,
     503: `The server is not ready: ${detail}. Try again ${wait(retry)}.`,
-    504: "The draft took too long and was given up. Try again when the server is less busy.",
+    504: "It took too long and was given up. Try again when the server is less busy.",
   };
-  const other = status >= 500 ? `The server failed (${status})` : "The server refused this study";
+  const other = status >= 500 ? `The server failed (${status})` : "The server refused this";
   return words[status] ?? `${other}: ${detail}.`;
 }
 

@@ -40,7 +40,11 @@ export function complainNoMore() {
   complainOfFiles("");
 }
 
-export function askForKey() {
+const TYPED = "textarea, select, input:not([type=checkbox], [type=file], [type=range])";
+
+/* The focus goes along, but from no field: what is typed there would go on as a key. `aside`: for something that its
+   reader does not wait for: the focus stays in any case. */
+export function askForKey({ aside = false } = {}) {
   $("key-box").hidden = false;
-  $("key").focus();
+  if (!aside && !document.activeElement.matches(TYPED)) $("key").focus();
 }

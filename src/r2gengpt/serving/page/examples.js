@@ -2,6 +2,7 @@
 
 import { exampleFilm, exampleFilms } from "./client.js";
 import { $, complainOfFiles, element } from "./elements.js";
+import { study } from "./state.js";
 
 function card(film, open) {
   const made = document.createElement("button");
@@ -24,8 +25,10 @@ export async function showExamples(opened) {
     return; // the page works without them
   }
   const open = async (film) => {
+    const { views } = study;
     try {
-      opened(await exampleFilm(film.name), film.caption);
+      const file = await exampleFilm(film.name);
+      if (study.views === views) opened(file, film.caption); // no new study was begun meanwhile
     } catch {
       complainOfFiles("The example film did not come. Check that the server is running, and try again.");
     }

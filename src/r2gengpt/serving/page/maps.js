@@ -14,7 +14,7 @@ const tell = (words) => ($("evidence").textContent = words);
 function failed(error) {
   if (error.name === "AbortError") tell("");
   else tell(`No maps. ${error instanceof Refused ? error.message : "No connection to the server."}`);
-  if (error.status === 401) askForKey();
+  if (error.status === 401) askForKey({ aside: true });
 }
 
 /* The new sentences take the place of the old: the focus stays on the one that has it. */

@@ -77,4 +77,4 @@ listen();
 takeUp();
 showPrior(Boolean($("prior").value));
 showCard(loaded);
-showExamples((file, known) => addFiles([file], { known }));
+showExamples((file, known) => addFiles([file], { known, alone: true }));

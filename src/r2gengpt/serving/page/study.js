@@ -72,8 +72,9 @@ async function isOpen(file, views) {
   return false;
 }
 
-/* `into`: "views" of the study, or its "prior". */
-async function openFiles(files, known, into) {
+/* `into`: "views" of the study, or its "prior"; `alone`: they open a study, and join none. */
+async function openFiles(files, { known = "", into = "views", alone = false }) {
+  if (alone && study.views.length) return;
   complainNoMore();
   const [none, told, views, first] = [[], [], study[into], study[into].length];
   if (!draft.record && !draft.request) say("Opening …", { busy: true });
@@ -102,8 +103,8 @@ async function openFiles(files, known, into) {
 }
 
 /* One after the other: a file may need an answer first. `known`: what is known of example films. */
-export function addFiles(files, { known = "", into = "views" } = {}) {
-  opening = opening.then(() => openFiles(files, known, into));
+export function addFiles(files, how = {}) {
+  opening = opening.then(() => openFiles(files, how));
 }
 
 /* No film of the study before any more. */

@@ -35,7 +35,7 @@ async function send(record, told) {
     Object.assign(told, { kept: true, lost: "" });
   } catch (error) {
     told.lost = error instanceof Refused ? error.message : "No connection to the server.";
-    if (error.status === 401) askForKey();
+    if (error.status === 401) askForKey({ aside: true });
   }
   if (draft.told !== told) return;
   showTold();
