@@ -299,7 +299,19 @@ def test_sentences_are_shaded_by_how_sure_the_model_is_in_words_too(page: Page) 
     for at, (name, words) in enumerate(SHOWN):
         expect(shown.nth(at)).to_have_text(f"{SENTENCES[at].text} {words}")
         expect(shown.nth(at)).to_have_class(f"sentence {name}")
-    expect(page.locator("#legend")).to_contain_text("Not calibrated")
+    expect(page.locator("#legend")).to_contain_text(
+        "Percent: the model's own mean probability of the words. Not calibrated"
+    )
+
+
+@needs_browser
+def test_the_percents_of_an_opening_are_told_apart_from_those_of_the_rest(page: Page) -> None:
+    script = "async (kinds) => (await import('/page/draft.js')).percents(kinds)"
+    assert page.evaluate(script, ["confidence"]) == [
+        "Percent: the calibrated probability that a radiologist's report supports the sentence."
+    ]
+    (words,) = page.evaluate(script, ["confidence", "logprob"])
+    assert words.startswith("Percent of the opening: the finding head's probability. Of the rest: the model's own")
 
 
 @needs_browser

@@ -5,10 +5,17 @@ import { element } from "./elements.js";
 
 const [SURE, DOUBT] = [0.75, 0.5];
 const LEGENDS = {
-  confidence: "Percent: the calibrated probability that a radiologist's report supports the sentence.",
-  agreement: "Percent: the share of the model's own alternative reports that say it, not how often it is right.",
-  logprob: "Percent: the model's own mean probability of the words. Not calibrated: a fluent sentence can be wrong.",
+  confidence: "the calibrated probability that a radiologist's report supports the sentence.",
+  agreement: "the share of the model's own alternative reports that say it, not how often it is right.",
+  logprob: "the model's own mean probability of the words. Not calibrated: a fluent sentence can be wrong.",
 };
+
+/* What the percents mean. Beside other kinds, the confidence is that of sentences which the finding head opens with. */
+export function percents(kinds) {
+  const written = kinds.filter((kind) => kinds.length === 1 || kind !== "confidence").map((kind) => LEGENDS[kind]);
+  const opened = written.length < kinds.length ? "Percent of the opening: the finding head's probability. Of the rest" : "Percent";
+  return written.map((words, at) => `${at ? "Percent" : opened}: ${words}`);
+}
 
 /* How sure the model is of a sentence (0 to 1), by the best measure that the server gives. */
 export function certainty(sentence) {
@@ -134,7 +141,7 @@ export function showRecord(record, text, place, legend, evidence = null, overlay
   const kinds = new Set(sentences.map((sentence) => certainty(sentence)?.kind).filter(Boolean));
   legend.hidden = kinds.size === 0 && !maps;
   legend.querySelector(".own").hidden = text === record.findings;
-  const words = [...kinds].map((kind) => LEGENDS[kind]);
+  const words = percents([...kinds]);
   if (maps) words.push(MAP_MEANS);
   legend.querySelector("#legend-text").textContent = words.join(" ");
 }
