@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from conftest import Outcome, TinySet
+from r2gengpt.errors import InputError
+from r2gengpt.reporter import Reporter
 from r2gengpt.settings import EvidenceConfig
 from r2gengpt.testing import noise_image
 
@@ -46,6 +48,19 @@ def test_generate_draws_each_sentence_over_each_view(
         assert len(sentence["map"]) == 16
         assert all(value == round(value, 4) for value in [*sentence["map"], sentence["drop_top"]])
         assert sentence["verdict"] in ("evidence", "no evidence")
+
+
+def test_maps_that_cannot_be_made_lose_no_report(
+    run_cli: Cli, trained_squares: Path, views: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise InputError("no map can be made")
+
+    monkeypatch.setattr(Reporter, "explain", fails)
+    command = ["generate", *views, "--model", str(trained_squares / "run" / "last")]
+    outcome = run_cli([*command, "--evidence", str(tmp_path / "maps"), "--output", str(tmp_path / "report.txt")])
+    assert (outcome.code, outcome.stderr.splitlines()[-1]) == (2, "r2gengpt generate: no map can be made")
+    assert (tmp_path / "report.txt").read_text(encoding="utf-8").strip()
 
 
 def test_the_evidence_of_a_report_is_the_same_each_time(

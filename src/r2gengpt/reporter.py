@@ -395,14 +395,15 @@ class Reporter(BaseReporter):
             check_writes(self.stored, self.name, "model")
 
     def check_explains(self, method: str) -> None:
-        """Refuse maps of image tokens of a model without a language model.
+        """Refuse maps that the model does not have, before a report is written.
 
         Raises:
-            InputError: so it is.
+            InputError: as `check_maps`, or maps of image tokens of a model without a language model.
         """
         if tells_findings_only(self.stored) and method != FINDINGS:
             words = f"was trained for findings alone: maps by {method} are of what a language model reads"
             raise InputError(words, field="model", value=self.name)
+        check_maps(self.built.model, self.looker, method)
 
     def check_explained(self) -> None:
         """Refuse a model that has no maps by the way that is used where none is asked for.
@@ -410,9 +411,7 @@ class Reporter(BaseReporter):
         Raises:
             InputError: so it is.
         """
-        method = map_method(self.built.model, self.looker)
-        self.check_explains(method)
-        check_maps(self.built.model, self.looker, method)
+        self.check_explains(map_method(self.built.model, self.looker))
 
     def explain(self, report: Report, method: str | None = None) -> Evidence:
         """Maps of the image tokens that each sentence of a report rests on; its text need not be this model's.

@@ -106,19 +106,22 @@ def deliver_report(
     Raises:
         InputError: a file cannot be written, or the model cannot do what is asked.
     """
+    drawn: Reporter | None = reporter if flags.evidence is not None else None  # type: ignore[assignment]  # see `check_evidence`
+    if drawn is not None:
+        drawn.check_explains(method_of(drawn, flags))
     live = flags.stream and flags.format == "text" and flags.output is None
     if live and study.note:
         print(f"{study.note}\n", flush=True)
     show = (lambda text: print(text, end="", flush=True)) if live else (lambda text: None)
     (report,) = reporter.write([study], show if flags.stream else None, context, prior)
-    if flags.evidence is not None:
-        write_evidence(reporter, study, report, flags)  # type: ignore[arg-type]  # `check_evidence` has seen to it
     if live:
         print()
         if lines := film_lines(report):
             print("", *lines, sep="\n")
     else:
         deliver(content_of(reporter, study, report, flags), flags.output)
+    if drawn is not None:  # last: what goes wrong with maps loses no report
+        write_evidence(drawn, study, report, flags)
 
 
 def content_of(reporter: "AnyReporter", study: FilmStudy, report: "Report", flags: GenerateFlags) -> str | bytes:
@@ -133,15 +136,20 @@ def content_of(reporter: "AnyReporter", study: FilmStudy, report: "Report", flag
     return reporter.document(report, flags.format)
 
 
+def method_of(reporter: "Reporter", flags: GenerateFlags) -> str:
+    """How maps are made."""
+    from r2gengpt.confidence.finding_maps import map_method
+
+    return flags.evidence_method or map_method(reporter.built.model, reporter.looker, quick=False)
+
+
 def write_evidence(reporter: "Reporter", study: FilmStudy, report: "Report", flags: GenerateFlags) -> None:
     """Draw the maps of a report's sentences over its films, and write their numbers."""
-    from r2gengpt.confidence.finding_maps import map_method
     from r2gengpt.evaluation.evidence import read_films, write_pictures
 
     assert flags.evidence is not None
     names = [film.name for film in study.films]
-    method = flags.evidence_method or map_method(reporter.built.model, reporter.looker, quick=False)
-    evidence = reporter.explain(report, method)
+    evidence = reporter.explain(report, method_of(reporter, flags))
     made_from = {**noted_json(study.note), "report": report.text, "images": names}
     films = read_films([Path(name) for name in names], study.choice)
     write_pictures(Path(flags.evidence), evidence, films, reporter.built.processor, made_from)
