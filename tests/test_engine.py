@@ -87,17 +87,22 @@ def by_engine(model: Any, prompts: list[Tensor], rules: Rules, slots: int, seed:
 
 @st.composite
 def cases(draw: st.DrawFn) -> dict[str, Any]:
-    """Settings of both decoders; sampling alone with one study, where the library's draws depend on nobody else."""
+    """Settings of both decoders; sampling alone with one study, where the library's draws depend on nobody else.
+
+    Several beams that draw have more tokens to draw than a small `top_k` or `top_p` leaves. Those beyond have
+    probability 0: which of them the library takes hangs on how they lie in memory.
+    """
     sample = draw(st.booleans()) and draw(st.booleans())
     longest = draw(st.integers(1, 20))
     lengths = draw(st.lists(st.integers(1, 14), min_size=1, max_size=1 if sample else 4))
+    beams = draw(st.integers(1, 4))
     return {
         "kind": draw(st.sampled_from(SERVED)),
         "lengths": lengths,
         "slots": draw(st.integers(1, len(lengths))),
         "seed": draw(st.integers(0, 99)),
         "end": draw(st.integers(0, WORDS - 1)),
-        "beams": draw(st.integers(1, 4)),
+        "beams": beams,
         "longest": longest,
         "shortest": draw(st.integers(0, longest)),
         "repetition_penalty": draw(st.sampled_from([1.0, 0.8, 1.3, 2.0])),
@@ -106,8 +111,8 @@ def cases(draw: st.DrawFn) -> dict[str, Any]:
         "early_stopping": draw(st.sampled_from([True, False, "never"])),
         "sample": sample,
         "temperature": draw(st.sampled_from([0.7, 1.0, 1.5])),
-        "top_k": draw(st.sampled_from([0, 1, 20])),
-        "top_p": draw(st.sampled_from([0.5, 0.9, 1.0])),
+        "top_k": draw(st.sampled_from([0, 20] if sample and beams > 1 else [0, 1, 20])),
+        "top_p": draw(st.sampled_from([0.9, 1.0] if sample and beams > 1 else [0.5, 0.9, 1.0])),
     }
 
 
