@@ -15,9 +15,10 @@ from pydicom.sr.coding import Code
 from pydicom.uid import UID
 
 from dicom_files import data_of, film
+from r2gengpt.clinical.archive import earlier_web
 from r2gengpt.clinical.archive.earlier_report import CLASSES as REPORTS
 from r2gengpt.clinical.archive.receive import CLASSES, MAX_PDU
-from r2gengpt.clinical.archive.retrieve import FIND, GET, MOVE, query_of
+from r2gengpt.clinical.archive.retrieve import FIND, GET, MOST_ANSWER, MOVE, query_of
 from r2gengpt.clinical.archive.send import SYNTAXES
 from r2gengpt.clinical.documents.forms import bytes_of
 from r2gengpt.clinical.worklist import changes, service
@@ -163,6 +164,12 @@ def test_the_attributes_of_a_work_item_that_are_set_are_those_that_the_statement
         assert name.lstrip(">").removeprefix("codes: ") == dictionary_description((group << 16) + element)
         if not name.startswith("codes: "):
             assert found[tag] == {len(name) - len(name.lstrip(">"))}, name
+
+
+def test_as_much_is_read_of_earlier_studies_as_the_statement_says() -> None:
+    most = earlier_web.MOST_FOUND * earlier_web.MOST_PAGES
+    assert f"C-FIND's answers may have {MOST_ANSWER // 2**20} MiB in all." in section("3.2.3")
+    assert f"asked for {earlier_web.MOST_FOUND} studies at a time, up to {most:,}." in section("3.2.3")
 
 
 def test_the_work_items_that_are_searched_for_and_canceled_are_those_of_the_statement() -> None:
