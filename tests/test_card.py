@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import r2gengpt
 from conftest import Outcome
 from r2gengpt.confidence.maps import Evidence, SentenceEvidence
 from r2gengpt.data.study import Study
@@ -52,6 +53,9 @@ def test_test_writes_a_card_of_its_scores(run_cli: Cli, tiny_checkpoint: Path, t
         assert told in page.texts
         assert told in text
     assert "licence: that of the two models" in text
+    provenance = json.loads(scores)["provenance"]
+    assert provenance["model_sha256"] == r2gengpt.load(str(tiny_checkpoint)).origin.model_sha256
+    assert f"- model: {provenance['model_sha256']}" in text
     gap = json.loads(scores)["grounding_gap"]["cider"]["value"]
     assert f"CIDEr-D, true films less shuffled ones: {gap:.2f}" in text
     shown = [attributes for tag, attributes in page.tags if tag == "img"]
@@ -72,6 +76,28 @@ def test_an_audit_beside_a_test_stands_on_the_same_card(drawn: tuple[Study, ...]
     assert "finding head: expected calibration error 0.05, Brier 0.10, 40 pairs" in text
     assert "- by age: not told" in text
     assert "**By view**" in text
+
+
+def test_a_card_tells_nothing_that_was_measured_of_other_weights(tmp_path: Path) -> None:
+    prediction = {"id": "1", "prediction": "Edema.", "reference": "Clear lungs."}
+    (tmp_path / "predictions.jsonl").write_text(json.dumps(prediction))
+    ece = {"value": 0.05}
+    scores = {"metrics": {}, "confidence": {"ece": ece}, "provenance": {"model_sha256": "aa"}}
+    (tmp_path / "scores.json").write_text(json.dumps(scores))
+    told, left_out = "confidence of sentences: expected calibration error 0.05", "scores.json: left out, of other"
+    for sha256, ours in (("aa", True), ("not told", True), ("bb", False)):
+        assert (told in lines_of(tmp_path, "Calibration", model_sha256=sha256)) == ours
+        assert any(line.startswith(left_out) for line in lines_of(tmp_path, "Model", model_sha256=sha256)) != ours
+        hashed = [line for line in lines_of(tmp_path, "Hashes", model_sha256=sha256) if "not told" not in line]
+        assert len(hashed) == (sha256 != "not told") + 2 * ours
+        parts = card_parts(tmp_path, {"model_sha256": sha256})
+        assert any(part.failures for part in parts) == ours
+
+
+@pytest.mark.parametrize("damaged", [b'{"metrics": {', b"[1]", b"\xff", b"[" * 100_000])
+def test_a_card_says_that_a_file_cannot_be_read(damaged: bytes, tmp_path: Path) -> None:
+    (tmp_path / "audit.json").write_bytes(damaged)
+    assert "audit.json: left out, cannot be read" in lines_of(tmp_path, "Model")
 
 
 def test_the_gallery_has_the_texts_that_fail_most(drawn: tuple[Study, ...], tmp_path: Path) -> None:

@@ -344,7 +344,7 @@ def test_an_answer_is_written_with_the_separators_of_its_message(tmp_path: Path)
 @pytest.mark.parametrize(
     ("charset", "encoding"),
     [("ASCII", "ascii"), ("UNICODE UTF-8", "utf-8"), ("8859/1", "latin-1"), ("8859/15", "iso8859-15"), ("", "utf-8"),
-     ("", "latin-1")],
+     ("", "latin-1"), ("UTF-8", "utf-8"), ("utf8", "utf-8"), ("ISO-8859-1", "latin-1"), ("ISO_8859-15", "iso8859-15")],
 )  # fmt: skip
 def test_the_character_set_of_msh_18_is_honoured(charset: str, encoding: str) -> None:
     word = "D\u00fcsseldorf" if encoding != "ascii" else "Dusseldorf"

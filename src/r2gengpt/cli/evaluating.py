@@ -195,7 +195,6 @@ class EvaluationWork:
         own = self.located.directory / "README.md"
         return {
             **self.provenance(reporter),
-            "model_sha256": reporter.origin.model_sha256 or NOT_TOLD,
             "licence": licence_in(own.read_text(encoding="utf-8")) if own.is_file() else NOT_TOLD,
             "trained on": str(reporter.stored.data.values.get("annotation", NOT_TOLD)),
         }
@@ -244,10 +243,13 @@ class EvaluationWork:
         return self.located.directory.name if name == "embedded" else name
 
     def provenance(self, reporter: "Reporter") -> dict[str, str]:
-        """What the report page says of how its scores came about."""
+        """How the scores come about, for scores.json, the report page and the card."""
+        from r2gengpt.evaluation.card import NOT_TOLD
+
         parts = reporter.stored.model.values
         return {
             "model": self.model_name(),
+            "model_sha256": reporter.origin.model_sha256 or NOT_TOLD,
             "vision encoder": parts["vision_model"],
             "language model": parts["lm_model"],
             "data": f"{self.data.annotation}, split {self.asked.split}, {len(self.studies)} studies",

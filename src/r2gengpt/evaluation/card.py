@@ -23,7 +23,7 @@ Json = Mapping[str, Any]
 FEWEST = 5
 """Positives and negatives that an area needs to be told."""
 NOT_TOLD = "not told"
-FILES = ("scores.json", "predictions.jsonl", "audit.json", "answers.jsonl")
+OF_TEST, OF_AUDIT = ("scores.json", "predictions.jsonl"), ("audit.json", "answers.jsonl")
 """What a card rests on, by hash."""
 GROUPS = (("by_source", "source"), ("by_age", "age"), ("by_sex", "sex"), ("by_view", "view"))
 OF_DATA = ("data", "sources", "studies", "licence", "trained on", "seed")
@@ -73,31 +73,54 @@ def card_parts(directory: Path, about: Mapping[str, str]) -> list[CardPart]:
 
     Args:
         directory: with scores.json, audit.json or both.
-        about: what is known of the model and the data, by name.
+        about: what is known of the model and the data, by name. What is of other weights than its `model_sha256` is
+            left out.
     """
-    scores, audit = read_json(directory / "scores.json"), read_json(directory / "audit.json")
+    scores, scores_fault = measured(directory / "scores.json", about)
+    audit, audit_fault = measured(directory / "audit.json", about)
     known = {**(audit or {}).get("provenance", {}), **about}
+    faults = tuple(fault for fault in (scores_fault, audit_fault) if fault)
     model = [f"{name}: {value}" for name, value in known.items() if name not in OF_DATA]
     data = [f"{name}: {known[name]}" for name in OF_DATA[:3] if name in known]
+    failures = gallery(None if scores_fault else directory, audit)
+    files = (*(() if scores_fault else OF_TEST), *(() if audit_fault else OF_AUDIT))
     return [
         CardPart("Intended use", (INTENDED, TO_FILL)),
-        CardPart("Model", tuple(model) or (NOT_TOLD,)),
+        CardPart("Model", (*(model or [NOT_TOLD]), *faults)),
         CardPart("Data and licences", (*data, f"licence: {known.get('licence', NOT_TOLD)}",
                                        f"what it was trained on: {known.get('trained on', NOT_TOLD)}")),
         findings_part(scores, audit),
         subgroups_part(scores),
         grounding_part(scores, audit),
         calibration_part(scores),
-        CardPart("Gallery of failures", () if (found := gallery(directory, audit)) else (NOT_TOLD,), (), found),
-        CardPart("Hashes", tuple(hashes(directory, known))),
+        CardPart("Gallery of failures", () if failures else (NOT_TOLD,), (), failures),
+        CardPart("Hashes", tuple(hashes(directory, known, files))),
         CardPart("Signature", ("Not signed.", *SIGNED)),
     ]  # fmt: skip
 
 
-def read_json(path: Path) -> Json | None:
-    """The content of a file that this program wrote; None where there is none."""
-    found: Json | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    return found
+def measured(path: Path, about: Mapping[str, str]) -> tuple[Json | None, str]:
+    """The content of scores.json or audit.json, and why it is left out of a card, or "".
+
+    Args:
+        path: of the file; it may not be there.
+        about: what is known of the card's model. `model_sha256` tells its weights from others.
+
+    >>> measured(Path("nowhere/audit.json"), {})
+    (None, '')
+    """
+    if not path.is_file():
+        return None, ""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        return None, f"{path.name}: left out, cannot be read"
+    ours, theirs = (str(of.get("model_sha256", NOT_TOLD)) for of in (about, found.get("provenance", {})))
+    if NOT_TOLD not in (ours, theirs) and ours != theirs:
+        return None, f"{path.name}: left out, of other weights (model_sha256 {theirs})"
+    return found, ""
 
 
 def findings_part(scores: Json | None, audit: Json | None) -> CardPart:
@@ -180,10 +203,14 @@ def calibration_part(scores: Json | None) -> CardPart:
     return CardPart("Calibration", (*lines, f"confidence of sentences: {confidence}"))
 
 
-def gallery(directory: Path, audit: Json | None) -> tuple[FailedText, ...]:
-    """The texts that miss and invent the most findings: of a test by references, else of an audit by labels."""
-    path = directory / "predictions.jsonl"
-    if path.is_file():
+def gallery(directory: Path | None, audit: Json | None) -> tuple[FailedText, ...]:
+    """The texts that miss and invent the most findings: of a test by references, else of an audit by labels.
+
+    Args:
+        directory: of the test; None where it is left out.
+        audit: the content of audit.json.
+    """
+    if directory is not None and (path := directory / "predictions.jsonl").is_file():
         lines = path.read_text(encoding="utf-8").split("\n")
         found = [failure_of(json.loads(line)) for line in lines if line.strip()]
         found.sort(key=lambda one: -len(one.missed) - len(one.invented))
@@ -206,10 +233,10 @@ def named_in(text: str) -> list[str]:
     return [name for name, label in label_report(text).items() if label in (Label.POSITIVE, Label.UNCERTAIN)]
 
 
-def hashes(directory: Path, known: Mapping[str, str]) -> Iterator[str]:
-    """SHA-256 of the weights and of the files that the card rests on."""
+def hashes(directory: Path, known: Mapping[str, str], files: Sequence[str]) -> Iterator[str]:
+    """SHA-256 of the weights and of those of the files that are there."""
     yield f"model: {known.get('model_sha256', NOT_TOLD)}"
-    for name in FILES:
+    for name in files:
         if (directory / name).is_file():
             yield f"{name}: {hashlib.sha256((directory / name).read_bytes()).hexdigest()}"
 

@@ -194,7 +194,7 @@ def write_evaluation(
         predictions: one for each study of the plan, in order.
         plan: what was predicted and how.
         directory: where the three files go.
-        provenance: names and values to show on the page: model, data, settings.
+        provenance: names and values of how the scores came about: model, its `model_sha256`, data, settings.
         others: further rows of the scores.
         missing: why such a row is not there.
         calibration: by which the predictions' sentences got their confidence; None: they have none.
@@ -217,7 +217,8 @@ def write_evaluation(
         write_evidence(directory / "evidence.jsonl", drawn)
         if boxes := measured_boxes(drawn, plan.studies, plan.image_processor):
             scores = replace(scores, findings={**(scores.findings or {}), "boxes": boxes})
-    content = scores.to_json()
+    provenance = {**provenance, "r2gengpt": __version__}
+    content = {**scores.to_json(), "provenance": provenance}
     with whole_file(directory / "scores.json") as path:
         path.write_text(scores_file(content), encoding="utf-8")
     write_report_page(
@@ -225,6 +226,6 @@ def write_evaluation(
         title=title,
         studies=page_rows(predictions, plan, scores, directory),
         scores=content,
-        provenance={**provenance, "r2gengpt": __version__},
+        provenance=provenance,
     )
     return scores

@@ -27,6 +27,10 @@ CHARSETS = {
     "8859/8": "iso8859-8", "8859/9": "iso8859-9", "8859/15": "iso8859-15",
 }  # fmt: skip
 """MSH-18 → Python's name. Source: HL7 table 0211; an empty field is ASCII there, and more here."""
+IANA = {"UTF-8": "utf-8", "UTF8": "utf-8"} | {
+    f"ISO-{name.replace('/', '-')}": python for name, python in CHARSETS.items() if name.startswith("8859")
+}
+"""The internet's names of the same sets, which senders write in MSH-18 too."""
 
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -218,12 +222,13 @@ def _charset_of(data: bytes, header: Header) -> str:
     Raises:
         MessageError: a set that is not read, or several.
     """
-    name = header.raw(18).strip().upper()
-    if name not in CHARSETS:
+    name = header.raw(18).strip().upper().replace("_", "-")
+    found = (CHARSETS | IANA).get(name)
+    if found is None:
         known = ", ".join(filter(None, CHARSETS))
         raise MessageError("MSH-18", f"its character set is not read, which are: {known}", VALUE)
-    if CHARSETS[name]:
-        return CHARSETS[name]
+    if found:
+        return found
     try:
         data.decode("utf-8")
     except UnicodeDecodeError:

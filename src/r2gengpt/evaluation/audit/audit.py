@@ -55,5 +55,5 @@ def run_audit(subject: Subject, studies: Sequence[Study], config: AuditConfig, o
         answers=answers,
         provenance=provenance,
     )
-    write_card(output, f"Model card of {subject.name}", {}, plan.studies)
+    write_card(output, f"Model card of {subject.name}", provenance, plan.studies)
     return found
