@@ -52,6 +52,7 @@ from r2gengpt.films.cell.process import Worker
 from r2gengpt.films.cell.wire import BrokenMessage, Reply, Request, reply_of
 from r2gengpt.films.containers import MOST_SCANS, MOST_SEGMENTS, DicomChoice
 from r2gengpt.films.dicom.header import read_header
+from r2gengpt.films.dicom.streams import stream_size
 from r2gengpt.settings import CellConfig
 
 PLAIN = DicomChoice()
@@ -376,6 +377,19 @@ def test_a_decoy_before_a_huge_jpeg_2000_stream_is_found_out() -> None:
     for stream in (b"\0" * 8 + wavelets(), start, start + box(b"xml ", wavelets()), siz(64, 64)[1:]):
         with pytest.raises(InputError, match=r"is no JPEG 2000 stream|is cut off"):
             images.decode_image(compressed(stream, JPEG2000Lossless), "film")
+
+
+def test_a_cell_of_the_same_limits_is_used_again() -> None:
+    first = open_cell(CellConfig(decode_seconds=20))
+    assert cell.cell_with(CellConfig(decode_seconds=20)) is first
+    assert cell.cell_with(CellConfig(decode_seconds=30)) is not first
+
+
+@pytest.mark.parametrize("marker", [0xC4, 0xC8, 0xCC])
+def test_a_segment_whose_marker_is_of_no_frame_tells_no_size(marker: int) -> None:
+    data = jpeg()
+    segment = bytes((0xFF, marker)) + b"\0\x0b\x08\0\x05\0\x06\x01\1\x11\0"
+    assert stream_size(data[:2] + segment + data[2:], JPEGBaseline8Bit) == stream_size(data, JPEGBaseline8Bit)
 
 
 def test_a_jpeg_frame_within_dicom_has_one_size() -> None:

@@ -46,7 +46,7 @@ from r2gengpt.data.loading import StudyDataset
 from r2gengpt.errors import InputError
 from r2gengpt.films.containers import MOST_SCANS, ContainerError, DicomChoice, is_dicom
 from r2gengpt.films.dicom import header as dicom_header
-from r2gengpt.films.dicom.greys import Curve, Greys, quantiles
+from r2gengpt.films.dicom.greys import Curve, Greys, quantiles, stretched
 from r2gengpt.films.dicom.header import DicomHeader, header_of, open_dataset, read_header
 from r2gengpt.films.dicom.streams import JPEG, TELLS, decode_rle, stream_size
 from r2gengpt.films.dicom.tables import StoredPixels, greys_of
@@ -144,6 +144,28 @@ def test_a_table_in_bytes_holds_one_or_two_for_each_entry(kind: str) -> None:
     table[0]["LUTData"].VR = "OW"
     table[0].LUTData = np.array([0, 51, 102, 255], kind).tobytes()
     assert greys(film(pixels, 12, VOILUTSequence=table))[0, :4].tolist() == [0, 51, 102, 255]
+
+
+def test_a_table_that_meets_stored_and_rescaled_values_is_used_of_the_rescaled() -> None:
+    pixels = np.tile(np.arange(4, dtype=np.uint16), (16, 4))
+    table = curve([8, 0, 8], [0, 0, 0, 51, 102, 204, 255, 255])
+    found = greys(film(pixels, 12, VOILUTSequence=table, RescaleSlope=1, RescaleIntercept=2))
+    assert found[0, :4].tolist() == [0, 51, 102, 204]
+
+
+def test_a_table_has_its_entries_from_half_before_the_first_to_half_after_the_last() -> None:
+    values = np.array([-0.6, -0.5, 0.0, 1.4, 1.5])
+    assert Curve(0, (0, 255), 8).share_of(values, np.array([1, 2, 4, 8, 16])) == 14 / 31
+
+
+def test_a_film_whose_range_is_one_value_is_white_above_it() -> None:
+    assert stretched(np.arange(3.0), np.array([1, 9998, 1])).tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize(("stored", "high"), [(12, 10), (12, 16), (0, 11), (17, 16)])
+def test_bits_that_are_not_within_their_samples_are_refused(stored: int, high: int) -> None:
+    with pytest.raises(InputError, match=f"stores {stored} of 16 bits up to bit {high}: must be"):
+        greys(film(ramp(bits=12), 12, BitsStored=stored, HighBit=high))
 
 
 @pytest.mark.parametrize(
@@ -611,6 +633,7 @@ def test_a_header_shows_nothing_of_its_patient_where_it_is_printed() -> None:
     [
         (b"\x03abcd", b"abcd"),
         (b"\xfdz", b"zzzz"),
+        (b"\x81z", b"zzzz"),  # 128 of them
         (b"\x80\x01ab\x80\xffz", b"abzz"),  # 128 stands for nothing
         (b"\x00a\x01bc\x00d\x00e", b"abcd"),  # what is too much is left out
     ],

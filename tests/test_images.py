@@ -88,6 +88,27 @@ def test_a_transparent_palette_colour_is_black(transparency: int | bytes) -> Non
     assert (pixels[5].max(), pixels[15].max()) == (0, 90)
 
 
+@pytest.mark.parametrize(("red", "left"), [(200, 0), (201, 200), (300, 200)], ids=["there", "absent", "beyond 8 bits"])
+def test_a_transparent_colour_is_black_where_a_pixel_has_it(red: int, left: int) -> None:
+    source = Image.new("RGB", (20, 20), (200, 20, 30))
+    source.paste((90, 90, 90), (0, 0, 20, 10))
+    pixels = np.asarray(decode_image(encode(source, transparency=(red, 20, 30)), "x.png"))
+    assert (pixels[5].max(), pixels[15].max()) == (90, left)
+
+
+@pytest.mark.parametrize("depth", [2, 4, 8])
+def test_a_transparent_grey_of_few_bits_is_black(depth: int) -> None:
+    top = 2**depth - 1
+    rows = np.repeat(np.array([0, 1, 2, 3]) * top // 3, 5)
+    each = 8 // depth
+    packed = sum(np.repeat(rows[:, None], 24, 1)[:, place::each] << (8 - depth * (place + 1)) for place in range(each))
+    lines = b"".join(b"\0" + row.tobytes() for row in np.asarray(packed, np.uint8))
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 24, 20, depth, 0, 0, 0, 0))
+    key = png_chunk(b"tRNS", struct.pack(">H", top * 2 // 3))
+    data = b"\x89PNG\r\n\x1a\n" + header + key + png_chunk(b"IDAT", zlib.compress(lines)) + png_chunk(b"IEND", b"")
+    assert np.asarray(decode_image(data, "x.png"))[::5, 0, 0].tolist() == [0, 85, 0, 255]
+
+
 @pytest.mark.parametrize(
     ("top", "bits"), [(200, 8), (255, 8), (256, 10), (1023, 10), (4000, 12), (4095, 12), (16383, 14), (65535, 16)]
 )
@@ -411,3 +432,6 @@ def test_a_picture_of_two_greys_shows_nothing_where_nearly_all_of_it_is_one() ->
     assert is_one_grey(counts)
     counts[100], counts[10] = 1, 969
     assert not is_one_grey(counts)
+    for common, one_grey in ((950, True), (949, False)):
+        counts[[10, 100, 200]] = common, 0, 1000 - common
+        assert is_one_grey(counts) == one_grey

@@ -173,6 +173,7 @@ KEEP = tables.Prefixes(frozenset({"A", "Mr", "Dr", "v", "vs"}), frozenset({"No"}
     ("text", "found"),
     [
         ("The heart. is 5.5 cm. Dr. A saw No. 5, p. 4", "the heart. is 5.5 cm . dr. a saw no. 5 , p . 4"),
+        ("No. 95 A. zoo heart. zoo No. a No. \u00e9", "no. 95 a. zoo heart. zoo no. a no . \u00e9"),
         ("U.S. is big. e.g. this v1.2. 3.4.", "us is big. eg this v12 3.4 ."),
         ("a,b,c,d 5,300 5,b 1,,2 a,,b", "a , b,c , d 5,300 5 , b 1 , , 2 a , ,b"),
         ("don't it's 1990's dogs' l'eau 1'2 a'b'c", "don 't it 's 1990 's dogs ' l 'eau 1 ' 2 a 'b'c"),
