@@ -130,6 +130,17 @@ def curve(descriptor: list[int], entries: list[int], **more: Any) -> Sequence:
     return Sequence([item])
 
 
+@pytest.mark.parametrize("key", ["VOILUTSequence", "ModalityLUTSequence"])
+def test_the_largest_tables_are_read_however_their_sequence_ends(key: str) -> None:
+    pixels = np.arange(0, 65536, 64, dtype=np.uint16).reshape(32, 32)
+    (table,) = curve([0, 0, 16], [0], ModalityLUTType="US")
+    table.add_new("LUTData", "OW", (np.arange(65536, dtype=np.uint64) ** 2 // 65535).astype("<u2").tobytes())
+    for closed in (False, True):
+        dataset = film(pixels, 16, **{key: Sequence([table] * 5)})
+        dataset[key].is_undefined_length = not closed
+        assert 40 < greys(dataset)[16, 0] < 80, "a straight line is 128 there"
+
+
 def test_a_voi_table_comes_before_a_window_and_is_held_at_its_ends() -> None:
     pixels = np.arange(320, dtype=np.uint16).reshape(20, 16)
     table = curve([4, 100, 8], [0, 51, 102, 255])

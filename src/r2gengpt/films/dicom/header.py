@@ -30,9 +30,13 @@ MOST_READS = 100_000
 """Elements of a file at most, but for a few reads beside: each takes memory for an object, however short it is."""
 LARGEST_ELEMENT = 2**19
 """Bytes of the largest element that is kept besides the pixels: sequences in it are taken apart when asked for."""
+LARGEST_TABLES = 2**21
+"""The same of lookup tables, which only a decoder asks for: 15 of 65,536 entries."""
 WHOLE_NUMBER = r"[+-]?[0-9]{1,11}"
 """An IS: at most 12 characters. Source: PS3.5, 6.2."""
 _PIXELS = 0x7FE00010
+_TABLES = (0x00283000, 0x00283010)
+"""Modality LUT Sequence and VOI LUT Sequence."""
 NO_ELEMENTS = (0xFFFE,)
 """Groups of what is no element but a mark between items; a stray one says nothing."""
 CHEST_CODES = ("51185008", "43799004", "39607008", "T-D3000", "T-28000")
@@ -103,7 +107,8 @@ def open_dataset(data: bytes, name: str, *, pixels: bool = True) -> "Dataset":
     try:
         dataset = dcmread(_Counted(data), force=True, stop_before_pixels=not pixels)
         for tag in list(dataset.keys()):  # of the dataset itself an iterator takes each element apart
-            if tag.group in NO_ELEMENTS or (tag != _PIXELS and _size(dataset, tag) > LARGEST_ELEMENT):
+            largest = LARGEST_TABLES if tag in _TABLES else LARGEST_ELEMENT
+            if tag.group in NO_ELEMENTS or (tag != _PIXELS and _size(dataset, tag) > largest):
                 del dataset[tag]
     except _Packed:
         words = f"image {name}: is deflated DICOM (transfer syntax {DEFLATED.decode()}), which is not read"
