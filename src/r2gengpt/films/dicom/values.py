@@ -81,7 +81,7 @@ def numbers_of(dataset: "Dataset", key: str) -> list[float]:
     found = None if tag is None else dataset.get_item(tag)
     if tag is None or found is None:
         return []
-    written = dictionary_VR(tag) in TEXT_KINDS if found.VR is None else found.VR in TEXT_KINDS
+    written = (dictionary_VR(tag) if found.VR in (None, "UN") else found.VR) in TEXT_KINDS
     if isinstance(found.value, bytes) and written:
         return [_number(part) for part in found.value.decode("latin-1").split("\\")]
     value = value_of(dataset, key)
