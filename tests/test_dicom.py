@@ -829,6 +829,17 @@ def test_rows_and_columns_that_are_no_numbers_are_none() -> None:
     assert header_of(data, "x").size == (0, 0)
 
 
+@pytest.mark.parametrize(
+    ("signed", "kind", "value", "found"),
+    [(False, "US", 65535, 65535), (False, "SS", -1, 65535), (True, "SS", -2000, -2000), (True, "US", 63536, -2000)],
+)
+def test_a_padding_value_has_the_sign_of_the_pixels(signed: bool, kind: str, value: int, found: int) -> None:
+    told = film()
+    told.add_new("PixelPaddingValue", kind, value)
+    greys, _ = greys_of(told, StoredPixels(16, signed, False))
+    assert greys.padding == (found, found)
+
+
 def test_padding_is_seen_by_nobody_unless_it_is_next_to_all() -> None:
     greys = Greys(bits=8, padding=(0, 3))
     assert greys.seen(np.ones(256, int)).tolist() == [0] * 4 + [1] * 252
