@@ -394,8 +394,21 @@ def test_another_anatomic_region_is_refused_where_no_body_part_is_named() -> Non
     region.CodeValue, region.CodingSchemeDesignator, region.CodeMeaning = "85562004", "SCT", "Hand"
     with pytest.raises(InputError, match="shows HAND"):
         greys(film(BodyPartExamined=None, AnatomicRegionSequence=Sequence([region])))
-    region.CodeValue, region.CodeMeaning = "51185008", "x"
-    assert greys(film(BodyPartExamined=None, AnatomicRegionSequence=Sequence([region]))).shape == (40, 32)
+    for value in ("816094009", "51185008", "T-D3000"):  # those of PS3.16, CID 4031, whatever language they are in
+        region.CodeValue, region.CodeMeaning = value, "Brustkorb"
+        assert greys(film(BodyPartExamined=None, AnatomicRegionSequence=Sequence([region]))).shape == (40, 32)
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["Thoracic spine", "THORACO-LUMBAR SPINE", "THORACOLUMBAR", "Rachis thoracique", "Thorakale Wirbelsaeule"],
+)
+def test_the_spine_of_the_chest_is_another_part(part: str) -> None:
+    region = Dataset()
+    region.CodeValue, region.CodingSchemeDesignator, region.CodeMeaning = "122495006", "SCT", part
+    for told in ({"BodyPartExamined": part}, {"BodyPartExamined": None, "AnatomicRegionSequence": Sequence([region])}):
+        with pytest.raises(InputError, match=f"shows {part.upper()}, must be a chest film"):
+            greys(film(**told))
 
 
 def test_burned_in_annotation_is_warned_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
