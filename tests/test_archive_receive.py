@@ -30,12 +30,15 @@ from archive_parts import (
     uid,
     wait_until,
 )
+from r2gengpt.clinical.archive.films import checked_film
 from r2gengpt.clinical.archive.ledger import key_of
 from r2gengpt.clinical.archive.loop import Loop, NotNow, Refused
 from r2gengpt.clinical.archive.receive import FAULT, MAX_PDU, NO_ROOM, NOT_UNDERSTOOD, Receiver
 from r2gengpt.clinical.archive.send import judge
 from r2gengpt.clinical.archive.spool import KeptFilm
 from r2gengpt.errors import InputError
+from r2gengpt.films.cell.pool import _log_once
+from r2gengpt.films.sources import study_of
 from r2gengpt.settings import ListenConfig
 
 pytestmark = pytest.mark.filterwarnings(  # pynetdicom drops sockets whose peer has gone without closing them
@@ -330,3 +333,15 @@ def test_the_names_of_patients_and_uids_stay_out_of_the_log(tmp_path: Path, capl
     assert not [word for word in ("Muster", "P-1", uid(1), uid(3), stored[0]) if word in ours]
     assert "pynetdicom" not in {record.name.split(".")[0] for record in caplog.records}
     assert sys.stderr is not None
+
+
+def test_what_a_film_is_warned_of_is_one_line_that_names_its_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    where = tmp_path / f"{key_of(uid(4))}.dcm"
+    where.write_bytes(film_data(4, BurnedInAnnotation="YES"))
+    _log_once.cache_clear()
+    header = checked_film(where.read_bytes())
+    study_of([where], side=16)
+    assert header.burned_in
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [f"image {where}"]

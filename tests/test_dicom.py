@@ -130,6 +130,17 @@ def curve(descriptor: list[int], entries: list[int], **more: Any) -> Sequence:
     return Sequence([item])
 
 
+@pytest.mark.parametrize("key", ["VOILUTSequence", "ModalityLUTSequence"])
+def test_the_largest_tables_are_read_however_their_sequence_ends(key: str) -> None:
+    pixels = np.arange(0, 65536, 64, dtype=np.uint16).reshape(32, 32)
+    (table,) = curve([0, 0, 16], [0], ModalityLUTType="US")
+    table.add_new("LUTData", "OW", (np.arange(65536, dtype=np.uint64) ** 2 // 65535).astype("<u2").tobytes())
+    for closed in (False, True):
+        dataset = film(pixels, 16, **{key: Sequence([table] * 5)})
+        dataset[key].is_undefined_length = not closed
+        assert 40 < greys(dataset)[16, 0] < 80, "a straight line is 128 there"
+
+
 def test_a_voi_table_comes_before_a_window_and_is_held_at_its_ends() -> None:
     pixels = np.arange(320, dtype=np.uint16).reshape(20, 16)
     table = curve([4, 100, 8], [0, 51, 102, 255])
@@ -405,8 +416,21 @@ def test_another_anatomic_region_is_refused_where_no_body_part_is_named() -> Non
     region.CodeValue, region.CodingSchemeDesignator, region.CodeMeaning = "85562004", "SCT", "Hand"
     with pytest.raises(InputError, match="shows HAND"):
         greys(film(BodyPartExamined=None, AnatomicRegionSequence=Sequence([region])))
-    region.CodeValue, region.CodeMeaning = "51185008", "x"
-    assert greys(film(BodyPartExamined=None, AnatomicRegionSequence=Sequence([region]))).shape == (40, 32)
+    for value in ("816094009", "51185008", "T-D3000"):  # those of PS3.16, CID 4031, whatever language they are in
+        region.CodeValue, region.CodeMeaning = value, "Brustkorb"
+        assert greys(film(BodyPartExamined=None, AnatomicRegionSequence=Sequence([region]))).shape == (40, 32)
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["Thoracic spine", "THORACO-LUMBAR SPINE", "THORACOLUMBAR", "Rachis thoracique", "Thorakale Wirbelsaeule"],
+)
+def test_the_spine_of_the_chest_is_another_part(part: str) -> None:
+    region = Dataset()
+    region.CodeValue, region.CodingSchemeDesignator, region.CodeMeaning = "122495006", "SCT", part
+    for told in ({"BodyPartExamined": part}, {"BodyPartExamined": None, "AnatomicRegionSequence": Sequence([region])}):
+        with pytest.raises(InputError, match=f"shows {part.upper()}, must be a chest film"):
+            greys(film(**told))
 
 
 def test_burned_in_annotation_is_warned_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -839,6 +863,17 @@ def test_rows_and_columns_that_are_no_numbers_are_none() -> None:
     data = film()
     data.Rows = data.Columns = None
     assert header_of(data, "x").size == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("signed", "kind", "value", "found"),
+    [(False, "US", 65535, 65535), (False, "SS", -1, 65535), (True, "SS", -2000, -2000), (True, "US", 63536, -2000)],
+)
+def test_a_padding_value_has_the_sign_of_the_pixels(signed: bool, kind: str, value: int, found: int) -> None:
+    told = film()
+    told.add_new("PixelPaddingValue", kind, value)
+    greys, _ = greys_of(told, StoredPixels(16, signed, False))
+    assert greys.padding == (found, found)
 
 
 def test_padding_is_seen_by_nobody_unless_it_is_next_to_all() -> None:

@@ -144,6 +144,8 @@ def test_every_day_of_four_centuries_is_one_and_no_other() -> None:
 
 
 JAPANESE = b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B"
+CHINESE = b"Zhang^XiaoDong=\x1b$)A\xd5\xc5^\x1b$)A\xd0\xa1\xb6\xab"
+"""The example of PS3.5, K.2."""
 
 
 @pytest.mark.parametrize(
@@ -163,11 +165,16 @@ JAPANESE = b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B"
         ("\\ISO 2022 IR 87", JAPANESE, "Yamada^Tarou=山田^太郎"),
         (None, JAPANESE, "Yamada^Tarou=山田^太郎"),
         ("\\ISO 2022 IR 149", b"Hong^Gildong=\x1b$)C\xfb\xf3^\x1b$)C\xd1\xce\xd4\xd7", "Hong^Gildong=洪^吉洞"),
+        ("\\ISO 2022 IR 149", b"Hong^Gildong=\xfb\xf3^\xd1\xce\xd4\xd7", "Hong^Gildong=洪^吉洞"),
+        ("\\ISO 2022 IR 58", CHINESE, "Zhang^XiaoDong=张^小东"),
+        ("\\ISO 2022 IR 58", CHINESE.replace(b"\x1b$)A", b""), "Zhang^XiaoDong=张^小东"),
+        ("\\ISO 2022 IR 58\\ISO 2022 IR 87", b"\x1b$)A\xd5\xc5\x1b(B^\x1b$B;3ED\x1b(B", "张^山田"),
+        (None, CHINESE, "Zhang^XiaoDong=张^小东"),
         ("ISO_IR 192", "a\ufffdb".encode(), "a?b"),
         ("ISO_IR 192", b"a\x1b%G\xff\x81", "a %G\xff"),
     ],
 )
-def test_a_name_is_read_by_the_declared_set_else_as_utf_8_else_as_latin_1(
+def test_a_name_is_read_by_the_declared_sets_else_as_utf_8_else_as_latin_1(
     charset: str | None, data: bytes, name: str
 ) -> None:
     header = header_with(charset, PatientName=data)
@@ -180,7 +187,8 @@ def test_a_name_is_read_by_the_declared_set_else_as_utf_8_else_as_latin_1(
 
 def test_no_byte_in_any_declared_set_becomes_the_sign_of_what_cannot_be_read() -> None:
     rng = random.Random(5)
-    for charset in (None, "ISO_IR 192", "ISO_IR 100", "ISO_IR 13", "GB18030", "\\ISO 2022 IR 87", "\\ISO 2022 IR 149"):
+    for charset in (None, "ISO_IR 192", "ISO_IR 100", "ISO_IR 13", "GB18030", "\\ISO 2022 IR 87", "\\ISO 2022 IR 149",
+                    "\\ISO 2022 IR 58"):  # fmt: skip
         for _ in range(20):
             name = bytes(rng.choice((rng.randrange(256), 0x1B, 0x24, 0x42)) for _ in range(rng.randrange(2, 20)))
             header = header_with(charset, PatientName=name, StudyDescription=name[::-1])

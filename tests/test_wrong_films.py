@@ -134,6 +134,26 @@ def test_an_element_that_the_picture_can_do_without_refuses_no_film(element: byt
     assert read_header(data, "x").modality == "DX"
 
 
+NUMBERS = (
+    *("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
+    *("PixelPaddingValue", "PixelPaddingRangeLimit", "WindowCenter", "WindowWidth", "RescaleSlope", "NumberOfFrames"),
+)
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+def test_a_number_whose_kind_is_not_told_is_read_as_what_its_tag_is(key: str) -> None:
+    pixels = ramp(bits=12, signed=True)
+    pixels[:8] = 2047
+    told = film(pixels, 12, PixelPaddingValue=2047, PixelPaddingRangeLimit=2000, WindowCenter=90, WindowWidth=3000,
+                RescaleSlope=2, NumberOfFrames=1)  # fmt: skip
+    data, element = data_of(told), told[key]
+    start = struct.pack("<HH", element.tag.group, element.tag.element) + element.VR[:2].encode()
+    at = data.index(start if element.VR in ("DS", "IS", "US") else start[:4])
+    unknown = data[: at + 4] + b"UN\0\0" + data[at + 6 : at + 8] + b"\0\0" + data[at + 8 :]
+    assert np.array_equal(greys(unknown), greys(data))
+    assert read_header(unknown, "x") == read_header(data, "x")
+
+
 def png(levels: npt.NDArray[np.uint16], colour_type: int, interlaced: bool = False, more: bytes = b"") -> bytes:
     """A 16-bit PNG of (H, W, C) levels; with interlacing in one pass only (of pictures of 1x1)."""
     height, width = levels.shape[:2]

@@ -18,12 +18,12 @@ TWO_PATIENTS = "its films name different patients"
 
 
 def checked_film(data: bytes) -> DicomHeader:
-    """The header of a film of the chest whose pixels can be decoded.
+    """The header of a film of the chest whose pixels can be decoded. Whoever reports it warns of it, by its name.
 
     Raises:
         InputError: it is none (see `reason_of`).
     """
-    header = the_cell().film(Request(NAME, DicomChoice(), MIN_SIDE, header=True), data).header
+    header = the_cell().film(Request(NAME, DicomChoice(), MIN_SIDE, header=True), data, is_told=False).header
     if header is None:
         raise InputError(f"image {NAME}: is not DICOM")
     return header

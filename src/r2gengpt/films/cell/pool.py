@@ -57,8 +57,8 @@ class Cell:
         with self._lock:
             self._idle.append(worker)
 
-    def film(self, request: Request, data: bytes) -> Film:
-        """An image's picture and header, as far as they are wanted.
+    def film(self, request: Request, data: bytes, *, is_told: bool = True) -> Film:
+        """An image's picture and header, as far as they are wanted; `is_told`: what its decoder warns of is logged.
 
         Raises:
             InputError: the image is refused, or takes more time or memory than it may.
@@ -71,7 +71,7 @@ class Cell:
                 reply, body = self._ask(request, data)
         except Ended as error:
             raise InputError(f"image {request.name}: {error}") from None
-        for line in reply.log:
+        for line in reply.log if is_told else ():
             _log_once(line)
         if reply.refused is not None:
             raise InputError(reply.refused, field=reply.field)

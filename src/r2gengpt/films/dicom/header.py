@@ -26,17 +26,23 @@ DEFLATED = b"1.2.840.10008.1.2.1.99"
 MODALITIES = ("CR", "DX", "DR")
 CHEST_WORDS = ("CHEST", "THORA", "TORAX", "TÓRAX", "LUNG", "HEART")
 """Parts of the words for the chest in Body Part Examined, as manufacturers spell them, in capitals."""
+SPINE_WORDS = ("SPINE", "LUMB", "VERTEBR", "RACHI", "WERVEL", "WIRBEL")
+"""The same of what is named after the chest and is none: its spine."""
 MOST_READS = 100_000
 """Elements of a file at most, but for a few reads beside: each takes memory for an object, however short it is."""
 LARGEST_ELEMENT = 2**19
 """Bytes of the largest element that is kept besides the pixels: sequences in it are taken apart when asked for."""
+LARGEST_TABLES = 2**21
+"""The same of lookup tables, which only a decoder asks for: 15 of 65,536 entries."""
 WHOLE_NUMBER = r"[+-]?[0-9]{1,11}"
 """An IS: at most 12 characters. Source: PS3.5, 6.2."""
 _PIXELS = 0x7FE00010
+_TABLES = (0x00283000, 0x00283010)
+"""Modality LUT Sequence and VOI LUT Sequence."""
 NO_ELEMENTS = (0xFFFE,)
 """Groups of what is no element but a mark between items; a stray one says nothing."""
-CHEST_CODES = ("51185008", "43799004", "39607008", "T-D3000", "T-28000")
-"""Anatomic regions: thoracic structure, thoracic cavity, lung (SNOMED CT); chest, lung (SNOMED RT)."""
+CHEST_CODES = ("816094009", "51185008", "43799004", "39607008", "T-D3000", "T-28000")
+"""Anatomic regions: chest, thoracic structure, thoracic cavity, lung (SNOMED CT); chest, lung (SNOMED RT)."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,8 @@ def open_dataset(data: bytes, name: str, *, pixels: bool = True) -> "Dataset":
     try:
         dataset = dcmread(_Counted(data), force=True, stop_before_pixels=not pixels)
         for tag in list(dataset.keys()):  # of the dataset itself an iterator takes each element apart
-            if tag.group in NO_ELEMENTS or (tag != _PIXELS and _size(dataset, tag) > LARGEST_ELEMENT):
+            largest = LARGEST_TABLES if tag in _TABLES else LARGEST_ELEMENT
+            if tag.group in NO_ELEMENTS or (tag != _PIXELS and _size(dataset, tag) > largest):
                 del dataset[tag]
     except _Packed:
         words = f"image {name}: is deflated DICOM (transfer syntax {DEFLATED.decode()}), which is not read"
@@ -274,9 +281,10 @@ def check_is_chest_film(header: DicomHeader, name: str) -> None:
         said = f"modality is {header.modality[:40]}" if header.modality else "modality is not named"
         allowed = ", ".join(MODALITIES)
         raise InputError(f"image {name}: its {said}, must be {allowed} (`force` reads it all the same)", field="force")
-    if header.body_part and not any(word in header.body_part for word in CHEST_WORDS):
-        part = header.body_part[:40]
-        words = f"image {name}: shows {part}, must be a chest film (`force` reads it all the same)"
+    part = header.body_part
+    is_chest = any(word in part for word in CHEST_WORDS) and not any(word in part for word in SPINE_WORDS)
+    if part and not is_chest:
+        words = f"image {name}: shows {part[:40]}, must be a chest film (`force` reads it all the same)"
         raise InputError(words, field="force")
 
 

@@ -117,7 +117,6 @@ def _padding(dataset: "Dataset", signed: bool) -> tuple[int, int] | None:
     found = [number for key in keys for number in numbers_of(dataset, key)[:1]]
     if not numbers_of(dataset, keys[0]) or not np.isfinite(found).all():
         return None
-    ends = [int(number) for number in found]
-    if signed:
-        ends = [end - 65536 if end > 32767 else end for end in ends]
+    least = -32768 if signed else 0  # files tell of a sign, or of none, where their pixels do otherwise
+    ends = [(int(number) - least) % 65536 + least for number in found]
     return min(ends), max(ends)

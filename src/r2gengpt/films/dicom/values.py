@@ -20,6 +20,8 @@ TEXT_KINDS = frozenset(
 DELIMITERS = frozenset(b"\\^=\r\n\t\f")
 """Signs that end what an escape sequence has switched on. Source: PS3.5, 6.1.2.5.3."""
 _ESCAPE = re.compile(rb"\x1b(?:\$[()].|\$B|[()-].)", re.DOTALL)
+_CHINESE = "\x1b$)A"
+"""Switches on GB 2312. pydicom leaves it to Python's codec, which takes it for text."""
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+[.,]?[0-9]*|[.,][0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 _DATE = re.compile(r"([1-9][0-9]{3})(\.?)([0-9]{2})\2([0-9]{2})")
 _TIME = re.compile(r"([0-9]{2})(?:(:?)([0-9]{2})(?:\2([0-9]{2})(?:\.[0-9]+)?)?)?")
@@ -79,7 +81,7 @@ def numbers_of(dataset: "Dataset", key: str) -> list[float]:
     found = None if tag is None else dataset.get_item(tag)
     if tag is None or found is None:
         return []
-    written = dictionary_VR(tag) in TEXT_KINDS if found.VR is None else found.VR in TEXT_KINDS
+    written = (dictionary_VR(tag) if found.VR in (None, "UN") else found.VR) in TEXT_KINDS
     if isinstance(found.value, bytes) and written:
         return [_number(part) for part in found.value.decode("latin-1").split("\\")]
     value = value_of(dataset, key)
@@ -110,7 +112,7 @@ def _parts(value: object) -> list[str]:
 
 
 def decoded(data: bytes, charsets: Sequence[str]) -> str:
-    """Bytes as text: in the declared character sets, else in UTF-8, else in Windows-1252 or Latin-1.
+    """Bytes as text: in the first declared character set, else UTF-8, a further declared one, Windows-1252 or Latin-1.
 
     A character set is the wrong one where it has no sign for a byte, or a control character above 127 for it.
     """
@@ -124,7 +126,7 @@ def _readings(data: bytes, charsets: Sequence[str]) -> Iterator[str]:
     """The text by each character set that may be meant, the likeliest first."""
     if _ESCAPE.search(data) and "\ufffd" not in (found := _switched(data, charsets[0])):
         yield found
-    for name in (charsets[0], "utf-8", "cp1252"):
+    for name in (charsets[0], "utf-8", *charsets[1:], "cp1252"):
         try:
             yield data.decode(name)
         except UnicodeError:
@@ -136,7 +138,7 @@ def _switched(data: bytes, first: str) -> str:
     from pydicom.charset import CODES_TO_ENCODINGS, decode_bytes
 
     found: str = decode_bytes(data, [first, *sorted(set(CODES_TO_ENCODINGS.values()))], set(DELIMITERS))
-    return found
+    return found.replace(_CHINESE, "")
 
 
 def cleaned(text: str) -> str:
