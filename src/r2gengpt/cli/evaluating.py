@@ -11,7 +11,7 @@ from r2gengpt.cli.console import flag, return_large_blocks, start_logging
 from r2gengpt.config import DataConfig, TrainConfig
 from r2gengpt.errors import InputError
 from r2gengpt.files import check_readable
-from r2gengpt.locate import Located, locate
+from r2gengpt.locate import Located, locate_writer
 from r2gengpt.options import Override
 from r2gengpt.settings import EvidenceConfig, HonestyConfig
 
@@ -88,7 +88,7 @@ def evaluate(parsed: bridge.Parsed, asked: Asked) -> None:
     if parsed.values.get("device_map") == "auto":
         options = in_one_process(options)
     name, field = named_model(options, asked.model)
-    located = locate(replace(choice_of_model(parsed, name), field=field, abstain_below=asked.abstain_below))
+    located = locate_writer(replace(choice_of_model(parsed, name), field=field, abstain_below=asked.abstain_below))
     data, target = data_of(located, parsed), target_of(name, asked)
     check_readable(Path(data.annotation), f"`annotation` {data.annotation}")  # before anything large is loaded
     from r2gengpt.metrics.measure import choose
