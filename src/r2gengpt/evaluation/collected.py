@@ -14,7 +14,7 @@ from r2gengpt.metrics.records import Signature, check_comparable
 from r2gengpt.metrics.spread import Spread
 
 SUMMARY = "summary.json"
-"""In a directory of `train` --seeds."""
+"""In the directory of runs of several seeds."""
 COLUMNS = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "meteor", "rouge_l", "cider", LABEL_F1)
 """The scores that stand beside each other."""
 
