@@ -219,13 +219,15 @@ def test_what_is_no_text_is_refused_by_its_name(place: int, texts: Any, words: s
 
 
 def test_ids_and_patients_may_be_whole_numbers_as_in_files() -> None:
-    texts = {7: "clear lungs", 8: "an effusion"}
+    texts: Any = {7: "clear lungs", 8: "an effusion"}
+    others: Any = {7: "clear lungs", 9: "an effusion"}
+    patients: Any
     for patients in ({7: 0, 8: 1}, {"7": "p", "8": "q"}, {np.int64(7): "p", np.int64(8): np.int64(9)}):
-        scores = r2gengpt.score(texts, {str(study): text for study, text in texts.items()}, patients=patients)  # type: ignore[arg-type]
+        scores = r2gengpt.score(texts, {str(study): text for study, text in texts.items()}, patients=patients)
         assert (scores.ids, scores.patients) == (("7", "8"), 2)
-        assert r2gengpt.compare(texts, texts, texts, patients=patients, resamples=9).patients == 2  # type: ignore[arg-type]
+        assert r2gengpt.compare(texts, texts, texts, patients=patients, resamples=9).patients == 2
     with pytest.raises(InputError, match=r"studies in references have no text in predictions \(9\)"):
-        r2gengpt.score(texts, {7: "clear lungs", 9: "an effusion"})  # type: ignore[dict-item]
+        r2gengpt.score(texts, others)
 
 
 def test_patients_that_are_of_no_study_are_told() -> None:
