@@ -128,6 +128,7 @@ def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
         (splits(record(views=[1])), "views item is 1, must be a text"),
         (splits(record(views=["PA", "AP"])), "(a): views has 2 items, must have one for each image (1) or none"),
         (splits(record(prior_days=10**400)), "prior_days is 1000"),
+        (splits(record(prior_days=50_001)), "(a): prior_days is 50001, must be a number from 0 to 50000"),
         (splits(record(labels={"Edema": 10**400})), "label Edema is 1000"),
         (splits(record(boxes=[["Edema", 10**400, 0, 1, 1]])), "must be [observation, left, top, width"),
         (splits(record(patient=7.0)), "(a): patient is 7.0, must be a text or a whole number"),
@@ -139,6 +140,11 @@ def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
 )
 def test_a_wrong_annotation_is_refused_in_one_line(tmp_path: Path, content: Any, words: str) -> None:
     assert words in message(tmp_path, content)
+
+
+def test_a_wrong_prior_of_a_split_not_asked_for_is_named_by_its_own_place(tmp_path: Path) -> None:
+    content = splits(record(prior="c"), test=[record("b"), record("c", report=5)])
+    assert "prior c: test study 1 (c): report is 5" in message(tmp_path, content, splits=("train",))
 
 
 def test_an_id_that_is_also_in_a_split_not_asked_for_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import r2gengpt
@@ -180,6 +181,9 @@ def test_a_context_of_wrong_fields_is_refused(fields: dict[str, Any], words: str
         ({"train": "clear lungs"}, "train: is of type str, must hold texts"),
         ({"train": [None]}, "train: text 0 is of type NoneType, must be a text"),
         ({"patients": ["p", "q"]}, "patients: is of type list, must map study to patient"),
+        ({"patients": {"0": 0.5}}, "patients: the patient of study 0 is of type float, must be a text or a whole"),
+        ({"patients": {0.5: "p"}}, "patients: a study id is of type float, must be a text or a whole number"),
+        ({"patients": {0: "p", "0": "q"}}, "patients: study 0 is given twice"),
     ],
 )
 @pytest.mark.parametrize("ask", ["score", "compare"])
@@ -199,6 +203,8 @@ def test_what_texts_are_scored_by_is_refused_by_its_name(ask: str, given: dict[s
         (["clear", None], "text 1 is of type NoneType, must be a text"),
         ([b"clear", "effusion"], "text 0 is of type bytes, must be a text"),
         ({"0": "clear", "1": ["effusion"]}, "the text of study 1 is of type list, must be a text"),
+        ({0: "clear", "0": "effusion"}, "study 0 is given twice"),
+        ({0: "clear", None: "effusion"}, "a study id is of type NoneType, must be a text or a whole number"),
     ],
 )
 @pytest.mark.parametrize("place", [0, 1, 2])
@@ -210,3 +216,22 @@ def test_what_is_no_text_is_refused_by_its_name(place: int, texts: Any, words: s
     if place < 2:
         with pytest.raises(InputError, match=f"{('predictions', 'references')[place]}: {words}"):
             r2gengpt.score(*given[:2])
+
+
+def test_ids_and_patients_may_be_whole_numbers_as_in_files() -> None:
+    texts: Any = {7: "clear lungs", 8: "an effusion"}
+    others: Any = {7: "clear lungs", 9: "an effusion"}
+    patients: Any
+    for patients in ({7: 0, 8: 1}, {"7": "p", "8": "q"}, {np.int64(7): "p", np.int64(8): np.int64(9)}):
+        scores = r2gengpt.score(texts, {str(study): text for study, text in texts.items()}, patients=patients)
+        assert (scores.ids, scores.patients) == (("7", "8"), 2)
+        assert r2gengpt.compare(texts, texts, texts, patients=patients, resamples=9).patients == 2
+    with pytest.raises(InputError, match=r"studies in references have no text in predictions \(9\)"):
+        r2gengpt.score(texts, others)
+
+
+def test_patients_that_are_of_no_study_are_told() -> None:
+    texts = ["clear lungs", "an effusion"]
+    scores = r2gengpt.score(texts, texts, patients={"a": "p", "b": "q"}, resamples=9)
+    assert scores.patients is None
+    assert "2 of 2 studies name no patient: resampled by study, not by patient" in scores.notes

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 import r2gengpt
+from conftest import TinySet
 from edge_parts import checkpoint_with_head, trained_checkpoint, write_films
 from placements import FLOAT32
 from r2gengpt.checkpoint import save_checkpoint
@@ -149,6 +150,8 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("dicomweb", ["--model", "MODEL", "--url", "http://127.0.0.1:1/x", "--study", "1.2"]),
         ("worklist", ["--model", "MODEL", "--worklist", "http://127.0.0.1:1/x"]),
         ("generate", ["FILM", "--model", "MODEL"]),
+        ("test", ["--model", "MODEL", "--output", "OUT"]),
+        ("audit", ["--model", "MODEL", "--annotation", "SET", "--base_dir", "FILMS", "--output", "OUT"]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -157,14 +160,16 @@ def test_what_needs_reports_refuses_a_head_that_was_trained_alone(
     flags: list[str],
     alone: Path,
     films: list[Path],
+    tiny_set: TinySet,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "in").mkdir()
     words = {"MODEL": str(alone), "OUT": str(tmp_path / "out"), "IN": str(tmp_path / "in"), "FILM": str(films[0])}
+    words |= {"SET": str(tiny_set.annotation), "FILMS": str(tiny_set.base_dir)}
     assert run(command, [words.get(flag, flag) for flag in flags]) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "was trained for findings alone and writes no report" in line
+    assert f"{alone}: was trained for findings alone and writes no report" in line
     assert not (tmp_path / "out").exists() or list((tmp_path / "out").iterdir()) == []
 
 

@@ -13,6 +13,7 @@ import torch
 from conftest import Outcome, TinySet
 from placements import FLOAT32
 from r2gengpt.checkpoint import load_checkpoint
+from r2gengpt.confidence.maps import Evidence
 from r2gengpt.config import DataConfig, DecodeConfig
 from r2gengpt.data.annotation import read_annotation
 from r2gengpt.data.study import Study
@@ -191,6 +192,29 @@ def test_texts_for_shuffled_images_of_an_earlier_test_are_removed(tiny_set: Tiny
     write_evaluation(reports, plan, tmp_path, {})
     assert not path.exists()
     assert (tmp_path / "predictions.jsonl").exists()
+
+
+def test_a_test_that_ends_early_leaves_no_scores_beside_other_predictions(tiny_set: TinySet, tmp_path: Path) -> None:
+    studies = read_annotation(tiny_set.annotation, tiny_set.base_dir, ("train",))["train"]
+    plan = Evaluation(studies, (), "plain", batch_size=4)
+    write_evaluation([Report(study.id, "Clear lungs.", study.report) for study in studies], plan, tmp_path, {})
+    assert {path.name for path in tmp_path.iterdir()} == {"predictions.jsonl", "scores.json", "report.html"}
+
+    def ends(_: Scores) -> list[Evidence]:
+        raise KeyboardInterrupt
+
+    others = [Report(study.id, "An effusion.", study.report) for study in studies]
+    with pytest.raises(KeyboardInterrupt):
+        write_evaluation(others, plan, tmp_path, {}, maps=ends)
+    assert [path.name for path in tmp_path.iterdir()] == ["predictions.jsonl"]
+
+
+def test_rows_of_the_train_split_say_what_the_annotation_lacks(tiny_set: TinySet, tmp_path: Path) -> None:
+    studies = read_annotation(tiny_set.annotation, tiny_set.base_dir, ("test",))["test"]
+    reports = [Report(study.id, "Clear lungs.", study.report) for study in studies]
+    scores = write_evaluation(reports, Evaluation(studies, (), "plain", batch_size=4), tmp_path, {})
+    for name in ("most_frequent", "random_train"):
+        assert scores.not_available[name] == "the annotation file has no reports of a train split"
 
 
 def evaluated(built: Built, tiny_set: TinySet, directory: Path) -> Scores:

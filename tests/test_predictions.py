@@ -90,6 +90,22 @@ def test_the_prediction_column_wins_over_a_report_column(tmp_path: Path) -> None
     assert read_references(path) == {"a": ("human",)}
 
 
+@pytest.mark.parametrize("ids", [("A-1", "a_1"), ("s1", "S1"), ("id ", "ID")])
+def test_texts_by_study_keep_ids_apart_that_columns_would_not(ids: tuple[str, str], tmp_path: Path) -> None:
+    texts = {study: [f"text of {study}"] for study in ids}
+    assert read_predictions(put(tmp_path, json.dumps(texts))) == {study.strip(): texts[study][0] for study in ids}
+
+
+def test_a_split_that_is_null_is_as_one_that_is_not_there(tmp_path: Path) -> None:
+    path = put(tmp_path, json.dumps({**ANNOTATION, "val": None}))
+    assert read_train_reports(path) == ["Train report."]
+    assert read_references(path).keys() == TEXTS.keys()
+    with pytest.raises(InputError, match=r"no studies in split val; it has train \(1\), test \(2\)$"):
+        read_references(path, "val")
+    with pytest.raises(InputError, match="no studies in split train"):
+        read_train_reports(put(tmp_path, json.dumps({**ANNOTATION, "train": None})))
+
+
 def test_an_empty_prediction_is_a_prediction(tmp_path: Path) -> None:
     assert read_predictions(put(tmp_path, '{"a": ""}')) == {"a": ""}
 

@@ -287,6 +287,19 @@ def test_the_drawn_split_is_the_committed_hash() -> None:
     assert [drawn_split(name) for name in ("g00000", "g00013", "g00020")] == ["train", "test", "val"]
 
 
+def test_films_that_are_marked_train_and_drawn_elsewhere_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [{"labels": "Edema", "split": "train"}] * 40
+    found = studies(prepare_films(table(tmp_path, *rows), tmp_path / "a.json"))
+    elsewhere = sorted((int(name) for name, study in found.items() if study.split != "train"))
+    words = f"marked train, and in val or test by their group: {len(elsewhere)} films, first images/{elsewhere[0]}.png"
+    assert [line.endswith(words) for line in caplog.messages] == [True]
+    caplog.clear()
+    prepare_films(table(tmp_path, *(row | {"split": ""} for row in rows)), tmp_path / "a.json")
+    assert caplog.messages == []
+
+
 def test_a_group_is_never_in_two_splits(tmp_path: Path) -> None:
     rows = [{"group": f"g{number % 40}", "patient": f"p{number % 40}", "labels": "Edema"} for number in range(160)]
     rows[3]["split"] = "val"

@@ -104,7 +104,7 @@ def test_seeds_that_were_tested_differently_or_not_at_all_are_refused(tmp_path: 
     with pytest.raises(InputError) as caught:
         read_ours(run, "test")
     assert str(caught.value) == (
-        f"results {run / 'seed-2'}: has no scores.json, nor has results-test in it: test it first"
+        f"results {run / 'seed-2'}: has no scores.json, nor has results-test in it: run r2gengpt test on it first"
     )
 
 
@@ -191,4 +191,14 @@ def test_a_page_is_not_written_over_the_scores_that_it_shows(run_cli: Run, tmp_p
         done = run_cli(["results", str(named), "--output", str(file)])
         assert (done.code, done.stdout) == (2, "")
         assert done.stderr.endswith("names: it would be written over\n")
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["summary.json", "seed-2/results-test/scores.json"])
+def test_a_page_is_not_written_over_what_is_read_of_seeds(name: str, run_cli: Run, tmp_path: Path) -> None:
+    file = seeds(tmp_path / "more", seed_1=0.1, seed_2=0.2) / name
+    before = file.read_bytes()
+    done = run_cli(["results", str(tmp_path / "more"), "--output", str(file)])
+    assert (done.code, done.stdout) == (2, "")
+    assert done.stderr.endswith("is what results names: it would be written over\n")
     assert file.read_bytes() == before

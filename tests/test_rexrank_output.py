@@ -116,3 +116,17 @@ def test_another_file_is_refused_before_the_model_is_loaded(
     done = run_cli(["test", "--ckpt_file", str(tiny_checkpoint), "--rexrank", str(source)])
     assert (done.code, done.stdout) == (2, "")
     assert f"--rexrank {source}: 2 of 3 studies of the split are not in it: test1, test2" in done.stderr
+
+
+def test_the_file_is_not_written_over_the_one_that_is_read(
+    run_cli: Run, without_weights: Path, tiny_set: TinySet, tmp_path: Path
+) -> None:
+    source = rexrank_file(tmp_path / "rexrank.json", {f"test{number}": record(number) for number in range(3)})
+    before = source.read_bytes()
+    data = ["--annotation", str(tiny_set.annotation), "--base_dir", str(tiny_set.base_dir)]
+    done = run_cli(
+        ["test", "--model", str(without_weights), *data, "--rexrank", str(source), "--output", str(tmp_path)]
+    )
+    assert (done.code, done.stdout) == (2, "")
+    assert done.stderr.endswith("is what --rexrank names: it would be written over\n")
+    assert source.read_bytes() == before

@@ -41,6 +41,18 @@ def found(choice: ModelChoice) -> Located | None:
     return None
 
 
+def found_writer(choice: ModelChoice) -> Located | None:
+    """As `found`, of a model that is to write reports.
+
+    Raises:
+        InputError: as `found`, or the model writes no reports.
+    """
+    located = found(choice)
+    if located is not None:
+        check_writer(located)
+    return located
+
+
 def side_of(choice: ModelChoice, located: Located | None) -> int:
     """The side in pixels that the model's films are resized to; `located` is as `found` gives it.
 
@@ -72,12 +84,9 @@ class Served:
             InputError: as `found`, or the model writes no reports.
         """
         drafts = quickest(choice)
-        located, rest = found(drafts), None
+        located, rest = found_writer(drafts), None
         if drafts is not choice and choice.runtime == "auto" and find_spec("torch") is not None:
-            rest = found(choice)
-        for one in (located, rest):
-            if one is not None:
-                check_writer(one)
+            rest = found_writer(choice)
         return cls(drafts, located, rest)
 
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Literal
+from numbers import Integral
+from typing import Any, Literal, TypeVar
 
 from r2gengpt.config import LENGTHS
 from r2gengpt.errors import InputError
@@ -15,6 +16,7 @@ from r2gengpt.metrics.records import Scores
 from r2gengpt.options import check_fields, option
 from r2gengpt.settings import METEOR_NAMES
 
+T = TypeVar("T")
 Texts = Mapping[str, str] | Sequence[str]
 """Texts by study id, or in one order for all."""
 Dataset = Literal["plain", "iu_xray", "mimic_cxr"]
@@ -151,7 +153,34 @@ def by_study(texts: Texts, field: str) -> Mapping[str, str]:
         return {str(place): text for place, text in enumerate(listed(texts, field))}
     for study, text in texts.items():
         check_text(text, field, f"the text of study {study}")
-    return texts
+    return by_id(texts, field)
+
+
+def by_id(values: Mapping[Any, T], field: str) -> dict[str, T]:
+    """Values by study id, a text or a whole number, as text: 7 and "7" are one study, as in files.
+
+    Raises:
+        InputError: an id is something else, or two are one.
+    """
+    found: dict[str, T] = {}
+    for study, value in values.items():
+        name = named(study, field, "a study id")
+        if name in found:
+            raise InputError(f"{field}: study {name} is given twice", field=field)
+        found[name] = value
+    return found
+
+
+def named(value: object, field: str, what: str) -> str:
+    """An id as text.
+
+    Raises:
+        InputError: it is no text and no whole number; `what` is which part of the field it is.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | Integral):
+        words = f"{field}: {what} is of type {type(value).__name__}, must be a text or a whole number"
+        raise InputError(words, field=field)
+    return str(value)
 
 
 def listed(texts: object, field: str) -> list[str]:
@@ -178,11 +207,14 @@ def known_patients(patients: Mapping[str, str] | None) -> Mapping[str, str] | No
     """Whose studies these are.
 
     Raises:
-        InputError: it is no mapping from study to patient.
+        InputError: it is no mapping from study to patient, both texts or whole numbers; None is a patient not known.
     """
-    if isinstance(patients, Mapping | None):
-        return patients
-    raise InputError(f"patients: is of type {type(patients).__name__}, must map study to patient", field="patients")
+    if patients is None:
+        return None
+    if not isinstance(patients, Mapping):
+        raise InputError(f"patients: is of type {type(patients).__name__}, must map study to patient", field="patients")
+    known = {study: patient for study, patient in by_id(patients, "patients").items() if patient is not None}
+    return {study: named(patient, "patients", f"the patient of study {study}") for study, patient in known.items()}
 
 
 def check_text(value: object, field: str, what: str) -> None:

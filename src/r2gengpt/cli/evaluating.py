@@ -10,8 +10,8 @@ from r2gengpt.cli.choice import choice_of_model
 from r2gengpt.cli.console import flag, return_large_blocks, start_logging
 from r2gengpt.config import DataConfig, TrainConfig
 from r2gengpt.errors import InputError
-from r2gengpt.files import check_readable
-from r2gengpt.locate import Located, locate
+from r2gengpt.files import check_no_input, check_readable
+from r2gengpt.locate import Located, locate_writer
 from r2gengpt.options import Override
 from r2gengpt.settings import EvidenceConfig, HonestyConfig
 
@@ -88,7 +88,7 @@ def evaluate(parsed: bridge.Parsed, asked: Asked) -> None:
     if parsed.values.get("device_map") == "auto":
         options = in_one_process(options)
     name, field = named_model(options, asked.model)
-    located = locate(replace(choice_of_model(parsed, name), field=field, abstain_below=asked.abstain_below))
+    located = locate_writer(replace(choice_of_model(parsed, name), field=field, abstain_below=asked.abstain_below))
     data, target = data_of(located, parsed), target_of(name, asked)
     check_readable(Path(data.annotation), f"`annotation` {data.annotation}")  # before anything large is loaded
     from r2gengpt.metrics.measure import choose
@@ -99,7 +99,7 @@ def evaluate(parsed: bridge.Parsed, asked: Asked) -> None:
     from r2gengpt.cli.shares import shares
     from r2gengpt.evaluation.calibrate import check_calibratable
     from r2gengpt.evaluation.honesty import plan_honesty
-    from r2gengpt.evaluation.rexrank import records_of
+    from r2gengpt.evaluation.rexrank import NAME, records_of
     from r2gengpt.metrics.summary import terminal_text
 
     calibrate = asked.honesty.calibrate
@@ -108,7 +108,10 @@ def evaluate(parsed: bridge.Parsed, asked: Asked) -> None:
     if calibrate:
         check_calibratable(located.directory, retrieves=located.choice.retrieves)
     honesty = plan_honesty(asked.honesty, data, studies, asked.split)
-    records = None if asked.rexrank is None else records_of(Path(asked.rexrank), studies)
+    records = None
+    if asked.rexrank is not None:
+        check_no_input(target / NAME, "output", [("rexrank", Path(asked.rexrank))])
+        records = records_of(Path(asked.rexrank), studies)
     with shares(options) as share:
         work = EvaluationWork(
             asked,

@@ -210,23 +210,25 @@ def read_annotation(
 
     def earlier(name: str) -> Study | None:
         if name not in known and name in records:
-            record, split = records[name]
-            known[name] = replace(_study(record, split, 0, base, f"{where}: prior {name}"), dicom=dicom)
+            record, split, index = records[name]
+            known[name] = replace(_study(record, split, index, base, f"{where}: prior {name}"), dicom=dicom)
         return known.get(name)
 
     return {split: tuple(_beside(study, earlier, where) for study in several) for split, several in studies.items()}
 
 
-def _records_by_id(content: Mapping[str, Any], splits: Iterable[str], where: str) -> dict[str, tuple[Any, str]]:
-    """The records of these splits and their split, by id. What has no id is not told of: nobody asked for its split.
+def _records_by_id(content: Mapping[str, Any], splits: Iterable[str], where: str) -> dict[str, tuple[Any, str, int]]:
+    """The records of these splits, their split and their place in it, by id.
+
+    What has no id is not told of: nobody asked for its split.
 
     Raises:
         InputError: an id occurs twice.
     """
-    found: dict[str, tuple[Any, str]] = {}
+    found: dict[str, tuple[Any, str, int]] = {}
     for split in splits:
         records = content.get(split, [])
-        for record in records if isinstance(records, list) else []:
+        for index, record in enumerate(records if isinstance(records, list) else []):
             name = study_id(record.get("id")) if isinstance(record, dict) else None
             if name is None:
                 continue
@@ -234,16 +236,18 @@ def _records_by_id(content: Mapping[str, Any], splits: Iterable[str], where: str
                 raise InputError(
                     f"{where}: id {name} occurs twice (in {found[name][1]} and {split}): ids must be unique"
                 )
-            found[name] = record, split
+            found[name] = record, split, index
     return found
 
 
-def _tell_odd(records: Mapping[str, tuple[Mapping[str, Any], str]], where: str) -> None:
+def _tell_odd(records: Mapping[str, tuple[Mapping[str, Any], str, int]], where: str) -> None:
     """Log lines of what is read as it stands and is hardly meant: one of a kind, with its first study."""
     splits: dict[tuple[str, str], str] = {}
     shared: dict[tuple[str, str], str] = {}
     lost = []
-    for name, (record, split) in sorted(records.items(), key=lambda item: item[1][1]):  # whichever is asked for first
+    for name, (record, split, _) in sorted(
+        records.items(), key=lambda item: item[1][1]
+    ):  # whichever is asked for first
         if (prior := study_id(record.get("prior"))) and prior not in records:
             lost.append(f"{prior} of {name}")
         paths = record.get("image_path")
@@ -253,7 +257,7 @@ def _tell_odd(records: Mapping[str, tuple[Mapping[str, Any], str]], where: str) 
             thing = kind, str(value).strip()
             if value is not None and thing[1] and splits.setdefault(thing, split) != split:
                 shared.setdefault(thing, f"{splits[thing]} and {split}")
-    for (key, meant), count in misspelt((record for record, _ in records.values()), _READ).items():
+    for (key, meant), count in misspelt((record for record, *_ in records.values()), _READ).items():
         _warn(f"{where}: {key} of {count} studies is not read (did you mean {meant}?)")
     if lost:
         _warn(f"{where}: without effect, as the file has no such study: prior of {len(lost)} studies, first {lost[0]}")

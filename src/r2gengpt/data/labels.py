@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 
 from r2gengpt.data.strict import plain
 from r2gengpt.errors import InputError
+from r2gengpt.text.context import MOST_DAYS, MOST_YEARS
 from r2gengpt.text.observations import ALL_OBSERVATIONS
 
 NIH_NAMES: Mapping[str, str] = {
@@ -20,7 +21,7 @@ NIH_NAMES: Mapping[str, str] = {
 """What ChestX-ray14 calls an observation otherwise → ours."""
 UNCERTAIN = -1
 """CheXpert's label of a doubt: as unknown as none."""
-MAX_AGE = 130
+MAX_AGE = MOST_YEARS
 SEXES = ("M", "F")
 
 _BY_PLAIN_NAME = {plain(name): name for name in ALL_OBSERVATIONS}
@@ -157,12 +158,12 @@ def read_days(value: Any, where: str) -> float | None:
     """Days since the study before; None where the record has none.
 
     Raises:
-        InputError: no number of at least 0.
+        InputError: no number from 0 to `MOST_DAYS`.
     """
     if value is None:
         return None
-    if not is_number(value) or value < 0:
-        raise InputError(f"{where}: prior_days is {json.dumps(value)[:60]}, must be a number of at least 0")
+    if not is_number(value) or not 0 <= value <= MOST_DAYS:
+        raise InputError(f"{where}: prior_days is {json.dumps(value)[:60]}, must be a number from 0 to {MOST_DAYS}")
     return float(value)
 
 

@@ -13,6 +13,8 @@ from r2gengpt.metrics.labels.family import LABEL_F1
 from r2gengpt.metrics.records import Signature, check_comparable
 from r2gengpt.metrics.spread import Spread
 
+SUMMARY = "summary.json"
+"""In the directory of runs of several seeds."""
 COLUMNS = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "meteor", "rouge_l", "cider", LABEL_F1)
 """The scores that stand beside each other."""
 
@@ -109,9 +111,21 @@ def read_ours(path: Path, split: str) -> Ours:
     return Ours(str(path), first.signature, first.n, spreads, len(found))
 
 
+def files_of(path: Path, split: str) -> list[Path]:
+    """The files that `read_ours` reads.
+
+    Raises:
+        InputError: there are no such scores.
+    """
+    seeds = _seeds_of(path)
+    return (
+        [_scores_file(path, split)] if seeds is None else [path / SUMMARY, *(_scores_file(run, split) for run in seeds)]
+    )
+
+
 def _seeds_of(path: Path) -> list[Path] | None:
     """The runs of a directory of seeds, None where it is none."""
-    summary = path / "summary.json"
+    summary = path / SUMMARY
     if not summary.is_file():
         return None
     seeds = read_json_object(summary, f"`results` {summary}").get("seeds")
@@ -122,9 +136,8 @@ def _scores_file(path: Path, split: str) -> Path:
     tried = [path] if path.is_file() else [path / "scores.json", path / f"results-{split}" / "scores.json"]
     found = next((file for file in tried if file.is_file()), None)
     if found is None:
-        raise InputError(
-            f"has no scores.json, nor has results-{split} in it: `test` it first", field="results", value=path
-        )
+        words = f"has no scores.json, nor has results-{split} in it: run r2gengpt test on it first"
+        raise InputError(words, field="results", value=path)
     return found
 
 

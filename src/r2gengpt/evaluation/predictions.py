@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from r2gengpt.data.strict import by_plain_name, column_of, misspelt, parsed_json, read_table
+from r2gengpt.data.strict import by_plain_name, column_of, misspelt, parsed_json, plain, read_table
 from r2gengpt.data.study import PATIENT_NAMES, patient_key, study_id
 from r2gengpt.errors import InputError
 from r2gengpt.files import whole_file
@@ -177,7 +177,7 @@ def read_train_reports(path: Path, field: str = "train") -> list[str]:
     content = _content(path, source)
     if not isinstance(content, dict) or not _is_annotation(content):
         raise InputError(f"{source}: must be an annotation file with a train split")
-    written = {**content, "train": [record for record in content.get("train", ()) if not is_label_only(record)]}
+    written = {**content, "train": [record for record in content.get("train") or () if not is_label_only(record)]}
     return [texts[0] for texts in _collect(_split(written, "train", source), source).values()]
 
 
@@ -210,13 +210,13 @@ def _content(path: Path, source: str) -> Any:
         if not str(error).startswith("Extra data"):
             raise InputError(f"{source}: not JSON: {' '.join(str(error).split())}") from None
         return list(_json_lines(text, source))
-    return [(source, value)] if isinstance(value, dict) and _is_record(value, source) else value
+    return [(source, value)] if isinstance(value, dict) and _is_record(value) else value
 
 
-def _is_record(value: Mapping[str, Any], source: str) -> bool:
+def _is_record(value: Mapping[str, Any]) -> bool:
     """Whether a JSON object is the record of one study (a file of one JSON line), not texts by study id."""
-    named = by_plain_name(value, source)
-    return any(not isinstance(named.get(name, []), list) for group in ID_COLUMNS for name in group)
+    names = {name for group in ID_COLUMNS for name in group}
+    return any(plain(key) in names and not isinstance(item, list) for key, item in value.items())
 
 
 def _json_lines(text: str, source: str) -> Iterator[tuple[str, Any]]:
@@ -239,13 +239,13 @@ def _csv_rows(text: str, source: str) -> Iterator[tuple[str, Any]]:
 
 def _is_annotation(content: Mapping[str, Any]) -> bool:
     """Whether a JSON object has R2Gen's splits: lists of objects under at least one of their names."""
-    splits = [content[name] for name in SPLITS if name in content]
+    splits = [content[name] for name in SPLITS if content.get(name) is not None]
     return bool(splits) and all(isinstance(s, list) and all(isinstance(r, dict) for r in s) for s in splits)
 
 
 def _split(content: Mapping[str, Any], split: str, source: str) -> Iterator[Entry]:
     if not content.get(split):
-        have = ", ".join(f"{name} ({len(content[name])})" for name in SPLITS if name in content)
+        have = ", ".join(f"{name} ({len(content[name])})" for name in SPLITS if content.get(name) is not None)
         raise InputError(f"{source}: no studies in split {split}; it has {have}")
     for number, record in enumerate(content[split]):
         place = f"{source}: {split}[{number}]"

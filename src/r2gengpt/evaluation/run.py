@@ -30,7 +30,7 @@ from r2gengpt.metrics.baselines import Baseline
 from r2gengpt.metrics.measure import MetricChoice, choose
 from r2gengpt.metrics.protocols import PROTOCOLS
 from r2gengpt.metrics.records import Scores
-from r2gengpt.metrics.score import score
+from r2gengpt.metrics.score import OF_TRAIN, score
 from r2gengpt.processes import agreed, gathered
 from r2gengpt.progress import Bar
 from r2gengpt.report import Report
@@ -38,6 +38,7 @@ from r2gengpt.reporter import Reporter
 from r2gengpt.version import __version__
 
 log = logging.getLogger("r2gengpt.evaluation")
+NO_REPORTS = "the annotation file has no reports of a train split"
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def scored(
         dataset=plan.dataset,
         train=plan.train_reports or None,
         beside=others.rows,
-        missing=missing,
+        missing={**(missing or {}), **({} if plan.train_reports else dict.fromkeys(OF_TRAIN, NO_REPORTS))},
         patients=patients_of(plan),
         choice=plan.choice,
     )
@@ -188,7 +189,8 @@ def write_evaluation(
     """Score, and write predictions.jsonl, scores.json and report.html, each whole.
 
     What was written for shuffled images goes to predictions-images-shuffled.jsonl, evidence maps to evidence.jsonl;
-    where there are none, those of an earlier test are removed.
+    where there are none, those of an earlier test are removed. Its scores.json and report.html go first: no kill leaves
+    them beside other predictions.
 
     Args:
         predictions: one for each study of the plan, in order.
@@ -203,6 +205,8 @@ def write_evaluation(
         title: of the page; `page_title` names model and data.
     """
     scores = scored(predictions, plan, others, missing, calibration).spelt(spell)
+    for name in ("scores.json", "report.html"):
+        (directory / name).unlink(missing_ok=True)
     patients = patients_of(plan)
     for name, several in (("predictions", predictions), ("predictions-images-shuffled", others.shuffled)):
         if several:

@@ -22,6 +22,8 @@ NEEDS_A_MODEL = {
     IMAGES_SHUFFLED: "needs the images and a model (r2gengpt test `shuffle_images` True)",
 }
 """Rows that only the caller can bring, with why they are not there."""
+OF_TRAIN = ("most_frequent", "random_train")
+"""Rows of reports of the train split."""
 SHOWN = 5
 """Ids that a message lists."""
 
@@ -186,7 +188,7 @@ def _verbatim(references: Sequence[Sequence[str]], pool: Reports, rules: BoundPr
 def _missing(has_train: bool, studies: int) -> dict[str, str]:
     missing: dict[str, str] = {}
     if not has_train:
-        missing |= dict.fromkeys(("most_frequent", "random_train"), "needs the reports of the train split (`train`)")
+        missing |= dict.fromkeys(OF_TRAIN, "needs the reports of the train split (`train`)")
     if studies == 1:
         missing["texts_shuffled"] = "needs two studies"
     return missing
@@ -235,7 +237,7 @@ def _verdict(
 def unknown_patients(ids: Sequence[str], patients: Mapping[str, str]) -> list[str]:
     """A note where patients are named, but not of all studies."""
     known = sum(bool(patients.get(study)) for study in ids)
-    if known in (0, len(ids)):
+    if not patients or known == len(ids):
         return []
     return [f"{len(ids) - known} of {len(ids)} studies name no patient: resampled by study, not by patient"]
 

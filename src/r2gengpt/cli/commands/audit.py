@@ -82,7 +82,7 @@ def model_of(parsed: bridge.Parsed) -> "Subject":
         InputError: no model there, or one that writes no reports.
     """
     from r2gengpt.evaluation.audit.subjects import ModelSubject
-    from r2gengpt.opening import found, opened
+    from r2gengpt.opening import found_writer, opened
 
     choice = choice_of(parsed, no_drafts_in="audit")
-    return ModelSubject(opened(choice, found(choice)))
+    return ModelSubject(opened(choice, found_writer(choice)))

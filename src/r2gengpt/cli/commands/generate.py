@@ -54,7 +54,7 @@ def main(argv: list[str]) -> None:
 
     from r2gengpt.films.cell.pool import open_cell
     from r2gengpt.films.sources import prior_of, study_of
-    from r2gengpt.opening import found, opened, side_of
+    from r2gengpt.opening import found_writer, opened, side_of
     from r2gengpt.quick import quickest
 
     open_cell(parsed.settled(CellConfig), workers=1).warm()  # what decodes images comes up meanwhile
@@ -62,7 +62,7 @@ def main(argv: list[str]) -> None:
     beside = parsed.settled(ContextFlags)
     context = beside.context
     choice = quickest(choice, torch=bool(flags.maps or context or beside.prior))
-    located = found(choice)
+    located = found_writer(choice)
     check_evidence(flags, torch=located is not None)
     films = [Path(name) for name in parsed.space.images]
     side = side_of(choice, located)

@@ -12,8 +12,7 @@ from r2gengpt.cli.choice import ModelFlags, choice_of
 from r2gengpt.cli.console import return_large_blocks, start_logging
 from r2gengpt.config import PRIOR, DecodeConfig, ModelConfig
 from r2gengpt.errors import InputError, installing
-from r2gengpt.locate import check_writer
-from r2gengpt.opening import found, opened
+from r2gengpt.opening import found_writer, opened
 from r2gengpt.serving.address import bound
 from r2gengpt.settings import (
     AuditLogConfig,
@@ -72,9 +71,7 @@ def main(argv: list[str]) -> None:
 
     audit = log_of(parsed.settled(AuditLogConfig), "listen", [settings.ae_title], connect=syslog_connection)
     doubts = doubts_of_keys(settings)
-    located = found(choice)  # what is wrong with the flags is said before anybody can connect
-    if located is not None:
-        check_writer(located)
+    located = found_writer(choice)  # what is wrong with the flags is said before anybody can connect
     for field, port in {"port": settings.port, "mllp_port": mllp.mllp_port or 0}.items():
         bound(settings.bind, port, "bind", field).close()  # and before anything large is loaded
     open_cell(parsed.settled(CellConfig)).warm()  # what decodes images comes up meanwhile

@@ -50,14 +50,14 @@ def main(argv: list[str]) -> None:
     config = parsed.settled(ResultsConfig)
     if config.output is not None:
         check_writable_file(Path(config.output), "output")
-        places = ("", "scores.json", f"results-{config.split}/scores.json")
-        named = [("results", Path(path, place)) for path in parsed.space.results for place in places]
-        check_no_input(Path(config.output), "output", named)
         parsed.check_output(config.output, "published")
-    from r2gengpt.evaluation.collected import collected, read_ours
+    from r2gengpt.evaluation.collected import collected, files_of, read_ours
     from r2gengpt.evaluation.page.results import result_lines, write_results_page
     from r2gengpt.evaluation.published import read_published
 
+    if config.output is not None:
+        read = [file for path in parsed.space.results for file in files_of(Path(path), config.split)]
+        check_no_input(Path(config.output), "output", [("results", file) for file in read])
     published = read_published(None if config.published is None else Path(config.published))
     found = collected([read_ours(Path(path), config.split) for path in parsed.space.results], published)
     if config.output is not None:

@@ -8,8 +8,7 @@ from r2gengpt.cli.choice import ModelFlags, choice_of
 from r2gengpt.cli.commands.listen import add_login, check_installed, client_of, tell_of_prior
 from r2gengpt.cli.console import return_large_blocks, start_logging
 from r2gengpt.config import DecodeConfig, ModelConfig
-from r2gengpt.locate import check_writer
-from r2gengpt.opening import found, opened
+from r2gengpt.opening import found_writer, opened
 from r2gengpt.settings import (
     AuditLogConfig,
     CellConfig,
@@ -48,9 +47,7 @@ def main(argv: list[str]) -> None:
     from r2gengpt.clinical.archive.tls import syslog_connection
 
     audit = log_of(parsed.settled(AuditLogConfig), "worklist", connect=syslog_connection)
-    located = found(choice)
-    if located is not None:
-        check_writer(located)
+    located = found_writer(choice)
     from r2gengpt.films.cell.pool import open_cell
 
     open_cell(parsed.settled(CellConfig)).warm()

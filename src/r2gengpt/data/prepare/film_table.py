@@ -18,8 +18,10 @@ from r2gengpt.options import nearest
 
 log = logging.getLogger("r2gengpt.prepare")
 NIH_SOURCE = "nih14"
-GIVEN = {"": "", "train": "", "val": "val", "validate": "val", "validation": "val", "test": "test"}
-"""What a row has for its split → the split that it must stay in, or nothing."""
+GIVEN = {"": "", "train": "train", "val": "val", "validate": "val", "validation": "val", "test": "test"}
+"""What a row has for its split → our split, or nothing."""
+HELD = ("val", "test")
+"""Splits that a row with them stays in; of other rows it is drawn."""
 VIEWS = {"PA": "PA", "AP": "AP", "L": "LATERAL", "LL": "LATERAL", "LAT": "LATERAL", "LATERAL": "LATERAL"}
 _SEXES = {"m": "M", "male": "M", "f": "F", "female": "F"}
 _AGE = re.compile(r"(\d{1,3}(?:\.\d+)?) ?([YMWD]?)", re.IGNORECASE)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from r2gengpt.data.annotation import SPLITS, Preparation, write_annotation
 from r2gengpt.data.prepare.composing import compose_report
-from r2gengpt.data.prepare.film_table import NIH_SOURCE, FilmRow, read_films
+from r2gengpt.data.prepare.film_table import HELD, NIH_SOURCE, FilmRow, read_films
 from r2gengpt.data.prepare.images import check_directory, find_image, name_missing
 from r2gengpt.data.prepare.notes import film_sentences
 from r2gengpt.data.prepare.places import marked_in, places_in
@@ -49,7 +49,7 @@ def drawn_split(group: str, *, test: bool = True) -> str:
 
 
 def splits_of(rows: Sequence[FilmRow], *, draw_test: bool = True) -> dict[str, str]:
-    """Group → split: the one that a row of it was given, else the drawn one. A group is never in two splits.
+    """Group → split: val or test where a row of it has that, else the drawn one. A group is never in two splits.
 
     Raises:
         InputError: rows of one group were given different ones, or a patient is in two groups.
@@ -60,7 +60,7 @@ def splits_of(rows: Sequence[FilmRow], *, draw_test: bool = True) -> dict[str, s
         first = groups.setdefault((row.source, row.patient), row)
         if row.patient and first.group != row.group:
             raise InputError(f"{row.where}: a patient's films are in two groups, {first.group} and {row.group}")
-        if row.split and firsts.setdefault(row.group, row).split != row.split:
+        if row.split in HELD and firsts.setdefault(row.group, row).split != row.split:
             raise InputError(
                 f"{row.where}: group {row.group} is in two splits, {firsts[row.group].split} and {row.split}"
             )
@@ -139,6 +139,15 @@ def _tell_ruleless(rows: Sequence[FilmRow], known: Mapping[str, SourceRule], whe
     for source, count in Counter(row.source for row in rows).items():
         for meant in nearly([source], tuple(known)).values():
             log.warning("%s: source %s of %d films has no rule (did you mean %s?)", where, source, count, meant)
+
+
+def _tell_drawn(rows: Sequence[FilmRow], assigned: Mapping[str, str], where: str) -> None:
+    """A log line of the films that are marked train and are not in it: a mark of val or test alone is kept."""
+    drawn = [row for row in rows if row.split == "train" and assigned[row.group] != "train"]
+    if drawn:
+        log.warning(
+            "%s: marked train, and in val or test by their group: %d films, first %s", where, len(drawn), drawn[0].image
+        )
 
 
 def _tell_unplaced(rows: Sequence[FilmRow], studies: Sequence[Study], where: str) -> None:
@@ -220,6 +229,7 @@ def prepare_films(
         rows = _with_official(listed, read_official(Path(splits)), skipped)
     _tell_ruleless(rows, known, f"`table` {table}")
     assigned = splits_of(rows, draw_test=splits is None)
+    _tell_drawn(rows, assigned, f"`table` {table}")
     rows, wording = with_own_patients(rows), seed if compose else None
     studies = [_to_study(row, rule_of(row.source, known), assigned[row.group], wording) for row in rows]
     _tell_unplaced(rows, studies, f"`table` {table}")
