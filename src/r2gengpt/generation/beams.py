@@ -18,7 +18,7 @@ Ints = npt.NDArray[np.int64]
 LOW = np.float32(-1.0e9)
 """What the library takes for minus infinity."""
 COLDEST = 1e-30
-"""The least temperature that scores are divided by: a quotient stays finite in float32, and the likeliest token comes."""
+"""The least temperature that scores are divided by: below it a quotient is not finite in float32."""
 
 
 @dataclass(frozen=True)

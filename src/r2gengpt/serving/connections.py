@@ -137,7 +137,7 @@ class Deadline:
 
 
 class _PatientTransport:
-    """A transport whose close ends its writing half alone while a peer is still sending, which reads its answer then."""
+    """A transport whose close, while a peer is still sending, ends its writing half alone: the peer has its answer."""
 
     def __init__(self, transport: asyncio.Transport, connection: "LimitedProtocol") -> None:
         self._transport, self._connection = transport, connection
