@@ -387,6 +387,26 @@ def test_a_busy_server_is_told_with_the_time_to_wait(browser: Browser, served: R
 
 
 @NEEDS_BROWSER
+@pytest.mark.parametrize("key", ["a-key-with-a–dash-1", "ein-schlüssel-der-klinik", "another-key-of-nobody"])
+def test_a_key_that_no_header_can_carry_is_told_as_one_that_is_not_known(
+    browser: Browser, served: Reporter, tmp_path: Path, key: str
+) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(KEY, encoding="utf-8")
+    with (
+        page_server(served, api_key_file=str(keys)) as (address, _),
+        open_page(browser, address, refused=True) as page,
+    ):
+        choose(page, film(5))
+        page.get_by_role("button", name="Write draft").click()
+        page.get_by_label("API key").fill(key)
+        expect(page.get_by_role("alert")).to_contain_text("needs an API key")
+        page.get_by_label("API key").press("Enter")
+        expect(page.locator("#status")).to_have_text("No draft was written.")
+        expect(page.get_by_role("alert")).to_contain_text("or does not know this one")
+
+
+@NEEDS_BROWSER
 def test_a_key_is_asked_for_where_it_is_needed_and_stored_nowhere(
     browser: Browser, served: Reporter, tmp_path: Path
 ) -> None:
