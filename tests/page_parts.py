@@ -1,4 +1,4 @@
-"""Parts that the tests of the web page share: a browser, a generator of a given report. No test stands here."""
+"""Parts that the tests of the web page share: browser, servers, a generator of a given report. No test stands here."""
 
 import math
 import threading
@@ -8,10 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Page, Playwright, expect
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
 from film_parts import FINDINGS, LEFT_OUT
 from r2gengpt.confidence.maps import Evidence, SentenceEvidence
+from r2gengpt.config import CONTEXT_FIELDS, PRIOR
 from r2gengpt.errors import InputError
 from r2gengpt.report import Doubt, Report, Sentence
 from r2gengpt.reporter import Reporter
@@ -19,10 +22,15 @@ from r2gengpt.serving.generator import Generator
 from r2gengpt.serving.jobs import Answer, Job
 from r2gengpt.serving.served import ServedModel
 from r2gengpt.settings import ServeConfig
+from r2gengpt.verdicts.address import opened_store
 from r2gengpt.verdicts.store import VerdictStore
 from serving_parts import LONG, film, running_server
 
+expect.set_options(timeout=30_000)  # a busy machine
 CHROMIUM = Path("/usr/bin/chromium")
+NEEDS_BROWSER = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}")
+SIZES: list[Any] = [{"width": 1280, "height": 800}, {"width": 390, "height": 844}]
+"""Of a window."""
 SENTENCES = (
     Sentence("The heart is normal in size.", 7, math.log(0.93)),
     Sentence("There is a small opacity in the left lower lobe.", 11, math.log(0.61)),
@@ -129,6 +137,45 @@ def start_browser(playwright: Playwright) -> Browser:
     return playwright.chromium.launch(executable_path=CHROMIUM)
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = start_browser(playwright)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def server(served: Reporter) -> Iterator[tuple[str, Scripted]]:
+    with page_server(served) as (address, generator):
+        yield address, generator
+
+
+@pytest.fixture(name="server")
+def server_with_context(served: Reporter, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Scripted]]:
+    """A server whose model was trained with context and with earlier studies."""
+    monkeypatch.setattr(served.built.processor, "context_fields", (*CONTEXT_FIELDS, PRIOR))
+    with page_server(served) as (address, generator):
+        yield address, generator
+
+
+@pytest.fixture(autouse=True)
+def released(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that fails half-way leaves nothing waiting, and no error to give, for the tests after it."""
+    yield
+    if "server" in request.fixturenames:
+        generator = request.getfixturevalue("server")[1]
+        generator.maps_wait, generator.evidence, generator.report = False, EVIDENCE, WRITTEN
+        generator.go.set()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[VerdictStore]:
+    opened = opened_store(str(tmp_path / "verdicts.db"))
+    yield opened
+    opened.close()
+
+
 @contextmanager
 def open_page(browser: Browser, address: str, *, refused: bool = False, **options: Any) -> Iterator[Page]:
     """The page in a window of its own; at the end: nothing was asked of another machine, no error in the console.
@@ -156,6 +203,19 @@ def open_page(browser: Browser, address: str, *, refused: bool = False, **option
     assert {url.split("/")[2] if "//" in url else url for url in asked if not url.startswith(("data:", "blob:"))} == {
         address.removeprefix("http://")
     }
+
+
+def check_fits(page: Page, state: str = "") -> None:
+    """The page is not wider than its window."""
+    assert page.viewport_size is not None
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"], state
+
+
+def check_manners(page: Page, state: str = "") -> None:
+    """The page breaks no rule of axe, and is not wider than its window."""
+    found = Axe().run(page)
+    assert found.violations_count == 0, f"{state}: {found.generate_report()}"
+    check_fits(page, state)
 
 
 def choose(page: Page, *films: bytes) -> None:

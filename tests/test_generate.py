@@ -182,9 +182,12 @@ def test_sampling_is_reproduced_by_its_seed_and_differs_by_another(built: Built)
     assert one(built, DecodeConfig(**SAMPLING, decode_seed=2)).text != first
 
 
-@pytest.mark.parametrize("narrow", [{"top_k": 1}, {"top_p": 1e-6}, {"temperature": 1e-4}])
-def test_sampling_from_one_token_is_greedy(narrow: dict[str, Any], built: Built) -> None:
-    options = {**SAMPLING, "repetition_penalty": 1.0}
+@pytest.mark.parametrize("engine", ["fast", "hf"])
+@pytest.mark.parametrize(
+    "narrow", [{"top_k": 1}, {"top_p": 1e-6}, {"temperature": 1e-4}, {"temperature": 1e-38}, {"temperature": 1e-300}]
+)
+def test_sampling_from_one_token_is_greedy(narrow: dict[str, Any], engine: str, built: Built) -> None:
+    options = {**SAMPLING, "repetition_penalty": 1.0, "engine": engine}
     assert one(built, DecodeConfig(**options, **narrow)).text == one(built, GREEDY).text
     assert one(built, DecodeConfig(**options)).text != one(built, GREEDY).text
 

@@ -1,8 +1,10 @@
 """The prompt in token ids, the end token, and what is cleaned off generated text."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
@@ -64,6 +66,26 @@ def test_prompt_pieces_are_the_originals_tokenisation_of_the_two_halves(kind: st
     ]
     ids = processor(kind).prompt_ids()
     assert [list(ids.before), list(ids.after)] == halves
+
+
+def test_threads_encode_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tokenizer keeps in itself, for all threads, whether special tokens in a text are tokens."""
+    made, kind = processor("llama"), type(tokenizer("llama"))
+    own, inside, together = kind.__call__, [0], [0]
+
+    def slow(*words: Any, **named: Any) -> Any:
+        inside.append(1)
+        together.append(sum(inside))
+        sleep(0.002)
+        found = own(*words, **named)
+        inside.append(-1)
+        return found
+
+    monkeypatch.setattr(kind, "__call__", slow)
+    ways = [made.encode_text, made.prompt_ids, made.has_control_tokens, made.token_ends, lambda _: made.end_token_id]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda way: way("The heart </s> is large."), 8 * ways))
+    assert max(together) == 1
 
 
 @pytest.mark.parametrize("kind", KINDS)

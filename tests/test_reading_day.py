@@ -9,7 +9,6 @@ import signal
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from time import sleep
@@ -20,25 +19,26 @@ from pydicom.filebase import DicomBytesIO
 
 pytest.importorskip("playwright")
 pytest.importorskip("highdicom")
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
 from archive_keys import NEEDS_OPENSSL, Keys
 from archive_parts import LONG, MISSING, Orthanc, film_data, orthanc, states_in, uid, wait_until
 from conftest import Outcome
 from edge_parts import checkpoint_with_head
 from mllp_parts import ResultReceiver, Sender, code_of, order, result_receiver, segments_of
-from page_parts import CHROMIUM, open_page, start_browser
+from page_parts import NEEDS_BROWSER, browser, open_page
 from programs import STORESCU
 from serving_process import Process
 from test_archive_orthanc import Command, put
 from test_serving_page_verdicts import press, told
 
+__all__ = ["browser"]  # fixtures
 Run = Callable[[list[str]], Outcome]
 pytestmark = [
     pytest.mark.pacs,
     NEEDS_OPENSSL,
     pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join(MISSING)}"),
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}"),
+    NEEDS_BROWSER,
 ]
 expect.set_options(timeout=60_000)  # a busy machine
 STUDY, ACCESSION = 60, "A-60"
@@ -99,12 +99,6 @@ def room(tmp_path: Path) -> Iterator[Room]:
     with orthanc(tmp_path / "orthanc") as archive, result_receiver() as ris:
         model = checkpoint_with_head(tmp_path, "Llama-2", "vit")
         yield Room(archive, ris, Keys(tmp_path / "keys"), model, place)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright, closing(start_browser(playwright)) as browser:
-        yield browser
 
 
 def orders_port(listening: Command) -> int:

@@ -5,13 +5,16 @@ import json
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from torch import Tensor
 
 from r2gengpt.generation.engine import Engine
 from r2gengpt.reporter import Reporter
 from r2gengpt.serving.generator import Generator
+from r2gengpt.serving.jobs import Job
 from serving_parts import LONG, busy, client_of, film, message, upload
 from test_serving_api import CHAT, REPORTS, wait_for
 
@@ -88,40 +91,74 @@ def asgi_request(app: Any, body: bytes, leave: Callable[[], Awaitable[Any]], *, 
     return sent
 
 
+class Leaving:
+    """A client that leaves at the second pass that writes its study; the pass ends when the server knows of it."""
+
+    def __init__(self, generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.passes = 0
+        self.writing, self.left, drop = threading.Event(), threading.Event(), generator.line.drop
+
+        def dropped(job: Job) -> None:
+            drop(job)
+            self.left.set()
+
+        monkeypatch.setattr(generator.line, "drop", dropped)
+
+    def look(self) -> None:
+        """A pass."""
+        self.passes += 1
+        if self.passes == 2:
+            self.writing.set()
+            assert self.left.wait(LONG)
+
+    def ask(self, app: Any, stream: bool) -> list[Any]:
+        """Ask, and leave; what was sent."""
+        body = json.dumps({"model": "best", "messages": message(film(2)), "stream": stream}).encode()
+        return asgi_request(app, body, lambda: asyncio.to_thread(self.writing.wait, LONG))
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_frees_its_place_and_its_study_leaves_the_engine(
     served: Reporter, monkeypatch: pytest.MonkeyPatch, stream: bool
 ) -> None:
     """It leaves while its study is being written; the engine stops after the pass that is under way."""
-    writing, left = threading.Event(), threading.Event()
-    own, passes = Engine._forward, []
-
-    def slow(self: Engine) -> Any:
-        passes.append(len(self.studies))
-        if len(passes) == 2:
-            writing.set()
-            assert left.wait(LONG)
-        return own(self)
-
-    monkeypatch.setattr(Engine, "_forward", slow)
-    body = json.dumps({"model": "best", "messages": message(film(2)), "stream": stream}).encode()
+    own = Engine._forward
     with client_of(served) as (client, generator):
+        leaving = Leaving(generator, monkeypatch)
 
-        async def leave() -> None:
-            await asyncio.to_thread(writing.wait, LONG)
+        def slow(self: Engine) -> Any:
+            leaving.look()
+            return own(self)
 
-        drop = generator.line.drop
-
-        def dropped(job: Any) -> None:
-            drop(job)
-            left.set()
-
-        monkeypatch.setattr(generator.line, "drop", dropped)
-        sent = asgi_request(client.app, body, leave)
+        monkeypatch.setattr(Engine, "_forward", slow)
+        sent = leaving.ask(client.app, stream)
         assert generator.line.taken == 0
         wait_for(lambda: generator.running == 0)
-        assert len(passes) == 2, "the engine went on for nobody"
+        assert leaving.passes == 2, "the engine went on for nobody"
         assert not [event for event in sent if event.get("status") == 200 and not stream]
+        assert client.post(REPORTS, files=upload(film())).status_code == 200
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("beams", [1, 3])
+def test_the_study_of_a_client_that_leaves_ends_without_the_engine_too(
+    served: Reporter, monkeypatch: pytest.MonkeyPatch, stream: bool, beams: int
+) -> None:
+    """transformers' `generate` would write all 40 tokens."""
+    whole = replace(served.decode, engine="hf", beam_size=beams, min_new_tokens=40, max_new_tokens=40)
+    served = replace(served, decode=whole, streamed=replace(whole, beam_size=1))
+    with client_of(served) as (client, generator):
+        leaving = Leaving(generator, monkeypatch)
+
+        def slow(module: Any, given: tuple[Tensor]) -> None:
+            if given[0].shape[-1] == 1:  # a token more of each text; else the prompt
+                leaving.look()
+
+        handle = served.built.model.get_input_embeddings().register_forward_pre_hook(slow)
+        leaving.ask(client.app, stream)
+        wait_for(lambda: generator.running == 0)
+        handle.remove()
+        assert leaving.passes < 20, "it was written for nobody"
         assert client.post(REPORTS, files=upload(film())).status_code == 200
 
 

@@ -14,27 +14,28 @@ import pytest
 from starlette.testclient import TestClient
 
 pytest.importorskip("playwright")
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from pypdf import PdfReader
 
 from dicom_files import ROOT, data_of
 from dicom_files import film as dicom
 from film_parts import LEFT_OUT
 from page_parts import (
-    CHROMIUM,
     EVIDENCE,
+    NEEDS_BROWSER,
     REPORT,
     SEEN,
     SENTENCES,
-    WRITTEN,
     Scripted,
+    browser,
+    check_manners,
     choose,
     draft,
     edit,
     open_page,
     page_server,
-    start_browser,
+    released,
+    server,
 )
 from r2gengpt.errors import InputError
 from r2gengpt.report import Doubt, film_lines
@@ -46,37 +47,12 @@ from r2gengpt.settings import ServeConfig
 from r2gengpt.text.written import NOTICE
 from serving_parts import LONG, client_of, film, running_server, wait_for
 
+__all__ = ["browser", "released", "server"]  # fixtures
 SCRIPTS = sorted(name for name in page_files() if name.endswith(".js"))
-expect.set_options(timeout=30_000)  # a busy machine
 KEY = "a-key-of-this-test-only"
-needs_browser = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}")
 DEPENDS = "depends on the marked area"
 SHOWN = (("sure", f"93 %, {DEPENDS}"), ("doubt", f"61 %, {DEPENDS}"), ("unsure", "42 %, check this, no evidence"))
 SIDES = [("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390)]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = start_browser(playwright)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def server(served: Reporter) -> Iterator[tuple[str, Scripted]]:
-    with page_server(served) as (address, generator):
-        yield address, generator
-
-
-@pytest.fixture(autouse=True)
-def released(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A test that fails half-way leaves nothing waiting, and no error to give, for the tests after it."""
-    yield
-    if "server" in request.fixturenames:
-        generator = request.getfixturevalue("server")[1]
-        generator.maps_wait, generator.evidence, generator.report = False, EVIDENCE, WRITTEN
-        generator.go.set()
 
 
 @pytest.fixture
@@ -221,7 +197,7 @@ def test_a_pdf_needs_the_key_and_a_body_of_some_size(served: Reporter, tmp_path:
 # ------------------------------------------------------------------ with one
 
 
-@needs_browser
+@NEEDS_BROWSER
 def test_a_study_is_chosen_streamed_edited_and_saved_as_text_and_pdf(page: Page, server: tuple[str, Scripted]) -> None:
     _, generator = server
     generator.hold(9)
@@ -256,7 +232,7 @@ def test_a_study_is_chosen_streamed_edited_and_saved_as_text_and_pdf(page: Page,
     expect(page.locator("#written")).to_contain_text(SENTENCES[0].text)
 
 
-@needs_browser
+@NEEDS_BROWSER
 def test_a_long_text_has_pages_that_each_carry_the_notice_and_loses_no_word(page: Page) -> None:
     draft(page)
     words = [f"word{number}" for number in range(1500)]
@@ -273,7 +249,7 @@ def test_a_long_text_has_pages_that_each_carry_the_notice_and_loses_no_word(page
     assert together.count("x") - together.count("expl") >= 300
 
 
-@needs_browser
+@NEEDS_BROWSER
 def test_letters_that_the_pdf_cannot_have_are_named(page: Page) -> None:
     draft(page)
     edit(page, "Grösse ≥ 3 cm → 心")
@@ -282,7 +258,7 @@ def test_letters_that_the_pdf_cannot_have_are_named(page: Page) -> None:
     expect(page.locator("#saved")).to_contain_text('became "?": ≥ → 心')
 
 
-@needs_browser
+@NEEDS_BROWSER
 def test_what_is_copied_carries_the_notice(page: Page, server: tuple[str, Scripted]) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=server[0])
     draft(page)
@@ -291,7 +267,7 @@ def test_what_is_copied_carries_the_notice(page: Page, server: tuple[str, Script
     assert page.evaluate("navigator.clipboard.readText()").startswith(f"{NOTICE}\n\n{REPORT}\n\nr2gengpt, model best")
 
 
-@needs_browser
+@NEEDS_BROWSER
 def test_sentences_are_shaded_by_how_sure_the_model_is_in_words_too(page: Page) -> None:
     draft(page)
     shown = page.locator(".sentence")
@@ -304,7 +280,7 @@ def test_sentences_are_shaded_by_how_sure_the_model_is_in_words_too(page: Page) 
     )
 
 
-@needs_browser
+@NEEDS_BROWSER
 def test_the_percents_of_an_opening_are_told_apart_from_those_of_the_rest(page: Page) -> None:
     script = "async (kinds) => (await import('/page/draft.js')).percents(kinds)"
     assert page.evaluate(script, ["confidence"]) == [
@@ -314,7 +290,7 @@ def test_the_percents_of_an_opening_are_told_apart_from_those_of_the_rest(page: 
     assert words.startswith("Percent of the opening: the finding head's probability. Of the rest: the model's own")
 
 
-@needs_browser
+@NEEDS_BROWSER
 def test_what_the_film_shows_stands_beside_the_draft_and_below_what_is_saved(
     page: Page, server: tuple[str, Scripted]
 ) -> None:
@@ -340,7 +316,7 @@ def test_what_the_film_shows_stands_beside_the_draft_and_below_what_is_saved(
     assert " ".join(film_lines(SEEN)) in " ".join(only.split())
 
 
-@needs_browser
+@NEEDS_BROWSER
 def test_why_a_draft_needs_review_and_where_its_sentences_come_from_is_told(
     page: Page, server: tuple[str, Scripted]
 ) -> None:
@@ -360,7 +336,7 @@ def test_why_a_draft_needs_review_and_where_its_sentences_come_from_is_told(
         expect(page.locator(place)).to_be_hidden()
 
 
-@needs_browser
+@NEEDS_BROWSER
 def test_without_a_head_the_page_shows_nothing_of_films(page: Page) -> None:
     draft(page)
     for place in ("#review", "#sources", "#film-findings"):
@@ -368,7 +344,7 @@ def test_without_a_head_the_page_shows_nothing_of_films(page: Page) -> None:
     assert len(saved(page, "Save as text").decode().split("\n\n")) == 3
 
 
-@needs_browser
+@NEEDS_BROWSER
 def test_cancel_frees_the_servers_place_and_keeps_nothing(
     page: Page, server: tuple[str, Scripted], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -390,7 +366,7 @@ def test_cancel_frees_the_servers_place_and_keeps_nothing(
     assert not [record for record in caplog.records if record.levelname == "ERROR"], "leaving is no fault of the server"
 
 
-@needs_browser
+@NEEDS_BROWSER
 def test_a_busy_server_is_told_with_the_time_to_wait(browser: Browser, served: Reporter) -> None:
     with page_server(served, slots=1, queue_size=0) as (address, generator):
         generator.hold(4)
@@ -410,7 +386,27 @@ def test_a_busy_server_is_told_with_the_time_to_wait(browser: Browser, served: R
             expect(alert).to_be_hidden()
 
 
-@needs_browser
+@NEEDS_BROWSER
+@pytest.mark.parametrize("key", ["a-key-with-a–dash-1", "ein-schlüssel-der-klinik", "another-key-of-nobody"])
+def test_a_key_that_no_header_can_carry_is_told_as_one_that_is_not_known(
+    browser: Browser, served: Reporter, tmp_path: Path, key: str
+) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(KEY, encoding="utf-8")
+    with (
+        page_server(served, api_key_file=str(keys)) as (address, _),
+        open_page(browser, address, refused=True) as page,
+    ):
+        choose(page, film(5))
+        page.get_by_role("button", name="Write draft").click()
+        page.get_by_label("API key").fill(key)
+        expect(page.get_by_role("alert")).to_contain_text("needs an API key")
+        page.get_by_label("API key").press("Enter")
+        expect(page.locator("#status")).to_have_text("No draft was written.")
+        expect(page.get_by_role("alert")).to_contain_text("or does not know this one")
+
+
+@NEEDS_BROWSER
 def test_a_key_is_asked_for_where_it_is_needed_and_stored_nowhere(
     browser: Browser, served: Reporter, tmp_path: Path
 ) -> None:
@@ -432,7 +428,7 @@ def test_a_key_is_asked_for_where_it_is_needed_and_stored_nowhere(
         assert KEY not in page.evaluate("JSON.stringify({ ...sessionStorage })")
 
 
-@needs_browser
+@NEEDS_BROWSER
 @pytest.mark.parametrize(
     ("changes", "held_at", "words"),
     [
@@ -456,7 +452,7 @@ def test_refusals_and_failures_are_told_in_words(
         expect(page.locator("#written")).to_be_hidden()
 
 
-@needs_browser
+@NEEDS_BROWSER
 def test_a_server_that_cannot_be_reached_is_told(browser: Browser, server: tuple[str, Scripted]) -> None:
     with open_page(browser, server[0], refused=True) as page:
         choose(page, film(7))
@@ -465,7 +461,7 @@ def test_a_server_that_cannot_be_reached_is_told(browser: Browser, server: tuple
         expect(page.get_by_role("alert")).to_contain_text("No connection to the server.")
 
 
-@needs_browser
+@NEEDS_BROWSER
 def test_files_that_are_no_images_are_named_and_left_out(page: Page) -> None:
     files: Any = [
         {"name": "good.png", "mimeType": "image/png", "buffer": film(8)},
@@ -477,7 +473,7 @@ def test_files_that_are_no_images_are_named_and_left_out(page: Page) -> None:
     expect(page.get_by_role("list", name="Images of the study").get_by_role("listitem")).to_have_count(1)
 
 
-@needs_browser
+@NEEDS_BROWSER
 def test_a_film_that_is_given_twice_counts_once(page: Page) -> None:
     def given(name: str, seed: int) -> Any:
         return {"name": name, "mimeType": "image/png", "buffer": film(seed)}
@@ -491,7 +487,7 @@ def test_a_film_that_is_given_twice_counts_once(page: Page) -> None:
     expect(listed).to_have_count(2)
 
 
-@needs_browser
+@NEEDS_BROWSER
 def test_files_may_be_dropped_anywhere_on_the_page(page: Page) -> None:
     drop = """(bytes) => {
       const data = new DataTransfer();
@@ -503,7 +499,7 @@ def test_files_may_be_dropped_anywhere_on_the_page(page: Page) -> None:
     expect(page.get_by_role("button", name="Write draft")).to_be_enabled()
 
 
-@needs_browser
+@NEEDS_BROWSER
 def test_window_level_zoom_and_inversion_change_what_is_seen(page: Page) -> None:
     flat = io.BytesIO()
     from PIL import Image
@@ -532,7 +528,7 @@ def test_window_level_zoom_and_inversion_change_what_is_seen(page: Page) -> None
     assert middle(page) == [100] * 3
 
 
-@needs_browser
+@NEEDS_BROWSER
 def test_a_sentences_evidence_is_laid_over_the_view_while_it_is_pointed_at_or_focused(page: Page) -> None:
     draft(page, film(10, size=64))
     expect(page.locator("#evidence")).to_contain_text("2 of 3 sentences have evidence in the image.")
@@ -555,7 +551,7 @@ def test_a_sentences_evidence_is_laid_over_the_view_while_it_is_pointed_at_or_fo
     assert middle(page) == plain
 
 
-@needs_browser
+@NEEDS_BROWSER
 def test_maps_of_views_that_were_not_fused_are_shown_each_over_its_own_view_and_box(
     page: Page, server: tuple[str, Scripted], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -577,7 +573,7 @@ def test_maps_of_views_that_were_not_fused_are_shown_each_over_its_own_view_and_
     assert middle(page) == [red, _, blue]
 
 
-@needs_browser
+@NEEDS_BROWSER
 def test_a_map_lies_over_what_the_encoder_sees_of_the_film(page: Page) -> None:
     """A map that is full everywhere, of a model that crops: the film's left half, and so not its middle."""
     told = [{"text": one.text, "map": [1.0] * 4, "verdict": "evidence"} for one in SENTENCES]
@@ -588,7 +584,7 @@ def test_a_map_lies_over_what_the_encoder_sees_of_the_film(page: Page) -> None:
     assert middle(page) == plain
 
 
-@needs_browser
+@NEEDS_BROWSER
 def test_a_map_that_is_kept_brings_the_image_into_sight_on_a_small_screen(
     browser: Browser, server: tuple[str, Scripted]
 ) -> None:
@@ -602,7 +598,7 @@ def test_a_map_that_is_kept_brings_the_image_into_sight_on_a_small_screen(
         expect(shown).to_have_attribute("aria-pressed", "true")
 
 
-@needs_browser
+@NEEDS_BROWSER
 def test_maps_come_after_the_draft_and_only_where_they_are_wanted(page: Page, server: tuple[str, Scripted]) -> None:
     _, generator = server
     asked = len(generator.told)
@@ -628,7 +624,7 @@ def test_maps_come_after_the_draft_and_only_where_they_are_wanted(page: Page, se
     assert generator.told[-1].report_text == REPORT
 
 
-@needs_browser
+@NEEDS_BROWSER
 def test_a_changed_study_gives_up_its_maps_and_shows_none(page: Page, server: tuple[str, Scripted]) -> None:
     _, generator = server
     generator.go.clear()
@@ -649,7 +645,7 @@ def test_a_changed_study_gives_up_its_maps_and_shows_none(page: Page, server: tu
     assert middle(page) == plain
 
 
-@needs_browser
+@NEEDS_BROWSER
 def test_a_model_that_has_no_maps_is_told_and_the_draft_stays(browser: Browser, server: tuple[str, Scripted]) -> None:
     address, generator = server
     generator.evidence = InputError("`evidence`: a view of this model is one image token: there is nothing to map")
@@ -674,7 +670,7 @@ FILM = np.full((40, 32), 1000, dtype=np.uint16)
 FILM[:8] = np.arange(32) * 60
 
 
-@needs_browser
+@NEEDS_BROWSER
 def test_dicom_is_shown_with_its_own_window_and_can_be_windowed_and_inverted(
     page: Page, server: tuple[str, Scripted]
 ) -> None:
@@ -699,7 +695,7 @@ def test_dicom_is_shown_with_its_own_window_and_can_be_windowed_and_inverted(
     assert len(server[1].jobs[-1].pixels) == 2
 
 
-@needs_browser
+@NEEDS_BROWSER
 def test_a_doubt_about_whose_images_these_are_stands_above_the_draft_and_in_what_is_saved(
     page: Page, server: tuple[str, Scripted]
 ) -> None:
@@ -724,7 +720,7 @@ def test_a_doubt_about_whose_images_these_are_stands_above_the_draft_and_in_what
     expect(page.locator("#note")).to_be_empty()
 
 
-@needs_browser
+@NEEDS_BROWSER
 def test_two_patients_get_no_draft_on_the_page(browser: Browser, server: tuple[str, Scripted]) -> None:
     other = data_of(dicom(FILM, SOPInstanceUID=f"{ROOT}4", PatientID="P-2"))
     with open_page(browser, server[0], refused=True) as page:
@@ -736,7 +732,7 @@ def test_two_patients_get_no_draft_on_the_page(browser: Browser, server: tuple[s
         assert "P-2" not in page.get_by_role("alert").inner_text()
 
 
-@needs_browser
+@NEEDS_BROWSER
 def test_a_file_of_several_frames_asks_which(browser: Browser, server: tuple[str, Scripted]) -> None:
     frames = np.stack([FILM, FILM // 2, FILM * 2])
     data = data_of(dicom(frames, WindowCenter=1024, WindowWidth=2048))
@@ -756,7 +752,7 @@ def test_a_file_of_several_frames_asks_which(browser: Browser, server: tuple[str
         expect(page.locator("#status")).to_contain_text("finished")
 
 
-@needs_browser
+@NEEDS_BROWSER
 def test_what_may_be_no_chest_film_is_opened_or_left_out_as_the_reader_says(
     browser: Browser, server: tuple[str, Scripted]
 ) -> None:
@@ -776,7 +772,7 @@ def test_what_may_be_no_chest_film_is_opened_or_left_out_as_the_reader_says(
         expect(page.locator("#status")).to_contain_text("finished")
 
 
-@needs_browser
+@NEEDS_BROWSER
 def test_a_film_that_shows_no_chest_is_written_of_only_as_the_reader_says(
     browser: Browser, server: tuple[str, Scripted], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -799,7 +795,7 @@ def test_a_film_that_shows_no_chest_is_written_of_only_as_the_reader_says(
         assert [job.force for job in scripted.jobs[-3:]] == [False, False, True]
 
 
-@needs_browser
+@NEEDS_BROWSER
 def test_dicom_that_cannot_be_opened_is_told_by_its_name(
     browser: Browser, server: tuple[str, Scripted], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -813,7 +809,7 @@ def test_dicom_that_cannot_be_opened_is_told_by_its_name(
         expect(alert).to_contain_text("film.dcm: The server refused this: image images[0]: is DICOM, which this")
 
 
-@needs_browser
+@NEEDS_BROWSER
 def test_a_draft_of_another_study_than_the_one_seen_says_so(page: Page) -> None:
     draft(page)
     expect(page.locator("#stale")).to_be_empty()
@@ -824,7 +820,7 @@ def test_a_draft_of_another_study_than_the_one_seen_says_so(page: Page) -> None:
     expect(page.locator("#stale")).to_be_empty()
 
 
-@needs_browser
+@NEEDS_BROWSER
 def test_edits_are_not_lost_without_a_question_and_a_new_study_starts_empty(page: Page) -> None:
     draft(page)
     edit(page, "My own words.")
@@ -838,7 +834,7 @@ def test_edits_are_not_lost_without_a_question_and_a_new_study_starts_empty(page
     expect(page.get_by_role("button", name="Write draft")).to_be_disabled()
 
 
-@needs_browser
+@NEEDS_BROWSER
 def test_all_of_it_works_with_the_keyboard_alone_and_the_focus_is_always_seen(page: Page) -> None:
     def go(name: str) -> None:
         """Press Tab until the element of this id has the focus; each on the way shows that it has it."""
@@ -885,7 +881,7 @@ def test_all_of_it_works_with_the_keyboard_alone_and_the_focus_is_always_seen(pa
     assert f"{REPORT} Seen.\n" in Path(waiting.value.path()).read_text(encoding="utf-8")
 
 
-@needs_browser
+@NEEDS_BROWSER
 @pytest.mark.parametrize(("theme", "width"), SIDES)
 def test_no_state_of_the_page_breaks_a_rule_of_axe_or_is_wider_than_the_window(
     browser: Browser, server: tuple[str, Scripted], theme: Any, width: int
@@ -895,9 +891,7 @@ def test_no_state_of_the_page_breaks_a_rule_of_axe_or_is_wider_than_the_window(
     with open_page(browser, address, refused=True, color_scheme=theme, viewport=look, bypass_csp=True) as page:
 
         def check(state: str) -> None:
-            found = Axe().run(page)
-            assert found.violations_count == 0, f"{state}: {found.generate_report()}"
-            assert page.evaluate("document.documentElement.scrollWidth") <= width, state
+            check_manners(page, state)
             expect(page.get_by_text(NOTICE)).to_be_in_viewport()
 
         check("empty")
@@ -927,7 +921,7 @@ def test_no_state_of_the_page_breaks_a_rule_of_axe_or_is_wider_than_the_window(
         check("asked about a file")
 
 
-@needs_browser
+@NEEDS_BROWSER
 def test_the_colours_can_be_switched(browser: Browser, server: tuple[str, Scripted]) -> None:
     def background(page: Page) -> str:
         return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
@@ -943,7 +937,7 @@ def test_the_colours_can_be_switched(browser: Browser, server: tuple[str, Script
         expect(page.get_by_role("button", name="Light colours")).to_be_visible()
 
 
-@needs_browser
+@NEEDS_BROWSER
 def test_the_tiny_model_itself_writes_into_the_page(browser: Browser, served: Reporter) -> None:
     with running_server(served) as (address, _), open_page(browser, address) as page:
         draft(page, film(13), film(14))

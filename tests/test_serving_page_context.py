@@ -1,36 +1,28 @@
 """What is known of a study beside its images, on the web page: shown where the model reads it, sent, kept, emptied."""
 
-from collections.abc import Iterator
-
 import pytest
 
 pytest.importorskip("playwright")
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from page_parts import CHROMIUM, Scripted, choose, draft, open_page, page_server, start_browser
-from r2gengpt.config import CONTEXT_FIELDS, PRIOR
+from page_parts import (
+    NEEDS_BROWSER,
+    Scripted,
+    browser,
+    check_fits,
+    choose,
+    draft,
+    open_page,
+    page_server,
+    server_with_context,
+)
 from r2gengpt.reporter import Reporter
 from serving_parts import film
 
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium")
+__all__ = ["browser", "server_with_context"]  # fixtures
+pytestmark = NEEDS_BROWSER
 WIDTHS = (1280, 390)
 FIELDS = ("age", "sex", "technique", "comparison")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = start_browser(playwright)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def server(served: Reporter, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Scripted]]:
-    """A server whose model was trained with context and with earlier studies."""
-    monkeypatch.setattr(served.built.processor, "context_fields", (*CONTEXT_FIELDS, PRIOR))
-    with page_server(served) as (address, generator):
-        yield address, generator
 
 
 def fill(page: Page) -> None:
@@ -52,7 +44,7 @@ def test_all_that_is_filled_in_reaches_the_prompt_and_fits_the_window(
     with open_page(browser, server[0], viewport={"width": width, "height": 900}) as page:
         choose(page, film(1))
         fill(page)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        check_fits(page)
         draft(page, film(2))
     words = "Age: 63. Sex: F. Indication: Cough. Technique: Erect. Comparison: None. "
     prior = "Prior report, 41 days before: Clear lungs."

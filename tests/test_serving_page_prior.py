@@ -10,19 +10,28 @@ import numpy as np
 import pytest
 
 pytest.importorskip("playwright")
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from dicom_files import ROOT, data_of
 from dicom_files import film as dicom
-from page_parts import CHROMIUM, Scripted, choose, draft, open_page, page_server, start_browser
-from r2gengpt.config import CONTEXT_FIELDS, PRIOR
+from page_parts import (
+    NEEDS_BROWSER,
+    SIZES,
+    Scripted,
+    browser,
+    check_fits,
+    check_manners,
+    choose,
+    draft,
+    open_page,
+    page_server,
+    server_with_context,
+)
 from r2gengpt.reporter import Reporter
 from serving_parts import film
 
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium")
-expect.set_options(timeout=30_000)  # a busy machine
-SIZES: list[Any] = [{"width": 1280, "height": 800}, {"width": 390, "height": 844}]
+__all__ = ["browser", "server_with_context"]  # fixtures
+pytestmark = NEEDS_BROWSER
 WEDGE = np.tile(np.linspace(0, 4095, 64).astype(np.uint16), (48, 1))
 NOW = data_of(dicom(WEDGE, StudyDate="20260301", PatientID="P-1"))
 
@@ -33,29 +42,12 @@ def before(patient: str = "P-1") -> bytes:
     return data_of(dicom(WEDGE, StudyDate="20260101", PatientID=patient, **uids))
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = start_browser(playwright)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def server(served: Reporter) -> Iterator[tuple[str, Scripted]]:
-    """A server whose model was trained with context and with earlier studies."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(served.built.processor, "context_fields", (*CONTEXT_FIELDS, PRIOR))
-        with page_server(served) as (address, generator):
-            yield address, generator
-
-
 @pytest.fixture(params=SIZES, ids=["1280", "390"])
 def page(request: pytest.FixtureRequest, browser: Browser, server: tuple[str, Scripted]) -> Iterator[Page]:
     """The page at this width; at the end it is not wider than its window."""
     with open_page(browser, server[0], viewport=request.param) as page:
         yield page
-        assert page.evaluate("document.documentElement.scrollWidth") <= request.param["width"]
+        check_fits(page)
 
 
 def put(page: Page, label: str, *films: bytes) -> None:
@@ -207,8 +199,6 @@ def test_axe_finds_nothing_with_prior_films(
         put(page, "Choose images", NOW)
         expect(page.locator("#film")).to_be_visible()
         for state in ("no prior film", "a prior film"):
-            found = Axe().run(page)
-            assert found.violations_count == 0, f"{state}: {found.generate_report()}"
-            assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], state
+            check_manners(page, state)
             put(page, "Add prior films", before())
             expect(page.locator("#film2")).to_be_visible()

@@ -1,39 +1,20 @@
 """A verdict on the web page, in headless Chromium: sent once, again after a failure, changed and taken back."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytest.importorskip("playwright")
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from page_parts import CHROMIUM, REPORT, draft, edit, open_page, page_server, start_browser
+from page_parts import NEEDS_BROWSER, REPORT, SIZES, browser, check_manners, draft, edit, open_page, page_server, store
 from r2gengpt.reporter import Reporter
-from r2gengpt.verdicts.address import opened_store
 from r2gengpt.verdicts.store import VerdictStore
 from serving_parts import wait_for
 
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}")
-expect.set_options(timeout=30_000)  # a busy machine
-SIZES: list[Any] = [{"width": 1280, "height": 800}, {"width": 390, "height": 844}]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = start_browser(playwright)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[VerdictStore]:
-    opened = opened_store(str(tmp_path / "verdicts.db"))
-    yield opened
-    opened.close()
+__all__ = ["browser", "store"]  # fixtures
+pytestmark = NEEDS_BROWSER
 
 
 @pytest.fixture
@@ -75,9 +56,7 @@ def test_a_reader_with_a_keyboard_gives_changes_and_takes_back_a_verdict(
         page.get_by_label("Note").press("Tab")
         kept(store, 4)
         expect(page.locator("#told")).to_have_text("Kept by the server.")
-        found = Axe().run(page)
-        assert found.violations_count == 0, found.generate_report()
-        assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+        check_manners(page)
         press(page, "Reject")
         kept(store, 5)
     assert [(one.judgement.verdict, one.judgement.reason, one.judgement.note) for one in store.history()] == [

@@ -11,20 +11,19 @@ import numpy as np
 import pytest
 
 pytest.importorskip("playwright")
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect
 
 from dicom_files import ROOT, data_of
 from dicom_files import film as dicom
-from page_parts import CHROMIUM, Scripted, choose, draft, edit, open_page, page_server, start_browser
+from page_parts import NEEDS_BROWSER, Scripted, browser, choose, draft, edit, open_page, page_server, server, store
 from r2gengpt.config import CONTEXT_FIELDS, PRIOR
 from r2gengpt.report import Doubt
 from r2gengpt.reporter import Reporter
-from r2gengpt.verdicts.address import opened_store
 from r2gengpt.verdicts.store import VerdictStore
 from serving_parts import film, wait_for
 
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}")
-expect.set_options(timeout=30_000)  # a busy machine
+__all__ = ["browser", "server", "store"]  # fixtures
+pytestmark = NEEDS_BROWSER
 KEY = "a-key-of-this-test-only"
 FILM = np.tile((np.arange(32) * 60).astype(np.uint16), (40, 1))
 FRAMES = data_of(
@@ -32,32 +31,11 @@ FRAMES = data_of(
 )
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = start_browser(playwright)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def server(served: Reporter) -> Iterator[tuple[str, Scripted]]:
-    with page_server(served) as (address, generator):
-        yield address, generator
-
-
 @pytest.fixture
 def page(browser: Browser, server: tuple[str, Scripted]) -> Iterator[Page]:
     with open_page(browser, server[0], refused=True) as page:
         page.on("dialog", lambda dialog: dialog.accept())
         yield page
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[VerdictStore]:
-    opened = opened_store(str(tmp_path / "verdicts.db"))
-    yield opened
-    opened.close()
 
 
 def put(page: Page, *files: tuple[str, bytes]) -> None:

@@ -12,33 +12,34 @@ import numpy as np
 import pytest
 
 pytest.importorskip("playwright")
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Dialog, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Dialog, Locator, Page, expect
 from pydicom import dcmread
 
 from dicom_files import ROOT, data_of
 from dicom_files import film as dicom
 from page_parts import (
-    CHROMIUM,
+    NEEDS_BROWSER,
     REPORT,
     SEEN,
     SENTENCES,
-    WRITTEN,
+    SIZES,
     Scripted,
+    browser,
+    check_fits,
+    check_manners,
     choose,
     draft,
     edit,
     open_page,
     page_server,
-    start_browser,
+    released,
 )
 from r2gengpt.reporter import Reporter
 from r2gengpt.serving.examples import example_films
 from serving_parts import LONG, film, wait_for
 
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}")
-expect.set_options(timeout=30_000)  # a busy machine
-SIZES: list[Any] = [{"width": 1280, "height": 800}, {"width": 390, "height": 844}]
+__all__ = ["browser", "released"]  # fixtures
+pytestmark = NEEDS_BROWSER
 NO_FILM: Any = {"name": "a.txt", "mimeType": "text/plain", "buffer": b"x"}
 CARD = """---
 license: cc-by-4.0
@@ -68,27 +69,11 @@ WEDGE = np.tile(np.linspace(0, 4095, 64).astype(np.uint16), (48, 1))
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = start_browser(playwright)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
 def server(served: Reporter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Scripted]]:
     directory = tmp_path_factory.mktemp("model")
     (directory / "README.md").write_text(CARD, encoding="utf-8")
     with page_server(replace(served, directory=directory)) as (address, generator):
         yield address, generator
-
-
-@pytest.fixture(autouse=True)
-def released(server: tuple[str, Scripted]) -> Iterator[None]:
-    """A test that fails half-way leaves nothing waiting for the tests after it."""
-    yield
-    server[1].report = WRITTEN
-    server[1].go.set()
 
 
 @pytest.fixture(params=SIZES, ids=["1280", "390"])
@@ -97,7 +82,7 @@ def page(request: pytest.FixtureRequest, browser: Browser, server: tuple[str, Sc
     narrow = request.param["width"] < 1000
     with open_page(browser, server[0], viewport=request.param, has_touch=narrow) as page:
         yield page
-        assert page.evaluate("document.documentElement.scrollWidth") <= request.param["width"]
+        check_fits(page)
 
 
 def tools(page: Page) -> None:
@@ -695,9 +680,7 @@ def test_axe_finds_nothing_while_a_reader_works(
     with open_page(browser, address, color_scheme=theme, viewport=size, bypass_csp=True) as page:
 
         def check(state: str) -> None:
-            found = Axe().run(page)
-            assert found.violations_count == 0, f"{state}: {found.generate_report()}"
-            assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], state
+            check_manners(page, state)
 
         expect(page.locator("#example-list button").first).to_be_visible()
         page.get_by_text("Where these films come from").click()

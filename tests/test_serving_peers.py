@@ -155,6 +155,73 @@ def test_a_peer_that_sends_no_whole_request_in_time_is_closed(
     assert answer.startswith(b"HTTP/1.1 405") if kind.startswith("a body") else answer == b""
 
 
+REST = 40 * 2**16
+"""Bytes of a body that nobody reads."""
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        ("POST /v1/reports HTTP/1.1\r\nContent-Type: text/plain\r\n", b"415"),
+        ("POST /v1/reports HTTP/1.1\r\nOrigin: http://elsewhere.example\r\n", b"403"),
+        ("POST /v1/reports HTTP/1.1\r\nContent-Type: multipart/form-data; boundary=x\r\n", b"413"),
+        ("PUT /health HTTP/1.1\r\n", b"405"),
+        ("PUT /health HTTP/1.1\r\nConnection: close\r\n", b"405"),
+    ],
+)
+def test_a_client_that_sends_all_before_it_reads_has_an_early_refusal_however_slow_it_is(
+    served: Reporter, monkeypatch: pytest.MonkeyPatch, head: str, status: bytes
+) -> None:
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.4)
+    with running_server(served, max_body_mb=1) as (address, _), closing(connect(address)) as peer:
+        peer.sendall(f"{head}Host: 127.0.0.1\r\nContent-Length: {REST}\r\n\r\n".encode())
+        for _ in range(40):
+            peer.sendall(b"a" * 2**16)
+            time.sleep(0.02)
+        assert peer.recv(65536).split()[1] == status
+
+
+def send_until_it_is_closed(peer: socket.socket, piece: bytes) -> None:
+    for _ in range(int(LONG / 0.01)):
+        try:
+            peer.sendall(piece)
+        except ConnectionError:
+            return
+        time.sleep(0.01)
+    raise AssertionError("the server takes what nobody reads")
+
+
+@pytest.mark.parametrize("head", ["PUT /health HTTP/1.1\r\n", "PUT /health HTTP/1.1\r\nConnection: close\r\n"])
+def test_what_comes_after_a_refusal_may_not_trickle(
+    served: Reporter, monkeypatch: pytest.MonkeyPatch, head: str
+) -> None:
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.3)
+    with running_server(served) as (address, _), closing(connect(address)) as peer:
+        peer.sendall(f"{head}Host: 127.0.0.1\r\nContent-Length: {REST}\r\n\r\n".encode())
+        send_until_it_is_closed(peer, b"a")
+        wait_for(lambda: httpx2.get(f"{address}/health", timeout=LONG).status_code == 200)
+
+
+def test_what_comes_after_a_refusal_ends_in_time_however_fast_it_comes(
+    served: Reporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "REST_SECONDS", 0.3)
+    with running_server(served) as (address, _), closing(connect(address)) as peer:
+        peer.sendall(b"PUT /health HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000000000\r\n\r\n")
+        send_until_it_is_closed(peer, b"a" * 2**14)
+
+
+def test_a_server_that_ends_waits_for_no_rest_of_a_refused_body(served: Reporter) -> None:
+    with closing(socket.socket()) as peer:
+        with running_server(served) as (address, _):
+            where = urlsplit(address)
+            peer.connect((where.hostname, where.port))
+            peer.sendall(b"PUT /health HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: 9\r\n\r\n")
+            assert read_to_end(peer).startswith(b"HTTP/1.1 405")
+            began = time.perf_counter()
+        assert time.perf_counter() - began < connections.HEAD_SECONDS / 2
+
+
 def test_a_head_that_trickles_is_no_reason_to_wait_longer(served: Reporter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "HEAD_SECONDS", 0.3)
     with running_server(served) as (address, _), closing(connect(address)) as peer:

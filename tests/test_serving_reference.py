@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 from starlette.testclient import TestClient
 
 from dicom_files import data_of
 from dicom_files import film as dicom
-from page_parts import CHROMIUM, open_page, start_browser
+from page_parts import NEEDS_BROWSER, browser, check_manners, open_page
 from r2gengpt.reporter import Reporter
 from r2gengpt.serving.app import create_app
 from r2gengpt.serving.generator import Generator
@@ -26,6 +25,8 @@ from r2gengpt.settings import ServeConfig
 from r2gengpt.text.written import NOTICE
 from r2gengpt.verdicts.address import opened_store
 from serving_parts import LONG, client_of, film, running_server
+
+__all__ = ["browser"]  # fixtures
 
 
 @pytest.fixture(scope="module")
@@ -136,13 +137,7 @@ def test_each_operations_example_works_as_it_stands(served: Reporter, tmp_path: 
     assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        yield start_browser(playwright)
-
-
-@pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium")
+@NEEDS_BROWSER
 @pytest.mark.parametrize(("theme", "width"), [("dark", 390), ("light", 1280)])
 def test_the_page_breaks_no_rule_of_axe_and_is_as_wide_as_the_window(
     served: Reporter, browser: Browser, theme: Any, width: int
@@ -154,9 +149,7 @@ def test_the_page_breaks_no_rule_of_axe_and_is_as_wide_as_the_window(
     ):
         page.goto(f"{address}/docs")
         page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
-        found = Axe().run(page)
-        assert found.violations_count == 0, found.generate_report()
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        check_manners(page)
         page.get_by_role("link", name="POST /v1/reports").click()
         assert page.evaluate("document.getElementById('post-v-reports').getBoundingClientRect().top") > 30
         assert page.locator("h2#post-v-reports").is_visible()

@@ -96,13 +96,22 @@ def test_every_key_is_compared_whole_whichever_is_right(monkeypatch: pytest.Monk
     assert compared == [*keys, *keys]
 
 
+ODD_KEYS = ("schlüssel-der-klinik", "密钥密钥密钥密钥密钥密钥密钥密钥", "a-key\twith-a-tabulator")
+"""What some clients send as UTF-8, some as Latin-1, and some not at all."""
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
-    [("", "holds no key"), ("# only this\n", "holds no key"), ("short\n", "a key has 5 characters: at least 16")],
+    [
+        ("", "holds no key"),
+        ("# only this\n", "holds no key"),
+        ("short\n", "a key has 5 characters: at least 16"),
+        *[(f"a-good-key-of-this-file\n{key}\n", "a key has signs besides printable ASCII") for key in ODD_KEYS],
+    ],
 )
-def test_files_of_no_or_short_keys_are_refused(tmp_path: Path, content: str, words: str) -> None:
+def test_files_of_no_short_or_odd_keys_are_refused(tmp_path: Path, content: str, words: str) -> None:
     path = tmp_path / "keys"
-    path.write_text(content)
+    path.write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match=words):
         read_keys(ServeConfig(api_key_file=str(path)))
     with pytest.raises(InputError, match=r"api_key_file .*: No such file"):

@@ -17,6 +17,8 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 LOW = np.float32(-1.0e9)
 """What the library takes for minus infinity."""
+COLDEST = 1e-30
+"""The least temperature that scores are divided by: below it a quotient is not finite in float32."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Rules:
             length_penalty=decode.length_penalty,
             early_stopping="never" if decode.early_stopping == "never" else decode.early_stopping == "True",
             do_sample=decode.do_sample,
-            temperature=decode.temperature or 1.0,
+            temperature=max(decode.temperature, COLDEST) if decode.temperature else 1.0,
             top_k=decode.top_k,
             top_p=decode.top_p,
         )

@@ -1,5 +1,6 @@
 """Images and prompt text to model inputs, generated ids to text. No files are opened and nothing is cleaned here."""
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ from r2gengpt.text.prompt import (
 )
 
 CONTROL = "`{}` holds a control token of this language model"
+_ENCODING = threading.Lock()  # a tokenizer keeps in itself, for all threads, what it makes of special tokens
 
 
 class R2GenGPTProcessor(ProcessorMixin):  # type: ignore[misc]  # the library is untyped
@@ -77,16 +79,20 @@ class R2GenGPTProcessor(ProcessorMixin):  # type: ignore[misc]  # the library is
         pad = self.tokenizer.pad_token_id
         return self.end_token_id if pad is None else int(pad)
 
+    def _encoded(self, text: str, **how: Any) -> Any:
+        with _ENCODING:
+            return self.tokenizer(text, **how)
+
     def _encode_symbols(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False).input_ids)
+        return list(self._encoded(text, add_special_tokens=False).input_ids)
 
     def encode_text(self, text: str) -> list[int]:
         """Text to ids; special tokens written out in the text stay ordinary text."""
-        return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids)
+        return list(self._encoded(text, add_special_tokens=False, split_special_tokens=True).input_ids)
 
     def token_ends(self, text: str) -> list[int]:
         """For each token of `encode_text` the length of the text up to and with it."""
-        encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
+        encoded = self._encoded(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
         return [end for _, end in encoded.offset_mapping]
 
     def prompt_ids(self, text: str | None = None) -> PromptIds:
@@ -137,7 +143,7 @@ class R2GenGPTProcessor(ProcessorMixin):  # type: ignore[misc]  # the library is
         bos = self.tokenizer.bos_token_id
         if bos is None or not self.add_bos:
             return ()
-        ids = list(self.tokenizer("").input_ids)
+        ids = list(self._encoded("").input_ids)
         return tuple(ids[: ids.index(bos) + 1]) if bos in ids else (int(bos),)
 
     @property

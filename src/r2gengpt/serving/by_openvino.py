@@ -1,16 +1,11 @@
 """One study's report by OpenVINO, its text handed out while it is written. No PyTorch, no HTTP, no other study."""
 
 from collections.abc import Callable
-from contextlib import suppress
 
 from r2gengpt.edge.reporter import EdgeReporter
 from r2gengpt.generation.sentences import TextPieces
 from r2gengpt.generation.stopping import StopWatch, stopped
 from r2gengpt.serving.jobs import Answer, Job
-
-
-class Left(Exception):
-    """Nobody waits for the report any more."""
 
 
 class Follower:
@@ -27,8 +22,7 @@ class Follower:
         Raises:
             Left: nobody waits.
         """
-        if self.job.unwanted:
-            raise Left
+        self.job.check_wanted()
         if self.job.decode.beam_size == 1:  # of several beams no word is final before the end
             self.pieces.show(token)
         return self.watch.stopped
@@ -47,7 +41,7 @@ def hand_out(job: Job, answer: Answer) -> None:
 def write_by_openvino(model: EdgeReporter, job: Job, deliver: Callable[[Job, Answer], None] = hand_out) -> None:
     """Write a job's report, and hand it to who waits, or to `deliver`, which adds to it and hands it on."""
     follower = Follower(model, job)
-    with job.failing_alone(), suppress(Left):
+    with job.failing_alone():
         report, prompt_tokens = model.draft(job.pixels, job.decode, follower.token, job.check)
         if job.decode.beam_size == 1:
             follower.end()

@@ -2,6 +2,9 @@
 
 A connection waits for its peer until a request has come whole, and again when it has been answered. Beyond the limits
 the one that has waited longest makes room, so idle and slow peers never keep a quick one out.
+
+A request may have its answer before its body has come. Many clients read no answer until they have sent all, so the
+rest is thrown away as long as it keeps the pace of a body: a reset in its place would take the answer from them.
 """
 
 import asyncio
@@ -13,18 +16,21 @@ from collections.abc import Callable, Iterable
 from enum import IntEnum
 from functools import partial
 from operator import itemgetter
-from typing import Any
+from typing import Any, cast
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from r2gengpt.serving.failures import ApiError
 from r2gengpt.serving.guard import HEADERS
+from r2gengpt.serving.uploads import SLOWEST
 
 HEAD_SECONDS = 10.0
 """From the connection, or from an answer, to the end of the next request's head."""
 HEAD_COMES = 1.0
 """In which the head of a good request is there: who takes longer is idle, and makes room before a slow body does."""
+REST_SECONDS = 120.0
+"""In which the rest of a body must come whose request was answered before."""
 WRITE_SECONDS = 60.0
 """In which a peer that reads slowly has to take `LEAST_READ` bytes of its answer."""
 LEAST_READ = 2**16
@@ -116,12 +122,39 @@ class Deadline:
         if seconds is not None:
             self._timer = loop.call_later(seconds, late or self.connection.cut)
 
+    def extend(self, seconds: float) -> None:
+        """Let it be done within so many seconds of its beginning, by whichever end."""
+        if self.since is not None and self._timer is not None:
+            self._timer.cancel()
+            self._timer = self.connection.loop.call_at(self.since + seconds, self.connection.cut)
+
     def end(self) -> None:
         """It is done."""
         self.since = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+class _PatientTransport:
+    """A transport whose close, while a peer is still sending, ends its writing half alone: the peer has its answer."""
+
+    def __init__(self, transport: asyncio.Transport, connection: "LimitedProtocol") -> None:
+        self._transport, self._connection = transport, connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def is_closing(self) -> bool:
+        return self._connection.has_said_all or self._transport.is_closing()
+
+    def close(self) -> None:
+        if self.is_closing() or not self._connection.is_sent_in_vain:
+            self._transport.close()
+            return
+        self._connection.has_said_all = True
+        self._transport.write_eof()
+        self._transport.resume_reading()
 
 
 class LimitedProtocol(H11Protocol):
@@ -133,6 +166,14 @@ class LimitedProtocol(H11Protocol):
         self.phase = Phase.HEAD
         self._request = Deadline(self)
         self._reading = Deadline(self)
+        self.has_said_all = False
+        self._thrown_away = 0
+
+    @property
+    def is_sent_in_vain(self) -> bool:
+        """Whether the rest of a body may come, whose request has its answer."""
+        answered = self.cycle is not None and self.cycle.response_complete
+        return answered and self.conn.their_state is h11.SEND_BODY
 
     @property
     def waiting_since(self) -> float | None:
@@ -147,7 +188,7 @@ class LimitedProtocol(H11Protocol):
             transport.write(raw_answer(busy))
             transport.close()
             return
-        super().connection_made(transport)
+        super().connection_made(cast(asyncio.Transport, _PatientTransport(transport, self)))
         self._request.begin(HEAD_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -159,13 +200,18 @@ class LimitedProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """The peer has sent something."""
-        super().data_received(data)
-        self._look()
+        if self.is_sent_in_vain:
+            self._thrown_away += len(data)
+            self._request.extend(min(HEAD_SECONDS + self._thrown_away / SLOWEST, REST_SECONDS))
+        if not self.has_said_all:
+            super().data_received(data)
+            self._look()
 
     def on_response_complete(self) -> None:
         """A request has its answer; the next one may have come already."""
         super().on_response_complete()
         self.phase = Phase.HEAD
+        self._thrown_away = 0
         self._request.begin(None if self.flow.write_paused else HEAD_SECONDS)
         self._look()
 

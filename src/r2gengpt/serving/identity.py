@@ -25,7 +25,7 @@ def read_keys(settings: ServeConfig) -> tuple[bytes, ...]:
     """The API keys of `api_key_file`, else of the environment; none where neither is set.
 
     Raises:
-        InputError: no such file, no key in it, or a key that is too short to be one.
+        InputError: no such file, no key in it, or a key that is too short, or has signs that clients send variously.
     """
     if settings.api_key_file is not None:
         source = f"`api_key_file` {settings.api_key_file}"
@@ -37,9 +37,12 @@ def read_keys(settings: ServeConfig) -> tuple[bytes, ...]:
         source, lines = KEYS_VARIABLE, os.environ.get(KEYS_VARIABLE, "").replace(",", "\n").split()
         if KEYS_VARIABLE not in os.environ:
             return ()
-    keys = tuple(key.encode() for key in map(str.strip, lines) if key and not key.startswith("#"))
-    if not keys:
+    texts = [key for key in map(str.strip, lines) if key and not key.startswith("#")]
+    if not texts:
         raise InputError(f"{source}: holds no key")
+    if not all(key.isascii() and key.isprintable() for key in texts):
+        raise InputError(f"{source}: a key has signs besides printable ASCII, which not every client can send")
+    keys = tuple(key.encode() for key in texts)
     if (shortest := min(map(len, keys))) < SHORTEST_KEY:
         raise InputError(f"{source}: a key has {shortest} characters: at least {SHORTEST_KEY}")
     return keys

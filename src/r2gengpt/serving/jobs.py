@@ -35,6 +35,10 @@ class Answer:
     places: tuple[PlaceInText, ...] = ()
 
 
+class Left(Exception):
+    """Nobody waits for a report any more."""
+
+
 def new_future() -> Future[Answer]:
     """A future that its reader cannot cancel: who waits no longer says so by `Job.cancel`."""
     future: Future[Answer] = Future()
@@ -100,6 +104,15 @@ class Job:
         """What studies share that take about as long."""
         return self.decode.beam_size, self.evidence, self.report_text is not None, self.by_graphs
 
+    def check_wanted(self) -> None:
+        """Look whether somebody waits.
+
+        Raises:
+            Left: nobody does.
+        """
+        if self.unwanted:
+            raise Left
+
     def fail(self, error: BaseException) -> None:
         """Tell who waits that there is no report."""
         if not self.future.done():
@@ -110,6 +123,8 @@ class Job:
         """What goes wrong within is told to who waits for this job, and ends no other; what is no refusal is logged."""
         try:
             yield
+        except Left:
+            return
         except Exception as error:
             self.fail(error)
             if not isinstance(error, InputError):

@@ -1,6 +1,9 @@
 """One study's report by PyTorch: who hears it as it is written, what the model tells of it then, one written alone."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -76,16 +79,34 @@ def with_likeliest(reporter: Reporter, job: Job, answer: Answer) -> Answer:
     return replace(answer, places=places)
 
 
+@contextmanager
+def _while_wanted(job: Job, embeddings: Any) -> Iterator[None]:
+    """Tokens get their embeddings, and so a pass begins, only while somebody waits; else it is `Left`."""
+    handle = embeddings.register_forward_pre_hook(lambda *_: job.check_wanted())
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 def write_alone(reporter: Reporter, job: Job) -> None:
-    """One report without the engine: by transformers' `generate`, or composed of training sentences."""
-    processor = reporter.built.processor
+    """One report without the engine: by transformers' `generate`, another program, or composed of training sentences.
+
+    It ends at the next word, or the next pass over several beams, once nobody waits.
+    """
+    built, watch = reporter.built, StopWatch(job.stop, job.on_text or _nobody)
+
+    def hear(text: str) -> None:
+        job.check_wanted()
+        watch.take(text)
+
     with job.failing_alone():
         batch = batch_of(reporter, job)
-        if job.on_text is None:
-            (report,) = reporter.predict([batch], job.decode, check=job.check)
-        else:
-            watch = StopWatch(job.stop, job.on_text)
-            report = reporter.stream(batch, job.decode, watch.take, job.check)
+        if job.decode.beam_size == 1:
+            report = reporter.stream(batch, job.decode, hear, job.check)
             watch.end()
-        report = reporter.judged(stopped(report, processor, job.stop), job.facts)
+        else:
+            with _while_wanted(job, built.model.get_input_embeddings()):
+                (report,) = reporter.predict([batch], job.decode, check=job.check)
+        report = reporter.judged(stopped(report, built.processor, job.stop), job.facts)
         complete(reporter, job, Answer(report, batch.input_ids.shape[1]))

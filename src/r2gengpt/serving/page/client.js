@@ -59,8 +59,12 @@ export async function* events(body) {
   }
 }
 
+/* Signs that no key of a server has; most of them no header can carry, and `fetch` throws as without a connection. */
+const OF_NO_KEY = /[^ -~]/;
+
 /* Ask a route. Throws `Refused`, and what `fetch` throws. */
 async function send(method, route, { key, signal, accept = "application/json", type, ticket, body }) {
+  if (OF_NO_KEY.test(key)) throw new Refused(401, explained(401));
   const headers = { Accept: accept };
   if (type) headers["Content-Type"] = type;
   if (ticket) headers["X-Ticket"] = ticket;
