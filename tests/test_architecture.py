@@ -61,7 +61,7 @@ ALLOWED: dict[str, set[str]] = {
     "training": {*HIGH, "original"},
     "evaluation": {*HIGH, "loaded", "reporter", "verdicts", "posting"},
     "serving": {*HIGH, "reporter", "edge", "clinical.documents", "verdicts", "auditlog"},
-    "clinical": {*HIGH, "reporter", "clinical.documents", "auditlog"},
+    "clinical": {*HIGH, "base_reporter", "clinical.documents", "auditlog"},
     "batch": {*HIGH, "reporter", "locate", "evaluation"},
     "testing": LOW,
     "cli": {
