@@ -38,7 +38,7 @@ class Generator:
         self._thread: threading.Thread | None = None
 
     @property
-    def reporter(self) -> ServedModel | None:
+    def reporter(self) -> "ServedModel | None":
         """The model, once it is loaded."""
         return self._reporter
 
