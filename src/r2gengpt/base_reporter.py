@@ -158,7 +158,7 @@ class BaseReporter(ABC):
         """
         study = films_of(report)
         check_form(form, field="format", value=form)
-        check_films(form, study, field="format")
+        check_films(form, study)
         digest = self.documents_sha256
         if digest is None:  # drafts of two models would have the same identifiers
             raise InputError(NO_HASH, field="format", value=form)
