@@ -81,7 +81,7 @@ def main(argv: list[str]) -> None:
     flags, output = parsed.settled(ExportFlags), Path(parsed.space.output)
     choice = choice_of_model(parsed, parsed.space.model)
     choice = replace(choice, placement=placed(parsed.override(PlacementConfig), edge=flags.target == "openvino"))
-    check_new_model(output, "output")
+    check_new_model(output)
     located = locate_writer(choice)  # before anything large is loaded
     start_logging()
     from r2gengpt.edge.graphs import openvino

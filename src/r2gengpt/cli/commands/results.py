@@ -52,7 +52,7 @@ def main(argv: list[str]) -> None:
         check_writable_file(Path(config.output), "output")
         places = ("", "scores.json", f"results-{config.split}/scores.json")
         named = [("results", Path(path, place)) for path in parsed.space.results for place in places]
-        check_no_input(Path(config.output), "output", named)
+        check_no_input(Path(config.output), named)
         parsed.check_output(config.output, "published")
     from r2gengpt.evaluation.collected import collected, read_ours
     from r2gengpt.evaluation.page.results import result_lines, write_results_page
