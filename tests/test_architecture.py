@@ -60,7 +60,7 @@ ALLOWED: dict[str, set[str]] = {
     "auditlog": FILMS,
     "training": {*HIGH, "original"},
     "evaluation": {*HIGH, "loaded", "reporter", "verdicts", "posting"},
-    "serving": {*HIGH, "reporter", "edge", "clinical.documents", "verdicts", "auditlog"},
+    "serving": {*HIGH, "posting", "reporter", "edge", "clinical.documents", "verdicts", "auditlog"},
     "clinical": {*HIGH, "base_reporter", "clinical.documents", "auditlog"},
     "batch": {*HIGH, "reporter", "locate", "evaluation"},
     "testing": LOW,

@@ -158,11 +158,6 @@ class AuditLog:
         return alert(self.process, RECORDING_STARTED, MINOR, "; ".join(words), about=uri)
 
 
-def log_at(directory: str | None, program: str, titles: Sequence[str] = ()) -> AuditLog | None:
-    """As `opened_log`; None where no directory is named."""
-    return None if directory is None else opened_log(directory, program, titles)
-
-
 def opened_log(directory: str, program: str, titles: Sequence[str] = ()) -> AuditLog:
     """The log of a directory, which is made where there is none.
 
@@ -205,7 +200,9 @@ def log_of(
     Raises:
         InputError: see `opened_log`; or a file of TLS cannot be used.
     """
-    made = log_at(config.audit_log, program, titles)
-    if made is not None and config.audit_syslog is not None:
+    if config.audit_log is None:
+        return None
+    made = opened_log(config.audit_log, program, titles)
+    if config.audit_syslog is not None:
         made.forward = SyslogSender(made.directory, connect(config), config.audit_syslog)
     return made

@@ -107,11 +107,11 @@ def main(argv: list[str]) -> None:
     located = locate_writer(choice)
     start_logging()
     return_large_blocks()
-    from r2gengpt.clinical.archive.audited import recording_if
+    from r2gengpt.clinical.archive.audited import recording
     from r2gengpt.reporter import Reporter
 
     client = client_of(space.url, space, flags.max_bytes)
-    with recording_if(audit) as recorder:
+    with recording(audit) as recorder:
         films = pulled(client, space, flags, recorder)
         reporter = Reporter.of(located).named(Path(choice.name).absolute().name)
         tell_of_prior(flags.fetch_prior, reporter.context_fields)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from r2gengpt.auditlog.log import AuditLog
 from r2gengpt.base_reporter import BaseReporter
-from r2gengpt.clinical.archive.audited import recording_if, report_peer
+from r2gengpt.clinical.archive.audited import recording, report_peer
 from r2gengpt.clinical.archive.earlier import NO_STUDY, EarlierStudies
 from r2gengpt.clinical.archive.loop import DicomObject, Document, Loop, Send, Write
 from r2gengpt.clinical.archive.receive import Receiver
@@ -221,15 +221,17 @@ def earlier_of(settings: ListenConfig, prior: PriorConfig, connect: Callable[[st
     return EarlierStudies(archive, settings.max_images)
 
 
-def peer_of(settings: ListenConfig, connect: Callable[[str], Send]) -> Send:
-    """Who gets the reports; `connect` makes a DICOMweb peer of a URL.
+def peer_of(settings: ListenConfig, connect: Callable[[str], Server]) -> Send:
+    """Who gets the reports; `connect` makes a DICOMweb client of a URL.
 
     Raises:
         InputError: nobody, or two; or a file of TLS cannot be used.
     """
     settings.check_peer()
     if settings.stow is not None:
-        return connect(settings.stow)
+        from r2gengpt.clinical.archive.stow import stow
+
+        return stow(connect(settings.stow))
     assert settings.to_host is not None
     assert settings.to_port is not None
     assert settings.to_ae is not None
@@ -286,7 +288,7 @@ def listen(
     """
     send_message = message_peer_of(mllp, settings)
     with stopped_by_signals() as stop, ExitStack() as stack:
-        recorder = stack.enter_context(recording_if(audit))
+        recorder = stack.enter_context(recording(audit))
         if recorder is not None and earlier is not None:
             earlier.recorder = recorder
         if recorder is not None:
