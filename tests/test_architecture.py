@@ -150,8 +150,8 @@ def test_metrics_text_and_settings_never_import_torch_or_transformers(path: Path
     assert not {name.split(".")[0] for name in imports(path)} & {"torch", "transformers", "peft", "safetensors"}
 
 
-EXPORT_HALF = {"export", "trace"}
-"""Files of the edge room that make graphs of PyTorch models; the others run them."""
+EXPORT_HALF = {"export", "graphs", "trace"}
+"""Files of the edge room that make graphs; the others run them."""
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if room_of(p) == "edge" and p.stem not in EXPORT_HALF], ids=ids)

@@ -84,7 +84,7 @@ def main(argv: list[str]) -> None:
     check_new_model(output)
     located = locate_writer(choice)  # before anything large is loaded
     start_logging()
-    from r2gengpt.edge.graphs import openvino
+    from r2gengpt.edge.runtime import openvino
     from r2gengpt.exporting import check_servable, check_whole_weights, export, export_edge, export_served
     from r2gengpt.reporter import Reporter
 
