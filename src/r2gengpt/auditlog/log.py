@@ -38,11 +38,11 @@ class AuditLog:
         program: what writes, as `serve`.
         titles: its AE titles.
         clock: says which day's file it is.
-        forward: sends the records on while the program runs; None: they stay here.
 
     Attributes:
         process: the program as a participant.
         fault: why the last record was not written; "" where it was.
+        forward: sends the records on while the program runs; None: they stay here.
     """
 
     def __init__(
@@ -51,9 +51,9 @@ class AuditLog:
         program: str,
         titles: Sequence[str] = (),
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        forward: SyslogSender | None = None,
     ) -> None:
-        self.directory, self.clock, self.forward = directory, clock, forward
+        self.directory, self.clock = directory, clock
+        self.forward: SyslogSender | None = None
         self.process = this_process(program, titles)
         self.source = f"r2gengpt@{socket.gethostname()}"
         self.fault = ""
@@ -87,12 +87,6 @@ class AuditLog:
         """
         if self.fault:
             self.append()
-
-    @property
-    def last(self) -> LogEnd:
-        """How the log ends now."""
-        with held(self.directory, shared=True):
-            return find_end(self.directory)
 
     @contextlib.contextmanager
     def running(self) -> Iterator["AuditLog"]:

@@ -58,11 +58,12 @@ class LedgerFilm:
 
 @dataclass(frozen=True)
 class LedgerStudy:
-    """One study: its key, its state, and why it is aside."""
+    """One study: its key, its state, why it is aside, its report's UID."""
 
     key: str
     state: str
     reason: str
+    report: str
 
 
 def key_of(uid: str) -> str:
@@ -314,7 +315,7 @@ class Ledger:
     def studies(self, state: str | None = None) -> list[LedgerStudy]:
         """All studies, or those of a state, the longest unchanged first."""
         where, values = ("", ()) if state is None else (" WHERE state = ?", (state,))
-        query = f"SELECT key, state, reason FROM studies{where} ORDER BY changed, rowid"
+        query = f"SELECT key, state, reason, report FROM studies{where} ORDER BY changed, rowid"
         return [LedgerStudy(*row) for row in self._rows(query, *values)]
 
     def next_quiet(self, before: float, urgent: Mapping[str, int] | None = None) -> str | None:
