@@ -78,8 +78,7 @@ class Graph:
     dtype = torch.float32
 
     def __init__(self, directory: Path, activations: str) -> None:
-        from r2gengpt.edge.graphs import core
-        from r2gengpt.edge.runtime import arithmetic
+        from r2gengpt.edge.runtime import arithmetic, core
 
         path = directory / "language.xml"
         self.bytes = path.with_suffix(".bin").stat().st_size

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from archive_parts import stand_in_for
-from r2gengpt.auditlog.log import log_at
+from r2gengpt.auditlog.log import opened_log
 from r2gengpt.clinical.archive.ledger import Ledger
 from r2gengpt.clinical.archive.loop import Write
 from r2gengpt.clinical.archive.run import FindOrder, listen, peer_of
-from r2gengpt.clinical.archive.web import connect, stow
+from r2gengpt.clinical.archive.web import connect
 from r2gengpt.clinical.hl7.book import OrderBook
 from r2gengpt.settings import ListenConfig, MllpConfig
 
@@ -66,12 +66,12 @@ def main() -> None:
     settings = ListenConfig(**{key: value for key, value in raw.items() if key not in ours})
     if len(sys.argv) > 2:
         kill_before(int(sys.argv[2]))
-    send = peer_of(settings, lambda url: stow(connect(url)))
+    send = peer_of(settings, connect)
 
     def load(find: FindOrder) -> Write:
         return partial(stand_in_for, find, None if mllp.mllp is None else mllp.mllp_receiver, forms=settings.format)
 
-    audit = log_at(directory, "listen", [settings.ae_title])
+    audit = None if directory is None else opened_log(directory, "listen", [settings.ae_title])
     listen(settings, send, load, lambda port, orders: print(port, orders or 0, flush=True), mllp, audit)
 
 

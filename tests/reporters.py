@@ -19,4 +19,7 @@ def reporter_of(built: Built, decode: DecodeConfig, index: SuffixIndex | None = 
     """A model in memory, decoding as it is told to."""
     stored = Stored.of({"vision_model": "vision", "lm_model": "language", "dataset": "plain"})
     streamed = replace(decode, beam_size=1)
-    return Reporter("model", built, stored, Path("nowhere"), decode, streamed, index=index)
+    directory = Path("nowhere")
+    return Reporter(
+        name="model", built=built, stored=stored, directory=directory, decode=decode, streamed=streamed, index=index
+    )

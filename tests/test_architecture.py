@@ -60,8 +60,8 @@ ALLOWED: dict[str, set[str]] = {
     "auditlog": FILMS,
     "training": {*HIGH, "original"},
     "evaluation": {*HIGH, "loaded", "reporter", "verdicts", "posting"},
-    "serving": {*HIGH, "reporter", "edge", "clinical.documents", "verdicts", "auditlog"},
-    "clinical": {*HIGH, "reporter", "clinical.documents", "auditlog"},
+    "serving": {*HIGH, "posting", "reporter", "edge", "clinical.documents", "verdicts", "auditlog"},
+    "clinical": {*HIGH, "base_reporter", "clinical.documents", "auditlog"},
     "batch": {*HIGH, "reporter", "locate", "evaluation"},
     "testing": LOW,
     "cli": {
@@ -150,8 +150,8 @@ def test_metrics_text_and_settings_never_import_torch_or_transformers(path: Path
     assert not {name.split(".")[0] for name in imports(path)} & {"torch", "transformers", "peft", "safetensors"}
 
 
-EXPORT_HALF = {"export", "trace"}
-"""Files of the edge room that make graphs of PyTorch models; the others run them."""
+EXPORT_HALF = {"export", "graphs", "trace"}
+"""Files of the edge room that make graphs; the others run them."""
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if room_of(p) == "edge" and p.stem not in EXPORT_HALF], ids=ids)

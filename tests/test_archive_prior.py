@@ -361,9 +361,7 @@ def test_films_days_and_report_reach_a_model_that_was_trained_with_earlier_studi
 
     class Model:
         name, side, context_fields = "m", 32, (PRIOR,)
-
-        class origin:
-            model_sha256 = "ab" * 32
+        documents_sha256 = "ab" * 32
 
         def write(self, studies: Any, on_text: Any = None, context: Any = None, prior: Any = None) -> Iterator[Report]:
             asked.append((context, 0 if prior is None else len(prior.films)))

@@ -23,6 +23,7 @@ from r2gengpt.auditlog import syslog as syslog_module
 from r2gengpt.auditlog.chain import record_after
 from r2gengpt.auditlog.codes import own_code
 from r2gengpt.auditlog.events import NOBODY, accessed, subjects_of_study, this_process
+from r2gengpt.auditlog.files import find_end
 from r2gengpt.auditlog.follow import STATE, LogFollower, Mark, SentState
 from r2gengpt.auditlog.log import AuditLog, log_of
 from r2gengpt.auditlog.message import MINOR, xml_of
@@ -349,7 +350,8 @@ def written(directory: Path, names: list[str], *, days: int = 1) -> Mark:
         noon = datetime.fromisoformat(f"2026-01-0{1 + at * days // len(names)}T12:00Z")
         log = AuditLog(directory, "listen", clock=partial(datetime.astimezone, noon))
         record(log, name)
-    return Mark(log.last.number, log.last.digest)
+    end = find_end(directory)
+    return Mark(end.number, end.digest)
 
 
 def followed(follower: LogFollower) -> list[str]:

@@ -19,7 +19,6 @@ from unittest.mock import Mock
 import numpy as np
 import psutil
 import pytest
-from PIL import Image
 from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit
 
 from dicom_files import data_of, film, ramp
@@ -97,51 +96,14 @@ def test_the_cell_gives_the_picture_that_decoding_in_process_gives(size: int | N
     assert len(workers()) == 1  # one after the other, in one process
 
 
-def test_a_film_that_is_asked_for_again_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    decoded: list[int | None] = []
-
-    def noted(data: bytes, name: str, size: int | None, choice: DicomChoice) -> Image.Image:
-        decoded.append(size)
-        return images.decode_image(data, name, size, choice)
-
-    monkeypatch.setattr(cell_worker, "decode_image", noted)
-    whole, data = cell_worker.Whole(), data_of(film())
-    for size in (16, 4, None):
-        whole.picture(Request("film", PLAIN, size), data)
-    assert decoded == [None]
-    whole.picture(Request("film", DicomChoice(force=True), 16), data)  # another question
-    assert decoded == [None, None]
-
-
-@pytest.mark.parametrize(("more", "times"), [(0, 1), (-1, 2)])
-def test_films_at_full_scale_are_kept_up_to_a_size(more: int, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    decoded: list[bytes] = []
-
-    def noted(data: bytes, name: str, size: int | None, choice: DicomChoice) -> Image.Image:
-        decoded.append(data)
-        return images.decode_image(data, name, size, choice)
-
-    monkeypatch.setattr(cell_worker, "decode_image", noted)
-    monkeypatch.setattr(cell_worker, "MOST_WHOLE", 4 * 32 * 40 + more)
-    whole, data = cell_worker.Whole(), data_of(film(ramp(40, 32)))
-    for _ in range(2):
-        whole.picture(Request("film", PLAIN, None), data)
-    assert len(decoded) == times
-
-
-def test_a_film_that_is_asked_for_again_gives_the_same_pictures() -> None:
-    where = open_cell(CellConfig(decode_memory_mb=512), workers=1, again=True)
+def test_a_film_that_is_asked_for_again_gives_the_same_pictures(ours: Cell) -> None:
     films = [data_of(film(ramp(640 + 64 * number, 600))) for number in range(3)]
     for data in [*films, png(640), jpeg(640)]:
         for size in (16, 128, 16, None):
-            there = where.film(Request("film", PLAIN, size, header=True), data)
+            there = ours.film(Request("film", PLAIN, size, header=True), data)
             here = images.decode_image(data, "film", size)
             assert there.picture is not None
             assert (there.picture.size, there.picture.tobytes()) == (here.size, here.tobytes())
-    for number in range(8):  # far more than are kept: 8 times 2,000 x 2,000 pixels of 4 bytes
-        ask(where, data_of(film(np.full((2000, 2000), number, np.uint16) + ramp(2000, 2000))))
-    assert workers()[0].memory_info().rss < 400 * 2**20
-    close_cell()
 
 
 def test_the_cell_refuses_in_the_words_and_with_the_field_of_decoding_in_process(ours: Cell) -> None:
@@ -287,7 +249,7 @@ def test_a_worker_outlives_the_thread_that_wanted_it_first(ours: Cell) -> None:
 
 def test_a_worker_says_that_its_memory_was_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cell_worker, "decode_image", Mock(side_effect=MemoryError))
-    reply, body = cell_worker.answer(Request("film", DicomChoice()), png(), cell_worker._Kept(), None)
+    reply, body = cell_worker.answer(Request("film", DicomChoice()), png(), cell_worker._Kept())
     assert (reply, body) == (Reply(no_memory=True), b"")
 
 

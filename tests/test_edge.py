@@ -26,9 +26,9 @@ from r2gengpt.cli.commands import export
 from r2gengpt.cli.main import run
 from r2gengpt.confidence import review
 from r2gengpt.config import DecodeConfig
-from r2gengpt.edge.graphs import FORMS, openvino
+from r2gengpt.edge.graphs import FORMS
 from r2gengpt.edge.record import ACTIVATIONS, read_record
-from r2gengpt.edge.runtime import INPUTS, Edge, Passes
+from r2gengpt.edge.runtime import INPUTS, Edge, Passes, openvino
 from r2gengpt.errors import InputError
 from r2gengpt.report import Report
 from r2gengpt.text.written import NOTICE

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from r2gengpt.films.writing import STROKE, _lines, _opened, _shapes, written_characters
+from r2gengpt.films.facts import STROKE, _lines, _opened, _shapes, written_characters
 
 LINES = "MUSTER ANNA 1948-03-12", "ID 7712345"
 

@@ -380,8 +380,8 @@ def test_the_writer_gives_the_indication_to_the_model_and_the_placers_number_to_
         asked.append(context.indication)
         yield Report("study", "The lungs are clear.")
 
-    origin = SimpleNamespace(model_sha256="ab" * 32)
-    reporter: Any = SimpleNamespace(origin=origin, side=None, name="m", write=write, context_fields=())
+    digest = "ab" * 32
+    reporter: Any = SimpleNamespace(documents_sha256=digest, side=None, name="m", write=write, context_fields=())
     path = tmp_path / "film.dcm"
     path.write_bytes(film_data(1, AccessionNumber="A-1"))
     headers = [identified(path.read_bytes())]

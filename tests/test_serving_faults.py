@@ -14,7 +14,7 @@ from r2gengpt.config import DecodeConfig
 from r2gengpt.report import Report
 from r2gengpt.reporter import Reporter
 from r2gengpt.serving import run, writing
-from r2gengpt.serving.by_openvino import write_by_openvino
+from r2gengpt.serving.generator import write_by_openvino
 from r2gengpt.serving.jobs import Job
 from serving_parts import LONG, busy, client_of, film, message, upload, wait_for
 from test_serving_api import CHAT, REPORTS

@@ -21,7 +21,7 @@ from r2gengpt.reporter import Reporter
 from r2gengpt.serving import app as app_module
 from r2gengpt.serving.app import create_app
 from r2gengpt.serving.generator import Generator
-from r2gengpt.serving.identity import KEYS_VARIABLE, key_is_known, read_keys
+from r2gengpt.serving.identity import KEYS_VARIABLE, place_of_key, read_keys
 from r2gengpt.serving.standing import TICKET
 from r2gengpt.settings import ServeConfig
 from r2gengpt.text.written import NOTICE
@@ -91,8 +91,8 @@ def test_every_key_is_compared_whole_whichever_is_right(monkeypatch: pytest.Monk
     compared: list[bytes] = []
     monkeypatch.setattr("hmac.compare_digest", lambda one, other: (compared.append(other), one == other)[1])
     keys = (b"first", b"second", b"third")
-    assert key_is_known("Bearer first", keys)
-    assert not key_is_known("Bearer f", keys)
+    assert place_of_key("first", keys) == 0
+    assert place_of_key("f", keys) is None
     assert compared == [*keys, *keys]
 
 

@@ -90,9 +90,7 @@ class Comparing:
     """A model that was trained with earlier studies, and tells what it was given."""
 
     name, side, context_fields = "m", 32, (PRIOR,)
-
-    class origin:
-        model_sha256 = "ab" * 32
+    documents_sha256 = "ab" * 32
 
     def __init__(self) -> None:
         self.asked: list[tuple[Context, int]] = []

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from archive_parts import stand_in
-from r2gengpt.auditlog.log import log_at
+from r2gengpt.auditlog.log import opened_log
 from r2gengpt.clinical.archive.loop import Write
 from r2gengpt.clinical.archive.web import connect
 from r2gengpt.clinical.worklist.claims import Claims
@@ -65,7 +65,7 @@ def main() -> None:
         print("ready", flush=True)
         return stand_in
 
-    perform(settings, connect(url), connect(url), load, log_at(str(directory / "audit"), "worklist"))
+    perform(settings, connect(url), connect(url), load, opened_log(str(directory / "audit"), "worklist"))
 
 
 if __name__ == "__main__":

@@ -2,13 +2,16 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Self
 
 from r2gengpt.clinical.documents.forms import FORMS, check_films, check_form, formed
 from r2gengpt.confidence.calibration import Calibration, marked_text
 from r2gengpt.confidence.film_doubts import Check, Sight, check_shows_chest
 from r2gengpt.confidence.maps import Evidence
 from r2gengpt.confidence.review import judged
+from r2gengpt.config import DecodeConfig
 from r2gengpt.errors import InputError
 from r2gengpt.films.containers import DicomChoice
 from r2gengpt.films.facts import FilmFacts, facts_in
@@ -21,25 +24,39 @@ from r2gengpt.settings import NO_HASH
 from r2gengpt.text.context import NO_CONTEXT, Context, check_context
 
 
+@dataclass(frozen=True, kw_only=True)
 class BaseReporter(ABC):
-    """A loaded model that writes reports.
+    """A loaded model that writes reports, and how it writes them.
 
     Attributes:
         name: of the model, as its reports call it.
+        decode: how a whole report is decoded, lengths and penalties resolved.
+        streamed: the same of a report that is streamed.
         calibration: what its sentences' confidence is computed by; None: they have none.
         abstain_below: sentences less sure than this are marked.
         refuses: a film that shows no chest is refused, unless `force` asks for it.
     """
 
     name: str
-    calibration: Calibration | None
-    abstain_below: float | None
-    refuses: bool
+    decode: DecodeConfig
+    streamed: DecodeConfig
+    calibration: Calibration | None = None
+    abstain_below: float | None = None
+    refuses: bool = False
+
+    def named(self, name: str) -> Self:
+        """The same model under another name."""
+        return replace(self, name=name)
 
     @property
     @abstractmethod
     def side(self) -> int:
         """What films are reduced for, in pixels."""
+
+    @property
+    @abstractmethod
+    def context_fields(self) -> tuple[str, ...]:
+        """What of a study's context it was trained to find in its prompt."""
 
     @property
     @abstractmethod
@@ -141,7 +158,7 @@ class BaseReporter(ABC):
         """
         study = films_of(report)
         check_form(form, field="format", value=form)
-        check_films(form, study, field="format")
+        check_films(form, study)
         digest = self.documents_sha256
         if digest is None:  # drafts of two models would have the same identifiers
             raise InputError(NO_HASH, field="format", value=form)

@@ -57,15 +57,15 @@ def check_model_directory(directory: Path, field: str) -> None:
     check_writable(directory, field)
 
 
-def check_new_model(directory: Path, field: str) -> None:
-    """Refuse a directory that a model is to be written to and that is there, or can't be made.
+def check_new_model(directory: Path) -> None:
+    """Refuse an `output` that a model is to be written to and that is there, or can't be made.
 
     Raises:
         InputError: as `check_model_directory`, or something is there.
     """
     if os.path.lexists(directory):
-        raise InputError("exists already", field=field, value=directory)
-    check_model_directory(directory, field)
+        raise InputError("exists already", field="output", value=directory)
+    check_model_directory(directory, "output")
 
 
 def check_writable_file(path: Path, field: str) -> None:
@@ -93,15 +93,15 @@ def check_file(path: str, field: str, value: str | None = None) -> None:
         raise InputError(words, field=field, value=path if value is None else value)
 
 
-def check_no_input(output: Path, field: str, inputs: Iterable[tuple[str, Path]]) -> None:
-    """Refuse an output that is one of the inputs too, which writing would lose.
+def check_no_input(output: Path, inputs: Iterable[tuple[str, Path]]) -> None:
+    """Refuse an `output` that is one of the inputs too, which writing would lose.
 
     Raises:
         InputError: so it is; `inputs` are settings and what each names.
     """
     for name, path in inputs:
         if os.path.exists(output) and os.path.exists(path) and os.path.samefile(output, path):  # noqa: PTH110, PTH121
-            raise InputError(f"is what `{name}` names: it would be written over", field=field, value=output)
+            raise InputError(f"is what `{name}` names: it would be written over", field="output", value=output)
 
 
 def _check_makeable(path: Path, directory: Path, field: str) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from r2gengpt.base_reporter import BaseReporter
 from r2gengpt.checkpoint_files import SENTENCES, check_writes, tells_findings_only
-from r2gengpt.confidence.calibration import Calibration, calibration_beside
+from r2gengpt.confidence.calibration import calibration_beside
 from r2gengpt.confidence.film_doubts import Check, Sight
 from r2gengpt.confidence.finding_maps import FINDINGS, check_maps, evidence_of, map_method
 from r2gengpt.confidence.looking import Looker
@@ -53,34 +53,22 @@ NEVER_TRAINED = ("language_model.", "projector.")
 """Parts of a model that tells findings alone: without weights, or with new ones each time."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Reporter(BaseReporter):
-    """A model that writes reports, and how it writes them.
+    """A model in PyTorch, and how it writes.
 
     Attributes:
-        name: of the model, as its reports call it.
         built: the model in eval mode, on its device, and its processor.
         stored: how it was made.
         directory: of its checkpoint, or its original file.
-        decode: how a whole report is decoded, lengths and penalties resolved.
-        streamed: the same of a report that is streamed.
-        calibration: what its sentences' confidence is computed by; None: they have none.
-        abstain_below: sentences less sure than this are marked.
         index: of the training reports, which drafts are taken from; None: no drafts.
-        refuses: a film that shows no chest is refused, unless `force` asks for it.
         looker: its finding head at work; None: it has none.
         composer: what writes in place of the language model; None: the language model writes.
     """
 
-    name: str
     built: Built
     stored: Stored
     directory: Path
-    decode: DecodeConfig
-    streamed: DecodeConfig
-    calibration: Calibration | None = None
-    abstain_below: float | None = None
-    refuses: bool = False
     index: SuffixIndex | None = None
     looker: Looker | None = None
     composer: Composer | None = None
@@ -165,10 +153,6 @@ class Reporter(BaseReporter):
     def no_text(self) -> str:
         """Why words beside the films do not reach its reports; empty where they do."""
         return "" if self.composer is None else "`writer` retrieve reads no prompt"
-
-    def named(self, name: str) -> "Reporter":
-        """The same model under another name."""
-        return replace(self, name=name)
 
     @property
     def instruction(self) -> str:

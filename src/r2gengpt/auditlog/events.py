@@ -194,9 +194,7 @@ def transferred(
     return AuditMessage(c.INSTANCES_TRANSFERRED, "C" if is_new else "R", outcome, who, (), subjects.objects, words)
 
 
-def queried(
-    source: ActiveParticipant, destination: ActiveParticipant, study: str, outcome: str = SUCCESS, words: str = ""
-) -> AuditMessage:
+def queried(source: ActiveParticipant, destination: ActiveParticipant, study: str) -> AuditMessage:
     """A server was asked for the series of a study (QIDO-RS)."""
     asked = ParticipantObject(
         "1.2.840.10008.5.1.4.1.2.2.1",  # Study Root Query/Retrieve Information Model: what QIDO-RS asks in
@@ -206,4 +204,4 @@ def queried(
         query=f"StudyInstanceUID={study}".encode(),
     )
     who = (in_role(source, c.SOURCE), in_role(destination, c.DESTINATION))
-    return AuditMessage(c.QUERY, "E", outcome, who, (), (asked,), words)
+    return AuditMessage(c.QUERY, "E", SUCCESS, who, (), (asked,))

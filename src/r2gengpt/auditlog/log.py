@@ -38,11 +38,11 @@ class AuditLog:
         program: what writes, as `serve`.
         titles: its AE titles.
         clock: says which day's file it is.
-        forward: sends the records on while the program runs; None: they stay here.
 
     Attributes:
         process: the program as a participant.
         fault: why the last record was not written; "" where it was.
+        forward: sends the records on while the program runs; None: they stay here.
     """
 
     def __init__(
@@ -51,9 +51,9 @@ class AuditLog:
         program: str,
         titles: Sequence[str] = (),
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        forward: SyslogSender | None = None,
     ) -> None:
-        self.directory, self.clock, self.forward = directory, clock, forward
+        self.directory, self.clock = directory, clock
+        self.forward: SyslogSender | None = None
         self.process = this_process(program, titles)
         self.source = f"r2gengpt@{socket.gethostname()}"
         self.fault = ""
@@ -87,12 +87,6 @@ class AuditLog:
         """
         if self.fault:
             self.append()
-
-    @property
-    def last(self) -> LogEnd:
-        """How the log ends now."""
-        with held(self.directory, shared=True):
-            return find_end(self.directory)
 
     @contextlib.contextmanager
     def running(self) -> Iterator["AuditLog"]:
@@ -158,11 +152,6 @@ class AuditLog:
         return alert(self.process, RECORDING_STARTED, MINOR, "; ".join(words), about=uri)
 
 
-def log_at(directory: str | None, program: str, titles: Sequence[str] = ()) -> AuditLog | None:
-    """As `opened_log`; None where no directory is named."""
-    return None if directory is None else opened_log(directory, program, titles)
-
-
 def opened_log(directory: str, program: str, titles: Sequence[str] = ()) -> AuditLog:
     """The log of a directory, which is made where there is none.
 
@@ -205,7 +194,9 @@ def log_of(
     Raises:
         InputError: see `opened_log`; or a file of TLS cannot be used.
     """
-    made = log_at(config.audit_log, program, titles)
-    if made is not None and config.audit_syslog is not None:
+    if config.audit_log is None:
+        return None
+    made = opened_log(config.audit_log, program, titles)
+    if config.audit_syslog is not None:
         made.forward = SyslogSender(made.directory, connect(config), config.audit_syslog)
     return made

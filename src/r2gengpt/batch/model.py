@@ -95,7 +95,7 @@ def load_writer(located: Located, batch_size: int, gpu: bool | None, begin: Call
     begin()
     accelerator = "cpu" if gpu is False else "gpu" if gpu else "auto"
     reporter = Reporter.of(replace(located, choice=replace(located.choice, accelerator=accelerator)))
-    return ModelWriter(replace(reporter, name=Path(located.choice.name).name), batch_size)
+    return ModelWriter(reporter.named(Path(located.choice.name).name), batch_size)
 
 
 @dataclass

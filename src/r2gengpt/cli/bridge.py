@@ -248,7 +248,7 @@ class Parsed:
         named = [(name, every.get(name) or ()) for name in ("config", *inputs)]
         files = [(name, [value] if isinstance(value, str) else value) for name, value in named]
         if output is not None:
-            check_no_input(Path(output), "output", [(name, Path(text)) for name, some in files for text in some])
+            check_no_input(Path(output), [(name, Path(text)) for name, some in files for text in some])
 
 
 def parsed(

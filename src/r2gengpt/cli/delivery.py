@@ -95,7 +95,7 @@ def check_referred(flags: GenerateFlags, study: FilmStudy) -> None:
         InputError: as `check_films`.
     """
     if flags.format in FORMS:
-        check_films(flags.format, study, field="format")
+        check_films(flags.format, study)
 
 
 def deliver_report(

@@ -110,7 +110,7 @@ def evaluate(parsed: bridge.Parsed, asked: Asked) -> None:
     honesty = plan_honesty(asked.honesty, data, studies, asked.split)
     records = None
     if asked.rexrank is not None:
-        check_no_input(target / NAME, "output", [("rexrank", Path(asked.rexrank))])
+        check_no_input(target / NAME, [("rexrank", Path(asked.rexrank))])
         records = records_of(Path(asked.rexrank), studies)
     with shares(options) as share:
         work = EvaluationWork(

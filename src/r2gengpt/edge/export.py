@@ -22,7 +22,6 @@ from r2gengpt.edge.graphs import (
     constants_shaped,
     halve_weights,
     keep_cache,
-    openvino,
     pack_weights,
 )
 from r2gengpt.edge.pixels import FilmSettings, view_pixels
@@ -37,7 +36,7 @@ from r2gengpt.edge.record import (
     files_of,
     write_record,
 )
-from r2gengpt.edge.runtime import EdgeTokenizer
+from r2gengpt.edge.runtime import EdgeTokenizer, openvino
 from r2gengpt.edge.trace import cache_sizes, language_graph, packable_names, vision_graph
 from r2gengpt.errors import InputError
 from r2gengpt.files import whole_directory

@@ -1,14 +1,9 @@
-"""OpenVINO's graphs without PyTorch: the library itself, a cache as a graph's own state, weights in 8 or 4 bits.
+"""OpenVINO's graphs as they are made, without PyTorch: a cache as a graph's own state, weights in 8 or 4 bits.
 
 A product with `Constant → Convert → [Subtract zero →] Multiply scale → Reshape` for its weights is taken on the packed
 weights themselves (`FullyConnectedCompressed`), so that neither disk nor memory ever holds them whole.
 """
 
-import functools
-import importlib
-import importlib.util
-import sys
-import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,16 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from r2gengpt.errors import InputError, installing
+from r2gengpt.edge.runtime import openvino
 
 Floats = npt.NDArray[np.float32]
 ASKED = {"field": "target", "value": "openvino"}
 """What asks for the library where graphs are made."""
 INPUTS = ("embeds", "positions", "seen")
-_MAKING = threading.Lock()  # of two threads that make a core each, one would lose its own
 ROWS = "rows"
-REPORTER = "openvino_telemetry"
-"""The package that tells OpenVINO's makers of every import; where it cannot be imported they put a silent stub."""
 FORMS = ("int4", "nf4", "int8", "float32")
 """What `weights` may be."""
 GROUPS = {"nf4": 64, "int4": 32}
@@ -41,37 +33,6 @@ NF4 = np.array(
     dtype=np.float32,
 )  # fmt: skip
 """The 16 levels of NF4. Source: QLoRA, arXiv 2305.14314, appendix E."""
-
-
-def openvino(*, field: str, value: str) -> Any:
-    """The library, its usage reports switched off: nothing of a hospital's machine is told to anybody.
-
-    Args:
-        field: what asked for it, for the error.
-        value: its value.
-
-    Raises:
-        InputError: it is not installed.
-    """
-    if "openvino" not in sys.modules and importlib.util.find_spec("openvino") is None:
-        raise InputError(f"needs openvino ({installing('openvino')})", field=field, value=value)
-    sys.modules.setdefault(REPORTER, None)  # type: ignore[arg-type]  # None: an import of it fails
-    return importlib.import_module("openvino")
-
-
-def core() -> Any:
-    """What compiles graphs, one for all models and threads until the process ends.
-
-    OpenVINO's plugin for CPUs gives the thread that loads it a signal stack, and unmaps that stack when its core goes,
-    in whichever thread. The next signal that Python handles, as Ctrl-C, would then end the process by a fault.
-    """
-    with _MAKING:
-        return _core()
-
-
-@functools.cache
-def _core() -> Any:
-    return openvino(field="runtime", value="openvino").Core()
 
 
 def keep_cache(graph: Any, sizes: Sequence[tuple[int, int]]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from r2gengpt.base_reporter import BaseReporter
-from r2gengpt.confidence.calibration import CALIBRATION, Calibration, calibration_beside
+from r2gengpt.confidence.calibration import CALIBRATION, calibration_beside
 from r2gengpt.confidence.film_doubts import Check, Sight
 from r2gengpt.confidence.maps import Evidence
 from r2gengpt.config import PRIOR, DecodeConfig
@@ -35,29 +35,17 @@ from r2gengpt.text.context import NO_CONTEXT, Context, instruction_for
 from r2gengpt.version import __version__
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EdgeReporter(BaseReporter):
     """A model as OpenVINO graphs, and how it writes; see `Reporter`.
 
     Attributes:
-        name: of the model, as its reports call it.
         edge: the graphs.
-        decode: how a whole report is decoded, lengths and penalties resolved.
-        streamed: the same of a report that is streamed.
-        calibration: what its sentences' confidence is computed by; None: they have none.
-        abstain_below: sentences less sure than this are marked.
-        refuses: a film that shows no chest is refused, unless `force` asks for it.
         torch: gives the same model in PyTorch, loaded at the first call, for what graphs have not: maps, a context, an
             earlier study. None: these are refused.
     """
 
-    name: str
     edge: Edge
-    decode: DecodeConfig
-    streamed: DecodeConfig
-    calibration: Calibration | None = None
-    abstain_below: float | None = None
-    refuses: bool = False
     torch: Callable[[], BaseReporter] | None = None
 
     @classmethod
@@ -85,18 +73,14 @@ class EdgeReporter(BaseReporter):
         if not frugal:
             edge.compile()
         return cls(
-            choice.alias or edge.directory.name,
-            edge,
-            both.whole,
-            both.streamed,
-            calibration,
-            choice.abstain_below,
-            choice.film_guard == REFUSE,
+            name=choice.alias or edge.directory.name,
+            edge=edge,
+            decode=both.whole,
+            streamed=both.streamed,
+            calibration=calibration,
+            abstain_below=choice.abstain_below,
+            refuses=choice.film_guard == REFUSE,
         )
-
-    def named(self, name: str) -> "EdgeReporter":
-        """The same model under another name."""
-        return replace(self, name=name)
 
     @property
     def directory(self) -> Path:

@@ -1,11 +1,14 @@
 """An edge directory at work: films in, report out, by OpenVINO, numpy and tokenizers. Never PyTorch or transformers."""
 
+import importlib
+import importlib.util
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +19,9 @@ from r2gengpt.confidence.film_doubts import Sight
 from r2gengpt.confidence.film_guard import GUARD, put_right, read_guard
 from r2gengpt.confidence.findings import FINDINGS, findings_of, read_scales, verdicts_of
 from r2gengpt.config import NO_OPENING, DecodeConfig
-from r2gengpt.edge.graphs import core, openvino
 from r2gengpt.edge.pixels import view_pixels
 from r2gengpt.edge.record import COMPILED, LANGUAGE, TABLE, TOKENIZER, VISION, EdgeRecord, read_record
-from r2gengpt.errors import InputError
+from r2gengpt.errors import InputError, installing
 from r2gengpt.generation.beams import Candidates, Floats, Ints, Row, Rules, Written
 from r2gengpt.generation.sentences import report_of
 from r2gengpt.report import Finding, Report
@@ -32,6 +34,40 @@ EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
 INPUTS = {"float32": "0", "int8": "32"}
 """Activations → how many inputs of a product with packed weights share a scale; 0: they are not rounded."""
 Watch = Callable[[int], bool]
+REPORTER = "openvino_telemetry"
+"""The package that tells OpenVINO's makers of every import; where it cannot be imported they put a silent stub."""
+_MAKING = threading.Lock()  # of two threads that make a core each, one would lose its own
+
+
+def openvino(*, field: str, value: str) -> Any:
+    """The library, its usage reports switched off: nothing of a hospital's machine is told to anybody.
+
+    Args:
+        field: what asked for it, for the error.
+        value: its value.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    if "openvino" not in sys.modules and importlib.util.find_spec("openvino") is None:
+        raise InputError(f"needs openvino ({installing('openvino')})", field=field, value=value)
+    sys.modules.setdefault(REPORTER, None)  # type: ignore[arg-type]  # None: an import of it fails
+    return importlib.import_module("openvino")
+
+
+def core() -> Any:
+    """What compiles graphs, one for all models and threads until the process ends.
+
+    OpenVINO's plugin for CPUs gives the thread that loads it a signal stack, and unmaps that stack when its core goes,
+    in whichever thread. The next signal that Python handles, as Ctrl-C, would then end the process by a fault.
+    """
+    with _MAKING:
+        return _core()
+
+
+@cache
+def _core() -> Any:
+    return openvino(field="runtime", value="openvino").Core()
 
 
 def arithmetic(activations: str) -> dict[str, object]:

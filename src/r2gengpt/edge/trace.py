@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from transformers import Cache
 
 from r2gengpt.confidence.film_guard import GRID
-from r2gengpt.edge.graphs import ASKED, openvino
+from r2gengpt.edge.graphs import ASKED
+from r2gengpt.edge.runtime import openvino
 from r2gengpt.generation.tree import layer_masks
 from r2gengpt.model import R2GenGPTForConditionalGeneration
 from r2gengpt.model.vision import regional_means, view_features

@@ -4,7 +4,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from r2gengpt.generation.sentences import TokenWords, sentence_tokens, text_and_ends, tidied_away
+from r2gengpt.generation.sentences import TextPieces, TokenWords, sentence_tokens, text_and_ends, tidied_away
 from r2gengpt.report import Report, Sentence
 from r2gengpt.text.sentences import sentence_spans
 
@@ -62,6 +62,30 @@ class StopWatch:
         text, self.held = self.held[:length], self.held[length:]
         if text:
             self.on_text(text)
+
+
+class Listener:
+    """Hears a report's tokens as they come, and hands on its words up to the first stop string.
+
+    Args:
+        words: knows the tokens.
+        stops: as `StopWatch` has them.
+        on_text: gets the text; None: it is only looked for stop strings.
+    """
+
+    def __init__(self, words: TokenWords, stops: Sequence[str], on_text: Callable[[str], None] | None) -> None:
+        self.watch = StopWatch(stops, on_text or (lambda text: None))
+        self.pieces = TextPieces(words, self.watch.take)
+
+    def show(self, token: int) -> bool:
+        """One new token; whether the text has come to a stop string."""
+        self.pieces.show(token)
+        return self.watch.stopped
+
+    def end(self) -> None:
+        """No token comes any more."""
+        self.pieces.end()
+        self.watch.end()
 
 
 def stopped(report: Report, processor: TokenWords, stops: Sequence[str]) -> Report:

@@ -159,7 +159,7 @@ def convert_original(
     Raises:
         InputError: the directory exists, the file is not what it should be, the parts cannot be loaded or do not fit.
     """
-    check_new_model(directory, "output")
+    check_new_model(directory)
     if not check:
         original = read_original(source)
         config = _own_end_symbol(model_settings(original, asked.model, source), asked.model)

@@ -30,7 +30,7 @@ def quantize(lm_model: str, where: PlacementConfig, directory: Path) -> None:
     Raises:
         InputError: nothing to quantize into, weights that are quantized already, or a model that cannot be loaded.
     """
-    check_new_model(directory, "output")
+    check_new_model(directory)
     if where.quantization not in STORED:
         raise InputError(f"choose from {', '.join(STORED)}", field="quantization", value=where.quantization)
     if where.dtype == "float16" and not torch.cuda.is_available():

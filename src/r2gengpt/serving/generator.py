@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from r2gengpt.edge.reporter import EdgeReporter
 from r2gengpt.errors import place_of
+from r2gengpt.generation.stopping import Listener, stopped
 from r2gengpt.report import Report
-from r2gengpt.serving.by_openvino import hand_out, write_by_openvino
 from r2gengpt.serving.jobs import Answer, Job, Queue
 from r2gengpt.serving.paired import LOADING, PairedModel
 from r2gengpt.serving.served import ServedModel, in_torch, writer_of
@@ -38,7 +38,7 @@ class Generator:
         self._thread: threading.Thread | None = None
 
     @property
-    def reporter(self) -> ServedModel | None:
+    def reporter(self) -> "ServedModel | None":
         """The model, once it is loaded."""
         return self._reporter
 
@@ -122,3 +122,23 @@ class Generator:
             write()
         finally:
             self._alone = 0
+
+
+def hand_out(job: Job, answer: Answer) -> None:
+    """Give a report to who waits for it."""
+    job.future.set_result(answer)
+
+
+def write_by_openvino(model: EdgeReporter, job: Job, deliver: Callable[[Job, Answer], None] = hand_out) -> None:
+    """Write a job's report, and hand it to who waits, or to `deliver`, which adds to it and hands it on."""
+    listener = Listener(model.words, job.stop, job.on_text) if job.is_heard else None
+
+    def watch(token: int) -> bool:
+        job.check_wanted()
+        return listener is not None and listener.show(token)
+
+    with job.failing_alone():
+        report, prompt_tokens = model.draft(job.pixels, job.decode, watch, job.check)
+        if listener is not None:
+            listener.end()
+        deliver(job, Answer(model.judged(stopped(report, model.words, job.stop), job.facts), prompt_tokens))

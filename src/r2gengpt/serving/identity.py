@@ -54,11 +54,6 @@ def credential_of(authorization: str) -> str:
     return key.strip() if scheme.lower() == "bearer" else ""
 
 
-def key_is_known(authorization: str, keys: Sequence[bytes]) -> bool:
-    """Whether an Authorization header holds one of the keys, in a time that does not tell how much of it is right."""
-    return place_of_key(credential_of(authorization), keys) is not None
-
-
 def place_of_key(key: str, keys: Sequence[bytes]) -> int | None:
     """Which of the keys this is; each is compared whole."""
     found = None

@@ -20,6 +20,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
 from r2gengpt.errors import InputError, one_line
+from r2gengpt.posting import NoRedirect
 from r2gengpt.serving.address import is_loopback
 
 if TYPE_CHECKING:
@@ -47,13 +48,6 @@ class IssuerOut(Exception):
 
 class WrongIssuer(Exception):
     """What is at the address is not this provider: one line why."""
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect is an answer like any other: it is not followed."""
-
-    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
-        return None
 
 
 def check_url(url: str) -> None:
@@ -85,8 +79,8 @@ def fetcher(ca_file: str | None) -> Fetch:
         words = "holds no certificates" if is_open else one_line(str(getattr(error, "strerror", "cannot be read")))
         raise InputError(words, field="oidc_ca_file", value=ca_file) from None
     secure = urllib.request.HTTPSHandler(context=context)
-    outside = urllib.request.build_opener(_NoRedirect, secure)
-    inside = urllib.request.build_opener(_NoRedirect, secure, urllib.request.ProxyHandler({}))
+    outside = urllib.request.build_opener(NoRedirect, secure)
+    inside = urllib.request.build_opener(NoRedirect, secure, urllib.request.ProxyHandler({}))
 
     def fetch(url: str) -> bytes:
         end, found = time.monotonic() + WHOLE, bytearray()

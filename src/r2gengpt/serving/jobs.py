@@ -100,6 +100,11 @@ class Job:
         return self.evidence or self.likeliest > 0
 
     @property
+    def is_heard(self) -> bool:
+        """Whether its words matter before its end; of several beams no word is final until then."""
+        return self.decode.beam_size == 1 and (self.on_text is not None or bool(self.stop))
+
+    @property
     def effort(self) -> tuple[int, bool, bool, bool]:
         """What studies share that take about as long."""
         return self.decode.beam_size, self.evidence, self.report_text is not None, self.by_graphs

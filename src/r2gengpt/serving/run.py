@@ -8,10 +8,10 @@ from r2gengpt.generation.beams import Rules, Written
 from r2gengpt.generation.engine import COMPILED, Engine, Prompt
 from r2gengpt.generation.prompts import prompts_of
 from r2gengpt.generation.sentences import report_of
-from r2gengpt.generation.stopping import stopped
+from r2gengpt.generation.stopping import Listener, stopped
 from r2gengpt.reporter import Reporter
 from r2gengpt.serving.jobs import Answer, Job, Queue
-from r2gengpt.serving.writing import Listener, batch_of, complete
+from r2gengpt.serving.writing import batch_of, complete
 
 
 class Run:
@@ -51,9 +51,8 @@ class Run:
             batch = batch_of(self.reporter, job)
             batch, (sight,) = self.reporter.look(batch, job.check)
             (prompt,) = prompts_of(built.model, [batch], job.decode)
-            listener = Listener.of(job, built.processor)
-            if listener is not None and job.decode.beam_size == 1:
-                self.listeners[job] = listener
+            if job.is_heard:
+                self.listeners[job] = Listener(built.processor, job.stop, job.on_text)
             self.sights[job], self.prompt_tokens[job] = sight, len(prompt.embeds)
             ready = replace(prompt, tag=job)
         return ready

@@ -6,9 +6,9 @@ minute; the others are counted, and the next record tells how many there were.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 
 from starlette.requests import HTTPConnection
@@ -193,3 +193,17 @@ class Trail:
             await asyncio.get_running_loop().run_in_executor(self._pool, work)
         except AuditFault as error:
             raise NotRecorded(f"{error}: requests are refused until it can") from None
+
+
+@contextmanager
+def recording(audit: AuditLog | None) -> Iterator[Trail | None]:
+    """What records requests while the block runs; None where nothing is recorded.
+
+    Raises:
+        InputError: the start cannot be recorded.
+    """
+    if audit is None:
+        yield None
+        return
+    with audit.running(), closing(Trail(audit)) as trail:
+        yield trail

@@ -1,50 +1,18 @@
-"""One study's report by PyTorch: who hears it as it is written, what the model tells of it then, one written alone."""
+"""One study's report by PyTorch: what the model tells of it once it is written, and one that is written alone."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from r2gengpt.confidence.finding_maps import evidence_of, map_method
 from r2gengpt.data.batches import Batch
-from r2gengpt.generation.library import CallbackStreamer
 from r2gengpt.generation.likeliest import likeliest_tokens
 from r2gengpt.generation.stopping import StopWatch, stopped
-from r2gengpt.model import R2GenGPTProcessor
 from r2gengpt.reporter import Reporter
 from r2gengpt.serving.jobs import Answer, Job
-
-
-@dataclass(frozen=True)
-class Listener:
-    """Who hears the text of a job while it is written by one beam: its request, and what looks for its stop strings."""
-
-    streamer: CallbackStreamer
-    watch: StopWatch
-
-    @classmethod
-    def of(cls, job: Job, processor: R2GenGPTProcessor) -> "Listener | None":
-        """The one of a job; None where nobody would hear anything."""
-        if job.on_text is None and not job.stop:
-            return None
-        watch = StopWatch(job.stop, job.on_text or _nobody)
-        return cls(CallbackStreamer(processor, watch.take), watch)
-
-    def show(self, token: int) -> bool:
-        """One new token; whether the text has come to a stop string."""
-        self.streamer.show(token)
-        return self.watch.stopped
-
-    def end(self) -> None:
-        """No token comes any more."""
-        self.streamer.end()
-        self.watch.end()
-
-
-def _nobody(text: str) -> None:
-    """Hears nothing."""
 
 
 def batch_of(reporter: Reporter, job: Job) -> Batch:
@@ -94,7 +62,7 @@ def write_alone(reporter: Reporter, job: Job) -> None:
 
     It ends at the next word, or the next pass over several beams, once nobody waits.
     """
-    built, watch = reporter.built, StopWatch(job.stop, job.on_text or _nobody)
+    built, watch = reporter.built, StopWatch(job.stop, job.on_text or (lambda text: None))
 
     def hear(text: str) -> None:
         job.check_wanted()

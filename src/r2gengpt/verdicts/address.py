@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from r2gengpt.verdicts.store import VerdictStore
 
+FIELD = "verdicts"
+"""The setting that names the store."""
 NEEDED = ("sqlalchemy", "alembic")
 POSTGRESQL, SQLITE = "postgresql+psycopg", "sqlite"
 SCHEMES = {"postgresql": POSTGRESQL, "postgres": POSTGRESQL, POSTGRESQL: POSTGRESQL, SQLITE: SQLITE}
@@ -37,7 +39,7 @@ def shown_address(text: str) -> str:
     return f"{scheme}://{user}{':***' if colon else ''}{at}{_SECRET.sub('***', place)}"
 
 
-def database_url(text: str, field: str = "verdicts") -> "URL":
+def database_url(text: str) -> "URL":
     """The URL of a text that is one, or names a file.
 
     Raises:
@@ -45,54 +47,53 @@ def database_url(text: str, field: str = "verdicts") -> "URL":
     """
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         words = f"needs {', '.join(missing)}: {installing('verdicts')}"
-        raise InputError(words, field=field, value=shown_address(text))
+        raise InputError(words, field=FIELD, value=shown_address(text))
     from sqlalchemy import URL, make_url
     from sqlalchemy.exc import ArgumentError
 
     if not text.strip():
-        raise InputError(f"`{field}` is empty: must name a file, or the URL of a PostgreSQL server")
+        raise InputError(f"`{FIELD}` is empty: must name a file, or the URL of a PostgreSQL server")
     shown = shown_address(text)
     scheme, mark, rest = text.partition("://")
     if not mark and shown == text:
         return URL.create(SQLITE, database=text)
     if mark and scheme not in SCHEMES:
         raise InputError(
-            f"begins with {scheme}: choose from {', '.join(SCHEMES)}, or name a file", field=field, value=shown
+            f"begins with {scheme}: choose from {', '.join(SCHEMES)}, or name a file", field=FIELD, value=shown
         )
     if rest.count("@") > 1:
-        raise InputError("has two @: write the one within the user or the password as %40", field=field, value=shown)
+        raise InputError("has two @: write the one within the user or the password as %40", field=FIELD, value=shown)
     try:
         url = make_url(text).set(drivername=SCHEMES[scheme])
     except (ArgumentError, ValueError):
         raise InputError(
-            "cannot be read as a URL: postgresql://USER@HOST:PORT/NAME", field=field, value=shown
+            "cannot be read as a URL: postgresql://USER@HOST:PORT/NAME", field=FIELD, value=shown
         ) from None
     if url.drivername == SQLITE and not url.database:
-        raise InputError("names no file: sqlite:///verdicts.db", field=field, value=shown)
+        raise InputError("names no file: sqlite:///verdicts.db", field=FIELD, value=shown)
     if url.drivername == POSTGRESQL and importlib.util.find_spec("psycopg") is None:
-        raise InputError(f"needs psycopg: {installing('verdicts')}", field=field, value=shown)
+        raise InputError(f"needs psycopg: {installing('verdicts')}", field=FIELD, value=shown)
     return url
 
 
-def opened_store(text: str, field: str = "verdicts", *, is_read: bool = False) -> "VerdictStore":
+def opened_store(text: str, *, is_read: bool = False) -> "VerdictStore":
     """The store at an address, its tables brought up to this version.
 
     Args:
         text: a file's name, or a URL.
-        field: the setting that names it.
         is_read: a file of SQLite is read alone: it must be there, and may lie where nothing can be written. Tables of
             an earlier version are brought up to date in a copy, in memory.
 
     Raises:
         InputError: it cannot be reached or read, or is of a newer version.
     """
-    url, shown = database_url(text, field), shown_address(text)
+    url, shown = database_url(text), shown_address(text)
     is_file = url.drivername == SQLITE
     if is_file and is_read:
-        check_file(str(url.database), field, shown)
+        check_file(str(url.database), FIELD, shown)
     elif is_file:
         path = Path(str(url.database))
-        check_writable_file(path, field)
+        check_writable_file(path, FIELD)
         path.absolute().parent.mkdir(parents=True, exist_ok=True)
     from sqlalchemy.exc import DBAPIError
 
@@ -104,11 +105,11 @@ def opened_store(text: str, field: str = "verdicts", *, is_read: bool = False) -
         return VerdictStore(url, sqlite_reader(url) if is_file and is_read else None)
     except NewerTables as error:
         words = f"was written by a newer r2gengpt (its tables are at step {error}): install that version"
-        raise InputError(words, field=field, value=shown) from None
+        raise InputError(words, field=FIELD, value=shown) from None
     except DBAPIError as error:
-        raise InputError(reason_of(error), field=field, value=shown) from None
+        raise InputError(reason_of(error), field=FIELD, value=shown) from None
     except OSError as error:
-        raise InputError(f"{error.strerror or error}", field=field, value=shown) from None
+        raise InputError(f"{error.strerror or error}", field=FIELD, value=shown) from None
 
 
 def reason_of(error: BaseException) -> str:

@@ -53,7 +53,7 @@ def main(argv: list[str]) -> None:
         decode=parsed.decode,
         train=Override(TrainConfig),
     )
-    check_new_model(Path(parsed.space.output), "output")
+    check_new_model(Path(parsed.space.output))
     check_readable(Path(parsed.space.file), parsed.space.file)  # before anything large is loaded
     start_logging()
     from r2gengpt.original.convert import convert_original

@@ -3,7 +3,7 @@
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,13 +107,13 @@ def main(argv: list[str]) -> None:
     located = locate_writer(choice)
     start_logging()
     return_large_blocks()
-    from r2gengpt.clinical.archive.audited import recording_if
+    from r2gengpt.clinical.archive.audited import recording
     from r2gengpt.reporter import Reporter
 
     client = client_of(space.url, space, flags.max_bytes)
-    with recording_if(audit) as recorder:
+    with recording(audit) as recorder:
         films = pulled(client, space, flags, recorder)
-        reporter = replace(Reporter.of(located), name=Path(choice.name).absolute().name)
+        reporter = Reporter.of(located).named(Path(choice.name).absolute().name)
         tell_of_prior(flags.fetch_prior, reporter.context_fields)
         earlier = earlier_at(client, flags, recorder) if flags.fetch_prior else None
         report = written(reporter, films, flags.format, recorder, earlier)

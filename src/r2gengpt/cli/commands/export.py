@@ -81,10 +81,10 @@ def main(argv: list[str]) -> None:
     flags, output = parsed.settled(ExportFlags), Path(parsed.space.output)
     choice = choice_of_model(parsed, parsed.space.model)
     choice = replace(choice, placement=placed(parsed.override(PlacementConfig), edge=flags.target == "openvino"))
-    check_new_model(output, "output")
+    check_new_model(output)
     located = locate_writer(choice)  # before anything large is loaded
     start_logging()
-    from r2gengpt.edge.graphs import openvino
+    from r2gengpt.edge.runtime import openvino
     from r2gengpt.exporting import check_servable, check_whole_weights, export, export_edge, export_served
     from r2gengpt.reporter import Reporter
 

@@ -82,7 +82,7 @@ def main(argv: list[str]) -> None:
 
     for doubt in doubts:
         log.warning(doubt)
-    send = peer_of(settings, lambda url: stow_peer(url, parsed.space))
+    send = peer_of(settings, lambda url: client_of(url, parsed.space, field="stow"))
     earlier = earlier_of(settings, prior, lambda url: client_of(url, parsed.space, field="prior_url"))
     warn_of_strangers(settings, mllp)
 
@@ -172,10 +172,3 @@ def client_of(url: str, space: Any, most_bytes: int = 2**30, field: str = "url")
     if (space.user is None and space.password_file is not None) or (space.user is not None and password is None):
         raise InputError("--user and a password (--password_file or R2GENGPT_DICOMWEB_PASSWORD) belong together")
     return connect(url, space.user, password, space.ca_file, most_bytes, field)
-
-
-def stow_peer(url: str, space: Any) -> Any:
-    """The DICOMweb server as who gets reports."""
-    from r2gengpt.clinical.archive.web import stow
-
-    return stow(client_of(url, space, field="stow"))

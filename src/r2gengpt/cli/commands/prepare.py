@@ -241,7 +241,7 @@ def _parse(kind: Kind, argv: Sequence[str]) -> dict[str, Any]:
         inputs = (
             (name, Path(value)) for name, value in arguments.items() if name != "output" and isinstance(value, str)
         )
-        check_no_input(Path(arguments["output"]), "output", inputs)
+        check_no_input(Path(arguments["output"]), inputs)
         if kind.annotation:
             _check_not_among(Path(arguments["output"]), arguments)
     return arguments

@@ -32,7 +32,7 @@ def main(argv: list[str]) -> None:
     """Parse and run; prints the directory."""
     parsed = bridge.parsed(parser(), argv, FLAGS, only=READ)
     config, where = parsed.settled(ModelConfig), parsed.settled(PlacementConfig)
-    check_new_model(Path(parsed.space.output), "output")
+    check_new_model(Path(parsed.space.output))
     check_part(resolve(config.lm_model), "lm_model")
     from r2gengpt.cli.console import start_logging
 

@@ -57,7 +57,7 @@ def main(argv: list[str]) -> None:
 
     if config.output is not None:
         read = [file for path in parsed.space.results for file in files_of(Path(path), config.split)]
-        check_no_input(Path(config.output), "output", [("results", file) for file in read])
+        check_no_input(Path(config.output), [("results", file) for file in read])
     published = read_published(None if config.published is None else Path(config.published))
     found = collected([read_ours(Path(path), config.split) for path in parsed.space.results], published)
     if config.output is not None:

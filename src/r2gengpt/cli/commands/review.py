@@ -34,7 +34,7 @@ def main(argv: list[str]) -> None:
     if config.output is not None:
         check_writable_file(Path(config.output), "output")
         store = Path(config.verdicts.removeprefix("sqlite:///"))
-        check_no_input(Path(config.output), "output", [("verdicts", store)])
+        check_no_input(Path(config.output), [("verdicts", store)])
         parsed.check_output(config.output)
     start_logging(libraries=False)
     from r2gengpt.evaluation.page.review import write_review_page

@@ -4,8 +4,6 @@ import importlib.util
 import logging
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
     from r2gengpt.opening import Served
     from r2gengpt.reporter import Reporter
     from r2gengpt.serving.served import ServedModel
-    from r2gengpt.serving.trail import Trail
     from r2gengpt.verdicts.store import VerdictStore
 
 FLAGS = (
@@ -110,6 +107,7 @@ def start(
     from r2gengpt.serving.failures import limit_lines
     from r2gengpt.serving.generator import Generator
     from r2gengpt.serving.server import serve, warn_if_open
+    from r2gengpt.serving.trail import recording
 
     if wanted.located is not None:
         from r2gengpt.parts.placement import device_of
@@ -126,26 +124,6 @@ def start(
         has_ended = serve(app, generator, settings, listening)
     if not has_ended:
         os._exit(0)  # the thread is within a pass for nobody: taking the interpreter down under it may crash
-
-
-@contextmanager
-def recording(audit: AuditLog | None) -> "Iterator[Trail | None]":
-    """What records requests while the block runs; None where nothing is recorded.
-
-    Raises:
-        InputError: the start cannot be recorded.
-    """
-    if audit is None:
-        yield None
-        return
-    from r2gengpt.serving.trail import Trail
-
-    with audit.running():
-        trail = Trail(audit)
-        try:
-            yield trail
-        finally:
-            trail.close()
 
 
 def served(wanted: "Served") -> "ServedModel":

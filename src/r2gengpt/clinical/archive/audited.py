@@ -6,7 +6,7 @@ second record cannot be written, the report goes out again later, as the same ob
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from r2gengpt.auditlog.attempts import Attempts
@@ -182,25 +182,14 @@ def subjects_of_report(report: bytes) -> Subjects:
 
 
 @contextmanager
-def recording(log: AuditLog) -> Iterator[ArchiveAudit]:
-    """Records of a program that runs within the block, its start and its stop.
+def recording(log: AuditLog | None) -> Iterator[ArchiveAudit | None]:
+    """Records of a program that runs within the block, its start and its stop; None where there is no log.
 
     Raises:
         InputError: the start cannot be recorded.
     """
-    with log.running():
-        made = ArchiveAudit(log)
-        try:
-            yield made
-        finally:
-            made.close()
-
-
-@contextmanager
-def recording_if(log: AuditLog | None) -> Iterator[ArchiveAudit | None]:
-    """As `recording`; None where there is no log."""
     if log is None:
         yield None
         return
-    with recording(log) as made:
+    with log.running(), closing(ArchiveAudit(log)) as made:
         yield made

@@ -4,11 +4,13 @@ Sends and decides nothing. Source: PS3.18, annex F.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 Node = Mapping[str, Any]
 """A dataset: tag → element."""
+_UID = re.compile(r"[0-9.]{1,64}")
 
 
 def kind_of(content_type: str) -> str:
@@ -27,6 +29,11 @@ def json_of(body: bytes) -> object:
         return json.loads(body)
     except (ValueError, RecursionError):
         return None
+
+
+def is_uid(text: str) -> bool:
+    """Whether a text is a UID, and can stand in a URL."""
+    return bool(_UID.fullmatch(text)) and ".." not in text and not text.startswith(".")
 
 
 def values(node: object, tag: str) -> list[Any]:

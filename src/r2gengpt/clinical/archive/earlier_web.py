@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from pydicom import Dataset
 
+from r2gengpt.clinical.archive.dicom_json import is_uid
 from r2gengpt.clinical.archive.earlier import Candidate, StudyObjects
 from r2gengpt.clinical.archive.films import words_for_log
 from r2gengpt.clinical.archive.server import Server
-from r2gengpt.clinical.archive.web import explained, is_uid, pull, pull_reports
+from r2gengpt.clinical.archive.web import explained, pull, pull_reports
 from r2gengpt.errors import InputError, RunError
 from r2gengpt.films.dicom.header import DicomHeader
 

@@ -58,11 +58,10 @@ class LedgerFilm:
 
 @dataclass(frozen=True)
 class LedgerStudy:
-    """One study: its key, its state, how often its report was begun, why it is aside, its report's UID."""
+    """One study: its key, its state, why it is aside, its report's UID."""
 
     key: str
     state: str
-    attempts: int
     reason: str
     report: str
 
@@ -287,7 +286,6 @@ class Ledger:
         state: str,
         now: float,
         reason: str = "",
-        report: str = "",
         accession: str = "",
         objects: int = 0,
     ) -> None:
@@ -295,9 +293,9 @@ class Ledger:
         keep = self._keep_seconds if state == "sent" else 0.0
         with self._transaction() as base:
             base.execute(
-                "INSERT INTO studies (key, state, changed, reason, report, keep, accession, objects) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING",
-                (study, state, now, reason, report, keep, accession, STORED * objects),
+                "INSERT INTO studies (key, state, changed, reason, keep, accession, objects) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING",
+                (study, state, now, reason, keep, accession, STORED * objects),
             )
 
     def set_study_aside(self, study: str, reason: str) -> None:
@@ -317,8 +315,8 @@ class Ledger:
     def studies(self, state: str | None = None) -> list[LedgerStudy]:
         """All studies, or those of a state, the longest unchanged first."""
         where, values = ("", ()) if state is None else (" WHERE state = ?", (state,))
-        query = f"SELECT key, state, attempts, reason, report FROM studies{where} ORDER BY changed, rowid"
-        return [LedgerStudy(*row) for row in self._rows(query, *values)]  # type: ignore[arg-type]  # attempts is a number
+        query = f"SELECT key, state, reason, report FROM studies{where} ORDER BY changed, rowid"
+        return [LedgerStudy(*row) for row in self._rows(query, *values)]
 
     def next_quiet(self, before: float, urgent: Mapping[str, int] | None = None) -> str | None:
         """The received study that has been quiet longest, if since `before`; those that were begun before come last.

@@ -3,18 +3,20 @@
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from pydicom import dcmread
 
 from r2gengpt.clinical.archive import private
 from r2gengpt.clinical.archive.films import identified, keys_of
-from r2gengpt.clinical.archive.ledger import Ledger, LedgerFilm, LedgerStudy, accession_key
+from r2gengpt.clinical.archive.ledger import LedgerFilm, LedgerStudy, accession_key
 from r2gengpt.errors import InputError
 from r2gengpt.films.dicom.header import silence_pydicom
+
+if TYPE_CHECKING:
+    from r2gengpt.clinical.archive.spool import Spool
 
 log = logging.getLogger("r2gengpt.clinical.archive")
 WHOLE_STUDY = "(no report of the whole study)"
@@ -34,29 +36,7 @@ def object_name(study: str, number: int) -> str:
     return study if number == 0 else f"{study}-{number + 1}"
 
 
-class Recoverable(Protocol):
-    """A spool as far as it is put right: its directories, its ledger, its clock."""
-
-    ledger: Ledger
-    places: tuple[Path, ...]
-    incoming: Path
-    aside: Path
-    reports: Path
-    sent: Path
-
-    clock: Callable[[], float]
-
-    def follow_sent(self, study: str) -> None:
-        """See `Spool.follow_sent`."""
-
-    def move_aside(self, key: str, reason: str, *, whole_study: bool = False) -> None:
-        """See `Spool.move_aside`."""
-
-    def note(self, key: str, reason: str, *, whole_study: bool = False) -> None:
-        """See `Spool.note`."""
-
-
-def recover(spool: Recoverable) -> None:
+def recover(spool: "Spool") -> None:
     """Put right what a killed process, or a lost ledger, has left."""
     for place in spool.places:
         for left in private.own_files(place, private.PARTIAL):
@@ -71,7 +51,7 @@ def recover(spool: Recoverable) -> None:
     spool.ledger.begin_anew(spool.clock())
 
 
-def _restore_sent(spool: Recoverable) -> None:
+def _restore_sent(spool: "Spool") -> None:
     """Studies whose files say that their report was sent."""
     objects = _objects(spool)
     for path in private.own_files(spool.sent, REPORT):
@@ -82,13 +62,13 @@ def _restore_sent(spool: Recoverable) -> None:
             spool.ledger.restore_film(film.key, film.study, film.digest, "")
 
 
-def _objects(spool: Recoverable) -> Counter[str]:
+def _objects(spool: "Spool") -> Counter[str]:
     """How many objects of each study's report there are, sent or not."""
     paths = [*private.own_files(spool.sent, REPORT), *private.own_files(spool.reports, ".dcm")]
     return Counter(path.name[:KEY] for path in paths)
 
 
-def _restore_aside(spool: Recoverable) -> None:
+def _restore_aside(spool: "Spool") -> None:
     """Films that were aside, with the reasons beside them; and studies that had those reasons as a whole."""
     for path in private.own_files(spool.aside, ".dcm"):
         film = _read(path)
@@ -108,7 +88,7 @@ def _reason_beside(path: Path) -> tuple[str, bool]:
     return (lines[0] if lines and lines[0] else LOST), WHOLE_STUDY in lines[1:]
 
 
-def _take_in(spool: Recoverable) -> None:
+def _take_in(spool: "Spool") -> None:
     """Films that the ledger does not know: it was lost, or the program ended before it was told of them."""
     known = {film.key for film in spool.ledger.films()}
     count = 0
@@ -127,7 +107,7 @@ def _take_in(spool: Recoverable) -> None:
         log.warning("%d films that the ledger did not know are taken in", count)
 
 
-def _add(spool: Recoverable, film: "_Found") -> None:
+def _add(spool: "Spool", film: "_Found") -> None:
     """A film as if it came now; one of a study whose report was sent belongs to that where the ledger is made up."""
     if spool.ledger.is_new:
         spool.ledger.restore_study(film.study, "received", spool.clock(), accession=film.accession)
@@ -136,7 +116,7 @@ def _add(spool: Recoverable, film: "_Found") -> None:
         spool.ledger.add(film.key, film.study, film.digest, spool.clock(), film.accession)
 
 
-def _restore_reports(spool: Recoverable) -> None:
+def _restore_reports(spool: "Spool") -> None:
     """Reports that were not sent, or of which it is not known: the same object goes to the peer again.
 
     A message without report and films is of a study whose report was sent.
@@ -156,7 +136,7 @@ def _restore_reports(spool: Recoverable) -> None:
         spool.ledger.restore_study(path.stem, "sent", spool.clock())
 
 
-def _follow_ledger(spool: Recoverable) -> None:
+def _follow_ledger(spool: "Spool") -> None:
     """Move and remove files until they are where the ledger has them; forget films without a file."""
     films = {film.key: film for film in spool.ledger.films()}
     studies = {study.key: study for study in spool.ledger.studies()}
@@ -186,7 +166,7 @@ def _follow_ledger(spool: Recoverable) -> None:
     _follow_aside(spool, films, studies)
 
 
-def _follow_aside(spool: Recoverable, films: dict[str, LedgerFilm], studies: dict[str, LedgerStudy]) -> None:
+def _follow_aside(spool: "Spool", films: dict[str, LedgerFilm], studies: dict[str, LedgerStudy]) -> None:
     """Films that are aside have their reasons beside them, and reasons a film."""
     for path in private.own_files(spool.aside, ".dcm"):
         film = films.get(path.stem)

@@ -3,15 +3,15 @@
 import logging
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
 
 from r2gengpt.auditlog.log import AuditLog
-from r2gengpt.clinical.archive.audited import recording_if, report_peer
+from r2gengpt.base_reporter import BaseReporter
+from r2gengpt.clinical.archive.audited import recording, report_peer
 from r2gengpt.clinical.archive.earlier import NO_STUDY, EarlierStudies
 from r2gengpt.clinical.archive.loop import DicomObject, Document, Loop, Send, Write
 from r2gengpt.clinical.archive.receive import Receiver
@@ -35,10 +35,6 @@ from r2gengpt.films.regions import Region
 from r2gengpt.report import Report, review_lines
 from r2gengpt.settings import ListenConfig, MllpConfig, PriorConfig
 from r2gengpt.text.context import NO_CONTEXT, UNTRAINED, Context
-
-if TYPE_CHECKING:
-    from r2gengpt.films.film import FilmStudy
-    from r2gengpt.provenance import Origin
 
 NO_MLLP = MllpConfig()
 JUDGED = DicomChoice(mixed_patients=True)
@@ -114,46 +110,8 @@ def no_order(_: Sequence[DicomHeader]) -> Order:
     return NO_ORDER
 
 
-class DraftingModel(Protocol):
-    """A model as `writer` sees it; `Reporter` is one, and so is `EdgeReporter`."""
-
-    @property
-    def name(self) -> str:
-        """Of the model, as its reports call it."""
-        ...
-
-    @property
-    def side(self) -> int:
-        """What films are reduced for, in pixels."""
-        ...
-
-    @property
-    def context_fields(self) -> tuple[str, ...]:
-        """What of a study's context it was trained to find in its prompt."""
-        ...
-
-    @property
-    def origin(self) -> "Origin":
-        """What its reports were made with."""
-        ...
-
-    def write(
-        self,
-        studies: "Iterable[FilmStudy]",
-        on_text: Callable[[str], None] | None = None,
-        context: Context = NO_CONTEXT,
-        prior: "FilmStudy | None" = None,
-    ) -> Iterator[Report]:
-        """The report of each study, in order."""
-        ...
-
-    def regions(self, report: Report) -> tuple[Region, ...]:
-        """The areas that a report's sentences rest on."""
-        ...
-
-
 def writer(
-    reporter: DraftingModel,
+    reporter: BaseReporter,
     form: str,
     find: FindOrder = no_order,
     *,
@@ -177,7 +135,7 @@ def writer(
     """
     from r2gengpt.films.sources import study_of
 
-    digest = reporter.origin.model_sha256
+    digest = reporter.documents_sha256
     if digest is None:
         raise InputError("`offload_folder`: identifiers are made from all weights in memory: leave it out")
 
@@ -263,15 +221,17 @@ def earlier_of(settings: ListenConfig, prior: PriorConfig, connect: Callable[[st
     return EarlierStudies(archive, settings.max_images)
 
 
-def peer_of(settings: ListenConfig, connect: Callable[[str], Send]) -> Send:
-    """Who gets the reports; `connect` makes a DICOMweb peer of a URL.
+def peer_of(settings: ListenConfig, connect: Callable[[str], Server]) -> Send:
+    """Who gets the reports; `connect` makes a DICOMweb client of a URL.
 
     Raises:
         InputError: nobody, or two; or a file of TLS cannot be used.
     """
     settings.check_peer()
     if settings.stow is not None:
-        return connect(settings.stow)
+        from r2gengpt.clinical.archive.stow import stow
+
+        return stow(connect(settings.stow))
     assert settings.to_host is not None
     assert settings.to_port is not None
     assert settings.to_ae is not None
@@ -328,7 +288,7 @@ def listen(
     """
     send_message = message_peer_of(mllp, settings)
     with stopped_by_signals() as stop, ExitStack() as stack:
-        recorder = stack.enter_context(recording_if(audit))
+        recorder = stack.enter_context(recording(audit))
         if recorder is not None and earlier is not None:
             earlier.recorder = recorder
         if recorder is not None:

@@ -4,13 +4,13 @@ Needs dicomweb-client (extra `pacs`). Errors name the server and the status, nev
 """
 
 import logging
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import requests
 from pydicom import Dataset
 
+from r2gengpt.clinical.archive.dicom_json import is_uid
 from r2gengpt.clinical.archive.earlier_report import MODALITY
 from r2gengpt.clinical.archive.exchange import Doubtful, TooLarge
 from r2gengpt.clinical.archive.films import TWO_PATIENTS, checked_film, order_of, reason_of
@@ -90,11 +90,6 @@ def _instances(server: Server, study: str, series: Sequence[str]) -> list[bytes]
         if sum(map(len, found)) > server.session.most_bytes:
             raise RunError(f"`url` {url}: sends more than {server.session.most_bytes} bytes (`max_bytes`)")
     return found
-
-
-def is_uid(text: str) -> bool:
-    """Whether a text is a UID, and can stand in a URL."""
-    return bool(re.fullmatch(r"[0-9.]{1,64}", text)) and ".." not in text
 
 
 def _instances_of(server: Server, url: str) -> list[bytes]:

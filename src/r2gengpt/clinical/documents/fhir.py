@@ -40,7 +40,7 @@ def fhir_bundle(draft: Draft) -> bytes:
 
     device = _device(draft)
     studies = [_imaging_study(draft, uid, images) for uid, images in draft.studies.items()]
-    observations = [_observation(draft, name, label, studies, device) for name, label in draft.labels.items()]
+    observations = [_label(draft, name, label, studies, device) for name, label in draft.labels.items()]
     observations += [_finding(draft, finding, studies, device) for finding in draft.assessed]
     report = _report(draft, studies, observations)
     provenance = _provenance(draft, [report, *observations], studies, device)
@@ -155,21 +155,29 @@ def _imaging_study(draft: Draft, uid: str, images: Sequence[DicomHeader]) -> Res
     return _with(study, started=_study_date(patient), note=[{"text": draft.note}] if draft.note else None)
 
 
-def _observation(draft: Draft, name: str, label: str, studies: Sequence[Resource], device: Resource) -> Resource:
-    """What the text says of one of CheXpert's observations."""
+def _observation(
+    draft: Draft, kind: str, code: Resource, words: str, studies: Sequence[Resource], device: Resource, **own: Any
+) -> Resource:
+    """What is said of one observation: `kind` tells its id, `words` where it is from, `own` has its value."""
     observation = {
         "resourceType": "Observation",
-        "id": str(draft.uuid(f"fhir observation {name}")),
+        "id": str(draft.uuid(f"fhir {kind}")),
         "status": "preliminary",
         "category": [_concept("imaging", f"{TERMS}observation-category", "Imaging")],
-        "code": {"text": name},
+        "code": code,
         "subject": _subject(draft.patient),
-        "valueString": label,
-        "note": [{"text": f"{noted(draft.note)}. Read from the drafted text by rules."}],
+        "note": [{"text": f"{noted(draft.note)}. {words}"}],
         "derivedFrom": [_to(study) for study in studies],
         "device": _to(device),
+        **own,
     }
     return _with(observation, effectiveDateTime=_study_date(draft.patient))
+
+
+def _label(draft: Draft, name: str, label: str, studies: Sequence[Resource], device: Resource) -> Resource:
+    """What the text says of one of CheXpert's observations."""
+    words = "Read from the drafted text by rules."
+    return _observation(draft, f"observation {name}", {"text": name}, words, studies, device, valueString=label)
 
 
 def _finding(draft: Draft, finding: Finding, studies: Sequence[Resource], device: Resource) -> Resource:
@@ -177,24 +185,20 @@ def _finding(draft: Draft, finding: Finding, studies: Sequence[Resource], device
     low, high = (_share(bound) for bound in finding.interval)
     code = {"coding": [CODES[finding.name]]} if finding.name in CODES else {}
     probability = {**_concept("122157", DCM, "Probability"), "text": "Probability"}
-    observation = {
-        "resourceType": "Observation",
-        "id": str(draft.uuid(f"fhir finding {finding.name}")),
-        "status": "preliminary",
-        "category": [_concept("imaging", f"{TERMS}observation-category", "Imaging")],
-        "code": {**code, "text": finding.name},
-        "subject": _subject(draft.patient),
-        "valueCodeableConcept": {"text": finding.verdict},
-        "note": [{"text": f"{noted(draft.note)}. Found on the films by the model, not read from the drafted text."}],
-        "method": {"text": "finding head of an image model"},
-        "component": [
+    return _observation(
+        draft,
+        f"finding {finding.name}",
+        {**code, "text": finding.name},
+        "Found on the films by the model, not read from the drafted text.",
+        studies,
+        device,
+        valueCodeableConcept={"text": finding.verdict},
+        method={"text": "finding head of an image model"},
+        component=[
             {"code": probability, "valueQuantity": _share(finding.probability)},
             {"code": {"text": "95 % interval of the probability"}, "valueRange": {"low": low, "high": high}},
         ],
-        "derivedFrom": [_to(study) for study in studies],
-        "device": _to(device),
-    }
-    return _with(observation, effectiveDateTime=_study_date(draft.patient))
+    )
 
 
 def _share(probability: float) -> Resource:

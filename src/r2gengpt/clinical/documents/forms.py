@@ -1,8 +1,9 @@
 """The forms that a draft can leave in: which there are, what they need, their bytes. Nothing is written or sent."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from importlib import import_module
 from importlib.util import find_spec
 
 from r2gengpt.clinical.documents.draft import Draft, draft_of, images_to_send, patient_of
@@ -13,49 +14,13 @@ from r2gengpt.films.regions import Region
 from r2gengpt.report import Report, review_lines
 
 
-def _structured_report(draft: Draft) -> bytes:
-    from r2gengpt.clinical.documents.structured_report import structured_report
-
-    return structured_report(draft)
-
-
-def _encapsulated_pdf(draft: Draft) -> bytes:
-    from r2gengpt.clinical.documents.encapsulated_pdf import encapsulated_pdf
-
-    return encapsulated_pdf(draft)
-
-
-def _measurement_report(draft: Draft) -> bytes:
-    from r2gengpt.clinical.documents.measurement_report import measurement_report
-
-    return measurement_report(draft)
-
-
-def _secondary_capture(draft: Draft) -> bytes:
-    from r2gengpt.clinical.documents.secondary_capture import secondary_capture
-
-    return secondary_capture(draft)
-
-
-def _fhir_bundle(draft: Draft) -> bytes:
-    from r2gengpt.clinical.documents.fhir import fhir_bundle
-
-    return fhir_bundle(draft)
-
-
-def _hl7_message(draft: Draft) -> bytes:
-    from r2gengpt.clinical.documents.hl7 import hl7_message
-
-    return hl7_message(draft)
-
-
 @dataclass(frozen=True)
 class Form:
     """One form of a draft.
 
     Attributes:
         what: it is, for the help text.
-        make: the draft → its bytes; imports what it needs when it is called.
+        maker: the module of this room and the function in it that gives a draft's bytes, with `:` between them.
         package: what must be installed; empty: nothing.
         extra: what installs that.
         binary: whether it is no text, a DICOM object.
@@ -66,7 +31,7 @@ class Form:
     """
 
     what: str
-    make: Callable[[Draft], bytes]
+    maker: str
     package: str = ""
     extra: str = ""
     binary: bool = False
@@ -75,22 +40,32 @@ class Form:
     regions: bool = False
     part: str = ""
 
+    def make(self, draft: Draft) -> bytes:
+        """The draft's bytes; what makes them is imported now, with its package."""
+        module, function = self.maker.split(":")
+        made: bytes = getattr(import_module(f"r2gengpt.clinical.documents.{module}"), function)(draft)
+        return made
 
+
+DICOM = ("pydicom", "dicom")
+"""A package that a form needs, and the extra that installs it."""
 FORMS: Mapping[str, Form] = {
-    "sr": Form("a structured report", _structured_report, "pydicom", "dicom", binary=True, part="SR"),
+    "sr": Form("a structured report", "structured_report:structured_report", *DICOM, binary=True, part="SR"),
     "measurement-sr": Form(
         "a measurement report, TID 1500",
-        _measurement_report,
+        "measurement_report:measurement_report",
         "highdicom",
         "dicom",
         binary=True,
         regions=True,
         part="MSR",
     ),
-    "pdf": Form("an encapsulated PDF", _encapsulated_pdf, "pydicom", "dicom", binary=True, part="PDF"),
-    "secondary-capture": Form("a picture of the text", _secondary_capture, "pydicom", "dicom", binary=True, part="SC"),
-    "fhir": Form("a FHIR bundle", _fhir_bundle, "fhir", "fhir", labels=True),
-    "hl7": Form("an HL7 message", _hl7_message, "hl7apy", "fhir", patient=True),
+    "pdf": Form("an encapsulated PDF", "encapsulated_pdf:encapsulated_pdf", *DICOM, binary=True, part="PDF"),
+    "secondary-capture": Form(
+        "a picture of the text", "secondary_capture:secondary_capture", *DICOM, binary=True, part="SC"
+    ),
+    "fhir": Form("a FHIR bundle", "fhir:fhir_bundle", "fhir", "fhir", labels=True),
+    "hl7": Form("an HL7 message", "hl7:hl7_message", "hl7apy", "fhir", patient=True),
 }
 """All forms by name. A new one is a row here and a module that makes its bytes."""
 
@@ -106,24 +81,15 @@ def check_form(form: str, *, field: str, value: str) -> None:
         raise InputError(f"needs {wanted.package} ({installing(wanted.extra)})", field=field, value=value)
 
 
-def check_patient(form: str, images: Sequence[DicomHeader], *, field: str) -> None:
-    """Refuse a form that must name a patient where the images name none.
-
-    Raises:
-        InputError: so it is.
-    """
-    if FORMS[form].patient and not patient_of(images).patient_id:
-        raise InputError("a message needs a patient, and the images have no Patient ID", field=field, value=form)
-
-
-def check_films(form: str, study: FilmStudy, *, field: str) -> None:
+def check_films(form: str, study: FilmStudy) -> None:
     """Refuse films that a form cannot refer to.
 
     Raises:
-        InputError: they are no DICOM, or lack an identifier or the patient.
+        InputError: they are no DICOM, lack an identifier, or name no patient where the form must.
     """
-    names = [film.name for film in study.films]
-    check_patient(form, images_to_send(names, study.headers, field=field, value=form), field=field)
+    images = images_to_send([film.name for film in study.films], study.headers, field="format", value=form)
+    if FORMS[form].patient and not patient_of(images).patient_id:
+        raise InputError("a message needs a patient, and the images have no Patient ID", field="format", value=form)
 
 
 def formed(

@@ -135,10 +135,6 @@ class Claims:
         """Those that are to be worked on."""
         return [one for one in self.all() if one.stage != ASIDE]
 
-    def get(self, uid: str) -> Claim | None:
-        """The claim of an item."""
-        return next((one for one in self.all() if one.uid == uid), None)
-
     def add(self, item: WorkItem, transaction: str, now: datetime) -> None:
         """An item is about to be claimed under this UID; one that was aside is begun anew."""
         self._base.execute(

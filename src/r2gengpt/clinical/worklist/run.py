@@ -7,7 +7,7 @@ from pathlib import Path
 
 from r2gengpt.auditlog.log import AuditLog
 from r2gengpt.auditlog.message import ActiveParticipant
-from r2gengpt.clinical.archive.audited import recording_if
+from r2gengpt.clinical.archive.audited import recording
 from r2gengpt.clinical.archive.earlier import EarlierStudies
 from r2gengpt.clinical.archive.loop import Write
 from r2gengpt.clinical.archive.run import stopped_by_signals
@@ -54,7 +54,7 @@ def perform(
         InputError: the claims cannot be kept, the start not be recorded, or the model not be loaded.
     """
     with stopped_by_signals() as stop, ExitStack() as stack:
-        recorder = stack.enter_context(recording_if(audit))
+        recorder = stack.enter_context(recording(audit))
         if earlier is not None:
             earlier.recorder = recorder
         claims = Claims(Path(settings.claims))
@@ -64,14 +64,12 @@ def perform(
         means = Means(fetch, write, send, output_of, url)
         if recorder is not None:
             peer = ActiveParticipant(url, address=url)
-            means = Means(
-                fetch=recorded_fetch(fetch, recorder, url),
-                write=recorder.writing(write),
-                send=recorder.sending(send, peer),
-                output_of=output_of,
-                url=url,
-                note=recorded_changes(recorder, worklist.base_url),
+            fetch, write, send = (
+                recorded_fetch(fetch, recorder, url),
+                recorder.writing(write),
+                recorder.sending(send, peer),
             )
+            means = Means(fetch, write, send, output_of, url, recorded_changes(recorder, worklist.base_url))
         assignment = Assignment(
             settings.station,
             settings.procedures,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-from r2gengpt.clinical.archive.dicom_json import Node, text, texts, values
+from r2gengpt.clinical.archive.dicom_json import Node, is_uid, text, texts, values
 from r2gengpt.films.dicom.header import DicomHeader
 from r2gengpt.films.dicom.values import date_of
 
@@ -26,7 +26,6 @@ STUDY, SERIES, REFERENCED, CLASS, INSTANCE = "0020000D", "0020000E", "00081199",
 PRIORITIES = {"HIGH": 2, "MEDIUM": 1, "LOW": 0}
 MOST_INPUTS = 1000
 """Instances that an item may name."""
-_UID = re.compile(r"[0-9.]{1,64}")
 _DATE_TIME = re.compile(r"(\d{4})(\d{2})?(\d{2})?(\d{2})?(\d{2})?(\d{2})?(?:\.\d{1,6})?([+-]\d{4})?")
 
 
@@ -118,11 +117,6 @@ class WorkItem:
         if len(self.instances) > MOST_INPUTS:
             return f"its Input Information Sequence names more than {MOST_INPUTS} instances"
         return ""
-
-
-def is_uid(value: str) -> bool:
-    """Whether a text is a UID, and can stand in a URL."""
-    return bool(_UID.fullmatch(value)) and ".." not in value and not value.startswith(".")
 
 
 def read_workitems(nodes: Sequence[object]) -> list[WorkItem]:

@@ -38,11 +38,10 @@ class Cell:
     Args:
         config: what decoding one image may take.
         workers: images decoded at once; who comes then waits.
-        again: films will be asked for again at other sizes, and DICOM is decoded once for that.
     """
 
-    def __init__(self, config: CellConfig, workers: int = WORKERS, *, again: bool = False) -> None:
-        self.config, self.again = config, again
+    def __init__(self, config: CellConfig, workers: int = WORKERS) -> None:
+        self.config = config
         self._places = threading.BoundedSemaphore(workers)
         self._lock = threading.Lock()
         self._idle: list[Worker] = []
@@ -122,7 +121,7 @@ class Cell:
 
     def _start(self) -> Worker:
         try:
-            worker = self._starter.submit(Worker, self.config, again=self.again).result()
+            worker = self._starter.submit(Worker, self.config).result()
         except RuntimeError as error:  # it was shut down
             raise error if isinstance(error, RunError) else RunError(CLOSED) from None
         with self._lock:
@@ -161,12 +160,12 @@ _lock = threading.Lock()
 _cell: Cell | None = None
 
 
-def open_cell(config: CellConfig, workers: int = WORKERS, *, again: bool = False) -> Cell:
+def open_cell(config: CellConfig, workers: int = WORKERS) -> Cell:
     """The cell of this process from now on; without this, the first image opens one with the default limits."""
     global _cell
     close_cell()
     with _lock:
-        _cell = Cell(config, workers, again=again)
+        _cell = Cell(config, workers)
         return _cell
 
 

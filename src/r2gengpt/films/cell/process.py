@@ -39,13 +39,12 @@ class Worker:
 
     Args:
         config: what it may take.
-        again: films will be asked for again at other sizes, and DICOM is kept for that.
 
     Raises:
         RunError: it cannot be started.
     """
 
-    def __init__(self, config: CellConfig, *, again: bool = False) -> None:
+    def __init__(self, config: CellConfig) -> None:
         self.config = config
         self.used = self._up = False
         paths = [str(Path(__file__).parents[3]), *(path for path in sys.path if path)]
@@ -53,7 +52,6 @@ class Worker:
             "seconds": config.decode_seconds,
             "memory_mb": config.decode_memory_mb,
             "parent": os.getpid(),
-            "again": again,
         }
         kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
         try:

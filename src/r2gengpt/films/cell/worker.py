@@ -4,7 +4,6 @@ It is started by `cell`, by its file and with no rights to lose: without the par
 passwords, and without torch. It ends when its parent does.
 """
 
-import hashlib
 import json
 import logging
 import math
@@ -15,18 +14,14 @@ import time
 from contextlib import suppress
 from typing import Any, BinaryIO
 
-from PIL import Image
-
 from r2gengpt.errors import InputError, place_of
 from r2gengpt.films.cell.wire import LogLine, Reply, Request, receive, request_of, send
-from r2gengpt.films.containers import DicomChoice, is_dicom
+from r2gengpt.films.containers import is_dicom
 from r2gengpt.films.dicom.header import read_header, warn_of
-from r2gengpt.films.reader import MAX_BYTES, decode_image, reduced
+from r2gengpt.films.reader import MAX_BYTES, decode_image
 
 MOST_LINES = 20
 """Log lines of one image."""
-MOST_WHOLE = 2**27
-"""Bytes of films that are kept: two of 16 megapixels."""
 NICENESS = 5
 """Who writes reports on the same processors goes first: one that waits for another of its threads waits for us too."""
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38  # linux/prctl.h
@@ -45,11 +40,11 @@ class _Kept(logging.Handler):
 
 
 def main(argument: str) -> None:
-    """Answer requests until the parent closes the pipe; `argument` is JSON: seconds, memory_mb, parent, again."""
+    """Answer requests until the parent closes the pipe; `argument` is JSON: seconds, memory_mb, parent."""
     limits = json.loads(argument)
     bind(limits["memory_mb"], limits["parent"])
     source, sink = own_streams()
-    kept, whole = _Kept(), Whole() if limits["again"] else None
+    kept = _Kept()
     ours = logging.getLogger("r2gengpt")
     ours.addHandler(kept)
     ours.propagate = False
@@ -62,7 +57,7 @@ def main(argument: str) -> None:
         allow_seconds(limits["seconds"])
         kept.lines.clear()
         warn_of.cache_clear()  # the parent knows of which file it has warned
-        reply, body = answer(request_of(values), data, kept, whole)
+        reply, body = answer(request_of(values), data, kept)
         send(sink, reply, body)
 
 
@@ -114,17 +109,11 @@ def allow_seconds(seconds: float) -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (end if hard < 0 else min(end, hard), hard))
 
 
-def _picture(request: Request, data: bytes, whole: "Whole | None") -> Image.Image:
-    if whole is not None and is_dicom(data):
-        return whole.picture(request, data)
-    return decode_image(data, request.name, request.size, request.choice)
-
-
-def answer(request: Request, data: bytes, kept: _Kept, whole: "Whole | None") -> tuple[Reply, bytes]:
+def answer(request: Request, data: bytes, kept: _Kept) -> tuple[Reply, bytes]:
     """What is wanted of an image, or why it is refused."""
     refused: dict[str, Any]
     try:
-        picture = _picture(request, data, whole) if request.picture else None
+        picture = decode_image(data, request.name, request.size, request.choice) if request.picture else None
         header = read_header(data, request.name) if request.header and is_dicom(data) else None
         size, body = (None, b"") if picture is None else (picture.size, picture.tobytes())
         return Reply(size, header, tuple(kept.lines)), body
@@ -135,21 +124,3 @@ def answer(request: Request, data: bytes, kept: _Kept, whole: "Whole | None") ->
     except Exception as error:  # of decoders over bytes of strangers: anything may come
         refused = {"refused": f"image {request.name}: cannot be decoded ({place_of(error)})"}
     return Reply(log=tuple(kept.lines), **refused), b""
-
-
-class Whole:
-    """DICOM films at full scale, for who asks for them again at another size: the last `MOST_WHOLE` bytes of them."""
-
-    def __init__(self) -> None:
-        self.films: dict[tuple[bytes, DicomChoice], Image.Image] = {}
-
-    def picture(self, request: Request, data: bytes) -> Image.Image:
-        """As `decode_image`."""
-        key = hashlib.sha256(data).digest(), request.choice
-        film = self.films.pop(key, None)
-        if film is None:
-            film = decode_image(data, request.name, None, request.choice)
-        self.films[key] = film
-        while sum(4 * one.width * one.height for one in self.films.values()) > MOST_WHOLE:
-            del self.films[next(iter(self.films))]
-        return reduced(film, request.size)

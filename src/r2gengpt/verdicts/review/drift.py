@@ -217,11 +217,11 @@ def _kinds(ours: Sequence[str], theirs: Sequence[str]) -> list[tuple[int, ...]]:
             for one, left in zip((first, second), rest, strict=True)]  # fmt: skip
 
 
-def _commonest(values: Sequence[str], most: int = 3) -> str:
-    """The commonest kinds with their shares, and the rest together."""
+def _commonest(values: Sequence[str]) -> str:
+    """The three commonest kinds with their shares, and the rest together."""
     if not values:
         return "none"
-    counts = Counter(values).most_common(most)
+    counts = Counter(values).most_common(3)
     parts = [f"{name} {count / len(values) * 100:.0f} %" for name, count in counts]
     rest = len(values) - sum(count for _, count in counts)
     return ", ".join([*parts, *([f"{OTHERS} {rest / len(values) * 100:.0f} %"] if rest else [])])
