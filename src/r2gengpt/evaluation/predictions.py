@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from r2gengpt.data.strict import by_plain_name, column_of, misspelt, parsed_json, read_table
 from r2gengpt.data.study import PATIENT_NAMES, patient_key, study_id
 from r2gengpt.errors import InputError
-from r2gengpt.files import whole_file
+from r2gengpt.files import write_whole
 from r2gengpt.report import Report
 from r2gengpt.text.written import json_text, shown
 
@@ -67,11 +67,7 @@ def write_predictions(path: Path, predictions: Iterable[Report]) -> None:
         if report.id in lines:
             raise ValueError(f"two predictions of study {report.id}")
         lines[report.id] = json_text(report.to_prediction()) + "\n"
-    try:
-        with whole_file(path) as temporary:
-            temporary.write_text("".join(lines.values()), encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise InputError(f"output {path}: {error.strerror or error}") from None
+    write_whole(path, "".join(lines.values()), "output")
 
 
 def read_predictions(path: Path, field: str = "predictions") -> dict[str, str]:

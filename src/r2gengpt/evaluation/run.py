@@ -25,7 +25,7 @@ from r2gengpt.evaluation.page.scores import scores_file
 from r2gengpt.evaluation.page.sentences import read_evidence
 from r2gengpt.evaluation.page.study import StudyRow
 from r2gengpt.evaluation.predictions import write_predictions
-from r2gengpt.files import whole_file
+from r2gengpt.files import write_whole
 from r2gengpt.metrics.baselines import Baseline
 from r2gengpt.metrics.measure import MetricChoice, choose
 from r2gengpt.metrics.protocols import PROTOCOLS
@@ -219,8 +219,7 @@ def write_evaluation(
             scores = replace(scores, findings={**(scores.findings or {}), "boxes": boxes})
     provenance = {**provenance, "r2gengpt": __version__}
     content = {**scores.to_json(), "provenance": provenance}
-    with whole_file(directory / "scores.json") as path:
-        path.write_text(scores_file(content), encoding="utf-8")
+    write_whole(directory / "scores.json", scores_file(content))
     write_report_page(
         directory / "report.html",
         title=title,

@@ -16,7 +16,7 @@ from r2gengpt.config import RunConfig
 from r2gengpt.data.labels import NO_LABELS
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
-from r2gengpt.files import check_writable, recover_directory, remove, whole_file
+from r2gengpt.files import check_writable, recover_directory, remove, write_whole
 from r2gengpt.settings import PlacementConfig
 from r2gengpt.training.distributed.processes import ZERO
 from r2gengpt.training.record import SUMMARY, first_change
@@ -71,12 +71,6 @@ def _sample(path: Path) -> bytes:
     except OSError as error:
         raise InputError(f"image {path}: {error.strerror or error}") from None
     return digest.digest()
-
-
-def write_fingerprint(directory: Path, found: Fingerprint) -> None:
-    """Keep it with the run."""
-    with whole_file(directory / DATA) as path:
-        path.write_text(json.dumps(found) + "\n", encoding="utf-8")
 
 
 def check_same_data(directory: Path, found: Fingerprint, annotation: str) -> None:
@@ -185,9 +179,8 @@ def start_run(config: RunConfig, where: PlacementConfig, data: Fingerprint) -> N
     remove_states(directory)
     for name in (SUMMARY, RESULT, "best", "last"):
         remove(directory / name)
-    write_fingerprint(directory, data)
-    with whole_file(directory / RUN) as path:
-        path.write_text(json.dumps({**config.flat(), **asdict(where)}, indent=1) + "\n", encoding="utf-8")
+    write_whole(directory / DATA, json.dumps(data) + "\n")
+    write_whole(directory / RUN, json.dumps({**config.flat(), **asdict(where)}, indent=1) + "\n")
 
 
 def check_shares(splits: Mapping[str, Sequence[Study]], world: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from r2gengpt.checkpoint_files import RUN
 from r2gengpt.config import RunConfig
 from r2gengpt.errors import InputError
-from r2gengpt.files import whole_file
+from r2gengpt.files import write_whole
 from r2gengpt.metrics.spread import Spread
 from r2gengpt.settings import PlacementConfig
 from r2gengpt.training.record import SUMMARY, first_change
@@ -36,8 +36,7 @@ class SeedRun:
 
     def write_settings(self) -> None:
         """Write its settings, whole or not at all."""
-        with whole_file(self.config_file) as path:
-            path.write_text(json.dumps(self.settings, indent=1) + "\n", encoding="utf-8")
+        write_whole(self.config_file, json.dumps(self.settings, indent=1) + "\n")
 
     def check(self) -> None:
         """Refuse to go on with a run of other settings.
@@ -127,8 +126,7 @@ def write_summary(directory: Path, runs: Sequence[SeedRun]) -> dict[str, Spread]
         "scores": {name: spread.to_json() for name, spread in spreads.items()},
         "runs": summaries,
     }
-    with whole_file(directory / SUMMARY) as path:
-        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_whole(directory / SUMMARY, json.dumps(content, indent=1) + "\n")
     return spreads
 
 

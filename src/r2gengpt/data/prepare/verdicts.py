@@ -14,7 +14,7 @@ from r2gengpt.data.prepare.films_by_hash import FoundFilm, films_by_hash
 from r2gengpt.data.prepare.verdict_patients import hashed, own_words, patients_of
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError, RunError
-from r2gengpt.files import check_writable_file, whole_file
+from r2gengpt.files import check_writable_file, write_whole
 from r2gengpt.text.identifiers import Sign, signs_in, words_of
 from r2gengpt.text.written import json_text
 from r2gengpt.verdicts.address import opened_store, reason_of, shown_address
@@ -219,5 +219,4 @@ def _write_list(path: Path, left: Sequence[UnusedVerdict]) -> None:
         {"verdict": one.verdict, "reasons": list(one.reasons), **({"films": list(one.films)} if one.films else {})}
         for one in sorted(left, key=lambda one: one.verdict)
     ]
-    with whole_file(path) as temporary:
-        temporary.write_text(json_text({"left_out": rows}, indent=1) + "\n", encoding="utf-8")
+    write_whole(path, json_text({"left_out": rows}, indent=1) + "\n")

@@ -10,11 +10,10 @@ from pathlib import Path
 from jinja2 import Environment
 from markupsafe import Markup
 
-from r2gengpt.errors import InputError
 from r2gengpt.evaluation.page import findings as finding_tables
 from r2gengpt.evaluation.page import plots
 from r2gengpt.evaluation.page import scores as tables
-from r2gengpt.files import whole_file
+from r2gengpt.files import write_whole
 from r2gengpt.report import by_verdict, chance
 from r2gengpt.text.html import templates
 
@@ -39,11 +38,7 @@ def write_page(path: Path, page: str) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    try:
-        with whole_file(path) as temporary:
-            temporary.write_text(page, encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise InputError(f"{error.strerror or error}", field="output", value=path) from None
+    write_whole(path, page, "output")
 
 
 @functools.cache
