@@ -5,11 +5,13 @@ import json
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from r2gengpt.config import DataConfig
 from r2gengpt.data.boxes import read_boxes
 from r2gengpt.data.labels import read_age, read_days, read_labels, read_sex
 from r2gengpt.data.strict import misspelt, read_json
@@ -164,6 +166,12 @@ def _read_object(path: Path, field: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"must hold a JSON object of splits, holds a {type(value).__name__}", field=field, value=path)
     return value
+
+
+def read_studies(data: DataConfig, splits: Sequence[str]) -> dict[str, tuple[Study, ...]]:
+    """`read_annotation` by the settings of a run."""
+    dicom = DicomChoice(data.frame, data.force, data.mixed_patients)
+    return read_annotation(data.annotation, data.base_dir, splits, dicom=dicom)
 
 
 def read_annotation(
@@ -343,6 +351,15 @@ def _record(study: Study, split: str, base_dir: Path | None) -> dict[str, Any]:
     if study.boxes:
         record["boxes"] = [box.to_json() for box in study.boxes]
     return record
+
+
+def write_prepared(
+    path: str | Path, studies: Sequence[Study], skipped: Counter[str], notes: Sequence[str] = ()
+) -> Preparation:
+    """Write the studies of a preparation, each into its own split; `skipped` and `notes` are told with their counts."""
+    splits = {split: [study for study in studies if study.split == split] for split in SPLITS}
+    write_annotation(path, splits)
+    return Preparation(Path(path), {split: len(some) for split, some in splits.items()}, +skipped, tuple(notes))
 
 
 def write_annotation(

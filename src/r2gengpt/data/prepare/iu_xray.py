@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from r2gengpt.data.annotation import SPLITS, Preparation, read_annotation, write_annotation
+from r2gengpt.data.annotation import Preparation, read_annotation, write_prepared
 from r2gengpt.data.prepare.images import check_directory, check_ending, name_missing
 from r2gengpt.data.prepare.release import check_studies, existing, has_words
 from r2gengpt.data.study import Study
@@ -229,12 +229,10 @@ def prepare_iu_xray(
     if not kept:
         raise InputError(f"no study is left of {len(raws)} reports: {dict(+skipped)}", field="reports", value=reports)
     check_studies(kept, f"`reports` {reports}")
-    splits = {split: [study for study in kept if study.split == split] for split in SPLITS}
-    write_annotation(output, splits)
     notes = [] if official is None else [_agreement(raws, official)]
     if images_dir is not None:
         notes.append(f"{len(missing)} image files missing in {images_dir}")
-    return Preparation(Path(output), {split: len(studies) for split, studies in splits.items()}, +skipped, tuple(notes))
+    return write_prepared(output, kept, skipped, notes)
 
 
 def _agreement(raws: Sequence[RawReport], official: Mapping[str, Study]) -> str:

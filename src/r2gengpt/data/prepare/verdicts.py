@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from r2gengpt.data.annotation import SPLITS, Preparation, write_annotation
+from r2gengpt.data.annotation import Preparation, write_prepared
 from r2gengpt.data.prepare.films import drawn_split
 from r2gengpt.data.prepare.films_by_hash import FoundFilm, films_by_hash
 from r2gengpt.data.prepare.verdict_patients import hashed, own_words, patients_of
@@ -82,11 +82,10 @@ def prepare_verdicts(
         raise InputError(
             f"no study is left of {len(newest)}: {reasons}", field="verdicts", value=shown_address(verdicts)
         )
-    by_split = {split: [study for study in studies if study.split == split] for split in SPLITS}
-    write_annotation(output, by_split)
-    _write_list(listing, left)
     notes = (f"patients {len({study.patient for study in studies})}", f"left out, one by one: {listing}")
-    return Preparation(Path(output), {split: len(of) for split, of in by_split.items()}, counts, notes)
+    written = write_prepared(output, studies, counts, notes)
+    _write_list(listing, left)
+    return written
 
 
 def list_path(output: Path) -> Path:
