@@ -3,7 +3,7 @@
 All is read from scores.json, as in `scores`.
 """
 
-from r2gengpt.evaluation.page.scores import Json, ShownCell, ShownRow, ShownTable, interval, number
+from r2gengpt.evaluation.page.scores import Json, ShownCell, ShownRow, ShownTable, score_cell
 from r2gengpt.metrics.table import by_part
 from r2gengpt.text.observations import NO_FINDING
 
@@ -45,8 +45,7 @@ def _scored(found: Json, name: str, *more: str) -> ShownCell:
     """A score with its interval, or that there are too few; small lines below."""
     if name not in found:
         return ShownCell("" if "auc" in found else TOO_FEW.text, more)
-    spread = interval(found[name].get("ci95"))
-    return ShownCell(number(found[name]["value"]), (*((spread,) if spread else ()), *more))
+    return score_cell(found[name], *more)
 
 
 def group_areas(head: Json) -> ShownTable:

@@ -15,9 +15,10 @@ from markupsafe import Markup
 from PIL import Image
 
 from r2gengpt.evaluation.page import scores as tables
-from r2gengpt.evaluation.page.frame import rendered, write_page
+from r2gengpt.evaluation.page.frame import rendered
 from r2gengpt.evaluation.page.scores import Json
 from r2gengpt.evaluation.page.study import StudyRow, examples, kinds_of_studies, make_card, sort_orders
+from r2gengpt.files import write_whole
 from r2gengpt.films.containers import DicomChoice
 from r2gengpt.films.reader import PLAIN, load_image
 
@@ -73,7 +74,7 @@ def write_report_page(
     Raises:
         InputError: an image can't be read, or the file can't be written.
     """
-    write_page(path, report_page(title, studies, scores, provenance))
+    write_whole(path, report_page(title, studies, scores, provenance), "output")
 
 
 def report_page(title: str, studies: Sequence[StudyRow], scores: Json, provenance: Mapping[str, str]) -> str:

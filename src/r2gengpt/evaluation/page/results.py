@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from r2gengpt.evaluation.collected import Collected, Group, SetApart
-from r2gengpt.evaluation.page.frame import rendered, write_page
+from r2gengpt.evaluation.page.frame import rendered
 from r2gengpt.evaluation.page.scores import LABELS, ShownCell, ShownRow, ShownTable
 from r2gengpt.evaluation.published import Published
+from r2gengpt.files import write_whole
 from r2gengpt.metrics.labels.family import LABEL_F1
 from r2gengpt.metrics.table import align
 from r2gengpt.version import __version__
@@ -103,4 +104,4 @@ def write_results_page(path: Path, found: Collected) -> None:
         sources=sources(found),
         made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, r2gengpt {__version__}",
     )
-    write_page(path, page)
+    write_whole(path, page, "output")
