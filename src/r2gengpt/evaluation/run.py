@@ -20,7 +20,7 @@ from r2gengpt.evaluation.boxes import measured_boxes
 from r2gengpt.evaluation.confidence import measured_confidence
 from r2gengpt.evaluation.evidence import write_evidence
 from r2gengpt.evaluation.findings import measured_findings
-from r2gengpt.evaluation.page.page import write_report_page
+from r2gengpt.evaluation.page.page import report_page
 from r2gengpt.evaluation.page.scores import scores_file
 from r2gengpt.evaluation.page.sentences import read_evidence
 from r2gengpt.evaluation.page.study import StudyRow
@@ -220,11 +220,6 @@ def write_evaluation(
     provenance = {**provenance, "r2gengpt": __version__}
     content = {**scores.to_json(), "provenance": provenance}
     write_whole(directory / "scores.json", scores_file(content))
-    write_report_page(
-        directory / "report.html",
-        title=title,
-        studies=page_rows(predictions, plan, scores, directory),
-        scores=content,
-        provenance=provenance,
-    )
+    page = report_page(title, page_rows(predictions, plan, scores, directory), content, provenance)
+    write_whole(directory / "report.html", page, "output")
     return scores

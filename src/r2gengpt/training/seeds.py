@@ -9,6 +9,7 @@ from typing import Any
 
 from r2gengpt.checkpoint_files import RUN
 from r2gengpt.config import RunConfig
+from r2gengpt.data.strict import read_json_object
 from r2gengpt.errors import InputError
 from r2gengpt.files import write_whole
 from r2gengpt.metrics.spread import Spread
@@ -48,7 +49,7 @@ class SeedRun:
             if self.directory.exists():
                 raise InputError("is there, and no run of `seeds`", field="savedmodel_path", value=self.directory)
             return
-        stored = _object(self.config_file)
+        stored = read_json_object(self.config_file, f"`savedmodel_path` {self.config_file}")
         if name := first_change(stored, self.settings):
             raise InputError(
                 f"the run in {self.directory} has {stored.get(name)}; go on with that, or name another "
@@ -56,16 +57,6 @@ class SeedRun:
                 field=name,
                 value=self.settings[name],
             )
-
-
-def _object(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot be read: {error}", field="savedmodel_path", value=path) from None
-    if not isinstance(content, dict):
-        raise InputError("must hold a JSON object", field="savedmodel_path", value=path)
-    return content
 
 
 def runs_of(config: RunConfig, where: PlacementConfig, seeds: int) -> list[SeedRun]:
@@ -105,7 +96,8 @@ def write_summary(directory: Path, runs: Sequence[SeedRun]) -> dict[str, Spread]
     Raises:
         InputError: what a run left cannot be read.
     """
-    ends = [_object(run.directory / SUMMARY) for run in runs]
+    files = [run.directory / SUMMARY for run in runs]
+    ends = [read_json_object(file, f"`savedmodel_path` {file}") for file in files]
     summaries = [
         {
             "seed": run.seed,
