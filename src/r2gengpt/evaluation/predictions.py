@@ -263,12 +263,9 @@ def _entries(content: Any, columns: Columns, source: str) -> Iterator[Entry]:
         if not isinstance(record, dict):
             raise InputError(f"{place}: must be an object, is {json.dumps(record)[:60]}")
         named = by_plain_name(record, place)
-        study, column = _id_of(named, place), column_of(named, columns, place)
-        for found, wanted in ((study, ID_COLUMNS), (column, columns)):
-            if found is None:
-                names = ", ".join(name for group in wanted for name in group)
-                raise InputError(f"{place}: needs one of {names}; it has {', '.join(named) or 'nothing'}")
-        yield Entry(place, str(study), named[str(column)], _patient_of(named, place), (*named,))
+        column = _column(named, ID_COLUMNS, place)
+        study = _checked_id(named[column], place, column)
+        yield Entry(place, study, named[_column(named, columns, place)], _patient_of(named, place), (*named,))
 
 
 def _keyed(key: str, value: Any, columns: Columns, source: str) -> Entry:
@@ -277,21 +274,20 @@ def _keyed(key: str, value: Any, columns: Columns, source: str) -> Entry:
     if not isinstance(value, dict):
         return Entry(place, study, value)
     named = by_plain_name(value, place)
+    return Entry(place, study, named[_column(named, columns, place)], _patient_of(named, place), (*named,))
+
+
+def _column(named: Mapping[str, Any], columns: Columns, place: str) -> str:
+    """The column of a record that is one of these.
+
+    Raises:
+        InputError: there is none, or two columns hold something.
+    """
     column = column_of(named, columns, place)
     if column is None:
         names = ", ".join(name for group in columns for name in group)
         raise InputError(f"{place}: needs one of {names}; it has {', '.join(named) or 'nothing'}")
-    return Entry(place, study, named[column], _patient_of(named, place), (*named,))
-
-
-def _id_of(named: Mapping[str, Any], place: str) -> str | None:
-    """The study id of a record, None where it has no such column.
-
-    Raises:
-        InputError: it is no text or whole number, or two columns hold one.
-    """
-    column = column_of(named, ID_COLUMNS, place)
-    return None if column is None else _checked_id(named[column], place, column)
+    return column
 
 
 def _checked_id(value: Any, place: str, name: str = "id") -> str:

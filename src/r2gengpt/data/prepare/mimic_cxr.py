@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 
 from r2gengpt.data.annotation import Preparation, write_prepared
-from r2gengpt.data.prepare.images import check_directory, check_ending, name_missing
-from r2gengpt.data.prepare.release import Section, check_studies, existing, has_words, table_rows, text_of, with_priors
+from r2gengpt.data.prepare.images import check_directory, check_ending
+from r2gengpt.data.prepare.release import Section, check_studies, has_words, on_disk, table_rows, text_of, with_priors
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 from r2gengpt.files import check_writable_file
@@ -285,11 +285,7 @@ def prepare_mimic_cxr(
     skipped: Counter[str] = Counter()
     with open_reports(reports or release) as read:
         listed = _read_studies(images, read, section, image_ext, skipped)
-    missing: list[Path] = []
-    found = listed
-    if images_dir is not None:
-        found = [existing(study, Path(images_dir), missing) for study in listed]
-        name_missing(missing, Path(images_dir))
+    found, notes = on_disk(listed, images_dir)
     kept = [study for study in found if study.image_paths]
     skipped["no image file"] = len(found) - len(kept)
     if not kept:
@@ -297,5 +293,4 @@ def prepare_mimic_cxr(
     check_studies(kept, f"`release` {release}")
     examples = [example for study in kept for example in (_one_image_each(study) if one_image else [study])]
     examples = with_priors(examples, _moments(images, one_image=one_image), in_days=True)
-    notes = [] if images_dir is None else [f"{len(missing)} image files missing in {images_dir}"]
     return write_prepared(output, examples, skipped, notes)

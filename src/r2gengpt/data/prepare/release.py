@@ -153,13 +153,12 @@ def write_release(
         InputError: a patient or a film is in two splits, an id is given twice, or no study is left.
     """
     total = len(listed) + skipped.total()
-    kept, missing = list(listed), list[Path]()
+    kept = list(listed)
     if output.images_dir is not None:
-        directory = Path(output.images_dir)
-        kept = [there for study in listed if (there := existing(study, directory, missing)).image_paths]
-        name_missing(missing, directory)
+        found, of_films = on_disk(listed, output.images_dir)
+        kept = [study for study in found if study.image_paths]
         skipped["no image file"] += len(listed) - len(kept)
-        notes = (*notes, f"{len(missing)} image files missing in {directory}")
+        notes = (*notes, *of_films)
     check_studies(kept, source)
     if not output.keep_shared_texts:
         kept = _apart(kept, _long_text, skipped, "text of a held-out study")
@@ -203,7 +202,17 @@ def _check_patients(studies: Iterable[Study], source: str) -> None:
             )
 
 
-def existing(study: Study, directory: Path, missing: list[Path]) -> Study:
+def on_disk(studies: Sequence[Study], images_dir: str | Path | None) -> tuple[list[Study], list[str]]:
+    """The studies as far as their films are in a directory, and a note of the others; None: as they are, unnoted."""
+    if images_dir is None:
+        return list(studies), []
+    missing: list[Path] = []
+    found = [_existing(study, Path(images_dir), missing) for study in studies]
+    name_missing(missing, Path(images_dir))
+    return found, [f"{len(missing)} image files missing in {images_dir}"]
+
+
+def _existing(study: Study, directory: Path, missing: list[Path]) -> Study:
     """The study as far as its films are there; the others go to `missing`."""
     found = [find_image(directory, path) for path in study.image_paths]
     missing += [path for path, there in zip(study.image_paths, found, strict=True) if there is None]
