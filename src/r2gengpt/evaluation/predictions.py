@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from r2gengpt.data.strict import by_plain_name, column_of, misspelt, parsed_json, read_table
+from r2gengpt.data.strict import by_plain_name, column_of, misspelt, parsed_json, read_table, read_text
 from r2gengpt.data.study import PATIENT_NAMES, patient_key, study_id
 from r2gengpt.errors import InputError
 from r2gengpt.files import write_whole
@@ -188,23 +188,16 @@ def _content(path: Path, source: str) -> Any:
 
     A file that starts like JSON is JSON; whatever else is CSV with a header.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{source}: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{source}: not UTF-8 text (byte {error.start})") from None
+    text = read_text(path, source)
     if not text.strip():
         raise InputError(f"{source}: is empty")
     if text.lstrip()[0] not in "{[":
         return list(_csv_rows(text, source))
     try:
         value = parsed_json(text, source)
-    except InputError:
-        raise
-    except (ValueError, RecursionError) as error:
-        if not str(error).startswith("Extra data"):
-            raise InputError(f"{source}: not JSON: {' '.join(str(error).split())}") from None
+    except InputError as error:
+        if "not JSON: Extra data" not in str(error):
+            raise
         return list(_json_lines(text, source))
     return [(source, value)] if isinstance(value, dict) and _is_record(value, source) else value
 
@@ -219,13 +212,7 @@ def _json_lines(text: str, source: str) -> Iterator[tuple[str, Any]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             place = f"{source} line {number}"
-            try:
-                record = parsed_json(line, place)
-            except InputError:
-                raise
-            except (ValueError, RecursionError) as error:
-                raise InputError(f"{place}: not JSON: {error}") from None
-            yield place, record
+            yield place, parsed_json(line, place)
 
 
 def _csv_rows(text: str, source: str) -> Iterator[tuple[str, Any]]:
