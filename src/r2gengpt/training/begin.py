@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from r2gengpt.checkpoint_files import RUN
 from r2gengpt.config import RunConfig
 from r2gengpt.data.labels import NO_LABELS
+from r2gengpt.data.strict import read_json_object
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 from r2gengpt.files import check_writable, recover_directory, remove, write_whole
@@ -101,11 +102,9 @@ def _kept(path: Path) -> dict[str, Any]:
         InputError: the file is missing, or cannot be read.
     """
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        words = (
-            f"holds an unfinished run whose {path.name} cannot be read ({getattr(error, 'strerror', None) or error})"
-        )
+        return read_json_object(path, path.name)
+    except InputError as error:
+        words = f"holds an unfinished run whose {path.name} cannot be read ({error})"
         raise InputError(
             f"{words}: name another directory, or `overwrite` True", field="savedmodel_path", value=path.parent
         ) from None
