@@ -8,7 +8,6 @@ from typing import Any
 from PIL import Image
 
 from r2gengpt.evaluation.page import page as report_page
-from r2gengpt.evaluation.page.page import write_report_page
 from r2gengpt.evaluation.page.sentences import ShownEvidence
 from r2gengpt.evaluation.page.study import StudyRow
 from r2gengpt.metrics.baselines import Baseline
@@ -128,7 +127,5 @@ def written(
         )
         for i, p in enumerate(predictions)
     ]
-    path = tmp_path / "report.html"
     content = scores.to_json() if content is None else content
-    write_report_page(path, title="Test <1>", studies=rows, scores=content, provenance={"model": "tiny & random"})
-    return path.read_text(encoding="utf-8")
+    return report_page.report_page("Test <1>", rows, content, {"model": "tiny & random"})

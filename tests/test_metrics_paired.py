@@ -11,7 +11,7 @@ from r2gengpt.metrics.bootstrap import patient_numbers, resampled_sums
 from r2gengpt.metrics.compare import Comparison, compare
 from r2gengpt.metrics.families import MetricFamily, mean
 from r2gengpt.metrics.measure import FAMILIES, METRICS, measure, scores_of
-from r2gengpt.metrics.paired import differences
+from r2gengpt.metrics.paired import Resampling, differences
 from r2gengpt.metrics.protocols import PROTOCOLS, bind
 from r2gengpt.metrics.score import score
 
@@ -74,7 +74,7 @@ def test_enough_random_swaps_come_near_all_possible_ones() -> None:
     signs = np.array(list(itertools.product((-1, 1), repeat=6)))
     apart = (second - first)[:, 0]
     exact = (np.abs(signs @ apart) >= abs(apart.sum())).mean()
-    found = differences(first, second, VALUE, resamples=0, swaps=20_000, seed=0)["value"].p_randomisation
+    found = differences(first, second, VALUE, Resampling(0, 20_000, 0))["value"].p_randomisation
     assert found == pytest.approx(exact, abs=0.015)  # four standard errors of 20,000 swaps
 
 
@@ -96,7 +96,7 @@ def test_the_difference_is_second_minus_first_and_turns_with_the_order() -> None
 
 
 def test_a_difference_that_no_resample_turns_has_the_smallest_p() -> None:
-    difference = differences(column(*[0] * 30), column(*[1] * 30), VALUE, resamples=99, swaps=99, seed=0)["value"]
+    difference = differences(column(*[0] * 30), column(*[1] * 30), VALUE, Resampling(99, 99, 0))["value"]
     assert (difference.p_bootstrap, difference.p_randomisation) == (2 / 100, 1 / 100)
 
 
@@ -128,14 +128,14 @@ def test_studies_of_a_patient_are_drawn_together() -> None:
 def test_studies_of_one_patient_have_a_difference_without_interval_and_without_p() -> None:
     first, second = np.array([[0.0], [0.0], [0.0]]), np.array([[1.0], [2.0], [3.0]])
     patients = np.zeros(3, np.int64)
-    found = differences(first, second, VALUE, resamples=50, swaps=50, seed=0, patients=patients)["value"]
+    found = differences(first, second, VALUE, Resampling(50, 50, 0, patients))["value"]
     assert (found.value, found.ci95, found.p_bootstrap, found.p_randomisation) == (2.0, None, None, None)
 
 
 def test_a_score_of_drawn_patients_is_the_mean_over_as_many_studies_as_they_have() -> None:
     first, second = column(0, 0, 0, 0), column(3, 1, 1, 1)
     patients = np.array([0, 1, 1, 1])
-    difference = differences(first, second, VALUE, resamples=400, swaps=400, seed=0, patients=patients)["value"]
+    difference = differences(first, second, VALUE, Resampling(400, 400, 0, patients))["value"]
     # two patients drawn: 3, 1, or (3 + 1 + 1 + 1) / 4; swapping leaves 6 / 4, 0 or their negatives
     assert difference.ci95 == (1.0, 3.0)
     assert difference.value == 1.5

@@ -169,6 +169,28 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_whole(path: Path, content: str | bytes, field: str | None = None) -> None:
+    """Write a file, whole or not at all; a text in UTF-8, its lines ending as they are.
+
+    Args:
+        path: where to; its directory is made.
+        content: of the file.
+        field: the setting that names the file or its directory.
+
+    Raises:
+        InputError: it cannot be written, and a setting names it.
+        OSError: it cannot be written otherwise.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        with whole_file(path) as temporary:
+            temporary.write_bytes(data)
+    except OSError as error:
+        if field is None:
+            raise
+        raise InputError(f"{error.strerror or error}", field=field, value=path) from None
+
+
 @contextlib.contextmanager
 def whole_directory(path: Path) -> Iterator[Path]:
     """A temporary directory beside `path`, put in its place when the block ends well, removed when it does not.

@@ -74,6 +74,14 @@ def check_fields(config: Any) -> None:
                 raise InputError(f"must be {words} {meta[bound]}", field=f.name, value=value, limit=meta[bound])
 
 
+@dataclass(frozen=True)
+class Checked:
+    """Settings whose fields are checked as they are made; one with more rules calls `check_fields` first itself."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
 def check_choice(value: object, words: Sequence[str], field: str) -> None:
     """Refuse what is none of some words.
 

@@ -13,7 +13,7 @@ from r2gengpt.metrics.compare import Comparison
 from r2gengpt.metrics.measure import choose
 from r2gengpt.metrics.protocols import PROTOCOLS, bind
 from r2gengpt.metrics.records import Scores
-from r2gengpt.options import check_fields, option
+from r2gengpt.options import Checked, option
 from r2gengpt.settings import METEOR_NAMES
 
 T = TypeVar("T")
@@ -23,7 +23,7 @@ Dataset = Literal["plain", "iu_xray", "mimic_cxr"]
 
 
 @dataclass(frozen=True)
-class _HowScored:
+class _HowScored(Checked):
     """How texts are scored; each is refused by its name before anything is measured."""
 
     protocol: str = option("clean", "scoring convention", choices=tuple(PROTOCOLS))
@@ -34,9 +34,6 @@ class _HowScored:
     resamples: int = option(1000, "of the bootstrap", low=0)
     swaps: int = option(0, "of the approximate randomisation", low=0)
     seed: int = option(0, "of all that is drawn", low=0)
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
 
 def score(

@@ -9,32 +9,26 @@ from r2gengpt.errors import InputError
 from r2gengpt.files import check_readable
 from r2gengpt.films.containers import DicomChoice
 from r2gengpt.locate import ModelChoice
-from r2gengpt.options import check_fields, option
+from r2gengpt.options import Checked, check_fields, option
 from r2gengpt.settings import ACCELERATORS, REFUSE, GuardConfig, PlacementConfig, ReviewConfig, WriterConfig
 from r2gengpt.text.context import Context
 
 
 @dataclass(frozen=True)
-class ModelFlags:
+class ModelFlags(Checked):
     """Which model, and where it runs."""
 
     model: str = option("embedded", "trained model, or an original .pth", unit="MODEL")
     accelerator: str = option("auto", "device", choices=ACCELERATORS)
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
 
 @dataclass(frozen=True)
-class FilmFlags:
+class FilmFlags(Checked):
     """How films are read."""
 
     frame: int | None = option(None, "DICOM of several frames: this one, from 1", unit="FRAME")
     force: bool = option(False, "read what is no chest film too, by its header or its looks")
     mixed_patients: bool = option(False, "take DICOM of two patients or two studies for the views of one study")
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
 
 @dataclass(frozen=True)

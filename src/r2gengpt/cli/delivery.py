@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from r2gengpt.clinical.documents.forms import FORMS, check_films, check_form
 from r2gengpt.errors import InputError
-from r2gengpt.files import check_writable, check_writable_file, named_directory, whole_file
+from r2gengpt.files import check_writable, check_writable_file, named_directory, write_whole
 from r2gengpt.films.film import FilmStudy
 from r2gengpt.options import check_fields, option
 from r2gengpt.report import film_lines
@@ -161,17 +161,11 @@ def deliver(content: str | bytes, output: str | None) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    data = utf8(content) if isinstance(content, str) else content
-    if output is None and isinstance(content, str):
+    if output is not None:
+        write_whole(Path(output), utf8(content) if isinstance(content, str) else content, "output")
+    elif isinstance(content, str):
         print(content, end="")
-        return
-    if output is None:  # a document in an encoding of its own, whatever that of stdout is
+    else:  # a document in an encoding of its own, whatever that of stdout is
         sys.stdout.flush()
-        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
-        return
-    try:
-        with whole_file(Path(output)) as temporary:
-            temporary.write_bytes(data)
-    except OSError as error:
-        raise InputError(f"{error.strerror or error}", field="output", value=output) from None

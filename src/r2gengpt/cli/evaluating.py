@@ -347,14 +347,12 @@ def read_splits(data: DataConfig, options: TrainConfig, names: tuple[str, ...]) 
     Raises:
         InputError: a split, an image or a reference is missing.
     """
-    from r2gengpt.data.annotation import check_images, read_annotation
+    from r2gengpt.data.annotation import check_images, read_studies
     from r2gengpt.evaluation.run import check_references
-    from r2gengpt.films.containers import DicomChoice
 
-    dicom = DicomChoice(data.frame, data.force, data.mixed_patients)
     splits = {
         name: limited(studies, options.limit_test_batches, data.test_batch_size)
-        for name, studies in read_annotation(data.annotation, data.base_dir, names, dicom=dicom).items()
+        for name, studies in read_studies(data, names).items()
     }
     for studies in splits.values():
         check_images(studies)

@@ -1,38 +1,71 @@
-"""The flags of `r2gengpt prepare` for releases of films with reports, and what all kinds share. Reads no release."""
+"""How a kind of source of `r2gengpt prepare` tells its flags, and what is done with their values. Reads no release."""
 
-from collections.abc import Callable
+import importlib
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from r2gengpt.cli import bridge
+from r2gengpt.config import DataConfig
+from r2gengpt.errors import InputError
 
+log = logging.getLogger("r2gengpt.cli")
 SECTIONS = ("findings", "impression", "both")
+Arguments = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Kind:
-    """One kind of source: its flags, those of them that must be given, and what is done with their values.
+class Flag:
+    """A flag under its name with underscores and with dashes; `plain`: an argument without one.
 
-    `annotation` is whether it writes an annotation file.
+    `options` are argparse's own.
     """
 
-    parser: Callable[[], bridge.Parser]
-    required: tuple[str, ...]
-    work: Callable[[dict[str, Any]], str]
-    annotation: bool = True
+    name: str
+    help: str
+    options: Mapping[str, Any]
+    plain: bool
+
+    def add_to(self, parser: bridge.Parser) -> None:
+        """Let a parser take it; its default stands in its help."""
+        if self.plain:
+            parser.add_argument(self.name, help=self.help, **self.options)
+            return
+        forms = dict.fromkeys((f"--{self.name}", f"--{self.name.replace('_', '-')}"))
+        shown = "" if self.options.get("default") is None else f" (default: {self.options['default']})"
+        parser.add_argument(*forms, dest=self.name, help=self.help + shown, **self.options)
 
 
-def add_flag(parser: bridge.Parser, name: str, help: str, **options: Any) -> None:
-    """A flag under its name with underscores and with dashes."""
-    forms = dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}"))
-    shown = "" if options.get("default") is None else f" (default: {options['default']})"
-    parser.add_argument(*forms, dest=name, help=help + shown, **options)
+def flag(name: str, help: str, *, plain: bool = False, **options: Any) -> Flag:
+    """A flag with argparse's options."""
+    return Flag(name, help, options, plain)
 
 
-def add_switch(parser: bridge.Parser, name: str, help: str) -> None:
+def switch(name: str, help: str) -> Flag:
     """A flag that takes True, False, or nothing for True."""
-    value = "True|False"
-    add_flag(parser, name, help, type=bridge.parse_bool, nargs="?", const=True, default=False, metavar=value)
+    return flag(name, help, type=bridge.parse_bool, nargs="?", const=True, default=False, metavar="True|False")
+
+
+def section(default: str) -> Flag:
+    """The flag that says which section becomes the report."""
+    text = "what becomes the report; studies without it are left out"
+    return flag("section", text, choices=SECTIONS, default=default)
+
+
+OUTPUT = flag("output", "annotation file to write", metavar="FILE")
+RELEASE = (
+    OUTPUT,
+    flag("images_dir", "leave out images that are not below this directory", metavar="DIR"),
+    flag(
+        "image_ext",
+        "ending of image files; default: the release's (with --images_dir others are found)",
+        metavar="ENDING",
+    ),
+    switch("keep_shared_texts", "keep a training study whose text, of 12 words or more, is that of a held-out study"),
+)
+"""What `data.prepare.release.Output` is made of; the flags that releases of films with reports have in common."""
 
 
 def counts(studies: Any) -> str:
@@ -40,105 +73,101 @@ def counts(studies: Any) -> str:
     return ", ".join(f"{studies[split]} {split}" for split in ("train", "val", "test"))
 
 
-def summary(done: Any) -> str:
-    """The final line: studies written, studies left out, remarks, and the file."""
-    left_out = ", ".join(f"{count} {reason}" for reason, count in done.skipped.items()) or "none"
-    return f"{'; '.join((counts(done.studies), f'left out: {left_out}', *done.notes))}: {done.path}"
+@dataclass(frozen=True)
+class Unread:
+    """A flag that nothing reads where `when` holds of all values, and why in words."""
+
+    name: str
+    when: Callable[[Arguments], bool]
+    why: str
 
 
-def _release(kind: str, description: str, example: str) -> bridge.Parser:
-    """A parser with the flags that all releases of reports have."""
-    parser = bridge.Parser(
-        f"r2gengpt prepare {kind}", description, example=f"r2gengpt prepare {kind} {example} --output a.json"
-    )
-    add_flag(parser, "output", "annotation file to write", metavar="FILE")
-    add_flag(parser, "images_dir", "leave out images that are not below this directory", metavar="DIR")
-    add_flag(
-        parser,
-        "image_ext",
-        "ending of image files; default: the release's (with --images_dir others are found)",
-        metavar="ENDING",
-    )
-    add_switch(
-        parser,
-        "keep_shared_texts",
-        "keep a training study whose text, of 12 words or more, is that of a held-out study",
-    )
-    return parser
+@dataclass(frozen=True)
+class Kind:
+    """One kind of source.
+
+    Attributes:
+        name: of the kind; `prepare_NAME` of `data.prepare.NAME` does the work.
+        description: what becomes of what.
+        example: how a call goes on after the kind.
+        flags: what it takes.
+        required: those of the flags that must be given.
+        unread: flags without effect beside others.
+        work: does the work in another way and gives the final line; None: as `name` says.
+        annotation: whether it writes an annotation file.
+    """
+
+    name: str
+    description: str
+    example: str
+    flags: tuple[Flag, ...]
+    required: tuple[str, ...]
+    unread: tuple[Unread, ...] = ()
+    work: Callable[[Arguments], str] | None = None
+    annotation: bool = True
+
+    def parser(self) -> bridge.Parser:
+        """Its flags."""
+        prog = f"r2gengpt prepare {self.name}"
+        made = bridge.Parser(prog, self.description, example=f"{prog} {self.example}")
+        for one in self.flags:
+            one.add_to(made)
+        return made
+
+    def prepare(self, arguments: Arguments) -> str:
+        """Do the work; gives the final line: studies written, studies left out, remarks, and the file.
+
+        Raises:
+            InputError: what the preparation refuses.
+        """
+        for one in self.unread:
+            default = next(flag.options.get("default") for flag in self.flags if flag.name == one.name)
+            if arguments[one.name] != default and one.when(arguments):
+                log.warning("`%s` %s: no effect %s", one.name, arguments[one.name], one.why)
+        if self.work is not None:
+            return self.work(arguments)
+        if "keep_shared_texts" in arguments:
+            from r2gengpt.data.prepare.release import Output
+
+            path, *asked = (arguments.pop(one.name) for one in RELEASE)
+            arguments["output"] = Output(path, *asked)
+        done = getattr(importlib.import_module(f"r2gengpt.data.prepare.{self.name}"), f"prepare_{self.name}")(
+            **arguments
+        )
+        left_out = ", ".join(f"{count} {reason}" for reason, count in done.skipped.items()) or "none"
+        return f"{'; '.join((counts(done.studies), f'left out: {left_out}', *done.notes))}: {done.path}"
 
 
-def _section(parser: bridge.Parser, default: str) -> None:
-    text = "what becomes the report; studies without it are left out"
-    add_flag(parser, "section", text, choices=SECTIONS, default=default)
+def prepare_guard(arguments: Arguments) -> str:
+    """A model and its films to the film guard beside its weights.
+
+    Raises:
+        InputError: no such model or annotation, a model without a finding head, films that cannot be read, too few.
+    """
+    for name, least in (("films", 1), ("changed", 1), ("seed", 0)):
+        if arguments[name] < least:
+            raise InputError(f"must be at least {least}", field=name, value=arguments[name], limit=least)
+    from r2gengpt.confidence.film_guard import GUARD, write_guard
+    from r2gengpt.locate import ModelChoice
+    from r2gengpt.report import NO_HEAD
+    from r2gengpt.reporter import Reporter
+    from r2gengpt.training.data import read_splits
+    from r2gengpt.training.guarding import Sample, guard_of
+
+    model, films = arguments["model"], arguments["films"]
+    splits = read_splits(DataConfig(annotation=arguments["annotation"], base_dir=arguments["base_dir"]), reports=False)
+    reporter = Reporter.load(ModelChoice(name=model))
+    if not reporter.tells_findings:
+        raise InputError(NO_HEAD, field="model", value=model)
+    guard = guard_of(reporter.built, splits, Sample(films, arguments["changed"], arguments["seed"]))
+    path = Path(arguments["output"]) if arguments["output"] else reporter.directory / GUARD
+    write_guard(path, guard)
+    return f"{min(films, len(splits['train']))} train, {min(films, len(splits['val']))} val films: {path}"
 
 
-def _output(arguments: dict[str, Any]) -> Any:
-    """What the shared flags ask for, taken out of the values."""
-    from r2gengpt.data.prepare.release import Output
+def write_synthetic(arguments: Arguments) -> str:
+    """Drawn films with their annotation."""
+    from r2gengpt.data.prepare.synthetic import write_synthetic
 
-    path = arguments.pop("output")
-    return Output(path, **{name: arguments.pop(name) for name in ("images_dir", "image_ext", "keep_shared_texts")})
-
-
-def _rexrank_flags() -> bridge.Parser:
-    parser = _release("rexrank", "ReXrank's studies to an annotation file.", "--test FILE.json")
-    add_flag(parser, "test", "ReXrank's JSON of the studies to test on, as ReXRank_MIMICCXR_test.json", metavar="FILE")
-    add_flag(parser, "val", "another one, for the validation split", metavar="FILE")
-    _section(parser, "both")
-    return parser
-
-
-def _rexrank(arguments: dict[str, Any]) -> str:
-    from r2gengpt.data.prepare.rexrank import prepare_rexrank
-
-    return summary(prepare_rexrank(output=_output(arguments), **arguments))
-
-
-def _chexpert_plus_flags() -> bridge.Parser:
-    parser = _release("chexpert_plus", "CheXpert Plus to an annotation file.", "--table FILE.csv")
-    add_flag(parser, "table", "df_chexpert_plus_240401.csv, packed with gzip or not", metavar="FILE")
-    add_flag(parser, "labels", "a file of labels of the release, as impression_fixed.json", metavar="FILE")
-    _section(parser, "findings")
-    return parser
-
-
-def _chexpert_plus(arguments: dict[str, Any]) -> str:
-    from r2gengpt.data.prepare.chexpert_plus import prepare_chexpert_plus
-
-    return summary(prepare_chexpert_plus(output=_output(arguments), **arguments))
-
-
-def _rexgradient_flags() -> bridge.Parser:
-    parser = _release("rexgradient", "ReXGradient-160K to an annotation file.", "--release DIR")
-    text = "directory of the metadata files, or the one above it; --images_dir is the one that holds deid_png"
-    add_flag(parser, "release", text, metavar="DIR")
-    _section(parser, "findings")
-    return parser
-
-
-def _rexgradient(arguments: dict[str, Any]) -> str:
-    from r2gengpt.data.prepare.rexgradient import prepare_rexgradient
-
-    return summary(prepare_rexgradient(output=_output(arguments), **arguments))
-
-
-def _padchest_flags() -> bridge.Parser:
-    parser = _release("padchest", "PadChest, in Spanish, to an annotation file.", "--table FILE.csv")
-    text = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv, packed with gzip or not"
-    add_flag(parser, "table", text, metavar="FILE")
-    add_switch(parser, "physicians_only", "leave labels away that a program gave to the report")
-    return parser
-
-
-def _padchest(arguments: dict[str, Any]) -> str:
-    from r2gengpt.data.prepare.padchest import prepare_padchest
-
-    return summary(prepare_padchest(output=_output(arguments), **arguments))
-
-
-RELEASES = {
-    "rexrank": Kind(_rexrank_flags, ("test", "output"), _rexrank),
-    "chexpert_plus": Kind(_chexpert_plus_flags, ("table", "output"), _chexpert_plus),
-    "rexgradient": Kind(_rexgradient_flags, ("release", "output"), _rexgradient),
-    "padchest": Kind(_padchest_flags, ("table", "output"), _padchest),
-}
+    path = write_synthetic(arguments.pop("output"), **arguments)
+    return f"{counts(arguments)}: {path}"

@@ -128,7 +128,7 @@ def installed() -> tuple[dict[str, str], tuple[str, ...], dict[str, tuple[str, .
         names = importlib.metadata.metadata(OURS).get_all("Provides-Extra") or []
     except importlib.metadata.PackageNotFoundError:
         return {}, (), {}
-    core = [one for one in asked if belongs(one, "")]
+    core = [one for one in asked if one.marker is None or one.marker.evaluate({"extra": ""})]
     packages = {one.name: state_of(one) for one in core}
     wrong = tuple(one.name for one in core if lacks(one))
     extras = {}
@@ -138,11 +138,6 @@ def installed() -> tuple[dict[str, str], tuple[str, ...], dict[str, tuple[str, .
         ]
         extras[name] = tuple(one.name for one in own if one.name != OURS and lacks(one))
     return packages, wrong, extras
-
-
-def belongs(asked: Any, extra: str) -> bool:
-    """Whether a package is asked for with an extra, or with none where that is empty."""
-    return asked.marker is None or bool(asked.marker.evaluate({"extra": extra}))
 
 
 def state_of(asked: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from r2gengpt.config import DecodeConfig
 from r2gengpt.errors import InputError
-from r2gengpt.files import whole_file
+from r2gengpt.files import write_whole
 from r2gengpt.report import Report, film_lines
 from r2gengpt.text.opening import opening_sentences
 from r2gengpt.text.sentences import sentence_spans
@@ -60,8 +60,7 @@ def write_calibration(directory: Path, calibration: Calibration) -> None:
     path = directory / CALIBRATION
     content = json.dumps({"format": FORMAT, **asdict(calibration)}, indent=1, allow_nan=False) + "\n"
     try:
-        with whole_file(path) as temporary:
-            temporary.write_text(content, encoding="utf-8")
+        write_whole(path, content)
     except OSError as error:
         raise InputError(
             f"{path} cannot be written: {error.strerror or error}", field="calibrate", value=True

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from r2gengpt.errors import InputError
-from r2gengpt.files import whole_file
+from r2gengpt.files import write_whole
 from r2gengpt.report import Finding
 from r2gengpt.text.observations import (
     ALL_OBSERVATIONS,
@@ -123,9 +123,8 @@ def coherent(findings: Sequence[Finding]) -> tuple[Finding, ...]:
 
 def write_scales(directory: Path, scales: Sequence[Scale]) -> None:
     """Put the scales beside the weights."""
-    with whole_file(directory / FINDINGS) as path:
-        content = {"version": 1, "scales": [asdict(scale) for scale in scales]}
-        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    content = {"version": 1, "scales": [asdict(scale) for scale in scales]}
+    write_whole(directory / FINDINGS, json.dumps(content, indent=1) + "\n")
 
 
 def read_scales(directory: Path, field: str) -> tuple[Scale, ...]:

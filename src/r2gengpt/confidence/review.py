@@ -13,7 +13,7 @@ from r2gengpt.confidence.calibration import Calibration, with_confidence
 from r2gengpt.confidence.film_doubts import all_doubts
 from r2gengpt.films.facts import FilmFacts
 from r2gengpt.metrics.labels.changes import tells_of_change
-from r2gengpt.metrics.labels.observations import Label
+from r2gengpt.metrics.labels.observations import THERE, Label
 from r2gengpt.metrics.labels.reading import claims, label_report
 from r2gengpt.report import Finding, Report, Sentence, chance, plain_name
 from r2gengpt.text.observations import ABNORMAL, CHILDREN, LIKELY, NO_FINDING, UNLIKELY
@@ -21,7 +21,6 @@ from r2gengpt.text.sentences import sentence_spans
 
 NO_PRIOR = "tells of a change, and no earlier study was given"
 """Why a sentence of change needs review."""
-NAMED = (Label.POSITIVE, Label.UNCERTAIN)
 BETWEEN = "; "
 """Stands between two reasons of a sentence."""
 
@@ -126,7 +125,7 @@ def _lines(report: Report, film: Film) -> Iterator[str]:
 
 def _is_named(name: str, labels: Labels) -> bool:
     """Whether a text says anything of an observation, or names a kind of it."""
-    return labels[name] != Label.BLANK or any(labels[child] in NAMED for child in CHILDREN.get(name, ()))
+    return labels[name] != Label.BLANK or any(labels[child] in THERE for child in CHILDREN.get(name, ()))
 
 
 def _normal(labels: Labels, film: Film, likely: Iterable[Finding]) -> Iterator[str]:

@@ -5,14 +5,16 @@ import json
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from r2gengpt.config import DataConfig
 from r2gengpt.data.boxes import read_boxes
 from r2gengpt.data.labels import read_age, read_days, read_labels, read_sex
-from r2gengpt.data.strict import misspelt, read_json
+from r2gengpt.data.strict import misspelt, read_json_object
 from r2gengpt.data.study import PATIENT_NAMES, Study, patient_key, study_id
 from r2gengpt.errors import InputError
 from r2gengpt.files import whole_file
@@ -158,12 +160,10 @@ def _study(record: Any, split: str, index: int, base: BaseDirectory, file: str) 
     )
 
 
-def _read_object(path: Path, field: str) -> dict[str, Any]:
-    """The JSON object that the file holds."""
-    value = read_json(path, f"`{field}` {path}")
-    if not isinstance(value, dict):
-        raise InputError(f"must hold a JSON object of splits, holds a {type(value).__name__}", field=field, value=path)
-    return value
+def read_studies(data: DataConfig, splits: Sequence[str]) -> dict[str, tuple[Study, ...]]:
+    """`read_annotation` by the settings of a run."""
+    dicom = DicomChoice(data.frame, data.force, data.mixed_patients)
+    return read_annotation(data.annotation, data.base_dir, splits, dicom=dicom)
 
 
 def read_annotation(
@@ -193,7 +193,8 @@ def read_annotation(
     Raises:
         InputError: anything wrong, by file, split, index and id.
     """
-    content, base, where = _read_object(Path(path), field), BaseDirectory(Path(base_dir)), f"`{field}` {path}"
+    base, where = BaseDirectory(Path(base_dir)), f"`{field}` {path}"
+    content = read_json_object(Path(path), where)
     for split in splits:
         if split not in content:
             raise InputError(f"{where}: has no split {split}, only {', '.join(map(str, content)) or 'nothing'}")
@@ -347,6 +348,15 @@ def _record(study: Study, split: str, base_dir: Path | None) -> dict[str, Any]:
     if study.boxes:
         record["boxes"] = [box.to_json() for box in study.boxes]
     return record
+
+
+def write_prepared(
+    path: str | Path, studies: Sequence[Study], skipped: Counter[str], notes: Sequence[str] = ()
+) -> Preparation:
+    """Write the studies of a preparation, each into its own split; `skipped` and `notes` are told with their counts."""
+    splits = {split: [study for study in studies if study.split == split] for split in SPLITS}
+    write_annotation(path, splits)
+    return Preparation(Path(path), {split: len(some) for split, some in splits.items()}, +skipped, tuple(notes))
 
 
 def write_annotation(

@@ -17,24 +17,27 @@ from r2gengpt.errors import InputError
 from r2gengpt.files import open_regular
 
 
-def read_json(path: Path, source: str) -> Any:
-    """The JSON value of a file in UTF-8, a byte order mark allowed; `source` is what errors call it.
+def read_text(path: Path, source: str) -> str:
+    """The text of a file in UTF-8, a byte order mark allowed; `source` is what errors call it.
 
     Raises:
-        InputError: it cannot be read, is no JSON, or an object gives a key twice.
+        InputError: it cannot be read.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"{source}: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
-        raise InputError(f"{source}: not JSON: not UTF-8 text (byte {error.start})") from None
-    try:
-        return parsed_json(text, source)
-    except InputError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{source}: not JSON: {' '.join(str(error).split())}") from None
+        raise InputError(f"{source}: not UTF-8 text (byte {error.start})") from None
+
+
+def read_json(path: Path, source: str) -> Any:
+    """The JSON value of a file as `read_text` reads it.
+
+    Raises:
+        InputError: as there, or as `parsed_json`.
+    """
+    return parsed_json(read_text(path, source), source)
 
 
 def read_json_object(path: Path, source: str) -> dict[str, Any]:
@@ -53,10 +56,14 @@ def parsed_json(text: str, source: str) -> Any:
     """The JSON value of a text.
 
     Raises:
-        InputError: an object gives a key twice.
-        ValueError: it is no JSON; RecursionError: it is nested too deep.
+        InputError: it is no JSON, or an object gives a key twice.
     """
-    return json.loads(text, object_pairs_hook=functools.partial(_object, source=source))
+    try:
+        return json.loads(text, object_pairs_hook=functools.partial(_object, source=source))
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{source}: not JSON: {' '.join(str(error).split())}") from None
 
 
 def _object(pairs: Sequence[tuple[str, Any]], source: str) -> dict[str, Any]:

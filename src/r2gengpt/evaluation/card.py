@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from r2gengpt.data.strict import read_json_object
+from r2gengpt.errors import InputError
 from r2gengpt.evaluation.audit.measure import WORST
 from r2gengpt.evaluation.audit.summary import boxes_line, claims_line, headline, short, sides_line, verdict_words
 from r2gengpt.metrics.labels.family import LABEL_F1, observation_name
-from r2gengpt.metrics.labels.observations import Label
-from r2gengpt.metrics.labels.reading import label_report
+from r2gengpt.metrics.labels.reading import named_in
 from r2gengpt.metrics.measure import HEADLINES
 from r2gengpt.text.observations import ALL_OBSERVATIONS
 
@@ -112,10 +113,8 @@ def measured(path: Path, about: Mapping[str, str]) -> tuple[Json | None, str]:
     if not path.is_file():
         return None, ""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
+        found = read_json_object(path, path.name)
+    except InputError:
         return None, f"{path.name}: left out, cannot be read"
     ours, theirs = (str(of.get("model_sha256", NOT_TOLD)) for of in (about, found.get("provenance", {})))
     if NOT_TOLD not in (ours, theirs) and ours != theirs:
@@ -226,11 +225,6 @@ def failure_of(record: Json) -> FailedText:
         tuple(name for name in one if name not in other) for one, other in ((theirs, ours), (ours, theirs))
     )
     return FailedText(str(record["id"]), missed, invented, str(record["prediction"]))
-
-
-def named_in(text: str) -> list[str]:
-    """The findings that a text asserts or doubts."""
-    return [name for name, label in label_report(text).items() if label in (Label.POSITIVE, Label.UNCERTAIN)]
 
 
 def hashes(directory: Path, known: Mapping[str, str], files: Sequence[str]) -> Iterator[str]:

@@ -8,8 +8,8 @@ import numpy as np
 
 from r2gengpt.confidence.calibration import Calibration
 from r2gengpt.data.study import Study
+from r2gengpt.evaluation.findings import group_numbers
 from r2gengpt.metrics import calibration as metric
-from r2gengpt.metrics.bootstrap import patient_numbers
 from r2gengpt.metrics.calibration import Judged
 from r2gengpt.metrics.labels.reading import DEFINITION, is_supported, label_report
 from r2gengpt.metrics.ngrams import Floats
@@ -31,9 +31,7 @@ def judged_sentences(predictions: Sequence[Report], studies: Sequence[Study]) ->
     Returns:
         The sentences, and (n,) the finding head's probability of those that it opens a report with; NaN of all others.
     """
-    ids = [study.id for study in studies]
-    patients = patient_numbers(ids, {study.id: study.patient for study in studies})
-    groups = np.arange(len(ids)) if patients is None else patients
+    groups = group_numbers(studies)
     rows: list[tuple[float, bool, int, float]] = []
     for report, study, group in zip(predictions, studies, groups.tolist(), strict=True):
         reference, led = label_report(study.report), opening_sentences(report.findings)

@@ -16,7 +16,7 @@ from r2gengpt.confidence.maps import Evidence, draw_heat_map, kept_box
 from r2gengpt.data.batches import prompt_batch
 from r2gengpt.data.loading import StudyDataset
 from r2gengpt.errors import InputError
-from r2gengpt.files import whole_file
+from r2gengpt.files import whole_file, write_whole
 from r2gengpt.films.cell.pool import load_image
 from r2gengpt.films.containers import DicomChoice
 from r2gengpt.model.processing import R2GenGPTProcessor
@@ -69,12 +69,7 @@ def write_evidence(path: Path, found: Iterable[Evidence]) -> None:
     Raises:
         InputError: the file can't be written.
     """
-    lines = [json_text(evidence.to_json()) + "\n" for evidence in found]
-    try:
-        with whole_file(path) as temporary:
-            temporary.write_text("".join(lines), encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise InputError(f"output {path}: {error.strerror or error}") from None
+    write_whole(path, "".join(json_text(evidence.to_json()) + "\n" for evidence in found), "output")
 
 
 def picture(
@@ -140,7 +135,6 @@ def write_pictures(
         for old in directory.glob("sentence-*-view-*.png"):
             if old.name not in written:
                 old.unlink()
-        with whole_file(directory / "evidence.json") as temporary:
-            temporary.write_text(json_text(record, indent=1) + "\n", encoding="utf-8")
+        write_whole(directory / "evidence.json", json_text(record, indent=1) + "\n")
     except OSError as error:
         raise InputError(f"{error.strerror or error}", field="evidence", value=directory) from None

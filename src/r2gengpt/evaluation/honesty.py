@@ -8,7 +8,6 @@ from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 from r2gengpt.evaluation.nearest import NAME, nearest_image, training_studies
 from r2gengpt.evaluation.run import BaselineRows, Evaluation, predict_studies
-from r2gengpt.films.containers import DicomChoice
 from r2gengpt.metrics.baselines import Baseline, derangement
 from r2gengpt.metrics.score import IMAGES_SHUFFLED
 from r2gengpt.metrics.verdict import TEXT_ONLY
@@ -37,12 +36,8 @@ def plan_honesty(config: HonestyConfig, data: DataConfig, studies: Sequence[Stud
         InputError: what is asked for cannot be, or the train split is wrong.
     """
     shuffled = with_shuffled_images(studies, SEED) if config.shuffle_images else ()
-    cached = data.feature_cache is not None
     try:
-        dicom = DicomChoice(data.frame, data.force, data.mixed_patients)
-        train = training_studies(
-            data.annotation, data.base_dir, split, config.nearest_image, cached=cached, dicom=dicom
-        )
+        train = training_studies(data, split, config.nearest_image)
     except LookupError as reason:
         return Honesty((), shuffled, {NAME: str(reason)})
     return Honesty(train, shuffled, {})

@@ -5,8 +5,7 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
-from r2gengpt.errors import InputError
-from r2gengpt.files import whole_file
+from r2gengpt.files import write_whole
 from r2gengpt.metrics.labels.observations import Label
 from r2gengpt.metrics.labels.reading import label_report
 from r2gengpt.text.observations import OBSERVATIONS
@@ -47,8 +46,4 @@ def write_labels(path: Path, labels: Mapping[str, Mapping[str, str]]) -> None:
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["id", *OBSERVATIONS])
     rows.writerows([study, *(found[name] for name in OBSERVATIONS)] for study, found in labels.items())
-    try:
-        with whole_file(path) as temporary:
-            temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
-    except OSError as error:
-        raise InputError(error.strerror or str(error), field="output", value=str(path)) from None
+    write_whole(path, text.getvalue(), "output")

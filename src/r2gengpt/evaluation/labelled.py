@@ -12,7 +12,6 @@ from r2gengpt.data.study import Study, known_rows
 from r2gengpt.errors import InputError
 from r2gengpt.evaluation.nearest import reported_studies
 from r2gengpt.evaluation.run import Evaluation, predict_studies
-from r2gengpt.films.containers import DicomChoice
 from r2gengpt.metrics.baselines import Baseline, most_frequent
 from r2gengpt.processes import Share
 from r2gengpt.report import NO_HEAD, Report
@@ -129,8 +128,7 @@ def lenders_of(wanted: str, reporter: Reporter, data: DataConfig, split: str) ->
         InputError: the train split is wrong.
     """
     looker = looker_for(NEAREST, wanted, reporter)
-    dicom = DicomChoice(data.frame, data.force, data.mixed_patients)
-    studies = reported_studies(data.annotation, data.base_dir, split, dicom)
+    studies = reported_studies(data, split)
     unread = sum(not study.labels for study in studies)
     if wanted == "auto" and unread > READ_UNASKED:
         raise LookupError(f"{unread} training reports are to be read for it: `{NEAREST}` True")

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from r2gengpt.checkpoint_files import EMBEDDED
+from r2gengpt.config import DataConfig
 from r2gengpt.data.ahead import read_ahead
-from r2gengpt.data.annotation import missing_images, read_annotation
+from r2gengpt.data.annotation import missing_images, read_studies
 from r2gengpt.data.features.filling import IMAGES_AT_ONCE, Features, choices_of, encoding
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
-from r2gengpt.films.containers import DicomChoice
-from r2gengpt.films.reader import PLAIN, load_image
+from r2gengpt.films.reader import load_image
 from r2gengpt.generation.speculate import reports_index
 from r2gengpt.generation.suffixes import SPECULATION, SuffixIndex, save_index
 from r2gengpt.loaded import stored_index
@@ -37,18 +37,13 @@ ROWS = 256
 """Studies compared with all training studies at once (a float32 table of 270 MB for MIMIC-CXR)."""
 
 
-def training_studies(
-    annotation: str, base_dir: str, split: str, wanted: str, *, cached: bool, dicom: DicomChoice = PLAIN
-) -> tuple[Study, ...]:
+def training_studies(data: DataConfig, split: str, wanted: str) -> tuple[Study, ...]:
     """The training studies to look among.
 
     Args:
-        annotation: the file.
-        base_dir: of its images.
+        data: how studies are read.
         split: what is being scored.
         wanted: `nearest_image`: True, False, or auto (with a feature cache, or where the images are few).
-        cached: whether there is a feature cache.
-        dicom: what is asked of DICOM files.
 
     Raises:
         LookupError: there are none to look among, or they are not wanted; says why.
@@ -57,14 +52,14 @@ def training_studies(
     if wanted == "False":
         raise LookupError("`nearest_image` False")
     try:
-        return _studies(annotation, base_dir, split, dicom, unasked=wanted == "auto" and not cached)
+        return _studies(data, split, unasked=wanted == "auto" and data.feature_cache is None)
     except LookupError as reason:
         if wanted == "True":
             raise InputError(f"{reason}", field="nearest_image", value=True) from None
         raise
 
 
-def reported_studies(annotation: str, base_dir: str, split: str, dicom: DicomChoice) -> tuple[Study, ...]:
+def reported_studies(data: DataConfig, split: str) -> tuple[Study, ...]:
     """The training studies that have a report to lend, whether or not their images are there.
 
     Raises:
@@ -73,20 +68,20 @@ def reported_studies(annotation: str, base_dir: str, split: str, dicom: DicomCho
     """
     if split == "train":
         raise LookupError("the train split itself is scored")
-    records = json.loads(Path(annotation).read_text(encoding="utf-8-sig")).get("train")
+    records = json.loads(Path(data.annotation).read_text(encoding="utf-8-sig")).get("train")
     if not records:
         raise LookupError("the annotation file has no train split")
     if not all(isinstance(record, dict) and record.get("image_path") for record in records):
         raise LookupError("studies of the train split name no image")
-    studies = read_annotation(annotation, base_dir, ("train",), dicom=dicom)["train"]
-    studies = tuple(study for study in studies if study.report.strip())  # those with labels only have none to lend
+    every = read_studies(data, ("train",))["train"]
+    studies = tuple(study for study in every if study.report.strip())  # those with labels only have none to lend
     if not studies:
         raise LookupError("no study of the train split has a report")
     return studies
 
 
-def _studies(annotation: str, base_dir: str, split: str, dicom: DicomChoice, *, unasked: bool) -> tuple[Study, ...]:
-    studies = reported_studies(annotation, base_dir, split, dicom)
+def _studies(data: DataConfig, split: str, *, unasked: bool) -> tuple[Study, ...]:
+    studies = reported_studies(data, split)
     images = sum(len(study.image_paths) for study in studies)
     if missing := missing_images(studies):
         raise LookupError(f"{len(missing)} of {images} training images are not there")

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from r2gengpt.data.strict import by_plain_name, column_of, misspelt, parsed_json, plain, read_table
+from r2gengpt.data.strict import by_plain_name, column_of, misspelt, parsed_json, plain, read_table, read_text
 from r2gengpt.data.study import PATIENT_NAMES, patient_key, study_id
 from r2gengpt.errors import InputError
-from r2gengpt.files import whole_file
+from r2gengpt.files import write_whole
 from r2gengpt.report import Report
 from r2gengpt.text.written import json_text, shown
 
@@ -67,11 +67,7 @@ def write_predictions(path: Path, predictions: Iterable[Report]) -> None:
         if report.id in lines:
             raise ValueError(f"two predictions of study {report.id}")
         lines[report.id] = json_text(report.to_prediction()) + "\n"
-    try:
-        with whole_file(path) as temporary:
-            temporary.write_text("".join(lines.values()), encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise InputError(f"output {path}: {error.strerror or error}") from None
+    write_whole(path, "".join(lines.values()), "output")
 
 
 def read_predictions(path: Path, field: str = "predictions") -> dict[str, str]:
@@ -192,23 +188,16 @@ def _content(path: Path, source: str) -> Any:
 
     A file that starts like JSON is JSON; whatever else is CSV with a header.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{source}: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{source}: not UTF-8 text (byte {error.start})") from None
+    text = read_text(path, source)
     if not text.strip():
         raise InputError(f"{source}: is empty")
     if text.lstrip()[0] not in "{[":
         return list(_csv_rows(text, source))
     try:
         value = parsed_json(text, source)
-    except InputError:
-        raise
-    except (ValueError, RecursionError) as error:
-        if not str(error).startswith("Extra data"):
-            raise InputError(f"{source}: not JSON: {' '.join(str(error).split())}") from None
+    except InputError as error:
+        if "not JSON: Extra data" not in str(error):
+            raise
         return list(_json_lines(text, source))
     return [(source, value)] if isinstance(value, dict) and _is_record(value) else value
 
@@ -223,13 +212,7 @@ def _json_lines(text: str, source: str) -> Iterator[tuple[str, Any]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             place = f"{source} line {number}"
-            try:
-                record = parsed_json(line, place)
-            except InputError:
-                raise
-            except (ValueError, RecursionError) as error:
-                raise InputError(f"{place}: not JSON: {error}") from None
-            yield place, record
+            yield place, parsed_json(line, place)
 
 
 def _csv_rows(text: str, source: str) -> Iterator[tuple[str, Any]]:
@@ -267,12 +250,9 @@ def _entries(content: Any, columns: Columns, source: str) -> Iterator[Entry]:
         if not isinstance(record, dict):
             raise InputError(f"{place}: must be an object, is {json.dumps(record)[:60]}")
         named = by_plain_name(record, place)
-        study, column = _id_of(named, place), column_of(named, columns, place)
-        for found, wanted in ((study, ID_COLUMNS), (column, columns)):
-            if found is None:
-                names = ", ".join(name for group in wanted for name in group)
-                raise InputError(f"{place}: needs one of {names}; it has {', '.join(named) or 'nothing'}")
-        yield Entry(place, str(study), named[str(column)], _patient_of(named, place), (*named,))
+        column = _column(named, ID_COLUMNS, place)
+        study = _checked_id(named[column], place, column)
+        yield Entry(place, study, named[_column(named, columns, place)], _patient_of(named, place), (*named,))
 
 
 def _keyed(key: str, value: Any, columns: Columns, source: str) -> Entry:
@@ -281,21 +261,20 @@ def _keyed(key: str, value: Any, columns: Columns, source: str) -> Entry:
     if not isinstance(value, dict):
         return Entry(place, study, value)
     named = by_plain_name(value, place)
+    return Entry(place, study, named[_column(named, columns, place)], _patient_of(named, place), (*named,))
+
+
+def _column(named: Mapping[str, Any], columns: Columns, place: str) -> str:
+    """The column of a record that is one of these.
+
+    Raises:
+        InputError: there is none, or two columns hold something.
+    """
     column = column_of(named, columns, place)
     if column is None:
         names = ", ".join(name for group in columns for name in group)
         raise InputError(f"{place}: needs one of {names}; it has {', '.join(named) or 'nothing'}")
-    return Entry(place, study, named[column], _patient_of(named, place), (*named,))
-
-
-def _id_of(named: Mapping[str, Any], place: str) -> str | None:
-    """The study id of a record, None where it has no such column.
-
-    Raises:
-        InputError: it is no text or whole number, or two columns hold one.
-    """
-    column = column_of(named, ID_COLUMNS, place)
-    return None if column is None else _checked_id(named[column], place, column)
+    return column
 
 
 def _checked_id(value: Any, place: str, name: str = "id") -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from r2gengpt.data.prepare.rexrank import read_rexrank
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
-from r2gengpt.files import whole_file
+from r2gengpt.files import write_whole
 from r2gengpt.report import Report
 from r2gengpt.text.written import in_short
 
@@ -49,11 +49,7 @@ def write_rexrank(path: Path, records: Records, reports: Iterable[Report]) -> No
     """
     texts = {report.id: report.text for report in reports}
     content = {name: _known(record) | {PREDICTION: texts[name]} for name, record in records.items()}
-    try:
-        with whole_file(path) as temporary:
-            temporary.write_text(json.dumps(content, indent=4, allow_nan=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{error.strerror or error}", field="output", value=path) from None
+    write_whole(path, json.dumps(content, indent=4, allow_nan=False) + "\n", "output")
 
 
 def _known(value: Any) -> Any:

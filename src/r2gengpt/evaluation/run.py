@@ -20,12 +20,12 @@ from r2gengpt.evaluation.boxes import measured_boxes
 from r2gengpt.evaluation.confidence import measured_confidence
 from r2gengpt.evaluation.evidence import write_evidence
 from r2gengpt.evaluation.findings import measured_findings
-from r2gengpt.evaluation.page.page import write_report_page
+from r2gengpt.evaluation.page.page import report_page
 from r2gengpt.evaluation.page.scores import scores_file
 from r2gengpt.evaluation.page.sentences import read_evidence
 from r2gengpt.evaluation.page.study import StudyRow
 from r2gengpt.evaluation.predictions import write_predictions
-from r2gengpt.files import whole_file
+from r2gengpt.files import write_whole
 from r2gengpt.metrics.baselines import Baseline
 from r2gengpt.metrics.measure import MetricChoice, choose
 from r2gengpt.metrics.protocols import PROTOCOLS
@@ -223,13 +223,7 @@ def write_evaluation(
             scores = replace(scores, findings={**(scores.findings or {}), "boxes": boxes})
     provenance = {**provenance, "r2gengpt": __version__}
     content = {**scores.to_json(), "provenance": provenance}
-    with whole_file(directory / "scores.json") as path:
-        path.write_text(scores_file(content), encoding="utf-8")
-    write_report_page(
-        directory / "report.html",
-        title=title,
-        studies=page_rows(predictions, plan, scores, directory),
-        scores=content,
-        provenance=provenance,
-    )
+    write_whole(directory / "scores.json", scores_file(content))
+    page = report_page(title, page_rows(predictions, plan, scores, directory), content, provenance)
+    write_whole(directory / "report.html", page, "output")
     return scores

@@ -11,7 +11,7 @@ from typing import Any
 
 from r2gengpt.config import DECODE_PRESETS, DecodeConfig
 from r2gengpt.errors import InputError
-from r2gengpt.files import whole_file
+from r2gengpt.files import write_whole
 from r2gengpt.options import Override
 
 DECODING = "decoding.json"
@@ -70,8 +70,7 @@ def read_chosen(directory: Path) -> ChosenDecoding | None:
 
 def write_chosen(directory: Path, chosen: ChosenDecoding) -> None:
     """Write decoding.json, whole."""
-    with whole_file(directory / DECODING) as path:
-        path.write_text(json.dumps(asdict(chosen), indent=1) + "\n", encoding="utf-8")
+    write_whole(directory / DECODING, json.dumps(asdict(chosen), indent=1) + "\n")
 
 
 def decodings(

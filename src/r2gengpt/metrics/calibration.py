@@ -64,32 +64,41 @@ def fit(logprobs: Floats, correct: Floats) -> tuple[float, float]:
     targets = np.where(correct > 0, (right + 1) / (right + 2), 1 / (wrong + 2))
     middle, scale = float(logprobs.mean()), float(logprobs.std()) or 1.0
     columns = np.stack([(logprobs - middle) / scale, np.ones_like(logprobs)], axis=1)
-    weights = np.array([0.0, np.log((right + 1) / (wrong + 1))])
-    for _ in range(100):
-        step = _newton(columns, targets, weights)
-        before = _loss(columns, targets, weights)
-        while _loss(columns, targets, weights - step) > before and np.abs(step).max() > 1e-12:
-            step = step / 2
-        weights = weights - step
-        if np.abs(step).max() < 1e-10:
-            break
+    weights, _ = logistic(columns, targets, np.array([0.0, np.log((right + 1) / (wrong + 1))]), np.full(2, 1e-12))
     if weights[0] <= 0:  # the best at temperature 0 is the targets' mean for all
         share = float(targets.mean())
         return 0.0, float(np.log(share / (1 - share)))
     return float(weights[0] / scale), float(weights[1] - weights[0] * middle / scale)
 
 
-def _newton(columns: Floats, targets: Floats, weights: Floats) -> Floats:
-    """Newton's step on the logistic loss: (2,)."""
-    shares = probability(columns @ weights, 1.0, 0.0)
-    slope = columns.T @ (shares - targets)
-    curve = (columns * (shares * (1 - shares))[:, None]).T @ columns
-    return np.asarray(np.linalg.solve(curve + 1e-12 * np.eye(2), slope), dtype=np.float64)
+def logistic(columns: Floats, targets: Floats, prior: Floats, ridge: Floats) -> tuple[Floats, Floats]:
+    """Weights of a logistic regression by Newton's method, (C,), and the curvature of its loss there, (C, C).
 
+    A step that makes the fit worse is halved: where columns lie far from 0, whole steps would swing ever wider.
 
-def _loss(columns: Floats, targets: Floats, weights: Floats) -> float:
-    scaled = columns @ weights
-    return float(np.sum(np.logaddexp(0.0, scaled) - targets * scaled))
+    Args:
+        columns: (n, C).
+        targets: (n,), 0 to 1.
+        prior: (C,), where the weights begin, and what they are held at.
+        ridge: (C,), how firmly they are held.
+    """
+    weights, pull = prior, np.diag(ridge)
+
+    def loss(weights: Floats) -> float:
+        scaled, apart = columns @ weights, weights - prior
+        return float(np.sum(np.logaddexp(0.0, scaled) - targets * scaled) + apart @ pull @ apart / 2)
+
+    for _ in range(100):
+        shares = probability(columns @ weights, 1.0, 0.0)
+        curve = (columns * (shares * (1 - shares))[:, None]).T @ columns + pull
+        step = np.linalg.solve(curve, columns.T @ (targets - shares) - pull @ (weights - prior))
+        most = loss(weights) + 1e-9
+        while loss(weights + step) > most:
+            step = step / 2
+        weights = weights + step
+        if np.abs(step).max() < 1e-9:
+            break
+    return weights, curve
 
 
 def bin_columns(confidence: Floats, correct: Floats, groups: Ints, count: int) -> Floats:

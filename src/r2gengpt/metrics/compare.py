@@ -9,7 +9,7 @@ from r2gengpt.metrics.bootstrap import patient_numbers
 from r2gengpt.metrics.families import shown_names
 from r2gengpt.metrics.measure import MetricChoice, choose, measure, metric_names, scores_of
 from r2gengpt.metrics.ngrams import Floats
-from r2gengpt.metrics.paired import Difference, differences
+from r2gengpt.metrics.paired import Difference, Resampling, differences
 from r2gengpt.metrics.protocols import BoundProtocol
 from r2gengpt.metrics.records import Signature
 from r2gengpt.metrics.score import check_ids, edited_references, unknown_patients
@@ -104,7 +104,7 @@ def compare(
         return measure(edited, wanted, chosen.families, written=written, wanted=originals)
 
     ours, theirs = measured(first), measured(second)
-    numbers = patient_numbers(ids, patients or {})
+    draws = Resampling(resamples, swaps, seed, patient_numbers(ids, patients or {}))
     labels = metric_names(chosen.families)
     one, other = (scores_of(part.sum(axis=0), len(ids), chosen.families) for part in (ours, theirs))
     return Comparison(
@@ -112,11 +112,9 @@ def compare(
         studies=len(ids),
         first=dict(zip(labels, map(float, one), strict=True)),
         second=dict(zip(labels, map(float, other), strict=True)),
-        differences=differences(
-            ours, theirs, chosen.families, resamples=resamples, swaps=swaps, seed=seed, patients=numbers
-        ),
+        differences=differences(ours, theirs, chosen.families, draws),
         shown=shown_names(chosen.families),
-        patients=None if numbers is None else int(numbers.max()) + 1,
+        patients=draws.patients_drawn,
         not_available=chosen.not_available,
         notes=(
             *_notes(first, second, names, len(ids)),

@@ -51,11 +51,23 @@ class Difference:
 
 @dataclass(frozen=True)
 class Resampling:
-    """How often resamples and swaps are drawn, from which seed, and each study's patient number (None: by study)."""
+    """What is drawn of studies, or of patients with all their studies.
 
-    times: int
+    Attributes:
+        resamples: of the paired bootstrap; 0: no interval and no p of it.
+        swaps: of the approximate randomisation; 0: none.
+        seed: of both.
+        patients: each study's patient number, (S,): drawn and swapped with all studies; None: study by study.
+    """
+
+    resamples: int
+    swaps: int
     seed: int
     patients: Ints | None = None
+
+    def units(self, studies: int) -> int:
+        """How many there are to draw from."""
+        return studies if self.patients_drawn is None else self.patients_drawn
 
     @property
     def patients_drawn(self) -> int | None:
@@ -70,27 +82,11 @@ def metric_difference(
     ends = np.cumsum([family.columns for family in families])
     place = next(i for i, family in enumerate(families) if metric in family.metrics)
     some = slice(int(ends[place]) - families[place].columns, int(ends[place]))
-    found = differences(
-        first[:, some],
-        second[:, some],
-        (families[place],),
-        resamples=draws.times,
-        swaps=draws.times,
-        seed=draws.seed,
-        patients=draws.patients,
-    )
-    return found[metric]
+    return differences(first[:, some], second[:, some], (families[place],), draws)[metric]
 
 
 def differences(
-    first: Floats,
-    second: Floats,
-    families: Sequence[MetricFamily],
-    *,
-    resamples: int,
-    swaps: int,
-    seed: int,
-    patients: Ints | None = None,
+    first: Floats, second: Floats, families: Sequence[MetricFamily], draws: Resampling
 ) -> Mapping[str, Difference]:
     """Every corpus score's difference, second minus first.
 
@@ -100,51 +96,44 @@ def differences(
         first: statistics of one system, (S, C), as `measure` gives them.
         second: of the other one, the same studies in the same order.
         families: those measured.
-        resamples: of the paired bootstrap; 0: no interval and no p of it.
-        swaps: of the approximate randomisation; 0: none.
-        seed: of both.
-        patients: each study's patient number, (S,): drawn and swapped with all studies; None: study by study.
+        draws: by which chance is told.
     """
     studies = first.shape[0]
     sums = np.stack([first.sum(axis=0), second.sum(axis=0)])
     values = np.subtract(*scores_of(sums, studies, families)[::-1])
     found: list[dict[str, Any]] = [{"value": float(value)} for value in values]
-    units = studies if patients is None else int(patients.max()) + 1
-    if units > 1 and resamples:
-        drawn = _drawn_differences(first, second, families, resamples, seed, patients)
+    some = draws.units(studies) > 1
+    if some and draws.resamples:
+        drawn = _drawn_differences(first, second, families, draws)
         rarer = np.minimum((drawn <= ROUNDING).sum(axis=0), (drawn >= -ROUNDING).sum(axis=0))
-        tails = np.minimum(1.0, 2 * (rarer + 1) / (resamples + 1))
+        tails = np.minimum(1.0, 2 * (rarer + 1) / (draws.resamples + 1))
         for entry, low, high, p in zip(found, *ci95(drawn), tails, strict=True):
             entry |= {"ci95": (float(low), float(high)), "p_bootstrap": float(p)}
-    if units > 1 and swaps:
-        swapped = _swapped_differences(first, second, families, swaps, seed, patients)
+    if some and draws.swaps:
+        swapped = _swapped_differences(first, second, families, draws)
         as_far = (swapped >= np.abs(values) - ROUNDING).sum(axis=0)
         for entry, count in zip(found, as_far, strict=True):
-            entry["p_randomisation"] = float((count + 1) / (swaps + 1))
+            entry["p_randomisation"] = float((count + 1) / (draws.swaps + 1))
     return {name: Difference(**entry) for name, entry in zip(metric_names(families), found, strict=True)}
 
 
-def _drawn_differences(
-    first: Floats, second: Floats, families: Sequence[MetricFamily], resamples: int, seed: int, patients: Ints | None
-) -> Floats:
+def _drawn_differences(first: Floats, second: Floats, families: Sequence[MetricFamily], draws: Resampling) -> Floats:
     """Differences of scores on resampled studies, the same draws for both systems, (resamples, M)."""
     columns = np.column_stack([np.ones(first.shape[0]), first, second])
-    sums = resampled_sums(columns, resamples, seed, patients)
+    sums = resampled_sums(columns, draws.resamples, draws.seed, draws.patients)
     counts, width = sums[:, 0], first.shape[1]
     one, other = sums[:, 1 : 1 + width], sums[:, 1 + width :]
     return scores_of(other, counts, families) - scores_of(one, counts, families)
 
 
-def _swapped_differences(
-    first: Floats, second: Floats, families: Sequence[MetricFamily], swaps: int, seed: int, patients: Ints | None
-) -> Floats:
+def _swapped_differences(first: Floats, second: Floats, families: Sequence[MetricFamily], draws: Resampling) -> Floats:
     """Sizes of the differences after each unit's outputs changed sides with probability 1/2, (swaps, M)."""
     studies, whole = first.shape[0], first.sum(axis=0) + second.sum(axis=0)
-    apart = patient_sums(second - first, patients)
-    generator = np.random.default_rng(seed)
+    apart = patient_sums(second - first, draws.patients)
+    generator = np.random.default_rng(draws.seed)
     block, found = max(1, BLOCK // apart.shape[0]), []
-    for start in range(0, swaps, block):
-        sides = generator.integers(0, 2, size=(min(block, swaps - start), apart.shape[0]))
+    for start in range(0, draws.swaps, block):
+        sides = generator.integers(0, 2, size=(min(block, draws.swaps - start), apart.shape[0]))
         one = first.sum(axis=0) + sides.astype(np.float64) @ apart
         found.append(np.abs(scores_of(whole - one, studies, families) - scores_of(one, studies, families)))
     return np.concatenate(found)

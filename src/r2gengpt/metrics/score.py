@@ -10,7 +10,7 @@ from r2gengpt.metrics.baselines import Baseline, Reports, System, blind_systems
 from r2gengpt.metrics.bootstrap import ci95, patient_numbers, resampled_sums
 from r2gengpt.metrics.families import MetricFamily
 from r2gengpt.metrics.measure import MetricChoice, choose, headline_of, measure, metric_names, scores_of
-from r2gengpt.metrics.ngrams import Floats, Ints
+from r2gengpt.metrics.ngrams import Floats
 from r2gengpt.metrics.paired import Difference, Resampling, differences, metric_difference
 from r2gengpt.metrics.protocols import BoundProtocol, Edit, Protocol, bind, join_words
 from r2gengpt.metrics.records import BaselineScores, Score, Scores
@@ -84,8 +84,8 @@ def score(
         measure(system.texts, wanted, families, written=system.written, wanted=originals)
         for system in (System("", texts, written), *others.values())
     ]
-    numbers = patient_numbers(ids, patients or {})
-    own, *rows = _rows(columns, families, resamples, seed, numbers)
+    draws = Resampling(resamples, resamples, seed, patient_numbers(ids, patients or {}))
+    own, *rows = _rows(columns, families, draws)
     baseline_rows = dict(zip(others, rows, strict=True))
     by_name = dict(zip(others, columns[1:], strict=True))
     per_study = scores_of(columns[0], 1, families)
@@ -95,7 +95,7 @@ def score(
         {"": columns[0], **by_name},
         families,
         texts,
-        Resampling(resamples, seed, numbers),
+        draws,
     )
     return Scores(
         signature=rules.signature,
@@ -111,7 +111,7 @@ def score(
         collapsed=verdict.collapsed,
         verbatim_in_train=_verbatim([references[study] for study in ids], pool, rules),
         not_available={**not_available, **_missing(bool(pool.texts), len(ids)), **_not_brought(others, missing or {})},
-        grounding_gap=_gap(by_name.get(IMAGES_SHUFFLED), columns[0], families, resamples, seed, numbers),
+        grounding_gap=_gap(by_name.get(IMAGES_SHUFFLED), columns[0], families, draws),
         notes=(
             *_notes(texts),
             *_few_draws(resamples),
@@ -159,17 +159,15 @@ def edited_references(study: str, texts: Sequence[str], rules: BoundProtocol, na
     return edited
 
 
-def _rows(
-    columns: Sequence[Floats], families: Sequence[MetricFamily], resamples: int, seed: int, patients: Ints | None
-) -> list[dict[str, Score]]:
+def _rows(columns: Sequence[Floats], families: Sequence[MetricFamily], draws: Resampling) -> list[dict[str, Score]]:
     """Each system's scores; all systems are resampled with the same draws."""
     studies = columns[0].shape[0]
     names = metric_names(families)
     values = [scores_of(system.sum(axis=0), studies, families) for system in columns]
-    units = studies if patients is None else int(patients.max()) + 1
-    if resamples == 0 or units < 2:
+    if draws.resamples == 0 or draws.units(studies) < 2:
         return [{name: Score(float(value[i])) for i, name in enumerate(names)} for value in values]
-    sums = resampled_sums(np.concatenate([np.ones((studies, 1)), *columns], axis=1), resamples, seed, patients)
+    whole = np.concatenate([np.ones((studies, 1)), *columns], axis=1)
+    sums = resampled_sums(whole, draws.resamples, draws.seed, draws.patients)
     counts, parts = sums[:, 0], np.split(sums[:, 1:], len(columns), axis=1)
     limits = [ci95(scores_of(part, counts, families)) for part in parts]
     return [
@@ -199,17 +197,10 @@ def _not_brought(systems: Mapping[str, System], missing: Mapping[str, str]) -> d
 
 
 def _gap(
-    shuffled: Floats | None,
-    own: Floats,
-    families: Sequence[MetricFamily],
-    resamples: int,
-    seed: int,
-    patients: Ints | None,
+    shuffled: Floats | None, own: Floats, families: Sequence[MetricFamily], draws: Resampling
 ) -> Mapping[str, Difference] | None:
     """Scores minus those with shuffled images, in pairs; None where the model did not write for shuffled images."""
-    if shuffled is None:
-        return None
-    return differences(shuffled, own, families, resamples=resamples, swaps=resamples, seed=seed, patients=patients)
+    return None if shuffled is None else differences(shuffled, own, families, draws)
 
 
 def _verdict(

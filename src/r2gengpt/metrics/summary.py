@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from r2gengpt.metrics.labels.family import LABEL_F1, TITLES
-from r2gengpt.metrics.records import Score, Scores
-from r2gengpt.metrics.table import align, interval_words, number, reasons, score_table, studies_words
+from r2gengpt.metrics.records import Scores
+from r2gengpt.metrics.table import align, by_part, in_words, interval_words, number, reasons, score_table, studies_words
 from r2gengpt.metrics.verdict import CEILINGS, TEXT_ONLY, Verdict, p_in_words
 
 COLUMNS = 100
@@ -83,25 +83,18 @@ def _gap(scores: Scores) -> Iterator[str]:
 def _confidence(found: Mapping[str, Any] | None) -> Iterator[str]:
     if found is not None:
         fitted = "not calibrated" if found["temperature"] is None else "calibrated"
-        yield f"confidence {fitted}: calibration error {_value(found['ece'])}, {found['n_sentences']} sentences"
+        yield f"confidence {fitted}: calibration error {in_words(found, 'ece')}, {found['n_sentences']} sentences"
 
 
 def _findings(found: Mapping[str, Any] | None) -> Iterator[str]:
     """Normal or abnormal by text and head over all studies and by source, the mean area, the maps in boxes."""
-    head = (found or {}).get("head")
-    parts = {"text": (found or {}).get("text"), "head": head and head.get("normal_or_abnormal")}
-    for part, result in parts.items():
-        groups = {"all": result["all"]} | result["by_source"] if result else {}
-        for name, row in groups.items():
-            accuracy = _value(row["balanced_accuracy"]) if "balanced_accuracy" in row else "too few"
-            yield f"normal or abnormal by {part}, {name}: balanced accuracy {accuracy}"
-    if head and "value" in (mean := head["all"]["mean_auc"]):
-        yield f"finding head: mean area under ROC {_value(mean)} over {len(mean['over'])} observations"
-    if found and "boxes" in found:
-        shares = ", ".join(f"{name} {_value(found['boxes'][name])}" for name in ("mass", "chance"))
+    if found is None:
+        return
+    for name, row in by_part(found, "all"):
+        yield f"normal or abnormal by {name}: balanced accuracy {in_words(row, 'balanced_accuracy')}"
+    if (head := found.get("head")) and "value" in head["all"]["mean_auc"]:
+        mean, over = in_words(head["all"], "mean_auc"), head["all"]["mean_auc"]["over"]
+        yield f"finding head: mean area under ROC {mean} over {len(over)} observations"
+    if "boxes" in found:
+        shares = ", ".join(f"{name} {in_words(found['boxes'], name)}" for name in ("mass", "chance"))
         yield f"evidence maps in the boxes, {found['boxes']['n']} maps: {shares}"
-
-
-def _value(found: Mapping[str, Any]) -> str:
-    score = Score(found["value"], found.get("ci95"))
-    return f"{score.value:.3f}" + ("" if score.ci95 is None else f" ({score.ci95[0]:.3f} to {score.ci95[1]:.3f})")

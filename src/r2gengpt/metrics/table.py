@@ -1,6 +1,6 @@
 """Scores as an aligned text table for a terminal. No measuring."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from r2gengpt.metrics.compare import Comparison
@@ -65,18 +65,23 @@ def _confidence(found: Mapping[str, Any]) -> list[str]:
 def _findings(found: Mapping[str, Any]) -> list[str]:
     """Normal against abnormal by text and by head, then what the head tells of each observation."""
     head = found.get("head")
-    parts = {"text": found.get("text"), "head": head and head.get("normal_or_abnormal")}
     rows = [["normal or abnormal", "studies", "balanced accuracy", "moved within source"]]
-    for part, result in parts.items():
-        groups = {"all": result["all"]} | result["by_source"] if result else {}
-        for name, row in groups.items():
-            studies = str(row["normal"]["n"] + row["abnormal"]["n"])
-            rows.append([f"{part}, {name}", studies, _in_words(row, "balanced_accuracy"), _in_words(row, "moved")])
+    for name, row in by_part(found, "all"):
+        studies = str(row["normal"]["n"] + row["abnormal"]["n"])
+        rows.append([name, studies, in_words(row, "balanced_accuracy"), in_words(row, "moved")])
     lines = [*align(rows), ""] if len(rows) > 1 else []
     if (boxes := found.get("boxes")) is not None:
-        shares = ", ".join(f"{name} {_in_words(boxes, name)}" for name in ("mass", "peak", "chance"))
+        shares = ", ".join(f"{name} {in_words(boxes, name)}" for name in ("mass", "peak", "chance"))
         lines += [f"evidence maps in the boxes of what their sentences assert, {boxes['n']} maps: {shares}", ""]
     return [*lines, *(_head_findings(head) if head else ())]
+
+
+def by_part(found: Mapping[str, Any], everyone: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The results by text, then by head: of all studies, whose name is `everyone`, and of each source."""
+    parts = {"text": found.get("text"), "head": (found.get("head") or {}).get("normal_or_abnormal")}
+    for part, result in parts.items():
+        groups = {everyone: result["all"]} | result["by_source"] if result else {}
+        yield from ((f"{part}, {name}", row) for name, row in groups.items())
 
 
 def _head_findings(head: Mapping[str, Any]) -> list[str]:
@@ -85,19 +90,19 @@ def _head_findings(head: Mapping[str, Any]) -> list[str]:
     rows = [["area under ROC, by the head", *columns]]
     for name in head["all"]["observations"]:
         if name not in head["not_assessed"]:
-            rows.append([name, *(_in_words(group["observations"][name], "auc") for group in columns.values())])
+            rows.append([name, *(in_words(group["observations"][name], "auc") for group in columns.values())])
     means = ({"auc": group["mean_auc"]} if group["mean_auc"]["over"] else {} for group in columns.values())
-    lines = align([*rows, ["mean", *(_in_words(mean, "auc") for mean in means)]])
+    lines = align([*rows, ["mean", *(in_words(mean, "auc") for mean in means)]])
     lines.append(f"known of the films: {head['truth']}")
     if head["not_assessed"]:
         lines.append(f"not assessed: {', '.join(head['not_assessed'])}")
     if (known := head["calibration"]) is not None:
-        errors = f"calibration error {_in_words(known, 'ece')}, Brier score {_in_words(known, 'brier')}"
+        errors = f"calibration error {in_words(known, 'ece')}, Brier score {in_words(known, 'brier')}"
         lines.append(f"{errors}: {known['n']} pairs of study and assessed observation")
     return [*lines, ""]
 
 
-def _in_words(found: Mapping[str, Any], name: str) -> str:
+def in_words(found: Mapping[str, Any], name: str) -> str:
     """A score with its interval, or that there are too few."""
     if name not in found:
         return "too few"

@@ -3,6 +3,7 @@
 import math
 import warnings
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,29 +115,24 @@ def mark_trained(config: ModelConfig, tower: Any, language_model: Any, *, traine
     """
     _freeze(tower, config.freeze_vm)
     _freeze(language_model, True)
+    add = partial(add_lora, dropout=config.lora_dropout, rslora=config.use_rslora, dora=config.use_dora)
     if config.vis_use_lora:
-        add_lora(
+        add(
             tower,
             config.vis_lora_targets,
             rank=config.vis_r,
             alpha=config.vis_alpha,
-            dropout=config.lora_dropout,
             field="vis_lora_targets",
-            rslora=config.use_rslora,
-            dora=config.use_dora,
             some=trained or config.vis_lora_targets == _default("vis_lora_targets"),
         )
     if config.llm_use_lora:
-        add_lora(
+        add(
             language_model,
             config.llm_lora_targets,
             rank=config.llm_r,
             alpha=config.llm_alpha,
-            dropout=config.lora_dropout,
             field="llm_lora_targets",
             roles=family_of(language_model).layers,
-            rslora=config.use_rslora,
-            dora=config.use_dora,
             some=trained or config.llm_lora_targets == _default("llm_lora_targets"),
         )
 

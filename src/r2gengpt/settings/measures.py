@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from r2gengpt.errors import InputError
-from r2gengpt.options import check_fields, option
+from r2gengpt.options import Checked, check_fields, option
 
 
 @dataclass(frozen=True)
-class SeedsConfig:
+class SeedsConfig(Checked):
     """How many whole runs a training is."""
 
     seeds: int = option(
@@ -19,15 +19,12 @@ class SeedsConfig:
         unit="RUNS",
     )
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
 
 METEOR_NAMES = ("python", "jar", "none")
 
 
 @dataclass(frozen=True)
-class HonestyConfig:
+class HonestyConfig(Checked):
     """What a test measures beside the model."""
 
     shuffle_images: bool = option(
@@ -75,9 +72,6 @@ class HonestyConfig:
         "resampled then; None: the patient or subject_id that the annotation names, if any",
         unit="REGEX",
     )
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
 
 @dataclass(frozen=True)

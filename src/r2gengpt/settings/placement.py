@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from r2gengpt.errors import InputError
-from r2gengpt.options import check_fields, option
+from r2gengpt.options import Checked, check_fields, option
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 """Lightning's words for a kind of device."""
@@ -89,7 +89,7 @@ class PlacementConfig:
 
 
 @dataclass(frozen=True)
-class CellConfig:
+class CellConfig(Checked):
     """What decoding one image may take; it is done in a process of its own, which is ended beyond that."""
 
     decode_seconds: float = option(
@@ -106,6 +106,3 @@ class CellConfig:
         high=65536,
         unit="MIB",
     )
-
-    def __post_init__(self) -> None:
-        check_fields(self)

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from r2gengpt.options import check_fields, option
+from r2gengpt.options import Checked, option
 
 
 @dataclass(frozen=True)
-class ReviewConfig:
+class ReviewConfig(Checked):
     """Which sentences are marked for review."""
 
     abstain_below: float | None = option(
@@ -18,15 +18,12 @@ class ReviewConfig:
         unit="PROBABILITY",
     )
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
 
 WARN, REFUSE = "warn", "refuse"
 
 
 @dataclass(frozen=True)
-class GuardConfig:
+class GuardConfig(Checked):
     """What becomes of a film that shows no chest."""
 
     film_guard: str = option(
@@ -36,16 +33,13 @@ class GuardConfig:
         choices=(WARN, REFUSE),
     )
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
 
 GENERATE, RETRIEVE = "generate", "retrieve"
 WRITERS = (GENERATE, RETRIEVE)
 
 
 @dataclass(frozen=True)
-class WriterConfig:
+class WriterConfig(Checked):
     """Who writes the reports."""
 
     writer: str = option(
@@ -55,15 +49,12 @@ class WriterConfig:
         choices=WRITERS,
     )
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
 
 METHODS = ("findings", "occlusion", "gradient")
 
 
 @dataclass(frozen=True)
-class EvidenceConfig:
+class EvidenceConfig(Checked):
     """Which parts of the images a test's texts rest on."""
 
     evidence: bool = option(
@@ -79,6 +70,3 @@ class EvidenceConfig:
         "where there is a head, else occlusion",
         choices=METHODS,
     )
-
-    def __post_init__(self) -> None:
-        check_fields(self)

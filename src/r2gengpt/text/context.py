@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 
 from r2gengpt.config import CONTEXT_FIELDS, PRIOR
 from r2gengpt.errors import InputError
-from r2gengpt.options import check_fields
+from r2gengpt.options import Checked
 from r2gengpt.text.prompt import IMAGE_PLACEHOLDER
 
 UNTRAINED = ("indication",)
@@ -25,7 +25,7 @@ YEARS = 2.0
 
 
 @dataclass(frozen=True)
-class Context:
+class Context(Checked):
     """What is known of a study beside its films; empty, or None, where nothing is.
 
     `age` is in years, `sex` M or F, `view` the views of its films as "PA, LATERAL". `prior` is the report of the
@@ -43,9 +43,6 @@ class Context:
     view: str = field(default="", repr=False)
     prior: str = field(default="", repr=False)
     prior_days: float | None = field(default=None, repr=False, metadata={"low": 0, "high": MOST_DAYS})
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def __bool__(self) -> bool:
         return self != NO_CONTEXT

@@ -14,9 +14,10 @@ from lightning.pytorch.utilities import rank_zero_only
 from r2gengpt.checkpoint_files import RUN
 from r2gengpt.config import RunConfig
 from r2gengpt.data.labels import NO_LABELS
+from r2gengpt.data.strict import read_json_object
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
-from r2gengpt.files import check_writable, recover_directory, remove, whole_file
+from r2gengpt.files import check_writable, recover_directory, remove, write_whole
 from r2gengpt.settings import PlacementConfig
 from r2gengpt.training.distributed.processes import ZERO
 from r2gengpt.training.record import SUMMARY, first_change
@@ -73,12 +74,6 @@ def _sample(path: Path) -> bytes:
     return digest.digest()
 
 
-def write_fingerprint(directory: Path, found: Fingerprint) -> None:
-    """Keep it with the run."""
-    with whole_file(directory / DATA) as path:
-        path.write_text(json.dumps(found) + "\n", encoding="utf-8")
-
-
 def check_same_data(directory: Path, found: Fingerprint, annotation: str) -> None:
     """Refuse to go on with other data than the run began with. A run of an older version kept none: it goes on.
 
@@ -107,11 +102,9 @@ def _kept(path: Path) -> dict[str, Any]:
         InputError: the file is missing, or cannot be read.
     """
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        words = (
-            f"holds an unfinished run whose {path.name} cannot be read ({getattr(error, 'strerror', None) or error})"
-        )
+        return read_json_object(path, path.name)
+    except InputError as error:
+        words = f"holds an unfinished run whose {path.name} cannot be read ({error})"
         raise InputError(
             f"{words}: name another directory, or `overwrite` True", field="savedmodel_path", value=path.parent
         ) from None
@@ -185,9 +178,8 @@ def start_run(config: RunConfig, where: PlacementConfig, data: Fingerprint) -> N
     remove_states(directory)
     for name in (SUMMARY, RESULT, "best", "last"):
         remove(directory / name)
-    write_fingerprint(directory, data)
-    with whole_file(directory / RUN) as path:
-        path.write_text(json.dumps({**config.flat(), **asdict(where)}, indent=1) + "\n", encoding="utf-8")
+    write_whole(directory / DATA, json.dumps(data) + "\n")
+    write_whole(directory / RUN, json.dumps({**config.flat(), **asdict(where)}, indent=1) + "\n")
 
 
 def check_shares(splits: Mapping[str, Sequence[Study]], world: int) -> None:

@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 
 from r2gengpt.config import DataConfig, RunConfig
-from r2gengpt.data.annotation import check_images, check_reports, read_annotation
+from r2gengpt.data.annotation import check_images, check_reports, read_studies
 from r2gengpt.data.batches import Batch, Example, prompt_batch, training_batch
 from r2gengpt.data.features.filling import Features, cached_features
 from r2gengpt.data.loading import FieldDropout, StudyDataset, StudyLoader
 from r2gengpt.data.ordering import bucketed_batches, capped, row_lengths, sequential_batches, shuffled_batches
 from r2gengpt.data.study import Study, with_earlier
 from r2gengpt.errors import InputError
-from r2gengpt.films.containers import DicomChoice
 from r2gengpt.parts.assemble import Built
 from r2gengpt.parts.loading import own_device
 from r2gengpt.training.validation import ValidationBatch
@@ -33,8 +32,7 @@ def read_splits(data: DataConfig, *, reports: bool = True, earlier: bool = False
     Raises:
         InputError: the annotation is refused, a split of it is empty, or a report or an image is missing.
     """
-    dicom = DicomChoice(data.frame, data.force, data.mixed_patients)
-    splits = read_annotation(data.annotation, data.base_dir, ("train", "val"), dicom=dicom)
+    splits = read_studies(data, ("train", "val"))
     for split, studies in splits.items():
         if not studies:
             raise InputError(f"split {split} has no studies", field="annotation", value=data.annotation)

@@ -15,7 +15,7 @@ from r2gengpt.confidence.findings import read_scales
 from r2gengpt.confidence.looking import Looker
 from r2gengpt.config import NO_OPENING
 from r2gengpt.data.features.filling import Features
-from r2gengpt.files import whole_file
+from r2gengpt.files import write_whole
 from r2gengpt.generation.decoding import ChosenDecoding
 from r2gengpt.parts.assemble import Built
 from r2gengpt.training.callbacks import BestCheckpoint, card_of
@@ -105,8 +105,7 @@ def write_end(
         keep_sentences(built, run.splits["train"], config, summary.checkpoint, device=device, features=features)
     if summary.result is not None:
         summary.result.write(directory)
-    with whole_file(directory / SUMMARY) as path:
-        path.write_text(json.dumps(summary.to_json(), indent=1) + "\n", encoding="utf-8")
+    write_whole(directory / SUMMARY, json.dumps(summary.to_json(), indent=1) + "\n")
     remove_states(directory)
 
 

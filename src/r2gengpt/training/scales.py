@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from r2gengpt.confidence.findings import Scale
+from r2gengpt.metrics import calibration
 from r2gengpt.metrics.detection import FEWEST, areas, decided, numbered, resampled
 from r2gengpt.metrics.ngrams import Floats
 from r2gengpt.text.observations import ALL_OBSERVATIONS, CHILD, NO_FINDING
@@ -68,30 +69,13 @@ def fit_scale(
 
 
 def logistic(logits: Floats, truth: Floats) -> tuple[float, float, tuple[float, float, float]]:
-    """Slope, intercept and their covariance of a logistic regression with `RIDGE` about (1, 0), by Newton's method.
-
-    A step that makes the fit worse is halved: where logits lie far from 0, whole steps would swing ever wider.
+    """Slope, intercept and their covariance of a logistic regression with `RIDGE` about (1, 0).
 
     Source: Platt 1999, "Probabilistic outputs for support vector machines".
     """
-    x, prior, ridge = np.stack([logits, np.ones_like(logits)], 1), np.array([1.0, 0.0]), np.diag(RIDGE)
-
-    def loss(beta: Floats) -> float:
-        scaled, apart = x @ beta, beta - prior
-        return float(np.sum(np.logaddexp(0.0, scaled) - truth * scaled) + apart @ ridge @ apart / 2)
-
-    beta = prior
-    for _ in range(100):
-        p = 1 / (1 + np.exp(-np.clip(x @ beta, -30, 30)))
-        hessian = (x * (p * (1 - p))[:, None]).T @ x + ridge
-        step = np.linalg.solve(hessian, x.T @ (truth - p) - ridge @ (beta - prior))
-        most = loss(beta) + 1e-9
-        while loss(beta + step) > most:
-            step = step / 2
-        beta = beta + step
-        if float(np.abs(step).max()) < 1e-9:
-            break
-    covariance = np.linalg.inv(hessian)
+    columns = np.stack([logits, np.ones_like(logits)], 1)
+    beta, curve = calibration.logistic(columns, truth, np.array([1.0, 0.0]), np.array(RIDGE))
+    covariance = np.linalg.inv(curve)
     return float(beta[0]), float(beta[1]), (float(covariance[0, 0]), float(covariance[0, 1]), float(covariance[1, 1]))
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from r2gengpt.checkpoint_files import RUN
 from r2gengpt.config import RunConfig
+from r2gengpt.data.strict import read_json_object
 from r2gengpt.errors import InputError
-from r2gengpt.files import whole_file
+from r2gengpt.files import write_whole
 from r2gengpt.metrics.spread import Spread
 from r2gengpt.settings import PlacementConfig
 from r2gengpt.training.record import SUMMARY, first_change
@@ -36,8 +37,7 @@ class SeedRun:
 
     def write_settings(self) -> None:
         """Write its settings, whole or not at all."""
-        with whole_file(self.config_file) as path:
-            path.write_text(json.dumps(self.settings, indent=1) + "\n", encoding="utf-8")
+        write_whole(self.config_file, json.dumps(self.settings, indent=1) + "\n")
 
     def check(self) -> None:
         """Refuse to go on with a run of other settings.
@@ -49,7 +49,7 @@ class SeedRun:
             if self.directory.exists():
                 raise InputError("is there, and no run of `seeds`", field="savedmodel_path", value=self.directory)
             return
-        stored = _object(self.config_file)
+        stored = read_json_object(self.config_file, f"`savedmodel_path` {self.config_file}")
         if name := first_change(stored, self.settings):
             raise InputError(
                 f"the run in {self.directory} has {stored.get(name)}; go on with that, or name another "
@@ -57,16 +57,6 @@ class SeedRun:
                 field=name,
                 value=self.settings[name],
             )
-
-
-def _object(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot be read: {error}", field="savedmodel_path", value=path) from None
-    if not isinstance(content, dict):
-        raise InputError("must hold a JSON object", field="savedmodel_path", value=path)
-    return content
 
 
 def runs_of(config: RunConfig, where: PlacementConfig, seeds: int) -> list[SeedRun]:
@@ -106,7 +96,8 @@ def write_summary(directory: Path, runs: Sequence[SeedRun]) -> dict[str, Spread]
     Raises:
         InputError: what a run left cannot be read.
     """
-    ends = [_object(run.directory / SUMMARY) for run in runs]
+    files = [run.directory / SUMMARY for run in runs]
+    ends = [read_json_object(file, f"`savedmodel_path` {file}") for file in files]
     summaries = [
         {
             "seed": run.seed,
@@ -127,8 +118,7 @@ def write_summary(directory: Path, runs: Sequence[SeedRun]) -> dict[str, Spread]
         "scores": {name: spread.to_json() for name, spread in spreads.items()},
         "runs": summaries,
     }
-    with whole_file(directory / SUMMARY) as path:
-        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_whole(directory / SUMMARY, json.dumps(content, indent=1) + "\n")
     return spreads
 
 

@@ -8,7 +8,7 @@ from r2gengpt.cli import bridge
 from r2gengpt.cli.console import start_logging
 from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, Stored, TrainConfig
 from r2gengpt.files import check_new_model, check_readable
-from r2gengpt.options import Override, check_fields, option
+from r2gengpt.options import Checked, Override, option
 from r2gengpt.settings import PlacementConfig
 
 if TYPE_CHECKING:
@@ -16,13 +16,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ConvertFlags:
+class ConvertFlags(Checked):
     """How the file is converted."""
 
     check: bool = option(True, "build the model and see that every tensor fits; False where its parts are not at hand")
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
 
 FLAGS = (ConvertFlags, ModelConfig, PlacementConfig, DataConfig, DecodeConfig)

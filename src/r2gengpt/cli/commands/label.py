@@ -7,11 +7,11 @@ from pathlib import Path
 from r2gengpt.cli.bridge import Parser, add_flags, parsed
 from r2gengpt.errors import InputError
 from r2gengpt.files import check_writable_file
-from r2gengpt.options import check_fields, option
+from r2gengpt.options import Checked, option
 
 
 @dataclass(frozen=True)
-class LabelConfig:
+class LabelConfig(Checked):
     """Whose reports are read, by what, and where the labels go."""
 
     predictions: str | None = option(None, "generated reports: JSON lines, {id: [text]} JSON, or CSV", unit="FILE")
@@ -27,9 +27,6 @@ class LabelConfig:
         "rules; chexbert: by RadEval (the extra clinical), which leaves absent blank",
         choices=("rules", "chexbert"),
     )
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def reports(self) -> dict[str, str]:
         """Study id → report; several references of a study are read as one.

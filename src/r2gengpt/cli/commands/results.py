@@ -5,12 +5,12 @@ from pathlib import Path
 
 from r2gengpt.cli import bridge
 from r2gengpt.files import check_no_input, check_writable_file
-from r2gengpt.options import check_fields, option
+from r2gengpt.options import Checked, option
 from r2gengpt.text.written import json_text
 
 
 @dataclass(frozen=True)
-class ResultsConfig:
+class ResultsConfig(Checked):
     """What stands beside the scores, and where it goes."""
 
     output: str | None = option("results.html", "page to write; None: no page", unit="FILE")
@@ -19,9 +19,6 @@ class ResultsConfig:
     published: str | None = option(
         None, "JSON of published figures; None: those that come with the program", unit="FILE"
     )
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
 
 FLAGS = (ResultsConfig,)

@@ -24,7 +24,7 @@ from r2gengpt.data.features.cache import FeatureStore, digest, pack, record_type
 from r2gengpt.data.identity import check_files
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError, RunError
-from r2gengpt.files import check_writable, whole_file
+from r2gengpt.files import check_writable, write_whole
 from r2gengpt.films.containers import DicomChoice, is_dicom
 from r2gengpt.films.reader import decode_image, read_file
 from r2gengpt.model import R2GenGPTForConditionalGeneration, R2GenGPTProcessor
@@ -246,8 +246,7 @@ def cached_features(
     found, built, written = len(wanted) - len(missing), 0, 0
     if missing:
         check_space(root, len(missing), store.record.itemsize)
-        with whole_file(store.directory / "space.json") as path:
-            path.write_text(space + "\n", encoding="utf-8")
+        write_whole(store.directory / "space.json", space + "\n")
         built, written = fill(store, missing, encode, processor, storage, choices, threads)
     seconds = time.perf_counter() - begin
     log.info(

@@ -100,12 +100,7 @@ def read_label_lines(path: Path) -> dict[str, Labels]:
 
 
 def _label_line(line: str, where: str) -> tuple[str, Labels]:
-    try:
-        record = parsed_json(line, where)
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{where}: not JSON: {error}") from None
+    record = parsed_json(line, where)
     path = record.get("path_to_image") if isinstance(record, dict) else None
     if not isinstance(path, str) or not PurePosixPath(path).name:
         raise InputError(f"{where}: must be an object with path_to_image")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from r2gengpt.data.prepare import wordings
 from r2gengpt.data.prepare.places import Place
-from r2gengpt.metrics.labels.observations import Label
+from r2gengpt.metrics.labels.observations import THERE, Label
 from r2gengpt.text.observations import CHILD, LATERAL_VIEW, NO_FINDING, SUPPORT_DEVICES
 
 PRESENT_FROM, SUSPECTED_FROM, ABSENT_TO = 0.95, 0.75, 0.05
@@ -40,12 +40,9 @@ def stated(labels: Mapping[str, float]) -> dict[str, Label]:
         said = {"Lung Opacity": Label.NEGATIVE, "Consolidation": Label.NEGATIVE} | said
     if said.get("Pneumonia") == Label.POSITIVE and "Lung Opacity" not in labels:
         said["Lung Opacity"] = Label.POSITIVE
-    elif said.get("Lung Opacity") == Label.NEGATIVE and any(said.get(name) in _THERE for name in OPACITIES):
+    elif said.get("Lung Opacity") == Label.NEGATIVE and any(said.get(name) in THERE for name in OPACITIES):
         del said["Lung Opacity"]
     return said
-
-
-_THERE = (Label.POSITIVE, Label.UNCERTAIN)
 
 
 def _label(value: float | None) -> Label | None:

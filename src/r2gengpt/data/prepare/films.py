@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from r2gengpt.data.annotation import SPLITS, Preparation, write_annotation
+from r2gengpt.data.annotation import Preparation, write_prepared
 from r2gengpt.data.prepare.composing import compose_report
 from r2gengpt.data.prepare.film_table import HELD, NIH_SOURCE, FilmRow, read_films
 from r2gengpt.data.prepare.images import check_directory, find_image, name_missing
@@ -239,8 +239,6 @@ def prepare_films(
     if not studies:
         raise InputError(f"`table` {table}: no study is left of {len(listed)} films: {dict(+skipped)}")
     studies = with_priors(studies, _follow_ups(studies))
-    found = {split: [study for study in studies if study.split == split] for split in SPLITS}
-    write_annotation(output, found)
     sources = Counter(study.source or "no source" for study in studies)
-    notes = [", ".join(f"{name} {count}" for name, count in sources.items())]
-    return Preparation(Path(output), {split: len(of) for split, of in found.items()}, +skipped, tuple(notes))
+    note = ", ".join(f"{name} {count}" for name, count in sources.items())
+    return write_prepared(output, studies, skipped, [note])

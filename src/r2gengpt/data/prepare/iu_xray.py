@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from r2gengpt.data.annotation import SPLITS, Preparation, read_annotation, write_annotation
-from r2gengpt.data.prepare.images import check_directory, check_ending, name_missing
-from r2gengpt.data.prepare.release import check_studies, existing, has_words
+from r2gengpt.data.annotation import Preparation, read_annotation, write_prepared
+from r2gengpt.data.prepare.images import check_directory, check_ending
+from r2gengpt.data.prepare.release import check_studies, has_words, on_disk
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 from r2gengpt.files import check_writable_file
@@ -219,22 +219,14 @@ def prepare_iu_xray(
     placed = [_place(raw, assigned.get(raw.uid, ""), official, layout, image_ext) for raw in raws]
     skipped = Counter(reason for reason in placed if isinstance(reason, str))
     listed = [study for study in placed if isinstance(study, Study)]
-    missing: list[Path] = []
-    found = listed
-    if images_dir is not None:
-        found = [existing(study, Path(images_dir), missing) for study in listed]
-        name_missing(missing, Path(images_dir))
+    found, of_films = on_disk(listed, images_dir)
     kept = [study for study in found if len(study.image_paths) >= min_views]
     skipped["too few images"] = len(found) - len(kept)
     if not kept:
         raise InputError(f"no study is left of {len(raws)} reports: {dict(+skipped)}", field="reports", value=reports)
     check_studies(kept, f"`reports` {reports}")
-    splits = {split: [study for study in kept if study.split == split] for split in SPLITS}
-    write_annotation(output, splits)
     notes = [] if official is None else [_agreement(raws, official)]
-    if images_dir is not None:
-        notes.append(f"{len(missing)} image files missing in {images_dir}")
-    return Preparation(Path(output), {split: len(studies) for split, studies in splits.items()}, +skipped, tuple(notes))
+    return write_prepared(output, kept, skipped, [*notes, *of_films])
 
 
 def _agreement(raws: Sequence[RawReport], official: Mapping[str, Study]) -> str:

@@ -15,10 +15,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from r2gengpt.data.annotation import SPLITS, Preparation, write_annotation
-from r2gengpt.data.prepare.images import check_directory, check_ending, name_missing
-from r2gengpt.data.prepare.release import Section, check_studies, existing, has_words, text_of, with_priors
-from r2gengpt.data.strict import open_text, read_table
+from r2gengpt.data.annotation import Preparation, write_prepared
+from r2gengpt.data.prepare.images import check_directory, check_ending
+from r2gengpt.data.prepare.release import Section, check_studies, has_words, on_disk, table_rows, text_of, with_priors
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 from r2gengpt.files import check_writable_file
@@ -72,32 +71,6 @@ def _find_table(release: Path, name: str) -> Path:
     raise InputError(f"has no {name}.csv or {name}.csv.gz", field="release", value=release)
 
 
-def _read_table(
-    path: Path, columns: Sequence[str], optional: Sequence[str] = ()
-) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and named columns of each row; the images of a table, `dicom_id`, stand in it once.
-
-    Optional columns that the table lacks are empty.
-    """
-    seen: set[str] = set()
-    try:
-        with open_text(path) as file:
-            table = read_table(file, f"`release` {path}")
-            for column in columns:
-                if column not in table.columns:
-                    raise InputError(f"has no column {column}", field="release", value=path)
-            for row in table.rows:
-                cells = {column: row.cells.get(column, "").strip() for column in (*columns, *optional)}
-                if cells["dicom_id"] in seen:
-                    raise InputError(
-                        f"line {row.line}: dicom_id {cells['dicom_id']} is given twice", field="release", value=path
-                    )
-                seen.add(cells["dicom_id"])
-                yield row.line, cells
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read: {error}", field="release", value=path) from None
-
-
 def read_images(release: str | Path) -> list[ImageRow]:
     """The images of the release in the split file's order, with the view position from the metadata file.
 
@@ -105,12 +78,11 @@ def read_images(release: str | Path) -> list[ImageRow]:
         InputError: a file is missing, cut off, lacks a column, or a row holds what is no id or split.
     """
     metadata = _find_table(Path(release), "mimic-cxr-2.0.0-metadata")
-    rows = {row["dicom_id"]: row for _, row in _read_table(metadata, ("dicom_id", "ViewPosition"), TIMES)}
+    described = table_rows(metadata, ("dicom_id", "ViewPosition"), "dicom_id", field="release", optional=TIMES)
+    rows = {row["dicom_id"]: row for row, _ in described}
     table = _find_table(Path(release), "mimic-cxr-2.0.0-split")
-    images = [
-        _image_row(row, f"`release` {table}: line {line}", rows)
-        for line, row in _read_table(table, ("dicom_id", "study_id", "subject_id", "split"))
-    ]
+    columns = ("dicom_id", "study_id", "subject_id", "split")
+    images = [_image_row(*row, rows) for row in table_rows(table, columns, "dicom_id", field="release")]
     placed = {image.dicom_id for image in images}
     if unplaced := rows.keys() - placed:
         log.warning("left out: %d images of %s are in no split, first %s", len(unplaced), metadata, min(unplaced))
@@ -313,11 +285,7 @@ def prepare_mimic_cxr(
     skipped: Counter[str] = Counter()
     with open_reports(reports or release) as read:
         listed = _read_studies(images, read, section, image_ext, skipped)
-    missing: list[Path] = []
-    found = listed
-    if images_dir is not None:
-        found = [existing(study, Path(images_dir), missing) for study in listed]
-        name_missing(missing, Path(images_dir))
+    found, notes = on_disk(listed, images_dir)
     kept = [study for study in found if study.image_paths]
     skipped["no image file"] = len(found) - len(kept)
     if not kept:
@@ -325,7 +293,4 @@ def prepare_mimic_cxr(
     check_studies(kept, f"`release` {release}")
     examples = [example for study in kept for example in (_one_image_each(study) if one_image else [study])]
     examples = with_priors(examples, _moments(images, one_image=one_image), in_days=True)
-    splits = {split: [study for study in examples if study.split == split] for split in SPLITS}
-    write_annotation(output, splits)
-    notes = [] if images_dir is None else [f"{len(missing)} image files missing in {images_dir}"]
-    return Preparation(Path(output), {split: len(studies) for split, studies in splits.items()}, +skipped, tuple(notes))
+    return write_prepared(output, examples, skipped, notes)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from r2gengpt.data.annotation import SPLITS, Preparation, write_annotation
+from r2gengpt.data.annotation import Preparation, write_prepared
 from r2gengpt.data.prepare.images import check_directory, check_ending, find_image, name_missing
 from r2gengpt.data.strict import misspelt, open_text, read_table
 from r2gengpt.data.study import Study, study_id
@@ -153,13 +153,12 @@ def write_release(
         InputError: a patient or a film is in two splits, an id is given twice, or no study is left.
     """
     total = len(listed) + skipped.total()
-    kept, missing = list(listed), list[Path]()
+    kept = list(listed)
     if output.images_dir is not None:
-        directory = Path(output.images_dir)
-        kept = [there for study in listed if (there := existing(study, directory, missing)).image_paths]
-        name_missing(missing, directory)
+        found, of_films = on_disk(listed, output.images_dir)
+        kept = [study for study in found if study.image_paths]
         skipped["no image file"] += len(listed) - len(kept)
-        notes = (*notes, f"{len(missing)} image files missing in {directory}")
+        notes = (*notes, *of_films)
     check_studies(kept, source)
     if not output.keep_shared_texts:
         kept = _apart(kept, _long_text, skipped, "text of a held-out study")
@@ -167,11 +166,7 @@ def write_release(
         kept = _apart(kept, _film_bytes(kept, Path(output.images_dir)), skipped, "film of a held-out study")
     if not kept:
         raise InputError(f"{source}: no study is left of {total}: {dict(+skipped)}")
-    kept = with_priors(kept, moments or {})
-    splits = {split: [study for study in kept if study.split == split] for split in SPLITS}
-    write_annotation(output.path, splits)
-    counts = {split: len(studies) for split, studies in splits.items()}
-    return Preparation(Path(output.path), counts, +skipped, tuple(notes))
+    return write_prepared(output.path, with_priors(kept, moments or {}), skipped, notes)
 
 
 def check_studies(studies: Sequence[Study], source: str) -> None:
@@ -207,7 +202,17 @@ def _check_patients(studies: Iterable[Study], source: str) -> None:
             )
 
 
-def existing(study: Study, directory: Path, missing: list[Path]) -> Study:
+def on_disk(studies: Sequence[Study], images_dir: str | Path | None) -> tuple[list[Study], list[str]]:
+    """The studies as far as their films are in a directory, and a note of the others; None: as they are, unnoted."""
+    if images_dir is None:
+        return list(studies), []
+    missing: list[Path] = []
+    found = [_existing(study, Path(images_dir), missing) for study in studies]
+    name_missing(missing, Path(images_dir))
+    return found, [f"{len(missing)} image files missing in {images_dir}"]
+
+
+def _existing(study: Study, directory: Path, missing: list[Path]) -> Study:
     """The study as far as its films are there; the others go to `missing`."""
     found = [find_image(directory, path) for path in study.image_paths]
     missing += [path for path, there in zip(study.image_paths, found, strict=True) if there is None]
@@ -288,18 +293,22 @@ def with_priors(studies: Sequence[Study], moments: Mapping[str, float], *, in_da
     return [replace(study, prior_days=days.get(study.id)) for study in found]
 
 
-def table_rows(table: Path, columns: Sequence[str], once: str) -> Iterator[tuple[dict[str, str], str]]:
+def table_rows(
+    table: Path, columns: Sequence[str], once: str, *, field: str = "table", optional: Sequence[str] = ()
+) -> Iterator[tuple[dict[str, str], str]]:
     """The cells of these columns of each row of a release's table, without white space around, and where it stands.
 
     Args:
         table: the file.
         columns: what is read of it.
         once: the column that names a row's film.
+        field: the setting that names the file, or the directory that it lies in.
+        optional: columns that are empty where the table lacks them.
 
     Raises:
         InputError: it cannot be read, lacks a column, or has two rows of a film.
     """
-    source = f"`table` {table}"
+    source = f"`{field}` {table}"
     seen: set[str] = set()
     try:
         with open_text(table) as file:
@@ -307,7 +316,7 @@ def table_rows(table: Path, columns: Sequence[str], once: str) -> Iterator[tuple
             if lacking := next((name for name in columns if name not in content.columns), None):
                 raise InputError(f"{source}: has no column {lacking}")
             for row in content.rows:
-                cells = {name: row.cells[name].strip() for name in columns}
+                cells = {name: row.cells.get(name, "").strip() for name in (*columns, *optional)}
                 if cells[once] in seen:
                     raise InputError(f"{source}: line {row.line}: {once} {cells[once]} is given twice")
                 seen.add(cells[once])

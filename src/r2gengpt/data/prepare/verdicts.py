@@ -8,13 +8,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from r2gengpt.data.annotation import SPLITS, Preparation, write_annotation
+from r2gengpt.data.annotation import Preparation, write_prepared
 from r2gengpt.data.prepare.films import drawn_split
 from r2gengpt.data.prepare.films_by_hash import FoundFilm, films_by_hash
 from r2gengpt.data.prepare.verdict_patients import hashed, own_words, patients_of
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError, RunError
-from r2gengpt.files import check_writable_file, whole_file
+from r2gengpt.files import check_writable_file, write_whole
 from r2gengpt.text.identifiers import Sign, signs_in, words_of
 from r2gengpt.text.written import json_text
 from r2gengpt.verdicts.address import opened_store, reason_of, shown_address
@@ -82,11 +82,10 @@ def prepare_verdicts(
         raise InputError(
             f"no study is left of {len(newest)}: {reasons}", field="verdicts", value=shown_address(verdicts)
         )
-    by_split = {split: [study for study in studies if study.split == split] for split in SPLITS}
-    write_annotation(output, by_split)
-    _write_list(listing, left)
     notes = (f"patients {len({study.patient for study in studies})}", f"left out, one by one: {listing}")
-    return Preparation(Path(output), {split: len(of) for split, of in by_split.items()}, counts, notes)
+    written = write_prepared(output, studies, counts, notes)
+    _write_list(listing, left)
+    return written
 
 
 def list_path(output: Path) -> Path:
@@ -219,5 +218,4 @@ def _write_list(path: Path, left: Sequence[UnusedVerdict]) -> None:
         {"verdict": one.verdict, "reasons": list(one.reasons), **({"films": list(one.films)} if one.films else {})}
         for one in sorted(left, key=lambda one: one.verdict)
     ]
-    with whole_file(path) as temporary:
-        temporary.write_text(json_text({"left_out": rows}, indent=1) + "\n", encoding="utf-8")
+    write_whole(path, json_text({"left_out": rows}, indent=1) + "\n")

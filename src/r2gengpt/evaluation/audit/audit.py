@@ -1,6 +1,5 @@
 """An audit from studies to its files: answers, figures, page. Loads no model and names no flag."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,9 @@ from r2gengpt.evaluation.audit.run import ANSWERS, ask
 from r2gengpt.evaluation.audit.subjects import Subject
 from r2gengpt.evaluation.page.audit import write_audit_page
 from r2gengpt.evaluation.page.card import write_card
-from r2gengpt.files import whole_file
+from r2gengpt.files import write_whole
 from r2gengpt.settings import AuditConfig
-from r2gengpt.text.written import json_text
+from r2gengpt.text.written import as_written, json_text
 from r2gengpt.version import __version__
 
 
@@ -44,13 +43,11 @@ def run_audit(subject: Subject, studies: Sequence[Study], config: AuditConfig, o
     answers = ask(subject, plan.questions, output / ANSWERS, about, config.seed)
     provenance = {**subject.identity(), **about, "studies": str(len(plan.studies))}
     found = {**Audit(plan, answers, config.seed).to_json(), "provenance": provenance}
-    with whole_file(output / "audit.json") as path:
-        path.write_text(json_text(found, indent=1) + "\n", encoding="utf-8")
-    shown = json.loads((output / "audit.json").read_text(encoding="utf-8"))  # the page shows what the file holds
+    write_whole(output / "audit.json", json_text(found, indent=1) + "\n")
     write_audit_page(
         output / "audit.html",
         title=f"Does {subject.name} read the film?",
-        audit=shown,
+        audit=as_written(found),
         questions=plan.questions,
         answers=answers,
         provenance=provenance,

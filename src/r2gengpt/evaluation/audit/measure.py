@@ -18,9 +18,8 @@ from r2gengpt.evaluation.audit.subjects import Answered
 from r2gengpt.metrics import detection
 from r2gengpt.metrics.detection import Bools, Measure, numbered, resampled
 from r2gengpt.metrics.labels.family import LABELER
-from r2gengpt.metrics.labels.observations import Label
 from r2gengpt.metrics.labels.places import LEFT, RIGHT, located
-from r2gengpt.metrics.labels.reading import VERSION, label_report
+from r2gengpt.metrics.labels.reading import VERSION, named_in
 from r2gengpt.metrics.ngrams import Floats
 from r2gengpt.text.observations import ALL_OBSERVATIONS, LIKELY, NOT_ASSESSED, OBSERVATIONS, OF_THE_FILM
 
@@ -67,11 +66,10 @@ class Heard:
     @classmethod
     def of(cls, answer: Answered) -> "Heard":
         """What an answer says, by the rule labeller."""
-        there = (Label.POSITIVE, Label.UNCERTAIN)
         assessed = {name: judged for name, judged in answer.findings.items() if judged[1] != NOT_ASSESSED}
         return cls(
             " ".join(answer.text.split()),
-            frozenset(name for name, label in label_report(answer.text).items() if label in there),
+            frozenset(named_in(answer.text)),
             frozenset((name, side) for name, where in located(answer.text).items() for side in where.sides),
             frozenset(name for name, judged in assessed.items() if judged[1] == LIKELY),
             {name: judged[0] for name, judged in assessed.items() if name not in OF_THE_FILM},

@@ -15,8 +15,9 @@ from r2gengpt.evaluation.audit.summary import (
     sides_line,
     verdict_words,
 )
-from r2gengpt.evaluation.page.frame import rendered, write_page
-from r2gengpt.evaluation.page.scores import Json, ShownCell, ShownRow, ShownTable, interval, number
+from r2gengpt.evaluation.page.frame import rendered
+from r2gengpt.evaluation.page.scores import Json, ShownCell, ShownRow, ShownTable, score_cell
+from r2gengpt.files import write_whole
 
 SHOWN = 6
 """Studies whose texts stand on the page under each condition."""
@@ -57,10 +58,7 @@ def condition_table(audit: Json) -> ShownTable:
 
 
 def _cell(score: Json | None) -> ShownCell:
-    if score is None:
-        return ShownCell("")
-    spread = interval(score.get("ci95"))
-    return ShownCell(number(score["value"]), (spread,) if spread else ())
+    return ShownCell("") if score is None else score_cell(score)
 
 
 def text_tables(questions: Sequence[Question], answers: Mapping[Key, Answered]) -> list[ShownTable]:
@@ -109,4 +107,4 @@ def write_audit_page(
         provenance=provenance,
         short=short,
     )
-    write_page(path, page)
+    write_whole(path, page, "output")

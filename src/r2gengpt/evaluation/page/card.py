@@ -5,9 +5,10 @@ from pathlib import Path
 
 from r2gengpt.data.study import Study
 from r2gengpt.evaluation.card import CardTable, card_parts, markdown_of
-from r2gengpt.evaluation.page.frame import rendered, write_page
+from r2gengpt.evaluation.page.frame import rendered
 from r2gengpt.evaluation.page.page import Thumbnail, thumbnail
 from r2gengpt.evaluation.page.scores import ShownCell, ShownRow, ShownTable
+from r2gengpt.files import write_whole
 
 FOLDER = "card"
 FILM_SIDE = 256
@@ -34,7 +35,7 @@ def write_card(directory: Path, title: str, about: Mapping[str, str], studies: S
     }
     page = rendered("card.html", title=title, parts=parts, films=films, shown=shown_table)
     for name, content in (("README.md", markdown_of(title, parts)), ("index.html", page)):
-        write_page(directory / FOLDER / name, content)
+        write_whole(directory / FOLDER / name, content, "output")
 
 
 def shown_table(table: CardTable) -> ShownTable:

@@ -3,9 +3,8 @@
 All is read from scores.json, as in `scores`.
 """
 
-from collections.abc import Iterator
-
-from r2gengpt.evaluation.page.scores import Json, ShownCell, ShownRow, ShownTable, interval, number
+from r2gengpt.evaluation.page.scores import Json, ShownCell, ShownRow, ShownTable, score_cell
+from r2gengpt.metrics.table import by_part
 from r2gengpt.text.observations import NO_FINDING
 
 GROUPS = (("by_source", "source"), ("by_age", "age"), ("by_sex", "sex"), ("by_view", "view"))
@@ -46,8 +45,7 @@ def _scored(found: Json, name: str, *more: str) -> ShownCell:
     """A score with its interval, or that there are too few; small lines below."""
     if name not in found:
         return ShownCell("" if "auc" in found else TOO_FEW.text, more)
-    spread = interval(found[name].get("ci95"))
-    return ShownCell(number(found[name]["value"]), (*((spread,) if spread else ()), *more))
+    return score_cell(found[name], *more)
 
 
 def group_areas(head: Json) -> ShownTable:
@@ -68,7 +66,12 @@ def _group(name: str, group: Json) -> ShownRow:
 def normal_table(found: Json) -> ShownTable:
     """Normal told from abnormal by text and by head, over all studies and within each source."""
     heads = ("", "normal called normal", "abnormal called abnormal", "balanced accuracy", "moved within source")
-    return ShownTable("Normal or abnormal", heads, tuple(_normal_rows(found)))
+    rows = []
+    for name, row in by_part(found, "all studies"):
+        counts = (ShownCell(f"{row[kind]['called_so']} of {row[kind]['n']}") for kind in ("normal", "abnormal"))
+        scores = (_scored(row, measure) for measure in ("balanced_accuracy", "moved"))
+        rows.append(ShownRow(name, (*counts, *scores)))
+    return ShownTable("Normal or abnormal", heads, tuple(rows))
 
 
 def box_table(boxes: Json) -> ShownTable:
@@ -79,13 +82,3 @@ def box_table(boxes: Json) -> ShownTable:
         for name, found in ({"all": boxes} | boxes["by_observation"]).items()
     ]
     return ShownTable("Evidence maps in the boxes", ("", "maps", *columns.values()), tuple(rows))
-
-
-def _normal_rows(found: Json) -> Iterator[ShownRow]:
-    parts = {"text": found.get("text"), "head": found.get("head", {}).get("normal_or_abnormal")}
-    for part, result in parts.items():
-        groups = {} if result is None else {"all studies": result["all"]} | result["by_source"]
-        for name, row in groups.items():
-            counts = (ShownCell(f"{row[kind]['called_so']} of {row[kind]['n']}") for kind in ("normal", "abnormal"))
-            scores = (_scored(row, name) for name in ("balanced_accuracy", "moved"))
-            yield ShownRow(f"{part}, {name}", (*counts, *scores))

@@ -5,16 +5,13 @@ import functools
 import hashlib
 import statistics
 from importlib import resources
-from pathlib import Path
 
 from jinja2 import Environment
 from markupsafe import Markup
 
-from r2gengpt.errors import InputError
 from r2gengpt.evaluation.page import findings as finding_tables
 from r2gengpt.evaluation.page import plots
 from r2gengpt.evaluation.page import scores as tables
-from r2gengpt.files import whole_file
 from r2gengpt.report import by_verdict, chance
 from r2gengpt.text.html import templates
 
@@ -31,19 +28,6 @@ def rendered(template: str, *, title: str, script: str = "", **values: object) -
     style, code = _part("page.css"), _part(script) if script else ""
     own = {"style": Markup(style), "style_hash": _digest(style), "script": Markup(code), "script_hash": _digest(code)}
     return _environment().get_template(template).render(title=title, **own, **values)
-
-
-def write_page(path: Path, page: str) -> None:
-    """Write a page, whole or not at all.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
-    try:
-        with whole_file(path) as temporary:
-            temporary.write_text(page, encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise InputError(f"{error.strerror or error}", field="output", value=path) from None
 
 
 @functools.cache

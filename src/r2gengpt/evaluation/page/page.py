@@ -15,7 +15,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from r2gengpt.evaluation.page import scores as tables
-from r2gengpt.evaluation.page.frame import rendered, write_page
+from r2gengpt.evaluation.page.frame import rendered
 from r2gengpt.evaluation.page.scores import Json
 from r2gengpt.evaluation.page.study import StudyRow, examples, kinds_of_studies, make_card, sort_orders
 from r2gengpt.films.containers import DicomChoice
@@ -53,31 +53,18 @@ def page_title(model: str, annotation: str, split: str) -> str:
     )
 
 
-def write_report_page(
-    path: Path,
-    *,
-    title: str,
-    studies: Sequence[StudyRow],
-    scores: Json,
-    provenance: Mapping[str, str],
-) -> None:
-    """Write report.html, whole or not at all.
+def report_page(title: str, studies: Sequence[StudyRow], scores: Json, provenance: Mapping[str, str]) -> str:
+    """The page as text.
 
     Args:
-        path: the file.
         title: heading of the page.
         studies: in the order of the page.
         scores: the content of scores.json for the same predictions.
         provenance: what the page says of its making: model, data, command, versions.
 
     Raises:
-        InputError: an image can't be read, or the file can't be written.
+        InputError: an image can't be read.
     """
-    write_page(path, report_page(title, studies, scores, provenance))
-
-
-def report_page(title: str, studies: Sequence[StudyRow], scores: Json, provenance: Mapping[str, str]) -> str:
-    """The page as text; see `write_report_page`."""
     cards = [make_card(study) for study in studies]
     chosen = examples(cards)
     render = functools.partial(

@@ -1,13 +1,16 @@
 """Collected scores as one self-contained HTML file, and as lines of text. Compares nothing itself."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from r2gengpt.evaluation.collected import Collected, Group, SetApart
-from r2gengpt.evaluation.page.frame import rendered, write_page
+from r2gengpt.evaluation.page.frame import rendered
 from r2gengpt.evaluation.page.scores import LABELS, ShownCell, ShownRow, ShownTable
 from r2gengpt.evaluation.published import Published
+from r2gengpt.files import write_whole
 from r2gengpt.metrics.labels.family import LABEL_F1
+from r2gengpt.metrics.table import align
 from r2gengpt.version import __version__
 
 TITLE = "Scores side by side"
@@ -35,15 +38,7 @@ def group_table(group: Group) -> ShownTable:
         )
         for one in group.ours
     ]
-    rows += [
-        ShownRow(
-            f"{one.name}, published",
-            tuple(
-                ShownCell(f"{one.metrics[name]:.3f}" if name in one.metrics else NO_FIGURE) for name in group.columns
-            ),
-        )
-        for one in group.published
-    ]
+    rows += [ShownRow(f"{one.name}, published", _figures(one, group.columns)) for one in group.published]
     return ShownTable(f"{group.n} studies, {group.signature}", ("system", *map(title_of, group.columns)), tuple(rows))
 
 
@@ -55,18 +50,13 @@ def apart_tables(apart: tuple[SetApart, ...]) -> list[ShownTable]:
     tables = []
     for (dataset, reason), several in found.items():
         names = list(dict.fromkeys(name for one in several for name in one.figure.metrics))
-        rows = tuple(
-            ShownRow(
-                one.figure.name,
-                tuple(
-                    ShownCell(f"{one.figure.metrics[name]:.3f}" if name in one.figure.metrics else NO_FIGURE)
-                    for name in names
-                ),
-            )
-            for one in several
-        )
+        rows = tuple(ShownRow(one.figure.name, _figures(one.figure, names)) for one in several)
         tables.append(ShownTable(f"{dataset}: {reason}", ("system", *map(title_of, names)), rows))
     return tables
+
+
+def _figures(one: Published, names: Sequence[str]) -> tuple[ShownCell, ...]:
+    return tuple(ShownCell(f"{one.metrics[name]:.3f}" if name in one.metrics else NO_FIGURE) for name in names)
 
 
 def sources(found: Collected) -> list[tuple[str, str]]:
@@ -90,14 +80,9 @@ def result_lines(found: Collected) -> list[str]:
     lines: list[str] = []
     for group in found.groups:
         table = group_table(group)
-        heads = list(map(title_of, group.columns))
-        texts = [["", *heads], *([row.name, *(cell.text for cell in row.cells)] for row in table.rows)]
-        widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-        lines.append(table.name)
-        for first, *others in texts:
-            cells = (f"  {text:>{width}}" for text, width in zip(others, widths[1:], strict=True))
-            lines.append(f"{first:<{widths[0]}}{''.join(cells)}")
-        lines.append("")
+        heads = ["", *map(title_of, group.columns)]
+        rows = ([row.name, *(cell.text for cell in row.cells)] for row in table.rows)
+        lines += [table.name, *align([heads, *rows]), ""]
     reasons: dict[str, int] = {}
     for one in found.apart:
         reasons[one.reason] = reasons.get(one.reason, 0) + 1
@@ -119,4 +104,4 @@ def write_results_page(path: Path, found: Collected) -> None:
         sources=sources(found),
         made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, r2gengpt {__version__}",
     )
-    write_page(path, page)
+    write_whole(path, page, "output")

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from r2gengpt.evaluation.page import review_tables
-from r2gengpt.evaluation.page.frame import rendered, write_page
+from r2gengpt.evaluation.page.frame import rendered
+from r2gengpt.files import write_whole
 from r2gengpt.verdicts.review import drift, groups
 from r2gengpt.verdicts.review.review import Review
 from r2gengpt.version import __version__
@@ -35,7 +36,7 @@ def write_review_page(path: Path, review: Review, place: str) -> None:
         fewest=groups.FEWEST,
         provenance=_provenance(review, place),
     )
-    write_page(path, page)
+    write_whole(path, page, "output")
 
 
 def _provenance(review: Review, place: str) -> dict[str, str]:

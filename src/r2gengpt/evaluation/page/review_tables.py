@@ -99,7 +99,7 @@ def timeline(review: Review) -> Markup:
         name = f"{span.first.day} {span.first:%b}" if review.unit == "week" else f"{span.first:%b %y}"
         moments.append(Moment(name, share.value if share.of else None, share.ends, share.of))
     whole = review.whole.outcomes.accepted.value
-    return share_over_time(moments, whole, "accepted unchanged", "drafts", review.unit)
+    return share_over_time(moments, whole, review.unit)
 
 
 def time_tables(review: Review) -> tuple[ShownTable, ShownTable]:

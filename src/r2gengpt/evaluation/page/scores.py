@@ -177,12 +177,13 @@ def main_table(content: Json) -> ShownTable:
 def systems_table(content: Json, names: Sequence[str], heads: Sequence[str], title: str) -> ShownTable:
     """A row for the model and each baseline, a column for each metric; a baseline that is missing says why."""
     model, baselines = content["metrics"], content["baselines"]
-    rows = [ShownRow("model", tuple(_score(model[name]) for name in names), "model")]
+    rows = [ShownRow("model", tuple(score_cell(model[name]) for name in names), "model")]
     known = (*BASELINES, *(name for name in WITH_A_HEAD if name in baselines or name in content["not_available"]))
     for system in (*known, *(name for name in baselines if name not in known)):
         if system in baselines:
             found, rival = baselines[system]["metrics"], system not in CEILINGS
-            cells = tuple(_score(found[name], rival and found[name]["value"] >= model[name]["value"]) for name in names)
+            not_below = {name: rival and found[name]["value"] >= model[name]["value"] for name in names}
+            cells = tuple(score_cell(found[name], not_below=not_below[name]) for name in names)
         else:
             reason = content["not_available"].get(system, "not measured")
             cells = (ShownCell(f"not available: {reason}", kind="none", span=len(names)),)
@@ -190,9 +191,10 @@ def systems_table(content: Json, names: Sequence[str], heads: Sequence[str], tit
     return ShownTable(title, ("", *heads), tuple(rows))
 
 
-def _score(score: Json, not_below: bool = False) -> ShownCell:
+def score_cell(score: Json, *more: str, strong: bool = False, not_below: bool = False) -> ShownCell:
+    """A score over its interval and more small lines."""
     spread = interval(score.get("ci95"))
-    return ShownCell(number(score["value"]), (spread,) if spread else (), not_below=not_below)
+    return ShownCell(number(score["value"]), (*((spread,) if spread else ()), *more), strong, not_below)
 
 
 def gap_table(content: Json, names: Sequence[str]) -> ShownTable | None:
@@ -246,7 +248,7 @@ def label_precision(content: Json) -> ShownTable:
         for size in SETS:
             for average in AVERAGES:
                 names = [average_name(average, measure, size, policy) for measure in MEASURES]
-                cells = tuple(_score(content["metrics"][name]) for name in names)
+                cells = tuple(score_cell(content["metrics"][name]) for name in names)
                 rows.append(ShownRow(f"{average} of {size}, {AS[policy]}", cells))
     heads = ("", *(measure.replace("f1", "F1") for measure in MEASURES))
     return ShownTable("Precision, recall and F1 of the model", heads, tuple(rows))
@@ -281,10 +283,9 @@ def _observations(content: Json, title: str, *, there: bool) -> ShownTable:
 
 def _observation(content: Json, name: str, policy: str) -> Iterator[ShownCell]:
     row = content["clinical"][policy][name]
-    spread = interval(content["metrics"][observation_name(name, policy)].get("ci95"))
     yield from (ShownCell(str(row[side])) for side in ("predicted", "reference"))
     yield from (ShownCell(number(row[measure])) for measure in ("precision", "recall"))
-    yield ShownCell(number(row["f1"]), (spread,) if spread else (), strong=True)
+    yield score_cell(content["metrics"][observation_name(name, policy)], strong=True)
 
 
 def location_table(content: Json) -> ShownTable:
@@ -292,7 +293,7 @@ def location_table(content: Json) -> ShownTable:
     rows = []
     for kind in KINDS:
         counts = (ShownCell(str(content["location"][kind][name])) for name in ("predicted", "reference", "agreed"))
-        cells = (_score(content["metrics"][f"{kind}_{measure}"]) for measure in MEASURES)
+        cells = (score_cell(content["metrics"][f"{kind}_{measure}"]) for measure in MEASURES)
         rows.append(ShownRow(kind.replace("_", " "), (*counts, *cells)))
     heads = ("", "predicted", "reference", "agreed", *(measure.replace("f1", "F1") for measure in MEASURES))
     return ShownTable("Side and place of findings that both name", heads, tuple(rows))

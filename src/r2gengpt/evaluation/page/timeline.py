@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from r2gengpt.evaluation.page.plots import TENTHS, WIDTH, Frame, bar, grid, nice_step, shape, svg, upright, words
 
+ACCEPTED = "accepted unchanged"
 MOST_NAMES = 6
 """Moments that are named below the plot."""
 
@@ -21,14 +22,12 @@ class Moment:
     count: int
 
 
-def share_over_time(moments: Sequence[Moment], whole: float, share: str, things: str, unit: str) -> Markup:
+def share_over_time(moments: Sequence[Moment], whole: float, unit: str) -> Markup:
     """A share with its interval at each moment, the share of all as a guide; below, of how many.
 
     Args:
         moments: in their order, at least one.
         whole: the share of all of them together.
-        share: what the plot calls it.
-        things: what it calls what is counted.
         unit: how long a moment is.
     """
     span, top = len(moments), max(one.count for one in moments) or 1
@@ -54,9 +53,9 @@ def share_over_time(moments: Sequence[Moment], whole: float, share: str, things:
     for at, name in names:
         parts.append(shape("text", "small", name, x=counts.x(at + 0.5), y=counts.bottom + 17, text_anchor="middle"))
     parts += [
-        upright(share, frame),
+        upright(ACCEPTED, frame),
         shape("text", "small", f"{top}", x=counts.left - 6, y=counts.top + 6, text_anchor="end"),
-        shape("text", "small", things, x=counts.left, y=counts.top - 7),
+        shape("text", "small", "drafts", x=counts.left, y=counts.top - 7),
         words((frame.left + frame.right) / 2, 334, f"{unit} of the verdict"),
     ]
-    return svg(340, f"{share} by {unit}: {len(known)} points with intervals.", parts)
+    return svg(340, f"{ACCEPTED} by {unit}: {len(known)} points with intervals.", parts)

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from r2gengpt.metrics.labels.observations import FIVE, Label
+from r2gengpt.metrics.labels.observations import FIVE, THERE, Label
 from r2gengpt.metrics.ngrams import Floats
 from r2gengpt.text.observations import OBSERVATIONS
 
 POLICIES: Mapping[str, tuple[Label, ...]] = {
-    "uncertain_as_positive": (Label.POSITIVE, Label.UNCERTAIN),
+    "uncertain_as_positive": THERE,
     "uncertain_as_negative": (Label.POSITIVE,),
 }
 """Policy → the labels that count as there; blank counts as not there in both."""

@@ -25,8 +25,9 @@ FIVE = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusi
 Statement = tuple[str, Label]
 """An observation that a sentence mentions, and what it says of it."""
 
+THERE = (Label.POSITIVE, Label.UNCERTAIN)
+"""The labels of what a report asserts or doubts."""
 _PRECEDENCE = (Label.POSITIVE, Label.UNCERTAIN, Label.NEGATIVE, Label.BLANK)
-_ABNORMAL = (Label.POSITIVE, Label.UNCERTAIN)
 
 
 def combine(statements: Iterable[Statement]) -> dict[str, Label]:
@@ -44,4 +45,4 @@ def combine(statements: Iterable[Statement]) -> dict[str, Label]:
 
 def has_finding(labels: Mapping[str, Label]) -> bool:
     """Whether any observation but No Finding and Support Devices is positive or uncertain."""
-    return any(label in _ABNORMAL for name, label in labels.items() if name not in (NO_FINDING, SUPPORT_DEVICES))
+    return any(label in THERE for name, label in labels.items() if name not in (NO_FINDING, SUPPORT_DEVICES))

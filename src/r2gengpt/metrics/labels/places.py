@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from r2gengpt.metrics.labels.observations import Label
+from r2gengpt.metrics.labels.observations import THERE
 from r2gengpt.metrics.labels.reading import Mention, mentions, sentences
 from r2gengpt.text.observations import NO_FINDING
 
@@ -102,7 +102,7 @@ def _of_sentence(sentence: str) -> Iterator[tuple[str, Where]]:
     groups = _groups(sentence, ends)
     for group, words in zip(groups, _shared(groups), strict=True):
         mention = group.mention
-        if mention.label in (Label.POSITIVE, Label.UNCERTAIN) and mention.observation not in WITHOUT_A_PLACE:
+        if mention.label in THERE and mention.observation not in WITHOUT_A_PLACE:
             yield mention.observation, _place(words, ends)
 
 

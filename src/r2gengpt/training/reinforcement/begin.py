@@ -12,7 +12,7 @@ from r2gengpt.parts.assemble import Built
 from r2gengpt.provenance import file_sha256
 from r2gengpt.training.auxiliary import AuxiliaryHead
 from r2gengpt.training.reinforcement.policy import PolicyGradient
-from r2gengpt.training.reinforcement.rewards import Target, target_of
+from r2gengpt.training.reinforcement.rewards import target_of
 
 BY_LABELS = ("reward", "findings_auc")
 """Scores that need no reference text."""
@@ -75,11 +75,6 @@ def check_references(config: RunConfig, studies: Sequence[Study]) -> None:
             )
 
 
-def targets_of(splits: Mapping[str, Sequence[Study]]) -> dict[str, Target]:
-    """The target of each study of all splits, by id."""
-    return {study.id: target_of(study) for studies in splits.values() for study in studies}
-
-
 def policy_of(
     built: Built, config: RunConfig, splits: Mapping[str, Sequence[Study]], head: AuxiliaryHead | None
 ) -> PolicyGradient:
@@ -87,7 +82,8 @@ def policy_of(
     looker = None
     if head is not None:
         looker = Looker(built.model, built.processor, head.scales, hints=config.model.findings_hint)
-    return PolicyGradient(built, config.reinforce, config.decode, targets_of(splits), looker)
+    targets = {study.id: target_of(study) for studies in splits.values() for study in studies}
+    return PolicyGradient(built, config.reinforce, config.decode, targets, looker)
 
 
 def stage_line(config: RunConfig) -> str:

@@ -9,17 +9,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from r2gengpt.config import ReinforceConfig
-from r2gengpt.files import whole_file
+from r2gengpt.files import write_whole
 from r2gengpt.metrics.compare import compare
 from r2gengpt.metrics.labels.family import LABEL_F1, LABELS
-from r2gengpt.metrics.labels.observations import Label
+from r2gengpt.metrics.labels.observations import THERE, Label
 from r2gengpt.metrics.labels.reading import label_report
 from r2gengpt.metrics.measure import FAMILIES, MetricChoice
 from r2gengpt.metrics.paired import Difference
 from r2gengpt.metrics.protocols import PROTOCOLS, bind
 from r2gengpt.report import Report
 from r2gengpt.text.observations import CHILDREN, NO_FINDING, OBSERVATIONS
-from r2gengpt.training.reinforcement.rewards import THERE, LabelCounts, Target, label_counts, repetition, reward_of
+from r2gengpt.training.reinforcement.rewards import LabelCounts, Target, label_counts, repetition, reward_of
 from r2gengpt.training.validation import validation_scores
 
 RESULT = "reinforcement.json"
@@ -72,8 +72,7 @@ class StageResult:
 
     def write(self, directory: Path) -> None:
         """Write reinforcement.json, whole."""
-        with whole_file(directory / RESULT) as path:
-            path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        write_whole(directory / RESULT, json.dumps(asdict(self), indent=1) + "\n")
 
 
 def _shown(found: Difference) -> str:

@@ -5,12 +5,10 @@ from dataclasses import dataclass, field
 
 from r2gengpt.config import ReinforceConfig
 from r2gengpt.data.study import Study
-from r2gengpt.metrics.labels.observations import Label
 from r2gengpt.metrics.labels.places import located
-from r2gengpt.metrics.labels.reading import label_report
+from r2gengpt.metrics.labels.reading import named_in
 from r2gengpt.text.observations import OBSERVATIONS
 
-THERE = (Label.POSITIVE, Label.UNCERTAIN)
 """Labels that count as there, as in `clinical_f1`."""
 NGRAM = 4
 """Words of what counts as repeated."""
@@ -41,9 +39,8 @@ def target_of(study: Study) -> Target:
     A label of at least .5 is there. An observation without a label counts on neither side.
     """
     if study.report.strip():
-        present = frozenset(name for name, label in label_report(study.report).items() if label in THERE)
         sides = {name: where.sides for name, where in located(study.report).items() if where.sides}
-        return Target(frozenset(OBSERVATIONS), present, sides, study.report, study.patient)
+        return Target(frozenset(OBSERVATIONS), frozenset(named_in(study.report)), sides, study.report, study.patient)
     known = {name: value for name, value in study.labels.items() if name in OBSERVATIONS}
     return Target(
         frozenset(known), frozenset(name for name, value in known.items() if value >= 0.5), patient=study.patient
@@ -81,9 +78,7 @@ class Reward:
 
 def label_counts(text: str, target: Target) -> LabelCounts:
     """How a text's labels agree with the target's. An empty text asserts nothing, though CheXpert calls it normal."""
-    labels = label_report(text)
-    said = {name for name, label in labels.items() if label in THERE} if text.strip() else set()
-    found = said & target.known
+    found = target.known.intersection(named_in(text)) if text.strip() else frozenset()
     hits = len(found & target.present)
     return LabelCounts(hits, len(found) - hits, len(target.present) - hits)
 
