@@ -17,6 +17,10 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 LOW = np.float32(-1.0e9)
 """What the library takes for minus infinity."""
+NO_NUMBERS = (
+    "the language model's scores are no numbers, so it writes no report: its weights are damaged, or too large for "
+    "`dtype` float16 (take bfloat16 or float32)"
+)
 
 
 @dataclass(frozen=True)
