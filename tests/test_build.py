@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModel, AutoModelForCausalLM
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    CLIPImageProcessorPil,
+    ConvNextImageProcessorPil,
+    IJepaConfig,
+    Siglip2ImageProcessorPil,
+    ViTImageProcessorPil,
+)
 
 from conftest import LANGUAGE_KINDS, VISION_KINDS
 from placements import built_of
@@ -317,6 +325,65 @@ def test_the_side_of_the_image_is_that_of_the_crop_where_there_is_one(tiny_parts
     assert processor_image_size(images, "x") == 32
     images.crop_size, images.do_center_crop = {"height": 16, "width": 16}, True
     assert processor_image_size(images, "x") == 16
+
+
+@pytest.mark.parametrize(
+    ("processor", "made"),
+    [
+        (CLIPImageProcessorPil(size={"shortest_edge": 32}, do_center_crop=False), "3 x 32 x 48 or 3 x 48 x 32"),
+        (ViTImageProcessorPil(size={"height": 32, "width": 32}, do_resize=False), "3 x 64 x 96 or 3 x 96 x 64"),
+        (ViTImageProcessorPil(size={"height": 32, "width": 48}), "3 x 32 x 48"),
+        (Siglip2ImageProcessorPil(), "256 x 768"),
+    ],
+    ids=["only the shorter side", "no side", "no square", "patches"],
+)
+def test_an_image_processor_that_makes_no_square_of_every_film_is_refused(processor: Any, made: str) -> None:
+    with pytest.raises(InputError, match=f"^vision_model x: its image processor makes {made} of a film, must be a"):
+        processor_image_size(processor, "x")
+
+
+@pytest.mark.parametrize(
+    ("processor", "side"),
+    [
+        (CLIPImageProcessorPil(size={"shortest_edge": 40}, crop_size={"height": 32, "width": 32}), 32),
+        (ConvNextImageProcessorPil(size={"shortest_edge": 64}), 64),
+    ],
+    ids=["crops", "crops by a share"],
+)
+def test_the_side_is_that_of_what_the_processor_makes(processor: Any, side: int) -> None:
+    assert processor_image_size(processor, "x") == side
+
+
+def test_weights_that_have_no_place_in_the_language_model_are_told(
+    tiny_parts: Path, spoilt: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    def told() -> list[str]:
+        return [record.getMessage() for record in caplog.records if record.name == "r2gengpt.parts"]
+
+    build(tiny_parts)
+    assert told() == []
+    directory = spoilt("lm-stablelm", edit_json("config.json", num_hidden_layers=1))
+    build(tiny_parts, lm_model=directory)
+    words = f"warning: `lm_model` {directory}: 11 of its weights have no place in the model of its config.json"
+    assert told() == [f"{words} and are left out, first model.layers.1.input_layernorm.bias"]
+
+
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")  # PEFT's, of what this is about
+def test_lora_beside_a_head_that_is_the_embedding_table_is_not_folded_into_it(tiny_parts: Path) -> None:
+    built = build(tiny_parts, lm_model=str(tiny_parts / "lm-gpt2"), llm_use_lora=True, llm_lora_targets=("lm_head",))
+    before = built.model.get_input_embeddings().weight.clone()
+    with pytest.raises(InputError, match=r"^llm_lora_targets lm_head: language_model\.lm_head is the embedding table"):
+        merge_lora(built.model)
+    assert torch.equal(built.model.get_input_embeddings().weight, before)
+
+
+def test_an_encoder_without_a_pooled_feature_is_refused_by_the_setting(tiny_parts: Path, tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    AutoModel.from_config(IJepaConfig(image_size=32, patch_size=8, **sizes)).save_pretrained(tmp_path)
+    ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    built = build(tiny_parts, vision_model=str(tmp_path), global_only=True)
+    with pytest.raises(InputError, match=r"^global_only True: ijepa gives no pooled feature"):
+        built.model.encode_views(torch.zeros(1, 1, 3, 32, 32))
 
 
 def test_a_whole_saved_model_is_loaded_in_evaluation_mode_and_checked(tiny_parts: Path, tmp_path: Path) -> None:

@@ -121,6 +121,15 @@ def test_decoding_settings_and_card_go_along(exported: tuple[Path, Path]) -> Non
     assert "r2gengpt export" in card
 
 
+def test_an_export_is_made_in_main_memory_where_there_is_a_gpu(
+    exported: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    arguments = ["--model", str(exported[0]), "--output", str(tmp_path / "plain"), "--dtype", "float32"]
+    assert run("export", arguments) == 0
+    assert (tmp_path / "plain" / "model.safetensors").read_bytes() == (exported[1] / "model.safetensors").read_bytes()
+
+
 def test_lora_that_must_not_be_merged_is_refused(
     exported: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,7 +25,7 @@ from r2gengpt.data.batches import prompt_batch
 from r2gengpt.data.loading import StudyDataset
 from r2gengpt.data.ordering import capped, shuffled_batches
 from r2gengpt.data.study import Study
-from r2gengpt.errors import InputError
+from r2gengpt.errors import InputError, RunError
 from r2gengpt.films.sources import study_of
 from r2gengpt.metrics.detection import area
 from r2gengpt.model.findings import FindingHead, findings_loss, positive_weights
@@ -43,6 +43,7 @@ from r2gengpt.text.observations import (
 )
 from r2gengpt.training.auxiliary import Validation
 from r2gengpt.training.data import within_caps
+from r2gengpt.training.distributed.processes import device_count
 from r2gengpt.training.findings import FindingsModule, check_findings_only, finding_labels, some_patches
 from r2gengpt.training.run import train
 from r2gengpt.training.scales import fit_scale, fit_scales, logistic
@@ -235,6 +236,20 @@ def test_settings_of_a_head_that_undo_each_other_are_refused(
     with pytest.raises(InputError, match=words):
         train(replace(run, model=replace(run.model, **model), data=replace(run.data, **read)), FLOAT32)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_head_alone_takes_one_device_of_several_and_one_machine() -> None:
+    assert device_count(TrainConfig(findings_only=True)) == 1
+    assert device_count(TrainConfig()) == "auto"
+    several = RunConfig(ModelConfig(findings_head=True), train=TrainConfig(findings_only=True, num_nodes=2))
+    with pytest.raises(InputError, match=r"^findings_only True: trains on one device: leave out .* num_nodes"):
+        check_findings_only(several)
+
+
+@pytest.mark.parametrize("logits", [[0.0, math.nan], [math.nan, 1.0]])
+def test_logits_that_are_no_numbers_have_no_verdict(logits: list[float]) -> None:
+    with pytest.raises(RunError, match=r"^the finding head's logits are no numbers"):
+        findings_of([*logits, *[0.0] * (len(UNFITTED) - 2)], UNFITTED)
 
 
 def test_patches_are_left_out_only_of_encoders_that_take_any_number_of_them(

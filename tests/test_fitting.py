@@ -94,6 +94,19 @@ def test_what_is_set_already_is_not_named(settings: Settings) -> None:
         assert (found.fits, found.can_fit, found.remedies) == (False, False, ())
 
 
+def test_weights_that_lie_quantized_are_not_to_be_quantized_otherwise(settings: Settings) -> None:
+    small = replace(settings, where=PlacementConfig(quantization="int8"))
+    assert "`quantization` nf4" in fit(small, TRAINING, with_free(1)).remedies
+    assert "`quantization` nf4" not in fit(replace(small, stored=True), TRAINING, with_free(1)).remedies
+
+
+def test_a_head_alone_is_made_to_fit_by_smaller_batches_only(settings: Settings) -> None:
+    model = replace(settings.model, findings_head=True)
+    alone = replace(settings, model=model, train=TrainConfig(findings_only=True))
+    assert alone.uses == (TRAINING,)
+    assert fit(alone, TRAINING, with_free(1)).remedies == ("`batch_size` 1 `accumulate_grad_batches` 8",)
+
+
 def test_a_processor_without_bfloat16_trains_and_writes_in_float32(settings: Settings) -> None:
     plain = replace(BIG, bfloat16=False)
     assert bytes_of(settings, TRAINING, plain)[0] == bytes_of(settings, GENERATION, plain)[0] == "float32"

@@ -19,7 +19,7 @@ from r2gengpt.config import DecodeConfig
 from r2gengpt.data.batches import Batch, Example, prompt_batch
 from r2gengpt.data.loading import StudyDataset
 from r2gengpt.data.study import Study
-from r2gengpt.errors import InputError
+from r2gengpt.errors import InputError, RunError
 from r2gengpt.generation.decode import predict, stream
 from r2gengpt.generation.library import CallbackStreamer, counted_tokens, generation_config, written_by_generate
 from r2gengpt.generation.prompts import image_features
@@ -387,3 +387,26 @@ def test_a_device_that_is_not_there_is_refused_before_the_model_is_loaded(
     done = run_cli(["generate", image, "--model", str(without_weights), "--accelerator", accelerator])
     assert (done.code, done.stdout) == (2, "")
     assert done.stderr == f"r2gengpt generate: --accelerator {accelerator}: no {name} device here\n"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"beam_size": 3},
+        {"do_sample": True},
+        {"engine": "hf"},
+        {"engine": "hf", "beam_size": 3},
+        {"min_new_tokens": 2},
+    ],
+    ids=str,
+)
+def test_a_language_model_whose_scores_are_no_numbers_writes_no_empty_report(
+    changes: dict[str, Any], tiny_checkpoint: Path
+) -> None:
+    damaged, _ = load_checkpoint(tiny_checkpoint, where=FLOAT32)
+    with torch.no_grad():
+        next(damaged.model.language_model.parameters())[0, 0] = torch.nan
+        damaged.model.get_output_embeddings().weight[3, 0] = torch.nan
+    with pytest.raises(RunError, match=r"^the language model's scores are no numbers, so it writes no report"):
+        one(damaged, replace(GREEDY, **changes))

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from transformers import ConvNextImageProcessorPil
 
 from r2gengpt.confidence.maps import ANCHORS, colour_table, draw_heat_map, kept_box, lightness, smooth_levels
 from r2gengpt.testing import noise_image
@@ -71,6 +72,17 @@ def test_the_encoder_sees_the_whole_film_unless_its_processor_crops() -> None:
     assert kept_box(processor(square), (500, 300)) == (0, 0, 500, 300)
     assert kept_box(processor({"shortest_edge": 256}, square), (512, 1024)) == (32, 288, 480, 736)
     assert kept_box(processor({"height": 448, "width": 448}, square), (448, 896)) == (112, 224, 336, 672)
+
+
+@pytest.mark.parametrize(("edge", "box"), [(224, (100, 25, 450, 375)), (384, (0, 0, 550, 400))])
+def test_a_share_of_the_shorter_side_is_kept_where_the_processor_says_so(
+    edge: int, box: tuple[int, int, int, int]
+) -> None:
+    steps = ConvNextImageProcessorPil(size={"shortest_edge": edge}, do_normalize=False)
+    assert kept_box(steps, (550, 400)) == box
+    ramp = np.linspace(0, 255, 550)[None].repeat(400, 0).astype(np.uint8)
+    seen = steps([Image.fromarray(ramp).convert("RGB")], return_tensors="np").pixel_values[0] * 550
+    assert (seen.min(), seen.max()) == (pytest.approx(box[0], abs=4), pytest.approx(box[2], abs=4))
 
 
 def test_a_map_lies_over_what_the_encoder_sees() -> None:

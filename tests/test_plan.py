@@ -1,6 +1,7 @@
 """`r2gengpt plan`: counts and bytes from configurations alone."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from r2gengpt.cli.commands import plan as command
 from r2gengpt.cli.main import run
 from r2gengpt.config import ALIGNMENTS, DataConfig, DecodeConfig, ModelConfig, TrainConfig
 from r2gengpt.errors import InputError
-from r2gengpt.parts.assemble import HERE, build_model
+from r2gengpt.parts.assemble import HERE, build_model, freeze_seeing
 from r2gengpt.parts.plan import MemoryPlan, kept_bytes, plan, quantized_bytes
 from r2gengpt.settings import PlacementConfig
 from r2gengpt.testing import LANGUAGE_MODELS, VISION_MODELS, tiny_language_model, tiny_vision_model
@@ -218,6 +219,72 @@ def test_wrong_input_ends_with_one_line(
     assert message.count("\n") == 1
     for part in parts:
         assert part in message
+
+
+@pytest.mark.parametrize("eyes", [False, True], ids=["text", "with eyes"])
+def test_a_language_model_inside_one_that_sees_is_planned_as_it_is_loaded(
+    eyes: bool, tiny: ModelConfig, tmp_path: Path
+) -> None:
+    pytest.importorskip("sentencepiece")
+    from tiny_families import write_family
+
+    whole = write_family(tmp_path, "Gemma-3-it")
+    config = replace(tiny, lm_model=str(whole if eyes else tmp_path / "lm-gemma3_text"))
+    built = build_model(config, FLOAT32)
+    assert planned(config).parameters == sum(p.numel() for p in built.model.parameters())
+    alone = build_model(replace(config, findings_head=True), FLOAT32, findings_only=True)
+    assert alone.processor.template == built.processor.template
+    assert alone.processor.end_token_id == built.processor.end_token_id
+
+
+def in_training(model: ModelConfig, **train: Any) -> MemoryPlan:
+    return plan(model, DataConfig(dataset="plain", batch_size=2), DecodeConfig(), TrainConfig(**train), HERE)
+
+
+def test_a_head_that_is_trained_alone_needs_no_language_model(
+    tiny: ModelConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = replace(tiny, findings_head=True, vis_use_lora=True)
+    built = build_model(config, FLOAT32, findings_only=True)
+    loaded = [p for p in built.model.parameters() if not p.is_meta]
+    trained = sum(p.numel() for p in loaded if p.requires_grad)
+    alone, beside = in_training(config, findings_only=True), in_training(config)
+    (mode,) = alone.modes
+    assert (alone.trained, mode.weights) == (trained, sum(p.nbytes for p in loaded))
+    assert (mode.gradients, mode.moments) == (4 * trained, 8 * trained)
+    assert 0 < mode.activations < beside.modes[0].activations
+    assert (mode.logits, mode.kv_cache, mode.new_logits) == (0, 0, 0)
+    names = ["--lm_model", tiny.lm_model, "--vision_model", tiny.vision_model]
+    command.main([*names, "--findings_head", "True", "--findings_only", "True"])
+    words = capsys.readouterr().out
+    assert "of a finding head without the language model" in words
+    assert "generation  " not in words.splitlines()[-1]
+    assert "large enough" in words.splitlines()[-1]
+
+
+@pytest.mark.parametrize("head", [{"freeze_seeing": True}, {"stage": "reinforce"}], ids=str)
+def test_what_sees_is_not_counted_as_trained_where_it_stays(head: dict[str, Any], tiny: ModelConfig) -> None:
+    config = replace(tiny, findings_head=True, vis_use_lora=True)
+    model = build_model(config, FLOAT32).model
+    freeze_seeing(model)
+    stays, learns = in_training(config, ckpt_file="head", **head), in_training(config)
+    assert stays.trained == sum(p.numel() for p in model.parameters() if p.requires_grad) < learns.trained
+    assert stays.modes[0].activations < learns.modes[0].activations
+
+
+def test_a_quantized_directory_is_planned_in_its_own_form(
+    tiny: ModelConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored = {"load_in_4bit": True, "quant_method": "bitsandbytes", "bnb_4bit_quant_type": "nf4"}
+    directory = shutil.copytree(tiny.lm_model, tmp_path / "small")
+    content = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps({**content, "quantization_config": stored}))
+    words = ["--lm_model", str(directory), "--vision_model", tiny.vision_model]
+    command.main([*words, "--format", "json"])
+    fits = json.loads(capsys.readouterr().out)["fits"]
+    assert {use: one["form"] for use, one in fits.items()} == {"training": "nf4", "generation": "nf4"}
+    assert run("plan", [*words, "--quantization", "int8"]) == 2
+    assert f"--lm_model {directory} holds nf4 weights" in capsys.readouterr().err
 
 
 def test_eight_and_four_bits_stand_beside_float32_where_the_flag_says_so(tiny: ModelConfig) -> None:

@@ -27,6 +27,7 @@ from r2gengpt.data.loading import FieldDropout, StudyDataset
 from r2gengpt.data.ordering import row_lengths
 from r2gengpt.data.study import Study, with_earlier
 from r2gengpt.errors import InputError
+from r2gengpt.exporting import our_part
 from r2gengpt.generation.library import token_logprobs
 from r2gengpt.generation.prompts import image_features
 from r2gengpt.locate import ModelChoice
@@ -250,6 +251,17 @@ def test_maps_are_of_the_study_itself_in_the_prompt_that_its_report_was_written_
     torch.testing.assert_close(forced.logprobs(forced.image[None]), written, rtol=1e-4, atol=1e-4)
     (sentence,) = evidence_of(model, processor, None, batch, text).sentences
     assert len(sentence.map) == model.config.tokens_per_view * (1 if fusion == "mean" else own)
+
+
+def test_what_another_program_gets_keeps_every_part_that_was_trained(tiny_parts: Path) -> None:
+    model = built_with(tiny_parts, findings_head=True).model
+    assert model.time_marks is not None
+    torch.nn.init.normal_(model.time_marks.weight)
+    part = our_part(model)
+    assert {name for name, _ in part.named_children()} == {name for name, _ in model.named_children()}
+    for name, tensor in model.state_dict().items():
+        if not name.startswith("language_model."):
+            assert torch.equal(part.state_dict()[name], tensor), name
 
 
 def test_maps_of_findings_are_of_the_study_itself(tiny_parts: Path, told_set: TinySet) -> None:

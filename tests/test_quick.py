@@ -227,6 +227,19 @@ def test_graphs_are_made_once_and_replace_those_of_an_older_model(
     assert (graphs / "language.bin").read_bytes() == (small / "language.bin").read_bytes()
 
 
+def test_graphs_are_made_in_main_memory_whatever_the_machine_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[ModelChoice] = []
+    monkeypatch.setattr("r2gengpt.locate.locate", asked.append)
+    monkeypatch.setattr(Reporter, "of", lambda located: located)
+    monkeypatch.setattr("r2gengpt.exporting.export_edge", lambda _, made, **__: made.mkdir())
+    monkeypatch.setattr("r2gengpt.edge.runtime.Edge.__init__", lambda *_: None)
+    monkeypatch.setattr("r2gengpt.edge.runtime.Edge.compile", lambda _: None)
+    quick.export_graphs(tmp_path / "graphs")
+    assert [choice.accelerator for choice in asked] == ["cpu"]
+
+
 def test_generate_takes_them(
     graphs: Path, small: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

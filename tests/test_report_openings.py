@@ -12,6 +12,10 @@ from transformers import GenerationConfig, LogitsProcessorList
 import r2gengpt
 from edge_parts import checkpoint_with_head, write_films
 from r2gengpt.confidence.calibration import with_confidence
+from r2gengpt.config import RunConfig
+from r2gengpt.data.batches import prompt_batch, training_batch
+from r2gengpt.data.loading import StudyDataset
+from r2gengpt.data.study import Study
 from r2gengpt.edge import runtime
 from r2gengpt.errors import InputError
 from r2gengpt.generation import recorded
@@ -34,6 +38,10 @@ from r2gengpt.text.observations import (
     UNLIKELY,
 )
 from r2gengpt.text.opening import opening_of, opening_sentences
+from r2gengpt.training.auxiliary import AuxiliaryHead
+from r2gengpt.training.findings import finding_labels
+from r2gengpt.training.module import R2GenGPTModule
+from r2gengpt.training.validation import ValidationBatch
 from test_engine import prompts_of, random_model
 from test_recorded import Anew
 
@@ -211,6 +219,26 @@ def test_reports_open_with_the_heads_findings_by_both_decoders_and_in_a_stream(c
     streamed = model.report([checkpoint.parent / "view0.png", checkpoint.parent / "view1.png"], on_text=pieces.append)
     assert "".join(pieces) == streamed.text
     assert streamed.text.startswith(opening[: len(streamed.text)])
+
+
+@pytest.mark.parametrize("opening", ["none", "findings"])
+def test_a_validation_writes_what_the_checkpoint_writes_in_use(opening: str, checkpoint: Path) -> None:
+    where: dict[str, Any] = {"accelerator": "cpu", "runtime": "torch", "dtype": "float32"}
+    model = r2gengpt.load(checkpoint, opening=opening, beam_size=1, max_new_tokens=40, **where)
+    assert isinstance(model, Reporter)
+    films = tuple(checkpoint.parent / f"view{number}.png" for number in (0, 1))
+    report, studies = model.report(list(films)), [Study("a", films, report="The lungs are clear.")]
+    config, labels = RunConfig(model.stored.model.settled(), decode=model.decode), finding_labels(studies)
+    example = StudyDataset(studies, model.words, "plain", findings=labels)[(0, 0)]
+    batch = ValidationBatch(training_batch([example], model.words, 60), prompt_batch([example], model.words))
+    module = R2GenGPTModule(
+        model.built, config, 1, None, AuxiliaryHead(model.built, config, labels, studies, checkpoint)
+    )
+    with torch.inference_mode():
+        module.validation_step(batch, 0)
+    ((validated,),) = (one.predictions for one in module.validated)
+    assert validated.text == report.text
+    assert report.text.startswith(opening_of(report.findings)) == (opening == "findings")
 
 
 def test_a_sentence_of_the_opening_is_as_sure_as_the_head_and_others_as_the_writer() -> None:

@@ -137,7 +137,9 @@ def our_part(model: R2GenGPTForConditionalGeneration) -> R2GenGPTForConditionalG
     table, own = ServedLanguageModel(config.text_config), model.get_input_embeddings()
     table.to(own.weight.dtype).embeddings.weight.copy_(own(torch.arange(config.text_config.vocab_size)))
     part = R2GenGPTForConditionalGeneration(config, model.vision_tower, table)
-    part.projector, part.finding_head = model.projector, model.finding_head
+    for name, own_part in model.named_children():
+        if name != "language_model":
+            setattr(part, name, own_part)
     part.eval()
     return part
 

@@ -114,7 +114,7 @@ def export_graphs(directory: Path) -> None:
 
     made = directory.with_name(f".pull-{directory.name}")
     shutil.rmtree(made, ignore_errors=True)
-    exact = ModelChoice(placement=Override(PlacementConfig, {"dtype": "float32"}))
+    exact = ModelChoice(placement=Override(PlacementConfig, {"dtype": "float32"}), accelerator="cpu")
     export_edge(Reporter.of(locate(exact)), made, weights=WEIGHTS, merge=True)
     (made / COMPILED).mkdir()
     made.rename(directory)

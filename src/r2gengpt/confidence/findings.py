@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from r2gengpt.errors import InputError
+from r2gengpt.errors import InputError, RunError
 from r2gengpt.files import write_whole
 from r2gengpt.report import Finding
 from r2gengpt.text.observations import (
@@ -96,7 +96,12 @@ def findings_of(logits: Sequence[float], scales: Sequence[Scale]) -> tuple[Findi
 
     A child's film is not assessed for what no child of the validation split had: its scale was fitted to adults.
     No film is likely to be both normal and abnormal.
+
+    Raises:
+        RunError: a logit is no number, which no verdict can be made of.
     """
+    if any(map(math.isnan, logits)):
+        raise RunError("the finding head's logits are no numbers: weights of the encoder or the head are damaged")
     findings = tuple(scale.finding(float(logit)) for scale, logit in zip(scales, logits, strict=True))
     if any(finding.name == CHILD and finding.verdict == LIKELY for finding in findings):
         findings = tuple(

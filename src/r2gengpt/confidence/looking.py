@@ -15,7 +15,7 @@ from r2gengpt.confidence.findings import Scale, findings_of, verdicts_of
 from r2gengpt.data.batches import Batch
 from r2gengpt.model import R2GenGPTForConditionalGeneration, R2GenGPTProcessor
 from r2gengpt.model.vision import regional_means
-from r2gengpt.report import Doubt
+from r2gengpt.report import Doubt, Finding
 from r2gengpt.text.alignment import pad_rows
 from r2gengpt.text.observations import hint_of, hinted
 from r2gengpt.text.opening import opening_of
@@ -51,12 +51,16 @@ class Looker:
         looked, logits = self.seen(batch)
         rows = logits.tolist()
         findings = [findings_of(row, self.scales) for row in rows]
+        parts = zip(findings, self._doubts(batch, looked), batch.compared, map(tuple, rows), strict=True)
+        return self.opened(looked, findings), [Sight(*part) for part in parts]
+
+    def opened(self, batch: Batch, findings: Sequence[Sequence[Finding]]) -> Batch:
+        """The batch with what each report opens with, by its study's findings; `opening` says whether it does."""
         openings = [
             () if written_whole(batch.instruction(row)) else tuple(self.processor.encode_text(opening_of(one)))
             for row, one in enumerate(findings)
         ]
-        parts = zip(findings, self._doubts(batch, looked), batch.compared, map(tuple, rows), strict=True)
-        return replace(looked, openings=tuple(openings)), [Sight(*part) for part in parts]
+        return replace(batch, openings=tuple(openings))
 
     def _doubts(self, batch: Batch, looked: Batch) -> list[tuple[Doubt, ...]]:
         """What speaks against each study's own films; nothing without a guard.

@@ -181,17 +181,22 @@ def draw_heat_map(
 def kept_box(image_processor: Any, size: tuple[int, int]) -> tuple[int, int, int, int]:
     """The part of a film that the encoder sees: left, top, right, bottom in the film's pixels.
 
-    All of it, but where the image processor crops the centre out of what it has resized.
+    All of it, but where the image processor crops the centre out of what it has resized. ConvNeXt's, below 384 pixels,
+    says so by `crop_pct`: the share of the shorter side that is kept.
 
     Args:
         image_processor: of the model.
         size: width and height of the film.
     """
     width, height = size
-    if not getattr(image_processor, "do_center_crop", False):
-        return 0, 0, width, height
-    sides, crop = dict(image_processor.size), dict(image_processor.crop_size)
+    sides, share = dict(image_processor.size), getattr(image_processor, "crop_pct", None)
     edge = sides.get("shortest_edge")
+    if getattr(image_processor, "do_center_crop", False):
+        crop = dict(image_processor.crop_size)
+    elif share and edge and edge < 384:
+        edge, crop = int(edge / share), {"height": edge, "width": edge}
+    else:
+        return 0, 0, width, height
     scales = [edge / min(size)] * 2 if edge else [sides["width"] / width, sides["height"] / height]
     kept = [
         min(whole, round(crop[name] / scale))

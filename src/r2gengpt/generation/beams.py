@@ -19,6 +19,10 @@ LOW = np.float32(-1.0e9)
 """What the library takes for minus infinity."""
 COLDEST = 1e-30
 """The least temperature that scores are divided by: below it a quotient is not finite in float32."""
+NO_NUMBERS = (
+    "the language model's scores are no numbers, so it writes no report: its weights are damaged, or too large for "
+    "`dtype` float16 (take bfloat16 or float32)"
+)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from r2gengpt.generation.beams import Candidates, Rules
+from r2gengpt.errors import RunError
+from r2gengpt.generation.beams import NO_NUMBERS, Candidates, Rules
 
 Generators = Sequence[torch.Generator]
 """One a study; used where tokens are drawn."""
@@ -20,10 +21,16 @@ Settled = Sequence[int | None]
 def next_tokens(
     rules: Rules, logits: Tensor, texts: Sequence[list[int]], generators: Generators, settled: Settled = ()
 ) -> tuple[list[int], list[float]]:
-    """The likeliest or a drawn token of each row (S, vocabulary), and its log-probability under the model alone."""
+    """The likeliest or a drawn token of each row (S, vocabulary), and its log-probability under the model alone.
+
+    Raises:
+        RunError: tokens are to be drawn, and a row's logits are no numbers.
+    """
     scores = settle(ruled(rules, logits.clone(), *histories(texts, logits.device)), settled)
     if rules.do_sample:
         shares = scores.softmax(-1)
+        if bool(shares.isnan().any()):
+            raise RunError(NO_NUMBERS)
         ids = torch.cat([torch.multinomial(s, 1, generator=g) for s, g in zip(shares, generators, strict=True)])
     else:
         ids = scores.argmax(-1)

@@ -1,10 +1,12 @@
 """A report from its tokens: in pieces while they come, then as a record. No model, no PyTorch."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from r2gengpt.generation.beams import Written
+from r2gengpt.errors import RunError
+from r2gengpt.generation.beams import NO_NUMBERS, Written
 from r2gengpt.report import Report, Sentence
 from r2gengpt.text.prompt import tidy_report
 from r2gengpt.text.sentences import same_sentence, sentence_spans, tokens_of
@@ -38,7 +40,12 @@ def report_of(processor: TokenWords, written: Written, *, study: str, reference:
         written: the report.
         study: id of the study.
         reference: the study's own report, empty where none is known.
+
+    Raises:
+        RunError: the language model's scores are no numbers, so that nothing was chosen by them.
     """
+    if not written.logprobs or any(map(math.isnan, written.logprobs)):
+        raise RunError(NO_NUMBERS)
     return Report(
         id=study,
         text=report_text(processor, written.ids),

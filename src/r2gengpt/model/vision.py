@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from r2gengpt.errors import InputError
 from r2gengpt.model.configuration import patch_grid
 
 
@@ -48,13 +49,13 @@ def view_features(output: Any, vision_config: Any, pixels: Tensor, *, global_onl
     """The features of views (K, 3, H, W) in an encoder's output, (K, N, E); with `global_only` the pooled ones, N 1.
 
     Raises:
-        ValueError: the encoder has no pooled feature, or gave fewer features than the image has patches.
+        InputError: the encoder has no pooled feature, or its features are not those of the image's patches.
     """
     if not global_only:
         return patch_features(output, vision_config, pixels)
     pooled: Tensor | None = getattr(output, "pooler_output", None)
     if pooled is None:
-        raise ValueError(f"global_only: {vision_config.model_type} gives no pooled feature")
+        raise InputError(f"{vision_config.model_type} gives no pooled feature", field="global_only", value=True)
     return pooled.flatten(1).unsqueeze(1)
 
 
@@ -62,17 +63,17 @@ def patch_features(output: Any, vision_config: Any, pixels: Tensor) -> Tensor:
     """The patches of the encoder's last layer, (K, N, E): class and register tokens in front are left out.
 
     Raises:
-        ValueError: fewer features than the image has patches.
+        InputError: fewer features than the image has patches, or a map of features of another size.
     """
     features: Tensor = output.last_hidden_state
-    if features.ndim == 4:
-        return features.flatten(2).transpose(1, 2)
+    is_map = features.ndim == 4
+    if is_map:
+        features = features.flatten(2).transpose(1, 2)
     expected = patch_grid(vision_config, pixels.shape[-2]) * patch_grid(vision_config, pixels.shape[-1])
     found = features.shape[1]
-    if found < expected:
-        raise ValueError(
-            f"vision encoder gave {found} features for {expected} patches of a {pixels.shape[-1]}-pixel image"
-        )
+    if found < expected or (is_map and found > expected):
+        words = f"vision encoder gave {found} features for {expected} patches of a {pixels.shape[-1]}-pixel image"
+        raise InputError(words, field="vision_model")
     return features[:, found - expected :]
 
 

@@ -99,6 +99,13 @@ def _freeze(part: Any, frozen: bool) -> None:
         parameter.requires_grad_(not frozen)
 
 
+def freeze_seeing(model: R2GenGPTForConditionalGeneration) -> None:
+    """Leave the encoder and the finding head as they are."""
+    for part in (model.vision_tower, model.finding_head):
+        if part is not None:
+            part.requires_grad_(False)
+
+
 def _default(name: str) -> Any:
     return ModelConfig.__dataclass_fields__[name].default
 

@@ -26,6 +26,13 @@ class Settings:
     train: TrainConfig
     where: PlacementConfig
     views: int = 1
+    stored: bool = False
+    """The language model lies there in the form that `where` names: it takes no other."""
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """What the model is for: a head that is trained alone writes nothing."""
+        return (TRAINING,) if self.train.findings_only else (TRAINING, GENERATION)
 
     @property
     def plan(self) -> MemoryPlan:
@@ -119,7 +126,7 @@ HALF = Saving(
 FOUR_BITS = Saving(
     lambda s: "`quantization` nf4",
     lambda s: _placed(s, quantization="nf4"),
-    lambda s: s.where.quantization not in SMALL,
+    lambda s: s.where.quantization not in SMALL and not s.stored,
 )
 REMEDIES = {TRAINING: (BATCH, CHECKPOINTING, HALF, FOUR_BITS), GENERATION: (ONE_STUDY, BEAM, HALF, FOUR_BITS)}
 """The mildest first."""
@@ -139,7 +146,7 @@ def bytes_of(settings: Settings, use: str, machine: Machine) -> tuple[str, int]:
     """The form of the weights, and the bytes that a use needs where models run."""
     precision = settings.train.precision
     half = machine.bfloat16 if use == GENERATION or precision == "auto" else precision.startswith("bf16")
-    form = form_of(settings.where, half=half)
+    form = "float32" if settings.train.findings_only else form_of(settings.where, half=half)
     (mode,) = [mode for mode in settings.plan.modes if mode.name == form]
     beside = 0 if on_gpu(settings, machine) else settings.plan.process
     return form, beside + (mode.training if use == TRAINING else mode.generation)
@@ -167,7 +174,8 @@ def fit(settings: Settings, use: str, machine: Machine) -> Fit:
 
 def changes(settings: Settings, use: str, form: str) -> Iterator[tuple[Settings, tuple[str, ...]]]:
     """Settings that need less, with what they change: few changes before many, mild ones before others."""
-    known = [one for one in REMEDIES[use] if one.helps(settings) and not (one is HALF and form != "float32")]
+    remedies = (BATCH,) if settings.train.findings_only else REMEDIES[use]
+    known = [one for one in remedies if one.helps(settings) and not (one is HALF and form != "float32")]
     for count in range(1, len(known) + 1):
         for some in combinations(known, count):
             if HALF in some and FOUR_BITS in some:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
+from PIL import Image
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -27,6 +28,7 @@ from transformers import (
 from r2gengpt.config import ModelConfig
 from r2gengpt.errors import InputError, installing
 from r2gengpt.files import check_part
+from r2gengpt.model.processing import pixels_of
 from r2gengpt.parts.chatglm.model import glm_config, is_chatglm, load_chatglm
 from r2gengpt.parts.chatglm.tokenizer import chatglm_tokenizer
 from r2gengpt.parts.embedded.cache import resolve
@@ -36,6 +38,7 @@ from r2gengpt.parts.quantization import cast_whole_weights, pack_only_what_fits,
 from r2gengpt.parts.sentencepiece import tell_disagreement
 from r2gengpt.settings import PlacementConfig
 
+log = logging.getLogger("r2gengpt.parts")
 UNREADABLE = (
     *(OSError, ValueError, LookupError, ImportError, RuntimeError, TypeError, AttributeError, AssertionError, EOFError),
     *(pickle.UnpicklingError, SafetensorError, StrictDataclassError),
@@ -86,8 +89,18 @@ def load_part(loader: Any, name: str, field: str, *, trust_remote_code: bool = F
         raise InputError(f"{why_unreadable(error, field, trust_remote_code)}", field=field, value=name) from error
 
 
-def load_weights(loader: Any, name: str, field: str, optional: tuple[str, ...] = (), **kwargs: Any) -> Any:
-    """`load_part` of a model all of whose weights are there and fit; those with an `optional` word may be missing.
+def load_weights(
+    loader: Any, name: str, field: str, optional: tuple[str, ...] = (), *, part: bool = False, **kwargs: Any
+) -> Any:
+    """`load_part` of a model all of whose weights are there and fit.
+
+    Args:
+        loader: as in `load_part`.
+        name: likewise.
+        field: likewise.
+        optional: weights with such a word in their names may be missing.
+        part: the files hold more than the model. Otherwise weights that have no place in it are told.
+        **kwargs: as in `load_part`.
 
     Raises:
         InputError: as `load_part`; weights are missing or have another shape (how many, and the first by name).
@@ -105,6 +118,9 @@ def load_weights(loader: Any, name: str, field: str, optional: tuple[str, ...] =
             field=field,
             value=name,
         )
+    if (unused := sorted(info["unexpected_keys"])) and not part:
+        words = "%d of its weights have no place in the model of its config.json and are left out, first %s"
+        log.warning(f"warning: `%s` %s: {words}", field, name, len(unused), unused[0])
     return model
 
 
@@ -124,16 +140,23 @@ def load_config(name: str, field: str, *, trust_remote_code: bool = False) -> An
 
 
 def processor_image_size(image_processor: Any, name: str) -> int:
-    """The side of the square image that the processor makes, in pixels.
+    """The side in pixels of the square that the processor makes of a film of any shape; by trial.
 
     Raises:
-        InputError: it makes no square image.
+        InputError: it makes no such image.
     """
-    size = image_processor.crop_size if getattr(image_processor, "do_center_crop", False) else image_processor.size
-    sides = {size.get("height"), size.get("width")} - {None} or {size.get("shortest_edge")}
-    if len(sides) != 1 or not isinstance(side := sides.pop(), int):
-        raise InputError(f"its image processor makes {dict(size)}, must be a square", field="vision_model", value=name)
-    return side
+    films = (Image.new("RGB", size) for size in ((96, 64), (64, 96)))
+    try:
+        shapes = {tuple(pixels_of(image_processor, [film]).shape[1:]) for film in films}
+    except UNREADABLE as error:
+        words = why_unreadable(error, "vision_model", True, "its image processor takes no film")
+        raise InputError(words, field="vision_model", value=name) from error
+    (shape, *others) = sorted(shapes)
+    if others or len(shape) != 3 or shape[0] != 3 or shape[1] != shape[2]:
+        made = " or ".join(" x ".join(map(str, one)) for one in (shape, *others))
+        words = f"its image processor makes {made} of a film, must be a square of 3 channels, whatever the film's shape"
+        raise InputError(words, field="vision_model", value=name)
+    return int(shape[1])
 
 
 def load_vision(config: ModelConfig, *, trust_remote_code: bool = False) -> tuple[Any, Any]:
@@ -147,7 +170,7 @@ def load_vision(config: ModelConfig, *, trust_remote_code: bool = False) -> tupl
     vision_config = getattr(vision_config, "vision_config", None) or vision_config
     unused = ("mask_token",) if config.global_only else ("mask_token", "pooler")
     tower = load_weights(
-        AutoModel, name, field, unused, config=vision_config, dtype=torch.float32, trust_remote_code=remote
+        AutoModel, name, field, unused, part=True, config=vision_config, dtype=torch.float32, trust_remote_code=remote
     )
     return tower, resized(load_part(AutoImageProcessor, name, field, trust_remote_code=remote), vision_config, config)
 
@@ -269,9 +292,9 @@ def load_language(lm_model: str, where: PlacementConfig, dtype: Any) -> tuple[An
     if is_chatglm(Path(name)):  # the Auto classes would ask for the checkpoint's own code
         language_model, tokenizer = load_chatglm(Path(name), field, dtype, **options)
     else:
-        options |= text_part(lm_config)
+        part = text_part(lm_config)
         language_model = load_weights(
-            AutoModelForCausalLM, name, field, dtype=dtype, trust_remote_code=remote, **options
+            AutoModelForCausalLM, name, field, part=bool(part), dtype=dtype, trust_remote_code=remote, **options, **part
         )
         if lies_quantized:
             cast_whole_weights(language_model, dtype)
@@ -313,7 +336,8 @@ def meta_language(lm_model: str, *, trust_remote_code: bool = False) -> Any:
         raw = json.loads((Path(name) / "config.json").read_text(encoding="utf-8"))
         with torch.device("meta"):
             return GlmForCausalLM(glm_config(raw, f"`{field}` {name}"))
-    part = load_config(name, field, trust_remote_code=remote)
+    lm_config = load_config(name, field, trust_remote_code=remote)
+    part = text_part(lm_config).get("config", lm_config)
     return from_config(AutoModelForCausalLM, part, name, field, trust_remote_code=remote)
 
 

@@ -136,9 +136,18 @@ def save_adapter(part: Any, trained: Mapping[str, Tensor], directory: Path, base
 
 
 def merge_lora(model: nn.Module) -> None:
-    """Fold all LoRA weights into the layers they stand beside, in place: plain layers remain."""
+    """Fold all LoRA weights into the layers they stand beside, in place: plain layers remain.
+
+    Raises:
+        InputError: one stands beside a head whose matrix is the embedding table too, which would change with it.
+    """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    for name, module in model.named_modules():
+        if isinstance(module, BaseTunerLayer) and id(module.get_base_layer().weight) in tables:
+            words = f"{name} is the embedding table too, into which LoRA cannot be folded"
+            raise InputError(words, field="llm_lora_targets", value=name.rpartition(".")[2])
     for name, module in list(model.named_modules()):
         if isinstance(module, BaseTunerLayer):
             module.merge()

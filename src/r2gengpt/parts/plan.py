@@ -15,6 +15,8 @@ With gradient checkpointing the language model keeps each layer's input and one 
     weights + scratch + the larger of the cache (keys and values of all beams at full length) and the logits of all new
     tokens, from which log-probabilities are taken once the cache is gone
 
+A finding head that is trained alone has no language model beside it: its weights are never loaded.
+
 Left out: the vision encoder's and the prompt's passes in generation, casts of mixed precision, allocator, kernels.
 Python and the libraries stand apart as `process`: what this very process holds. Prompts are taken as one token every
 four characters; sliding windows as full.
@@ -25,7 +27,7 @@ Against measured peaks: docs/benchmarks.md.
 import math
 import resource
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +35,8 @@ import torch
 from torch import nn
 
 from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, TrainConfig
-from r2gengpt.model.vision import patch_features
-from r2gengpt.parts.assemble import HERE
+from r2gengpt.model.vision import view_features
+from r2gengpt.parts.assemble import HERE, freeze_seeing
 from r2gengpt.parts.meta import hold_in, kept_bytes, linear_shape, meta_model
 from r2gengpt.settings import PlacementConfig
 from r2gengpt.text.prompt import fill_template
@@ -106,17 +108,19 @@ def process_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS: bytes
 
 
-def _vision_kept(model: Any, studies: int, views: int, size: int) -> int:
-    """Bytes that the encoder and the projector keep for their backward passes."""
+def _vision_kept(model: Any, studies: int, views: int, *, reports: bool) -> int:
+    """Bytes that the encoder, the finding head and, for reports, the projector keep for their backward passes."""
+    config, size, head = model.config, model.config.image_size, model.finding_head
 
     def forward() -> None:
         pixels = torch.empty(studies * views, 3, size, size, device="meta")
         output = model.vision_tower(pixels)
-        if model.config.global_only:
-            features = output.pooler_output.flatten(1).unsqueeze(1)
-        else:
-            features = patch_features(output, model.config.vision_config, pixels)
-        model.projector(features)
+        features = view_features(output, config.vision_config, pixels, global_only=config.global_only)
+        if reports:
+            model.projector(features)
+        if head is not None:
+            patches = head.norm(features.float()).reshape(studies, -1, features.shape[-1])
+            head.read(patches, torch.ones(patches.shape[:2], dtype=torch.bool, device="meta"))
 
     return kept_bytes(model, forward)
 
@@ -160,26 +164,36 @@ def plan(
         config: the parts, what is trained.
         data: studies a batch, report tokens learnt.
         decode: beams and new tokens.
-        train: whether the language model's activations are computed twice.
+        train: what stays as it is, and whether the language model's activations are computed twice. With
+            `findings_only` there is one mode, without the language model, and nothing is generated.
         where: every form of weights is planned, beside 8 and 4 bits the rest in bfloat16, or in float32 where `dtype`
             says so.
         views: images a study.
 
     Raises:
-        InputError: as `meta_model`.
+        InputError: as `meta_model`, or features that do not fit.
     """
+    if train.findings_only:
+        config = replace(config, llm_use_lora=False)
     model, linears = meta_model(config, trust_remote_code=where.trust_remote_code)
     language_model = model.language_model
+    if train.freeze_seeing or train.stage == "reinforce":
+        freeze_seeing(model)
+    if train.findings_only:
+        model.projector.requires_grad_(False)
     total = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in language_model.parameters() if not p.requires_grad)
+    vision = _vision_kept(model, data.batch_size, views, reports=not train.findings_only)
+    if train.findings_only:
+        mode = ModePlan("float32", 4 * (total - frozen), 4 * trained, 8 * trained, vision, 0, 0, 0, 0)
+        return MemoryPlan(total, trained, 0, 0, 0, process_bytes(), (mode,))
     text = "".join(fill_template(config.instruction))
     prompt = math.ceil(len(text) / 4) + model.config.tokens_per_view * (views if config.fusion == "concat" else 1)
     positions, keep = prompt + data.report_tokens, data.report_tokens + 1
     new = decode.for_dataset(data.dataset).max_new_tokens or 0
     words = int(language_model.get_output_embeddings().weight.shape[0])
     logits = 12 * data.batch_size * words
-    vision = _vision_kept(model, data.batch_size, views, model.config.image_size)
     shapes = [linear_shape(layer) for layer in linears]
     modes = []
     beside = QUANTIZED if where.dtype == "float32" else ()  # arithmetic in float32: so are embedding and head

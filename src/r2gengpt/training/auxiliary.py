@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from r2gengpt.confidence.findings import UNFITTED, Scale, read_scales, write_scales
+from r2gengpt.confidence.findings import UNFITTED, Scale, findings_of, read_scales, write_scales
 from r2gengpt.confidence.looking import Looker
 from r2gengpt.config import RunConfig
 from r2gengpt.data.batches import Batch
@@ -139,7 +139,7 @@ class AuxiliaryHead:
         return batch, train.findings_loss * loss
 
     def look(self, batch: ValidationBatch) -> tuple[ValidationBatch, SeenFilms]:
-        """A validation batch with features and the head's own hints, and what the head saw."""
+        """A validation batch with features, the head's own hints and openings, and what the head saw."""
         assert batch.learn.findings is not None
         hinting = self.config.model.findings_hint
         looker = Looker(self.built.model, self.built.processor, self.scales, hints=hinting)
@@ -147,4 +147,5 @@ class AuxiliaryHead:
         learn = replace(batch.learn, features=prompt.features, pixel_values=None)
         if hinting:
             learn = self.hints.own(learn, logits)
+        prompt = looker.opened(prompt, [findings_of(row, self.scales) for row in logits.tolist()])
         return ValidationBatch(learn, prompt), SeenFilms(learn.ids, logits.cpu(), batch.learn.findings.cpu())

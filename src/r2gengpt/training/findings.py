@@ -15,7 +15,6 @@ from r2gengpt.config import RunConfig
 from r2gengpt.data.batches import Batch
 from r2gengpt.data.study import Study, known_rows
 from r2gengpt.errors import InputError, RunError
-from r2gengpt.model import R2GenGPTForConditionalGeneration
 from r2gengpt.model.findings import findings_loss, positive_weights
 from r2gengpt.model.vision import full_mask, present_views, view_features
 from r2gengpt.parts.assemble import Built
@@ -92,8 +91,9 @@ def check_findings_only(config: RunConfig) -> None:
         raise InputError(
             "is read by what writes reports: leave it out of `findings_only`", field="prior_study", value=True
         )
-    if train.strategy != "auto" or train.devices not in ("auto", "1"):
-        raise InputError("trains on one device: leave out `strategy` and `devices`", field="findings_only", value=True)
+    if train.strategy != "auto" or train.devices not in ("auto", "1") or train.num_nodes > 1:
+        words = "trains on one device: leave out `strategy`, `devices` and `num_nodes`"
+        raise InputError(words, field="findings_only", value=True)
     if train.mirror and not config.data.augment:
         raise InputError("is one of the changes of `augment` True: it needs that", field="mirror", value=True)
     if train.patch_dropout and config.data.feature_cache is not None:
@@ -117,13 +117,6 @@ def check_takes_some(tower: Any, share: float) -> None:
     if share and kind not in PATCHWISE:
         limit = f"needs an encoder of type {', '.join(PATCHWISE)}; this one is {kind}"
         raise InputError(limit, field="patch_dropout", value=share, limit=limit)
-
-
-def freeze_seeing(model: R2GenGPTForConditionalGeneration) -> None:
-    """Leave the encoder and the finding head as they are."""
-    for part in (model.vision_tower, model.finding_head):
-        if part is not None:
-            part.requires_grad_(False)
 
 
 class FindingsModule(L.LightningModule):  # type: ignore[misc]  # the library is untyped

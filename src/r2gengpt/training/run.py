@@ -16,7 +16,7 @@ from r2gengpt.errors import Stopped
 from r2gengpt.files import check_model_directory
 from r2gengpt.generation.speculate import reports_index
 from r2gengpt.original.convert import put_original
-from r2gengpt.parts.assemble import HERE, Built, build_model
+from r2gengpt.parts.assemble import HERE, Built, build_model, freeze_seeing
 from r2gengpt.settings import PlacementConfig
 from r2gengpt.training.auxiliary import AuxiliaryHead
 from r2gengpt.training.averaging import MovingAverage
@@ -26,7 +26,7 @@ from r2gengpt.training.checked import CheckedRun, checked
 from r2gengpt.training.data import make_loaders, run_features
 from r2gengpt.training.distributed.processes import told_if_another_process_ends
 from r2gengpt.training.ended import Summary, summary_of, write_end
-from r2gengpt.training.findings import FindingsModule, check_takes_some, freeze_seeing
+from r2gengpt.training.findings import FindingsModule, check_takes_some
 from r2gengpt.training.loggers import LiveLogs, make_loggers
 from r2gengpt.training.module import R2GenGPTModule
 from r2gengpt.training.reinforcement.begin import check_alone, is_reinforced, policy_of

@@ -80,7 +80,8 @@ def main(argv: list[str]) -> None:
     parsed = bridge.parsed(parser(), argv, FLAGS)
     flags, output = parsed.settled(ExportFlags), Path(parsed.space.output)
     choice = choice_of_model(parsed, parsed.space.model)
-    choice = replace(choice, placement=placed(parsed.override(PlacementConfig), edge=flags.target == "openvino"))
+    where = placed(parsed.override(PlacementConfig), edge=flags.target == "openvino")
+    choice = replace(choice, placement=where, accelerator="cpu")  # files are made of tensors in main memory
     check_new_model(output)
     located = locate_writer(choice)  # before anything large is loaded
     start_logging()

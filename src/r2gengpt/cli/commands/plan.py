@@ -55,12 +55,15 @@ def main(argv: list[str]) -> None:
     from r2gengpt.cli.console import start_logging
 
     start_logging()
-    from r2gengpt.parts.fitting import GENERATION, TRAINING, Settings, fit
+    from r2gengpt.parts.fitting import Settings, fit
+    from r2gengpt.parts.loading import settled
     from r2gengpt.parts.machine import this_machine
 
-    settings, machine = Settings(config, data, decode, train, where, space.views), this_machine()
+    where, plain = settled(config.lm_model, where), PlacementConfig(trust_remote_code=where.trust_remote_code)
+    stored = settled(config.lm_model, plain).quantization != "none"
+    settings, machine = Settings(config, data, decode, train, where, space.views, stored), this_machine()
     planned = settings.plan
-    fits = [fit(settings, use, machine) for use in (TRAINING, GENERATION)]
+    fits = [fit(settings, use, machine) for use in settings.uses]
     if space.format == "json":
         print(json_text({**as_json(planned), **machine_json(machine, fits)}, indent=1, ascii_only=True))
     else:
@@ -126,11 +129,16 @@ def as_text(planned: "MemoryPlan", data: DataConfig, decode: DecodeConfig, where
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:-1], widths[1:-1]), row[-1]]) for row in rows]
     saved = (planned.logits_everywhere - planned.modes[0].logits) / 1e9
-    lines = [
-        f"parameters  {planned.parameters:,}, trained {planned.trained:,}",
+    uses = [
         f"training    batch {data.batch_size}, {planned.positions} positions a study, logits on "
         f"{planned.logit_positions} of them (on all: {saved:.2f} GB more)",
         f"generation  batch {data.test_batch_size}, {decode.beam_size} beams",
+    ]
+    if not planned.positions:
+        uses = [f"training    batch {data.batch_size}, of a finding head without the language model"]
+    lines = [
+        f"parameters  {planned.parameters:,}, trained {planned.trained:,}",
+        *uses,
         "",
         *(line.rstrip() for line in table),
         "",

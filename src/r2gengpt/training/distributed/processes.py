@@ -90,7 +90,9 @@ def check_sharded(options: TrainConfig, where: PlacementConfig) -> None:
 
 
 def device_count(options: TrainConfig) -> str | int:
-    """`devices` in Lightning's form."""
+    """`devices` in Lightning's form; a finding head alone trains on one."""
+    if options.findings_only:
+        return 1
     return options.devices if options.devices == "auto" else int(options.devices)
 
 
