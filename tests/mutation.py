@@ -117,7 +117,7 @@ def changes(node: ast.expr) -> Iterator[ast.expr]:
 def expressions(tree: ast.AST) -> Iterator[ast.expr]:
     """The expressions that may be changed: none of an annotation, a decorator, a formatted text or an import guard.
 
-    Nor what `zip` has for `strict`, an assertion that never fails.
+    Nor what `zip` has for `strict`, an assertion that never fails, and `field` for `repr`, which a debugger shows.
     """
     for name, value in ast.iter_fields(tree):
         if name in ("annotation", "returns", "decorator_list"):
@@ -125,7 +125,7 @@ def expressions(tree: ast.AST) -> Iterator[ast.expr]:
         for child in value if isinstance(value, list) else [value]:
             if not isinstance(child, ast.AST) or isinstance(child, ast.JoinedStr):
                 continue
-            if isinstance(child, ast.keyword) and child.arg == "strict":
+            if isinstance(child, ast.keyword) and child.arg in ("strict", "repr"):
                 continue
             if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
                 continue

@@ -432,6 +432,14 @@ def test_a_picture_of_two_greys_shows_nothing_where_nearly_all_of_it_is_one() ->
     assert is_one_grey(counts)
     counts[100], counts[10] = 1, 969
     assert not is_one_grey(counts)
-    for common, one_grey in ((950, True), (949, False)):
+    for common, one_grey in ((950, True), (949, False), (930, False)):
         counts[[10, 100, 200]] = common, 0, 1000 - common
         assert is_one_grey(counts) == one_grey
+
+
+def test_a_grey_and_its_two_neighbours_are_one() -> None:
+    counts = np.zeros(256, int)
+    counts[[9, 10, 11, 200]] = 50, 900, 47, 3
+    assert is_one_grey(counts)
+    counts[[11, 12]] = 0, 47
+    assert not is_one_grey(counts)

@@ -101,6 +101,11 @@ def test_a_draws_value_is_that_of_the_films_that_it_holds(measure: Any) -> None:
     assert np.isnan(areas(truth, values)(truth[None].astype(float))[0]), "positives only"
 
 
+def test_the_first_film_that_is_called_counts_for_the_average_precision() -> None:
+    truth, values = np.array([True, False, True, False]), np.array([0.9, 0.8, 0.7, 0.1])
+    assert precisions(truth, values)(np.ones((1, 4)))[0] == pytest.approx((1 + 2 / 3) / 2)
+
+
 def test_films_of_one_patient_are_drawn_together() -> None:
     truth, values = np.array([True, False] * 20), np.tile([0.7, 0.3, 0.2, 0.6], 10)
     alone = resampled({"auc": areas(truth, values)}, np.arange(40), 400)["auc"]

@@ -21,8 +21,9 @@ def test_a_mutant_is_one_small_change(code: str, changed: str) -> None:
     assert [ast.unparse(new) for new in changes(ast.parse(code, mode="eval").body)] == [changed]
 
 
-def test_an_assertion_of_equal_lengths_is_left_as_it_is() -> None:
-    tree = ast.parse("zip(a, b, strict=True)")
+@pytest.mark.parametrize("code", ["zip(a, b, strict=True)", "x = field(repr=False)"])
+def test_what_no_test_could_or_need_see_is_left_as_it_is(code: str) -> None:
+    tree = ast.parse(code)
     assert not [node for node in mutation.expressions(tree) if list(changes(node))]
 
 
