@@ -189,7 +189,7 @@ def kept_box(image_processor: Any, size: tuple[int, int]) -> tuple[int, int, int
         size: width and height of the film.
     """
     width, height = size
-    sides, share = dict(image_processor.size), getattr(image_processor, "crop_pct", None)
+    sides, share = dict(getattr(image_processor, "size", {})), getattr(image_processor, "crop_pct", None)
     edge = sides.get("shortest_edge")
     if getattr(image_processor, "do_center_crop", False):
         crop = dict(image_processor.crop_size)
