@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import Outcome, TinySet
-from r2gengpt.confidence.calibration import (
+from r2gengpt.confidence.review import (
     Calibration,
     calibration_beside,
     marked_text,

@@ -126,7 +126,7 @@ def deliver_report(
 
 def content_of(reporter: "AnyReporter", study: FilmStudy, report: "Report", flags: GenerateFlags) -> str | bytes:
     """A report in the form that is asked for."""
-    from r2gengpt.confidence.calibration import text_of
+    from r2gengpt.confidence.review import text_of
 
     if flags.format == "text":
         text = text_of(report)

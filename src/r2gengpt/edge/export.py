@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from tokenizers import Tokenizer
 
-from r2gengpt.confidence.calibration import CALIBRATION
 from r2gengpt.confidence.film_guard import GUARD
 from r2gengpt.confidence.findings import FINDINGS
+from r2gengpt.confidence.review import CALIBRATION
 from r2gengpt.config import DecodeConfig
 from r2gengpt.edge.graphs import (
     ASKED,

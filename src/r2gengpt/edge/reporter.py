@@ -12,9 +12,9 @@ from typing import Any
 from PIL import Image
 
 from r2gengpt.base_reporter import BaseReporter
-from r2gengpt.confidence.calibration import CALIBRATION, calibration_beside
-from r2gengpt.confidence.film_doubts import Check, Sight
+from r2gengpt.confidence.findings import Check, Sight
 from r2gengpt.confidence.maps import Evidence
+from r2gengpt.confidence.review import CALIBRATION, calibration_beside
 from r2gengpt.config import PRIOR, DecodeConfig
 from r2gengpt.edge.pixels import view_pixels
 from r2gengpt.edge.runtime import Edge, EdgeTokenizer, Watch, check_decoding

@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from r2gengpt.confidence.film_doubts import Sight
 from r2gengpt.confidence.film_guard import GUARD, put_right, read_guard
-from r2gengpt.confidence.findings import FINDINGS, findings_of, read_scales, verdicts_of
+from r2gengpt.confidence.findings import FINDINGS, Sight, findings_of, read_scales, verdicts_of
 from r2gengpt.config import NO_OPENING, DecodeConfig
 from r2gengpt.edge.pixels import view_pixels
 from r2gengpt.edge.record import COMPILED, LANGUAGE, TABLE, TOKENIZER, VISION, EdgeRecord, read_record

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from r2gengpt.confidence.calibration import Calibration
+from r2gengpt.confidence.review import Calibration
 from r2gengpt.data.study import Study
 from r2gengpt.evaluation.findings import group_numbers
 from r2gengpt.metrics import calibration as metric
