@@ -30,7 +30,7 @@ from r2gengpt.confidence.film_guard import (
 )
 from r2gengpt.confidence.findings import all_doubts, check_shows_chest
 from r2gengpt.confidence.review import judged
-from r2gengpt.edge.pixels import FilmSettings, view_pixels
+from r2gengpt.edge.record import FilmSettings, view_pixels
 from r2gengpt.errors import InputError
 from r2gengpt.films.facts import FilmFacts
 from r2gengpt.model.vision import regional_means

@@ -24,7 +24,6 @@ from r2gengpt.edge.graphs import (
     keep_cache,
     pack_weights,
 )
-from r2gengpt.edge.pixels import FilmSettings, view_pixels
 from r2gengpt.edge.record import (
     LANGUAGE,
     RECORD,
@@ -32,8 +31,10 @@ from r2gengpt.edge.record import (
     TOKENIZER,
     VISION,
     EdgeRecord,
+    FilmSettings,
     HintPrompt,
     files_of,
+    view_pixels,
     write_record,
 )
 from r2gengpt.edge.runtime import EdgeTokenizer, openvino

@@ -16,7 +16,7 @@ from r2gengpt.confidence.findings import Check, Sight
 from r2gengpt.confidence.maps import Evidence
 from r2gengpt.confidence.review import CALIBRATION, calibration_beside
 from r2gengpt.config import PRIOR, DecodeConfig
-from r2gengpt.edge.pixels import view_pixels
+from r2gengpt.edge.record import view_pixels
 from r2gengpt.edge.runtime import Edge, EdgeTokenizer, Watch, check_decoding
 from r2gengpt.errors import InputError
 from r2gengpt.films.dicom.header import DicomHeader

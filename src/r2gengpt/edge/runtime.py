@@ -18,8 +18,7 @@ from PIL import Image
 from r2gengpt.confidence.film_guard import GUARD, put_right, read_guard
 from r2gengpt.confidence.findings import FINDINGS, Sight, findings_of, read_scales, verdicts_of
 from r2gengpt.config import NO_OPENING, DecodeConfig
-from r2gengpt.edge.pixels import view_pixels
-from r2gengpt.edge.record import COMPILED, LANGUAGE, TABLE, TOKENIZER, VISION, EdgeRecord, read_record
+from r2gengpt.edge.record import COMPILED, LANGUAGE, TABLE, TOKENIZER, VISION, EdgeRecord, read_record, view_pixels
 from r2gengpt.errors import InputError, installing
 from r2gengpt.generation.beams import Candidates, Floats, Ints, Row, Rules, Written
 from r2gengpt.generation.sentences import report_of
