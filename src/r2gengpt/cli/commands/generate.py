@@ -54,8 +54,7 @@ def main(argv: list[str]) -> None:
 
     from r2gengpt.films.cell.pool import open_cell
     from r2gengpt.films.sources import prior_of, study_of
-    from r2gengpt.opening import found_writer, opened, side_of
-    from r2gengpt.quick import quickest
+    from r2gengpt.opening import found_writer, opened, quickest, side_of
 
     open_cell(parsed.settled(CellConfig), workers=1).warm()  # what decodes images comes up meanwhile
     check_delivery(flags, parsed.settled(PlacementConfig))
