@@ -35,8 +35,9 @@ from r2gengpt.text.observations import (
     NOT_ASSESSED,
     POSSIBLE,
     UNLIKELY,
+    opening_of,
+    opening_sentences,
 )
-from r2gengpt.text.opening import opening_of, opening_sentences
 from r2gengpt.training.auxiliary import AuxiliaryHead
 from r2gengpt.training.findings import finding_labels
 from r2gengpt.training.module import R2GenGPTModule

@@ -28,10 +28,9 @@ from r2gengpt.films.dicom.header import DicomHeader
 from r2gengpt.films.facts import facts_in
 from r2gengpt.films.film import FilmStudy
 from r2gengpt.films.regions import Region
-from r2gengpt.generation.beams import Floats
+from r2gengpt.generation.beams import Floats, decodings
 from r2gengpt.generation.composition import Composer
 from r2gengpt.generation.decode import predict, stream
-from r2gengpt.generation.decoding import decodings
 from r2gengpt.generation.speculate import Drafter, drafter_for
 from r2gengpt.generation.suffixes import SuffixIndex
 from r2gengpt.generation.tree import ALONE

@@ -16,8 +16,7 @@ from r2gengpt.model import R2GenGPTForConditionalGeneration, R2GenGPTProcessor
 from r2gengpt.model.vision import regional_means
 from r2gengpt.report import Doubt, Finding
 from r2gengpt.text.alignment import pad_rows
-from r2gengpt.text.observations import hint_of, hinted
-from r2gengpt.text.opening import opening_of
+from r2gengpt.text.observations import hint_of, hinted, opening_of
 from r2gengpt.text.prompt import IMAGE_PLACEHOLDER
 
 

@@ -22,8 +22,7 @@ from r2gengpt.films.facts import FilmFacts
 from r2gengpt.metrics.labels.changes import tells_of_change
 from r2gengpt.metrics.labels.reading import THERE, Label, claims, label_report
 from r2gengpt.report import Finding, Report, Sentence, chance, film_lines, plain_name
-from r2gengpt.text.observations import ABNORMAL, CHILDREN, LIKELY, NO_FINDING, UNLIKELY
-from r2gengpt.text.opening import opening_sentences
+from r2gengpt.text.observations import ABNORMAL, CHILDREN, LIKELY, NO_FINDING, UNLIKELY, opening_sentences
 from r2gengpt.text.sentences import sentence_spans
 
 log = logging.getLogger("r2gengpt.generation")

@@ -41,7 +41,7 @@ from r2gengpt.edge.runtime import EdgeTokenizer, openvino
 from r2gengpt.edge.trace import cache_sizes, language_graph, packable_names, vision_graph
 from r2gengpt.errors import InputError
 from r2gengpt.files import whole_directory
-from r2gengpt.generation.decoding import DECODING
+from r2gengpt.generation.beams import DECODING
 from r2gengpt.generation.engine import unserved
 from r2gengpt.model import R2GenGPTProcessor
 from r2gengpt.model.processing import decoded_size

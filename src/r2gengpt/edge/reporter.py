@@ -23,8 +23,7 @@ from r2gengpt.films.dicom.header import DicomHeader
 from r2gengpt.films.facts import facts_in
 from r2gengpt.films.film import FilmStudy
 from r2gengpt.films.regions import Region
-from r2gengpt.generation.beams import Floats
-from r2gengpt.generation.decoding import decodings
+from r2gengpt.generation.beams import Floats, decodings
 from r2gengpt.generation.sentences import TextPieces
 from r2gengpt.locate import ModelChoice
 from r2gengpt.options import Override

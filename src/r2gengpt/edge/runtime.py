@@ -23,8 +23,7 @@ from r2gengpt.errors import InputError, installing
 from r2gengpt.generation.beams import Candidates, Floats, Ints, Row, Rules, Written
 from r2gengpt.generation.sentences import report_of
 from r2gengpt.report import Finding, Report
-from r2gengpt.text.observations import hint_of
-from r2gengpt.text.opening import opening_of
+from r2gengpt.text.observations import hint_of, opening_of
 
 RUNTIME = "`runtime` openvino"
 EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
