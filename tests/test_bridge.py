@@ -35,7 +35,7 @@ ORIGINAL_FLAGS = [
 
 
 def given(*argv: str, configs: Sequence[type] = CONFIGS) -> dict[str, Any]:
-    parser = bridge.Parser(prog="r2gengpt train", allow_abbrev=False)
+    parser = bridge.Parser(prog="r2gengpt train")
     bridge.add_flags(parser, configs)
     return bridge.given_values(bridge.parse(parser, argv), configs)
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import Outcome, TinySet
-from r2gengpt.confidence.calibration import (
+from r2gengpt.confidence.review import (
     Calibration,
     calibration_beside,
     marked_text,
@@ -44,8 +44,7 @@ from r2gengpt.metrics.calibration import (
 from r2gengpt.metrics.labels.reading import is_supported, label_report
 from r2gengpt.report import Finding, Report, Sentence
 from r2gengpt.settings import ReviewConfig
-from r2gengpt.text.observations import LIKELY
-from r2gengpt.text.opening import opening_sentences
+from r2gengpt.text.observations import LIKELY, opening_sentences
 
 Cli = Callable[[list[str]], Outcome]
 DECODE = DecodeConfig(max_new_tokens=12, min_new_tokens=0)

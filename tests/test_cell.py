@@ -44,11 +44,9 @@ from hostile_films import (
 from r2gengpt.errors import InputError, RunError
 from r2gengpt.films import reader as images
 from r2gengpt.films.cell import pool as cell
-from r2gengpt.films.cell import wire
 from r2gengpt.films.cell import worker as cell_worker
 from r2gengpt.films.cell.pool import Cell, close_cell, open_cell
-from r2gengpt.films.cell.process import Worker
-from r2gengpt.films.cell.wire import BrokenMessage, Reply, Request, reply_of
+from r2gengpt.films.cell.process import _LENGTHS, MOST_HEAD, BrokenMessage, Reply, Request, Worker, receive, reply_of
 from r2gengpt.films.containers import MOST_SCANS, MOST_SEGMENTS, DicomChoice
 from r2gengpt.films.dicom.header import read_header
 from r2gengpt.films.dicom.streams import stream_size
@@ -411,12 +409,12 @@ def test_an_end_of_a_decoder_is_told_by_its_signal_or_its_code() -> None:
 
 def test_a_message_may_have_as_many_bytes_as_the_most_but_no_more() -> None:
     def sent(length: int, count: int) -> io.BytesIO:
-        return io.BytesIO(wire._LENGTHS.pack(length, count) + b"{}".ljust(length) + bytes(count))
+        return io.BytesIO(_LENGTHS.pack(length, count) + b"{}".ljust(length) + bytes(count))
 
-    assert wire.receive(sent(wire.MOST_HEAD, 3), 3) == ({}, bytes(3))
-    for length, count in ((wire.MOST_HEAD + 1, 3), (wire.MOST_HEAD, 4)):
+    assert receive(sent(MOST_HEAD, 3), 3) == ({}, bytes(3))
+    for length, count in ((MOST_HEAD + 1, 3), (MOST_HEAD, 4)):
         with pytest.raises(BrokenMessage, match=f"a message of {length} and {count} bytes"):
-            wire.receive(sent(length, count), 3)
+            receive(sent(length, count), 3)
 
 
 def test_a_film_may_have_as_many_bytes_as_the_most_but_no_more(ours: Cell, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,7 @@ from r2gengpt.cli.main import run
 from r2gengpt.metrics.labels import agreement as ag
 from r2gengpt.metrics.labels import reading
 from r2gengpt.metrics.labels.family import LABELS, average_name, observation_name
-from r2gengpt.metrics.labels.observations import FIVE, Label
-from r2gengpt.metrics.labels.reading import label_report
+from r2gengpt.metrics.labels.reading import FIVE, Label, label_report
 from r2gengpt.metrics.measure import choose
 from r2gengpt.metrics.protocols import PROTOCOLS
 from r2gengpt.metrics.records import Scores

@@ -10,8 +10,7 @@ from r2gengpt.data.prepare import wordings
 from r2gengpt.data.prepare.composing import SENTENCES, compose_report, is_normal, stated
 from r2gengpt.data.prepare.places import Place
 from r2gengpt.data.prepare.sources import NIH14
-from r2gengpt.metrics.labels.observations import Label, has_finding
-from r2gengpt.metrics.labels.reading import label_report
+from r2gengpt.metrics.labels.reading import Label, has_finding, label_report
 from r2gengpt.text.observations import ALL_OBSERVATIONS, AP_VIEW, CHILD, FURTHER, LATERAL_VIEW, NO_FINDING, OBSERVATIONS
 from r2gengpt.text.sentences import sentence_spans
 

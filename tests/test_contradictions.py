@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 
 from film_parts import EFFUSION, HEART, OPACITY
-from r2gengpt.confidence.calibration import with_confidence
-from r2gengpt.confidence.review import reviewed
+from r2gengpt.confidence.review import reviewed, with_confidence
 from r2gengpt.report import Finding, Report, Sentence
 from r2gengpt.text.observations import LIKELY, NOT_ASSESSED, OBSERVATIONS, POSSIBLE, UNLIKELY
 

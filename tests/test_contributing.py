@@ -93,7 +93,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from r2gengpt.cli.delivery import GenerateFlags
+from r2gengpt.cli.commands.generate import GenerateFlags
 from r2gengpt.clinical.documents.draft import draft_of
 from r2gengpt.clinical.documents.forms import bytes_of
 from r2gengpt.films.sources import study_of

@@ -19,8 +19,7 @@ from r2gengpt.data.batches import Batch, prompt_batch
 from r2gengpt.data.loading import StudyDataset
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
-from r2gengpt.generation.decode import predict, stream
-from r2gengpt.generation.decoding import (
+from r2gengpt.generation.beams import (
     DECODING,
     ChosenDecoding,
     Decodings,
@@ -29,6 +28,7 @@ from r2gengpt.generation.decoding import (
     read_chosen,
     write_chosen,
 )
+from r2gengpt.generation.decode import predict, stream
 from r2gengpt.options import Override
 from r2gengpt.report import Report
 from r2gengpt.reporter import Reporter

@@ -588,7 +588,7 @@ def test_pixels_are_the_image_processors_own(crop: bool, tmp_path: Path) -> None
     from transformers import CLIPImageProcessorPil, ViTImageProcessorPil
 
     from r2gengpt.edge.export import film_settings
-    from r2gengpt.edge.pixels import view_pixels
+    from r2gengpt.edge.record import view_pixels
     from r2gengpt.model import R2GenGPTProcessor
     from r2gengpt.testing import noise_image, tiny_tokenizer
 

@@ -25,8 +25,7 @@ from r2gengpt.edge.runtime import EdgeTokenizer
 from r2gengpt.errors import InputError
 from r2gengpt.report import Finding
 from r2gengpt.reporter import Reporter
-from r2gengpt.text.observations import ALL_OBSERVATIONS, hint_of
-from r2gengpt.text.opening import opening_of
+from r2gengpt.text.observations import ALL_OBSERVATIONS, hint_of, opening_of
 from test_edge import NOTHING_ELSE, edit, exported, flip, refused
 
 CASES: list[tuple[str, str, dict[str, Any]]] = [

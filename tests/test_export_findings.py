@@ -24,7 +24,7 @@ from r2gengpt.model import R2GenGPTForConditionalGeneration
 from r2gengpt.parts.assemble import build_model
 from r2gengpt.parts.placement import place
 from r2gengpt.reporter import Reporter
-from r2gengpt.text.opening import opening_of
+from r2gengpt.text.observations import opening_of
 from reporters import stored_of
 
 

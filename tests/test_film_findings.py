@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from conftest import Outcome, TinySet
 from film_parts import AS_JSON, BELOW, FINDINGS, LEFT_OUT, REASON, REPORT
 from r2gengpt.batch.shards import BatchRow, decoded, encoded, json_lines
-from r2gengpt.confidence.calibration import text_of
+from r2gengpt.confidence.review import text_of
 from r2gengpt.evaluation.predictions import read_predictions, write_predictions
 from r2gengpt.report import Finding, Report, chance, film_lines
 from r2gengpt.reporter import Reporter

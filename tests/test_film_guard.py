@@ -7,7 +7,6 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from r2gengpt.confidence.film_doubts import all_doubts, check_shows_chest
 from r2gengpt.confidence.film_guard import (
     AGE,
     CUT_OFF,
@@ -29,8 +28,9 @@ from r2gengpt.confidence.film_guard import (
     read_guard,
     write_guard,
 )
+from r2gengpt.confidence.findings import all_doubts, check_shows_chest
 from r2gengpt.confidence.review import judged
-from r2gengpt.edge.pixels import FilmSettings, view_pixels
+from r2gengpt.edge.record import FilmSettings, view_pixels
 from r2gengpt.errors import InputError
 from r2gengpt.films.facts import FilmFacts
 from r2gengpt.model.vision import regional_means

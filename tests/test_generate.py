@@ -26,7 +26,7 @@ from r2gengpt.generation.prompts import image_features
 from r2gengpt.parts.assemble import Built
 from r2gengpt.report import Report, Sentence
 from r2gengpt.testing import noise_image
-from r2gengpt.text.prompt import tidy_report
+from r2gengpt.text.sentences import tidy_report
 
 GREEDY = DecodeConfig(beam_size=1, min_new_tokens=0, max_new_tokens=16, repetition_penalty=1.0)
 

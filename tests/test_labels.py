@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r2gengpt.metrics.labels.observations import FIVE, Label, combine
-from r2gengpt.metrics.labels.reading import label_report, sentences, statements
+from r2gengpt.metrics.labels.reading import FIVE, Label, combine, label_report, sentences, statements
 from r2gengpt.text.observations import NO_FINDING, OBSERVATIONS, SUPPORT_DEVICES
 
 POSITIVE, UNCERTAIN, NEGATIVE, BLANK = Label

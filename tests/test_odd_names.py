@@ -20,8 +20,8 @@ from r2gengpt.batch.listing import read_listing
 from r2gengpt.batch.plan import settled_plan
 from r2gengpt.batch.shards import decoded
 from r2gengpt.batch.workers import decode_study
+from r2gengpt.cli.commands.generate import deliver
 from r2gengpt.cli.console import OneLine, take_any_text
-from r2gengpt.cli.delivery import deliver
 from r2gengpt.cli.main import COMMANDS, run
 from r2gengpt.confidence.maps import Evidence
 from r2gengpt.config import ModelConfig

@@ -138,7 +138,7 @@ def test_a_stream_has_one_beam_already() -> None:
 @pytest.mark.parametrize("command", REMEDIES)
 def test_every_remedy_is_a_flag_of_that_command_with_a_value_that_is_accepted(command: str) -> None:
     configs = {"generate": generate.FLAGS, "export": export.FLAGS}.get(command, CONFIGS)
-    parser = bridge.Parser(allow_abbrev=False)
+    parser = bridge.Parser()
     bridge.add_flags(parser, configs)
     settings = settings_of(command, [])
     words = " ".join(" ".join(re.findall(r"--\w+ \w+", remedy.advice(settings))) for remedy in REMEDIES[command])

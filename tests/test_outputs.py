@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from r2gengpt.cli.delivery import deliver
+from r2gengpt.cli.commands.generate import deliver
 from r2gengpt.cli.main import run
 from r2gengpt.files import whole_directory, whole_file
 

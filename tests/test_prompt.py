@@ -17,7 +17,8 @@ from r2gengpt.config import DEFAULT_INSTRUCTION
 from r2gengpt.errors import InputError
 from r2gengpt.model.processing import R2GenGPTProcessor, pair_inputs
 from r2gengpt.testing import tiny_tokenizer
-from r2gengpt.text.prompt import IMAGE_PLACEHOLDER, PromptIds, encode_prompt, end_token_id, fill_template, tidy_report
+from r2gengpt.text.prompt import IMAGE_PLACEHOLDER, PromptIds, encode_prompt, end_token_id, fill_template
+from r2gengpt.text.sentences import tidy_report
 
 SHARED = os.environ.get("R2GENGPT_SHARED")
 ORIGINAL_PROMPT = (

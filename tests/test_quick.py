@@ -17,16 +17,16 @@ if find_spec("openvino") is None:
 
 import r2gengpt
 from conftest import Outcome
-from r2gengpt import quick
+from r2gengpt import opening, quick
 from r2gengpt.cli.commands.serve import served
 from r2gengpt.config import DecodeConfig, ModelConfig
 from r2gengpt.edge.record import COMPILED, RECORD
 from r2gengpt.edge.reporter import EdgeReporter
 from r2gengpt.errors import InputError
 from r2gengpt.locate import ModelChoice
-from r2gengpt.opening import Served
+from r2gengpt.opening import Served, graphs_dir, quickest
 from r2gengpt.options import Override
-from r2gengpt.quick import graphs_dir, make_graphs, quickest
+from r2gengpt.quick import make_graphs
 from r2gengpt.reporter import Reporter
 from r2gengpt.serving.paired import PairedModel
 from r2gengpt.settings import RETRIEVE, PlacementConfig
@@ -40,7 +40,7 @@ Cli = Callable[[list[str]], Outcome]
 def graphs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where graphs would be looked for: a directory with a record and nothing else, on a machine without a GPU."""
     monkeypatch.setenv("R2GENGPT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(quick, "NVIDIA", tmp_path / "no-gpu")
+    monkeypatch.setattr(opening, "NVIDIA", tmp_path / "no-gpu")
     directory = graphs_dir()
     directory.mkdir(parents=True)
     (directory / RECORD).write_text("{}")
@@ -85,7 +85,7 @@ def test_settings_of_decoding_that_the_graphs_have_are_taken_along(graphs: Path)
 def test_a_machine_with_a_gpu_keeps_pytorch_unless_the_cpu_is_asked_for(
     graphs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quick, "NVIDIA", graphs)
+    monkeypatch.setattr(opening, "NVIDIA", graphs)
     assert quickest(ModelChoice()).name == "embedded"
     assert quickest(ModelChoice(accelerator="cpu")).name == str(graphs)
 
@@ -125,7 +125,7 @@ def test_serve_takes_the_graphs_where_openvino_is_asked_for_and_keeps_the_models
 @pytest.fixture
 def embedded(graphs: Path, small: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The checkpoint of the tiny model, which stands for the embedded one; its graphs are there too."""
-    monkeypatch.setattr(quick, "graphs_dir", lambda: small)
+    monkeypatch.setattr(opening, "graphs_dir", lambda: small)
     monkeypatch.setattr("r2gengpt.locate.EMBEDDED", small.parent / "ours")
     return small.parent / "ours"
 
@@ -158,7 +158,7 @@ def test_serve_keeps_to_pytorch_where_the_graphs_lack_what_the_flags_ask_for(
 def test_serve_has_the_graphs_alone_where_pytorch_is_not_installed(
     embedded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("r2gengpt.opening.find_spec", lambda name: None)
+    monkeypatch.setattr(opening, "find_spec", lambda name: None if name == "torch" else find_spec(name))
     found = Served.of(ModelChoice())
     assert (found.located, found.rest) == (None, None)
 
@@ -191,7 +191,7 @@ def test_in_python_the_graphs_write_and_pytorch_comes_for_what_they_have_not(
 def test_in_python_without_pytorch_what_the_graphs_have_not_is_refused(
     embedded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("r2gengpt.opening.find_spec", lambda name: None)
+    monkeypatch.setattr(opening, "find_spec", lambda name: None if name == "torch" else find_spec(name))
     report = r2gengpt.load("embedded").report(write_films(tmp_path))
     with pytest.raises(InputError, match="needs PyTorch"):
         report.evidence()
@@ -204,7 +204,7 @@ def test_in_python_pytorch_writes_what_it_alone_has(embedded: Path, asked: dict[
 
 def test_another_delta_has_other_graphs(graphs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "delta.safetensors").write_bytes(b"another")
-    monkeypatch.setattr(quick, "EMBEDDED", tmp_path)
+    monkeypatch.setattr(opening, "EMBEDDED", tmp_path)
     assert graphs_dir() != graphs
     assert quickest(ModelChoice()).name == "embedded"
 
@@ -243,7 +243,7 @@ def test_graphs_are_made_in_main_memory_whatever_the_machine_has(
 def test_generate_takes_them(
     graphs: Path, small: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(quick, "graphs_dir", lambda: small)
+    monkeypatch.setattr(opening, "graphs_dir", lambda: small)
     done = run_cli(["generate", *map(str, write_films(tmp_path)), "--format", "json"])
     record = json.loads(done.stdout)
     assert (done.code, record["model"], record["runtime"]) == (0, "embedded", "openvino")

@@ -11,7 +11,7 @@ from transformers import GenerationConfig, LogitsProcessorList
 
 import r2gengpt
 from edge_parts import checkpoint_with_head, write_films
-from r2gengpt.confidence.calibration import with_confidence
+from r2gengpt.confidence.review import with_confidence
 from r2gengpt.config import RunConfig
 from r2gengpt.data.batches import prompt_batch, training_batch
 from r2gengpt.data.loading import StudyDataset
@@ -22,8 +22,7 @@ from r2gengpt.generation import recorded
 from r2gengpt.generation.beams import Floats, Rules
 from r2gengpt.generation.engine import Engine, Prompt
 from r2gengpt.generation.library import Opened
-from r2gengpt.metrics.labels.observations import Label
-from r2gengpt.metrics.labels.reading import label_report
+from r2gengpt.metrics.labels.reading import Label, label_report
 from r2gengpt.model.repetition import take_repetition_rules
 from r2gengpt.report import Finding, Report, Sentence
 from r2gengpt.reporter import Reporter
@@ -36,8 +35,9 @@ from r2gengpt.text.observations import (
     NOT_ASSESSED,
     POSSIBLE,
     UNLIKELY,
+    opening_of,
+    opening_sentences,
 )
-from r2gengpt.text.opening import opening_of, opening_sentences
 from r2gengpt.training.auxiliary import AuxiliaryHead
 from r2gengpt.training.findings import finding_labels
 from r2gengpt.training.module import R2GenGPTModule

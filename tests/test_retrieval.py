@@ -37,8 +37,7 @@ from r2gengpt.generation.retrieval import (
     save_sentences,
 )
 from r2gengpt.locate import ModelChoice, locate
-from r2gengpt.metrics.labels.observations import Label
-from r2gengpt.metrics.labels.reading import label_report
+from r2gengpt.metrics.labels.reading import Label, label_report
 from r2gengpt.report import Finding
 from r2gengpt.reporter import Reporter
 from r2gengpt.serving.instructions import NO_EFFECT

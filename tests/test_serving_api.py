@@ -14,8 +14,8 @@ import torch
 from starlette.testclient import TestClient
 
 from placements import FLOAT32
-from r2gengpt.confidence.calibration import Calibration
 from r2gengpt.confidence.evidence import quick_method, report_evidence
+from r2gengpt.confidence.review import Calibration
 from r2gengpt.config import DecodeConfig, ModelConfig
 from r2gengpt.data.batches import Example, prompt_batch
 from r2gengpt.errors import InputError

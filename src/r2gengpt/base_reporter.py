@@ -7,10 +7,9 @@ from functools import partial
 from typing import Self
 
 from r2gengpt.clinical.documents.forms import FORMS, check_films, check_form, formed
-from r2gengpt.confidence.calibration import Calibration, marked_text
-from r2gengpt.confidence.film_doubts import Check, Sight, check_shows_chest
+from r2gengpt.confidence.findings import Check, Sight, check_shows_chest
 from r2gengpt.confidence.maps import Evidence
-from r2gengpt.confidence.review import judged
+from r2gengpt.confidence.review import Calibration, judged, marked_text
 from r2gengpt.config import DecodeConfig
 from r2gengpt.errors import InputError
 from r2gengpt.films.containers import DicomChoice

@@ -15,7 +15,7 @@ from r2gengpt.checkpoint_files import CONFIG, DELTA, read_settings, stored_promp
 from r2gengpt.config import ModelConfig, Stored
 from r2gengpt.errors import InputError
 from r2gengpt.files import whole_directory, whole_file
-from r2gengpt.generation.decoding import NOTHING, ChosenDecoding, decodings, write_chosen
+from r2gengpt.generation.beams import NOTHING, ChosenDecoding, decodings, write_chosen
 from r2gengpt.generation.library import generation_config
 from r2gengpt.generation.suffixes import SPECULATION, SuffixIndex, save_index
 from r2gengpt.options import Override

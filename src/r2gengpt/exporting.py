@@ -13,7 +13,7 @@ from r2gengpt.engines.attach import LANGUAGE_MODEL, RECORD, record_of, write_rec
 from r2gengpt.engines.gguf import check_gguf, write_gguf
 from r2gengpt.errors import InputError
 from r2gengpt.files import whole_directory
-from r2gengpt.generation.decoding import DECODING
+from r2gengpt.generation.beams import DECODING
 from r2gengpt.generation.library import generation_config
 from r2gengpt.locate import Located
 from r2gengpt.model import R2GenGPTForConditionalGeneration

@@ -20,7 +20,6 @@ from r2gengpt.data.strict import read_json_object
 from r2gengpt.errors import InputError
 from r2gengpt.files import check_part, check_readable
 from r2gengpt.options import Override, check_choice
-from r2gengpt.parts.embedded.cache import resolve
 from r2gengpt.settings import ACCELERATORS, GENERATE, RETRIEVE, RUNTIMES, WARN, PlacementConfig, ReviewConfig
 
 MOVABLE = ("vision_model", "lm_model")
@@ -125,6 +124,8 @@ def check_parts(values: Mapping[str, Any]) -> None:
     Raises:
         InputError: no such directory, none of Hugging Face's, or an embedded part that is not in the cache.
     """
+    from r2gengpt.parts.embedded.cache import resolve
+
     for name in MOVABLE:
         check_part(resolve(str(values[name])), name)
 
@@ -216,6 +217,8 @@ def encoder_side(located: Located) -> int:
     Raises:
         InputError: the encoder's files cannot be read.
     """
+    from r2gengpt.parts.embedded.cache import resolve
+
     name = resolve(str(located.stored.model.values["vision_model"]))
     for file in ("preprocessor_config.json", "processor_config.json"):
         path = Path(name) / file

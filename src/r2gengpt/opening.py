@@ -1,5 +1,11 @@
-"""The one door to a model that writes reports, whichever runtime it is for. Loads PyTorch only where that is needed."""
+"""The one door to a model that writes reports, whichever runtime it is for. Loads PyTorch only where that is needed.
 
+PyTorch takes longer to import and load than a report to be written. So `generate` and `serve` let OpenVINO graphs in
+the cache write the embedded model's reports, where nothing is asked for that they have not. The rest, bulk runs and
+training stay with PyTorch.
+"""
+
+import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,12 +15,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from r2gengpt.checkpoint_files import EMBEDDED
 from r2gengpt.config import DecodeConfig, ModelConfig
 from r2gengpt.edge.record import RECORD, film_side
+from r2gengpt.edge.runtime import check_decoding
 from r2gengpt.errors import InputError
+from r2gengpt.files import cache_dir
 from r2gengpt.locate import Located, ModelChoice, check_writer, encoder_side, locate
 from r2gengpt.options import Override, nearest
-from r2gengpt.quick import quickest
 from r2gengpt.settings import GuardConfig, PlacementConfig, WriterConfig
 
 if TYPE_CHECKING:
@@ -22,6 +30,59 @@ if TYPE_CHECKING:
     from r2gengpt.reporter import Reporter
 
     AnyReporter = Reporter | EdgeReporter
+
+
+NAME = "embedded"
+PREFIX = "openvino-"
+WEIGHTS = "int8"
+LAYOUT = 3
+"""Goes up when an export's result changes: older graphs are then made anew."""
+NVIDIA = Path("/dev/nvidiactl")
+"""There where a machine has an NVIDIA GPU, which is asked for without a library."""
+
+
+def graphs_dir() -> Path:
+    """Where the embedded model's graphs lie, or would; the name holds a hash of what the model adds to its parts."""
+    digest = hashlib.sha256()
+    files = [path for kind in ("*.json", "*.safetensors", "*.npz") for path in sorted(EMBEDDED.glob(kind))]
+    for path in files:
+        digest.update(path.read_bytes())
+    return cache_dir() / NAME / f"{PREFIX}{WEIGHTS}-{digest.hexdigest()[:12]}-v{LAYOUT}"
+
+
+def quickest(choice: ModelChoice, *, torch: bool = False) -> ModelChoice:
+    """The choice, which names the graphs where they can do what it asks for, under the model's own name.
+
+    Args:
+        choice: which model.
+        torch: maps or a context are asked for, which only PyTorch has.
+
+    Raises:
+        InputError: `runtime` openvino is asked for, and the graphs are not there.
+    """
+    if choice.name != NAME or choice.runtime == "torch":
+        return choice
+    directory = graphs_dir()
+    there = (directory / RECORD).is_file() and find_spec("openvino") is not None
+    if choice.runtime == "openvino" and not there:
+        words = f"no graphs of the embedded model in {cache_dir()}: install OpenVINO, then run `r2gengpt pull embedded`"
+        raise InputError(words, field="runtime", value="openvino")
+    if there and (choice.runtime == "openvino" or (not torch and serves(choice))):
+        return replace(choice, name=str(directory), alias=NAME)
+    return choice
+
+
+def serves(choice: ModelChoice) -> bool:
+    """Whether the graphs have all that a choice asks for, on a machine where PyTorch would run on the CPU too."""
+    if choice.model.values or choice.placement.values or choice.retrieves:
+        return False
+    if choice.accelerator not in ("auto", "cpu") or (choice.accelerator == "auto" and NVIDIA.exists()):
+        return False
+    try:
+        check_decoding(choice.decode.settled())
+    except InputError:
+        return False
+    return True
 
 
 def found(choice: ModelChoice) -> Located | None:

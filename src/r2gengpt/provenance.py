@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from r2gengpt.checkpoint_files import DELTA
-from r2gengpt.confidence.calibration import CALIBRATION
 from r2gengpt.confidence.findings import FINDINGS
+from r2gengpt.confidence.review import CALIBRATION
 from r2gengpt.config import DecodeConfig, Stored
 from r2gengpt.files import sha256_of
 from r2gengpt.films.dicom.header import DicomHeader, warnings_of

@@ -105,7 +105,7 @@ class Doubt:
 
     Attributes:
         film: its place in the study, from 1.
-        kind: of `confidence.film_guard` and `confidence.film_doubts`.
+        kind: of `confidence.film_guard`.
         words: what it looks like; they go on after the film's name.
         refused: it is far enough from chest films to be refused, where such films are.
     """

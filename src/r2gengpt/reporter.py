@@ -13,12 +13,12 @@ from torch import Tensor
 
 from r2gengpt.base_reporter import BaseReporter
 from r2gengpt.checkpoint_files import SENTENCES, check_writes, tells_findings_only
-from r2gengpt.confidence.calibration import calibration_beside
-from r2gengpt.confidence.film_doubts import Check, Sight
 from r2gengpt.confidence.finding_maps import FINDINGS, check_maps, evidence_of, map_method
+from r2gengpt.confidence.findings import Check, Sight
 from r2gengpt.confidence.looking import Looker
 from r2gengpt.confidence.maps import Evidence, kept_box
 from r2gengpt.confidence.regions import regions_of
+from r2gengpt.confidence.review import calibration_beside
 from r2gengpt.config import PRIOR, DecodeConfig, Stored
 from r2gengpt.data.batches import Batch
 from r2gengpt.engines.attach import check_scores, written_elsewhere
@@ -28,10 +28,9 @@ from r2gengpt.films.dicom.header import DicomHeader
 from r2gengpt.films.facts import facts_in
 from r2gengpt.films.film import FilmStudy
 from r2gengpt.films.regions import Region
-from r2gengpt.generation.beams import Floats
+from r2gengpt.generation.beams import Floats, decodings
 from r2gengpt.generation.composition import Composer
 from r2gengpt.generation.decode import predict, stream
-from r2gengpt.generation.decoding import decodings
 from r2gengpt.generation.speculate import Drafter, drafter_for
 from r2gengpt.generation.suffixes import SuffixIndex
 from r2gengpt.generation.tree import ALONE

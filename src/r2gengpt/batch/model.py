@@ -13,7 +13,7 @@ from r2gengpt.batch.workers import Decoded, FilmPixels
 from r2gengpt.checkpoint_files import DELTA, SENTENCES
 from r2gengpt.config import DecodeConfig
 from r2gengpt.films.containers import DicomChoice
-from r2gengpt.generation.decoding import decodings
+from r2gengpt.generation.beams import decodings
 from r2gengpt.locate import Located
 from r2gengpt.options import Override
 from r2gengpt.provenance import file_sha256

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from r2gengpt.cli.console import ARGUMENTS, FLAGS, flag
-from r2gengpt.cli.help import Formatter, HelpAction, help_of, value_of
 from r2gengpt.config import DECODE_PRESETS, DecodeConfig
 from r2gengpt.data.strict import read_json_object
 from r2gengpt.errors import InputError, spelt
@@ -30,6 +30,33 @@ ALIASES = {
 PRESET = "decode_preset"
 """A flag that stands for several; it stays among the values that the user set, and is a field of nothing."""
 
+WORDS = 24
+"""The most signs of a flag's words that stand in place of a value."""
+DEFAULT = " (default: "
+ONE_OF = "one of "
+"""How help tells a flag's default and its words."""
+
+
+class HelpAction(argparse.Action):
+    """Prints the page that is asked for, and ends the program."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
+        words = "this page; of all flags; or of those with WORD in their names"
+        super().__init__(
+            option_strings, dest, nargs="?", default=argparse.SUPPRESS, metavar="all|WORD", help=words, **options
+        )
+
+    def __call__(self, parser: Any, space: object, word: Any, flag: str | None = None) -> None:
+        """Print and end.
+
+        Raises:
+            InputError: no flag has the word in its name.
+        """
+        from r2gengpt.cli.help import page
+
+        print(page(parser, word), flush=True)
+        parser.exit()
+
 
 class Parser(argparse.ArgumentParser):
     """argparse whose errors are `InputError`s: one line, and unknown flags with the nearest name.
@@ -40,7 +67,6 @@ class Parser(argparse.ArgumentParser):
         common: names of the flags that most calls need; help explains them first.
         example: a call that works.
         add_help: whether there is `--help`.
-        options: as argparse has them.
     """
 
     def __init__(
@@ -51,10 +77,8 @@ class Parser(argparse.ArgumentParser):
         common: Sequence[str] = (),
         example: str = "",
         add_help: bool = True,
-        **options: Any,
     ) -> None:
-        options = {"allow_abbrev": False, "formatter_class": Formatter, **options}
-        super().__init__(prog, description=description, add_help=False, **options)
+        super().__init__(prog, description=description, add_help=False, allow_abbrev=False)
         self.common, self.example = tuple(common), example
         if add_help:
             self.add_argument("-h", "--help", action=HelpAction)
@@ -125,6 +149,23 @@ def _names(name: str) -> list[str]:
     """`--lm_model` and `--lm-model`, for the field and its old names."""
     every = [name, *(old for old, new in ALIASES.items() if new == name)]
     return list(dict.fromkeys(f"--{form}" for n in every for form in (n, n.replace("_", "-"))))
+
+
+def help_of(text: str, *, default: object, choices: Sequence[str] | None, value: str) -> str:
+    """A flag's help: its text, its words where neither that nor its value tells them, and its default."""
+    words_there = re.findall(r"[\w.-]+", f"{text} {value}")
+    words = f"; {ONE_OF}{', '.join(choices)}" if choices and not set(choices) <= set(words_there) else ""
+    shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
+    return f"{text}{words}" + (f"{DEFAULT}{shown})" if shown not in (None, "") else "")
+
+
+def value_of(name: str, *, choices: Sequence[str] | None, unit: str | None, is_bool: bool) -> str:
+    """What stands for a flag's value: its unit, its words where they are few, or the last part of its name."""
+    if is_bool:
+        return "True|False"
+    if choices and len("|".join(choices)) <= WORDS:
+        return "|".join(choices)
+    return unit or name.split("_")[-1].upper()
 
 
 def add_flags(parser: argparse.ArgumentParser, configs: Iterable[type], only: Sequence[str] | None = None) -> None:

@@ -2,21 +2,16 @@
 
 import argparse
 import copy
-import re
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from r2gengpt.cli.bridge import DEFAULT, ONE_OF
 from r2gengpt.errors import InputError
 
 LINES = 60
 """The most lines of the first page, 80 columns wide."""
 ALL = "all"
-WORDS = 24
-"""The most signs of a flag's words that stand in place of a value."""
-DEFAULT = " (default: "
-ONE_OF = "one of "
-"""How help tells a flag's default and its words."""
 Chosen = Callable[[argparse.Action], bool]
 
 
@@ -37,25 +32,6 @@ class Formatter(argparse.HelpFormatter):
             return value
         shown = "-h, --help" if action.dest == "help" else action.option_strings[0]
         return f"{shown} {value}".rstrip()
-
-
-class HelpAction(argparse.Action):
-    """Prints the page that is asked for, and ends the program."""
-
-    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
-        words = "this page; of all flags; or of those with WORD in their names"
-        super().__init__(
-            option_strings, dest, nargs="?", default=argparse.SUPPRESS, metavar="all|WORD", help=words, **options
-        )
-
-    def __call__(self, parser: Any, space: object, word: Any, flag: str | None = None) -> None:
-        """Print and end.
-
-        Raises:
-            InputError: no flag has the word in its name.
-        """
-        print(page(parser, word), flush=True)
-        parser.exit()
 
 
 def page(parser: argparse.ArgumentParser, word: str | None = None) -> str:
@@ -147,7 +123,7 @@ def is_needed(action: argparse.Action) -> bool:
 
 def start(parser: argparse.ArgumentParser) -> argparse.HelpFormatter:
     """A page that has the usage, what the command does, and an example."""
-    formatter = parser._get_formatter()
+    formatter = Formatter(parser.prog)
     needed = [formatter._format_action_invocation(action) for action in parser._actions if is_needed(action)]
     formatter.add_usage(" ".join([parser.prog, *needed, "[FLAG VALUE ...]"]).replace("%", "%%"), [], [])
     formatter.add_text(parser.description)
@@ -160,7 +136,7 @@ def start(parser: argparse.ArgumentParser) -> argparse.HelpFormatter:
 
 def others(parser: argparse.ArgumentParser, most: int) -> Iterator[str]:
     """Lines of the flags that are not explained on the first page, by group, at most so many lines a group."""
-    width = parser._get_formatter()._width
+    width = Formatter(parser.prog)._width
     explained = {*common_of(parser), "help"}
     where = f"further flags; --help {ALL} explains them, --help WORD those so named"
     yield from textwrap.wrap(f"{where}:", width)
@@ -175,20 +151,3 @@ def others(parser: argparse.ArgumentParser, most: int) -> Iterator[str]:
             shown = sum(len(line.split()) for line in lines[: most - 1])
             lines = [*lines[: most - 1], f"… {len(names) - shown} more"]
         yield from (f"    {line}" for line in lines)
-
-
-def help_of(text: str, *, default: object, choices: Sequence[str] | None, value: str) -> str:
-    """A flag's help: its text, its words where neither that nor its value tells them, and its default."""
-    words_there = re.findall(r"[\w.-]+", f"{text} {value}")
-    words = f"; {ONE_OF}{', '.join(choices)}" if choices and not set(choices) <= set(words_there) else ""
-    shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
-    return f"{text}{words}" + (f"{DEFAULT}{shown})" if shown not in (None, "") else "")
-
-
-def value_of(name: str, *, choices: Sequence[str] | None, unit: str | None, is_bool: bool) -> str:
-    """What stands for a flag's value: its unit, its words where they are few, or the last part of its name."""
-    if is_bool:
-        return "True|False"
-    if choices and len("|".join(choices)) <= WORDS:
-        return "|".join(choices)
-    return unit or name.split("_")[-1].upper()

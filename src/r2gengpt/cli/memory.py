@@ -91,7 +91,7 @@ REMEDIES = {
 
 def _values(argv: Sequence[str]) -> tuple[dict[str, Any], str | None]:
     """What the words of a command set, and the model that they name."""
-    parser = bridge.Parser(allow_abbrev=False, add_help=False)
+    parser = bridge.Parser(add_help=False)
     bridge.add_flags(parser, CONFIGS)
     parser.add_argument("--model")
     parser.add_argument("--stream", nargs="?", const=True, default=False, type=bridge.parse_bool)

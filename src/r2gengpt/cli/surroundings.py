@@ -159,9 +159,9 @@ def cache_here() -> Cache:
     """The embedded model's directory and its fault."""
     from r2gengpt.edge.record import RECORD
     from r2gengpt.files import cache_dir
+    from r2gengpt.opening import graphs_dir
     from r2gengpt.parts.embedded.cache import find_fault, part_dir
     from r2gengpt.parts.embedded.catalogue import PARTS
-    from r2gengpt.quick import graphs_dir
 
     directory = cache_dir()
     faults = [find_fault(part_dir(part), hashes=False) for part in PARTS]

@@ -18,8 +18,7 @@ from r2gengpt.confidence.looking import Looker
 from r2gengpt.confidence.maps import EVIDENCE, NO_EVIDENCE, Evidence, SentenceEvidence, tenth
 from r2gengpt.data.batches import Batch
 from r2gengpt.errors import InputError
-from r2gengpt.metrics.labels.observations import Label
-from r2gengpt.metrics.labels.reading import label_report
+from r2gengpt.metrics.labels.reading import Label, label_report
 from r2gengpt.model import R2GenGPTForConditionalGeneration, R2GenGPTProcessor
 from r2gengpt.model.findings import by_study
 from r2gengpt.options import check_choice

@@ -9,16 +9,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from r2gengpt.confidence.film_doubts import Sight
 from r2gengpt.confidence.film_guard import GRID, FilmGuard, put_right
-from r2gengpt.confidence.findings import Scale, findings_of, verdicts_of
+from r2gengpt.confidence.findings import Scale, Sight, findings_of, verdicts_of
 from r2gengpt.data.batches import Batch
 from r2gengpt.model import R2GenGPTForConditionalGeneration, R2GenGPTProcessor
 from r2gengpt.model.vision import regional_means
 from r2gengpt.report import Doubt, Finding
 from r2gengpt.text.alignment import pad_rows
-from r2gengpt.text.observations import hint_of, hinted
-from r2gengpt.text.opening import opening_of
+from r2gengpt.text.observations import hint_of, hinted, opening_of
 from r2gengpt.text.prompt import IMAGE_PLACEHOLDER
 
 

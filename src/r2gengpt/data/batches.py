@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from r2gengpt.metrics.labels.observations import Label
-from r2gengpt.metrics.labels.reading import label_report
+from r2gengpt.metrics.labels.reading import Label, label_report
 from r2gengpt.model.earlier import NOW
 from r2gengpt.model.processing import R2GenGPTProcessor, pad_views
 from r2gengpt.text.alignment import IGNORE, TokenRow, pad_rows, training_row

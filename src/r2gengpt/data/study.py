@@ -12,8 +12,7 @@ from r2gengpt.data.boxes import Marked
 from r2gengpt.data.labels import NO_LABELS, Labels
 from r2gengpt.errors import InputError
 from r2gengpt.films.containers import DicomChoice
-from r2gengpt.metrics.labels.observations import Label
-from r2gengpt.metrics.labels.reading import label_report
+from r2gengpt.metrics.labels.reading import Label, label_report
 from r2gengpt.text.context import Context
 from r2gengpt.text.observations import ALL_OBSERVATIONS
 

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from tokenizers import Tokenizer
 
-from r2gengpt.confidence.calibration import CALIBRATION
 from r2gengpt.confidence.film_guard import GUARD
 from r2gengpt.confidence.findings import FINDINGS
+from r2gengpt.confidence.review import CALIBRATION
 from r2gengpt.config import DecodeConfig
 from r2gengpt.edge.graphs import (
     ASKED,
@@ -24,7 +24,6 @@ from r2gengpt.edge.graphs import (
     keep_cache,
     pack_weights,
 )
-from r2gengpt.edge.pixels import FilmSettings, view_pixels
 from r2gengpt.edge.record import (
     LANGUAGE,
     RECORD,
@@ -32,15 +31,17 @@ from r2gengpt.edge.record import (
     TOKENIZER,
     VISION,
     EdgeRecord,
+    FilmSettings,
     HintPrompt,
     files_of,
+    view_pixels,
     write_record,
 )
 from r2gengpt.edge.runtime import EdgeTokenizer, openvino
 from r2gengpt.edge.trace import cache_sizes, language_graph, packable_names, vision_graph
 from r2gengpt.errors import InputError
 from r2gengpt.files import whole_directory
-from r2gengpt.generation.decoding import DECODING
+from r2gengpt.generation.beams import DECODING
 from r2gengpt.generation.engine import unserved
 from r2gengpt.model import R2GenGPTProcessor
 from r2gengpt.model.processing import decoded_size

@@ -12,19 +12,18 @@ from typing import Any
 from PIL import Image
 
 from r2gengpt.base_reporter import BaseReporter
-from r2gengpt.confidence.calibration import CALIBRATION, calibration_beside
-from r2gengpt.confidence.film_doubts import Check, Sight
+from r2gengpt.confidence.findings import Check, Sight
 from r2gengpt.confidence.maps import Evidence
+from r2gengpt.confidence.review import CALIBRATION, calibration_beside
 from r2gengpt.config import PRIOR, DecodeConfig
-from r2gengpt.edge.pixels import view_pixels
+from r2gengpt.edge.record import view_pixels
 from r2gengpt.edge.runtime import Edge, EdgeTokenizer, Watch, check_decoding
 from r2gengpt.errors import InputError
 from r2gengpt.films.dicom.header import DicomHeader
 from r2gengpt.films.facts import facts_in
 from r2gengpt.films.film import FilmStudy
 from r2gengpt.films.regions import Region
-from r2gengpt.generation.beams import Floats
-from r2gengpt.generation.decoding import decodings
+from r2gengpt.generation.beams import Floats, decodings
 from r2gengpt.generation.sentences import TextPieces
 from r2gengpt.locate import ModelChoice
 from r2gengpt.options import Override

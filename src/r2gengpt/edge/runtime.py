@@ -15,18 +15,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from r2gengpt.confidence.film_doubts import Sight
 from r2gengpt.confidence.film_guard import GUARD, put_right, read_guard
-from r2gengpt.confidence.findings import FINDINGS, findings_of, read_scales, verdicts_of
+from r2gengpt.confidence.findings import FINDINGS, Sight, findings_of, read_scales, verdicts_of
 from r2gengpt.config import NO_OPENING, DecodeConfig
-from r2gengpt.edge.pixels import view_pixels
-from r2gengpt.edge.record import COMPILED, LANGUAGE, TABLE, TOKENIZER, VISION, EdgeRecord, read_record
+from r2gengpt.edge.record import COMPILED, LANGUAGE, TABLE, TOKENIZER, VISION, EdgeRecord, read_record, view_pixels
 from r2gengpt.errors import InputError, installing
 from r2gengpt.generation.beams import Candidates, Floats, Ints, Row, Rules, Written
 from r2gengpt.generation.sentences import report_of
 from r2gengpt.report import Finding, Report
-from r2gengpt.text.observations import hint_of
-from r2gengpt.text.opening import opening_of
+from r2gengpt.text.observations import hint_of, opening_of
 
 RUNTIME = "`runtime` openvino"
 EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}

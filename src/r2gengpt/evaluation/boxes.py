@@ -14,8 +14,7 @@ from r2gengpt.data.study import Study
 from r2gengpt.evaluation.findings import Json, group_numbers, scored
 from r2gengpt.films.reader import load_image
 from r2gengpt.metrics import detection
-from r2gengpt.metrics.labels.observations import Label
-from r2gengpt.metrics.labels.reading import label_report
+from r2gengpt.metrics.labels.reading import Label, label_report
 from r2gengpt.metrics.ngrams import Floats
 
 

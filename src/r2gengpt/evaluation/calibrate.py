@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from r2gengpt.checkpoint_files import EMBEDDED
-from r2gengpt.confidence.calibration import Calibration, decoding_of, write_calibration
+from r2gengpt.confidence.review import Calibration, decoding_of, write_calibration
 from r2gengpt.config import DecodeConfig
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from r2gengpt.confidence.calibration import Calibration
+from r2gengpt.confidence.review import Calibration
 from r2gengpt.data.study import Study
 from r2gengpt.evaluation.findings import group_numbers
 from r2gengpt.metrics import calibration as metric
@@ -14,7 +14,7 @@ from r2gengpt.metrics.calibration import Judged
 from r2gengpt.metrics.labels.reading import DEFINITION, is_supported, label_report
 from r2gengpt.metrics.ngrams import Floats
 from r2gengpt.report import Report
-from r2gengpt.text.opening import opening_sentences
+from r2gengpt.text.observations import opening_sentences
 
 RESAMPLES, SEED = 1000, 0
 UNCALIBRATED = "Confidence is exp(mean log-probability): not calibrated."

@@ -17,8 +17,7 @@ from r2gengpt.metrics.bootstrap import patient_numbers
 from r2gengpt.metrics.calibration import bin_columns, calibration_error, reliability
 from r2gengpt.metrics.detection import Bools, Measure, decided, enough, numbered, resampled
 from r2gengpt.metrics.labels.family import LABELER
-from r2gengpt.metrics.labels.observations import Label
-from r2gengpt.metrics.labels.reading import label_report
+from r2gengpt.metrics.labels.reading import Label, label_report
 from r2gengpt.metrics.ngrams import Floats, Ints
 from r2gengpt.metrics.records import Score
 from r2gengpt.report import Report

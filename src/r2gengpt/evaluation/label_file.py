@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from r2gengpt.files import write_whole
-from r2gengpt.metrics.labels.observations import Label
-from r2gengpt.metrics.labels.reading import label_report
+from r2gengpt.metrics.labels.reading import Label, label_report
 from r2gengpt.text.observations import OBSERVATIONS
 
 VALUES: Mapping[Label, str] = {Label.POSITIVE: "1", Label.NEGATIVE: "0", Label.UNCERTAIN: "-1", Label.BLANK: ""}

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from r2gengpt.confidence.calibration import Calibration
 from r2gengpt.confidence.maps import Evidence
+from r2gengpt.confidence.review import Calibration
 from r2gengpt.data.batches import prompt_batch
 from r2gengpt.data.features.filling import Features
 from r2gengpt.data.loading import StudyDataset, StudyLoader

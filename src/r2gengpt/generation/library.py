@@ -14,7 +14,7 @@ from r2gengpt.data.batches import Batch
 from r2gengpt.generation.beams import Rules, Written
 from r2gengpt.generation.scores import settle
 from r2gengpt.model import R2GenGPTForConditionalGeneration, R2GenGPTProcessor
-from r2gengpt.text.prompt import ROLE_WORDS, tidy_report
+from r2gengpt.text.sentences import ROLE_WORDS, tidy_report
 
 
 def generation_config(decode: DecodeConfig, processor: R2GenGPTProcessor) -> GenerationConfig:

@@ -18,8 +18,7 @@ from safetensors import SafetensorError
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 from r2gengpt.files import whole_file
-from r2gengpt.metrics.labels.observations import Label
-from r2gengpt.metrics.labels.reading import label_report
+from r2gengpt.metrics.labels.reading import Label, label_report
 from r2gengpt.text.observations import ABNORMAL, ALL_OBSERVATIONS, NO_FINDING, OBSERVATIONS
 from r2gengpt.text.sentences import sentence_spans
 

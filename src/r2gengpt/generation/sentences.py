@@ -8,8 +8,7 @@ from typing import Any, Protocol
 from r2gengpt.errors import RunError
 from r2gengpt.generation.beams import NO_NUMBERS, Written
 from r2gengpt.report import Report, Sentence
-from r2gengpt.text.prompt import tidy_report
-from r2gengpt.text.sentences import same_sentence, sentence_spans, tokens_of
+from r2gengpt.text.sentences import same_sentence, sentence_spans, tidy_report, tokens_of
 
 
 class TokenWords(Protocol):

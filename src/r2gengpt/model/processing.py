@@ -21,8 +21,8 @@ from r2gengpt.text.prompt import (
     encode_prompt,
     end_token_id,
     fill_template,
-    tidy_report,
 )
+from r2gengpt.text.sentences import tidy_report
 
 CONTROL = "`{}` holds a control token of this language model"
 _ENCODING = threading.Lock()  # a tokenizer keeps in itself, for all threads, what it makes of special tokens

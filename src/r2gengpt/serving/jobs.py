@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
-from r2gengpt.confidence.film_doubts import Check, check_shows_chest
+from r2gengpt.confidence.findings import Check, check_shows_chest
 from r2gengpt.confidence.maps import Evidence
 from r2gengpt.config import DecodeConfig
 from r2gengpt.errors import InputError, place_of

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from r2gengpt.clinical.documents.draft import draft_of, images_to_send, origin_of
 from r2gengpt.clinical.documents.forms import FORMS, check_form, formed
 from r2gengpt.clinical.documents.plain_pdf import report_pdf
-from r2gengpt.confidence.calibration import marked_text, text_of
+from r2gengpt.confidence.review import marked_text, text_of
 from r2gengpt.errors import InputError
 from r2gengpt.provenance import Source
 from r2gengpt.report import film_json, review_lines

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from r2gengpt.confidence.film_doubts import Sight
+from r2gengpt.confidence.findings import Sight
 from r2gengpt.generation.beams import Rules, Written
 from r2gengpt.generation.engine import COMPILED, Engine, Prompt
 from r2gengpt.generation.prompts import prompts_of

@@ -12,16 +12,21 @@ from r2gengpt.settings.archive import (
 )
 from r2gengpt.settings.batch import BATCH_FORMATS, BatchConfig
 from r2gengpt.settings.measures import METEOR_NAMES, AuditConfig, HonestyConfig, SeedsConfig
-from r2gengpt.settings.placement import ACCELERATORS, MEMORY_LIMIT, NO_HASH, RUNTIMES, CellConfig, PlacementConfig
-from r2gengpt.settings.reports import (
+from r2gengpt.settings.placement import (
+    ACCELERATORS,
     GENERATE,
+    MEMORY_LIMIT,
     METHODS,
+    NO_HASH,
     REFUSE,
     RETRIEVE,
+    RUNTIMES,
     WARN,
     WRITERS,
+    CellConfig,
     EvidenceConfig,
     GuardConfig,
+    PlacementConfig,
     ReviewConfig,
     WriterConfig,
 )

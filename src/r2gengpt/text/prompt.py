@@ -88,19 +88,3 @@ def end_token_id(encode: Encode, end_sym: str | None, eos_token_id: int | None) 
     if eos_token_id is None:
         raise InputError("this tokenizer has no end token: name one of its tokens with `end_sym`")
     return eos_token_id
-
-
-ROLE_WORDS = ("Assistant:", "Human:")
-
-
-def tidy_report(text: str) -> str:
-    """Generated text without the white space around it and without role words, where they are its prefix.
-
-    >>> tidy_report(" Assistant: The lungs are clear. ")
-    'The lungs are clear.'
-    """
-    text = text.strip()
-    for word in ROLE_WORDS:
-        if text.startswith(word):
-            return text.removeprefix(word).strip()
-    return text

@@ -1,7 +1,7 @@
-"""Where the sentences of a report begin and end, and which tokens are whose. Pure functions; no word is changed.
+"""A generated text as a report: where its sentences begin and end, and which tokens are whose. Pure functions.
 
 Rules for radiology reports, no model: a sentence ends at a full stop, a question or an exclamation mark before white
-space, and at a line break.
+space, and at a line break. No word of it is changed.
 """
 
 import re
@@ -23,6 +23,20 @@ _DIGIT = re.compile(r"\s*\d")
 _REST_OF_A_LENGTH = re.compile(r"\s+\d+\s?[cm]m\b", re.IGNORECASE)
 _OPENING = re.compile(r"^\W*(?:\d{1,2}[.)]\s)?\W*")
 _CLOSING = re.compile(r"\W+$")
+ROLE_WORDS = ("Assistant:", "Human:")
+
+
+def tidy_report(text: str) -> str:
+    """Generated text without the white space around it and without role words, where they are its prefix.
+
+    >>> tidy_report(" Assistant: The lungs are clear. ")
+    'The lungs are clear.'
+    """
+    text = text.strip()
+    for word in ROLE_WORDS:
+        if text.startswith(word):
+            return text.removeprefix(word).strip()
+    return text
 
 
 def sentence_spans(text: str) -> tuple[Span, ...]:

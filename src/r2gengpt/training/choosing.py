@@ -17,8 +17,8 @@ from r2gengpt.data.features.filling import Features
 from r2gengpt.data.loading import StudyDataset, StudyLoader
 from r2gengpt.data.ordering import sequential_batches
 from r2gengpt.data.study import Study
+from r2gengpt.generation.beams import ChosenDecoding, Penalties
 from r2gengpt.generation.decode import predict
-from r2gengpt.generation.decoding import ChosenDecoding, Penalties
 from r2gengpt.parts.assemble import Built
 from r2gengpt.parts.placement import place
 from r2gengpt.progress import Bar

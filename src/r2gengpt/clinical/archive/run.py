@@ -25,7 +25,7 @@ from r2gengpt.clinical.documents.hl7 import addressed
 from r2gengpt.clinical.hl7.audited import subjects_of_result
 from r2gengpt.clinical.hl7.orders import NO_ORDER, Order
 from r2gengpt.clinical.hl7.run import message_peer_of, order_listener, orders_in, results_sent
-from r2gengpt.confidence.calibration import marked_text
+from r2gengpt.confidence.review import marked_text
 from r2gengpt.config import PRIOR
 from r2gengpt.errors import InputError, place_of
 from r2gengpt.films.containers import DicomChoice

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from r2gengpt.data.prepare import wordings
 from r2gengpt.data.prepare.places import Place
-from r2gengpt.metrics.labels.observations import THERE, Label
+from r2gengpt.metrics.labels.reading import THERE, Label
 from r2gengpt.text.observations import CHILD, LATERAL_VIEW, NO_FINDING, SUPPORT_DEVICES
 
 PRESENT_FROM, SUSPECTED_FROM, ABSENT_TO = 0.95, 0.75, 0.05

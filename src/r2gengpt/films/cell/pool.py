@@ -19,8 +19,7 @@ from pathlib import Path
 from PIL import Image
 
 from r2gengpt.errors import InputError, RunError
-from r2gengpt.films.cell.process import Ended, Late, Worker
-from r2gengpt.films.cell.wire import LogLine, Reply, Request
+from r2gengpt.films.cell.process import Ended, Late, LogLine, Reply, Request, Worker
 from r2gengpt.films.containers import DicomChoice
 from r2gengpt.films.dicom.header import DicomHeader
 from r2gengpt.films.film import Film

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any, BinaryIO
 
 from r2gengpt.errors import InputError, place_of
-from r2gengpt.films.cell.wire import LogLine, Reply, Request, receive, request_of, send
+from r2gengpt.films.cell.process import LogLine, Reply, Request, receive, request_of, send
 from r2gengpt.films.containers import is_dicom
 from r2gengpt.films.dicom.header import read_header, warn_of
 from r2gengpt.films.reader import MAX_BYTES, decode_image

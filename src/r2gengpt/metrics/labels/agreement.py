@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from r2gengpt.metrics.labels.observations import FIVE, THERE, Label
+from r2gengpt.metrics.labels.reading import FIVE, THERE, Label
 from r2gengpt.metrics.ngrams import Floats
 from r2gengpt.text.observations import OBSERVATIONS
 

@@ -10,8 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from r2gengpt.metrics.labels.observations import THERE
-from r2gengpt.metrics.labels.reading import Mention, mentions, sentences
+from r2gengpt.metrics.labels.reading import THERE, Mention, mentions, sentences
 from r2gengpt.text.observations import NO_FINDING
 
 LEFT, RIGHT = "left", "right"

@@ -12,8 +12,7 @@ from r2gengpt.config import ReinforceConfig
 from r2gengpt.files import write_whole
 from r2gengpt.metrics.compare import compare
 from r2gengpt.metrics.labels.family import LABEL_F1, LABELS
-from r2gengpt.metrics.labels.observations import THERE, Label
-from r2gengpt.metrics.labels.reading import label_report
+from r2gengpt.metrics.labels.reading import THERE, Label, label_report
 from r2gengpt.metrics.measure import FAMILIES, MetricChoice
 from r2gengpt.metrics.paired import Difference
 from r2gengpt.metrics.protocols import PROTOCOLS, bind
