@@ -1,10 +1,10 @@
 """Images of strangers decoded in processes of their own, which are ended when they take too long. Decodes nothing here.
 
-Decoders are C code over bytes that anybody may have written. Each image is decoded in a worker (`cell_worker`) that has
+Decoders are C code over bytes that anybody may have written. Each image is decoded in a worker (`cell.worker`) that has
 neither the model nor the user's keys: bounded in time by this process, in memory and CPU time by itself. A worker is
 used for many images, one at a time; one that was ended is replaced.
 
-Training and testing read the user's own annotation, and decode in process (`images`).
+Training and testing read the user's own annotation, and decode in process (`films.reader`).
 """
 
 import atexit
@@ -203,7 +203,7 @@ def read_film(data: bytes, name: str, size: int | None = None, dicom: DicomChoic
 
 
 def decode_image(data: bytes, name: str, size: int | None = None, dicom: DicomChoice = PLAIN) -> Image.Image:
-    """As `images.decode_image`, in the cell.
+    """As `films.reader.decode_image`, in the cell.
 
     Raises:
         InputError: as there, or it takes more time or memory than it may.
@@ -214,7 +214,7 @@ def decode_image(data: bytes, name: str, size: int | None = None, dicom: DicomCh
 
 
 def read_header(data: bytes, name: str) -> DicomHeader:
-    """As `dicom_header.read_header`, in the cell.
+    """As `films.dicom.header.read_header`, in the cell.
 
     Raises:
         InputError: as there, or it takes more time or memory than it may.
@@ -226,7 +226,7 @@ def read_header(data: bytes, name: str) -> DicomHeader:
 
 
 def load_image(path: str | Path, *, size: int | None = None, dicom: DicomChoice = PLAIN) -> Image.Image:
-    """As `images.load_image`, in the cell.
+    """As `films.reader.load_image`, in the cell.
 
     Raises:
         InputError: as there, or it takes more time or memory than it may.
