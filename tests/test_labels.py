@@ -154,6 +154,7 @@ STILL_THERE = (
     "No haemorrhage, trace {}.",
     "No haemorrhage, {} unchanged.",
     "No haemorrhage, the {} is stable.",
+    "No haemorrhage, wires and {} unchanged.",
 )
 OF_THE_NEAREST = (
     ("{}, {} has resolved.", POSITIVE, NEGATIVE),

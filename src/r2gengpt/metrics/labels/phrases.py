@@ -277,7 +277,7 @@ NO_CHANGE = re.compile(
 )
 """Words that deny a change, not what has changed; a denial and a doubt before them end there."""
 OWN_CLAUSE = re.compile(
-    r",(?=(?: (?!and\b|or\b|nor\b|no\b)[\w-]+){1,7}? "
+    r",(?! and\b)(?=(?: (?!or\b|nor\b|no\b)[\w-]+){1,7}? "
     r"(?:unchanged|stable|persists?|remains?|again|improved|worse|worsened|increased|decreased|larger|smaller)\b)"
 )
 """The comma before a clause that says what has become of something: no denial reaches over it."""
