@@ -41,6 +41,11 @@ EFFUSION, ATELECTASIS = "Pleural Effusion", "Atelectasis"
         ("Near-complete resolution of the edema.", "Edema", Change.IMPROVED),
         ("The pleural effusion has partially cleared.", EFFUSION, Change.IMPROVED),
         ("The edema has almost entirely resolved.", "Edema", Change.IMPROVED),
+        ("The pleural effusion is smaller.", EFFUSION, Change.IMPROVED),
+        ("Pleural effusions are slightly larger, on the left.", EFFUSION, Change.WORSENED),
+        ("Atelectasis is now more extensive.", ATELECTASIS, Change.WORSENED),
+        ("Atelectasis is less conspicuous.", ATELECTASIS, Change.IMPROVED),
+        ("The pneumothorax is no larger.", "Pneumothorax", Change.UNCHANGED),
     ],
 )
 def test_a_sentence_tells_what_has_become_of_what(sentence: str, observation: str, change: Change) -> None:
@@ -53,6 +58,7 @@ def test_a_sentence_tells_what_has_become_of_what(sentence: str, observation: st
     [
         "Increased interstitial markings.",
         "Decreased lung volumes.",
+        "The right effusion is larger than the left.",
         "The heart is enlarged.",
         "No pleural effusion or pneumothorax is seen.",
         "Follow-up is recommended to ensure resolution of the consolidation.",

@@ -1,5 +1,7 @@
 """Case notes: which sentences describe the film, and which are the patient's affair."""
 
+import time
+
 import pytest
 
 from r2gengpt.data.prepare.notes import film_sentences
@@ -82,3 +84,12 @@ def test_a_note_that_only_tells_of_devices_and_of_what_is_absent_is_no_report(no
 def test_a_long_note_is_cut_to_five_sentences() -> None:
     note = " ".join(f"Opacity number {word} in the lung." for word in ("one", "two", "three", "four", "five", "six"))
     assert film_sentences(note).count(".") == 5
+
+
+def test_blanks_in_a_row_are_read_in_linear_time() -> None:
+    seconds = []
+    for blanks in (4000, 32000):
+        start = time.process_time()
+        assert film_sentences(f"Chest X-ray shows opacity{' ' * blanks}at the left base.")
+        seconds.append(time.process_time() - start)
+    assert seconds[1] < 32 * max(seconds[0], 0.02)

@@ -4,11 +4,13 @@ All sentences were written for these tests.
 """
 
 import itertools
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from r2gengpt.metrics.labels.places import located
 from r2gengpt.metrics.labels.reading import FIVE, Label, combine, label_report, sentences, statements
 from r2gengpt.text.observations import NO_FINDING, OBSERVATIONS, SUPPORT_DEVICES
 
@@ -72,6 +74,16 @@ DENIED = (
     "There isn\u2019t any {}.",
     "{} isn't clearly visualised.",
     "{} has been excluded.",
+    "{} gone.",
+    "{} no longer appreciable.",
+    "{} is not confirmed.",
+    "Nothing to suggest {}.",
+    "Unlikely to represent {}.",
+    "Low suspicion for {}.",
+    "Low likelihood of {}.",
+    "No haemorrhage; {}; or foreign body.",
+    "No haemorrhage; emphysema; or {}.",
+    "{}: no, trachea central.",
 )
 DOUBTED = (
     "Rule out {}.",
@@ -98,6 +110,18 @@ DOUBTED = (
     "This is favored to be {}.",
     "Compatible with mild {}.",
     "Compatible with residual {}.",
+    "?{}.",
+    "?{} ?haemorrhage.",
+    "Chest pain ? {}.",
+    "Query {}.",
+    "Suggestion of {}.",
+    "Please correlate clinically for {}.",
+    "{} is a possibility.",
+    "{} is in the differential.",
+    "{} should be excluded.",
+    "{} cannot definitely be excluded.",
+    "{} more likely than haemorrhage.",
+    "{}: possible, on the right.",
 )
 STILL_THERE = (
     "No change in the {}.",
@@ -119,7 +143,32 @@ STILL_THERE = (
     "{} at the left base, not seen at the right base.",
     "Interval removal of the wires with new {}.",
     "Resolution of the haemorrhage and new {}.",
+    "No relevant change in the {}.",
+    "Without any haemorrhage; no obvious change of the {}.",
+    "There has been no appreciable interval change in the {}.",
+    "No resolution of the {}.",
+    "No interval clearing of the {}.",
+    "{} is no longer massive.",
+    "No haemorrhage since the {}.",
+    "No haemorrhage, trace {}.",
+    "No haemorrhage, {} unchanged.",
+    "No haemorrhage, the {} is stable.",
+    "No haemorrhage, wires and {} unchanged.",
 )
+OF_THE_NEAREST = (
+    ("{}, {} has resolved.", POSITIVE, NEGATIVE),
+    ("{}, {} unlikely.", POSITIVE, NEGATIVE),
+    ("{} on the right, {} no longer seen.", POSITIVE, NEGATIVE),
+    ("{}, superimposed {} not excluded.", POSITIVE, UNCERTAIN),
+    ("{} at the left base, {} versus haemorrhage.", POSITIVE, UNCERTAIN),
+    ("{} is unlikely to be {}.", POSITIVE, NEGATIVE),
+    ("{} and {} have resolved.", NEGATIVE, NEGATIVE),
+    ("{}, {}, or haemorrhage cannot be excluded.", UNCERTAIN, UNCERTAIN),
+    ("{}, {}, haemorrhage: none.", NEGATIVE, NEGATIVE),
+    ("{}, {}, edema difficult to exclude.", UNCERTAIN, UNCERTAIN),
+    ("No {}; {} or haemorrhage.", NEGATIVE, POSITIVE),
+)
+"""Template of two observations, and what it says of either."""
 
 
 def pairs(templates: tuple[str, ...]) -> list[tuple[str, str]]:
@@ -152,9 +201,106 @@ def test_what_only_looks_like_a_denial_or_has_ended_leaves_a_mention_positive(ob
     assert label_report(text)[observation] == POSITIVE
 
 
+@pytest.mark.parametrize(("template", "first", "second"), OF_THE_NEAREST)
+@pytest.mark.parametrize(("one", "other"), [("Consolidation", "Pneumothorax"), ("Fracture", "Pleural Effusion")])
+def test_a_cue_behind_two_mentions_is_of_the_nearest_unless_they_are_a_list(
+    template: str, first: Label, second: Label, one: str, other: str
+) -> None:
+    labels = label_report(template.format(WORD[one], WORD[other]))
+    assert (labels[one], labels[other]) == (first, second)
+
+
+@pytest.mark.parametrize(
+    ("observation", "wording"),
+    [
+        ("Pneumothorax", "ptx"),
+        ("Atelectasis", "atx"),
+        ("Atelectasis", "collapse"),
+        ("Fracture", "rib fx"),
+        ("Edema", "CCF"),
+        ("Edema", "upper lobe blood diversion"),
+        ("Pneumonia", "infective process"),
+        ("Lung Opacity", "airspace shadowing"),
+        ("Lung Opacity", "peribronchial cuffing"),
+        (SUPPORT_DEVICES, "ETT"),
+        (SUPPORT_DEVICES, "NGT"),
+        (SUPPORT_DEVICES, "UVC"),
+        (SUPPORT_DEVICES, "CVC"),
+        (SUPPORT_DEVICES, "left IJ line"),
+        (SUPPORT_DEVICES, "RIJ"),
+        (SUPPORT_DEVICES, "ECMO cannula"),
+        (SUPPORT_DEVICES, "PPM"),
+        (SUPPORT_DEVICES, "TAVI"),
+    ],
+)
+def test_short_and_british_wordings_are_mentions(observation: str, wording: str) -> None:
+    labels = [label_report(f"{start}{wording}.")[observation] for start in ("", "Possible ", "No ")]
+    assert labels == [POSITIVE, UNCERTAIN, NEGATIVE]
+
+
+@pytest.mark.parametrize("mark", [":", " -", " size:", " silhouette -"])
+@pytest.mark.parametrize(
+    ("says", "expected"), [("normal", NEGATIVE), ("mildly enlarged", POSITIVE), ("not enlarged", NEGATIVE)]
+)
+def test_a_heading_and_what_it_says_are_read_as_one(mark: str, says: str, expected: Label) -> None:
+    assert label_report(f"Heart{mark} {says}.")["Cardiomegaly"] == expected
+    assert label_report("Lungs: clear.")["Lung Opacity"] == NEGATIVE
+    assert label_report("Bones: intact.")["Fracture"] == NEGATIVE
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "NG tube tip is not visualised.",
+        "The tip of the left PICC is not well seen.",
+        "The feeding tube is not seen beyond the diaphragm.",
+        "The tube ends high, its side port not seen.",
+    ],
+)
+def test_a_device_is_there_where_only_its_end_is_not_seen(text: str) -> None:
+    assert label_report(text)[SUPPORT_DEVICES] == POSITIVE
+
+
+@pytest.mark.parametrize("text", ["No pneumothorax after chest tube removal.", "Effusion since drain removal."])
+def test_the_removal_of_a_device_is_no_mention_of_it(text: str) -> None:
+    assert label_report(text)[SUPPORT_DEVICES] == BLANK
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "no effusion, possible edema and left basal opacity unchanged but ",
+        "? ",
+        "; a b",
+        "normal a b c ",
+        "opacity, left lower ",
+        "no new ",
+    ],
+)
+def test_a_long_line_is_read_in_linear_time(line: str) -> None:
+    reads = [label_report, located]
+    seconds = []
+    for count in (500, 4000):
+        text = line * count
+        start = time.process_time()
+        for read in reads:
+            read(text)
+        seconds.append(time.process_time() - start)
+    assert seconds[1] < 32 * max(seconds[0], 0.02)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        ("Normal heart size and mediastinal contours.", {"Enlarged Cardiomediastinum": NEGATIVE}),
+        ("Normal heart, mediastinum and lungs.", {"Enlarged Cardiomediastinum": NEGATIVE}),
+        ("Normal heart with a mediastinal mass.", {"Enlarged Cardiomediastinum": BLANK}),
+        ("Normal cardiothymic silhouette.", {"Enlarged Cardiomediastinum": NEGATIVE, "Cardiomegaly": NEGATIVE}),
+        ("The cardiothoracic ratio is increased.", {"Cardiomegaly": POSITIVE}),
+        ("The cardiothoracic ratio is normal.", {"Cardiomegaly": NEGATIVE}),
+        ("Both CP angles are sharp.", {"Pleural Effusion": NEGATIVE}),
+        ("Vertebral body collapse.", {"Atelectasis": BLANK}),
+        ("Nipple shadowing.", {"Lung Opacity": BLANK}),
         ("The heart is not enlarged.", {"Cardiomegaly": NEGATIVE}),
         ("Heart size is normal.", {"Cardiomegaly": NEGATIVE}),
         ("Heart size is at the upper limits of normal.", {"Cardiomegaly": NEGATIVE}),

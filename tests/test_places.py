@@ -45,6 +45,12 @@ READ = {
     "Left-sided effusion. The right lung is clear.": {"Pleural Effusion": "left"},
     "Left effusion without right pneumothorax.": {"Pleural Effusion": "left"},
     "Right IJ catheter. Fracture of the left fifth rib.": {"Support Devices": "right", "Fracture": "left"},
+    "Rt effusion. Lt basal consolidation.": {"Pleural Effusion": "right", "Consolidation": "left lower"},
+    "R effusion w/o L pneumothorax. R/O pneumonia.": {"Pleural Effusion": "right", "Pneumonia": ""},
+    "Effusions b/l.": {"Pleural Effusion": "left, right"},
+    "RMZ consolidation, left UZ nodule.": {"Consolidation": "right middle", "Lung Lesion": "left upper"},
+    "Left pneumothorax with mediastinal shift to the right.": {"Pneumothorax": "left"},
+    "Opacity, trachea deviated to the left.": {"Lung Opacity": ""},
     "The left heart is enlarged. No left effusion.": {},
     "Opacities in the right base consistent with atelectasis.": {
         "Lung Opacity": "right lower",

@@ -47,6 +47,8 @@ def split(text: str) -> list[str]:
         ["1. Clear lungs.", "2. Old fracture of rib 7.", "3. Normal heart."],
         ["Larger, e.g. the left one vs. the right one (fig. 1).", "Stable."],
         ["the heart is normal .", "the lungs are clear ."],
+        ["Opacity ? pneumonia.", "Is it new ?", "The heart is large."],
+        ["? effusion."],
         ["Findings", "Clear lungs", "Impression: normal"],
         ["Wait...", "Normal (see above).", 'Called "clear."', "Done"],
     ],

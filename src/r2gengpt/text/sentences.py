@@ -1,7 +1,7 @@
 """A generated text as a report: where its sentences begin and end, and which tokens are whose. Pure functions.
 
 Rules for radiology reports, no model: a sentence ends at a full stop, a question or an exclamation mark before white
-space, and at a line break. No word of it is changed.
+space, and at a line break. In "opacity ? pneumonia" the mark opens a doubt and ends nothing. No word is changed.
 """
 
 import re
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 Span = tuple[int, int]
 """First character and the one after the last."""
 
-_END = re.compile(r"(?<![.?!])[.?!]++[\"')\]]*+(?=\s)|(?<!\s)\s*[\r\n]+")
+_END = re.compile(r"(?<![.?!])(?!(?<=\s)\?\s++[a-z])[.?!]++[\"')\]]*+(?=\s)|(?<!\s)\s*[\r\n]+")
 """Each run of marks, and each of white space, is looked at once, however long it is."""
 _TAIL = 16
 """Characters before an end that tell whether it is one; the longest abbreviation has fewer."""

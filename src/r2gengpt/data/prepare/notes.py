@@ -12,7 +12,7 @@ _SECTION = re.compile(r"\b(?:Imaging|Image) (?:Notes?|Findings)\s*:(.*?)(?=(?:Ca
 """The part of a case that is about its pictures."""
 _HEADING = re.compile(r"\b(?:Presentation|Discussion|Case Discussion|Impression|Imaging (?:Notes?|Findings))\s*:", re.I)
 _SIGNS = (
-    (re.compile(r"[\u00a0\ufffd]"), " "),
+    (re.compile(r"[\s\ufffd]+"), " "),
     (re.compile(r"\?(?=[A-Za-z])|(?<=[a-z])\?(?=[\s,])"), ""),  # quotation marks, as some tables have lost them
     (re.compile(r"\s*\((?:[^()]*\b(?:fig\w*|arrows?|lines?)\b[^()]*)\)", re.I), ""),
     (re.compile(r"\s*\bImage \d+[A-Z]?\b|\s*\bwith worsening aeration\b", re.I), ""),

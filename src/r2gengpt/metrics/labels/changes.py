@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from r2gengpt.metrics.labels.reading import lowered, mentions, sentences
 
-VERSION = 2
+VERSION = 3
 """Rises when a cue or a rule changes, so that old labels are not mixed with new ones."""
 
 
@@ -26,8 +26,11 @@ class Change(StrEnum):
     RESOLVED = "resolved"
 
 
-_SINCE = "(?:since|from|compared|than|relative to|in (?:the )?interval|in size|in extent|in severity)"
+_THAN = "than(?! (?:on |in )?(?:the )?(?:left|right|other))"
+_SINCE = f"(?:since|from|compared|{_THAN}|relative to|in (?:the )?interval|in size|in extent|in severity)"
 _MORE = "(?:prominent|extensive|conspicuous|confluent|dense|pronounced|marked|apparent|severe)"
+_NOW = f"(?:{'|'.join(f'(?<={word} )' for word in ('is', 'are', 'now', 'slightly', 'markedly', 'no', 'not'))})"
+_ENDS = r"(?= ?(?:[.,;]|$))"
 _HAS = r"(?:has|have)(?:n't)? (?:\w+ ){0,2}?"
 _PARTLY = (
     r"(?:almost|nearly|near|largely|mostly|partial(?:ly)?|partly|incomplete(?:ly)?)[ -](?:complete(?:ly)? |entirely )?"
@@ -52,11 +55,13 @@ CUES: dict[Change, tuple[str, ...]] = {
         rf"{_HAS}(?:decreased|diminished|lessened)|interval (?:\w+ )?(?:decrease|reduction)",
         rf"(?:(?:has|have) )?{_PARTLY}(?:resolution|resolved|cleared|clearing)",
         rf"(?:decrease[sd]?|diminished|smaller|less {_MORE}) {_SINCE}",
+        rf"{_NOW}(?:smaller|less {_MORE}){_ENDS}",
     ),
     Change.WORSENED: (
         r"wors(?:e|ened|ening|ens)|progress(?:ed|ion|ive|ively|ing)|enlarging|increasing|growing",
         rf"{_HAS}(?:increased|enlarged|grown)|interval (?:\w+ )?(?:increase|enlargement|growth)",
         rf"(?:increase[sd]?|larger|more {_MORE}) {_SINCE}",
+        rf"{_NOW}(?:larger|more {_MORE}){_ENDS}",
     ),
 }
 """Change → its cues. Where two overlap, the one that begins first counts, of these the longest."""
@@ -66,6 +71,8 @@ COMPARED = (
 )
 """Other words of an earlier study."""
 _DENIED = re.compile(r"(?:\b(?:no|without|not|nor|never)|n't)\s(?:\w+\s){0,3}$")
+_NEAR = 64
+"""Characters before a cue in which a denial of it is sought."""
 _HAS_NOT = re.compile(r"(?:has|have)(?:n't| (?:not|never))\b")
 """How a cue begins that holds its own denial."""
 _PLAN = re.compile(r"\b(?:recommend\w*|follow[- ]?up|ensure|advised?|suggest(?:ed)? (?:repeat|further))\b")
@@ -132,7 +139,9 @@ def cues(part: str) -> Sequence[ChangeCue]:
     found: list[ChangeCue] = []
     for start, end, change in sorted(places):
         if not found or start >= found[-1].stop:
-            denied = change is not Change.UNCHANGED and (_DENIED.search(part[:start]) or _HAS_NOT.match(part, start))
+            denied = change is not Change.UNCHANGED and (
+                _DENIED.search(part, max(0, start - _NEAR), start) or _HAS_NOT.match(part, start)
+            )
             found.append(ChangeCue(Change.UNCHANGED if denied else change, start, -end))
     return found
 

@@ -6,7 +6,7 @@ Source: Chapman et al. 2001, "A simple algorithm for identifying negated finding
 import re
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Container, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -15,6 +15,11 @@ Span = tuple[int, int]
 
 _TOKEN = re.compile(r"\bvs\.|\d+(?:[.,]\d+)+|[a-z]+n't\b|\w+|[^\w\s]")
 _END_OF_A_SENTENCE = frozenset(".?!")
+ASKS = "\u00bf"
+"""Stands for a question mark before its words; a reach may begin with it."""
+_JOINS = frozenset(("and", "or", "nor", "/"))
+_FEW = 4
+"""Words between two commas, and one of the commas."""
 
 
 class Cue(Enum):
@@ -79,18 +84,40 @@ class NegEx:
             for words in (Words(wording).words for wording in wordings):
                 self._by_first[words[0]].append((words, cue))
 
-    def reached(self, sentence: Words, mentions: Iterable[Span]) -> tuple[bool, ...]:
+    def reached(self, sentence: Words, mentions: Collection[Span]) -> tuple[bool, ...]:
         """Whether a cue acts on each mention.
+
+        A cue behind its mention acts within the clause of the mention nearest to it: "opacity, edema is absent" tells
+        of the edema. A clause begins at a comma; in a list it is the whole reach.
 
         Args:
             sentence: in lower case.
             mentions: which of its words, by number.
         """
-        cues = self._acting((*sentence.words, "."))  # the last sentence may lack its mark
-        reaching = [(at, stop) for at, stop, cue in cues if cue is not Cue.END]
-        closing = (at for at, _, cue in cues if cue is Cue.END and not any(a < at < b for a, b in reaching))
+        words = (*sentence.words, ".")  # the last sentence may lack its mark
+        cues = self._acting(words)
+        within = {at for first, last, cue in cues if cue is not Cue.END for at in range(first + 1, last)}
+        closing = (at for at, _, cue in cues if cue is Cue.END and at not in within)
         ends = sorted({0, *_starts_of_sentences(sentence.words), *closing})
-        return tuple(any(_acts(cue, mention, ends) for cue in cues) for mention in mentions)
+        clauses = _clauses(words, {first for first, _ in mentions})
+        before: dict[int, int] = {}
+        furthest = [0] * len(words)
+        for at, stop, cue in cues:
+            reach = bisect_right(ends, at)
+            if cue is Cue.BEFORE:
+                before[reach] = min(before.get(reach, at), at)
+            elif cue is Cue.AFTER:
+                first = max(clauses[at], ends[reach - 1])
+                furthest[first] = max(furthest[first], stop)
+        for at in range(1, len(words)):
+            if bisect_right(ends, at) == bisect_right(ends, at - 1):
+                furthest[at] = max(furthest[at], furthest[at - 1])
+        answers = []
+        for first, last in mentions:
+            reach = bisect_right(ends, first)
+            acts = before.get(reach, first) < first or furthest[first] > last
+            answers.append(acts and reach == bisect_right(ends, last - 1))
+        return tuple(answers)
 
     def _found(self, words: Sequence[str]) -> Iterator[tuple[int, int, Cue]]:
         """Each wording of the set that stands in a sentence: first word, the one after its last, what it does."""
@@ -100,30 +127,47 @@ class NegEx:
                     yield at, at + len(wording), cue
 
     def _acting(self, words: Sequence[str]) -> list[tuple[int, int, Cue]]:
-        """What stands there and does not begin within a pseudo cue, or right behind it."""
+        """What stands there and does not begin within a pseudo cue, or right behind it.
+
+        A cue that acts on what stands after it takes the place of a shorter one that begins with it and acts on what
+        stands before it: "unlikely to be" of "unlikely".
+        """
         found = list(self._found(words))
-        pseudo = [(first, last) for first, last, cue in found if cue is Cue.PSEUDO]
+        pseudo = {at for first, last, cue in found if cue is Cue.PSEUDO for at in range(first, last + 1)}
+        before = {at: stop for at, stop, cue in found if cue is Cue.BEFORE}
         return [
             (at, stop, cue)
             for at, stop, cue in found
-            if cue is not Cue.PSEUDO and not any(first <= at <= last for first, last in pseudo)
+            if cue is not Cue.PSEUDO and at not in pseudo and not (cue is Cue.AFTER and stop < before.get(at, 0))
         ]
 
 
-def _acts(cue: tuple[int, int, Cue], mention: Span, ends: Sequence[int]) -> bool:
-    """Whether a cue acts on a mention: both in one reach, the cue on the side that its kind asks for."""
-    at, stop, kind = cue
-    reach = bisect_right(ends, at)
-    if not reach == bisect_right(ends, mention[0]) == bisect_right(ends, mention[1] - 1):
-        return False
-    return at < mention[0] if kind is Cue.BEFORE else kind is Cue.AFTER and stop > mention[1]
+def _clauses(words: Sequence[str], mentions: Container[int]) -> list[int]:
+    """For each word, where the clause of the last mention before it begins; 0 in a list.
+
+    A word of `_JOINS` makes a list, and so does a mention of few words between two commas.
+    """
+    clauses = []
+    comma = clause = 0
+    joined = named = False
+    for at, word in enumerate(words):
+        clauses.append(clause)
+        if word == ",":
+            joined = named and comma > 0 and at - comma <= _FEW
+            clause = 0 if joined else clause
+            comma, named = at, False
+        elif word in _JOINS:
+            clause, joined = 0, True
+        elif at in mentions:
+            clause, named = 0 if joined else comma, True
+    return clauses
 
 
 def _starts_of_sentences(words: Sequence[str]) -> Iterator[int]:
     """The first word, and the first behind each mark that ends a sentence; other marks between them do not count."""
     ended = True
     for at, word in enumerate(words):
-        if ended and word[0].isalnum():
+        if ended and (word[0].isalnum() or word == ASKS):
             yield at
             ended = False
         ended |= word in _END_OF_A_SENTENCE

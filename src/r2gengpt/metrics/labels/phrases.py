@@ -17,7 +17,7 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 
-from r2gengpt.metrics.labels.negation import TermSet
+from r2gengpt.metrics.labels.negation import ASKS, TermSet
 
 
 def _cues(text: str) -> tuple[str, ...]:
@@ -33,19 +33,22 @@ def _each(*parts: str) -> tuple[str, ...]:
 _DENY_BEFORE = _cues(
     """no | not | without | w/o | absence of | absent | lack of | negative for | free of | clear of | devoid of | denies
     | neither | nor | never | rather than | isn't | aren't | wasn't | weren't | doesn't | don't | fails to | failed to
-    | resolved | resolution of | cleared | clearing of | clearance of | removal of | exclude | excludes"""
+    | resolved | resolution of | cleared | clearing of | clearance of | removal of | exclude | excludes
+    | nothing to suggest | nothing to indicate | unlikely to be | unlikely to represent | unlikely to reflect
+    | low suspicion for | low suspicion of | low likelihood of | low probability of"""
 )
 _NOT = "not | isn't | aren't | wasn't | weren't"
 _SEEN = (
     "seen | identified | present | visualized | visualised | visible | evident | apparent | appreciated | demonstrated"
-    " | noted | detected | observed | found"
+    " | noted | detected | observed | found | confirmed"
 )
-_END = ". | ;"
+_END = ". | ; | ,"
 """After these, or at the end of a text, a word says all of a sentence: "effusion: no", "an effusion is likely"."""
 _DENY_AFTER = (
-    *_each(_NOT, " | definitely | definitively | clearly | convincingly", _SEEN),
+    *_each(f"{_NOT} | no longer", " | definitely | definitively | clearly | convincingly", _SEEN),
+    *_each("no longer", f"there | appreciable | discernible | detectable | identifiable | measurable | {_END}"),
     *_cues(
-        """no longer | resolved | cleared | disappeared | removed | absent | is gone | is excluded | are excluded
+        """resolved | cleared | disappeared | removed | absent | gone | is excluded | are excluded
         | been excluded | ruled out | unlikely | none | is negative"""
     ),
     *_each("no | negative", _END),
@@ -56,16 +59,13 @@ _OPEN = (
     "to exclude",
     *_each(_CANNOT, f" | {_WHOLLY}", "exclude | rule out"),
     *_each(_CANNOT, " | be | been", f" | {_WHOLLY}", "excluded | ruled out"),
+    *_each(_CANNOT, _WHOLLY, "be", "excluded | ruled out"),
+    *_each("should | must | to", "be", "excluded | ruled out"),
     *_each("difficult to | hard to", f" | {_WHOLLY}", "exclude | rule out"),
     *_each(_WHOLLY, "excluded | ruled out"),
 )
 """Wordings that leave a mention open: they deny nothing, and they doubt what stands on either side."""
 _DENY_PSEUDO = (
-    *_each(
-        "no | without",
-        " | interval | significant | significant interval | appreciable | definite | substantial",
-        "change | changes | increase | decrease | improvement | worsening | progression",
-    ),
     *_each("not", " | significantly | appreciably | substantially", "changed | increased | decreased | improved"),
     *_each(
         """not | almost | nearly | largely | mostly | partially | partly | partial | near | near - complete
@@ -87,17 +87,19 @@ _DOUBT_BEFORE = _cues(
     | evaluation of | assess for | assessment for | assessment of | in the appropriate clinical setting
     | in the proper clinical setting | versus | vs | vs. | differential | consider | considered | considerations include
     | either | borderline | equivocal | less likely | potential | potentially | indeterminate | unclear | favor | favors
-    | favored | favoring | favour | favours | favoured | favouring | doubt | doubtful | if any"""
+    | favored | favoring | favour | favours | favoured | favouring | doubt | doubtful | if any | query | suggestion of
+    | correlate for | correlate clinically | clinically correlate | correlation for"""
 )
 _DOUBT_AFTER = (
     *_cues(
         """is possible | are possible | is probable | is suspected | are suspected | suspected | is questioned
         | questioned | be considered | in the appropriate clinical setting | in the proper clinical setting
-        | is considered | is a consideration | may be present | might be present | could be present
-        | not certain | uncertain | less likely | equivocal | versus | vs | vs. | ? | doubtful"""
+        | is considered | is a consideration | a possibility | in the differential | a concern | may be present
+        | might be present | could be present | not certain
+        | uncertain | less likely | more likely than | equivocal | versus | vs | vs. | ? | doubtful"""
     ),
     *_each("likely | possibly | probably", "present"),
-    *_each("if any", f", | {_END}"),
+    *_each("if any", _END),
     *_each("favored | favoured", f"over | {_END}"),
     *_each("likely | possible | probable | questionable | suggested", _END),
 )
@@ -109,18 +111,23 @@ _NEW_CLAUSE = (
     *_cues(
         """but | however | although | though | except | aside from | apart from | other than | yet | nevertheless
         | which | whereas | while | still | with exception of | with the exception of | otherwise | there is
-        | there are | and there | and the heart | heart is | heart size | cardiac silhouette is | lungs are"""
+        | there are | and there | and the heart | heart is | heart size | cardiac silhouette is | lungs are
+        | since | after | following | status post | s/p"""
     ),
     ";",
     ":",
     *(
         f"{link} {kind}"
         for link in (",", "with")
-        for kind in _cues("small | mild | minimal | moderate | stable | unchanged | persistent")
+        for kind in _cues(
+            """small | tiny | trace | slight | mild | minor | minimal | moderate | stable | unchanged | persistent
+            | superimposed | residual"""
+        )
     ),
     *_each(
         "with", "new | residual | increased | increasing | decreased | decreasing | worsening | improved | improving"
     ),
+    *_each("post", "chest | drain | tube | line | picc | pacemaker | removal | insertion | placement"),
     *_each("and", "new | residual | increased | worsening | stable | unchanged | persistent"),
 )
 _CAUSE = _cues("secondary to | due to | related to | because of | from")
@@ -137,13 +144,14 @@ DENIAL = TermSet(
     pseudo=_DENY_PSEUDO,
 )
 DOUBT = TermSet(
-    before=(*_DOUBT_BEFORE, *_OPEN),
+    before=(*_DOUBT_BEFORE, *_OPEN, ASKS),
     after=(*_DOUBT_AFTER, *_OPEN),
     ends=(*_NEW_CLAUSE, *_STATES_DENIAL),
     pseudo=_DOUBT_PSEUDO,
 )
 
 
+_RATIO = r"(?:ctr|cardio-?thoracic ratio)"
 PRESENT: Mapping[str, Sequence[str]] = {
     "Enlarged Cardiomediastinum": (
         r"(?:cardio)?mediastin(?:um|al)(?: (?:contours?|silhouettes?|borders?|shadow))? ~"
@@ -157,12 +165,16 @@ PRESENT: Mapping[str, Sequence[str]] = {
         r"(enlarged|enlargement|large|prominent)",
         r"(enlarged|enlargement|large|prominen(?:t|ce)) "
         r"(?:(?:of|in) )?(?:the )?(?:\w+ )?(?:heart|cardiac|cardiomediastinal silhouette)",
+        r"(?:heart|cardiac) size (?:is |has |appears )?(?!not )(?:\w+ )?(increased)|(increased) (?:heart|cardiac) size",
+        rf"{_RATIO} ~(increased|enlarged|elevated)|(increased|enlarged|elevated) {_RATIO}",
     ),
     "Lung Opacity": (
         r"(?:\w+)?opacit(?:y|ies)",
         r"(?:\w+)?opacifications?",
         r"infiltrat(?:es?|ions?)",
         r"air ?-?space (?:disease|process|changes?)",
+        r"(?<!breast )(?<!nipple )(?<!rib )(?<!tissue )(?<!cardiac )shadowing",
+        r"(?:peri)?bronchial (?:wall )?(?:thickening|cuffing)",
         r"interstitial (?:markings?|prominence|thickening|(?:lung )?disease|changes?|pattern)",
         r"(?:lung|pulmonary|bronchovascular) markings? ~(increased|prominent|coarse)",
         r"(?:increased|prominent|coarse(?:ned)?) (?:\w+ )?(?:interstitial|lung|pulmonary|bronchovascular) markings?",
@@ -179,9 +191,10 @@ PRESENT: Mapping[str, Sequence[str]] = {
     "Edema": (
         r"(?<!soft tissue )o?edema",
         r"congestion|(?:pulmonary )?venous hypertension",
-        r"congestive (?:heart )?failure|congestive changes?|chf",
+        r"congestive (?:heart )?failure|congestive changes?|chf|ccf",
         r"heart failure|cardiac (?:failure|decompensation)",
         r"(?:fluid|volume) overload",
+        r"upper (?:lobe|zone) (?:\w+ )?diversion",
         r"vascular (?:prominence|redistribution)|cephalization|kerley b? ?lines?",
         r"vascular engorgement(?! ~(?:within|normal))",
         r"(?:pulmonary|central|lung|hilar) (?:vascula(?:rity|ture|r markings?)|vessels) ~"
@@ -193,13 +206,14 @@ PRESENT: Mapping[str, Sequence[str]] = {
     "Consolidation": (r"consolidat(?:ions?|ive \w+|ed)",),
     "Pneumonia": (
         r"(?:broncho)?pneumonias?|pneumonic \w+",
-        r"infectious (?:process|infiltrates?|etiology)|(?<!granulomatous )infection",
+        r"infecti(?:ous|ve) (?:process|infiltrates?|a?etiology|changes?|disease)|(?<!granulomatous )infection",
     ),
     "Atelectasis": (
-        r"atelect\w+",
-        r"(?:lobar|lobe|lung|segmental|partial) collapse|collapse(?= of (?:the )?~(?:lungs?|lobe))",
+        r"atelect\w+|atx",
+        r"(?<!vertebral )(?<!body )(?<!plate )(?<!height )(?<!spinal )(?<!tracheal )collapse(?! of)",
+        r"collapse(?= of (?:the )?~(?:lungs?|lobe))",
     ),
-    "Pneumothorax": (r"(?:hydro|h(?:a)?emo)?pneumothora(?:x|ces)",),
+    "Pneumothorax": (r"(?:hydro|h(?:a)?emo)?pneumothora(?:x|ces)|ptx",),
     "Pleural Effusion": (
         r"(?<!pericardial )(?<!joint )effusions?",
         r"pleural fluid|fluid (?:collection )?(?:in|within|along) the ~(?:pleura|fissures?)",
@@ -211,15 +225,16 @@ PRESENT: Mapping[str, Sequence[str]] = {
         r"thickening of the (?:\w+ )?pleura",
         r"(?:apical|pleural) (?:capping|cap)|apical thickening|fissural thickening|fibrothorax",
     ),
-    "Fracture": (r"fractures?|fractured",),
+    "Fracture": (r"fractures?|fractured|fxs?",),
     "Support Devices": (
-        r"tubes?|tubing|tracheostomy|shunt",
-        r"catheters?|picc|(?:central|venous|picc|subclavian|jugular|support|dialysis|arterial|iv) lines?",
-        r"pacemakers?|pacers?|pacing \w+|aicd|icd|defibrillators?|generator|leads",
+        r"tubes?(?! removal)|tubing|trach(?:eostomy)?|shunt|cannulae?|ett|ngt|ogt",
+        r"catheters?(?! removal)|picc|cvc|uac|uvc|[rl]ij",
+        r"(?:central|venous|picc|subclavian|jugular|support|dialysis|arterial|iv|ij) lines?(?! removal)",
+        r"pacemakers?|ppm|pacers?|pacing \w+|aicd|icd|defibrillators?|generator|leads",
         r"port|port-a-cath|porta ?-?cath|mediport",
         r"(?:prosthetic|artificial|mechanical|replacement) (?:\w+ )?valves?|valve (?:replacement|prosthesis)|stents?",
-        r"hardware|prosthes[ie]s|prosthetic|arthroplasty|devices?|drains?|stimulators?",
-        r"balloon pump|iabp|lvad|swan-? ?ganz|dobb?hoff",
+        r"hardware|prosthes[ie]s|prosthetic|arthroplasty|devices?|drains?(?! removal)|stimulators?",
+        r"tav[ri]|balloon pump|iabp|lvad|swan-? ?ganz|dobb?hoff",
     ),
 }
 """Observation → wordings that say it is there unless a cue denies or doubts it."""
@@ -233,44 +248,71 @@ EQUIVOCAL: Mapping[str, Sequence[str]] = {
 }
 """Observation → wordings that leave it open by themselves."""
 
+_HEART_AND_MEDIASTINUM = "cardio(?:mediastinal|thymic)"
 _NORMAL = r"(?:normal|unremarkable|within (?:\w+ )?(?:normal )?limits)"
 ABSENT: Mapping[str, Sequence[str]] = {
-    "Enlarged Cardiomediastinum": (rf"mediastin(?:um|al) ~{_NORMAL}", rf"cardiomediastinal ~{_NORMAL}"),
+    "Enlarged Cardiomediastinum": (
+        rf"mediastin(?:um|al) ~{_NORMAL}",
+        rf"{_HEART_AND_MEDIASTINUM} ~{_NORMAL}",
+        r"normal (?:(?:heart|cardiac|hilar|size|silhouette|contours?|and|the),? )*"
+        r"(?:mediastin(?:um|al (?:contours?|silhouette|borders?))|cardio(?:mediastinal|thymic) silhouette)",
+    ),
     "Cardiomegaly": (
-        rf"(?:heart|cardiac|cardiomediastinal) ~{_NORMAL}",
-        r"normal (?:size|sized|appearance)? ?(?:\w+ )*(?:heart|cardiac|cardiomediastinal)",
+        rf"(?:heart|cardiac|{_HEART_AND_MEDIASTINUM}|{_RATIO}) ~{_NORMAL}",
+        rf"normal (?:size|sized|appearance)? ?(?:\w+ ){{0,8}}(?:heart|cardiac|{_HEART_AND_MEDIASTINUM}|{_RATIO})",
     ),
     "Lung Opacity": (r"lungs? ~clear", r"clear lungs"),
     "Edema": (rf"(?:pulmonary )?vascula(?:rity|ture) ~{_NORMAL}", r"normal pulmonary vascula(?:rity|ture)"),
-    "Pleural Effusion": (r"(?:pleural spaces?|costophrenic \w+) ~(?:clear|sharp)",),
-    "Fracture": (r"(?:osseous|bony|skeletal) structures ~intact",),
+    "Pleural Effusion": (r"(?:pleurae?|pleural spaces?|costophrenic \w+|cp angles?) ~(?:clear|sharp|preserved)",),
+    "Fracture": (r"(?:bones|(?:osseous|bony|skeletal) structures) ~intact",),
 }
 """Observation → wordings that deny it by calling something normal; without a "not" before that."""
 
 _ONE_SEEN = f"(?:{'|'.join(_cues(_SEEN))})"
+_SOME = """interval|significant|appreciable|definite|substantial|relevant|material|obvious|major|convincing|real|large
+|notable|detectable|discernible|considerable|marked|clear|visible|apparent|meaningful|important|new|short|short-term"""
+NO_CHANGE = re.compile(
+    rf"\b(?:no|without) (?:(?:{''.join(_SOME.split())}) ){{0,3}}"
+    r"(?:changes?|increase|decrease|reduction|improvement|worsening|progression|resolution|clearing)\b"
+)
+"""Words that deny a change, not what has changed; a denial and a doubt before them end there."""
+OWN_CLAUSE = re.compile(
+    r",(?! and\b)(?=(?: (?!or\b|nor\b|no\b)[\w-]+){1,7}? "
+    r"(?:unchanged|stable|persists?|remains?|again|improved|worse|worsened|increased|decreased|larger|smaller)\b)"
+)
+"""The comma before a clause that says what has become of something: no denial reaches over it."""
 _ANOTHER = "prior|previous|earlier|preceding|comparison|old|outside"
 ELSEWHERE = re.compile(
     rf"\b(?:{'|'.join(_cues(_NOT))}) (?:previously {_ONE_SEEN}"
     rf"|{_ONE_SEEN} (?:previously|before|(?:on|in|at) (?:(?:the|a|any|most|recent|last|chest) )*(?:{_ANOTHER})))\b"
     rf"|\bpreviously (?:not {_ONE_SEEN}|un\w+)"
     rf"|(?<=, )not {_ONE_SEEN} (?:on|in|at) (?:the )?(?:lateral|frontal|pa|ap|other|left|right)\b"
+    rf"|\bnot {_ONE_SEEN} (?:below|beyond|past|distal)\b"
+    rf"|\b((?:tip|side ?-?(?:port|hole))(?: [\w-]+){{0,6}}?) not (?:\w+ )?{_ONE_SEEN}\b"
 )
-"""Words that tell of another film, or of the other side, and deny nothing that stands before them."""
+"""Words that tell of another film, of the other side, or of the tip of a device, and deny nothing that stands before
+them. The group holds those that stay."""
+LISTED = re.compile(r";(?=(?:(?: [\w-]+){1,4};)? (?:or|nor)\b)")
+"""The semicolons of a list: "no edema; effusion; or nodule"."""
+ASKED = re.compile(r"(?<![\w?])\?(?= ?[a-z])")
+"""The mark that a doubt begins with: "?effusion"."""
 HEADING = re.compile(
     r":(?= ?(?:none|absent|negative|not|no longer|resolved|cleared|removed|unlikely|ruled out|possible|probable|likely"
-    r"|suspected|questionable|equivocal|uncertain|no ?(?:[.;]|$)|\?))"
+    r"|suspected|questionable|equivocal|uncertain|no ?(?:[.;,]|$)|\?))"
 )
 """The colon behind a heading that the next words deny or doubt: no clause ends there."""
 
 GAP = r"(?:(?!normal|unremarkable|aort|lungs?\b)[\w/'-]+,? ){0,8}?"
 """Words between the parts of a pattern; none of them may begin a statement on something else."""
+_HEADED = "(?:(?: size| silhouette| contours?)?(?::| -))?"
+"""What may part a heading from what it says: "heart: enlarged"."""
 GAP_TO_NORMAL = GAP.replace("(?!", r"(?!not\b|", 1)
 
 
 def compiled(wordings: Mapping[str, Sequence[str]], gap: str = GAP) -> tuple[tuple[str, re.Pattern[str]], ...]:
     """Observation and compiled pattern, one pair for each pattern."""
     return tuple(
-        (observation, re.compile(rf"\b(?:{pattern.replace('~', gap)})(?!\w)"))
+        (observation, re.compile(rf"\b(?:{pattern.replace(' ~', rf'{_HEADED} {gap}').replace('~', gap)})(?!\w)"))
         for observation, patterns in wordings.items()
         for pattern in patterns
     )

@@ -7,6 +7,7 @@ lower lobe atelectasis and effusion"), and those after it in a list ("atelectasi
 """
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -20,22 +21,25 @@ WITHOUT_A_PLACE = (NO_FINDING, "Cardiomegaly", "Enlarged Cardiomediastinum")
 _BOTH = (LEFT, RIGHT)
 _NOT_A_SIDE = r"(?! (?:heart failure|ventric\w+|atri\w+|lateral (?:decubitus|films?|views?|radiographs?)))"
 """What follows a side that names a part of the heart, or how the film was taken."""
+_NOT_WHERE_TO = "".join(f"(?<!{word} to the )" for word in ("shift", "shifted", "deviation", "deviated", "rotated"))
+_NO_MARK = r"(?![.'\d])"
 _WORDS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     (r"bi-?bas(?:al|ilar|es)", _BOTH, LOWER),
     (r"bi-?apic(?:al|es)", _BOTH, UPPER),
-    (r"bilateral\w*|both|bi-?lobar", _BOTH, ""),
-    (rf"left(?:ward|-?sided)?{_NOT_A_SIDE}", (LEFT,), ""),
-    (rf"right(?:ward|-?sided)?{_NOT_A_SIDE}", (RIGHT,), ""),
-    (r"lul", (LEFT,), UPPER),
-    (r"lll", (LEFT,), LOWER),
+    (r"bilat(?:eral\w*)?|b/l|both|bi-?lobar", _BOTH, ""),
+    (rf"{_NOT_WHERE_TO}(?:left(?:ward|-?sided)?|lt|l(?!/){_NO_MARK}){_NOT_A_SIDE}", (LEFT,), ""),
+    (rf"{_NOT_WHERE_TO}(?:right(?:ward|-?sided)?|rt|r(?!/){_NO_MARK}){_NOT_A_SIDE}", (RIGHT,), ""),
+    (r"lul|luz", (LEFT,), UPPER),
+    (r"lll|llz", (LEFT,), LOWER),
+    (r"lmz", (LEFT,), MIDDLE),
     (r"lingul\w+", (LEFT,), MIDDLE),
     (r"retro-?cardiac", (LEFT,), LOWER),
-    (r"rul", (RIGHT,), UPPER),
-    (r"rml", (RIGHT,), MIDDLE),
-    (r"rll", (RIGHT,), LOWER),
-    (r"upper(?! limits)|ap(?:ex|ices|ical\w*)|supra-?hilar", (), UPPER),
-    (r"mid(?:dle)?(?:-? ?lungs?)?", (), MIDDLE),
-    (r"lower(?! lung volumes?)|bas(?:es?|al|ilar)|infra-?hilar|costo-?phrenic", (), LOWER),
+    (r"rul|ruz", (RIGHT,), UPPER),
+    (r"rml|rmz", (RIGHT,), MIDDLE),
+    (r"rll|rlz", (RIGHT,), LOWER),
+    (r"upper(?! limits)|uz|ap(?:ex|ices|ical\w*)|supra-?hilar", (), UPPER),
+    (r"mz|mid(?:dle)?(?:-? ?lungs?)?", (), MIDDLE),
+    (r"lower(?! lung volumes?)|lz|bas(?:es?|al|ilar)|infra-?hilar|costo-?phrenic", (), LOWER),
     (r"(?:peri|para)?-?hil(?:ar|um|a)", (), HILAR),
 )
 """Pattern, the sides it names, the height it names."""
@@ -43,6 +47,8 @@ _PLACE = re.compile("|".join(rf"\b(?P<w{i}>{pattern})\b" for i, (pattern, _, _) 
 _OF_NO_FINDING = re.compile(r"\b(?:clear|normal|unremarkable|rotat\w+|(?:not|none) (?:on|in|at))\b")
 """In a part of a sentence without a mention: its words of place are no finding's."""
 _LINK = re.compile(r"[,;:/]|\b(?:and|or|(?<!consistent )(?<!compatible )with|without|but|while|whereas|versus|vs)\b")
+_NEAR = 4
+"""Mentions on either side of a word that are looked at for the nearest; some share their words."""
 _LISTS = ("or", "versus", "vs", "/")
 """After these a mention shares the place of the one before it wherever that stands."""
 
@@ -117,8 +123,9 @@ def _groups(sentence: str, ends: Sequence[int]) -> list[_Group]:
     """The sentence's mentions in order, each with its own words of place."""
     named = sorted(set(mentions(sentence)), key=lambda one: (one.start, one.stop, one.observation))
     groups = [_Group(mention, _link(sentence, named, i), []) for i, mention in enumerate(named)]
+    parts = [_part(group.mention.start, ends) for group in groups]
     for word in _words(sentence) if groups else ():
-        if (owner := _owner(sentence, word, groups, ends)) is not None:
+        if (owner := _owner(sentence, word, groups, parts, ends)) is not None:
             owner.words.append(word)
     return groups
 
@@ -131,22 +138,25 @@ def _link(sentence: str, named: Sequence[Mention], place: int) -> str:
     return links[-1] if links else ""
 
 
-def _owner(sentence: str, word: _Word, groups: Sequence[_Group], ends: Sequence[int]) -> _Group | None:
+def _owner(
+    sentence: str, word: _Word, groups: Sequence[_Group], parts: Sequence[int], ends: Sequence[int]
+) -> _Group | None:
     """The group of a word: the nearest in its part of the sentence, else the one before, else the first.
 
-    None where its part says that something is normal, or that there is nothing.
+    None where its part says that something is normal, or that there is nothing. `parts`: of each group, in order.
     """
 
     def distance(group: _Group) -> int:
         return max(word.start - group.mention.stop, group.mention.start - word.stop)
 
     mine = _part(word.start, ends)
-    same = [group for group in groups if _part(group.mention.start, ends) == mine]
-    first, last = _bounds(mine, ends, len(sentence))
-    if not same and _OF_NO_FINDING.search(sentence, first, last):
+    first, last = bisect_left(parts, mine), bisect_right(parts, mine)
+    if first < last:
+        place = bisect_left(groups, word.start, first, last, key=lambda group: group.mention.start)
+        return min(groups[max(first, place - _NEAR) : min(last, place + _NEAR)], key=distance)
+    if _OF_NO_FINDING.search(sentence, *_bounds(mine, ends, len(sentence))):
         return None
-    before = [group for group in groups if _part(group.mention.start, ends) < mine]
-    return min(same, key=distance) if same else before[-1] if before else groups[0]
+    return groups[max(0, first - 1)]
 
 
 def _shared(groups: Sequence[_Group]) -> list[list[_Word]]:
@@ -167,24 +177,21 @@ def _place(words: Sequence[_Word], ends: Sequence[int]) -> Where:
     """Sides, heights, and each height on the side that is named with it."""
     sides = frozenset(side for word in words for side in word.sides)
     heights = frozenset(word.height for word in words if word.height)
-    both = {(side, word.height) for word in words if word.height for side in word.sides or _side(word, words, ends)}
+    named = [word for word in words if word.sides and not word.height]
+    both = {(side, word.height) for word in words if word.height for side in word.sides or _side(word, named, ends)}
     return Where(sides, heights, frozenset(both))
 
 
-def _side(height: _Word, words: Sequence[_Word], ends: Sequence[int]) -> tuple[str, ...]:
+def _side(height: _Word, named: Sequence[_Word], ends: Sequence[int]) -> tuple[str, ...]:
     """The sides of the nearest word in the same part of the sentence, else before, else after, that names no height."""
-    named = [word for word in words if word.sides and not word.height]
+    place = bisect_left(named, height.start, key=lambda word: word.start)
     mine = _part(height.start, ends)
 
     def away(word: _Word) -> tuple[bool, bool, int]:
-        after = word.start > height.start
-        return (
-            _part(word.start, ends) != mine,
-            after and _part(word.start, ends) != mine,
-            abs(word.start - height.start),
-        )
+        apart = _part(word.start, ends) != mine
+        return apart, apart and word.start > height.start, abs(word.start - height.start)
 
-    return min(named, key=away).sides if named else ()
+    return min(named[max(0, place - 1) : place + 1], key=away).sides if named else ()
 
 
 def _bounds(part: int, ends: Sequence[int], length: int) -> tuple[int, int]:
@@ -194,4 +201,4 @@ def _bounds(part: int, ends: Sequence[int], length: int) -> tuple[int, int]:
 
 def _part(place: int, ends: Sequence[int]) -> int:
     """The number of the part of a sentence that a character lies in."""
-    return sum(end < place for end in ends)
+    return bisect_left(ends, place)

@@ -15,7 +15,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from r2gengpt.metrics.labels import phrases
-from r2gengpt.metrics.labels.negation import NegEx, Words
+from r2gengpt.metrics.labels.negation import ASKS, NegEx, Words
 from r2gengpt.text.observations import NO_FINDING, OBSERVATIONS, SUPPORT_DEVICES
 from r2gengpt.text.sentences import sentence_spans
 
@@ -59,7 +59,7 @@ def has_finding(labels: Mapping[str, Label]) -> bool:
 
 
 SENTENCES_KEPT = 1 << 16
-VERSION = 4
+VERSION = 5
 """Rises when a phrase, a cue or a rule changes, so that old labels are not mixed with new ones."""
 AGREES: Mapping[Label, tuple[Label, ...]] = {
     Label.POSITIVE: (Label.POSITIVE,),
@@ -71,7 +71,7 @@ DEFINITION = (
     "not CheXbert) has a label of the reference that agrees: positive with positive, negative with negative or with "
     "nothing said. A doubt agrees with neither. Sentences that assert no observation are left out."
 )
-_LIST_NUMBER = re.compile(r"^\W*(?:\d{1,2}[.)]\s*)?")
+_LIST_NUMBER = re.compile(r"^[^\w?]*+(?:\d{1,2}[.)]\s*)?")
 
 
 @dataclass(frozen=True)
@@ -95,15 +95,19 @@ def label_report(text: str) -> Mapping[str, Label]:
 
 def sentences(text: str) -> Iterator[str]:
     """The sentences of a report in lower case, white space collapsed, without list numbers; none is empty."""
-    text = lowered(text)
+    text = _plain(text)
     for first, last in sentence_spans(text):
-        if sentence := _LIST_NUMBER.sub("", " ".join(text[first:last].split()), count=1):
+        if sentence := _LIST_NUMBER.sub("", " ".join(text[first:last].lower().split()), count=1):
             yield sentence
 
 
 def lowered(text: str) -> str:
     """A text in lower case, with plain letters for ligatures and plain apostrophes."""
-    return unicodedata.normalize("NFKC", text).replace("\u2019", "'").lower()
+    return _plain(text).lower()
+
+
+def _plain(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).replace("\u2019", "'")
 
 
 @functools.lru_cache(maxsize=SENTENCES_KEPT)
@@ -161,7 +165,16 @@ def is_supported(sentence: str, reference: Mapping[str, Label]) -> bool | None:
 
 def _blanked(sentence: str) -> str:
     """The sentence, as long as it was, without what only looks like a denial or an end."""
-    return phrases.ELSEWHERE.sub(lambda found: " " * len(found[0]), phrases.HEADING.sub(" ", sentence))
+    for mark, instead in (
+        (phrases.HEADING, " "),
+        (phrases.LISTED, ","),
+        (phrases.OWN_CLAUSE, ";"),
+        (phrases.ASKED, ASKS),
+    ):
+        sentence = mark.sub(instead, sentence)
+    sentence = phrases.NO_CHANGE.sub(lambda found: ";".ljust(len(found[0])), sentence)
+    sentence = phrases.ELSEWHERE.sub(lambda found: (found[1] or "").ljust(len(found[0])), sentence)
+    return sentence
 
 
 def _label(denied: bool, doubted: bool) -> Label:
