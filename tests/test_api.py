@@ -230,6 +230,19 @@ def test_ids_and_patients_may_be_whole_numbers_as_in_files() -> None:
         r2gengpt.score(texts, others)
 
 
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda thing: pickle.loads(pickle.dumps(thing))])
+@pytest.mark.parametrize("meteor", ["none", "python"])
+def test_scores_and_comparisons_are_pickled_and_copied_whole(copied: Callable[[Any], Any], meteor: str) -> None:
+    texts = ["clear lungs", "an effusion"]
+    scores = r2gengpt.score(texts, texts[::-1], labels=True, meteor=meteor, resamples=9)
+    again = copied(scores)
+    assert again == scores
+    assert again.to_json() == scores.to_json()
+    assert again != r2gengpt.score(texts, texts, labels=True, meteor=meteor, resamples=9)
+    compared = r2gengpt.compare(texts, texts, texts[::-1], meteor=meteor, resamples=9, swaps=9)
+    assert copied(compared) == compared
+
+
 def test_patients_that_are_of_no_study_are_told() -> None:
     texts = ["clear lungs", "an effusion"]
     scores = r2gengpt.score(texts, texts, patients={"a": "p", "b": "q"}, resamples=9)

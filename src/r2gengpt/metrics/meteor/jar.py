@@ -161,3 +161,8 @@ def shared(place: JarPlace) -> MeteorJar:
         command = [place.java, "-Xmx2G", "-jar", JAR, "-", "-", "-stdio", "-l", "en", "-norm"]
         _running[place] = MeteorJar(command, place.directory)
     return _running[place]
+
+
+def rows_of(place: JarPlace, pairs: Sequence[tuple[str, Sequence[str]]]) -> Floats:
+    """`MeteorJar.rows` of the shared process."""
+    return shared(place).rows(pairs)
