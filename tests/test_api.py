@@ -219,9 +219,9 @@ def test_what_is_no_text_is_refused_by_its_name(place: int, texts: Any, words: s
 
 
 def test_ids_and_patients_may_be_whole_numbers_as_in_files() -> None:
-    texts: Any = {7: "clear lungs", 8: "an effusion"}
-    others: Any = {7: "clear lungs", 9: "an effusion"}
-    patients: Any
+    texts = {7: "clear lungs", 8: "an effusion"}
+    others = {7: "clear lungs", 9: "an effusion"}
+    patients: Any  # numpy's numbers too
     for patients in ({7: 0, 8: 1}, {"7": "p", "8": "q"}, {np.int64(7): "p", np.int64(8): np.int64(9)}):
         scores = r2gengpt.score(texts, {str(study): text for study, text in texts.items()}, patients=patients)
         assert (scores.ids, scores.patients) == (("7", "8"), 2)
