@@ -219,15 +219,28 @@ def test_what_is_no_text_is_refused_by_its_name(place: int, texts: Any, words: s
 
 
 def test_ids_and_patients_may_be_whole_numbers_as_in_files() -> None:
-    texts: Any = {7: "clear lungs", 8: "an effusion"}
-    others: Any = {7: "clear lungs", 9: "an effusion"}
-    patients: Any
+    texts = {7: "clear lungs", 8: "an effusion"}
+    others = {7: "clear lungs", 9: "an effusion"}
+    patients: Any  # numpy's numbers too
     for patients in ({7: 0, 8: 1}, {"7": "p", "8": "q"}, {np.int64(7): "p", np.int64(8): np.int64(9)}):
         scores = r2gengpt.score(texts, {str(study): text for study, text in texts.items()}, patients=patients)
         assert (scores.ids, scores.patients) == (("7", "8"), 2)
         assert r2gengpt.compare(texts, texts, texts, patients=patients, resamples=9).patients == 2
     with pytest.raises(InputError, match=r"studies in references have no text in predictions \(9\)"):
         r2gengpt.score(texts, others)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda thing: pickle.loads(pickle.dumps(thing))])
+@pytest.mark.parametrize("meteor", ["none", "python"])
+def test_scores_and_comparisons_are_pickled_and_copied_whole(copied: Callable[[Any], Any], meteor: str) -> None:
+    texts = ["clear lungs", "an effusion"]
+    scores = r2gengpt.score(texts, texts[::-1], labels=True, meteor=meteor, resamples=9)
+    again = copied(scores)
+    assert again == scores
+    assert again.to_json() == scores.to_json()
+    assert again != r2gengpt.score(texts, texts, labels=True, meteor=meteor, resamples=9)
+    compared = r2gengpt.compare(texts, texts, texts[::-1], meteor=meteor, resamples=9, swaps=9)
+    assert copied(compared) == compared
 
 
 def test_patients_that_are_of_no_study_are_told() -> None:

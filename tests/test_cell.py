@@ -237,6 +237,44 @@ def test_no_worker_outlives_its_parent_however_that_ends() -> None:
     assert gone == [worker]
 
 
+FORKED = """
+import io, multiprocessing, sys
+import numpy as np
+from PIL import Image
+from r2gengpt.films.cell import pool
+
+def decode(seeds):
+    for seed in seeds:
+        grey = np.random.default_rng(seed).integers(0, 256, (64, 64)).astype(np.uint8)
+        file = io.BytesIO()
+        Image.fromarray(grey).save(file, "PNG")
+        got = pool.decode_image(file.getvalue(), "film")
+        assert (np.asarray(got)[..., 0] == grey).all(), "the film of another process"
+
+decode([0])
+(worker,) = pool.the_cell()._all
+context = multiprocessing.get_context("fork")
+children = [context.Process(target=decode, args=[range(at, at + 8)], daemon=True) for at in (100, 200)]
+children.append(context.Process(target=pool.close_cell, daemon=True))
+for child in children:
+    child.start()
+decode(range(8))
+for child in children:
+    child.join(60)
+print([child.exitcode for child in children], worker.process.poll(), pool.the_cell()._all == {worker})
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_forked_processes_ask_workers_of_their_own_and_leave_the_parents_alone() -> None:
+    run = [sys.executable, "-c", FORKED]
+    try:
+        done = subprocess.run(run, capture_output=True, text=True, timeout=90, check=False)
+    except subprocess.TimeoutExpired:
+        pytest.fail("they wait for each other's answers")
+    assert (done.stdout, done.stderr) == ("[0, 0, 0] None True\n", "")
+
+
 def test_a_worker_outlives_the_thread_that_wanted_it_first(ours: Cell) -> None:
     for _ in range(2):
         with ThreadPoolExecutor(1) as pool:

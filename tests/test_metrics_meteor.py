@@ -1,7 +1,10 @@
 """METEOR by its jar: its values, its intervals, one warm process, and words where something is missing."""
 
+import contextlib
 import json
 import os
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -169,6 +172,41 @@ def test_after_a_process_has_ended_the_next_score_starts_another(monkeypatch: py
     assert meteor_jar.shared(place).rows([("a", ["b"])]).shape == (1, COLUMNS)
     assert len(started) == 2
     started[1].close()
+
+
+FORKED = """
+import os, sys
+from pathlib import Path
+from r2gengpt.metrics.meteor import jar
+
+place = jar.JarPlace(sys.executable, Path.cwd())
+echo = "import os, sys\\nfor line in sys.stdin: print(os.getpid(), *[0.0] * 22, flush=True)"
+begin = jar.MeteorJar
+jar.MeteorJar = lambda command, directory: begin([command[0], "-c", echo], directory)
+
+def answering():
+    return jar.rows_of(place, [("a", ["b"])])[0, 0]
+
+first = answering()
+for asks in (False, True):
+    child = os.fork()
+    if child == 0:
+        sys.exit(int(asks and answering() == first))
+    assert os.waitpid(child, 0)[1] == 0
+print(answering() == first)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_starts_one_of_its_own_and_ends() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", FORKED], stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as run:
+        try:
+            assert run.communicate(timeout=30)[0] == "True\n"
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(run.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(

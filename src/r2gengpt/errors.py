@@ -27,7 +27,7 @@ class InputError(ValueError):
     def __init__(self, message: str, *, field: str | None = None, value: object = None, limit: object = None) -> None:
         super().__init__(message)
         named = _SETTING.match(message)
-        self.field = field or (named[1] if named else None)
+        self.field: str | None = field or (named[1] if named else None)
         self.value = value
         self.limit = limit
 

@@ -17,8 +17,10 @@ from r2gengpt.options import Checked, option
 from r2gengpt.settings import METEOR_NAMES
 
 T = TypeVar("T")
-Texts = Mapping[str, str] | Sequence[str]
+Texts = Mapping[str, str] | Mapping[int, str] | Sequence[str]
 """Texts by study id, or in one order for all."""
+Patients = Mapping[str, str | int | None] | Mapping[int, str | int | None]
+"""Study id → patient; None: not known."""
 Dataset = Literal["plain", "iu_xray", "mimic_cxr"]
 
 
@@ -46,7 +48,7 @@ def score(
     labels: bool = False,
     meteor: str = "none",
     headline: str | None = None,
-    patients: Mapping[str, str] | None = None,
+    patients: Patients | None = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Scores:
@@ -97,7 +99,7 @@ def compare(
     train: Sequence[str] | None = None,
     labels: bool = False,
     meteor: str = "none",
-    patients: Mapping[str, str] | None = None,
+    patients: Patients | None = None,
     resamples: int = 1000,
     swaps: int = 1000,
     seed: int = 0,
@@ -200,7 +202,7 @@ def train_texts(train: Sequence[str] | None) -> list[str] | None:
     return None if train is None else listed(train, "train")
 
 
-def known_patients(patients: Mapping[str, str] | None) -> Mapping[str, str] | None:
+def known_patients(patients: Patients | None) -> Mapping[str, str] | None:
     """Whose studies these are.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -94,25 +95,35 @@ def _meteor(kind: str) -> tuple[tuple[MetricFamily, ...], dict[str, str]]:
         jar_place = jar.find()
         if isinstance(jar_place, str):
             return (), {"meteor": jar_place}
-        return (meteor_family(lambda pairs: jar.shared(jar_place).rows(pairs)),), {}
+        return (meteor_family(partial(jar.rows_of, jar_place)),), {}
     from r2gengpt.metrics.meteor import python
 
     place = python.find()
     if isinstance(place, str):
         return (), {"meteor": place}
-    return (meteor_family(lambda pairs: python.shared(place).rows(pairs)),), {}
+    return (meteor_family(partial(python.rows_of, place)),), {}
+
+
+def _bleu_statistics(texts: Texts) -> Floats:
+    return bleu_statistics(texts.counted).columns()
+
+
+def _bleu(sums: Floats, studies: Floats) -> Floats:
+    return bleu(sums)
+
+
+def _rouge_l(texts: Texts) -> Floats:
+    return rouge_l(texts.hypotheses, texts.references)[:, None]
+
+
+def _cider(texts: Texts) -> Floats:
+    return cider_d(texts.counted)[:, None]
 
 
 FAMILIES = (
-    MetricFamily(
-        "bleu",
-        ("bleu_1", "bleu_2", "bleu_3", "bleu_4"),
-        10,
-        lambda texts: bleu_statistics(texts.counted).columns(),
-        lambda sums, studies: bleu(sums),
-    ),
-    MetricFamily("rouge_l", ("rouge_l",), 1, lambda texts: rouge_l(texts.hypotheses, texts.references)[:, None], mean),
-    MetricFamily("cider", ("cider",), 1, lambda texts: cider_d(texts.counted)[:, None], mean),
+    MetricFamily("bleu", ("bleu_1", "bleu_2", "bleu_3", "bleu_4"), 10, _bleu_statistics, _bleu),
+    MetricFamily("rouge_l", ("rouge_l",), 1, _rouge_l, mean),
+    MetricFamily("cider", ("cider",), 1, _cider, mean),
 )
 """Those that need nothing but the texts; `choose` knows of others."""
 

@@ -83,7 +83,7 @@ class Scores:
     """The scores of one set of predictions.
 
     `per_study` holds for each metric an array in the order of `ids`; `columns` (S, C) are the statistics of `families`,
-    which comparing needs. `verdict` is how the model
+    which comparing needs; `==` leaves these three out. `verdict` is how the model
     stands to the baselines. `distinct` counts different outputs,
     `commonest_share` is the share of the commonest one; `verbatim_in_train` the share of studies whose reference is in
     the train split word for word (None: train split not given). `grounding_gap` is each score minus the score with the
@@ -95,9 +95,9 @@ class Scores:
     signature: Signature
     ids: tuple[str, ...]
     metrics: Mapping[str, Score]
-    per_study: Mapping[str, Floats] = field(repr=False)
-    families: tuple[MetricFamily, ...] = field(repr=False)
-    columns: Floats = field(repr=False)
+    per_study: Mapping[str, Floats] = field(repr=False, compare=False)
+    families: tuple[MetricFamily, ...] = field(repr=False, compare=False)
+    columns: Floats = field(repr=False, compare=False)
     baselines: Mapping[str, BaselineScores]
     verdict: Verdict
     distinct: int

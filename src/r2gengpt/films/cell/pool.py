@@ -9,6 +9,7 @@ Training and testing read the user's own annotation, and decode in process (`fil
 
 import atexit
 import logging
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -157,6 +158,8 @@ def _log_once(line: LogLine) -> None:
 
 _lock = threading.Lock()
 _cell: Cell | None = None
+_parents: object = None
+"""The cells of the processes that this one was forked from."""
 
 
 def open_cell(config: CellConfig, workers: int = WORKERS) -> Cell:
@@ -191,6 +194,20 @@ def close_cell() -> None:
         old, _cell = _cell, None
     if old is not None:
         old.close()
+
+
+def _leave_parents() -> None:
+    """Let a forked process open a cell of its own: two that ask one worker would get each other's films.
+
+    The parent's cell is kept as it is, since what is freed here would write to its pipes.
+    """
+    global _cell, _lock, _parents
+    _parents = (_parents, _cell)
+    _cell, _lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_parents)
 
 
 def read_film(data: bytes, name: str, size: int | None = None, dicom: DicomChoice = PLAIN) -> Film:

@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import os
 import queue
 import shutil
 import subprocess
@@ -151,6 +152,23 @@ def score_line(hypothesis: str, references: Sequence[str]) -> str:
 
 
 _running: dict[JarPlace, MeteorJar] = {}
+_parents: object = None
+"""The processes of those that this one was forked from."""
+
+
+def _leave_parents() -> None:
+    """Let a forked process start one of its own: its parent's does not answer here, and closing it would never end.
+
+    The parent's are kept as they are, since what is freed is closed.
+    """
+    global _running, _parents
+    for running in _running.values():
+        atexit.unregister(running.close)
+    _parents, _running = (_parents, _running), {}
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_parents)
 
 
 def shared(place: JarPlace) -> MeteorJar:
@@ -161,3 +179,8 @@ def shared(place: JarPlace) -> MeteorJar:
         command = [place.java, "-Xmx2G", "-jar", JAR, "-", "-", "-stdio", "-l", "en", "-norm"]
         _running[place] = MeteorJar(command, place.directory)
     return _running[place]
+
+
+def rows_of(place: JarPlace, pairs: Sequence[tuple[str, Sequence[str]]]) -> Floats:
+    """`MeteorJar.rows` of the shared process."""
+    return shared(place).rows(pairs)

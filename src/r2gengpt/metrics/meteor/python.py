@@ -113,6 +113,11 @@ def shared(directory: Path) -> MeteorTables:
     )
 
 
+def rows_of(directory: Path, pairs: Sequence[tuple[str, Sequence[str]]]) -> Floats:
+    """`MeteorTables.rows` of the shared tables."""
+    return shared(directory).rows(pairs)
+
+
 def _families(vocabulary: Iterable[str], stem: Callable[[str], str]) -> dict[str, list[str]]:
     """Each word's other words of the same stem; words without any are left out."""
     members: dict[str, list[str]] = {}

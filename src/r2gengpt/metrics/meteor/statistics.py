@@ -6,6 +6,7 @@ their sums, and so is each interval. Source: Denkowski and Lavie 2014, "Meteor U
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -28,15 +29,20 @@ _CHUNKS = 20
 
 
 def meteor_family(rows: Rows) -> MetricFamily:
-    """The family of METEOR, whose statistics `rows` gives; a pair that occurs often is asked for once."""
+    """The family of METEOR, whose statistics `rows` gives; it is pickled where `rows` is."""
+    return MetricFamily("meteor", ("meteor",), COLUMNS, partial(_statistics, rows), _scores)
 
-    def statistics(texts: Texts) -> Floats:
-        pairs = [(one, tuple(several)) for one, several in zip(texts.hypotheses, texts.references, strict=True)]
-        distinct = list(dict.fromkeys(pairs))
-        place = {pair: i for i, pair in enumerate(distinct)}
-        return without_perfect_chunks(rows(distinct))[[place[pair] for pair in pairs]]
 
-    return MetricFamily("meteor", ("meteor",), COLUMNS, statistics, lambda sums, studies: meteor(sums)[..., None])
+def _statistics(rows: Rows, texts: Texts) -> Floats:
+    """Of S studies, (S, 23); a pair that occurs often is asked for once."""
+    pairs = [(one, tuple(several)) for one, several in zip(texts.hypotheses, texts.references, strict=True)]
+    distinct = list(dict.fromkeys(pairs))
+    place = {pair: i for i, pair in enumerate(distinct)}
+    return without_perfect_chunks(rows(distinct))[[place[pair] for pair in pairs]]
+
+
+def _scores(sums: Floats, studies: Floats) -> Floats:
+    return meteor(sums)[..., None]
 
 
 def without_perfect_chunks(rows: Floats) -> Floats:
