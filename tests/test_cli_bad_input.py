@@ -388,12 +388,19 @@ def test_a_cap_on_a_source_that_the_training_split_has_not_is_refused(
         (["--vis_alpha", "4"], "--vis_alpha: no effect without --vis_use_lora True"),
         (["--context_fields", "age"], "--context_fields: no effect without --context True"),
         (["--context_fields", "age", "--context", "True"], ""),
+        (["--llm_r", "16"], "--llm_r: no effect without --llm_use_lora True"),
+        (["--config", {"vis_r": 4}], "--vis_r: no effect without --vis_use_lora True"),
+        (["--config", {"llm_r": 16, "vis_lora_targets": ["q", "v"]}], ""),  # as a run.json, which holds all
         ([], ""),
     ],
 )
 def test_a_flag_that_another_must_switch_on_is_told(
-    flags: list[str], said: str, run_cli: Run, training: Training, monkeypatch: pytest.MonkeyPatch
+    flags: list[Any], said: str, run_cli: Run, training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if flags[:1] == ["--config"]:
+        (tmp_path / "run.json").write_text(json.dumps(flags[1]))
+        flags = ["--config", str(tmp_path / "run.json")]
+
     def stopped(*_: object) -> None:
         raise InputError("stopped before the work")
 

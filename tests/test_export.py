@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
 
+import r2gengpt
 from placements import FLOAT32
 from r2gengpt.checkpoint import load_checkpoint, save_checkpoint
 from r2gengpt.cli.main import run
@@ -18,6 +19,7 @@ from r2gengpt.config import DEFAULT_INSTRUCTION, DataConfig, DecodeConfig, Model
 from r2gengpt.data.batches import Example, prompt_batch
 from r2gengpt.errors import InputError
 from r2gengpt.exporting import export
+from r2gengpt.generation.beams import ChosenDecoding, Penalties, write_chosen
 from r2gengpt.generation.decode import predict
 from r2gengpt.locate import ModelChoice
 from r2gengpt.model import R2GenGPTForConditionalGeneration
@@ -119,6 +121,23 @@ def test_decoding_settings_and_card_go_along(exported: tuple[Path, Path]) -> Non
     card = (exported[1] / "README.md").read_text()
     assert card.startswith("# Card\n")
     assert "r2gengpt export" in card
+
+
+@pytest.mark.parametrize("target", ["huggingface", "openvino"])
+@pytest.mark.parametrize("beams", [1, 2])
+def test_penalties_that_an_export_is_given_stand_in_it(
+    target: str, beams: int, exported: tuple[Path, Path], tmp_path: Path
+) -> None:
+    checkpoint = Path(shutil.copytree(exported[0], tmp_path / "chosen"))
+    write_chosen(checkpoint, ChosenDecoding(Penalties(1.2, 3), Penalties(1.0, 4), studies=32))
+    flags = ["--target", target, "--beam_size", str(beams), "--repetition_penalty", "1.7"]
+    assert run("export", ["--model", str(checkpoint), "--output", str(tmp_path / "out"), *flags]) == 0
+    reporter = r2gengpt.load(str(tmp_path / "out"))
+    given = [
+        (one.beam_size, one.repetition_penalty, one.no_repeat_ngram_size)
+        for one in (reporter.decode, reporter.streamed)
+    ]
+    assert given == [(beams, 1.7, 4 if beams == 1 else 3), (1, 1.7, 4)]
 
 
 def test_an_export_is_made_in_main_memory_where_there_is_a_gpu(

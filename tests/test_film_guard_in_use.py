@@ -80,6 +80,7 @@ def test_prepare_writes_the_guard_beside_the_weights_and_the_same_each_time(chec
     done = prepare(checkpoint, run_cli)
     assert done.code == 0, done.stderr
     assert done.stdout.strip() == f"12 train, 8 val films: {checkpoint / GUARD}"
+    assert "Loading weights" not in done.stderr  # no bar of a library
     first = (checkpoint / GUARD).read_bytes()
     other = checkpoint.parent / "other.npz"
     assert prepare(checkpoint, run_cli, "--output", str(other)).code == 0

@@ -146,7 +146,7 @@ def test_limits_are_given_by_device() -> None:
     [
         (["--max_memory", "cpu=60KB"], "do not fit into memory within --max_memory cpu=60KB: name an --offload_folder"),
         (["--max_memory", "cpu=60KB", "--offload_folder", "FILE/off"], "--offload_folder"),
-        (["--max_memory", "7=60KB"], "--device_map auto"),
+        (["--max_memory", "700=60KB"], "--max_memory 700=60KB: this machine has "),
     ],
 )
 def test_what_cannot_be_placed_is_one_line(

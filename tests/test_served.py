@@ -124,6 +124,28 @@ def server(both: tuple[Path, Path]) -> Iterator[StandIn]:
         thread.join()
 
 
+@pytest.mark.parametrize(
+    ("target", "flags", "said"),
+    [
+        ("vllm", ["--beam_size", "3"], "--beam_size 3: with vLLM only 1"),
+        ("vllm", ["--beam_size", "1", "--repetition_penalty", "1.2"], "--repetition_penalty 1.2: with vLLM only 1.0"),
+        ("gguf", ["--beam_size", "3"], "--beam_size 3: with llama.cpp only 1"),
+    ],
+)
+def test_an_export_that_its_program_could_not_write_with_is_refused(
+    target: str,
+    flags: list[str],
+    said: str,
+    both: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["--model", str(both[0]), "--output", str(tmp_path / "out"), "--target", target, *flags]
+    assert run("export", words) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def choice_of(directory: Path, **settings: object) -> ModelChoice:
     return ModelChoice(str(directory), placement=Override(PlacementConfig, settings))
 

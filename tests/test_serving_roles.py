@@ -164,6 +164,14 @@ def test_a_key_is_printed_once_and_its_file_has_the_hash_alone(
     assert sorted(one.name for one in tmp_path.iterdir()) == ["keys.json"]
 
 
+@pytest.mark.parametrize("words", [["add", "ward-7", "--roles", "read"], ["remove", "ward-7"]])
+def test_a_key_file_in_a_directory_that_is_not_there_is_refused(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("keys", [*words, "--api_keys", str(tmp_path / "none" / "keys.json")]) == 2
+    assert capsys.readouterr().err == f"r2gengpt keys: --api_keys {tmp_path}/none: No such file or directory\n"
+
+
 def test_keys_that_are_added_at_once_are_all_there(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     threads = [threading.Thread(target=add_key, args=(path, f"n{at}", ["read"])) for at in range(12)]

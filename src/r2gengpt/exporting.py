@@ -9,11 +9,11 @@ import torch
 from r2gengpt.confidence.film_guard import GUARD
 from r2gengpt.confidence.findings import FINDINGS
 from r2gengpt.edge.export import check_exportable, write_edge
-from r2gengpt.engines.attach import LANGUAGE_MODEL, RECORD, record_of, write_record
+from r2gengpt.engines.attach import ENGINES, LANGUAGE_MODEL, RECORD, record_of, write_record
 from r2gengpt.engines.gguf import check_gguf, write_gguf
 from r2gengpt.errors import InputError
 from r2gengpt.files import whole_directory
-from r2gengpt.generation.beams import DECODING
+from r2gengpt.generation.beams import Decodings, Rules, carry_chosen
 from r2gengpt.generation.library import generation_config
 from r2gengpt.locate import Located
 from r2gengpt.model import R2GenGPTForConditionalGeneration
@@ -81,7 +81,8 @@ def write_whole(reporter: Reporter, model: R2GenGPTForConditionalGeneration, tar
     model.generation_config = generation_config(reporter.decode, built.processor)
     model.save_pretrained(target)
     built.processor.save_pretrained(target)
-    for name in (DECODING, *((FINDINGS, GUARD) if reporter.looker is not None else ())):
+    carry_chosen(source, target, reporter.streamed)
+    for name in (FINDINGS, GUARD) if reporter.looker is not None else ():
         if (source / name).is_file():
             (target / name).write_bytes((source / name).read_bytes())
     card = source / "README.md"
@@ -112,9 +113,10 @@ def export_served(reporter: Reporter, output: Path, *, program: str) -> None:
         program: of `engines.attach.LANGUAGE_MODEL`.
 
     Raises:
-        InputError: llama.cpp's file cannot hold the language model.
+        InputError: llama.cpp's file cannot hold the language model, or the program does not decode as the model does.
     """
     built = reporter.built
+    ENGINES[program].check(Rules.of(reporter.decode, built.processor.end_token_id))
     merge_lora(built.model)
     language_model = built.model.language_model
     with whole_directory(output) as target:
@@ -165,7 +167,7 @@ def export_edge(
         weights=weights,
         activations=activations,
         merge=folded,
-        decode=reporter.decode,
+        decode=Decodings(reporter.decode, reporter.streamed),
         source=origin,
         beside=source,
     )

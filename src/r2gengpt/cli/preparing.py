@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from r2gengpt.cli import bridge
+from r2gengpt.cli.console import quiet_libraries
 from r2gengpt.config import DataConfig
 from r2gengpt.errors import InputError
 
@@ -154,6 +155,7 @@ def prepare_guard(arguments: Arguments) -> str:
     from r2gengpt.training.data import read_splits
     from r2gengpt.training.guarding import Sample, guard_of
 
+    quiet_libraries()
     model, films = arguments["model"], arguments["films"]
     splits = read_splits(DataConfig(annotation=arguments["annotation"], base_dir=arguments["base_dir"]), reports=False)
     reporter = Reporter.load(ModelChoice(name=model))

@@ -15,7 +15,6 @@ from tokenizers import Tokenizer
 from r2gengpt.confidence.film_guard import GUARD
 from r2gengpt.confidence.findings import FINDINGS
 from r2gengpt.confidence.review import CALIBRATION
-from r2gengpt.config import DecodeConfig
 from r2gengpt.edge.graphs import (
     ASKED,
     constants_named,
@@ -41,7 +40,7 @@ from r2gengpt.edge.runtime import EdgeTokenizer, openvino
 from r2gengpt.edge.trace import cache_sizes, language_graph, packable_names, vision_graph
 from r2gengpt.errors import InputError
 from r2gengpt.files import whole_directory
-from r2gengpt.generation.beams import DECODING
+from r2gengpt.generation.beams import Decodings, carry_chosen
 from r2gengpt.generation.engine import unserved
 from r2gengpt.model import R2GenGPTProcessor
 from r2gengpt.model.processing import decoded_size
@@ -143,7 +142,7 @@ def write_edge(
     weights: str,
     activations: str,
     merge: bool,
-    decode: DecodeConfig,
+    decode: Decodings,
     source: Mapping[str, Any],
     beside: Path,
 ) -> None:
@@ -169,9 +168,10 @@ def write_edge(
         ov.save_model(vision_graph(model), target / VISION, compress_to_fp16=half)
         np.save(target / TABLE, embedding_table(model.language_model, half))
         processor.tokenizer.backend_tokenizer.save(str(target / TOKENIZER))
-        for name in (CALIBRATION, DECODING, *((FINDINGS, GUARD) if model.finding_head is not None else ())):
+        for name in (CALIBRATION, *((FINDINGS, GUARD) if model.finding_head is not None else ())):
             if (beside / name).is_file():
                 (target / name).write_bytes((beside / name).read_bytes())
+        carry_chosen(beside, target, decode.streamed)
         card = beside / CARD
         own = card.read_bytes() if card.is_file() else READ_ME.encode()
         (target / CARD).write_bytes(own + NOTE.encode())
@@ -185,7 +185,7 @@ def write_edge(
             end=processor.end_token_id,
             limit=positions_of(model.language_model),
             film=film_settings(processor),
-            decode=replace(decode, engine="auto", speculate=False),
+            decode=replace(decode.whole, engine="auto", speculate=False),
             files=files_of(target),
             hint=hint_prompt(processor) if model.config.findings_hint else None,
         )

@@ -20,6 +20,7 @@ from r2gengpt.settings import PlacementConfig
 
 RECORD = "served.json"
 FORMAT = "r2gengpt-served-1"
+ENGINES: Mapping[str, type[InferenceEngine]] = {"llama.cpp": LlamaCpp, "vllm": VLLM}
 LANGUAGE_MODEL = {"llama.cpp": "language_model.gguf", "vllm": "language_model"}
 """What the program reads, by its name: a file, or a directory."""
 AGAIN = "export the model anew"

@@ -75,10 +75,11 @@ class LlamaCpp(InferenceEngine):
         self._words = self._library.llama_vocab_n_tokens(self._library.llama_model_get_vocab(self._model))
         self._context: Any = None
 
-    def check(self, rules: Rules) -> None:
+    @staticmethod
+    def check(rules: Rules) -> None:
         """Refuse beams: each token is chosen by our rules, of one text."""
         if rules.beam_size != 1:
-            raise InputError("llama.cpp writes one text; leave it out", field="beam_size", value=rules.beam_size)
+            raise InputError("with llama.cpp only 1", field="beam_size", value=rules.beam_size)
 
     def write(self, prompt: Prompt, rules: Rules, show: Callable[[int], object] | None) -> Written:
         """As `InferenceEngine.write`."""

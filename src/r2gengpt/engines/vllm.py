@@ -47,7 +47,8 @@ class VLLM(InferenceEngine):
         if not self.url.startswith(("http://", "https://")):
             raise InputError("must be like http://host:8000/v1", field=FIELD, value=self.url)
 
-    def check(self, rules: Rules) -> None:
+    @staticmethod
+    def check(rules: Rules) -> None:
         """Refuse what vLLM does otherwise: it draws by other numbers, and knows no text of a prompt of embeddings."""
         only = {"beam_size": 1, "do_sample": False, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
         for name, value in only.items():

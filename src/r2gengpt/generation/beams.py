@@ -88,6 +88,22 @@ def write_chosen(directory: Path, chosen: ChosenDecoding) -> None:
     write_whole(directory / DECODING, json.dumps(asdict(chosen), indent=1) + "\n")
 
 
+def carry_chosen(source: Path, target: Path, streamed: DecodeConfig) -> None:
+    """Write what training chose beside an export; of one beam with the export's own penalties, so that its flags stand.
+
+    Args:
+        source: directory of the checkpoint; without decoding.json nothing is written.
+        target: the export's directory.
+        streamed: how the export's model streams, with all resolved.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    if (chosen := read_chosen(source)) is not None:
+        own = Penalties(**{f.name: getattr(streamed, f.name) for f in fields(Penalties)})
+        write_chosen(target, replace(chosen, one_beam=own))
+
+
 def decodings(
     stored: Override[DecodeConfig], asked: Override[DecodeConfig], preset: str | None, *, dataset: str, directory: Path
 ) -> Decodings:

@@ -20,8 +20,9 @@ class InferenceEngine(ABC):
     name: str
     scores_opening: bool
 
+    @staticmethod
     @abstractmethod
-    def check(self, rules: Rules) -> None:
+    def check(rules: Rules) -> None:
         """Refuse rules that the program does not follow.
 
         Raises:

@@ -24,7 +24,8 @@ def placement(config: PlacementConfig) -> dict[str, Any]:
     """What `from_pretrained` needs to spread the layers; empty where they all go to one device.
 
     Raises:
-        InputError: several processes, whose maps would share devices; a folder that cannot be written to.
+        InputError: several processes, whose maps would share devices; a GPU that is not here; a folder that cannot be
+            written to.
     """
     if config.device_map == "none":
         return {}
@@ -34,7 +35,11 @@ def placement(config: PlacementConfig) -> dict[str, Any]:
         )
     options: dict[str, Any] = {"device_map": "auto"}
     if config.max_memory:
-        options["max_memory"] = config.memory_limits
+        options["max_memory"] = limits = config.memory_limits
+        there = torch.cuda.device_count()
+        for gpu in [device for device in limits if isinstance(device, int) and device >= there]:
+            words = f"this machine has {there or 'no'} GPU{'' if there == 1 else 's'}"
+            raise InputError(f"{words}, counted from 0", field="max_memory", value=f"{gpu}={limits[gpu]}")
     if config.offload_folder is not None:
         check_writable(Path(config.offload_folder), "offload_folder")
         options["offload_folder"] = config.offload_folder

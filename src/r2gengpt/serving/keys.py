@@ -218,7 +218,10 @@ class KeyFile:
 @contextlib.contextmanager
 def _held(directory: Path) -> Iterator[None]:
     """One process at a time changes files of a directory by this."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise InputError(error.strerror or "cannot be opened", field="api_keys", value=directory) from None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

@@ -1,6 +1,7 @@
 """`r2gengpt train`: flags to a training run. With --test or --validate it scores instead, as the original does."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from r2gengpt.checkpoint_files import find_checkpoint, is_original, read_settings, stored_prompt
@@ -62,7 +63,7 @@ def main(argv: list[str]) -> None:
     check_named(config)
     start_logging()
     for switch, names in ONLY_WITH.items():
-        if unread := [f"`{name}`" for name in names if name in parsed.values and not getattr(config.model, switch)]:
+        if (unread := set_among(names, parsed)) and not getattr(config.model, switch):
             log.warning("%s: no effect without `%s` True", ", ".join(unread), switch)
     if seeds > 1:
         from r2gengpt.cli.seeding import train_seeds
@@ -78,6 +79,12 @@ def main(argv: list[str]) -> None:
         if summary.result is not None:
             print(summary.result.table())
         print(summary.checkpoint)
+
+
+def set_among(names: Sequence[str], parsed: bridge.Parsed) -> list[str]:
+    """Settings of the model that the user chose: flags, and what a `--config` file, which may hold all, has changed."""
+    chosen = [name for name in names if parsed.values.get(name, default := getattr(ModelConfig(), name)) != default]
+    return [f"`{name}`" for name in names if name in chosen or hasattr(parsed.space, name)]
 
 
 def check_named(config: RunConfig) -> None:
