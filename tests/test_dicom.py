@@ -303,15 +303,20 @@ def test_values_beyond_the_stored_bits_are_warned_of(
     assert not caplog.text
 
 
-@pytest.mark.parametrize(("more", "told"), [(0, False), (1, False), (2, True), (2560, True)])
+@pytest.mark.parametrize(
+    ("columns", "more", "told"),
+    [(39, 0, False), (39, 1, False), (39, 2, True), (39, 2560, True), (40, 0, False), (40, 2, True)],
+)
 def test_more_pixels_than_the_header_says_are_warned_of(
-    more: int, told: bool, caplog: pytest.LogCaptureFixture
+    columns: int, more: int, told: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pixels = ramp(39, 33, 8)
+    pixels = ramp(columns, 33, 8)
     dataset = film(pixels, 8)
     dataset.PixelData = pixels.tobytes() + bytes(more + (more + pixels.size) % 2)
-    decode_image(data_of(dataset), f"{more} more")
-    assert ("bytes of pixels, of which its header counts 1287: the others are left out" in caplog.text) is told
+    decode_image(data_of(dataset), f"{columns}, {more} more")
+    assert (
+        f"bytes of pixels, of which its header counts {pixels.size}: the others are left out" in caplog.text
+    ) is told
 
 
 def test_overlays_in_the_unused_bits_do_not_show() -> None:

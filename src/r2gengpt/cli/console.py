@@ -2,6 +2,8 @@
 
 import codecs
 import ctypes
+import dataclasses
+import functools
 import io
 import logging
 import os
@@ -23,14 +25,25 @@ def flag(setting: str) -> str:
 
 
 def as_flag(setting: str) -> str:
-    """How a setting stands in what a command prints: as its flag, plain as an argument, or as it was where it is none.
+    """How a setting stands in what a command prints: as a flag, plain as an argument, or as it was where it is neither.
 
-    >>> as_flag("no_such_setting")
-    '`no_such_setting`'
+    >>> as_flag("findings_head"), as_flag("no_such_setting")
+    ('--findings_head', '`no_such_setting`')
     """
     if setting in FLAGS:
-        return f"--{setting}"
-    return setting if setting in ARGUMENTS else f"`{setting}`"
+        return flag(setting)
+    if setting in ARGUMENTS:
+        return setting
+    return flag(setting) if setting in _of_any_command() else f"`{setting}`"
+
+
+@functools.cache
+def _of_any_command() -> frozenset[str]:
+    """The settings that commands have flags for."""
+    from r2gengpt import config, settings
+
+    groups = [group for room in (config, settings) for group in vars(room).values() if dataclasses.is_dataclass(group)]
+    return frozenset(field.name for group in groups for field in dataclasses.fields(group) if field.metadata)
 
 
 def clean(text: str) -> str:
