@@ -68,6 +68,7 @@ ALLOWED: dict[str, set[str]] = {
         *{*HIGH, "original", "training", "evaluation", "serving", "clinical", "clinical.documents", "batch", "edge"},
         *{"locate", "reporter", "opening", "quick", "exporting", "scoring", "testing", "verdicts", "auditlog"},
     },
+    "__main__": {"cli"},
 }
 """Room → the rooms it may import from, besides itself. Every file of the program stands in one of these rooms."""
 

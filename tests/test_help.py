@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -23,6 +24,14 @@ from r2gengpt.cli.main import COMMANDS, asked_by_help, main, module_of
 Run = Callable[[list[str]], Outcome]
 """The whole program, as from a shell."""
 CALLS = [(name,) for name in COMMANDS if name != "prepare"] + [("prepare", kind) for kind in KINDS]
+
+
+def test_the_package_runs_as_the_command_does(capsys: pytest.CaptureFixture[str]) -> None:
+    called = [sys.executable, "-m", "r2gengpt", "label", "--help"]
+    done = subprocess.run(called, capture_output=True, text=True, check=False)
+    with pytest.raises(SystemExit):
+        main(["label", "--help"])
+    assert (done.returncode, done.stdout) == (0, capsys.readouterr().out)
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image, ImageOps
 
@@ -138,6 +139,19 @@ def test_what_shows_nothing_is_refused_with_the_share_of_its_grey() -> None:
     picture[0] = 91
     with pytest.raises(InputError, match=r"shows nothing: 95\.0% of its pixels are of one grey$"):
         decode_image(encode(Image.fromarray(picture), "PNG"), "x.png")
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int16, np.int32, np.int64])
+@pytest.mark.parametrize("as_picture", [True, False])
+def test_values_below_zero_are_refused_with_the_least(kind: type[np.signedinteger[Any]], as_picture: bool) -> None:
+    def shown(values: npt.NDArray[Any]) -> object:
+        return Image.fromarray(values.astype(np.int32)) if as_picture else values
+
+    pixels = (np.arange(400).reshape(20, 20) % 100).astype(kind)
+    assert film_of(shown(pixels), "images[1]").shown.size == (20, 20)
+    pixels[0, 0] = -90
+    with pytest.raises(InputError, match=r"^image images\[1\]: has values from -90, must be from 0: "):
+        film_of(shown(pixels), "images[1]")
 
 
 def test_floating_point_images_are_refused() -> None:

@@ -111,22 +111,36 @@ def picture_of(pixels: np.ndarray, name: str) -> Image.Image:
     """An array as a picture: whole numbers of 8 or 16 bits by the bits in use, (H, W) or (H, W, 3); masked is black.
 
     Raises:
-        InputError: another shape or type.
+        InputError: another shape or type, or values below 0.
     """
     grey, colours = pixels.ndim == 2, pixels.ndim == 3 and pixels.shape[2] == 3
     if not (grey or colours) or pixels.dtype.kind not in "iu" or (colours and pixels.dtype != np.uint8):
         found = f"{pixels.dtype} of shape {pixels.shape}"
         raise InputError(f"image {name}: is {found}, must be whole numbers (H, W), or uint8 (H, W, 3)")
     pixels = np.ma.filled(pixels, 0)
+    try:
+        _check_least(pixels)
+    except ContainerError as error:
+        raise InputError(f"image {name}: {error}") from None
     shown = grey8(pixels) if pixels.dtype != np.uint8 and pixels.size else pixels
     return Image.fromarray(np.ascontiguousarray(shown, np.uint8))
+
+
+def _check_least(pixels: np.ndarray) -> None:
+    """Refuse greys below 0, which would all be black: those of CT and of signed DICOM pixels lie there.
+
+    Raises:
+        ContainerError: there are some.
+    """
+    if (least := int(pixels.min(initial=0))) < 0:
+        raise ContainerError(f"has values from {least}, must be from 0: give the DICOM data set, or subtract it")
 
 
 def checked(image: Image.Image, name: str, side: int | None) -> Image.Image:
     """A picture within the limits of films, upright by its EXIF, RGB, at a reduced scale.
 
     Raises:
-        InputError: too small, too large, of one grey, or its pixels cannot be had.
+        InputError: too small, too large, of one grey, of values below 0, or its pixels cannot be had.
     """
     if min(image.size) < MIN_SIDE or image.size[0] * image.size[1] > MAX_PIXELS:
         size = f"{image.size[0]}x{image.size[1]}"
@@ -134,6 +148,8 @@ def checked(image: Image.Image, name: str, side: int | None) -> Image.Image:
             f"image {name}: is {size} pixels: at least {MIN_SIDE} on each side, at most {MAX_PIXELS} in all"
         )
     try:
+        if image.mode == "I":
+            _check_least(np.asarray(image))
         picture = to_rgb(ImageOps.exif_transpose(image))
         check_picture(picture)
     except ContainerError as error:
