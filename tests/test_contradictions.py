@@ -172,8 +172,9 @@ def test_a_report_without_sentences_is_reviewed_as_a_whole() -> None:
     }
 
 
-def test_an_empty_text_leaves_everything_out() -> None:
-    assert (
-        reviewed(Report("1", "", findings=(EFFUSION,))).review[0]
-        == "left out: pleural effusion, likely (.91) on the film"
-    )
+@pytest.mark.parametrize("text", ["", " \n", " . "])
+def test_a_draft_without_words_says_so_leaves_everything_out_and_asserts_nothing(text: str) -> None:
+    made = reviewed(Report("1", text, findings=(EFFUSION,)))
+    assert made.review[:2] == ("the draft has no words", "left out: pleural effusion, likely (.91) on the film")
+    assert reviewed(Report("1", text)).review == made.review[:1]
+    assert made.asserted == {}

@@ -23,7 +23,7 @@ from r2gengpt.metrics.labels.changes import tells_of_change
 from r2gengpt.metrics.labels.reading import THERE, Label, claims, label_report
 from r2gengpt.report import Finding, Report, Sentence, chance, film_lines, plain_name
 from r2gengpt.text.observations import ABNORMAL, CHILDREN, LIKELY, NO_FINDING, UNLIKELY, opening_sentences
-from r2gengpt.text.sentences import sentence_spans
+from r2gengpt.text.sentences import has_words, sentence_spans
 
 log = logging.getLogger("r2gengpt.generation")
 CALIBRATION = "calibration.json"
@@ -165,6 +165,7 @@ def text_of(report: Report) -> str:
     return "\n\n".join([marked_text(report), "\n".join(lines)]) if lines else marked_text(report)
 
 
+NO_WORDS = "the draft has no words"
 NO_PRIOR = "tells of a change, and no earlier study was given"
 """Why a sentence of change needs review."""
 BETWEEN = "; "
@@ -217,10 +218,10 @@ def reviewed(report: Report) -> Report:
 
     A sentence that asserts what is unlikely on the film, denies what is likely, or calls its place not assessed,
     needs review and says why. What is likely on the film and not in the text stands in `review`. Marks that are there
-    stay. A second time changes nothing.
+    stay. A report without words says so. A second time changes nothing.
     """
-    if report.doubts:
-        lines = [doubt.line for doubt in report.doubts]
+    lines = [doubt.line for doubt in report.doubts] + ([] if has_words(report.text) else [NO_WORDS])
+    if lines:
         report = replace(report, review=tuple(dict.fromkeys([*lines, *report.review])))
     if not report.findings:
         return report

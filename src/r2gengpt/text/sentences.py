@@ -26,6 +26,15 @@ _CLOSING = re.compile(r"\W+$")
 ROLE_WORDS = ("Assistant:", "Human:")
 
 
+def has_words(text: str) -> bool:
+    """Whether a report says anything: holds a letter.
+
+    >>> has_words(" . "), has_words("Edema.")
+    (False, True)
+    """
+    return any(map(str.isalpha, text))
+
+
 def tidy_report(text: str) -> str:
     """Generated text without the white space around it and without role words, where they are its prefix.
 

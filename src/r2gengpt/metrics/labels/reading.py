@@ -17,7 +17,7 @@ from types import MappingProxyType
 from r2gengpt.metrics.labels import phrases
 from r2gengpt.metrics.labels.negation import ASKS, NegEx, Words
 from r2gengpt.text.observations import NO_FINDING, OBSERVATIONS, SUPPORT_DEVICES
-from r2gengpt.text.sentences import sentence_spans
+from r2gengpt.text.sentences import has_words, sentence_spans
 
 
 class Label(StrEnum):
@@ -148,7 +148,12 @@ def named_in(text: str) -> list[str]:
 
 
 def asserted(text: str) -> dict[str, str]:
-    """What a text says of CheXpert's observations, without those that it does not mention."""
+    """What a text says of CheXpert's observations, without those that it does not mention.
+
+    A text without words says nothing; as a report that is scored it would be one of No Finding.
+    """
+    if not has_words(text):
+        return {}
     return {name: label.value for name, label in label_report(text).items() if label != Label.BLANK}
 
 
