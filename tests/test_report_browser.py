@@ -110,7 +110,8 @@ def test_the_page_breaks_no_rule_of_axe_and_its_first_screen_has_a_film(
     theme: Literal["light", "dark"], width: int, tmp_path: Path
 ) -> None:
     same = [Report(f"s{i}", "Left effusion.", "Right effusion." if i else "Clear.") for i in range(21)]
-    written(tmp_path, same, content=scores_of(same, labels=True).to_json())
+    page = written(tmp_path, same, content=scores_of(same, labels=True).to_json())
+    (tmp_path / "report.html").write_text(page, encoding="utf-8")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         look: ViewportSize = {"width": width, "height": 844}
