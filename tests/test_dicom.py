@@ -319,6 +319,20 @@ def test_more_pixels_than_the_header_says_are_warned_of(
     ) is told
 
 
+@pytest.mark.parametrize(("told", "held", "warned"), [(None, 1, False), (None, 3, True), (2, 3, True), (3, 3, False)])
+def test_more_compressed_frames_than_the_header_says_are_warned_of(
+    told: int | None, held: int, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset = film(np.stack([ramp(bits=8)] * held), 8)
+    dataset.compress(RLELossless, generate_instance_uid=False)
+    if told is None:
+        dataset.pop("NumberOfFrames", None)
+    else:
+        dataset.NumberOfFrames = told
+    decode_image(data_of(dataset), f"{told} of {held}", None, DicomChoice(frame=1))
+    assert (f"holds {held} frames, of which its header counts {told or 1}" in caplog.text) is warned
+
+
 def test_overlays_in_the_unused_bits_do_not_show() -> None:
     pixels = ramp(bits=12)
     drawn = pixels | np.uint16(0x8000)

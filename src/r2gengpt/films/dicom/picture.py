@@ -53,13 +53,14 @@ def decode_dicom(data: bytes, name: str, choice: DicomChoice, limits: tuple[int,
         _check_form(form, syntax, limits)
         picture, warnings = _picture(dataset, form, _pixels(form, syntax, header.frames, frame))
         check_picture(picture)
+        held = _frame_warnings(dataset.PixelData, header.frames) if is_compressed(syntax) else _length_warnings(form)
     except ContainerError as error:
         raise InputError(f"image {name}: {error}") from None
     except MemoryError:
         raise
     except Exception as error:  # decoders over bytes of strangers: anything may come
         raise InputError(f"image {name}: its DICOM pixels cannot be decoded: {_reason(error)}") from None
-    warn_of((*warnings_of(header), *warnings, *_length_warnings(form, syntax)), name)
+    warn_of((*warnings_of(header), *warnings, *held), name)
     return picture
 
 
@@ -159,7 +160,7 @@ def _pixels(form: "Dataset", syntax: str, frames: int, frame: int) -> npt.NDArra
     from pydicom.pixels import pixel_array
 
     samples = form.SamplesPerPixel
-    if syntax not in (IMPLICIT, EXPLICIT, BIG_ENDIAN):
+    if is_compressed(syntax):
         stream = get_frame(form.PixelData, frame, number_of_frames=frames)
         if syntax == RLE:
             return decode_rle(stream, (form.Rows, form.Columns), samples, form.BitsAllocated // 8)
@@ -202,10 +203,23 @@ def _whole(form: "Dataset", stream: bytes, syntax: str) -> npt.NDArray[Any]:
     return pixels
 
 
-def _length_warnings(form: "Dataset", syntax: str) -> list[str]:
-    """A line where there are more plain samples than the header says. Fewer are refused by the decoder."""
-    if syntax not in (IMPLICIT, EXPLICIT, BIG_ENDIAN):
+def is_compressed(syntax: str) -> bool:
+    """Whether pixels of a transfer syntax lie in streams, a frame each."""
+    return syntax not in (IMPLICIT, EXPLICIT, BIG_ENDIAN)
+
+
+def _frame_warnings(streams: bytes, frames: int) -> list[str]:
+    """A line where the table of streams has more frames than the header says. Without a table they can't be counted."""
+    from pydicom.encaps import parse_basic_offsets
+
+    held = len(parse_basic_offsets(streams))
+    if held <= frames:
         return []
+    return [f"holds {held} frames, of which its header counts {frames}: the others are left out"]
+
+
+def _length_warnings(form: "Dataset") -> list[str]:
+    """A line where there are more plain samples than the header says. Fewer are refused by the decoder."""
     held = len(form.PixelData)
     said = form.Rows * form.Columns * form.SamplesPerPixel * form.BitsAllocated // 8 * form.NumberOfFrames
     if held <= said + 1:  # one byte makes the length even
