@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
@@ -415,3 +416,16 @@ def test_every_test_that_the_threat_model_names_exists() -> None:
     there = set(re.findall(r"def (test_\w+)\(", "".join(files)))
     assert named
     assert named - there == set()
+
+
+def test_every_extra_that_is_named_is_one() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    beside = [path for path in BESIDE if path.is_file() and path.suffix in (".md", ".sh", "")]
+    named = {
+        (path.name, extra)
+        for path in (*DOCUMENTS, *beside, *(ROOT / "src").rglob("*.py"))
+        for found in re.findall(r"(?:\.|r2gengpt)\[([a-z,]+)\]", path.read_text(encoding="utf-8"))
+        for extra in found.split(",")
+    }
+    assert {extra for _, extra in named} >= {"dicom", "serve", "openvino"}
+    assert not [one for one in named if one[1] not in project["optional-dependencies"]]
