@@ -1,6 +1,7 @@
 """`r2gengpt compare` as a user runs it."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -56,15 +57,21 @@ def test_text_and_json_hold_every_metric_of_both_and_their_difference(
     assert shown.err == ""
 
 
+@pytest.mark.parametrize("is_run", [False, True])
 def test_directories_of_tests_are_compared_under_the_convention_of_their_scores(
-    pair: tuple[str, str], capsys: pytest.CaptureFixture[str]
+    is_run: bool, pair: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scores = scored(pair, capsys, "--protocol", "raw")
-    assert run("compare", [str(Path(path).parent) for path in scores] + ["--format", "json"]) == 0
+    scores = [Path(path) for path in scored(pair, capsys, "--protocol", "raw")]
+    named = [path.parent for path in scores]
+    if is_run:
+        shutil.copytree(named[1], named[1] / "results-test")
+        scores[1].unlink()
+        scores[1] = named[1] / "results-test" / "scores.json"
+    assert run("compare", [*map(str, named), "--format", "json"]) == 0
     content = json.loads(capsys.readouterr().out)
     assert content["signature"] == "raw|ds:none|tok:ws|cut:none|unk:none|v1"
     assert content["metrics"]["rouge_l"]["second"] == pytest.approx(
-        json.loads(Path(scores[1]).read_text())["metrics"]["rouge_l"]["value"]
+        json.loads(scores[1].read_text())["metrics"]["rouge_l"]["value"]
     )
 
 

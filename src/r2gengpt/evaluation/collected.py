@@ -9,6 +9,7 @@ from r2gengpt.data.labels import is_number
 from r2gengpt.data.strict import read_json_object
 from r2gengpt.errors import InputError
 from r2gengpt.evaluation.published import Published
+from r2gengpt.evaluation.results import scores_in
 from r2gengpt.metrics.labels.family import LABEL_F1
 from r2gengpt.metrics.records import Signature, check_comparable
 from r2gengpt.metrics.spread import Spread
@@ -133,8 +134,7 @@ def _seeds_of(path: Path) -> list[Path] | None:
 
 
 def _scores_file(path: Path, split: str) -> Path:
-    tried = [path] if path.is_file() else [path / "scores.json", path / f"results-{split}" / "scores.json"]
-    found = next((file for file in tried if file.is_file()), None)
+    found = scores_in(path, split)
     if found is None:
         words = f"has no scores.json, nor has results-{split} in it: run r2gengpt test on it first"
         raise InputError(words, field="results", value=path)

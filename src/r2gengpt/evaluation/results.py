@@ -17,17 +17,26 @@ class Results:
     signature: Signature | None = None
 
 
-def locate_results(path: Path, name: str) -> Results:
-    """What a path names: predictions, or a scores.json (also by its directory) that has predictions.jsonl beside it.
+def scores_in(path: Path, split: str) -> Path | None:
+    """The scores.json that a path names: the file, its directory, or a run with results of the split; None: none."""
+    tried = [path] if path.is_file() else [path / "scores.json", path / f"results-{split}" / "scores.json"]
+    return next((file for file in tried if file.is_file()), None)
+
+
+def locate_results(path: Path, name: str, split: str) -> Results:
+    """What a path names: predictions, or a scores.json, as `scores_in` finds it, that has predictions.jsonl beside it.
 
     Args:
         path: the file or directory.
         name: what messages call it.
+        split: whose results are meant of a run.
 
     Raises:
         InputError: a directory without scores.json, a signature that cannot be read, or no predictions beside it.
     """
-    file = path / "scores.json" if path.is_dir() else path
+    file = scores_in(path, split) if path.is_dir() else path
+    if file is None:
+        raise InputError(f"{name} {path}: has no scores.json, nor has results-{split} in it")
     if file.suffix != ".json":
         return Results(name, path)
     try:

@@ -38,9 +38,9 @@ def parser() -> Parser:
         "The differences of all scores, second minus first, with paired bootstrap intervals and the p of a "
         "paired bootstrap and of approximate randomisation. p are not corrected for the number of metrics.",
         common=COMMON,
-        example="r2gengpt compare run-1/results-test run-2/results-test",
+        example="r2gengpt compare save/run-1 save/run-2",
     )
-    what = "predictions in a format of `score`, or a scores.json (or its directory) with predictions.jsonl beside it"
+    what = "predictions in a format of `score`, or a scores.json, its directory or its run, with predictions beside it"
     made.add_argument("first", metavar="A", help=what)
     made.add_argument("second", metavar="B", help="the same of the other system")
     add_flags(made, FLAGS)
@@ -71,7 +71,8 @@ def run(first: str, second: str, config: CompareConfig, named: frozenset[str]) -
     from r2gengpt.metrics.compare import compare
     from r2gengpt.metrics.records import check_comparable
 
-    results = locate_results(Path(first), "A"), locate_results(Path(second), "B")
+    split = config.split or "test"
+    results = locate_results(Path(first), "A", split), locate_results(Path(second), "B", split)
     signatures = [found.signature for found in results if found.signature is not None]
     if len(signatures) == 2:
         check_comparable(*signatures)
