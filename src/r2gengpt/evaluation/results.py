@@ -23,20 +23,21 @@ def scores_in(path: Path, split: str) -> Path | None:
     return next((file for file in tried if file.is_file()), None)
 
 
-def locate_results(path: Path, name: str, split: str) -> Results:
+def locate_results(path: Path, name: str, split: str | None) -> Results:
     """What a path names: predictions, or a scores.json, as `scores_in` finds it, that has predictions.jsonl beside it.
 
     Args:
         path: the file or directory.
         name: what messages call it.
-        split: whose results are meant of a run.
+        split: whose results are meant of a run; None: test.
 
     Raises:
         InputError: a directory without scores.json, a signature that cannot be read, or no predictions beside it.
     """
-    file = scores_in(path, split) if path.is_dir() else path
+    of_run = split or "test"
+    file = scores_in(path, of_run) if path.is_dir() else path
     if file is None:
-        raise InputError(f"{name} {path}: has no scores.json, nor has results-{split} in it")
+        raise InputError(f"{name} {path}: has no scores.json, nor has results-{of_run} in it")
     if file.suffix != ".json":
         return Results(name, path)
     try:

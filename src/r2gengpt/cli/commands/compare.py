@@ -71,8 +71,7 @@ def run(first: str, second: str, config: CompareConfig, named: frozenset[str]) -
     from r2gengpt.metrics.compare import compare
     from r2gengpt.metrics.records import check_comparable
 
-    split = config.split or "test"
-    results = locate_results(Path(first), "A", split), locate_results(Path(second), "B", split)
+    results = [locate_results(Path(path), name, config.split) for path, name in ((first, "A"), (second, "B"))]
     signatures = [found.signature for found in results if found.signature is not None]
     if len(signatures) == 2:
         check_comparable(*signatures)
