@@ -265,17 +265,17 @@ def run_tests(tests: Sequence[str], home: Path, output: Path) -> None:
     os._exit(int(code))  # threads that tests left do not hold it up
 
 
-def killer(tests: Sequence[str], home: Path) -> str | None:
+def killer(tests: Sequence[str], home: Path, seconds: float = SECONDS) -> str | None:
     """The first of the tests that fails on the copy of the source at `home`; None where none does.
 
     Raises:
-        TimeoutError: they have not ended in time.
+        TimeoutError: they have not ended in that many seconds.
     """
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "output"
         process = FORKS.Process(target=run_tests, args=(tests, home, output))
         process.start()
-        process.join(SECONDS)
+        process.join(seconds)
         ended = process.exitcode is not None
         with contextlib.suppress(ProcessLookupError):  # servers and cells that tests left go too
             os.killpg(process.pid or 0, signal.SIGKILL)
@@ -333,11 +333,9 @@ def survivors(chosen: Sequence[Mutant], by_line: ByLine, workers: int = 2) -> li
 
         with ThreadPoolExecutor(workers) as pool:
             killers = list(pool.map(judged, chosen))
-        home = homes.get()
-        for test in sorted(set(killers) - {None, ENDLESS}, key=str):
-            with contextlib.suppress(TimeoutError):
-                if killer([str(test)], home):
-                    sys.exit(f"{test}: fails without a fault, too: no verdict")
+        tests = sorted({test for test in killers if test not in (None, ENDLESS)})
+        if tests and (test := killer(tests, homes.get(), SECONDS * len(tests))):
+            sys.exit(f"{test}: fails without a fault, too: no verdict")
     return [mutant for mutant, test in zip(chosen, killers, strict=True) if test is None]
 
 
