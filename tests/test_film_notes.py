@@ -1,10 +1,9 @@
 """Case notes: which sentences describe the film, and which are the patient's affair."""
 
-import time
-
 import pytest
 
 from r2gengpt.data.prepare.notes import film_sentences
+from timed import grows_linearly
 
 
 @pytest.mark.parametrize(
@@ -87,9 +86,9 @@ def test_a_long_note_is_cut_to_five_sentences() -> None:
 
 
 def test_blanks_in_a_row_are_read_in_linear_time() -> None:
-    seconds = []
-    for blanks in (4000, 32000):
-        start = time.process_time()
+    assert film_sentences("Chest X-ray shows opacity at the left base.")
+
+    def read(blanks: int) -> None:
         assert film_sentences(f"Chest X-ray shows opacity{' ' * blanks}at the left base.")
-        seconds.append(time.process_time() - start)
-    assert seconds[1] < 32 * max(seconds[0], 0.02)
+
+    assert grows_linearly(read, 4000, 32000)

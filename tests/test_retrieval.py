@@ -2,7 +2,6 @@
 
 import json
 import random
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -58,6 +57,7 @@ from r2gengpt.training.run import train
 from serving_parts import client_of, message, upload
 from test_finding_head import ANY, BOTH, head_run
 from test_looks_at_the_image import REPORTS, draw_squares
+from timed import least_seconds
 
 Cli = Callable[[list[str]], Outcome]
 COUNT = len(ALL_OBSERVATIONS)
@@ -305,10 +305,8 @@ def test_a_hundred_thousand_sentences_are_searched_in_a_blink() -> None:
     )  # fmt: skip
     composer = Composer(index, ())
     findings = [Finding(name, 0.9, (0.8, 1.0), UNLIKELY) for name in OBSERVATIONS]
-    composer.report(findings, [0.0] * COUNT, "1")
-    began = time.process_time()
-    composer.report(findings, [0.0] * COUNT, "1")
-    assert time.process_time() - began < 0.5, "a film has a second, most of it for the encoder"
+    seconds = least_seconds(lambda: composer.report(findings, [0.0] * COUNT, "1"))
+    assert seconds < 0.5, "a film has a second, most of it for the encoder"
 
 
 # ── a trained head ───────────────────────────────────────────────────────────────────────────────────────────────────
