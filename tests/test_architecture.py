@@ -49,7 +49,7 @@ ALLOWED: dict[str, set[str]] = {
     "posting": {"errors"},
     "engines": {*HIGH, "posting"},
     "loaded": {*HIGH, "original", "locate", "engines"},
-    "base_reporter": {*MIDDLE, "confidence", "report", "clinical.documents"},
+    "base_reporter": {*MIDDLE, "confidence", "generation", "report", "clinical.documents"},
     "reporter": {*HIGH, "base_reporter", "locate", "loaded", "engines"},
     "edge": {*HIGH, "base_reporter", "locate"},
     "exporting": {*HIGH, "locate", "reporter", "edge", "engines"},
@@ -59,8 +59,8 @@ ALLOWED: dict[str, set[str]] = {
     "verdicts": {*LOW, "metrics"},
     "auditlog": FILMS,
     "training": {*HIGH, "original"},
-    "evaluation": {*HIGH, "loaded", "reporter", "verdicts", "posting"},
-    "serving": {*HIGH, "posting", "reporter", "edge", "clinical.documents", "verdicts", "auditlog"},
+    "evaluation": {*HIGH, "reporter", "verdicts", "posting"},
+    "serving": {*HIGH, "posting", "base_reporter", "reporter", "edge", "clinical.documents", "verdicts", "auditlog"},
     "clinical": {*HIGH, "base_reporter", "clinical.documents", "auditlog"},
     "batch": {*HIGH, "reporter", "locate", "evaluation"},
     "testing": LOW,
@@ -121,6 +121,29 @@ def test_imports_point_downwards_only(path: Path) -> None:
     names = {name.split(".", 1)[1] for name in imports(path) if name.startswith("r2gengpt.")} - {"__version__"}
     ours = {room_in(name.split(".")) for name in names} - {room, "version"}
     assert ours <= ALLOWED[room]
+
+
+BELOW_REPORTER = {"model", "parts", "generation", "engines", "loaded", "checkpoint"}
+ABOVE_REPORTER = {
+    *{"serving", "batch", "clinical", "evaluation", "cli.evaluating", "cli.shares", "cli.commands.serve"},
+    *{"cli.commands.generate", "cli.commands.listen", "cli.commands.batch", "cli.commands.test"},
+}
+RECORDS = {"beams.Written", "engine.Prompt", "stopping.Listener", "sentences.PlaceInText"}
+"""What a reporter gives and takes beside reports, of `generation`."""
+INSIDE = {"built", "looker", "index", "drafter"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=ids)
+def test_serve_listen_batch_and_test_use_the_reporter_and_nothing_under_it(path: Path) -> None:
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    if not {".".join(parts[:length]) for length in range(1, len(parts) + 1)} & ABOVE_REPORTER:
+        return
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute) and node.attr in INSIDE:
+            assert "reporter" not in ast.unparse(node.value), f"line {node.lineno}"
+        if isinstance(node, ast.ImportFrom) and room_in((node.module or "").split(".")[1:] or ("",)) in BELOW_REPORTER:
+            names = {f"{node.module}.{alias.name}".removeprefix("r2gengpt.generation.") for alias in node.names}
+            assert names <= RECORDS, f"line {node.lineno}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=ids)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from conftest import Outcome, TinySet
-from r2gengpt.confidence.maps import Evidence, SentenceEvidence
+from r2gengpt.confidence.maps import Evidence, SentenceEvidence, kept_box, whole_film
 from r2gengpt.data.annotation import read_annotation, write_annotation
 from r2gengpt.data.boxes import Marked, read_boxes
 from r2gengpt.data.prepare.films import prepare_films
@@ -86,16 +87,16 @@ def test_prepared_films_keep_their_boxes_as_shares(tmp_path: Path) -> None:
 
 def test_a_cell_is_covered_as_far_as_boxes_reach(film: Path) -> None:
     study = Study("a", (film,), boxes=(EDEMA, Marked("Fracture", 0.25, 0.25, 0.5, 0.5)))
-    cover = covered(study, (2, 2), None)
+    cover = covered(study, (2, 2), whole_film)
     assert cover["Edema"].tolist() == [0, 1, 0, 0]
     assert cover["Fracture"].tolist() == [0.25] * 4
-    both = covered(replace(study, boxes=(EDEMA, EDEMA)), (2, 2), None)
+    both = covered(replace(study, boxes=(EDEMA, EDEMA)), (2, 2), whole_film)
     assert both["Edema"].max() == 1.0
 
 
 def test_boxes_lie_on_the_part_of_the_film_that_is_seen(film: Path) -> None:
     crop = SimpleNamespace(do_center_crop=True, size={"shortest_edge": 8}, crop_size={"height": 8, "width": 8})
-    cover = covered(Study("a", (film,), boxes=(Marked("Edema", 0.5, 0.0, 0.25, 1.0),)), (2, 2), crop)
+    cover = covered(Study("a", (film,), boxes=(Marked("Edema", 0.5, 0.0, 0.25, 1.0),)), (2, 2), partial(kept_box, crop))
     assert cover["Edema"].tolist() == [0, 1, 0, 1], "the middle half of a film twice as wide as high"
 
 
@@ -108,17 +109,17 @@ def test_the_share_of_maps_in_the_box_stands_beside_chance(film: Path) -> None:
             maps("No edema.", 0.0, 1.0, 0.0, 0.0, name="c"),
         ],
         studies,
-        None,
+        whole_film,
     )
     assert found["n"] == 2, "what is denied is not looked for"
     assert (found["mass"]["value"], found["peak"]["value"], found["chance"]["value"]) == (0.375, 0.5, 0.25)
     assert found["by_observation"].keys() == {"Edema"}
-    assert measured_boxes([maps("Pneumothorax.", 0, 1, 0, 0)], studies, None) == {}
-    assert measured_boxes([maps("Edema.", 0, 1, 0, 0)], [replace(studies[0], boxes=())], None) == {}
+    assert measured_boxes([maps("Pneumothorax.", 0, 1, 0, 0)], studies, whole_film) == {}
+    assert measured_boxes([maps("Edema.", 0, 1, 0, 0)], [replace(studies[0], boxes=())], whole_film) == {}
 
 
 def test_terminal_and_page_show_how_much_lies_in_boxes(film: Path, tmp_path: Path) -> None:
-    boxes = measured_boxes([maps("Mild edema.", 1.0, 3.0, 0.0, 0.0)], [Study("a", (film,), boxes=(EDEMA,))], None)
+    boxes = measured_boxes([maps("Mild edema.", 1.0, 3.0, 0.0, 0.0)], [Study("a", (film,), boxes=(EDEMA,))], whole_film)
     scores = replace(scores_of(PREDICTIONS), findings={"boxes": boxes})
     assert "1 maps: mass 0.750, peak 1.000, chance 0.250" in score_table(scores)
     page = Page(written(tmp_path, content=scores.to_json()))

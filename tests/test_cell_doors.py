@@ -15,9 +15,9 @@ import httpx2
 import numpy as np
 import psutil
 import pytest
-import torch
 
 from archive_parts import Kept, film_data, run_all, spool_in, stand_in, states, uid
+from batch_parts import NoViews
 from conftest import Outcome
 from dicom_files import data_of
 from dicom_files import film as dicom
@@ -267,10 +267,9 @@ def test_a_decoder_that_hangs_holds_up_the_loop_no_longer_than_it_may(tmp_path: 
 
 
 @pytest.fixture
-def make(monkeypatch: pytest.MonkeyPatch) -> FilmPixels:
+def make() -> FilmPixels:
     """What batch makes pixels with, without an image processor."""
-    monkeypatch.setattr("r2gengpt.model.processing.pixels_of", lambda _, films: torch.zeros(len(films), 3, 4, 4))
-    return FilmPixels(None, 16, DicomChoice())
+    return FilmPixels(NoViews(), DicomChoice())
 
 
 @pytest.mark.parametrize("count", COUNTS)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import r2gengpt
 from conftest import TinySet
 from placements import FLOAT32
-from r2gengpt.confidence.finding_maps import body, evidence_of, off_body_is_none
+from r2gengpt.confidence.finding_maps import body, off_body_is_none
 from r2gengpt.confidence.findings import FINDINGS, UNFITTED, Scale, findings_of, read_scales, write_scales
 from r2gengpt.confidence.maps import EVIDENCE, NO_EVIDENCE, Evidence, SentenceEvidence
 from r2gengpt.config import DataConfig, ModelConfig, RunConfig, TrainConfig
@@ -462,7 +462,7 @@ def test_settings_that_need_another_are_refused_without_it(kind: type, values: d
 
 def evidence(reporter: Reporter, image: Path, text: str, method: str | None = None) -> Evidence:
     batch = reporter.batch(reporter.built.processor.pixels(study_of([image], side=reporter.side).pictures), name="s")
-    return evidence_of(reporter.built.model, reporter.built.processor, reporter.looker, batch, text, method)
+    return reporter.maps.maps(batch, text, method)
 
 
 def test_the_map_of_a_finding_peaks_where_it_is(trained: Path, squares: TinySet) -> None:

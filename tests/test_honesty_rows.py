@@ -224,7 +224,7 @@ def evaluated(built: Built, tiny_set: TinySet, directory: Path) -> Scores:
     reporter = reporter_of(built, DECODE)
     plan = Evaluation(studies, (), "plain", batch_size=4)
     honesty = plan_honesty(HonestyConfig(shuffle_images=True), data, studies, "train")
-    rows = with_shuffled_row(nearest_row(built, plan, honesty, ALONE), reporter, plan, honesty, ALONE)
+    rows = with_shuffled_row(nearest_row(reporter, plan, honesty, ALONE), reporter, plan, honesty, ALONE)
     return write_evaluation(predict_studies(reporter, plan), plan, directory, {}, rows, honesty.missing)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from fhir.resources.R4B.bundle import Bundle
 from hl7apy.parser import parse_message
 from PIL import Image
@@ -17,7 +16,7 @@ from pydicom import dcmread
 from starlette.testclient import TestClient
 
 from archive_parts import Clock, Kept, film_data, run_all, spool_in, stand_in, uid
-from batch_parts import StandIn
+from batch_parts import NoViews, StandIn
 from conftest import Outcome, TinySet
 from dicom_files import ROOT, data_of, film, ramp, verified
 from r2gengpt.batch.folders import studies_below
@@ -391,24 +390,17 @@ def test_serve_says_nothing_of_films_that_agree_or_name_nobody(client: TestClien
 # ------------------------------------------------------------------ batch
 
 
-@pytest.fixture
-def _no_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Films to pixels without an image processor."""
-    monkeypatch.setattr("r2gengpt.model.processing.pixels_of", lambda _, films: torch.zeros(len(films), 3, 4, 4))
-
-
 def row_of(folder: Path, films: tuple[bytes, ...], choice: DicomChoice | None = None) -> dict[str, Any]:
     """The row of one study, by pixels that are read as `batch` reads them; the model is a stand-in."""
     names = [f"{number}" for number in range(len(films))]
     for name, data in zip(names, films, strict=True):
         (folder / name).write_bytes(data)
     study = StudyFiles("s", tuple(ImageFile(name, 1, 1) for name in names))
-    made = decode_study(folder, study, FilmPixels(None, 16, choice or DicomChoice()))
+    made = decode_study(folder, study, FilmPixels(NoViews(), choice or DicomChoice()))
     (row,) = shard_rows(StandIn(), [made], 0)
     return row.to_json()
 
 
-@pytest.mark.usefixtures("_no_model")
 def test_a_bulk_runs_row_of_contradicting_films_is_an_error_unless_asked(
     pair: tuple[str, bytes, bytes], tmp_path: Path
 ) -> None:
@@ -420,7 +412,6 @@ def test_a_bulk_runs_row_of_contradicting_films_is_an_error_unless_asked(
     assert (asked["error"], asked["note"].startswith(CHECK)) == (None, True)
 
 
-@pytest.mark.usefixtures("_no_model")
 def test_a_bulk_runs_row_notes_an_unknown_patient(tmp_path: Path) -> None:
     assert row_of(tmp_path, (front(), png()))["note"] == NOBODY
     assert row_of(tmp_path, (front(), side(PatientID=None)))["note"] == NOBODY
@@ -433,7 +424,6 @@ def test_the_note_stands_in_both_formats_of_a_bulk_run() -> None:
         assert [row["note"] for row in decoded(encoded(lines, form), form)] == [NOBODY, None]
 
 
-@pytest.mark.usefixtures("_no_model")
 def test_a_dicom_tree_does_not_hide_a_second_patient_in_a_study(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(front())
     (tmp_path / "b").write_bytes(side(PatientID="P-2"))

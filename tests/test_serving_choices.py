@@ -17,7 +17,7 @@ from placements import FLOAT32
 from r2gengpt.config import DecodeConfig, ModelConfig
 from r2gengpt.films.reader import decode_image
 from r2gengpt.generation.sentences import report_text
-from r2gengpt.generation.stopping import StopWatch, stop_place, stopped
+from r2gengpt.generation.stopping import stopped
 from r2gengpt.locate import ModelChoice
 from r2gengpt.model.processing import decoded_size
 from r2gengpt.options import Override
@@ -28,6 +28,7 @@ from r2gengpt.serving.chat_answer import CUT_SHORT
 from r2gengpt.serving.documents import REPORT
 from r2gengpt.settings import PlacementConfig
 from r2gengpt.text.sentences import sentence_spans
+from r2gengpt.text.stopping import StopWatch, stop_place
 from reporters import reporter_of
 from serving_parts import LONG, busy, client_of, film, message, wait_for
 from test_serving_api import CHAT, REPORTS, alone, events, upload

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from r2gengpt.config import DecodeConfig
+from r2gengpt.generation import turns
+from r2gengpt.generation.engine import Engine
 from r2gengpt.report import Report
 from r2gengpt.reporter import Reporter
-from r2gengpt.serving import run, writing
 from r2gengpt.serving.generator import write_by_openvino
 from r2gengpt.serving.jobs import Job
 from serving_parts import LONG, busy, client_of, film, message, upload, wait_for
@@ -43,7 +44,7 @@ def has_facts(*args: Any) -> bool:
     [
         (Reporter, "look", lambda *_: True),
         (Reporter, "judged", has_facts),
-        (writing, "likeliest_tokens", lambda *_: True),
+        (Reporter, "likeliest", lambda *_: True),
     ],
 )
 def test_a_study_that_fails_takes_none_of_its_run_along(
@@ -64,7 +65,7 @@ def test_a_study_that_fails_takes_none_of_its_run_along(
 def test_a_run_that_cannot_begin_is_told_at_once_and_the_next_one_is_written(
     served: Reporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "Engine", failing_at(1, run.Engine))
+    monkeypatch.setattr(turns, "Engine", failing_at(1, Engine))
     with client_of(served, request_timeout=30.0) as (client, _):
         assert [client.post(REPORTS, files=upload(film())).status_code for _ in range(2)] == [500, 200]
 
@@ -86,5 +87,5 @@ def test_a_fault_after_the_graphs_have_written_is_told() -> None:
         return Report("study", "The heart is large."), 1
 
     job = Job(np.zeros((1, 3, 4, 4), np.float32), None, DecodeConfig(beam_size=3, max_new_tokens=9))
-    write_by_openvino(cast(Any, SimpleNamespace(words=None, draft=drafted, judged=judged)), job)
+    write_by_openvino(cast(Any, SimpleNamespace(stopped=lambda report, _: report, draft=drafted, judged=judged)), job)
     assert isinstance(job.future.exception(0), RuntimeError)

@@ -18,6 +18,8 @@ from r2gengpt.films.film import FilmStudy
 from r2gengpt.films.reader import PLAIN
 from r2gengpt.films.regions import Region
 from r2gengpt.films.sources import prior_of, study_of
+from r2gengpt.generation.sentences import TokenWords, token_pieces, token_text
+from r2gengpt.generation.stopping import Listener, stopped
 from r2gengpt.report import NO_HEAD, Finding, Report, films_of
 from r2gengpt.settings import NO_HASH
 from r2gengpt.text.context import NO_CONTEXT, Context, check_context
@@ -51,6 +53,11 @@ class BaseReporter(ABC):
     @abstractmethod
     def side(self) -> int:
         """What films are reduced for, in pixels."""
+
+    @property
+    @abstractmethod
+    def words(self) -> TokenWords:
+        """What knows its tokens."""
 
     @property
     @abstractmethod
@@ -148,6 +155,22 @@ class BaseReporter(ABC):
             facts: of its films, where they are known.
         """
         return judged(report, self.calibration, self.abstain_below, facts)
+
+    def listener(self, stops: Sequence[str], on_text: Callable[[str], None] | None) -> Listener:
+        """What hears a report's tokens as they come; `on_text` gets its words up to the first of the strings."""
+        return Listener(self.words, stops, on_text)
+
+    def stopped(self, report: Report, stops: Sequence[str]) -> Report:
+        """A report up to the first of some strings, as if it had ended there."""
+        return stopped(report, self.words, stops)
+
+    def token_pieces(self, report: Report) -> list[tuple[int, str]]:
+        """The tokens that a report's text comes from, each as its place and the text that it adds."""
+        return token_pieces(self.words, report)
+
+    def token_text(self, before: Sequence[int], token: int) -> str:
+        """The text that a token adds to those before it."""
+        return token_text(self.words, before, token)
 
     def document(self, report: Report, form: str) -> bytes:
         """A report of DICOM films in one of `forms.FORMS`, under the model's name and hash.

@@ -1,12 +1,13 @@
 """A located model in memory: its parts, its finding head at work, what it composes of. Writes no report."""
 
 import logging
+import os
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from r2gengpt.checkpoint import load_checkpoint
-from r2gengpt.checkpoint_files import SENTENCES, is_original, tell_ignored
+from r2gengpt.checkpoint_files import EMBEDDED, SENTENCES, is_original, tell_ignored
 from r2gengpt.confidence.film_guard import read_guard
 from r2gengpt.confidence.findings import read_scales
 from r2gengpt.confidence.looking import Looker
@@ -15,8 +16,9 @@ from r2gengpt.engines.attach import attach
 from r2gengpt.errors import InputError
 from r2gengpt.generation.composition import Composer
 from r2gengpt.generation.retrieval import load_sentences
-from r2gengpt.generation.suffixes import SPECULATION, SuffixIndex, load_index
-from r2gengpt.locate import MOVABLE, Located, ModelChoice
+from r2gengpt.generation.speculate import reports_index
+from r2gengpt.generation.suffixes import SPECULATION, SuffixIndex, load_index, save_index
+from r2gengpt.locate import MOVABLE, Located, ModelChoice, TrainTexts
 from r2gengpt.options import Override
 from r2gengpt.original.convert import load_original
 from r2gengpt.parts.assemble import Built, load_directory
@@ -89,6 +91,30 @@ def decoding_of(built: Built) -> dict[str, Any]:
     if "early_stopping" in found:  # the library's is a truth value or "never"
         found["early_stopping"] = str(found["early_stopping"])
     return found
+
+
+def index_of(built: Built, directory: Path, texts: TrainTexts | None) -> SuffixIndex:
+    """The index beside the weights; where there is none it is made of the texts, and kept there if it may be.
+
+    Args:
+        built: the model.
+        directory: of its checkpoint (or an original file, beside which nothing is kept).
+        texts: of the train split; None: the index must be there.
+
+    Raises:
+        InputError: there are no reports to make it from, or the one that is there is damaged.
+    """
+    path = directory / SPECULATION
+    if texts is None or path.exists():
+        return stored_index(built, directory)
+    if not texts.reports:
+        words = f"{path} is not there, and `annotation` has no train split to make it from"
+        raise InputError(words, field="speculate", value=True)
+    index = reports_index(texts.reports, built.processor, texts.dataset)
+    if texts.keep and directory.is_dir() and directory != EMBEDDED and os.access(directory, os.W_OK):
+        save_index(index, path)
+        log.info("%s: holds the %d training reports, for later runs with `speculate` True", path, len(texts.reports))
+    return index
 
 
 def stored_index(built: Built, directory: Path) -> SuffixIndex:

@@ -1,6 +1,6 @@
 """Which model a name means: a checkpoint, a run, a whole model, an original file, or the embedded one. Loads none."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from r2gengpt.config import DataConfig, DecodeConfig, ModelConfig, Stored
 from r2gengpt.data.strict import read_json_object
 from r2gengpt.errors import InputError
 from r2gengpt.files import check_part, check_readable
+from r2gengpt.generation.beams import Decodings, decodings
 from r2gengpt.options import Override, check_choice
 from r2gengpt.settings import ACCELERATORS, GENERATE, RETRIEVE, RUNTIMES, WARN, PlacementConfig, ReviewConfig
 
@@ -77,9 +78,35 @@ class ModelChoice:
         return self.placement.settled()
 
     @property
+    def device(self) -> str:
+        """The torch device of the accelerator.
+
+        Raises:
+            InputError: it is not there.
+        """
+        from r2gengpt.parts.placement import device_of
+
+        return device_of(self.accelerator)
+
+    @property
     def retrieves(self) -> bool:
         """Whether reports are composed of training sentences."""
         return self.writer == RETRIEVE
+
+
+@dataclass(frozen=True)
+class TrainTexts:
+    """Reports of a train split, which an index of drafts is made of where none lies beside the weights.
+
+    Attributes:
+        reports: the texts.
+        dataset: whose cleaner to use.
+        keep: whether the index is kept beside the weights: False in all but one of several processes.
+    """
+
+    reports: Sequence[str]
+    dataset: str
+    keep: bool
 
 
 @dataclass(frozen=True)
@@ -97,6 +124,20 @@ class Located:
     directory: Path
     stored: Stored
     whole: bool = False
+
+    def decodings(self, stored: Stored) -> Decodings:
+        """How reports are decoded, whole and streamed.
+
+        Args:
+            stored: how the model was made, once it is loaded; else the located one's.
+
+        Raises:
+            InputError: a value is refused, or decoding.json is damaged.
+        """
+        choice, own = self.choice, stored.decode
+        if not choice.drafts or choice.retrieves:
+            own = own.under(Override(DecodeConfig, {"speculate": False}))
+        return decodings(own, choice.decode, choice.preset, dataset=stored.dataset, directory=self.directory)
 
     @property
     def name(self) -> str:

@@ -13,34 +13,37 @@ from torch import Tensor
 
 from r2gengpt.base_reporter import BaseReporter
 from r2gengpt.checkpoint_files import SENTENCES, check_writes, tells_findings_only
-from r2gengpt.confidence.finding_maps import FINDINGS, check_maps, evidence_of, map_method
+from r2gengpt.confidence.finding_maps import MapMaker
 from r2gengpt.confidence.findings import Check, Sight
 from r2gengpt.confidence.looking import Looker
-from r2gengpt.confidence.maps import Evidence, kept_box
-from r2gengpt.confidence.regions import regions_of
+from r2gengpt.confidence.maps import Evidence
 from r2gengpt.confidence.review import calibration_beside
-from r2gengpt.config import PRIOR, DecodeConfig, Stored
-from r2gengpt.data.batches import Batch
+from r2gengpt.config import PRIOR, DataConfig, DecodeConfig, Stored
+from r2gengpt.data.batches import Batch, Example, prompt_batch
+from r2gengpt.data.features.filling import Features, cached_features, encoding
+from r2gengpt.data.study import Study
 from r2gengpt.engines.attach import check_scores, written_elsewhere
 from r2gengpt.errors import InputError
 from r2gengpt.films.context import context_of, since
 from r2gengpt.films.dicom.header import DicomHeader
 from r2gengpt.films.facts import facts_in
-from r2gengpt.films.film import FilmStudy
+from r2gengpt.films.film import FilmStudy, Pixels
 from r2gengpt.films.regions import Region
-from r2gengpt.generation.beams import Floats, decodings
 from r2gengpt.generation.composition import Composer
 from r2gengpt.generation.decode import predict, stream
+from r2gengpt.generation.likeliest import likeliest_tokens
+from r2gengpt.generation.sentences import PlaceInText
 from r2gengpt.generation.speculate import Drafter, drafter_for
 from r2gengpt.generation.suffixes import SuffixIndex
 from r2gengpt.generation.tree import ALONE
-from r2gengpt.loaded import composer_of, loaded, looker_of, stored_index, tell_unused
-from r2gengpt.locate import Located, ModelChoice, locate
+from r2gengpt.generation.turns import Turns
+from r2gengpt.loaded import composer_of, index_of, loaded, looker_of, tell_unused
+from r2gengpt.locate import Located, ModelChoice, TrainTexts, locate
 from r2gengpt.model.earlier import NOW, span_of
-from r2gengpt.model.processing import R2GenGPTProcessor, decoded_size, pad_views
-from r2gengpt.options import Override
+from r2gengpt.model.processing import R2GenGPTProcessor, ViewMaker, decoded_size, pad_views
 from r2gengpt.parts.assemble import Built
-from r2gengpt.parts.placement import device_of, place
+from r2gengpt.parts.loading import load_image_processor
+from r2gengpt.parts.placement import place
 from r2gengpt.provenance import Origin, file_sha256, origin_of, part_name
 from r2gengpt.report import Report, films_of, written_json
 from r2gengpt.settings import REFUSE
@@ -87,29 +90,25 @@ class Reporter(BaseReporter):
         located: Located,
         *,
         device: torch.device | None = None,
-        index: Callable[[Built, Path], SuffixIndex] | None = None,
+        texts: TrainTexts | None = None,
     ) -> "Reporter":
         """A model that was located, ready to write.
 
         Args:
             located: the model.
             device: where it is to be; None: by the choice's accelerator.
-            index: makes the index that drafts are taken from; None: the one beside the weights.
+            texts: what drafts are taken from where no index lies beside the weights.
 
         Raises:
             InputError: as `load`.
         """
         choice = located.choice
-        device = torch.device(device_of(choice.accelerator)) if device is None else device
+        device = torch.device(choice.device) if device is None else device
         built, stored = loaded(located)
         retrieves = choice.retrieves
         if retrieves:
             tell_unused(choice)
-        if not choice.drafts or retrieves:
-            stored = replace(stored, decode=stored.decode.under(Override(DecodeConfig, {"speculate": False})))
-        both = decodings(
-            stored.decode, choice.decode, choice.preset, dataset=stored.dataset, directory=located.directory
-        )
+        both = located.decodings(stored)
         check_scores(built.model.language_model, choice.abstain_below)
         calibration = None if retrieves else calibration_beside(located.directory, both.whole, choice.abstain_below)
         looker = looker_of(built, located)
@@ -129,10 +128,20 @@ class Reporter(BaseReporter):
             calibration=calibration,
             abstain_below=choice.abstain_below,
             refuses=choice.film_guard == REFUSE,
-            index=(index or stored_index)(built, located.directory) if both.whole.speculate else None,
+            index=index_of(built, located.directory, texts) if both.whole.speculate else None,
             looker=looker,
             composer=composer_of(looker, located.directory) if retrieves else None,
         )
+
+    @staticmethod
+    def view_maker(located: Located) -> ViewMaker:
+        """What makes the model's pixels of films, without any weights: for processes that only read films.
+
+        Raises:
+            InputError: it cannot be loaded.
+        """
+        name, remote = str(located.stored.model.values["vision_model"]), located.choice.where.trust_remote_code
+        return ViewMaker(load_image_processor(name, trust_remote_code=remote, whole=located.whole))
 
     @cached_property
     def origin(self) -> Origin:
@@ -163,6 +172,24 @@ class Reporter(BaseReporter):
         """What knows its tokens."""
         return self.built.processor
 
+    def count_tokens(self, text: str) -> int:
+        """How many tokens a text has."""
+        return len(self.built.processor.encode_text(text))
+
+    @property
+    def assessed(self) -> tuple[bool, ...]:
+        """Of each observation, whether its finding head tells it from chance; none without a head."""
+        return () if self.looker is None else tuple(scale.assessed for scale in self.looker.scales)
+
+    @property
+    def hints(self) -> bool:
+        """Whether its prompts hold what its finding head tells."""
+        return self.looker is not None and self.looker.hints
+
+    def with_hints(self, hints: Mapping[str, str]) -> "Reporter":
+        """The same model; prompts of these studies, by id, hold these hints in place of its finding head's own."""
+        return self if self.looker is None else replace(self, looker=replace(self.looker, hint_overrides=hints))
+
     @property
     def composes(self) -> bool:
         """Whether its reports are composed of training sentences."""
@@ -184,9 +211,9 @@ class Reporter(BaseReporter):
         """What films are reduced for: the pixels of the longer side of the encoder's input."""
         return decoded_size(self.built.processor)
 
-    def pixels(self, pictures: Sequence[Image.Image]) -> Floats:
+    def pixels(self, pictures: Sequence[Image.Image]) -> Pixels:
         """The views of one study, (V, 3, H, W), float32."""
-        values: Floats = self.built.processor.pixels(pictures).numpy()
+        values: Pixels = self.built.processor.pixels(pictures).numpy()
         return values
 
     @property
@@ -247,6 +274,24 @@ class Reporter(BaseReporter):
         compared = self.built.processor.reads_prior and (count > 0 or bool(context.prior))
         return Batch((name,), ("",), ids, torch.ones_like(ids), values, mask,
                      instructions=asked, marks=marks, compared=(compared,))  # fmt: skip
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """The vision encoder's features of images (K, 3, H, W): (K, N, E), float32, on the CPU."""
+        return encoding(self.built.model, self.built.model.device, None)(pixels)
+
+    def features(self, data: DataConfig, studies: Sequence[Study], device: torch.device) -> Features:
+        """The features of all films of studies from `data.feature_cache`, those that are missing built first.
+
+        Raises:
+            InputError: the directory cannot be written to or has no room, or an image cannot be read.
+        """
+        assert data.feature_cache is not None
+        where, threads = (data.feature_cache, data.feature_cache_dtype), max(1, data.num_workers)
+        return cached_features(*where, self.built.model, self.built.processor, studies, device=device, threads=threads)
+
+    def prompts(self, examples: Sequence[Example]) -> Batch:
+        """Several studies as the model takes them."""
+        return prompt_batch(examples, self.built.processor)
 
     def write(
         self,
@@ -377,24 +422,20 @@ class Reporter(BaseReporter):
         if self.composer is None:
             check_writes(self.stored, self.name, "model")
 
-    def check_explains(self, method: str) -> None:
-        """Refuse maps that the model does not have, before a report is written.
+    @cached_property
+    def turns(self) -> Turns:
+        """Its decoding of studies that come while others are being written."""
+        return Turns(self.built.model, self.built.processor, composes=self.composes)
 
-        Raises:
-            InputError: as `check_maps`, or maps of image tokens of a model without a language model.
-        """
-        if tells_findings_only(self.stored) and method != FINDINGS:
-            words = f"was trained for findings alone: maps by {method} are of what a language model reads"
-            raise InputError(words, field="model", value=self.name)
-        check_maps(self.built.model, self.looker, method)
+    def likeliest(self, batch: Batch, report: Report, count: int) -> tuple[PlaceInText, ...]:
+        """The likeliest tokens at each place of a report, so many, by the model's own distribution."""
+        return likeliest_tokens(self.built.model, self.look(batch)[0], report.token_ids, count)
 
-    def check_explained(self) -> None:
-        """Refuse a model that has no maps by the way that is used where none is asked for.
-
-        Raises:
-            InputError: so it is.
-        """
-        self.check_explains(map_method(self.built.model, self.looker))
+    @cached_property
+    def maps(self) -> MapMaker:
+        """What makes maps of what its sentences rest on."""
+        head_alone = self.name if tells_findings_only(self.stored) else ""
+        return MapMaker(self.built.model, self.built.processor, self.looker, head_alone)
 
     def explain(self, report: Report, method: str | None = None) -> Evidence:
         """Maps of the image tokens that each sentence of a report rests on; its text need not be this model's.
@@ -406,14 +447,13 @@ class Reporter(BaseReporter):
         Raises:
             InputError: the model has no such maps.
         """
-        model, processor, study = self.built.model, self.built.processor, films_of(report)
-        method = method or map_method(model, self.looker)
-        self.check_explains(method)
+        self.maps.check(method)
+        processor, study = self.built.processor, films_of(report)
         earlier = None if report.prior is None else processor.pixels(report.prior.pictures)
         pixels, context = processor.pixels(study.pictures), Context(prior_days=report.prior_days)
         batch = self.batch(pixels, report.instruction, study.id, earlier=earlier, context=context)
         with ALONE:
-            return evidence_of(model, processor, self.looker, batch, report.text, method)
+            return self.maps.maps(batch, report.text, method)
 
     def record(self, report: Report) -> dict[str, Any]:
         """A report with what it was made with and from, ready for JSON."""
@@ -439,7 +479,7 @@ class Reporter(BaseReporter):
             report: with its films.
         """
         try:
-            self.check_explained()
+            self.maps.check()
         except InputError as error:  # a document without areas is whole all the same
             log.info("no regions: %s", error)
             return ()
@@ -459,10 +499,15 @@ class Reporter(BaseReporter):
         known = [header for header in headers if header is not None]
         if len(known) < len(headers):
             return ()
-        boxes = [kept_box(self.built.processor.image_processor, header.size) for header in known]
-        return regions_of(evidence, boxes, [frame if header.frames > 1 else None for header in known])
+        frames = [frame if header.frames > 1 else None for header in known]
+        return self.maps.regions(evidence, [header.size for header in known], frames)
 
     @cached_property
     def drafter(self) -> Drafter | None:
         """What guesses the next tokens, with an index."""
         return None if self.index is None else drafter_for(self.built.model.language_model, self.index)
+
+    def log_drafts(self) -> None:
+        """Log how many of the drafted tokens were right; nothing without drafts."""
+        if self.drafter is not None:
+            self.drafter.log()

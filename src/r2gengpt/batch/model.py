@@ -11,11 +11,8 @@ from r2gengpt.batch.cluster import Workers
 from r2gengpt.batch.driver import BulkWork
 from r2gengpt.batch.workers import Decoded, FilmPixels
 from r2gengpt.checkpoint_files import DELTA, SENTENCES
-from r2gengpt.config import DecodeConfig
 from r2gengpt.films.containers import DicomChoice
-from r2gengpt.generation.beams import decodings
-from r2gengpt.locate import Located
-from r2gengpt.options import Override
+from r2gengpt.locate import Located, ModelChoice
 from r2gengpt.provenance import file_sha256
 from r2gengpt.report import Report
 from r2gengpt.settings import BatchConfig, CellConfig
@@ -38,9 +35,7 @@ class BulkModel:
     def settings(self) -> Mapping[str, Any]:
         """All that rows depend on, by flag."""
         config, choice, stored = self.config, self.located.choice, self.located.stored
-        without = stored.decode.under(Override(DecodeConfig, {"speculate": False}))
-        directory = self.located.directory
-        decode = decodings(without, choice.decode, choice.preset, dataset=stored.dataset, directory=directory).whole
+        directory, decode = self.located.directory, self.located.decodings(stored).whole
         return {
             "input": os.path.realpath(config.input),
             "delta": choice.name,
@@ -67,17 +62,13 @@ class BulkModel:
 
     def work(self) -> BulkWork:
         """What Ray's workers do, and how many there are; loads PyTorch."""
-        from r2gengpt.model.processing import film_side
-        from r2gengpt.parts.loading import load_image_processor
-        from r2gengpt.parts.placement import device_of
+        from r2gengpt.reporter import Reporter
 
         config, choice, located = self.config, self.located.choice, self.located
-        name, remote = str(located.stored.model.values["vision_model"]), choice.where.trust_remote_code
-        image_processor = load_image_processor(name, trust_remote_code=remote, whole=located.whole)
         films = DicomChoice(force=config.force, mixed_patients=config.mixed_patients)
-        pixels = FilmPixels(image_processor, film_side(image_processor), films, self.limits)
+        pixels = FilmPixels(Reporter.view_maker(located), films, self.limits)
         cores, gpu = os.cpu_count() or 1, {"auto": None, "cpu": False}.get(choice.accelerator, True)
-        here = config.address is None and (gpu is False or device_of("auto") == "cpu")
+        here = config.address is None and (gpu is False or ModelChoice().device == "cpu")
         threads = config.threads or (max(1, cores // config.actors) if here else 1)
         decoders = config.decode_workers or max(1, cores - config.actors * threads)
         make = partial(load_writer, located, config.batch_size, gpu, self.begin)
@@ -123,12 +114,12 @@ class ModelWriter:
     def _batches(self, studies: Sequence[Decoded]) -> Iterator[Any]:
         import torch
 
-        from r2gengpt.data.batches import Example, prompt_batch
+        from r2gengpt.data.batches import Example
 
         for at in range(0, len(studies), self.batch_size):
             some = studies[at : at + self.batch_size]
             examples = [Example(study.id, torch.from_numpy(study.pixels.copy()), "", "") for study in some]  # type: ignore[union-attr]  # those with pixels
-            yield prompt_batch(examples, self.reporter.built.processor)
+            yield self.reporter.prompts(examples)
 
 
 def by_views(studies: Sequence[Decoded]) -> list[int]:

@@ -14,22 +14,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
+from PIL import Image
 
 from r2gengpt.batch.listing import StudyFiles
 from r2gengpt.batch.shards import BatchRow, Failure, Input, json_lines
 from r2gengpt.errors import InputError, RunError
 from r2gengpt.films.cell.pool import cell_with, decode_image
 from r2gengpt.films.containers import DicomChoice
-from r2gengpt.films.film import check_together, header_in, note_of
+from r2gengpt.films.film import Pixels, check_together, header_in, note_of
 from r2gengpt.films.reader import read_file
 from r2gengpt.report import Report
 from r2gengpt.settings import CellConfig
 from r2gengpt.text.written import json_text
 
 log = logging.getLogger("r2gengpt.batch")
-Pixels = npt.NDArray[np.float32]
 PixelMaker = Callable[[list[bytes], list[str]], Pixels]
 """Contents and names of a study's files → (V, 3, H, W), float32.
 
@@ -50,24 +48,35 @@ class Decoded:
     """What is doubtful about whose images these are."""
 
 
+class Views(Protocol):
+    """What makes a model's pixels of films; a stand-in in tests."""
+
+    @property
+    def side(self) -> int:
+        """What films are reduced for, in pixels."""
+        ...
+
+    def pixels(self, pictures: Sequence[Image.Image]) -> Pixels:
+        """The views of one study."""
+        ...
+
+
 @dataclass(frozen=True)
 class FilmPixels:
     """Makes pixels as training and testing do: the film reduced while it is decoded, then the image processor."""
 
-    image_processor: Any
-    side: int
+    views: Views
     dicom: DicomChoice
     limits: CellConfig = field(default_factory=CellConfig)
 
     def __call__(self, contents: list[bytes], names: list[str]) -> Pixels:
         """Decode the views of one study and prepare them for the encoder."""
-        from r2gengpt.model.processing import pixels_of
-
         check_together(names, list(map(header_in, contents, names)), self.dicom)
         cell_with(self.limits)
-        films = [decode_image(data, name, self.side, self.dicom) for data, name in zip(contents, names, strict=True)]
-        made: Pixels = np.ascontiguousarray(pixels_of(self.image_processor, films).numpy(), dtype=np.float32)
-        return made
+        side = self.views.side
+        return self.views.pixels(
+            [decode_image(data, name, side, self.dicom) for data, name in zip(contents, names, strict=True)]
+        )
 
 
 class ShardWriter(Protocol):

@@ -26,10 +26,8 @@ if TYPE_CHECKING:
     from r2gengpt.evaluation.honesty import Honesty
     from r2gengpt.evaluation.rexrank import Records
     from r2gengpt.evaluation.run import Evaluation
-    from r2gengpt.generation.suffixes import SuffixIndex
     from r2gengpt.metrics.measure import MetricChoice
     from r2gengpt.metrics.records import Scores
-    from r2gengpt.parts.assemble import Built
     from r2gengpt.processes import Share
     from r2gengpt.report import Report
     from r2gengpt.reporter import Reporter
@@ -163,7 +161,7 @@ class EvaluationWork:
         plan = agreed(lambda: self.plan(reporter, honesty))
         asked = self.asked
         labelled = agreed(lambda: plan_labels(asked.honesty, reporter, self.data, self.studies, asked.split))
-        rows = nearest_row(reporter.built, plan, honesty, share)
+        rows = nearest_row(reporter, plan, honesty, share)
         reports = predict_studies(reporter, plan, share.rank, share.world)
         calibration = settled_calibration(reporter, plan, self.fitted, reports, directory, share)
         reporter = replace(reporter, calibration=calibration)
@@ -208,18 +206,13 @@ class EvaluationWork:
         Raises:
             InputError: it cannot be loaded, or has not the maps that are asked for.
         """
-        from r2gengpt.confidence.finding_maps import check_maps
-        from r2gengpt.evaluation.nearest import index_for
+        from r2gengpt.locate import TrainTexts
         from r2gengpt.reporter import Reporter
 
-        def index(built: "Built", directory: Path) -> "SuffixIndex":
-            return index_for(built, directory, self.reports, self.data.dataset, keep=not self.share.rank)
-
-        reporter = Reporter.of(self.located, device=self.share.device, index=index)
+        texts = TrainTexts(self.reports, self.data.dataset, keep=not self.share.rank)
+        reporter = Reporter.of(self.located, device=self.share.device, texts=texts)
         if self.asked.maps.evidence:
-            method = self.map_method(reporter)
-            reporter.check_explains(method)
-            check_maps(reporter.built.model, reporter.looker, method)
+            reporter.maps.check(self.map_method(reporter))
         return reporter
 
     def plan(self, reporter: "Reporter", honesty: "Honesty") -> "Evaluation":
@@ -237,7 +230,7 @@ class EvaluationWork:
             data.prefetch_factor,
             features=stored_features(reporter, data, needed, self.share.device),
             choice=self.choice,
-            image_processor=reporter.built.processor.image_processor,
+            kept=reporter.maps.box,
         )
 
     def model_name(self) -> str:
@@ -271,26 +264,21 @@ class EvaluationWork:
 
         def make(scores: "Scores") -> "Iterable[Evidence]":
             places = chosen_places(scores.per_study["cider"].tolist(), maps.evidence_studies)
-            dataset = StudyDataset(plan.studies, reporter.built.processor, plan.dataset)
+            dataset = StudyDataset(plan.studies, reporter.words, plan.dataset)
             texts = [report.text for report in reports]
-            return evidence_of_studies(
-                reporter.built, reporter.looker, dataset, texts, places, self.map_method(reporter)
-            )
+            return evidence_of_studies(reporter, dataset, texts, places, self.map_method(reporter))
 
         return make
 
     def map_method(self, reporter: "Reporter") -> str:
         """How maps are made."""
-        from r2gengpt.confidence.finding_maps import map_method
-
-        return self.asked.maps.evidence_method or map_method(reporter.built.model, reporter.looker, quick=False)
+        return reporter.maps.method(self.asked.maps.evidence_method, quick=False)
 
 
 def decoding_of(reporter: "Reporter") -> str:
     """How reports are written, in words."""
     if reporter.composer is not None:
-        index = reporter.composer.index
-        return f"writer retrieve: {len(index.sentences)} sentences of {len(index.studies)} training studies"
+        return f"writer retrieve: {reporter.composer.sources}"
     return ", ".join(f"{name} {value}" for name, value in asdict(reporter.decode).items())
 
 
@@ -370,14 +358,11 @@ def stored_features(
     """
     if data.feature_cache is None:
         return None
-    from r2gengpt.data.features.filling import cached_features
     from r2gengpt.data.study import with_earlier
 
-    built, threads = reporter.built, max(1, data.num_workers)
-    if built.processor.reads_prior:
+    if reporter.words.reads_prior:
         studies = tuple(dict.fromkeys(with_earlier(studies)))
-    where = data.feature_cache, data.feature_cache_dtype
-    return cached_features(*where, built.model, built.processor, studies, device=device, threads=threads)
+    return reporter.features(data, studies, device)
 
 
 def named_model(options: TrainConfig, model: str | None) -> tuple[str, str]:

@@ -20,10 +20,11 @@ def shares(options: TrainConfig) -> "AbstractContextManager[Share]":
     """
     import torch
 
-    from r2gengpt.parts.placement import device_of
+    from r2gengpt.locate import ModelChoice
     from r2gengpt.processes import Share
 
-    device, has_lightning = device_of(options.accelerator), importlib.util.find_spec("lightning") is not None
+    device = ModelChoice(accelerator=options.accelerator).device
+    has_lightning = importlib.util.find_spec("lightning") is not None
     outside = any(os.environ.get(name, "1") != "1" for name in ("WORLD_SIZE", "SLURM_NTASKS"))
     more_here = options.devices == "auto" and device == "cuda" and torch.cuda.device_count() > 1 and has_lightning
     if options.devices in ("auto", "1") and options.num_nodes == 1 and not outside and not more_here:

@@ -4,7 +4,7 @@ A map says that the finding depends on the marked area. It does not say that the
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +15,11 @@ from torch import Tensor
 from r2gengpt.confidence.evidence import check_method, quick_method, random_tenths, report_evidence, verdict_of
 from r2gengpt.confidence.findings import findings_of
 from r2gengpt.confidence.looking import Looker
-from r2gengpt.confidence.maps import EVIDENCE, NO_EVIDENCE, Evidence, SentenceEvidence, tenth
+from r2gengpt.confidence.maps import EVIDENCE, NO_EVIDENCE, Evidence, SentenceEvidence, kept_box, tenth
+from r2gengpt.confidence.regions import regions_of
 from r2gengpt.data.batches import Batch
 from r2gengpt.errors import InputError
+from r2gengpt.films.regions import Box, Region
 from r2gengpt.metrics.labels.reading import Label, label_report
 from r2gengpt.model import R2GenGPTForConditionalGeneration, R2GenGPTProcessor
 from r2gengpt.model.findings import by_study
@@ -38,65 +40,86 @@ ON_BODY = 1 / 3
 """Share of a map's largest cell that must lie on the body."""
 
 
-def evidence_of(
-    model: R2GenGPTForConditionalGeneration,
-    processor: R2GenGPTProcessor,
-    looker: Looker | None,
-    batch: Batch,
-    report: str,
-    method: str | None = None,
-) -> Evidence:
-    """Maps of the sentences of a report, by the way that is asked for; none whose peak lies off the body is evidence.
+@dataclass(frozen=True)
+class MapMaker:
+    """Makes the maps of what a model's sentences rest on, and knows where they lie on films.
 
-    Args:
+    Attributes:
         model: in eval mode.
         processor: of the model.
         looker: its finding head at work; None: it has none.
-        batch: the prompt of one study, with pixels.
-        report: the text, which need not be the model's own.
-        method: findings, occlusion or gradient; None: `map_method`.
-
-    Raises:
-        InputError: the model has no such maps, or prompt and report do not fit into it.
+        head_alone: the name of a model whose language model was never trained; empty: it was.
     """
-    method = method or map_method(model, looker)
-    check_maps(model, looker, method)
-    pixels, batch = batch.pixel_values, batch.to(model.device)
-    findings: Sequence[Finding] = ()
-    if looker is not None:
-        batch, logits = looker.seen(batch)
-        findings = findings_of(logits[0].tolist(), looker.scales)
-    if looker is not None and method == FINDINGS:
-        found = finding_evidence(looker, batch, findings, report)
-    else:
-        found = report_evidence(model, processor, batch, report, method)
-    return found if pixels is None else off_body_is_none(found, pixels[0][batch.own_views[0].cpu()])
 
+    model: R2GenGPTForConditionalGeneration
+    processor: R2GenGPTProcessor
+    looker: Looker | None = None
+    head_alone: str = ""
 
-def map_method(model: R2GenGPTForConditionalGeneration, looker: Looker | None, *, quick: bool = True) -> str:
-    """How maps are made where nothing else is asked for: by the finding head, without one as `evidence` does.
+    def method(self, asked: str | None = None, *, quick: bool = True) -> str:
+        """How maps are made: as asked, else by the finding head, without one as `evidence` does.
 
-    Args:
-        model: the model.
-        looker: its finding head at work.
-        quick: others wait.
-    """
-    if looker is not None:
-        return FINDINGS
-    return quick_method(model) if quick else "occlusion"
+        Args:
+            asked: findings, occlusion or gradient.
+            quick: others wait.
+        """
+        if asked is not None:
+            return asked
+        if self.looker is not None:
+            return FINDINGS
+        return quick_method(self.model) if quick else "occlusion"
 
+    def check(self, asked: str | None = None) -> None:
+        """Refuse what the model cannot do, before a report is written.
 
-def check_maps(model: R2GenGPTForConditionalGeneration, looker: Looker | None, method: str) -> None:
-    """Refuse what the model cannot do, before a report is written.
+        Raises:
+            InputError: no such method; as `evidence.check_method`; without a head, maps of findings; maps of image
+                tokens of a model without a language model.
+        """
+        method = self.method(asked)
+        check_choice(method, METHODS, "evidence_method")
+        if method == FINDINGS:
+            if self.looker is None:
+                raise InputError("this model has no finding head", field="evidence_method", value=FINDINGS)
+            return
+        if self.head_alone:
+            words = f"was trained for findings alone: maps by {method} are of what a language model reads"
+            raise InputError(words, field="model", value=self.head_alone)
+        check_method(self.model, method)
 
-    Raises:
-        InputError: no such method; as `evidence.check_method`; without a head, maps of findings.
-    """
-    check_choice(method, METHODS, "evidence_method")
-    if method != FINDINGS:
-        check_method(model, method)
-    elif looker is None:
-        raise InputError("this model has no finding head", field="evidence_method", value=FINDINGS)
+    def maps(self, batch: Batch, report: str, asked: str | None = None) -> Evidence:
+        """Maps of the sentences of a report; none whose peak lies off the body is evidence.
+
+        Args:
+            batch: the prompt of one study, with pixels.
+            report: the text, which need not be the model's own.
+            asked: as in `method`.
+
+        Raises:
+            InputError: as `check`, or prompt and report do not fit into the model.
+        """
+        method = self.method(asked)
+        self.check(method)
+        pixels, batch = batch.pixel_values, batch.to(self.model.device)
+        findings: Sequence[Finding] = ()
+        if self.looker is not None:
+            batch, logits = self.looker.seen(batch)
+            findings = findings_of(logits[0].tolist(), self.looker.scales)
+        if self.looker is not None and method == FINDINGS:
+            found = finding_evidence(self.looker, batch, findings, report)
+        else:
+            found = report_evidence(self.model, self.processor, batch, report, method)
+        return found if pixels is None else off_body_is_none(found, pixels[0][batch.own_views[0].cpu()])
+
+    def box(self, size: tuple[int, int]) -> Box:
+        """The part of a film of that width and height that its map lies over."""
+        return kept_box(self.processor.image_processor, size)
+
+    def regions(
+        self, evidence: Evidence, sizes: Sequence[tuple[int, int]], frames: Sequence[int | None] | None = None
+    ) -> tuple[Region, ...]:
+        """The areas that maps mark on films of these widths and heights; `frames` as `regions_of` has them."""
+        return regions_of(evidence, [self.box(size) for size in sizes], frames)
 
 
 @torch.no_grad()

@@ -1,12 +1,14 @@
 """Evidence maps of a report as records, JSON, and pictures over films. How they are made stands in `evidence.py`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+
+from r2gengpt.films.regions import Box
 
 NO_EVIDENCE, EVIDENCE = "no evidence", "evidence"
 
@@ -178,7 +180,16 @@ def draw_heat_map(
     return Image.fromarray((grey * (1 - opacity) + colours * opacity).round().astype(np.uint8))
 
 
-def kept_box(image_processor: Any, size: tuple[int, int]) -> tuple[int, int, int, int]:
+KeptBox = Callable[[tuple[int, int]], Box]
+"""What of a film of a width and height a model sees."""
+
+
+def whole_film(size: tuple[int, int]) -> Box:
+    """All of it."""
+    return 0, 0, *size
+
+
+def kept_box(image_processor: Any, size: tuple[int, int]) -> Box:
     """The part of a film that the encoder sees: left, top, right, bottom in the film's pixels.
 
     All of it, but where the image processor crops the centre out of what it has resized. ConvNeXt's, below 384 pixels,

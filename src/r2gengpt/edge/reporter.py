@@ -21,9 +21,9 @@ from r2gengpt.edge.runtime import Edge, EdgeTokenizer, Watch, check_decoding
 from r2gengpt.errors import InputError
 from r2gengpt.films.dicom.header import DicomHeader
 from r2gengpt.films.facts import facts_in
-from r2gengpt.films.film import FilmStudy
+from r2gengpt.films.film import FilmStudy, Pixels
 from r2gengpt.films.regions import Region
-from r2gengpt.generation.beams import Floats, decodings
+from r2gengpt.generation.beams import decodings
 from r2gengpt.generation.sentences import TextPieces
 from r2gengpt.locate import ModelChoice
 from r2gengpt.options import Override
@@ -185,12 +185,12 @@ class EdgeReporter(BaseReporter):
                 report, _ = self.stream(pixels, on_text, check)
             yield replace(self.judged(report, facts), id=study.id, note=study.note, study=study, reporter=self)
 
-    def pixels(self, pictures: Sequence[Image.Image]) -> Floats:
+    def pixels(self, pictures: Sequence[Image.Image]) -> Pixels:
         """The views of one study, (V, 3, H, W), float32."""
         return view_pixels(pictures, self.edge.record.film)
 
     def draft(
-        self, pixels: Floats, decode: DecodeConfig, watch: Watch | None = None, check: Check | None = None
+        self, pixels: Pixels, decode: DecodeConfig, watch: Watch | None = None, check: Check | None = None
     ) -> tuple[Report, int]:
         """What the model writes, not yet judged, and how many tokens its prompt had.
 
@@ -205,7 +205,7 @@ class EdgeReporter(BaseReporter):
             check(seen.sight.doubts)
         return self.edge.written(seen, decode, watch)
 
-    def stream(self, pixels: Floats, on_text: Callable[[str], None], check: Check | None = None) -> tuple[Report, int]:
+    def stream(self, pixels: Pixels, on_text: Callable[[str], None], check: Check | None = None) -> tuple[Report, int]:
         """`draft` by one beam; `on_text` gets its words as they come."""
         pieces = TextPieces(self.words, on_text)
 

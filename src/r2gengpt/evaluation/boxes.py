@@ -4,11 +4,10 @@ Source: Zhang et al. 2018, "Top-down neural attention by excitation backprop" (t
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from r2gengpt.confidence.maps import Evidence, kept_box
+from r2gengpt.confidence.maps import Evidence, KeptBox
 from r2gengpt.data.boxes import Marked
 from r2gengpt.data.study import Study
 from r2gengpt.evaluation.findings import Json, group_numbers, scored
@@ -18,7 +17,7 @@ from r2gengpt.metrics.labels.reading import Label, label_report
 from r2gengpt.metrics.ngrams import Floats
 
 
-def measured_boxes(maps: Sequence[Evidence], studies: Sequence[Study], image_processor: Any) -> Json:
+def measured_boxes(maps: Sequence[Evidence], studies: Sequence[Study], box: KeptBox) -> Json:
     """How much of the maps of sentences lies in the boxes of what they assert; empty where none has a box.
 
     A map without a value above 0 has nothing in the box.
@@ -26,13 +25,13 @@ def measured_boxes(maps: Sequence[Evidence], studies: Sequence[Study], image_pro
     Args:
         maps: of some studies.
         studies: with their boxes.
-        image_processor: of the model, which may see a part of a film only.
+        box: what of a film of a width and height the model sees.
     """
     by_id = {study.id: (study, group) for study, group in zip(studies, group_numbers(studies).tolist(), strict=True)}
     rows: list[tuple[str, int, float, float, float]] = []
     for evidence in maps:
         study, group = by_id[evidence.id]
-        covers = covered(study, evidence.grid, image_processor)
+        covers = covered(study, evidence.grid, box)
         for sentence in evidence.sentences if covers else ():
             values = np.maximum(evidence.view_maps(sentence)[0], 0.0)
             said = label_report(sentence.text)
@@ -55,12 +54,12 @@ def _pointing(rows: Sequence[tuple[str, int, float, float, float]]) -> Json:
     return {"n": len(rows), **scored(measures, np.array(groups))}
 
 
-def covered(study: Study, grid: tuple[int, int], image_processor: Any) -> dict[str, Floats]:
+def covered(study: Study, grid: tuple[int, int], kept: KeptBox) -> dict[str, Floats]:
     """Observation → the share of each cell of the grid that its boxes cover, row by row; nothing without boxes."""
     if not study.boxes:
         return {}
     width, height = load_image(study.image_paths[0], dicom=study.dicom).size
-    left, top, right, bottom = kept_box(image_processor, (width, height))
+    left, top, right, bottom = kept((width, height))
     rows = np.linspace(top / height, bottom / height, grid[0] + 1)
     columns = np.linspace(left / width, right / width, grid[1] + 1)
 

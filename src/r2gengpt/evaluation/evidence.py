@@ -10,18 +10,14 @@ from typing import Any
 from PIL import Image
 
 from r2gengpt.confidence.evidence import SMALLEST_GAIN
-from r2gengpt.confidence.finding_maps import evidence_of
-from r2gengpt.confidence.looking import Looker
-from r2gengpt.confidence.maps import Evidence, draw_heat_map, kept_box
-from r2gengpt.data.batches import prompt_batch
+from r2gengpt.confidence.maps import Evidence, KeptBox, draw_heat_map
 from r2gengpt.data.loading import StudyDataset
 from r2gengpt.errors import InputError
 from r2gengpt.files import whole_file, write_whole
 from r2gengpt.films.cell.pool import load_image
 from r2gengpt.films.containers import DicomChoice
-from r2gengpt.model.processing import R2GenGPTProcessor
-from r2gengpt.parts.assemble import Built
 from r2gengpt.progress import Bar
+from r2gengpt.reporter import Reporter
 from r2gengpt.text.written import json_text
 
 LARGEST_PICTURE = 1024
@@ -46,12 +42,7 @@ def chosen_places(values: Sequence[float], count: int) -> list[int]:
 
 
 def evidence_of_studies(
-    built: Built,
-    looker: Looker | None,
-    dataset: StudyDataset,
-    reports: Sequence[str],
-    places: Sequence[int],
-    method: str,
+    reporter: Reporter, dataset: StudyDataset, reports: Sequence[str], places: Sequence[int], method: str
 ) -> Iterator[Evidence]:
     """The maps of the reports at some places of a data set, with a bar on stderr; its images are read.
 
@@ -59,8 +50,7 @@ def evidence_of_studies(
         InputError: an image cannot be read, or the model has no such maps.
     """
     for place in Bar(places, desc="evidence"):
-        batch = prompt_batch([dataset[(0, place)]], built.processor)
-        yield evidence_of(built.model, built.processor, looker, batch, reports[place], method)
+        yield reporter.maps.maps(reporter.prompts([dataset[(0, place)]]), reports[place], method)
 
 
 def write_evidence(path: Path, found: Iterable[Evidence]) -> None:
@@ -72,9 +62,7 @@ def write_evidence(path: Path, found: Iterable[Evidence]) -> None:
     write_whole(path, "".join(json_text(evidence.to_json()) + "\n" for evidence in found), "output")
 
 
-def picture(
-    evidence: Evidence, sentence: int, view: int, film: Image.Image, processor: R2GenGPTProcessor
-) -> Image.Image:
+def picture(evidence: Evidence, sentence: int, view: int, film: Image.Image, box: KeptBox) -> Image.Image:
     """A view under the map of a sentence; a map without evidence stays faint: `SMALLEST_GAIN` is the least full scale.
 
     Args:
@@ -82,12 +70,11 @@ def picture(
         sentence: its number, from 0.
         view: its number, from 0.
         film: the view, upright.
-        processor: knows what of a film the encoder sees.
+        box: what of a film of a width and height the encoder sees.
     """
     maps = evidence.view_maps(evidence.sentences[sentence])
     values = maps[view if len(maps) > 1 else 0]
-    box = kept_box(processor.image_processor, film.size)
-    return draw_heat_map(values, evidence.grid, film, largest=max(SMALLEST_GAIN, *values), box=box)
+    return draw_heat_map(values, evidence.grid, film, largest=max(SMALLEST_GAIN, *values), box=box(film.size))
 
 
 def read_films(paths: Sequence[Path], choice: DicomChoice) -> list[Image.Image]:
@@ -106,7 +93,7 @@ def write_pictures(
     directory: Path,
     evidence: Evidence,
     films: Sequence[Image.Image],
-    processor: R2GenGPTProcessor,
+    box: KeptBox,
     made_from: Mapping[str, Any],
 ) -> None:
     """Write `sentence-S-view-V.png` for each sentence and view, then `evidence.json`; earlier pictures are removed.
@@ -115,7 +102,7 @@ def write_pictures(
         directory: where to; made if it is not there.
         evidence: of the study.
         films: its views, upright.
-        processor: of the model.
+        box: as in `picture`.
         made_from: what else evidence.json says, before the maps.
 
     Raises:
@@ -129,7 +116,7 @@ def write_pictures(
             names = [f"sentence-{number + 1}-view-{view + 1}.png" for view in range(len(films))]
             for view, (name, film) in enumerate(zip(names, films, strict=True)):
                 with whole_file(directory / name) as temporary:
-                    picture(evidence, number, view, film, processor).save(temporary, "PNG")
+                    picture(evidence, number, view, film, box).save(temporary, "PNG")
             sentence["pictures"] = names
             written |= set(names)
         for old in directory.glob("sentence-*-view-*.png"):

@@ -11,7 +11,6 @@ from r2gengpt.evaluation.run import BaselineRows, Evaluation, predict_studies
 from r2gengpt.metrics.baselines import Baseline, derangement
 from r2gengpt.metrics.score import IMAGES_SHUFFLED
 from r2gengpt.metrics.verdict import TEXT_ONLY
-from r2gengpt.parts.assemble import Built
 from r2gengpt.processes import Share, agreed
 from r2gengpt.reporter import Reporter
 from r2gengpt.settings import HonestyConfig
@@ -43,7 +42,7 @@ def plan_honesty(config: HonestyConfig, data: DataConfig, studies: Sequence[Stud
     return Honesty(train, shuffled, {})
 
 
-def nearest_row(built: Built, plan: Evaluation, honesty: Honesty, share: Share) -> dict[str, Baseline]:
+def nearest_row(reporter: Reporter, plan: Evaluation, honesty: Honesty, share: Share) -> dict[str, Baseline]:
     """The nearest-image row in the first process, before anything is predicted; none in the others, which wait.
 
     `plan.features`, where there are any, must hold the training studies' images too.
@@ -58,7 +57,7 @@ def nearest_row(built: Built, plan: Evaluation, honesty: Honesty, share: Share) 
     def work() -> dict[str, Baseline]:
         if share.rank:
             return {}
-        return {NAME: nearest_image(built, honesty.train, plan.studies, features=plan.features, threads=threads)}
+        return {NAME: nearest_image(reporter, honesty.train, plan.studies, features=plan.features, threads=threads)}
 
     return agreed(work)
 

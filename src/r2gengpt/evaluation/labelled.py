@@ -1,12 +1,11 @@
 """Rows beside a model with a finding head that need labels: nearest labels, true labels in the hint. Scores nothing."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from r2gengpt.confidence.looking import Looker
 from r2gengpt.config import DataConfig
 from r2gengpt.data.study import Study, known_rows
 from r2gengpt.errors import InputError
@@ -117,7 +116,7 @@ def plan_labels(
     for name, why in missing.items():
         if wanted[name] == "True":
             raise InputError(why, field=name, value=True)
-    return LabelRows(lenders, hints, {} if reporter.looker is None else missing)
+    return LabelRows(lenders, hints, missing if reporter.tells_findings else {})
 
 
 def lenders_of(wanted: str, reporter: Reporter, data: DataConfig, split: str) -> Lenders:
@@ -127,12 +126,12 @@ def lenders_of(wanted: str, reporter: Reporter, data: DataConfig, split: str) ->
         LookupError: there are none, or they are not wanted; says why.
         InputError: the train split is wrong.
     """
-    looker = looker_for(NEAREST, wanted, reporter)
+    check_row(NEAREST, wanted, reporter)
     studies = reported_studies(data, split)
     unread = sum(not study.labels for study in studies)
     if wanted == "auto" and unread > READ_UNASKED:
         raise LookupError(f"{unread} training reports are to be read for it: `{NEAREST}` True")
-    return Lenders.of(studies, [scale.assessed for scale in looker.scales])
+    return Lenders.of(studies, reporter.assessed)
 
 
 def true_hints(wanted: str, reporter: Reporter, studies: Sequence[Study]) -> dict[str, str]:
@@ -141,29 +140,27 @@ def true_hints(wanted: str, reporter: Reporter, studies: Sequence[Study]) -> dic
     Raises:
         LookupError: the model takes none, or they are not wanted; says why.
     """
-    looker = looker_for(ORACLE, wanted, reporter)
-    if reporter.composer is not None:
+    check_row(ORACLE, wanted, reporter)
+    if reporter.composes:
         raise LookupError("`writer` retrieve reads no hint")
-    if not looker.hints:
+    if not reporter.hints:
         raise LookupError("the model was trained without `findings_hint`")
     if wanted == "auto" and len(studies) > WRITTEN_UNASKED:
         raise LookupError(f"{len(studies)} studies are to be written again for it: `{ORACLE}` True")
     labels = known_rows(studies).tolist()
-    assessed = [scale.assessed for scale in looker.scales]
-    return {study.id: true_hint(row, assessed) for study, row in zip(studies, labels, strict=True)}
+    return {study.id: true_hint(row, reporter.assessed) for study, row in zip(studies, labels, strict=True)}
 
 
-def looker_for(name: str, wanted: str, reporter: Reporter) -> Looker:
-    """The finding head that a row needs.
+def check_row(name: str, wanted: str, reporter: Reporter) -> None:
+    """Look whether a row can be: it needs a finding head.
 
     Raises:
         LookupError: the row is not wanted, or there is no head.
     """
     if wanted == "False":
         raise LookupError(f"`{name}` False")
-    if reporter.looker is None:
+    if not reporter.tells_findings:
         raise LookupError(f"the model {NO_HEAD}")
-    return reporter.looker
 
 
 def with_label_rows(
@@ -190,8 +187,8 @@ def with_label_rows(
     found = dict(rows)
     if planned.lenders is not None:
         found[NEAREST] = planned.lenders.row(reports)
-    if planned.hints and reporter.looker is not None:
-        hinted = replace(reporter, looker=replace(reporter.looker, hint_overrides=planned.hints))
+    if planned.hints:
+        hinted = reporter.with_hints(planned.hints)
         again = predict_studies(hinted, plan, share.rank, share.world, title="true labels in the hint")
         about = "what the model writes where its hint holds the true labels: what a head without errors would give"
         found[ORACLE] = Baseline(about, {report.id: report.text for report in again}, human=False)

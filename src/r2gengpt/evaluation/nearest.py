@@ -1,11 +1,10 @@
-"""The nearest-image baseline, and the index of training reports that drafts come from. Scores nothing.
+"""The nearest-image baseline. Scores nothing.
 
 A model that copies reports of similar films reaches this without writing a word; it needs no training.
 """
 
 import json
 import logging
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,21 +12,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from r2gengpt.checkpoint_files import EMBEDDED
 from r2gengpt.config import DataConfig
 from r2gengpt.data.ahead import read_ahead
 from r2gengpt.data.annotation import missing_images, read_studies
-from r2gengpt.data.features.filling import IMAGES_AT_ONCE, Features, choices_of, encoding
+from r2gengpt.data.features.filling import IMAGES_AT_ONCE, Features, choices_of
 from r2gengpt.data.study import Study
 from r2gengpt.errors import InputError
 from r2gengpt.films.reader import load_image
-from r2gengpt.generation.speculate import reports_index
-from r2gengpt.generation.suffixes import SPECULATION, SuffixIndex, save_index
-from r2gengpt.loaded import stored_index
 from r2gengpt.metrics.baselines import Baseline
-from r2gengpt.model.processing import decoded_size
-from r2gengpt.parts.assemble import Built
 from r2gengpt.progress import Bar
+from r2gengpt.reporter import Reporter
 
 log = logging.getLogger("r2gengpt.evaluation")
 NAME = "nearest_image"
@@ -91,7 +85,7 @@ def _studies(data: DataConfig, split: str, *, unasked: bool) -> tuple[Study, ...
 
 
 def nearest_image(
-    built: Built,
+    reporter: Reporter,
     train: Sequence[Study],
     studies: Sequence[Study],
     *,
@@ -104,7 +98,7 @@ def nearest_image(
     taken off (raw features share a strong common part), and the cosine compares.
 
     Args:
-        built: the model, in eval mode.
+        reporter: the model.
         train: studies with reports.
         studies: those being scored.
         features: of all images of both, from the cache; None: the images are read.
@@ -113,7 +107,7 @@ def nearest_image(
     Raises:
         InputError: an image cannot be read.
     """
-    of = features.of if features is not None else _reader(built, (*train, *studies), threads)
+    of = features.of if features is not None else _reader(reporter, (*train, *studies), threads)
     places = nearest_places(pooled(train, of), pooled(studies, of))
     about = (
         f"the report of the training study, of {len(train)}, whose images are nearest: features of the vision encoder, "
@@ -136,47 +130,20 @@ def nearest_places(train: Tensor, studies: Tensor) -> list[int]:
     return [int(place) for part in torch.split(wanted, ROWS) for place in (part @ known.T).argmax(dim=1)]
 
 
-def _reader(built: Built, studies: Sequence[Study], threads: int) -> Callable[[Study], Tensor]:
+def _reader(reporter: Reporter, studies: Sequence[Study], threads: int) -> Callable[[Study], Tensor]:
     """A function like `Features.of`, from images that are read here; it keeps their means over tokens, (V, 1, E)."""
     choices = choices_of(studies)
     paths = list(choices)
     log.info("nearest image: reading %d images; `nearest_image` False leaves it out", len(paths))
-    encode, size = encoding(built.model, built.model.device, None), decoded_size(built.processor)
 
     def pixels(path: Path) -> Tensor:
-        return built.processor.pixels([load_image(path, size=size, dicom=choices[path])])
+        return reporter.words.pixels([load_image(path, size=reporter.side, dicom=choices[path])])
 
     parts = [paths[at : at + IMAGES_AT_ONCE] for at in range(0, len(paths), IMAGES_AT_ONCE)]
     means: list[Tensor] = []
     with ThreadPoolExecutor(threads) as pool, Bar(desc="nearest image", total=len(paths), unit="image") as bar:
         for batch in read_ahead(torch.cat(list(pool.map(pixels, part))) for part in parts):
-            means += encode(batch).mean(dim=1, keepdim=True)
+            means += reporter.encode(batch).mean(dim=1, keepdim=True)
             bar.update(len(batch))
     vectors = dict(zip(paths, means, strict=True))
     return lambda study: torch.stack([vectors[path] for path in study.image_paths])
-
-
-def index_for(built: Built, directory: Path, reports: Sequence[str], dataset: str, *, keep: bool) -> SuffixIndex:
-    """The index beside the weights; where there is none it is made from the reports, and kept there if it may be.
-
-    Args:
-        built: the model.
-        directory: of its checkpoint (or an original file, beside which nothing is kept).
-        reports: of the train split.
-        dataset: whose cleaner to use.
-        keep: False in all but one of several processes.
-
-    Raises:
-        InputError: there are no reports to make it from, or the one that is there is damaged.
-    """
-    path = directory / SPECULATION
-    if path.exists():
-        return stored_index(built, directory)
-    if not reports:
-        words = f"{path} is not there, and `annotation` has no train split to make it from"
-        raise InputError(words, field="speculate", value=True)
-    index = reports_index(reports, built.processor, dataset)
-    if keep and directory.is_dir() and directory != EMBEDDED and os.access(directory, os.W_OK):
-        save_index(index, path)
-        log.info("%s: holds the %d training reports, for later runs with `speculate` True", path, len(reports))
-    return index

@@ -6,11 +6,9 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from r2gengpt.confidence.maps import Evidence
+from r2gengpt.confidence.maps import Evidence, KeptBox, whole_film
 from r2gengpt.confidence.review import Calibration
-from r2gengpt.data.batches import prompt_batch
 from r2gengpt.data.features.filling import Features
 from r2gengpt.data.loading import StudyDataset, StudyLoader
 from r2gengpt.data.ordering import sequential_batches
@@ -57,8 +55,8 @@ class Evaluation:
     """What is measured."""
     blank: bool = False
     """Whether every film is of one grey."""
-    image_processor: Any = None
-    """Of the model: which part of a film evidence maps lie on. None: all of it."""
+    kept: KeptBox = whole_film
+    """What of a film of a width and height evidence maps lie on."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +81,11 @@ def predict_studies(
     Raises:
         InputError: an image cannot be read, or lengths do not fit; in every process.
     """
-    count, processor = len(plan.studies), reporter.built.processor
+    count = len(plan.studies)
     loader = StudyLoader(
-        StudyDataset(plan.studies, processor, plan.dataset, features=plan.features, blank=plan.blank),
+        StudyDataset(plan.studies, reporter.words, plan.dataset, features=plan.features, blank=plan.blank),
         lambda _: sequential_batches(count, plan.batch_size, rank=rank, world=world),
-        functools.partial(prompt_batch, processor=processor),
+        reporter.prompts,
         num_workers=plan.num_workers,
         prefetch_factor=plan.prefetch_factor,
     )
@@ -102,8 +100,7 @@ def predict_studies(
             for found in gathered(mine):
                 done += found
                 bar.update(len(found))
-    if reporter.drafter is not None:
-        reporter.drafter.log()
+    reporter.log_drafts()
     return done
 
 
@@ -219,7 +216,7 @@ def write_evaluation(
     else:
         drawn = list(maps(scores))
         write_evidence(directory / "evidence.jsonl", drawn)
-        if boxes := measured_boxes(drawn, plan.studies, plan.image_processor):
+        if boxes := measured_boxes(drawn, plan.studies, plan.kept):
             scores = replace(scores, findings={**(scores.findings or {}), "boxes": boxes})
     provenance = {**provenance, "r2gengpt": __version__}
     content = {**scores.to_json(), "provenance": provenance}

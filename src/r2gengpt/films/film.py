@@ -4,11 +4,16 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from r2gengpt.errors import InputError
 from r2gengpt.films.containers import DicomChoice, is_dicom
 from r2gengpt.films.dicom.header import DicomHeader, read_header
+
+Pixels = npt.NDArray[np.float32]
+"""The views of one study as a model takes them, (V, 3, H, W)."""
 
 
 @dataclass(frozen=True)

@@ -162,6 +162,11 @@ class Composer:
     index: SentenceIndex
     columns: tuple[int, ...]
 
+    @property
+    def sources(self) -> str:
+        """What its reports are composed of, in words."""
+        return f"{len(self.index.sentences)} sentences of {len(self.index.studies)} training studies"
+
     def report(self, findings: Sequence[Finding], logits: Sequence[float], study: str, reference: str = "") -> Report:
         """The report of a film.
 

@@ -155,6 +155,31 @@ def text_and_ends(processor: TokenWords, ids: Sequence[int]) -> tuple[str, list[
     return whole, ends
 
 
+def token_pieces(processor: TokenWords, report: Report) -> list[tuple[int, str]]:
+    """The tokens that a report's text comes from, each as its place and the text it adds; together they are it.
+
+    The end token is left out, and so are role words, white space around the text, and what follows a stop string. A
+    token that makes no text by itself (the first bytes of a character) has none, and the next one has it all.
+    """
+    whole, ends = text_and_ends(processor, report.token_ids)
+    first = tidied_away(whole)
+    last = first + len(report.text)
+    found, start = [], 0
+    for place, end in enumerate(ends):
+        if end > first and start < last:
+            found.append((place, whole[max(start, first) : min(end, last)]))
+        start = max(start, end)
+    return found
+
+
+def token_text(processor: TokenWords, before: Sequence[int], token: int) -> str:
+    """The text that a token adds to those before it; at the beginning of a report no white space opens it."""
+    decode = processor.tokenizer.decode
+    ahead, both = str(decode(list(before))) if before else "", str(decode([*before, token]))
+    text = both[len(ahead) :] if both.startswith(ahead) else str(decode([token]))
+    return text if before else text.lstrip()
+
+
 def tidied_away(whole: str) -> int:
     """How many characters `tidy_report` takes off the beginning: white space and role words."""
     return len(whole.rstrip()) - len(tidy_report(whole))

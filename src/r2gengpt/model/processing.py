@@ -2,8 +2,11 @@
 
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
@@ -220,6 +223,22 @@ def pixels_of(image_processor: Any, views: Sequence[Any]) -> Tensor:
 def film_side(image_processor: Any) -> int:
     """The side in pixels that images are resized to, the larger one where they differ: what films are reduced for."""
     return int(max(value for value in dict(image_processor.size).values() if value))
+
+
+@dataclass(frozen=True)
+class ViewMaker:
+    """Makes a model's pixels of films, where the model itself is not loaded."""
+
+    image_processor: Any
+
+    @property
+    def side(self) -> int:
+        """What films are reduced for, in pixels."""
+        return film_side(self.image_processor)
+
+    def pixels(self, pictures: Sequence[Image.Image]) -> npt.NDArray[np.float32]:
+        """The views of one study, (V, 3, H, W), float32."""
+        return np.ascontiguousarray(pixels_of(self.image_processor, pictures).numpy(), dtype=np.float32)
 
 
 def decoded_size(processor: R2GenGPTProcessor) -> int:

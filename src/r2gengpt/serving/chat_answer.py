@@ -6,7 +6,7 @@ import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from r2gengpt.generation.sentences import PlaceInText, TokenWords, text_and_ends, tidied_away
+from r2gengpt.base_reporter import BaseReporter
 from r2gengpt.report import film_json
 from r2gengpt.serving.chat_job import ChatStudy
 from r2gengpt.serving.films import note_on
@@ -57,7 +57,7 @@ class Completion:
 
     def logprobs(self, answer: Answer) -> Json | None:
         """Those of a report's tokens, where they are asked for."""
-        return logprobs_json(self.reporter.words, answer) if self.study.chat.logprobs else None
+        return logprobs_json(self.reporter, answer) if self.study.chat.logprobs else None
 
     def own(self, job: int, answer: Answer) -> Json:
         """What stands within a choice besides OpenAI's fields."""
@@ -130,24 +130,14 @@ class Completion:
         return found
 
 
-def logprobs_json(processor: TokenWords, answer: Answer) -> dict[str, Any]:
-    """The tokens that the report's text comes from; their texts together are it.
-
-    The end token is left out, and so are role words, white space around the text, and what follows a stop string. A
-    token that makes no text by itself (the first bytes of a character) has none, and the next one has it all.
-    """
-    report, ids = answer.report, answer.report.token_ids
-    whole, ends = text_and_ends(processor, ids)
-    first = tidied_away(whole)
-    last = first + len(report.text)
-    content, start = [], 0
-    for number, end in enumerate(ends):
-        if end > first and start < last:
-            token = whole[max(start, first) : min(end, last)]
-            place = answer.places[number] if answer.places else PlaceInText(report.token_logprobs[number], {})
-            own = _entry(token, place.logprob)
-            content.append({**own, "top_logprobs": _likeliest(processor, answer, number, own, place.likeliest)})
-        start = max(start, end)
+def logprobs_json(reporter: BaseReporter, answer: Answer) -> dict[str, Any]:
+    """The tokens that the report's text comes from, as `token_pieces` has them."""
+    content = []
+    for number, token in reporter.token_pieces(answer.report):
+        place = answer.places[number] if answer.places else None
+        own = _entry(token, answer.report.token_logprobs[number] if place is None else place.logprob)
+        likeliest = {} if place is None else place.likeliest
+        content.append({**own, "top_logprobs": _likeliest(reporter, answer, number, own, likeliest)})
     return {"content": content, "refusal": None}
 
 
@@ -158,21 +148,13 @@ def _entry(token: str, logprob: float) -> dict[str, Any]:
 
 
 def _likeliest(
-    processor: TokenWords, answer: Answer, number: int, own: dict[str, Any], likeliest: Mapping[int, float]
+    reporter: BaseReporter, answer: Answer, number: int, own: dict[str, Any], likeliest: Mapping[int, float]
 ) -> list[dict[str, Any]]:
     """The likeliest tokens at a place, the one that stands there with its own text."""
     ids = answer.report.token_ids
-    before = list(ids[number - 1 : number]) if number else []
+    before = ids[number - 1 : number] if number else ()
     found = []
     for token, logprob in likeliest.items():
-        known = own if token == ids[number] else _entry(_text_after(processor, before, token), logprob)
+        known = own if token == ids[number] else _entry(reporter.token_text(before, token), logprob)
         found.append(dict(known))
     return found
-
-
-def _text_after(processor: TokenWords, before: list[int], token: int) -> str:
-    """The text that a token adds to the one before it; at the beginning of a report no white space opens it."""
-    decode = processor.tokenizer.decode
-    ahead, both = str(decode(before)) if before else "", str(decode([*before, token]))
-    text = both[len(ahead) :] if both.startswith(ahead) else str(decode([token]))
-    return text if before else text.lstrip()

@@ -7,8 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
-from r2gengpt.confidence.maps import Evidence, kept_box
-from r2gengpt.confidence.regions import regions_of
+from r2gengpt.confidence.maps import Evidence
 from r2gengpt.provenance import Source
 from r2gengpt.serving.documents import form_document
 from r2gengpt.serving.failures import INVALID, ApiError
@@ -34,11 +33,9 @@ def evidence_json(evidence: Evidence, sources: list[Source], model: ServedModel)
 
     A box is left, top, right, bottom in shares of the film; an outline has corners in the film's pixels.
     """
-    image_processor, boxes = in_torch(model).built.processor.image_processor, []
-    for width, height in (source.upright for source in sources):
-        box = kept_box(image_processor, (width, height))
-        boxes.append([round(edge / side, 4) for edge, side in zip(box, (width, height) * 2, strict=True)])
-    regions = regions_of(evidence, [kept_box(image_processor, source.upright) for source in sources])
+    maps, sizes = in_torch(model).maps, [source.upright for source in sources]
+    boxes = [[round(edge / side, 4) for edge, side in zip(maps.box(size), size * 2, strict=True)] for size in sizes]
+    regions = maps.regions(evidence, sizes)
     return {**evidence.to_json(), "boxes": boxes, "regions": [one.to_json() for one in regions]}
 
 
@@ -48,7 +45,7 @@ def evidence_job(form: StudyUpload, model: ServedModel, settings: ServeConfig) -
     Raises:
         ApiError: the study or the text is refused.
     """
-    tokens = len(in_torch(model).built.processor.encode_text(form.report))
+    tokens = in_torch(model).count_tokens(form.report)
     most = LONGER * (model.decode.max_new_tokens or 0)
     if not form.report or tokens > most:
         raise ApiError(400, f"{REPORT_FIELD}: has {tokens} tokens: 1 to {most}", INVALID, param=REPORT_FIELD)

@@ -14,8 +14,7 @@ from r2gengpt.films.containers import ContainerError, DicomChoice, is_dicom, ope
 from r2gengpt.films.context import since
 from r2gengpt.films.dicom.header import check_is_chest_film
 from r2gengpt.films.facts import FilmFacts, facts_of
-from r2gengpt.films.film import check_study, note_of
-from r2gengpt.generation.beams import Floats
+from r2gengpt.films.film import Pixels, check_study, note_of
 from r2gengpt.provenance import Source
 from r2gengpt.serving.failures import INVALID, ApiError, refused
 from r2gengpt.serving.served import ServedModel
@@ -132,7 +131,7 @@ class ReadPrior:
     `pixels` is None, and `sources` are empty, where there is no such study or the model reads none.
     """
 
-    pixels: Floats | None
+    pixels: Pixels | None
     sources: tuple[Source, ...]
     context: Context
 
@@ -167,7 +166,7 @@ def read_prior(
 class ReadStudy:
     """A study's films as the model takes them, (V, 3, H, W), float32; what they were, and what is told of them."""
 
-    pixels: Floats
+    pixels: Pixels
     sources: list[Source]
     facts: Sequence[FilmFacts]
 

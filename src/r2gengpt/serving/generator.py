@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from r2gengpt.edge.reporter import EdgeReporter
 from r2gengpt.errors import place_of
-from r2gengpt.generation.stopping import Listener, stopped
 from r2gengpt.report import Report
 from r2gengpt.serving.jobs import Answer, Job, Queue
 from r2gengpt.serving.paired import LOADING, PairedModel
@@ -91,7 +90,6 @@ class Generator:
         if isinstance(writer, EdgeReporter):
             self._write_by_graphs(model, writer, job)
             return
-        from r2gengpt.generation.engine import use_engine
         from r2gengpt.serving.run import Run
         from r2gengpt.serving.writing import complete, write_alone
 
@@ -99,7 +97,7 @@ class Generator:
         if job.report_text is not None:
             complete(reporter, job, Answer(Report("study", job.report_text), 0))
             return
-        if reporter.composer is not None or not use_engine(reporter.built.model.language_model, job.decode):
+        if not reporter.turns.possible(job.decode):
             self._write_alone(lambda: write_alone(reporter, job))
             return
         self._running = Run(reporter, self.line, job)
@@ -131,7 +129,7 @@ def hand_out(job: Job, answer: Answer) -> None:
 
 def write_by_openvino(model: EdgeReporter, job: Job, deliver: Callable[[Job, Answer], None] = hand_out) -> None:
     """Write a job's report, and hand it to who waits, or to `deliver`, which adds to it and hands it on."""
-    listener = Listener(model.words, job.stop, job.on_text) if job.is_heard else None
+    listener = model.listener(job.stop, job.on_text) if job.is_heard else None
 
     def watch(token: int) -> bool:
         job.check_wanted()
@@ -141,4 +139,4 @@ def write_by_openvino(model: EdgeReporter, job: Job, deliver: Callable[[Job, Ans
         report, prompt_tokens = model.draft(job.pixels, job.decode, watch, job.check)
         if listener is not None:
             listener.end()
-        deliver(job, Answer(model.judged(stopped(report, model.words, job.stop), job.facts), prompt_tokens))
+        deliver(job, Answer(model.judged(model.stopped(report, job.stop), job.facts), prompt_tokens))

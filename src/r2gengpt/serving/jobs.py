@@ -14,7 +14,7 @@ from r2gengpt.confidence.maps import Evidence
 from r2gengpt.config import DecodeConfig
 from r2gengpt.errors import InputError, place_of
 from r2gengpt.films.facts import FilmFacts
-from r2gengpt.generation.beams import Floats
+from r2gengpt.films.film import Pixels
 from r2gengpt.generation.sentences import PlaceInText
 from r2gengpt.provenance import Source
 from r2gengpt.report import Report
@@ -60,7 +60,7 @@ class Job:
     `future` gets the `Answer`, or why there is none. `begun` is when its turn came, by the queue's clock.
     """
 
-    pixels: Floats
+    pixels: Pixels
     instruction: str | None
     decode: DecodeConfig
     on_text: Callable[[str], None] | None = None
@@ -71,7 +71,7 @@ class Job:
     future: Future[Answer] = field(default_factory=new_future)
     unwanted: bool = False
     begun: float | None = None
-    earlier: Floats | None = None
+    earlier: Pixels | None = None
     earlier_sources: Sequence[Source] = ()
     context: Context = NO_CONTEXT
     by_graphs: bool = False

@@ -16,7 +16,7 @@ from PIL import Image
 from r2gengpt.edge.reporter import EdgeReporter
 from r2gengpt.errors import InputError, place_of
 from r2gengpt.films.dicom.header import DicomHeader
-from r2gengpt.generation.beams import Floats
+from r2gengpt.films.film import Pixels
 from r2gengpt.serving.failures import ApiError, unavailable
 from r2gengpt.serving.jobs import Job
 from r2gengpt.text.context import Context, instruction_for
@@ -54,7 +54,7 @@ class PairedModel:
         """What the prompt of a study asks for; None: the model's own instruction."""
         return instruction_for(context, self.instruction)
 
-    def pixels(self, pictures: Sequence[Image.Image]) -> Floats:
+    def pixels(self, pictures: Sequence[Image.Image]) -> Pixels:
         """The views of one study, (V, 3, H, W), float32; the same for both runtimes."""
         return self.graphs.pixels(pictures)
 

@@ -9,7 +9,7 @@ import numpy as np
 from r2gengpt.errors import one_line
 from r2gengpt.films.context import age_of
 from r2gengpt.films.dicom.header import DicomHeader
-from r2gengpt.generation.beams import Floats
+from r2gengpt.films.film import Pixels
 from r2gengpt.provenance import Source
 from r2gengpt.serving.served import ServedModel
 from r2gengpt.verdicts.receipt import pseudonym, seal
@@ -23,7 +23,7 @@ LONGEST = 64
 """Signs of what a film says of its view and its device."""
 
 
-def film_features(pixels: Floats, sources: Sequence[Source]) -> dict[str, float]:
+def film_features(pixels: Pixels, sources: Sequence[Source]) -> dict[str, float]:
     """A study's films in a few numbers, by which a change of films shows.
 
     Args:

@@ -1,14 +1,11 @@
 """One run of the engine over studies that wait; those that come meanwhile join it. PyTorch only; no thread, no HTTP."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from r2gengpt.confidence.findings import Sight
-from r2gengpt.generation.beams import Rules, Written
-from r2gengpt.generation.engine import COMPILED, Engine, Prompt
-from r2gengpt.generation.prompts import prompts_of
-from r2gengpt.generation.sentences import report_of
-from r2gengpt.generation.stopping import Listener, stopped
+from r2gengpt.generation.beams import Written
+from r2gengpt.generation.engine import Prompt
+from r2gengpt.generation.stopping import Listener
 from r2gengpt.reporter import Reporter
 from r2gengpt.serving.jobs import Answer, Job, Queue
 from r2gengpt.serving.writing import batch_of, complete
@@ -46,15 +43,15 @@ class Run:
 
     def _prompt(self, job: Job) -> Prompt | None:
         """The study as the engine takes it; None where it fails, which its request hears."""
-        built, ready = self.reporter.built, None
+        ready = None
         with job.failing_alone():
             batch = batch_of(self.reporter, job)
             batch, (sight,) = self.reporter.look(batch, job.check)
-            (prompt,) = prompts_of(built.model, [batch], job.decode)
+            prompt = self.reporter.turns.prompt(batch, job.decode, job)
             if job.is_heard:
-                self.listeners[job] = Listener(built.processor, job.stop, job.on_text)
+                self.listeners[job] = self.reporter.listener(job.stop, job.on_text)
             self.sights[job], self.prompt_tokens[job] = sight, len(prompt.embeds)
-            ready = replace(prompt, tag=job)
+            ready = prompt
         return ready
 
     def show(self, job: Job, token: int) -> bool:
@@ -74,11 +71,10 @@ class Run:
         job: Job = written.tag
         listener = self.listeners.pop(job, None)
         sight, prompt_tokens = self.sights.pop(job), self.prompt_tokens.pop(job)
-        processor = self.reporter.built.processor
         with job.failing_alone():
             if listener is not None:
                 listener.end()
-            report = stopped(report_of(processor, written, study="study"), processor, job.stop)
+            report = self.reporter.stopped(self.reporter.turns.report_of(written), job.stop)
             answer = Answer(self.reporter.judged(sight.on(report), job.facts), prompt_tokens)
             if job.needs_model:  # when all are written: the engine has put its own attention into the model
                 self.unfinished.append((job, answer))
@@ -87,15 +83,9 @@ class Run:
 
     def write(self) -> None:
         """All of it."""
-        built = self.reporter.built
-        rules = Rules.of(self.settings, built.processor.end_token_id)
         show = self.show if self.settings.beam_size == 1 else None
-        compiled = self.settings.engine == COMPILED
-        engine = Engine(
-            built.model.language_model, rules, self.line.share, show, unwanted=self.unwanted, compiled=compiled
-        )
         try:
-            for written in engine.run(self.prompts()):
+            for written in self.reporter.turns.run(self.prompts(), self.settings, self.line.share, show, self.unwanted):
                 self.finish(written)
             for job, answer in self.unfinished:
                 if not job.unwanted:

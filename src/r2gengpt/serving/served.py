@@ -29,7 +29,7 @@ def runtimes_of(model: ServedModel) -> dict[str, str]:
     return {TORCH if runs_in_torch(model) else OPENVINO: LOADED}
 
 
-def writer_of(model: ServedModel, job: Job) -> ServedModel:
+def writer_of(model: ServedModel, job: Job) -> "Reporter | EdgeReporter":
     """What writes the report of a job that is settled: the model, or one of its two runtimes."""
     return model.writer(job) if isinstance(model, PairedModel) else model
 
@@ -64,7 +64,7 @@ def maps_of(model: ServedModel) -> bool:
     if isinstance(model, PairedModel):
         return model.tells_findings  # its head's; they are made when PyTorch is loaded
     try:
-        in_torch(model).check_explained()
+        in_torch(model).maps.check()
     except InputError:
         return False
     return True

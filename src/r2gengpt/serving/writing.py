@@ -1,18 +1,13 @@
 """One study's report by PyTorch: what the model tells of it once it is written, and one that is written alone."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import torch
 
-from r2gengpt.confidence.finding_maps import evidence_of, map_method
 from r2gengpt.data.batches import Batch
-from r2gengpt.generation.likeliest import likeliest_tokens
-from r2gengpt.generation.stopping import StopWatch, stopped
 from r2gengpt.reporter import Reporter
 from r2gengpt.serving.jobs import Answer, Job
+from r2gengpt.text.stopping import StopWatch
 
 
 def batch_of(reporter: Reporter, job: Job) -> Batch:
@@ -33,28 +28,12 @@ def complete(reporter: Reporter, job: Job, answer: Answer) -> None:
 
 def explained(reporter: Reporter, job: Job, answer: Answer) -> Answer:
     """A report with maps of what its sentences rest on."""
-    model, processor = reporter.built.model, reporter.built.processor
-    method = map_method(model, reporter.looker)
-    reporter.check_explains(method)
-    evidence = evidence_of(model, processor, reporter.looker, batch_of(reporter, job), answer.report.text, method)
-    return replace(answer, evidence=evidence)
+    return replace(answer, evidence=reporter.maps.maps(batch_of(reporter, job), answer.report.text))
 
 
 def with_likeliest(reporter: Reporter, job: Job, answer: Answer) -> Answer:
     """A report with the likeliest tokens at each of its places."""
-    batch, _ = reporter.look(batch_of(reporter, job))
-    places = likeliest_tokens(reporter.built.model, batch, answer.report.token_ids, job.likeliest)
-    return replace(answer, places=places)
-
-
-@contextmanager
-def _while_wanted(job: Job, embeddings: Any) -> Iterator[None]:
-    """Tokens get their embeddings, and so a pass begins, only while somebody waits; else it is `Left`."""
-    handle = embeddings.register_forward_pre_hook(lambda *_: job.check_wanted())
-    try:
-        yield
-    finally:
-        handle.remove()
+    return replace(answer, places=reporter.likeliest(batch_of(reporter, job), answer.report, job.likeliest))
 
 
 def write_alone(reporter: Reporter, job: Job) -> None:
@@ -62,7 +41,7 @@ def write_alone(reporter: Reporter, job: Job) -> None:
 
     It ends at the next word, or the next pass over several beams, once nobody waits.
     """
-    built, watch = reporter.built, StopWatch(job.stop, job.on_text or (lambda text: None))
+    watch = StopWatch(job.stop, job.on_text or (lambda text: None))
 
     def hear(text: str) -> None:
         job.check_wanted()
@@ -74,7 +53,7 @@ def write_alone(reporter: Reporter, job: Job) -> None:
             report = reporter.stream(batch, job.decode, hear, job.check)
             watch.end()
         else:
-            with _while_wanted(job, built.model.get_input_embeddings()):
+            with reporter.turns.asking(job.check_wanted):
                 (report,) = reporter.predict([batch], job.decode, check=job.check)
-        report = reporter.judged(stopped(report, built.processor, job.stop), job.facts)
+        report = reporter.judged(reporter.stopped(report, job.stop), job.facts)
         complete(reporter, job, Answer(report, batch.input_ids.shape[1]))

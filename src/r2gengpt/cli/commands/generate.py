@@ -188,7 +188,7 @@ def deliver_report(
     """
     drawn: Reporter | None = reporter if flags.evidence is not None else None  # type: ignore[assignment]  # see `check_evidence`
     if drawn is not None:
-        drawn.check_explains(method_of(drawn, flags))
+        drawn.maps.check(method_of(drawn, flags))
     live = flags.stream and flags.format == "text" and flags.output is None
     if live and study.note:
         print(f"{study.note}\n", flush=True)
@@ -218,9 +218,7 @@ def content_of(reporter: "AnyReporter", study: FilmStudy, report: "Report", flag
 
 def method_of(reporter: "Reporter", flags: GenerateFlags) -> str:
     """How maps are made."""
-    from r2gengpt.confidence.finding_maps import map_method
-
-    return flags.evidence_method or map_method(reporter.built.model, reporter.looker, quick=False)
+    return reporter.maps.method(flags.evidence_method, quick=False)
 
 
 def write_evidence(reporter: "Reporter", study: FilmStudy, report: "Report", flags: GenerateFlags) -> None:
@@ -232,7 +230,7 @@ def write_evidence(reporter: "Reporter", study: FilmStudy, report: "Report", fla
     evidence = reporter.explain(report, method_of(reporter, flags))
     made_from = {**noted_json(study.note), "report": report.text, "images": names}
     films = read_films([Path(name) for name in names], study.choice)
-    write_pictures(Path(flags.evidence), evidence, films, reporter.built.processor, made_from)
+    write_pictures(Path(flags.evidence), evidence, films, reporter.maps.box, made_from)
 
 
 def deliver(content: str | bytes, output: str | None) -> None:
