@@ -151,6 +151,20 @@ def test_every_study_gets_all_images_of_another_one() -> None:
     assert all(after.image_paths != before.image_paths for after, before in zip(moved, studies, strict=True))
 
 
+def test_earlier_studies_get_the_images_of_other_earlier_studies() -> None:
+    def studies(count: int) -> list[Study]:
+        before = [Study(f"e{i}", (Path(f"before{i}"),), f"was {i}") if i < count else None for i in range(6)]
+        return [Study(f"s{i}", (Path(f"{i}"),), earlier=one) for i, one in enumerate(before)]
+
+    moved = with_shuffled_images(studies(4), seed=3)
+    kept = [study.earlier for study in moved if study.earlier is not None]
+    assert [(one.id, one.report) for one in kept] == [(f"e{i}", f"was {i}") for i in range(4)]
+    assert sorted(one.image_paths for one in kept) == [(Path(f"before{i}"),) for i in range(4)]
+    assert all(one.image_paths != (Path(f"before{i}"),) for i, one in enumerate(kept))
+    alone = with_shuffled_images(studies(1), seed=3)
+    assert alone[0].earlier == studies(1)[0].earlier
+
+
 def test_one_study_cannot_be_shuffled(run_cli: Cli, tiny_checkpoint: Path, tmp_path: Path) -> None:
     argv = ["test", "--ckpt_file", str(tiny_checkpoint), "--output", str(tmp_path), "--shuffle_images"]
     outcome = run_cli([*argv, "--limit_test_batches", "0.1"])

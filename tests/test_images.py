@@ -457,3 +457,26 @@ def test_a_grey_and_its_two_neighbours_are_one() -> None:
     assert is_one_grey(counts)
     counts[[11, 12]] = 0, 47
     assert not is_one_grey(counts)
+
+
+@pytest.mark.parametrize("form", ["TIFF", "GIF", "PNG"])
+def test_a_picture_of_several_frames_is_refused_as_its_file_is_and_a_copy_of_one_is_taken(form: str) -> None:
+    frames = [
+        Image.fromarray(np.arange(k, k + 80 * 80, dtype=np.uint16).astype(np.uint8).reshape(80, 80)) for k in (0, 9)
+    ]
+    file = io.BytesIO()
+    frames[0].save(file, form, save_all=True, append_images=frames[1:])
+    picture = Image.open(file)
+    with pytest.raises(InputError, match=r"images\[0\]: has 2 frames: give one of them, as `image.copy\(\)` makes it"):
+        study_of([picture])
+    assert study_of([picture.copy()]).pictures[0].size == (80, 80)
+
+
+def test_a_jpeg_with_previews_behind_it_is_its_first_picture_whether_open_or_in_bytes() -> None:
+    frames = [Image.fromarray(np.full((80, 80), k, np.uint8)) for k in (0, 9)]
+    for frame in frames:
+        frame.paste(255, (0, 0, 40, 80))
+    file = io.BytesIO()
+    frames[0].save(file, "MPO", save_all=True, append_images=frames[1:])
+    (opened,), (read,) = (study_of([one]).pictures for one in (Image.open(file), file.getvalue()))
+    assert np.array_equal(opened, read)

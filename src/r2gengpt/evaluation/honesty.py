@@ -101,7 +101,7 @@ def text_only_row(
 def with_shuffled_images(studies: Sequence[Study], seed: int) -> tuple[Study, ...]:
     """The studies with each other's images: every study gets those of another one, all of its views.
 
-    The places are those by which `score` moves the texts in its row `texts_shuffled` where the seed is the same: a
+    So do the earlier studies that they name, among each other; one alone keeps its own. The places are those by which `score` moves the texts in its row `texts_shuffled` where the seed is the same: a
     model whose text depends on nothing but the images scores the same in both.
 
     Raises:
@@ -109,8 +109,16 @@ def with_shuffled_images(studies: Sequence[Study], seed: int) -> tuple[Study, ..
     """
     if len(studies) < 2:
         raise InputError(f"needs two studies, there is {len(studies)}", field="shuffle_images", value=True)
-    places = derangement(len(studies), seed)
-    return tuple(
-        replace(study, image_paths=studies[place].image_paths, views=studies[place].views)
-        for study, place in zip(studies, places, strict=True)
-    )
+    before = {place: study.earlier for place, study in enumerate(studies) if study.earlier is not None}
+    moved = dict(zip(before, _moved(list(before.values()), seed), strict=True))
+    return tuple(replace(study, earlier=moved.get(place)) for place, study in enumerate(_moved(studies, seed)))
+
+
+def _moved(studies: Sequence[Study], seed: int) -> list[Study]:
+    """The studies with each other's images; one alone as it is."""
+    places = derangement(len(studies), seed) if len(studies) > 1 else range(len(studies))
+    donors = [studies[place] for place in places]
+    return [
+        replace(study, image_paths=donor.image_paths, views=donor.views)
+        for study, donor in zip(studies, donors, strict=True)
+    ]

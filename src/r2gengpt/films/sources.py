@@ -17,6 +17,8 @@ from r2gengpt.films.reader import BROKEN, MAX_PIXELS, MIN_SIDE, PLAIN, read_file
 from r2gengpt.options import check_fields
 
 log = logging.getLogger("r2gengpt.data")
+AS_JPEG = ("JPEG", "MPO")
+"""Pillow's names of a JPEG file: what stands behind its first picture is a preview."""
 
 
 def study_of(
@@ -140,13 +142,16 @@ def checked(image: Image.Image, name: str, side: int | None) -> Image.Image:
     """A picture within the limits of films, upright by its EXIF, RGB, at a reduced scale.
 
     Raises:
-        InputError: too small, too large, of one grey, of values below 0, or its pixels cannot be had.
+        InputError: too small, too large, of several frames, of one grey, of values below 0, or its pixels cannot be had.
     """
     if min(image.size) < MIN_SIDE or image.size[0] * image.size[1] > MAX_PIXELS:
         size = f"{image.size[0]}x{image.size[1]}"
         raise InputError(
             f"image {name}: is {size} pixels: at least {MIN_SIDE} on each side, at most {MAX_PIXELS} in all"
         )
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format not in AS_JPEG:
+        raise InputError(f"image {name}: has {frames} frames: give one of them, as `image.copy()` makes it")
     try:
         if image.mode == "I":
             _check_least(np.asarray(image))
