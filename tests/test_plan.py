@@ -287,6 +287,28 @@ def test_a_quantized_directory_is_planned_in_its_own_form(
     assert f"--lm_model {directory} holds nf4 weights" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("num_hidden_layers", 0),
+        ("num_hidden_layers", -1),
+        ("hidden_size", 0),
+        ("num_attention_heads", 0),
+        ("num_key_value_heads", 0),
+        ("vocab_size", 0),
+    ],
+)
+def test_a_config_json_without_a_size_is_refused_in_one_line(
+    name: str, value: int, tiny: ModelConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = shutil.copytree(tiny.lm_model, tmp_path / "small")
+    content = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps({**content, name: value}))
+    assert run("plan", ["--lm_model", str(directory), "--vision_model", tiny.vision_model]) == 2
+    words = f"its config.json has {name} {value}, must be at least 1"
+    assert capsys.readouterr().err.endswith(f"--lm_model {directory}: {words}\n")
+
+
 def test_eight_and_four_bits_stand_beside_float32_where_the_flag_says_so(tiny: ModelConfig) -> None:
     half, full = planned(tiny), planned(tiny, where=FLOAT32)
     assert [mode.name for mode in full.modes] == [mode.name for mode in half.modes]

@@ -44,6 +44,8 @@ UNREADABLE = (
     *(pickle.UnpicklingError, SafetensorError, StrictDataclassError),
 )
 """What the library raises on directories that it cannot read."""
+SIZES = ("num_hidden_layers", "hidden_size", "num_attention_heads", "num_key_value_heads", "vocab_size")
+"""What no part can have none of."""
 ANY_SIZE = ("dinov2", "dinov2_with_registers")
 """Kinds of encoders that interpolate their positions for views of another size."""
 OWN_CODE = "code of its own, which runs only if you trust it: `trust_remote_code` True"
@@ -128,7 +130,7 @@ def load_config(name: str, field: str, *, trust_remote_code: bool = False) -> An
     """The library's configuration of a part. It may name no kernel of the hub: that is code too, and compiled.
 
     Raises:
-        InputError: as `load_part`, or it names such a kernel.
+        InputError: as `load_part`, or it names such a kernel, or a size below 1.
     """
     config = load_part(AutoConfig, name, field, trust_remote_code=trust_remote_code)
     parts = [config, *(getattr(config, key, None) for key in getattr(config, "sub_configs", ()))]
@@ -136,6 +138,10 @@ def load_config(name: str, field: str, *, trust_remote_code: bool = False) -> An
         kernel = getattr(part, "_attn_implementation", None)
         if not trust_remote_code and "/" in str(kernel):
             raise InputError(f"its config.json asks for {kernel}, {own_code(field)}", field=field, value=name)
+        for size in SIZES:
+            value = getattr(part, size, None)
+            if isinstance(value, int) and value < 1:
+                raise InputError(f"its config.json has {size} {value}, must be at least 1", field=field, value=name)
     return config
 
 

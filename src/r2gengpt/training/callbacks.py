@@ -51,7 +51,7 @@ def model_card(
     Args:
         model: its parts, and what of them was trained.
         dataset: what it was trained on.
-        scores: its best validation scores.
+        scores: its validation scores.
         annotation: the file that it was trained with, where that is known.
         quantization: of the frozen weights in training.
         licence: what is known of the language model's.
@@ -78,7 +78,7 @@ def model_card(
         "`delta.safetensors` holds the trained tensors only; the two models are loaded from where they are named.",
         *([KEPT_SENTENCES] if sentences else []),
         "",
-        "Best validation scores (protocol `clean`):",
+        "Validation scores of these weights (protocol `clean`):",
         "",
         *(f"- {name}: {value:.4g}" for name, value in scores.items()),
         *([f"\nThe best checkpoint of a run is chosen by {chosen}."] if chosen else []),
