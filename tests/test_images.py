@@ -479,4 +479,4 @@ def test_a_jpeg_with_previews_behind_it_is_its_first_picture_whether_open_or_in_
     file = io.BytesIO()
     frames[0].save(file, "MPO", save_all=True, append_images=frames[1:])
     (opened,), (read,) = (study_of([one]).pictures for one in (Image.open(file), file.getvalue()))
-    assert np.array_equal(opened, read)
+    assert np.array_equal(np.asarray(opened), np.asarray(read))
