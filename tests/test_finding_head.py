@@ -462,7 +462,7 @@ def test_settings_that_need_another_are_refused_without_it(kind: type, values: d
 
 def evidence(reporter: Reporter, image: Path, text: str, method: str | None = None) -> Evidence:
     batch = reporter.batch(reporter.built.processor.pixels(study_of([image], side=reporter.side).pictures), name="s")
-    return reporter.maps.maps(batch, text, method)
+    return reporter.maps.of(batch, text, method)
 
 
 def test_the_map_of_a_finding_peaks_where_it_is(trained: Path, squares: TinySet) -> None:

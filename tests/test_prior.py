@@ -249,7 +249,7 @@ def test_maps_are_of_the_study_itself_in_the_prompt_that_its_report_was_written_
     forced, new = tell(model, processor, batch, ids), torch.tensor([ids])
     written = token_logprobs(model, batch, image_features(model, batch), new, torch.ones_like(new, dtype=torch.bool))
     torch.testing.assert_close(forced.logprobs(forced.image[None]), written, rtol=1e-4, atol=1e-4)
-    (sentence,) = MapMaker(model, processor).maps(batch, text).sentences
+    (sentence,) = MapMaker(model, processor).of(batch, text).sentences
     assert len(sentence.map) == model.config.tokens_per_view * (1 if fusion == "mean" else own)
 
 
@@ -274,7 +274,7 @@ def test_maps_of_findings_are_of_the_study_itself(tiny_parts: Path, told_set: Ti
 
     def mapped(one: Study) -> Evidence:
         batch = prompt_batch([StudyDataset((one,), built.processor, "plain")[(0, 0)]], built.processor)
-        return MapMaker(built.model, built.processor, looker).maps(batch, " ".join(f"{name}." for name in OBSERVATIONS))
+        return MapMaker(built.model, built.processor, looker).of(batch, " ".join(f"{name}." for name in OBSERVATIONS))
 
     assert study.earlier == before
     found, wanted = mapped(study), mapped(dataclasses.replace(study, earlier=None))

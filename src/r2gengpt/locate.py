@@ -77,7 +77,6 @@ class ModelChoice:
         """How the weights are held, open settings by default."""
         return self.placement.settled()
 
-    @property
     def device(self) -> str:
         """The torch device of the accelerator.
 

@@ -103,7 +103,7 @@ class Reporter(BaseReporter):
             InputError: as `load`.
         """
         choice = located.choice
-        device = torch.device(choice.device) if device is None else device
+        device = torch.device(choice.device()) if device is None else device
         built, stored = loaded(located)
         retrieves = choice.retrieves
         if retrieves:
@@ -453,7 +453,7 @@ class Reporter(BaseReporter):
         pixels, context = processor.pixels(study.pictures), Context(prior_days=report.prior_days)
         batch = self.batch(pixels, report.instruction, study.id, earlier=earlier, context=context)
         with ALONE:
-            return self.maps.maps(batch, report.text, method)
+            return self.maps.of(batch, report.text, method)
 
     def record(self, report: Report) -> dict[str, Any]:
         """A report with what it was made with and from, ready for JSON."""

@@ -68,7 +68,7 @@ class BulkModel:
         films = DicomChoice(force=config.force, mixed_patients=config.mixed_patients)
         pixels = FilmPixels(Reporter.view_maker(located), films, self.limits)
         cores, gpu = os.cpu_count() or 1, {"auto": None, "cpu": False}.get(choice.accelerator, True)
-        here = config.address is None and (gpu is False or ModelChoice().device == "cpu")
+        here = config.address is None and (gpu is False or ModelChoice().device() == "cpu")
         threads = config.threads or (max(1, cores // config.actors) if here else 1)
         decoders = config.decode_workers or max(1, cores - config.actors * threads)
         make = partial(load_writer, located, config.batch_size, gpu, self.begin)

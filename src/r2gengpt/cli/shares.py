@@ -23,7 +23,7 @@ def shares(options: TrainConfig) -> "AbstractContextManager[Share]":
     from r2gengpt.locate import ModelChoice
     from r2gengpt.processes import Share
 
-    device = ModelChoice(accelerator=options.accelerator).device
+    device = ModelChoice(accelerator=options.accelerator).device()
     has_lightning = importlib.util.find_spec("lightning") is not None
     outside = any(os.environ.get(name, "1") != "1" for name in ("WORLD_SIZE", "SLURM_NTASKS"))
     more_here = options.devices == "auto" and device == "cuda" and torch.cuda.device_count() > 1 and has_lightning

@@ -87,7 +87,7 @@ class MapMaker:
             raise InputError(words, field="model", value=self.head_alone)
         check_method(self.model, method)
 
-    def maps(self, batch: Batch, report: str, asked: str | None = None) -> Evidence:
+    def of(self, batch: Batch, report: str, asked: str | None = None) -> Evidence:
         """Maps of the sentences of a report; none whose peak lies off the body is evidence.
 
         Args:

@@ -50,7 +50,7 @@ def evidence_of_studies(
         InputError: an image cannot be read, or the model has no such maps.
     """
     for place in Bar(places, desc="evidence"):
-        yield reporter.maps.maps(reporter.prompts([dataset[(0, place)]]), reports[place], method)
+        yield reporter.maps.of(reporter.prompts([dataset[(0, place)]]), reports[place], method)
 
 
 def write_evidence(path: Path, found: Iterable[Evidence]) -> None:

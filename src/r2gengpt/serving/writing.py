@@ -28,7 +28,7 @@ def complete(reporter: Reporter, job: Job, answer: Answer) -> None:
 
 def explained(reporter: Reporter, job: Job, answer: Answer) -> Answer:
     """A report with maps of what its sentences rest on."""
-    return replace(answer, evidence=reporter.maps.maps(batch_of(reporter, job), answer.report.text))
+    return replace(answer, evidence=reporter.maps.of(batch_of(reporter, job), answer.report.text))
 
 
 def with_likeliest(reporter: Reporter, job: Job, answer: Answer) -> Answer:

@@ -110,7 +110,7 @@ def start(
     from r2gengpt.serving.trail import recording
 
     if wanted.located is not None:
-        _ = wanted.choice.device  # what is wrong with the flags is said before anybody can connect
+        wanted.choice.device()  # what is wrong with the flags is said before anybody can connect
     generator = Generator(settings.slots, settings.places)
     with recording(audit) as trail:
         app = create_app(generator, settings, verdicts, trail)
