@@ -101,7 +101,8 @@ def text_only_row(
 def with_shuffled_images(studies: Sequence[Study], seed: int) -> tuple[Study, ...]:
     """The studies with each other's images: every study gets those of another one, all of its views.
 
-    So do the earlier studies that they name, among each other; one alone keeps its own. The places are those by which `score` moves the texts in its row `texts_shuffled` where the seed is the same: a
+    So do the earlier studies that they name, among each other; one alone keeps its own.
+    The places are those by which `score` moves the texts in its row `texts_shuffled` where the seed is the same: a
     model whose text depends on nothing but the images scores the same in both.
 
     Raises:

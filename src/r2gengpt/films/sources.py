@@ -142,7 +142,7 @@ def checked(image: Image.Image, name: str, side: int | None) -> Image.Image:
     """A picture within the limits of films, upright by its EXIF, RGB, at a reduced scale.
 
     Raises:
-        InputError: too small, too large, of several frames, of one grey, of values below 0, or its pixels cannot be had.
+        InputError: too small, too large, of several frames, of one grey, of values below 0, or without pixels.
     """
     if min(image.size) < MIN_SIDE or image.size[0] * image.size[1] > MAX_PIXELS:
         size = f"{image.size[0]}x{image.size[1]}"
