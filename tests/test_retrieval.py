@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -525,6 +526,17 @@ def test_a_bulk_run_composes_and_its_settings_say_so(trained: Path, squares: Tin
     (report,) = made.write([Decoded("a", (), pixels.numpy())], 0)
     assert report.text == loaded(trained).report([path_of(squares, 3)]).text
     assert made.origin["writer"] == "retrieve"
+
+
+@pytest.mark.parametrize("name", ["delta.safetensors", "findings.json", "film_guard.npz", "calibration.json"])
+def test_a_bulk_run_goes_on_with_the_files_that_it_began_with(name: str, trained: Path, tmp_path: Path) -> None:
+    directory = shutil.copytree(trained / "best", tmp_path / "model")
+    config = BatchConfig(input="films", output="out")
+    before = BulkModel(locate(ModelChoice(str(directory), field="delta")), config).settings
+    with (directory / name).open("ab") as file:
+        file.write(b" ")
+    after = BulkModel(locate(ModelChoice(str(directory), field="delta")), config).settings
+    assert {key for key in after if after[key] != before[key]} == {f"{Path(name).stem}_sha256"}
 
 
 def test_an_archive_gets_a_document_of_it(trained: Path, tmp_path: Path) -> None:

@@ -11,6 +11,9 @@ from r2gengpt.batch.cluster import Workers
 from r2gengpt.batch.driver import BulkWork
 from r2gengpt.batch.workers import Decoded, FilmPixels
 from r2gengpt.checkpoint_files import DELTA, SENTENCES
+from r2gengpt.confidence.film_guard import GUARD
+from r2gengpt.confidence.findings import FINDINGS
+from r2gengpt.confidence.review import CALIBRATION
 from r2gengpt.films.containers import DicomChoice
 from r2gengpt.locate import Located, ModelChoice
 from r2gengpt.provenance import file_sha256
@@ -19,6 +22,9 @@ from r2gengpt.settings import BatchConfig, CellConfig
 
 if TYPE_CHECKING:
     from r2gengpt.reporter import Reporter
+
+BESIDE = (FINDINGS, GUARD, CALIBRATION)
+"""Files beside the weights that rows depend on, too."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,7 @@ class BulkModel:
             "input": os.path.realpath(config.input),
             "delta": choice.name,
             "delta_sha256": file_sha256(directory / DELTA),
+            **{f"{Path(name).stem}_sha256": file_sha256(directory / name) for name in BESIDE},
             "split": config.split,
             "force": config.force,
             "mixed_patients": config.mixed_patients,
