@@ -19,7 +19,7 @@ from r2gengpt.films.containers import PNG_SIGNATURE, ContainerError, open_contai
 from r2gengpt.films.depth import grey8, is_one_grey
 from r2gengpt.films.reader import MAX_PIXELS, MIN_SIDE, decode_image, load_image, to_rgb
 from r2gengpt.films.sources import film_of, study_of
-from r2gengpt.films.whole import check_png
+from r2gengpt.films.whole import check_jpeg, check_png
 
 ORIENTATION = 0x0112
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -324,6 +324,68 @@ def test_the_bytes_that_a_png_must_hold_are_those_of_its_passes(bits: int, colou
             else:
                 with pytest.raises(ContainerError, match=f"unpack to {held} bytes, must be {len(rows)}$"):
                     check_png(black, data)
+
+
+def png_of(width: int, height: int, *packed: bytes, interlaced: int = 0, colour: int = 0) -> bytes:
+    """A PNG of 8 bits whose pixels are those packed parts."""
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, interlaced))
+    return PNG_SIGNATURE + header + b"".join(png_chunk(b"IDAT", part) for part in packed) + png_chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("height", "interlaced", "last"), [(20, 0, 19), (21, 0, 20), (20, 1, 19), (21, 1, 19)])
+@pytest.mark.parametrize("column", [0, 29])
+def test_a_png_is_counted_unless_the_row_that_is_decoded_last_shows_something(
+    height: int, interlaced: int, last: int, column: int
+) -> None:
+    nothing = png_of(30, height, interlaced=interlaced)
+    shows = Image.new("L", (30, height))
+    shows.putpixel((column, last), 1)
+    check_png(shows, nothing)
+    misses = Image.new("L", (30, height), 255)
+    misses.paste(0, (0, last, 30, last + 1))
+    with pytest.raises(ContainerError, match=r"^is cut off: its pixels unpack to 0 bytes, must be \d+$"):
+        check_png(misses, nothing)
+
+
+def test_the_colours_of_a_palette_are_counted_whatever_the_last_row_shows() -> None:
+    with pytest.raises(ContainerError, match=r"unpack to 0 bytes, must be 620$"):
+        check_png(Image.new("RGB", (30, 20), "white"), png_of(30, 20, colour=3))
+
+
+@pytest.mark.parametrize("cut", [0, 1])
+def test_a_long_png_stream_in_several_chunks_is_counted_to_its_end(cut: int) -> None:
+    rows = np.random.default_rng(0).integers(0, 256, (200, 301), np.uint8)
+    rows[:, 0], rows[-1] = 0, 0
+    packed = zlib.compress(rows.tobytes()[: rows.size - cut])
+    data = png_of(300, 200, packed[:1], packed[1:40_001], packed[40_001:])
+    black = Image.new("L", (300, 200))
+    if cut:
+        with pytest.raises(ContainerError, match=r"unpack to 60199 bytes, must be 60200$"):
+            check_png(black, data)
+    else:
+        check_png(black, data)
+
+
+@pytest.mark.parametrize(
+    ("mode", "grey_corner"), [("L", 128), ("L", 127), ("RGB", (128, 127, 128)), ("CMYK", (127,) * 4)]
+)
+def test_a_jpeg_is_tried_where_its_last_corner_is_as_grey_as_what_is_missing(mode: str, grey_corner: Any) -> None:
+    cut = encode(grey().resize((64, 64)), "JPEG")
+    cut = cut[: cut.index(b"\xff\xda") + 20] + b"\xff\xd9"
+    shown = Image.new(mode, (8, 8))
+    check_jpeg(shown, cut)
+    shown.putpixel((7, 7), grey_corner)
+    with pytest.raises(ContainerError, match=r"^is cut off: its last scan ends before the picture does$"):
+        check_jpeg(shown, cut)
+    check_jpeg(shown, cut.removesuffix(b"\xff\xd9"))
+
+
+@pytest.mark.parametrize("grey_corner", [126, 129, 255])
+def test_a_jpeg_whose_last_corner_is_of_another_grey_is_whole(grey_corner: int) -> None:
+    cut = encode(grey().resize((64, 64)), "JPEG")
+    cut = cut[: cut.index(b"\xff\xda") + 20] + b"\xff\xd9"
+    check_jpeg(Image.new("L", (8, 8), grey_corner), cut)
+    check_jpeg(Image.new("RGB", (8, 8), (128, 128, grey_corner)), cut)
 
 
 def test_a_jpeg_without_metadata_is_handed_on_byte_for_byte() -> None:

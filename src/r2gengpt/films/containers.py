@@ -25,7 +25,9 @@ MOST_SCANS = 64
 MOST_SEGMENTS = 100_000
 """Chunks of a PNG, or segments of a JPEG: each costs an object, however short it is."""
 _JPEG_METADATA = frozenset((*range(0xE1, 0xEE), 0xEF, 0xFE))  # APPn and COM, but JFIF's APP0 and Adobe's APP14
-_CODE = re.compile(rb"[^\xff]")
+_ORDERS: dict[bytes, Literal["little", "big"]] = {b"II*\0": "little", b"MM\0*": "big"}
+"""How an EXIF block begins → its byte order."""
+_MARKER = re.compile(rb"\xff[^\xff]")
 _SEGMENT = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")  # none of the markers without a length, and none of no meaning
 
 
@@ -169,11 +171,10 @@ def next_marker(data: bytes, position: int) -> tuple[int, int]:
     Raises:
         IndexError: there is none.
     """
-    start = data.find(b"\xff", position)
-    found = _CODE.search(data, start) if start >= 0 else None
+    found = _MARKER.search(data, position)
     if found is None:
         raise IndexError
-    return found.start(), data[found.start()]
+    return found.end() - 1, found[0][1]
 
 
 def _scans(data: bytes) -> bytes:
@@ -218,16 +219,13 @@ def exif_orientation(exif: bytes) -> int:
 
     Source: EXIF 2.3, section 4.6 (TIFF 6.0 directories).
     """
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
-    if order is None or len(exif) < 10:
+    order = _ORDERS.get(exif[:4])
+    if order is None:
         return 1
-    (offset,) = struct.unpack_from(order + "I", exif, 4)
-    if offset + 2 > len(exif):
-        return 1
-    (count,) = struct.unpack_from(order + "H", exif, offset)
-    last = min(offset + 2 + 12 * count, len(exif)) - 12
-    for entry in range(offset + 2, last + 1, 12):
-        tag, kind, _, value = struct.unpack_from(order + "HHIH", exif, entry)
+    start = int.from_bytes(exif[4:8], order) + 2
+    count = int.from_bytes(exif[start - 2 : start], order)
+    for entry in range(start, min(start + 12 * count, len(exif)) - 11, 12):
+        tag, kind, value = (int.from_bytes(exif[entry + at : entry + at + 2], order) for at in (0, 2, 8))
         if tag == 0x0112:
-            return int(value) if kind == 3 and 1 <= value <= 8 else 1
+            return value if kind == 3 and 2 <= value <= 8 else 1
     return 1

@@ -36,7 +36,7 @@ def check_png(picture: Image.Image, data: bytes) -> None:
     """
     chunks = [(kind, content) for kind, content, _ in png_chunks(data)]
     header = next(content for kind, content in chunks if kind == b"IHDR")
-    width, height, bits, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header[:13])
+    width, height, bits, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", header)
     last = height // 2 * 2 - 1 if interlaced else height - 1  # the row that is decoded last
     if colour != _PALETTE and picture.crop((0, last, width, last + 1)).getbbox():
         return
