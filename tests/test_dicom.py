@@ -321,6 +321,34 @@ def test_more_pixels_than_the_header_says_are_warned_of(
     ) is told
 
 
+@pytest.mark.parametrize(
+    ("frames", "samples", "more", "told"),
+    [(2, 1, 0, False), (2, 1, 2, True), (1, 3, 0, False), (1, 3, 2, True), (3, 3, 0, False), (3, 3, 2, True)],
+)
+def test_all_frames_and_colours_are_counted(
+    frames: int, samples: int, more: int, told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    colours = "RGB" if samples == 3 else "MONOCHROME2"
+    dataset = film(
+        ramp(40, 32, 8), 8, SamplesPerPixel=samples, PhotometricInterpretation=colours, NumberOfFrames=frames
+    )
+    dataset.PixelData = ramp(40 * frames, 32 * samples, 8).tobytes() + bytes(more)
+    decode_image(data_of(dataset), f"{frames} of {samples}, {more} more", None, DicomChoice(frame=1))
+    held = 40 * 32 * frames * samples
+    assert (f"holds {held + 2} bytes of pixels, of which its header counts {held}" in caplog.text) is told
+    assert told or not caplog.text
+
+
+@pytest.mark.parametrize(("group", "told"), [(0x5FFE, True), (0x6000, False), (0x60FE, False), (0x6100, True)])
+def test_bits_may_be_an_overlays_where_a_group_from_6000_to_60ff_says_so(
+    group: int, told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset = film(ramp(bits=12), BitsStored=10, HighBit=9)
+    dataset.add_new((group, 0x0102), "US", 15)
+    decode_image(data_of(dataset), f"group {group}")
+    assert ("upper bits are left out" in caplog.text) is told
+
+
 @pytest.mark.parametrize(("told", "held", "warned"), [(None, 1, False), (None, 3, True), (2, 3, True), (3, 3, False)])
 def test_more_compressed_frames_than_the_header_says_are_warned_of(
     told: int | None, held: int, warned: bool, caplog: pytest.LogCaptureFixture
