@@ -12,6 +12,9 @@ from dicom_files import data_of, film
 from r2gengpt.errors import InputError
 from r2gengpt.films.dicom.header import (
     DicomHeader,
+    _Counted,
+    _Packed,
+    _TooMany,
     check_is_chest_film,
     header_of,
     is_deflated,
@@ -94,6 +97,28 @@ def test_a_file_is_deflated_where_its_transfer_syntax_says_so_or_may_where_that_
     assert not is_deflated(b"\x02\0")
 
 
+@pytest.mark.parametrize("size", [-1, -2, None])
+def test_a_file_is_not_given_to_its_end_at_once_as_only_what_unpacks_it_asks_for_that(size: int | None) -> None:
+    file = _Counted(b"abcd")
+    with pytest.raises(_Packed):
+        file.read(size)
+    with pytest.raises(_Packed):
+        file.read()
+    assert (file.read(0), file.read(1), file.read(2), file.read(5)) == (b"", b"a", b"bc", b"d")
+
+
+def test_a_file_is_taken_apart_in_a_hundred_thousand_pieces_at_most() -> None:
+    file = _Counted(b"")
+    for _ in range(100_000):
+        file.read(1)
+    with pytest.raises(_TooMany):
+        file.read(1)
+
+
+def test_a_file_without_preamble_is_opened() -> None:
+    assert open_dataset(data_of(film())[132:], "x").Modality == "DX"
+
+
 # ------------------------------------------------------------------ fields
 
 
@@ -134,13 +159,15 @@ def test_the_fields_of_a_header_are_those_of_the_elements_of_their_name() -> Non
         ("Modality", "dx", "modality", "DX"),
         ("NumberOfFrames", "0", "frames", 1),
         ("NumberOfFrames", "1", "frames", 1),
+        ("Rows", None, "size", (32, 0)),
+        ("Columns", None, "size", (0, 40)),
         ("PatientSex", "O", "sex", "O"),
         ("PatientSex", "X", "sex", ""),
         ("PatientAge", "63Y", "age", ""),
         ("SeriesNumber", "12345678901", "series_number", "12345678901"),
     ],
 )
-def test_a_field_is_what_its_element_says_or_empty(key: str, value: str, field: str, found: object) -> None:
+def test_a_field_is_what_its_element_says_or_empty(key: str, value: str | None, field: str, found: object) -> None:
     assert getattr(header(**{key: value}), field) == found
 
 
