@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from pydicom import Dataset
+from pydicom.config import disable_value_validation
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian
 
@@ -33,7 +34,8 @@ def item(**values: Any) -> Dataset:
 
 
 def header(**more: Any) -> DicomHeader:
-    return header_of(film(**more), "x")
+    with disable_value_validation():
+        return header_of(film(**more), "x")
 
 
 # ------------------------------------------------------------------ opening
