@@ -29,8 +29,9 @@ def found_in(stored: StoredPixels | None = None, **elements: Any) -> tuple[Greys
 def table(descriptor: object, data: object, kind: str = "US") -> Dataset:
     """A table's item, its descriptor numbers or bytes."""
     made = Dataset()
-    made.add_new("LUTDescriptor", "OW" if isinstance(descriptor, bytes) else "US", descriptor)
-    made.add_new("LUTData", "OW" if isinstance(data, bytes) else kind, data)
+    with disable_value_validation():
+        made.add_new("LUTDescriptor", "OW" if isinstance(descriptor, bytes) else "US", descriptor)
+        made.add_new("LUTData", "OW" if isinstance(data, bytes) else kind, data)
     return made
 
 
@@ -231,3 +232,9 @@ def test_padding_that_is_no_number_is_none(value: str, limit: str) -> None:
     dataset.add_new("PixelPaddingValue", "LO", value)
     dataset.add_new("PixelPaddingRangeLimit", "LO", limit)
     assert greys_of(dataset, StoredPixels(16, False, False))[0].padding is None
+
+
+def test_of_several_padding_values_the_first_is_meant() -> None:
+    dataset = film()
+    dataset.add_new("PixelPaddingValue", "US", [5, 100])
+    assert greys_of(dataset, StoredPixels(16, False, False))[0].padding == (5, 5)

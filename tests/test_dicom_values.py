@@ -267,8 +267,8 @@ def test_numbers_in_binary_are_read_one_by_one(kind: str | None) -> None:
 def test_a_text_of_any_kind_is_whole_and_in_its_character_set(kind: str | None) -> None:
     dataset = Dataset()
     tag = Tag("PatientID")
-    dataset[tag] = RawDataElement(tag, kind, 6, b"a\\\xe9\x00b ", 0, kind is None, True)
-    assert text_of(dataset, "PatientID", ("latin_1",)) == "a\\é b"
+    dataset[tag] = RawDataElement(tag, kind, 6, b"a\\\xc3\xa9\x00b ", 0, kind is None, True)
+    assert text_of(dataset, "PatientID", ("utf-8",)) == "a\\é b"
 
 
 def test_what_is_not_there_or_has_no_value_is_an_empty_text_and_no_number() -> None:
