@@ -46,8 +46,10 @@ from r2gengpt.data.loading import StudyDataset
 from r2gengpt.errors import InputError
 from r2gengpt.films.containers import MOST_SCANS, ContainerError, DicomChoice, is_dicom
 from r2gengpt.films.dicom import header as dicom_header
+from r2gengpt.films.dicom import picture
 from r2gengpt.films.dicom.greys import Curve, Greys, quantiles, stretched
 from r2gengpt.films.dicom.header import DicomHeader, header_of, open_dataset, read_header
+from r2gengpt.films.dicom.picture import decode_dicom
 from r2gengpt.films.dicom.streams import JPEG, TELLS, decode_rle, stream_size
 from r2gengpt.films.dicom.tables import StoredPixels, greys_of
 from r2gengpt.films.dicom.values import numbers_of
@@ -319,6 +321,34 @@ def test_more_pixels_than_the_header_says_are_warned_of(
     ) is told
 
 
+@pytest.mark.parametrize(
+    ("frames", "samples", "more", "told"),
+    [(2, 1, 0, False), (2, 1, 2, True), (1, 3, 0, False), (1, 3, 2, True), (3, 3, 0, False), (3, 3, 2, True)],
+)
+def test_all_frames_and_colours_are_counted(
+    frames: int, samples: int, more: int, told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    colours = "RGB" if samples == 3 else "MONOCHROME2"
+    dataset = film(
+        ramp(40, 32, 8), 8, SamplesPerPixel=samples, PhotometricInterpretation=colours, NumberOfFrames=frames
+    )
+    dataset.PixelData = ramp(40 * frames, 32 * samples, 8).tobytes() + bytes(more)
+    decode_image(data_of(dataset), f"{frames} of {samples}, {more} more", None, DicomChoice(frame=1))
+    held = 40 * 32 * frames * samples
+    assert (f"holds {held + 2} bytes of pixels, of which its header counts {held}" in caplog.text) is told
+    assert told or not caplog.text
+
+
+@pytest.mark.parametrize(("group", "told"), [(0x5FFE, True), (0x6000, False), (0x60FE, False), (0x6100, True)])
+def test_bits_may_be_an_overlays_where_a_group_from_6000_to_60ff_says_so(
+    group: int, told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset = film(ramp(bits=12), BitsStored=10, HighBit=9)
+    dataset.add_new((group, 0x0102), "US", 15)
+    decode_image(data_of(dataset), f"group {group}")
+    assert ("upper bits are left out" in caplog.text) is told
+
+
 @pytest.mark.parametrize(("told", "held", "warned"), [(None, 1, False), (None, 3, True), (2, 3, True), (3, 3, False)])
 def test_more_compressed_frames_than_the_header_says_are_warned_of(
     told: int | None, held: int, warned: bool, caplog: pytest.LogCaptureFixture
@@ -392,6 +422,95 @@ def test_files_without_preamble_are_known_by_their_bytes(strip: str) -> None:
         data = data[12 + length :]
     assert is_dicom(data)
     assert np.array_equal(np.asarray(decode_image(data, "x.png"))[..., 0], greys(film()))
+
+
+def test_a_file_that_names_no_transfer_syntax_is_read_as_its_elements_are_written() -> None:
+    big = film(syntax=ExplicitVRBigEndian)
+    big.PixelData = ramp().astype(">u2").tobytes()
+    for dataset in (big, film(syntax=ImplicitVRLittleEndian)):
+        data = data_of(dataset)[132:]
+        bare = data[12 + int.from_bytes(data[8:12], "little") :]
+        assert np.array_equal(np.asarray(decode_dicom(bare, "x", PLAIN, (16, MAX_PIXELS))), greys(film()))
+
+
+@pytest.mark.parametrize("missing", ["BitsStored", "HighBit", "SamplesPerPixel", "PixelRepresentation"])
+@pytest.mark.parametrize("value", [None, "none"])
+def test_what_a_film_does_not_say_of_its_samples_is_the_usual(missing: str, value: str | None) -> None:
+    bits = 16 if missing == "BitsStored" else 12
+    dataset = film(bits=bits, **{missing: None})
+    if value:
+        dataset.add_new(missing, "LO", value)
+    assert np.array_equal(greys(dataset), greys(film(bits=bits)))
+
+
+@pytest.mark.parametrize("planar", [None, 0, 1])
+def test_colours_lie_pixel_by_pixel_or_plane_by_plane(planar: int | None) -> None:
+    colours = np.random.default_rng(3).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+    dataset = film(colours[..., 0], 8, SamplesPerPixel=3, PhotometricInterpretation="RGB", PlanarConfiguration=planar)
+    dataset.PixelData = (np.moveaxis(colours, 2, 0) if planar else colours).tobytes()
+    assert np.array_equal(np.asarray(decode_image(data_of(dataset), "x")), colours)
+
+
+def test_the_limits_are_the_least_side_and_the_most_pixels_that_are_read() -> None:
+    data = data_of(film(ramp(40, 32)))
+    assert decode_dicom(data, "x", PLAIN, (32, 40 * 32)).size == (32, 40)
+    for pixels, least in ((ramp(40, 32), 33), (ramp(32, 40), 33)):
+        with pytest.raises(InputError, match="must be at least 33 on each side"):
+            decode_dicom(data_of(film(pixels)), "x", PLAIN, (least, 40 * 32))
+    with pytest.raises(InputError, match="is 1280 pixels: at most 1279"):
+        decode_dicom(data, "x", PLAIN, (32, 40 * 32 - 1))
+
+
+@pytest.mark.parametrize(
+    ("samples", "colours", "allocated"),
+    [
+        (1, "RGB", 8),
+        (3, "MONOCHROME2", 8),
+        (3, "PALETTE COLOR", 8),
+        (3, "RGB", 16),
+        (2, "MONOCHROME2", 8),
+        (4, "RGB", 8),
+    ],
+)
+def test_pixels_are_grey_or_of_three_colours_of_eight_bits(samples: int, colours: str, allocated: int) -> None:
+    dataset = film(bits=8, SamplesPerPixel=samples, PhotometricInterpretation=colours, BitsAllocated=allocated)
+    words = f"is {colours} of {samples} samples: must be MONOCHROME1 or 2, or 8-bit colours"
+    with pytest.raises(InputError, match=words):
+        greys(dataset)
+
+
+def test_a_film_of_one_bit_is_black_and_white() -> None:
+    assert np.unique(greys(film(ramp(bits=1), 1))).tolist() == [0, 255]
+    assert np.unique(greys(film(ramp(bits=1, signed=True), 1))).tolist() == [0, 255]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("10 bytes\n  of\t20"), "10 bytes of 20"),
+        (ValueError(""), "ValueError"),
+        (KeyError(), "KeyError"),
+        (ValueError("no 'Muster'"), "ValueError"),
+        (ValueError('no "Muster"'), "ValueError"),
+        (ValueError("no `Muster"), "ValueError"),
+        (ValueError("x" * 200), "x" * 200),
+        (ValueError("x" * 201), "x" * 200),
+    ],
+)
+def test_a_decoders_reason_is_a_short_line_that_quotes_nothing(error: Exception, said: str) -> None:
+    assert picture._reason(error) == said
+
+
+def test_what_a_lossy_decoder_overshoots_is_white() -> None:
+    """A JPEG of 8 bits in a film that says it stores 7: its upper half is beyond them."""
+    smooth = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (64, 1))
+    dataset = film(smooth, 7, JPEGBaseline8Bit, WindowCenter=64, WindowWidth=128)
+    out = io.BytesIO()
+    Image.fromarray(smooth).save(out, "JPEG", quality=95)
+    dataset.PixelData = encapsulate([out.getvalue()])
+    found = greys(dataset)
+    assert found[:, 34:].min() == 255
+    assert np.abs(found[:, :30].astype(int) - smooth[:, :30].astype(int) * 255 // 127).max() <= 4
 
 
 def test_no_png_jpeg_or_text_is_taken_for_dicom() -> None:

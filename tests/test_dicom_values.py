@@ -1,8 +1,10 @@
 """Values of DICOM files that are no date, no time, no text of their character set, or more than one: in all forms."""
 
 import base64
+import codecs
 import io
 import json
+import math
 import random
 import re
 import shutil
@@ -17,6 +19,8 @@ from hl7apy.consts import VALIDATION_LEVEL
 from hl7apy.parser import parse_message
 from pydicom import Dataset, dcmread
 from pydicom.config import disable_value_validation
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 
 from dicom_files import data_of, film, verified
 from r2gengpt.cli.main import run
@@ -25,7 +29,7 @@ from r2gengpt.clinical.documents.forms import FORMS, bytes_of
 from r2gengpt.clinical.documents.hl7 import ESCAPES
 from r2gengpt.errors import InputError, RunError
 from r2gengpt.films.dicom.header import DicomHeader, read_header
-from r2gengpt.films.dicom.values import date_of, time_of
+from r2gengpt.films.dicom.values import charsets_of, date_of, decoded, numbers_of, text_of, time_of
 from r2gengpt.films.reader import decode_image
 from r2gengpt.settings import OBJECT_FORMS
 from test_clinical_forms import KINDS
@@ -195,6 +199,105 @@ def test_no_byte_in_any_declared_set_becomes_the_sign_of_what_cannot_be_read() -
             assert "\ufffd" not in header.name + header.study_description
             sr = read(header, "sr")
             assert "\ufffd" not in f"{sr.PatientName}{sr.get('StudyDescription')}"
+
+
+@pytest.mark.parametrize(
+    ("named", "found"),
+    [
+        (None, ("ascii",)),
+        ("", ("ascii",)),
+        ("NO SUCH", ("ascii",)),
+        ("ISO_IR 6", ("ascii",)),
+        ("ISO_IR 100", ("latin_1",)),
+        ("ISO-IR 100", ("latin_1",)),
+        ("ISO 2022-IR 100", ("latin_1",)),
+        ("ISO_IR 192", ("UTF8",)),
+        (["", "ISO 2022 IR 87"], ("ascii", "iso2022_jp")),
+        (["NO SUCH", "ISO_IR 100"], ("latin_1",)),
+    ],
+)
+def test_character_sets_are_known_by_the_standards_names_and_by_near_ones(
+    named: str | list[str] | None, found: tuple[str, ...]
+) -> None:
+    dataset = Dataset()
+    dataset.add_new("SpecificCharacterSet", "LO", named)
+    assert [codecs.lookup(name) for name in charsets_of(dataset)] == [codecs.lookup(name) for name in found]
+
+
+@pytest.mark.parametrize(
+    ("data", "charsets", "text"),
+    [
+        (b"abc", ("ascii",), "abc"),
+        (b"\xe9", ("latin_1",), "é"),
+        (b"\xc3\xa9", ("latin_1",), "Ã©"),
+        (b"\xc3\xa9", ("ascii",), "é"),
+        (b"\xb3", ("ascii", "iso8859_2"), "ł"),
+        (b"\xb3", ("ascii",), "³"),
+        (b"\x8a", ("ascii",), "Š"),
+        (b"\x81", ("ascii",), "\x81"),
+        (b"\x1b$B;3ED\x1b(B", ("ascii",), "山田"),
+        (b"\x1bx", ("ascii",), "\x1bx"),  # no escape sequence
+    ],
+)
+def test_bytes_are_read_by_the_first_set_that_has_a_sign_for_each(
+    data: bytes, charsets: tuple[str, ...], text: str
+) -> None:
+    assert decoded(data, charsets) == text
+
+
+@pytest.mark.parametrize("kind", [None, "UN", "DS", "LO"])
+def test_numbers_in_a_text_of_any_kind_are_read_one_by_one(kind: str | None) -> None:
+    dataset = Dataset()
+    tag = Tag("WindowCenter")
+    dataset[tag] = RawDataElement(tag, kind, 8, b"40,5\\x\\1.", 0, kind is None, True)
+    first, none, last = numbers_of(dataset, "WindowCenter")
+    assert (first, last) == (40.5, 1.0)
+    assert math.isnan(none)
+
+
+@pytest.mark.parametrize("kind", [None, "US"])
+def test_numbers_in_binary_are_read_one_by_one(kind: str | None) -> None:
+    dataset = Dataset()
+    tag = Tag("Rows")
+    dataset[tag] = RawDataElement(tag, kind, 4, b"\x05\x00\x07\x01", 0, kind is None, True)
+    assert numbers_of(dataset, "Rows") == [5, 263]
+
+
+@pytest.mark.parametrize("kind", [None, "UN", "LO"])
+def test_a_text_of_any_kind_is_whole_and_in_its_character_set(kind: str | None) -> None:
+    dataset = Dataset()
+    tag = Tag("PatientID")
+    dataset[tag] = RawDataElement(tag, kind, 6, b"a\\\xc3\xa9\x00b ", 0, kind is None, True)
+    assert text_of(dataset, "PatientID", ("utf-8",)) == "a\\é b"
+
+
+def test_what_is_not_there_or_has_no_value_is_an_empty_text_and_no_number() -> None:
+    dataset = Dataset()
+    dataset.PatientID, dataset.Rows, dataset.InstanceNumber = "", None, None
+    for key in ("PatientID", "Rows", "InstanceNumber", "StudyID", "NoSuchElement"):
+        assert text_of(dataset, key, ("ascii",)) == ""
+    for key in ("Rows", "InstanceNumber", "Columns", "NoSuchElement"):
+        assert numbers_of(dataset, key) == []
+
+
+def test_values_that_python_has_put_there_are_as_those_of_a_file() -> None:
+    dataset = Dataset()
+    dataset.PatientID, dataset.ImageType, dataset.WindowCenter = "ab", ["ORIGINAL", "PRIMARY"], [1, 2.5]
+    dataset.add_new("PixelData", "OB", b"ab")
+    assert text_of(dataset, "PatientID", ("ascii",)) == "ab"
+    assert text_of(dataset, "ImageType", ("ascii",)) == "ORIGINAL\\PRIMARY"
+    assert text_of(dataset, "PixelData", ("ascii",)) == "ab"
+    assert numbers_of(dataset, "WindowCenter") == [1, 2.5]
+
+
+@pytest.mark.parametrize("time", ["00", "23", "0000", "2359", "000000", "235959"])
+def test_the_first_and_last_times_of_a_day_are_ones(time: str) -> None:
+    assert time_of(time) == time
+
+
+@pytest.mark.parametrize("time", ["24", "2360", "235960", "0060", "000060"])
+def test_what_is_beyond_a_day_an_hour_or_a_minute_is_no_time(time: str) -> None:
+    assert time_of(time) == ""
 
 
 # ------------------------------------------------------------------ identifiers

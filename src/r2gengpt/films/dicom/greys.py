@@ -48,7 +48,7 @@ class Curve:
     def share_of(self, values: Values, counts: Counts) -> float:
         """The share of the pixels that have an entry of their own."""
         within = (values >= self.first - 0.5) & (values < self.first + len(self.entries) - 0.5)
-        return float(counts[within].sum() / max(1, counts.sum()))
+        return float(counts[within].sum() / counts.sum())
 
     def meeting(self, values: Values, counts: Counts) -> "Curve":
         """The table as it meets most pixels, its first value taken as signed or as unsigned.
@@ -66,7 +66,7 @@ class Curve:
         Files declare 16 bits and use 12 of them; taken at their word they would come out black.
         """
         highest = max(self.entries)
-        return max(1, highest, (1 << min(depth_of(highest), self.bits)) - 1)
+        return max(highest, (1 << min(depth_of(highest), self.bits)) - 1)
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class Chain:
         table = (levels * 255 + 0.5).astype(np.uint8)
         check_shows_something(np.bincount(table, weights=seen, minlength=256).astype(np.int64)[None])
         if seen is not self.counts:
-            table[(seen == 0) & (self.counts > 0)] = 0
+            table[seen == 0] = 0
         elif self.greys.padding is not None:
             self.notes.append("has a padding value that takes nearly all of its pixels: it is left out")
         return table
@@ -215,7 +215,7 @@ def quantiles(values: Values, counts: Counts, shares: tuple[float, float]) -> tu
     order = np.argsort(values, kind="stable")
     cumulative = np.cumsum(counts[order])
     low, high = (int(np.searchsorted(cumulative, share * cumulative[-1], side="right")) for share in shares)
-    return float(values[order[min(low, len(order) - 1)]]), float(values[order[min(high, len(order) - 1)]])
+    return float(values[order[low]]), float(values[order[high]])
 
 
 def spread(values: Values, counts: Counts) -> float:

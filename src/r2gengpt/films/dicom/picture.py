@@ -83,15 +83,12 @@ def _frame(header: DicomHeader, wanted: int | None, name: str) -> int:
 
 def _syntax(dataset: "Dataset") -> str:
     """The transfer syntax; files without file meta are told by how their elements were written."""
-    named = str(getattr(dataset, "file_meta", {}).get("TransferSyntaxUID", "") or "")
+    named = str(dataset.file_meta.get("TransferSyntaxUID", "") or "")
     if not named:
-        from pydicom.dataset import FileMetaDataset
         from pydicom.uid import UID
 
         implicit, little = dataset.original_encoding
         named = IMPLICIT if implicit else EXPLICIT if little else BIG_ENDIAN
-        if not isinstance(getattr(dataset, "file_meta", None), FileMetaDataset):
-            dataset.file_meta = FileMetaDataset()
         dataset.file_meta.TransferSyntaxUID = UID(named)
     return named
 
@@ -169,7 +166,7 @@ def _pixels(form: "Dataset", syntax: str, frames: int, frame: int) -> npt.NDArra
             raise ContainerError(f"its header says {_words(size)}, its compressed frame {_words(said)}")
         if syntax in JPEG:
             return _whole(form, stream, syntax)
-    pixels: npt.NDArray[Any] = pixel_array(form, index=frame, raw=samples == 1, correct_unused_bits=False)
+    pixels: npt.NDArray[Any] = pixel_array(form, index=frame, correct_unused_bits=False)
     return pixels
 
 
@@ -185,7 +182,7 @@ def _whole(form: "Dataset", stream: bytes, syntax: str) -> npt.NDArray[Any]:
     def decoded(frame: bytes) -> npt.NDArray[Any]:
         form.add_new("PixelData", "OB", encapsulate([frame]))  # the file's own element stays as it is
         form.NumberOfFrames = 1
-        pixels: npt.NDArray[Any] = pixel_array(form, raw=form.SamplesPerPixel == 1, correct_unused_bits=False)
+        pixels: npt.NDArray[Any] = pixel_array(form, correct_unused_bits=False)
         return pixels
 
     for table in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
