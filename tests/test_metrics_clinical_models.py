@@ -14,7 +14,6 @@ from r2gengpt.errors import InputError, RunError
 from r2gengpt.metrics import clinical_models
 from r2gengpt.metrics.clinical_models import (
     CHEXBERT,
-    LEAVES,
     MEANS,
     NAMES,
     RADCLIQ,
@@ -41,10 +40,10 @@ class Labeler:
 
 
 class Leaves:
-    """Finds leaf 0 where a sentence has an "a", leaf 1 where it has a "b"."""
+    """Finds leaf 0 of SRR-BERT's 163 where a sentence has an "a", leaf 1 where it has a "b"."""
 
     def __call__(self, sentences: list[str]) -> tuple[np.ndarray, list[list[str]]]:
-        found = np.zeros((len(sentences), LEAVES), dtype=int)
+        found = np.zeros((len(sentences), 163), dtype=int)
         found[:, 0], found[:, 1] = ["a" in one for one in sentences], ["b" in one for one in sentences]
         return found, []
 

@@ -37,7 +37,7 @@ def scaled(levels: npt.NDArray[np.integer], bits: int) -> npt.NDArray[np.uint8]:
 
 def grey8(pixels: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
     """Deep greys (H, W) as 8-bit ones; negative ones are black."""
-    bits = depth_of(max(int(pixels.max()), 0))
+    bits = depth_of(int(pixels.max()))
     levels = pixels if pixels.dtype.kind == "u" else np.maximum(pixels, 0)
     if bits > DEPTHS[-1]:
         levels, bits = levels >> (bits - DEPTHS[-1]), DEPTHS[-1]

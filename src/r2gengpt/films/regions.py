@@ -13,8 +13,8 @@ import numpy.typing as npt
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels."""
 Point = tuple[int, int]
-LEFT_OF = {(1, 0): (0, -1), (0, 1): (1, 0), (-1, 0): (0, 1), (0, -1): (-1, 0)}
-"""Direction (columns, rows) → the one after a turn to the left; rows grow downwards."""
+DOWN, TO_THE_LEFT = (0, 1), (-1, 0)
+"""Directions in columns and rows."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,9 @@ def corners(area: npt.NDArray[np.bool_]) -> list[Point]:
     outline: list[Point] = []
     while at != start or not outline:
         stops = edges[at]
-        # where two cells touch at a corner, a turn to the left stays outside of what the area encloses
-        stop = next((one for one in stops if (one[0] - at[0], one[1] - at[1]) == LEFT_OF.get(heading)), stops[0])
+        # where two cells touch at a corner, a turn to the left stays outside of what the area encloses: from these two
+        # directions it goes along the lower cell, whose edge was put last
+        stop = stops[-1] if heading in (DOWN, TO_THE_LEFT) else stops[0]
         step = (stop[0] - at[0], stop[1] - at[1])
         if step != heading:
             outline.append(at)
