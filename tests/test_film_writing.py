@@ -172,7 +172,7 @@ def test_characters_of_a_line_share_their_upper_or_lower_edge_to_a_quarter_and_o
 
 
 def test_a_film_of_twice_the_pixels_that_are_looked_at_has_the_writing_of_its_half() -> None:
-    half = shapes_on((64, 1024), *[(20 + 15 * at, 20, 1, 12) for at in range(40)], ink=171, ground=100)
+    half = shapes_on((100, 1024), *[(20 + 15 * at, 20, 1, 40) for at in range(40)], ink=171, ground=100)
     assert written_characters(Image.fromarray(half)) == 40
     assert written_characters(Image.fromarray(half.repeat(2, 0).repeat(2, 1))) == 40
 
