@@ -81,12 +81,11 @@ def corners(area: npt.NDArray[np.bool_]) -> list[Point]:
     edges: dict[Point, list[Point]] = {}
     filled = np.pad(area, 1)
     for row, column in np.argwhere(area):
-        around = filled[row : row + 3, column : column + 3]
         sides = (
-            (around[0, 1], (column, row), (column + 1, row)),
-            (around[1, 2], (column + 1, row), (column + 1, row + 1)),
-            (around[2, 1], (column + 1, row + 1), (column, row + 1)),
-            (around[1, 0], (column, row + 1), (column, row)),
+            (filled[row, column + 1], (column, row), (column + 1, row)),
+            (filled[row + 1, column + 2], (column + 1, row), (column + 1, row + 1)),
+            (filled[row + 2, column + 1], (column + 1, row + 1), (column, row + 1)),
+            (filled[row + 1, column], (column, row + 1), (column, row)),
         )
         for inner, start, stop in sides:
             if not inner:
