@@ -558,3 +558,25 @@ def test_a_transparent_deep_colour_is_black_where_all_its_channels_are_met() -> 
     levels[3] = 40, 50, 60
     pixels = np.asarray(decode_image(deep_png(levels, (60_000, 20, 30)), "x.png"))
     assert pixels[:4, 0].tolist() == [[0, 0, 0], [90, 20, 30], [90, 20, 255], [40, 50, 60]]
+
+
+def test_deep_colours_are_scaled_by_the_brightest_channel() -> None:
+    levels = np.zeros((20, 20, 3), int)
+    levels[0], levels[1] = (4095, 2048, 256), (1023, 0, 16)
+    pixels = np.asarray(decode_image(deep_png(levels), "x.png"))
+    assert pixels[:3, 0].tolist() == [[255, 128, 16], [64, 0, 1], [0, 0, 0]]  # of 4095
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+def test_levels_and_opacities_of_12_bits_are_scaled_each_by_their_own_depth(colours: int) -> None:
+    rows = np.array([(4095, 4095), (4095, 2048), (1024, 4095), (1024, 2048), (0, 4095)])
+    levels = np.repeat(np.stack([rows[:, 0]] * colours + [rows[:, 1]], axis=1)[:, None], 20, 1).repeat(4, 0)
+    pixels = np.asarray(decode_image(deep_png(levels), "x.png"))
+    assert pixels[::4, 0, 0].tolist() == [255, 128, 64, 32, 0]
+
+
+def test_what_is_hardly_seen_tells_the_depth_too() -> None:
+    levels = np.full((20, 20, 2), (1000, 65535))
+    levels[0], levels[10:, :, 0] = (4095, 257), 500
+    pixels = np.asarray(decode_image(deep_png(levels), "x.png"))
+    assert pixels[[0, 1, 10], 0, 0].tolist() == [1, 62, 31]  # white at 1 of 255; the others of 4095
