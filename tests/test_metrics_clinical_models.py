@@ -168,3 +168,11 @@ def test_the_flag_offers_what_there_is_and_refuses_the_rest(capsys: pytest.Captu
     assert CLINICAL_NAMES == NAMES
     assert run("score", ["--clinical", "bluert"]) == 2
     assert "--clinical bluert: choose from bertscore, radeval_bertscore" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("radeval")
+def test_chexbert_f1_of_one_study_is_of_its_own_labels() -> None:
+    family = clinical_family(CHEXBERT)
+    assert not isinstance(family, str)
+    found = family.scores(measure(["label 0 Edema"], [["Edema Effusion"]], (family,)).sum(axis=0), np.array([1.0]))
+    np.testing.assert_allclose(found, [2 / 4, 1 / 14, 1 / 2, 2 / 3, 1 / 5, 1 / 2])
