@@ -114,7 +114,7 @@ def _slid(values: Grey, end: "np.ufunc", axis: int) -> Grey:
 
 def _shapes(mask: npt.NDArray[np.bool_]) -> tuple[Boxes, npt.NDArray[np.int64]]:
     """Boxes (n, 4) and pixels (n,) of shapes that hang together, corners included; none of a texture."""
-    edges = np.diff(np.pad(mask.astype(np.int8), ((0, 0), (1, 1))), axis=1)
+    edges = np.diff(mask.astype(np.int8), axis=1, prepend=np.int8(0), append=np.int8(0))
     (rows, starts), ends = np.nonzero(edges == 1), np.nonzero(edges == -1)[1]
     if not 0 < len(rows) <= MANY:
         return np.zeros((0, 4), np.int64), np.zeros(0, np.int64)
