@@ -132,6 +132,7 @@ def test_the_header_of_a_film_comes_with_its_picture(ours: Cell) -> None:
     found = ours.film(Request("film", PLAIN, 16, header=True), data)
     assert found.header == read_header(data, "film")
     assert ours.film(Request("film", PLAIN, 16, header=True), png()).header is None
+    assert ours.film(Request("film", PLAIN, 16), data).header is None
     assert ours.film(Request("film", PLAIN, picture=False, header=True), data).picture is None
 
 
@@ -314,7 +315,11 @@ def test_films_are_decoded_beside_each_other_in_no_more_processes_than_there_are
         {"size": [64]},
         {"size": [64.0, 64]},
         {"size": "64"},
+        {"size": 64},
         {"refused": 4},
+        {"refused": []},
+        {"log": ""},
+        {"log": {}},
         {"log": [{"logger": "x", "level": "high", "words": ""}]},
         {"header": {"study_uid": "1"}},
         {"no_memory": None},
