@@ -630,3 +630,10 @@ def test_a_worker_has_four_times_its_processor_time_by_the_clock(monkeypatch: py
     ask(where, png())
     close_cell()
     assert clocks[-2:] == [30.0, 30.0]
+
+
+def test_a_header_is_read_where_the_pixels_cannot_be(ours: Cell) -> None:
+    data = compressed(b"no stream", JPEGBaseline8Bit)
+    with pytest.raises(InputError):
+        cell.decode_image(data, "film")
+    assert cell.read_header(data, "film") == read_header(data, "film")
