@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -46,7 +47,18 @@ from r2gengpt.films import reader as images
 from r2gengpt.films.cell import pool as cell
 from r2gengpt.films.cell import worker as cell_worker
 from r2gengpt.films.cell.pool import Cell, close_cell, open_cell
-from r2gengpt.films.cell.process import _LENGTHS, MOST_HEAD, BrokenMessage, Reply, Request, Worker, receive, reply_of
+from r2gengpt.films.cell.process import (
+    _LENGTHS,
+    BrokenMessage,
+    Ended,
+    LogLine,
+    Reply,
+    Request,
+    Worker,
+    receive,
+    reply_of,
+    request_of,
+)
 from r2gengpt.films.containers import MOST_SCANS, MOST_SEGMENTS, DicomChoice
 from r2gengpt.films.dicom.header import read_header
 from r2gengpt.films.dicom.streams import stream_size
@@ -120,6 +132,7 @@ def test_the_header_of_a_film_comes_with_its_picture(ours: Cell) -> None:
     found = ours.film(Request("film", PLAIN, 16, header=True), data)
     assert found.header == read_header(data, "film")
     assert ours.film(Request("film", PLAIN, 16, header=True), png()).header is None
+    assert ours.film(Request("film", PLAIN, 16), data).header is None
     assert ours.film(Request("film", PLAIN, picture=False, header=True), data).picture is None
 
 
@@ -302,7 +315,11 @@ def test_films_are_decoded_beside_each_other_in_no_more_processes_than_there_are
         {"size": [64]},
         {"size": [64.0, 64]},
         {"size": "64"},
+        {"size": 64},
         {"refused": 4},
+        {"refused": []},
+        {"log": ""},
+        {"log": {}},
         {"log": [{"logger": "x", "level": "high", "words": ""}]},
         {"header": {"study_uid": "1"}},
         {"no_memory": None},
@@ -449,8 +466,8 @@ def test_a_message_may_have_as_many_bytes_as_the_most_but_no_more() -> None:
     def sent(length: int, count: int) -> io.BytesIO:
         return io.BytesIO(_LENGTHS.pack(length, count) + b"{}".ljust(length) + bytes(count))
 
-    assert receive(sent(MOST_HEAD, 3), 3) == ({}, bytes(3))
-    for length, count in ((MOST_HEAD + 1, 3), (MOST_HEAD, 4)):
+    assert receive(sent(2**20, 3), 3) == ({}, bytes(3))
+    for length, count in ((2**20 + 1, 3), (2**20, 4)):
         with pytest.raises(BrokenMessage, match=f"a message of {length} and {count} bytes"):
             receive(sent(length, count), 3)
 
@@ -461,3 +478,162 @@ def test_a_film_may_have_as_many_bytes_as_the_most_but_no_more(ours: Cell, monke
     assert ask(ours, data) is not None
     with pytest.raises(InputError, match=f"is {len(data) + 1} bytes large: at most {len(data)}"):
         ask(ours, data + b"x")
+
+
+def test_a_message_that_ends_early_or_is_no_json_is_taken_for_none() -> None:
+    whole = _LENGTHS.pack(2, 3) + b"{}abc"
+    assert receive(io.BytesIO(whole), 3) == ({}, b"abc")
+    for broken in (whole[:-1], whole[:9], whole[:5], _LENGTHS.pack(2, 3) + b"{]abc"):
+        with pytest.raises(BrokenMessage):
+            receive(io.BytesIO(broken), 3)
+    with pytest.raises(EOFError):
+        receive(io.BytesIO(), 3)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_an_answer_may_have_any_number_of_log_lines(count: int) -> None:
+    reply = Reply(log=(LogLine("r2gengpt.data", logging.WARNING, "says little"),) * count)
+    assert reply_of(json.loads(json.dumps(asdict(reply)))) == reply
+
+
+@pytest.mark.parametrize(
+    "change", [{"size": "64"}, {"picture": None}, {"choice": {}}, {"choice": None}, {"name": None}]
+)
+def test_a_request_of_other_types_than_the_messages_is_taken_for_none(change: dict[str, Any]) -> None:
+    sent = json.loads(json.dumps(asdict(Request("film", PLAIN, 64))))
+    assert request_of(sent) == Request("film", PLAIN, 64)
+    with pytest.raises(BrokenMessage):
+        request_of({**sent, **change})
+
+
+def test_twenty_log_lines_of_an_image_are_kept() -> None:
+    kept = cell_worker._Kept()
+    for number in range(25):
+        kept.handle(logging.LogRecord("r2gengpt.data", logging.WARNING, "", 0, "line %d", (number,), None))
+    assert kept.lines == [LogLine("r2gengpt.data", logging.WARNING, f"line {number}") for number in range(20)]
+
+
+def test_an_answer_has_what_was_asked_for_and_no_more() -> None:
+    data = data_of(film())
+    for picture in (True, False):
+        for header in (True, False):
+            reply, body = cell_worker.answer(Request("film", PLAIN, None, picture, header), data, cell_worker._Kept())
+            assert (reply.size is not None, bool(body), reply.header is not None) == (picture, picture, header)
+    reply, _ = cell_worker.answer(Request("film", PLAIN, header=True), png(), cell_worker._Kept())
+    assert (reply.size, reply.header) == ((64, 64), None)
+
+
+def test_a_fault_of_a_decoder_is_told_by_its_place_in_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cell_worker, "decode_image", Mock(side_effect=ZeroDivisionError))
+    reply, body = cell_worker.answer(Request("film", PLAIN), png(), cell_worker._Kept())
+    assert (str(reply.refused).startswith("image film: cannot be decoded (ZeroDivisionError"), body) == (True, b"")
+
+
+def test_headers_and_films_come_through_the_cell_as_in_process(ours: Cell) -> None:
+    data = data_of(film(PatientAge="064Y"))
+    assert cell.read_header(data, "film") == cell.read_film(data, "film", 32).header == read_header(data, "film")
+    with pytest.raises(InputError, match=r"^image film: is not DICOM$"):
+        cell.read_header(png(), "film")
+
+
+def test_a_picture_of_more_pixels_than_a_film_may_have_is_taken_for_none(
+    ours: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("r2gengpt.films.cell.process.MAX_PIXELS", 64 * 64)
+    assert ask(ours, png(64)).size == (64, 64)
+    with pytest.raises(InputError, match="ended the process that decoded it"):
+        ours.film(Request("film", PLAIN), png(65))
+
+
+@pytest.mark.parametrize("is_used", [True, False])
+def test_a_film_that_ends_its_worker_is_tried_again_only_where_an_earlier_one_may_have_harmed_that(
+    ours: Cell, monkeypatch: pytest.MonkeyPatch, is_used: bool
+) -> None:
+    if is_used:
+        ask(ours, png())
+    real, asked = Worker.ask, []
+
+    def ends_the_first(worker: Worker, *what: Any) -> tuple[Reply, bytes]:
+        asked.append(worker)
+        if len(asked) == 1:
+            worker.end()
+            raise Ended("ended the process that decoded it (SIGSEGV)")
+        return real(worker, *what)
+
+    monkeypatch.setattr(Worker, "ask", ends_the_first)
+    if is_used:
+        assert ask(ours, png()).size == (64, 64)
+        assert len(set(asked)) == 2
+    else:
+        with pytest.raises(InputError, match=r"^image film: ended the process that decoded it \(SIGSEGV\)$"):
+            ask(ours, png())
+        assert ours._all == set()
+
+
+def test_a_film_outlives_the_end_of_all_workers_that_were_there(ours: Cell) -> None:
+    with ours._worker() as one:
+        one.ask(Request("film", PLAIN, 32), png())
+        ask(ours, png())
+    gone = workers()
+    assert len(gone) == 2
+    for worker in gone:
+        worker.kill()
+    assert ask(ours, png()).size == (64, 64)
+
+
+def test_a_worker_whose_cell_is_closed_meanwhile_is_ended_and_no_other_starts(ours: Cell) -> None:
+    with ours._worker() as worker:
+        ours.close()
+    assert worker.process.returncode is not None
+    assert worker.process.stdin is not None
+    assert worker.process.stdin.closed
+    with pytest.raises(RunError, match="images are decoded no more: the program ends"):
+        ask(ours, png())
+
+
+def test_a_worker_that_cannot_be_started_is_told_with_the_systems_words(
+    ours: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(RunError, match=r"^the process that decodes images cannot be started: No such file"):
+        ask(ours, png())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="states of processes")
+def test_a_worker_gives_way_to_its_parent_and_gains_no_rights(ours: Cell) -> None:
+    ask(ours, png())
+    (worker,) = workers()
+    assert worker.nice() == min(19, os.nice(0) + 5)
+    assert "NoNewPrivs:\t1\n" in Path(f"/proc/{worker.pid}/status").read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of CPU time")
+def test_a_worker_takes_no_more_seconds_than_its_user_has() -> None:
+    code = (
+        "import resource; from r2gengpt.films.cell.worker import allow_seconds\n"
+        "resource.setrlimit(resource.RLIMIT_CPU, (7, 7)); allow_seconds(100)\n"
+        "assert resource.getrlimit(resource.RLIMIT_CPU) == (7, 7)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_worker_has_four_times_its_processor_time_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    where, clocks = open_cell(CellConfig(decode_seconds=7.5)), []
+
+    class Clock(threading.Timer):
+        def __init__(self, seconds: float, *rest: Any) -> None:
+            clocks.append(seconds)
+            super().__init__(seconds, *rest)
+
+    monkeypatch.setattr("threading.Timer", Clock)
+    ask(where, png())
+    ask(where, png())
+    close_cell()
+    assert clocks[-2:] == [30.0, 30.0]
+
+
+def test_a_header_is_read_where_the_pixels_cannot_be(ours: Cell) -> None:
+    data = compressed(b"no stream", JPEGBaseline8Bit)
+    with pytest.raises(InputError):
+        cell.decode_image(data, "film")
+    assert cell.read_header(data, "film") == read_header(data, "film")

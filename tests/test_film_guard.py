@@ -207,13 +207,13 @@ def finding(name: str, probability: float, verdict: str) -> Finding:
 
 def test_a_study_of_one_lateral_film_is_doubted_and_one_with_a_frontal_film_is_not() -> None:
     seen = (finding(LATERAL_VIEW, 0.97, LIKELY),)
-    (doubt,) = all_doubts(seen, (), [FilmFacts("a")])
+    (doubt,) = all_doubts(seen, (), [FilmFacts("a", 0)])
     assert (doubt.kind, doubt.line) == (LATERAL, "film 1 looks lateral (.97): a report needs a frontal one")
-    assert all_doubts(seen, (), [FilmFacts("a"), FilmFacts("b")]) == ()
+    assert all_doubts(seen, (), [FilmFacts("a", 0), FilmFacts("b", 0)]) == ()
     for kind in (NO_CHEST, TILTED, CUT_OFF):
-        assert kinds_of(all_doubts(seen, (Doubt(1, kind, "looks odd"),), [FilmFacts("a")])) == [LATERAL]
+        assert kinds_of(all_doubts(seen, (Doubt(1, kind, "looks odd"),), [FilmFacts("a", 0)])) == [LATERAL]
     refused = Doubt(1, NO_CHEST, "looks strange", refused=True)
-    assert kinds_of(all_doubts(seen, (refused,), [FilmFacts("a")])) == [NO_CHEST]
+    assert kinds_of(all_doubts(seen, (refused,), [FilmFacts("a", 0)])) == [NO_CHEST]
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_doubts_are_told_once() -> None:
 def test_a_doubt_that_the_facts_replace_leaves_no_line(kind: str) -> None:
     seen, odd = finding(LATERAL_VIEW, 0.97, LIKELY), Doubt(1, kind, "looks odd")
     written = Report("1", "Clear.", findings=(seen,), doubts=(odd,))
-    facts = [FilmFacts("a")]
+    facts = [FilmFacts("a", 0)]
     twice = judged(judged(written, None, None), None, None, facts)  # a reporter judges before it knows the facts
     assert twice == judged(written, None, None, facts)
     assert "film 1 looks odd" not in twice.review
@@ -255,10 +255,10 @@ def test_a_doubt_that_the_facts_replace_leaves_no_line(kind: str) -> None:
 def test_what_shows_no_chest_is_refused_by_its_name() -> None:
     doubts = (Doubt(1, INVERTED, "looks inverted"), Doubt(2, NO_CHEST, "looks like no chest", refused=True))
     with pytest.raises(InputError) as caught:
-        check_shows_chest(doubts, [FilmFacts("a.png"), FilmFacts("b.png")])
+        check_shows_chest(doubts, [FilmFacts("a.png", 0), FilmFacts("b.png", 0)])
     assert str(caught.value) == "image b.png: looks like no chest (`force` reads it all the same)".replace("`", "")
     assert caught.value.field == "force"
-    check_shows_chest(doubts[:1], [FilmFacts("a.png")])
+    check_shows_chest(doubts[:1], [FilmFacts("a.png", 0)])
 
 
 def test_pictures_are_whole_films_in_the_order_of_the_kinds() -> None:

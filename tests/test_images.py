@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from r2gengpt.errors import InputError
 from r2gengpt.films.containers import PNG_SIGNATURE, ContainerError, open_container
-from r2gengpt.films.depth import grey8, is_one_grey
+from r2gengpt.films.depth import check_shows_something, depth_of, grey8, is_one_grey
 from r2gengpt.films.reader import MAX_PIXELS, MIN_SIDE, decode_image, load_image, to_rgb
 from r2gengpt.films.sources import film_of, study_of
 from r2gengpt.films.whole import check_jpeg, check_png
@@ -542,3 +542,126 @@ def test_a_jpeg_with_previews_behind_it_is_its_first_picture_whether_open_or_in_
     frames[0].save(file, "MPO", save_all=True, append_images=frames[1:])
     (opened,), (read,) = (study_of([one]).pictures for one in (Image.open(file), file.getvalue()))
     assert np.array_equal(np.asarray(opened), np.asarray(read))
+
+
+def histogram(counts: dict[int, int]) -> npt.NDArray[np.int64]:
+    """The number of pixels of each of 256 greys."""
+    found = np.zeros(256, np.int64)
+    found[list(counts)] = list(counts.values())
+    return found
+
+
+@pytest.mark.parametrize(
+    ("counts", "one_grey"),
+    [
+        ({0: 996, 100: 2, 200: 2}, True),
+        ({0: 995, 100: 2, 200: 3}, False),
+        ({255: 996, 100: 2, 200: 2}, True),
+        ({9: 47, 10: 950, 200: 3}, True),
+        ({8: 47, 10: 950, 200: 3}, False),
+        ({7: 1}, True),
+        ({}, True),
+    ],
+    ids=["black", "five of a thousand are others", "white", "a neighbour below", "two below", "one pixel", "none"],
+)
+def test_a_picture_is_of_one_grey_where_more_than_995_of_1000_pixels_are_near_it(
+    counts: dict[int, int], one_grey: bool
+) -> None:
+    assert is_one_grey(histogram(counts)) == one_grey
+
+
+@pytest.mark.parametrize(
+    ("channels", "share"),
+    [([{7: 1}], "100.0"), ([{7: 999, 90: 1}] * 3, "99.9"), ([{7: 999, 90: 1}, {7: 997, 90: 3}], "99.7"), ([{}], "0.0")],
+)
+def test_what_shows_nothing_is_told_with_the_share_of_the_channel_that_shows_most(
+    channels: list[dict[int, int]], share: str
+) -> None:
+    with pytest.raises(ContainerError, match=f"^shows nothing: {share}% of its pixels are of one grey$"):
+        check_shows_something(np.array([histogram(counts) for counts in channels]))
+    check_shows_something(np.array([histogram({7: 999, 90: 1}), histogram({7: 500, 90: 500})]))
+
+
+@pytest.mark.parametrize(
+    ("levels", "bits"),
+    [(255, 8), (256, 10), (1023, 10), (1024, 12), (4096, 14), (16384, 16), (65535, 16), (65536, 17), (2**20, 21)],
+)
+def test_a_depth_is_the_smallest_of_detectors_that_holds_a_level(levels: int, bits: int) -> None:
+    assert depth_of(levels) == bits
+
+
+@pytest.mark.parametrize("bits", [17, 18, 20, 24])
+def test_greys_of_more_than_16_bits_are_scaled_by_their_own(bits: int) -> None:
+    assert grey8(np.array([[2**bits - 1, 2 ** (bits - 1), 0, -5]], np.int32)).tolist() == [[255, 128, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("red", "key", "left"), [(255, 255, 0), (0, 256, 30), (0, 255, 30)], ids=["white", "beyond 8 bits", "absent"]
+)
+def test_the_largest_level_of_a_transparent_colour_is_255(red: int, key: int, left: int) -> None:
+    source = Image.new("RGB", (20, 20), (red, 20, 30))
+    source.paste((90, 90, 90), (0, 0, 20, 10))
+    pixels = np.asarray(decode_image(encode(source, transparency=(key, 20, 30)), "x.png"))
+    assert (pixels[5].max(), pixels[15].max()) == (90, left)
+
+
+def deep_png(levels: npt.NDArray[np.integer], key: tuple[int, ...] = ()) -> bytes:
+    """A PNG of 16 bits a channel, (H, W, channels): grey or colours, with opacity or without."""
+    height, width, channels = levels.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    chunks = png_chunk(b"IHDR", header) + (png_chunk(b"tRNS", struct.pack(f">{len(key)}H", *key)) if key else b"")
+    rows = b"".join(b"\0" + line.astype(">u2").tobytes() for line in levels)
+    return PNG_SIGNATURE + chunks + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+def test_deep_levels_over_black_are_rounded_and_what_is_wholly_transparent_tells_no_depth(colours: int) -> None:
+    opacity, level = np.mgrid[0:256, 0:256]
+    levels = np.stack([np.where(opacity, level, 65535)] * colours + [opacity * 257], axis=2)
+    pixels = np.asarray(decode_image(deep_png(levels), "x.png"))
+    assert (pixels == ((2 * level * opacity + 255) // 510)[..., None]).all()
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+@pytest.mark.parametrize(("opacity", "share"), [(65535, 1.0), (32896, 128 / 255)])
+def test_one_opacity_of_all_deep_pixels_darkens_all(colours: int, opacity: int, share: float) -> None:
+    level = np.arange(400).reshape(20, 20) % 256
+    levels = np.stack([level] * colours + [np.full_like(level, opacity)], axis=2)
+    pixels = np.asarray(decode_image(deep_png(levels), "x.png"))
+    assert (pixels == np.rint(level * share)[..., None]).all()
+
+
+def test_a_transparent_deep_grey_is_black_and_tells_no_depth() -> None:
+    level = np.arange(400).reshape(20, 20, 1) % 200
+    pixels = np.asarray(decode_image(deep_png(np.where(level == 7, 60_000, level), (60_000,)), "x.png"))
+    assert (pixels == np.where(level == 7, 0, level)).all()
+
+
+def test_a_transparent_deep_colour_is_black_where_all_its_channels_are_met() -> None:
+    levels = np.zeros((20, 20, 3), int)
+    levels[0], levels[1], levels[2] = (60_000, 20, 30), (90, 20, 30), (90, 20, 255)
+    levels[3] = 40, 50, 60
+    pixels = np.asarray(decode_image(deep_png(levels, (60_000, 20, 30)), "x.png"))
+    assert pixels[:4, 0].tolist() == [[0, 0, 0], [90, 20, 30], [90, 20, 255], [40, 50, 60]]
+
+
+def test_deep_colours_are_scaled_by_the_brightest_channel() -> None:
+    levels = np.zeros((20, 20, 3), int)
+    levels[0], levels[1] = (4095, 2048, 256), (1023, 0, 16)
+    pixels = np.asarray(decode_image(deep_png(levels), "x.png"))
+    assert pixels[:3, 0].tolist() == [[255, 128, 16], [64, 0, 1], [0, 0, 0]]  # of 4095
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+def test_levels_and_opacities_of_12_bits_are_scaled_each_by_their_own_depth(colours: int) -> None:
+    rows = np.array([(4095, 4095), (4095, 2048), (1024, 4095), (1024, 2048), (0, 4095)])
+    levels = np.repeat(np.stack([rows[:, 0]] * colours + [rows[:, 1]], axis=1)[:, None], 20, 1).repeat(4, 0)
+    pixels = np.asarray(decode_image(deep_png(levels), "x.png"))
+    assert pixels[::4, 0, 0].tolist() == [255, 128, 64, 32, 0]
+
+
+def test_what_is_hardly_seen_tells_the_depth_too() -> None:
+    levels = np.full((20, 20, 2), (1000, 65535))
+    levels[0], levels[10:, :, 0] = (4095, 257), 500
+    pixels = np.asarray(decode_image(deep_png(levels), "x.png"))
+    assert pixels[[0, 1, 10], 0, 0].tolist() == [1, 62, 31]  # white at 1 of 255; the others of 4095

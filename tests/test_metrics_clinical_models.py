@@ -14,7 +14,6 @@ from r2gengpt.errors import InputError, RunError
 from r2gengpt.metrics import clinical_models
 from r2gengpt.metrics.clinical_models import (
     CHEXBERT,
-    LEAVES,
     MEANS,
     NAMES,
     RADCLIQ,
@@ -41,10 +40,10 @@ class Labeler:
 
 
 class Leaves:
-    """Finds leaf 0 where a sentence has an "a", leaf 1 where it has a "b"."""
+    """Finds leaf 0 of SRR-BERT's 163 where a sentence has an "a", leaf 1 where it has a "b"."""
 
     def __call__(self, sentences: list[str]) -> tuple[np.ndarray, list[list[str]]]:
-        found = np.zeros((len(sentences), LEAVES), dtype=int)
+        found = np.zeros((len(sentences), 163), dtype=int)
         found[:, 0], found[:, 1] = ["a" in one for one in sentences], ["b" in one for one in sentences]
         return found, []
 
@@ -169,3 +168,11 @@ def test_the_flag_offers_what_there_is_and_refuses_the_rest(capsys: pytest.Captu
     assert CLINICAL_NAMES == NAMES
     assert run("score", ["--clinical", "bluert"]) == 2
     assert "--clinical bluert: choose from bertscore, radeval_bertscore" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("radeval")
+def test_chexbert_f1_of_one_study_is_of_its_own_labels() -> None:
+    family = clinical_family(CHEXBERT)
+    assert not isinstance(family, str)
+    found = family.scores(measure(["label 0 Edema"], [["Edema Effusion"]], (family,)).sum(axis=0), np.array([1.0]))
+    np.testing.assert_allclose(found, [2 / 4, 1 / 14, 1 / 2, 2 / 3, 1 / 5, 1 / 2])

@@ -31,16 +31,16 @@ def depth_of(top: int) -> int:
 
 def scaled(levels: npt.NDArray[np.integer], bits: int) -> npt.NDArray[np.uint8]:
     """Levels of a depth of at most 16 bits, none below 0, any shape, as 8-bit ones."""
-    table = (np.arange(2**bits) * (255 / (2**bits - 1)) + 0.5).astype(np.uint8)
+    table = np.rint(np.linspace(0, 255, 2**bits)).astype(np.uint8)
     return np.take(table, levels)  # three times as fast as arithmetic on the pixels
 
 
 def grey8(pixels: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
     """Deep greys (H, W) as 8-bit ones; negative ones are black."""
-    bits = depth_of(max(int(pixels.max()), 0))
+    bits = depth_of(int(pixels.max()))
     levels = pixels if pixels.dtype.kind == "u" else np.maximum(pixels, 0)
-    if bits > DEPTHS[-1]:
-        levels, bits = levels >> (bits - DEPTHS[-1]), DEPTHS[-1]
+    if (beyond := bits - DEPTHS[-1]) > 0:
+        levels, bits = levels >> beyond, DEPTHS[-1]
     return scaled(levels, bits)
 
 
@@ -157,7 +157,7 @@ def _opacity(alpha: Levels) -> npt.NDArray[np.uint8]:
 
 
 def _over_black(levels: npt.NDArray[np.uint8], opacity: npt.NDArray[np.uint8] | None) -> npt.NDArray[np.uint8]:
-    if opacity is None or bool((opacity == 255).all()):
+    if opacity is None:
         return levels
     product = levels.astype(np.uint16) * opacity + np.uint16(127)
     return (product // np.uint16(255)).astype(np.uint8)

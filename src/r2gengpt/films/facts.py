@@ -21,8 +21,8 @@ HEIGHTS = 5, 60
 """Pixels that a character is high."""
 WIDEST = 1.6
 """Width of a character in its heights."""
-FILLED, FEWEST_PIXELS = 0.15, 5
-"""The share of its box, and the pixels, that a character covers at least."""
+FILLED = 0.15
+"""The share of its box that a character covers at least."""
 GAP = 1.2
 """Distance between two characters of a line in heights, spaces included."""
 IN_LINE = 4
@@ -47,7 +47,7 @@ class FilmFacts:
     """
 
     name: str
-    characters: int = 0
+    characters: int
     years: float | None = None
 
 
@@ -87,7 +87,7 @@ def _characters(values: Grey) -> Boxes:
     boxes, pixels = _shapes(strokes)
     width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     kept = (height >= HEIGHTS[0]) & (height <= HEIGHTS[1]) & (width <= WIDEST * height)
-    kept &= (pixels >= FILLED * width * height) & (pixels >= FEWEST_PIXELS)
+    kept &= pixels >= FILLED * width * height
     return boxes[kept][:MOST]
 
 
@@ -114,7 +114,7 @@ def _slid(values: Grey, end: "np.ufunc", axis: int) -> Grey:
 
 def _shapes(mask: npt.NDArray[np.bool_]) -> tuple[Boxes, npt.NDArray[np.int64]]:
     """Boxes (n, 4) and pixels (n,) of shapes that hang together, corners included; none of a texture."""
-    edges = np.diff(np.pad(mask.astype(np.int8), ((0, 0), (1, 1))), axis=1)
+    edges = np.diff(mask.astype(np.int8), axis=1, prepend=np.int8(0), append=np.int8(0))
     (rows, starts), ends = np.nonzero(edges == 1), np.nonzero(edges == -1)[1]
     if not 0 < len(rows) <= MANY:
         return np.zeros((0, 4), np.int64), np.zeros(0, np.int64)

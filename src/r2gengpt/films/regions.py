@@ -13,8 +13,8 @@ import numpy.typing as npt
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels."""
 Point = tuple[int, int]
-LEFT_OF = {(1, 0): (0, -1), (0, 1): (1, 0), (-1, 0): (0, 1), (0, -1): (-1, 0)}
-"""Direction (columns, rows) → the one after a turn to the left; rows grow downwards."""
+DOWN, TO_THE_LEFT = (0, 1), (-1, 0)
+"""Directions in columns and rows."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,11 @@ def corners(area: npt.NDArray[np.bool_]) -> list[Point]:
     edges: dict[Point, list[Point]] = {}
     filled = np.pad(area, 1)
     for row, column in np.argwhere(area):
-        around = filled[row : row + 3, column : column + 3]
         sides = (
-            (around[0, 1], (column, row), (column + 1, row)),
-            (around[1, 2], (column + 1, row), (column + 1, row + 1)),
-            (around[2, 1], (column + 1, row + 1), (column, row + 1)),
-            (around[1, 0], (column, row + 1), (column, row)),
+            (filled[row, column + 1], (column, row), (column + 1, row)),
+            (filled[row + 1, column + 2], (column + 1, row), (column + 1, row + 1)),
+            (filled[row + 2, column + 1], (column + 1, row + 1), (column, row + 1)),
+            (filled[row + 1, column], (column, row + 1), (column, row)),
         )
         for inner, start, stop in sides:
             if not inner:
@@ -96,8 +95,9 @@ def corners(area: npt.NDArray[np.bool_]) -> list[Point]:
     outline: list[Point] = []
     while at != start or not outline:
         stops = edges[at]
-        # where two cells touch at a corner, a turn to the left stays outside of what the area encloses
-        stop = next((one for one in stops if (one[0] - at[0], one[1] - at[1]) == LEFT_OF.get(heading)), stops[0])
+        # where two cells touch at a corner, a turn to the left stays outside of what the area encloses: from these two
+        # directions it goes along the lower cell, whose edge was put last
+        stop = stops[-1] if heading in (DOWN, TO_THE_LEFT) else stops[0]
         step = (stop[0] - at[0], stop[1] - at[1])
         if step != heading:
             outline.append(at)

@@ -91,7 +91,7 @@ def bind(memory_mb: int, parent: int) -> None:
         import ctypes
 
         control = ctypes.CDLL(None).prctl
-        control(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        control(_PR_SET_PDEATHSIG, signal.SIGKILL)
         control(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         if os.getppid() != parent:  # it has ended already
             os._exit(1)
