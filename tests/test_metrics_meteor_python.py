@@ -24,6 +24,7 @@ from r2gengpt.metrics.ngrams import Floats
 
 DATA = Path(__file__).with_name("data")
 GOLDEN = json.loads(DATA.joinpath("metrics_golden.json").read_text(encoding="utf-8"))
+METEOR_GOLDEN = json.loads(DATA.joinpath("meteor_golden.json").read_text(encoding="utf-8"))
 PLACE = python.find()
 needs_the_tables = pytest.mark.skipif(isinstance(PLACE, str), reason=str(PLACE))
 needs_the_jar = pytest.mark.skipif(isinstance(meteor_jar.find(), str), reason=f"needs Java: {meteor_jar.find()}")
@@ -65,9 +66,20 @@ def test_scores_are_those_stored_from_pycocoevalcap(name: str) -> None:
 
 
 @needs_the_tables
-@pytest.mark.parametrize("case", json.loads(DATA.joinpath("meteor_golden.json").read_text(encoding="utf-8"))["pairs"])
+@pytest.mark.parametrize("case", METEOR_GOLDEN["pairs"])
 def test_statistics_are_those_stored_from_the_jar(case: dict[str, list[float]]) -> None:
     assert ours([(case["hypothesis"], case["references"])])[0].tolist() == case["statistics"]  # type: ignore[list-item]
+
+
+@needs_the_tables
+@pytest.mark.parametrize("together", [512, 5])
+def test_statistics_of_drawn_texts_are_those_stored_from_the_jar_however_many_go_together(
+    together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alignment, "_TOGETHER", together)
+    cases = METEOR_GOLDEN["drawn"]
+    found = ours([(case["hypothesis"], case["references"]) for case in cases])
+    np.testing.assert_array_equal(found, [case["statistics"] for case in cases])
 
 
 VOCABULARY = """
@@ -322,6 +334,14 @@ def test_a_missing_package_is_named(package: str, monkeypatch: pytest.MonkeyPatc
     assert "pip install '.[metrics]' in the clone" in reason
 
 
+def possible(*rows: tuple[int, int, int, int, int, int]) -> alignment.PossibleMatches:
+    """Of rows of pair, place, length, place and length in the hypothesis, and kind."""
+    return alignment.PossibleMatches(*np.array(rows, dtype=np.int64).reshape(len(rows), 6).T)
+
+
+EXACT, STEM, SYNONYM, PARAPHRASE = 0, 1, 2, 3
+
+
 def test_more_pairs_than_a_key_has_bits_for_are_no_scale() -> None:
     one = np.zeros(1, dtype=np.int64)
     candidates = alignment.PossibleMatches(*(one for _ in dataclasses.fields(alignment.PossibleMatches)))
@@ -330,3 +350,109 @@ def test_more_pairs_than_a_key_has_bits_for_are_no_scale() -> None:
     free = alignment._KEY_BITS - narrow.rank - narrow.order
     assert alignment._Scale.of(candidates, 8, 2**free - 1) is not None
     assert alignment._Scale.of(candidates, 8, 2**free) is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "words", "distance", "count", "order"),
+    [
+        ((), 6, 0, 3, 6),  # 40 places among equals
+        ((), 7, 0, 4, 6),
+        (((0, 2, 1, 2, 1, EXACT),), 6, 0, 3, 7),  # 80: a match or none
+        (((0, 0, 1, 3, 1, EXACT),), 6, 2, 3, 7),
+        (((0, 0, 1, 3, 1, EXACT), (0, 2, 1, 1, 1, EXACT)), 6, 3, 3, 7),  # 3 + 1 apart
+        (((0, 0, 1, 3, 1, EXACT), (1, 0, 1, 1, 1, EXACT)), 6, 2, 3, 7),
+        (((0, 1, 1, 0, 1, EXACT), (1, 0, 1, 0, 1, EXACT)), 2, 1, 2, 7),
+        (((0, 2, 1, 2, 1, EXACT), (0, 2, 1, 3, 1, EXACT), (0, 2, 1, 4, 1, EXACT)), 8, 2, 4, 8),  # 160
+    ],
+)
+def test_a_rank_has_the_fewest_bits_that_hold_distance_chunks_and_words(
+    rows: Sequence[tuple[int, int, int, int, int, int]], words: int, distance: int, count: int, order: int
+) -> None:
+    scale = alignment._Scale.of(possible(*rows), words, 2)
+    matched = distance + count
+    assert scale == alignment._Scale(distance, matched, words << matched, matched + count, order)
+
+
+def test_pairs_that_do_not_fit_into_a_key_together_go_forward_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [(0, 0, 1, 0, 1, EXACT), (1, 1, 1, 0, 1, STEM), (2, 0, 1, 0, 1, EXACT), (2, 1, 1, 1, 1, EXACT)]
+    rows += [(4, 0, 1, 1, 1, EXACT), (4, 1, 1, 0, 1, EXACT)]
+    lengths = np.full(5, 2)
+    together = alignment.align(possible(*rows), lengths, lengths)
+    assert together.chunks.tolist() == [1, 1, 1, 0, 2]
+    assert sorted(together.taken) == list(range(6))
+    alone = alignment._Scale.of(possible(*rows[-2:]), 4, 1)
+    assert alone is not None
+    monkeypatch.setattr(alignment, "_KEY_BITS", alone.rank + alone.order + 1)
+    apart = alignment.align(possible(*rows), lengths, lengths)
+    assert apart.chunks.tolist() == together.chunks.tolist()
+    assert sorted(apart.taken) == list(range(6))
+
+
+def test_a_pair_that_fits_into_no_key_is_refused_with_its_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alignment, "_KEY_BITS", 8)
+    with pytest.raises(RunError, match="a text of 3 words and a reference of 2 share too many words; leave it out"):
+        alignment.align(possible((0, 0, 1, 0, 1, EXACT)), np.array([2]), np.array([3]))
+
+
+def test_a_paraphrase_of_many_words_matches_a_single_word() -> None:
+    found = alignment.align(possible((0, 0, 6, 0, 1, PARAPHRASE)), np.array([6]), np.array([1]))
+    assert found.taken.tolist() == [0]
+    assert found.chunks.tolist() == [1]
+
+
+@pytest.mark.parametrize("words", [1, 2, 3, 4])
+def test_an_alignment_of_equal_texts_is_one_chunk(words: int) -> None:
+    rows = [(0, place, 1, place, 1, EXACT) for place in range(words)]
+    found = alignment.align(possible(*rows), np.array([words]), np.array([words]))
+    assert sorted(found.taken) == list(range(words))
+    assert found.chunks.tolist() == [1]
+
+
+def test_without_candidates_no_match_is_taken() -> None:
+    found = alignment.align(possible(), np.array([2, 0]), np.array([0, 3]))
+    assert found.taken.tolist() == []
+    assert found.chunks.tolist() == [0, 0]
+
+
+def without_last_s(word: str) -> str:
+    return word.removesuffix("s")
+
+
+def test_a_family_is_the_other_words_of_the_same_stem() -> None:
+    found = python._families(["lung", "heart", "lungs", "rib", "ribs"], without_last_s)
+    assert found == {"lung": ["lungs"], "lungs": ["lung"], "rib": ["ribs"], "ribs": ["rib"]}
+
+
+def analysed(text: str, phrases: dict[int, list[tuple[int, int]]]) -> python.AnalysedText:
+    return python.AnalysedText(text.split(), [False] * len(text.split()), python._places(tuple(text.split())), phrases)
+
+
+def test_of_the_paraphrases_at_a_place_the_shorter_phrase_comes_first_and_then_the_tables_order() -> None:
+    reference = analysed("a b", {10: [(0, 2)], 11: [(0, 1)], 12: [(1, 1)]})
+    hypothesis = analysed("x y z", {20: [(0, 1)], 21: [(1, 1)], 22: [(2, 1)]})
+    kin = python.Kinship({}, {10: [20], 11: [22, 21], 12: [20], 20: [12]})
+    assert python.candidates(hypothesis, reference, kin) == [
+        (0, 1, 2, 1, PARAPHRASE),
+        (0, 1, 1, 1, PARAPHRASE),
+        (0, 2, 0, 1, PARAPHRASE),
+        (1, 1, 0, 1, PARAPHRASE),
+        (1, 1, 0, 1, PARAPHRASE),
+    ]
+
+
+@pytest.mark.parametrize(("most", "refused"), [(5, True), (6, False)])
+def test_a_pair_may_have_as_many_candidates_as_is_allowed_and_no_more(
+    most: int, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(python, "MOST", most)
+    texts = analysed("a a a", {}), analysed("a a", {}), python.Kinship({}, {})
+    if refused:
+        with pytest.raises(RunError, match="a text of 3 words and a reference of 2 share too many"):
+            python.candidates(*texts)
+    else:
+        assert len(python.candidates(*texts)) == 6
+
+
+@needs_the_tables
+def test_a_text_of_the_most_words_is_taken() -> None:
+    assert ours([("a " * 5000, ["b"])])[0, :2].tolist() == [5000, 1]
