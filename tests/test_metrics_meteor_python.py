@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -266,6 +267,63 @@ def test_phrases_and_their_paraphrases_are_found_in_texts_in_the_tables_order(ta
     ]
     partners = {names[one]: [names[other] for other in others] for one, others in index.among(found.number).items()}
     assert partners == {"is seen": ["is visible", "appears"], "appears": ["is seen"]}
+
+
+LONGER = """0.5
+on the right
+at the right side of
+0.5
+at the right side of
+right
+0.5
+on the right
+right
+"""
+"""Phrases that begin alike, with words of others."""
+
+
+def test_phrases_of_many_words_are_found_where_they_stand_whole_in_one_text(tmp_path: Path) -> None:
+    tmp_path.joinpath("table").write_bytes(gzip.compress(LONGER.encode()))
+    index = build(tmp_path / "table")
+    names = spelt(index)
+    texts = ["seen at the right side of it on the right".split(), ["on", "the"], ["right", "at"], ["the", "right"]]
+    found = index.find(texts)
+    whole = {"on the right", "at the right side of", "right"}
+    listed = [
+        (text, start, length, names[number])
+        for text, start, length, number in zip(found.text, found.start, found.length, found.number, strict=True)
+        if names[number] in whole
+    ]
+    assert listed == [
+        (0, 1, 5, "at the right side of"),
+        (0, 3, 1, "right"),
+        (0, 7, 3, "on the right"),
+        (0, 9, 1, "right"),
+        (2, 0, 1, "right"),
+        (3, 1, 1, "right"),
+    ]
+    partners = {names[one]: [names[other] for other in others] for one, others in index.among(found.number).items()}
+    assert partners == {"on the right": ["at the right side of", "right"], "at the right side of": ["right"]}
+
+
+@pytest.mark.parametrize("size", [1, 7, 20, 33, 1 << 25])
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_table_read_in_parts_is_the_table(
+    size: int, end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path.joinpath("table").write_bytes(gzip.compress((TABLE.rstrip() + end).encode()))
+    monkeypatch.setattr(paraphrases, "_CHUNK", size)
+    index = build(tmp_path / "table")
+    names = spelt(index)
+    places = zip(index.sources, index.starts[:-1], index.starts[1:], strict=True)
+    found = {names[one]: [names[other] for other in index.targets[low:high]] for one, low, high in places}
+    assert found == {"heart": ["cardiac"], "is seen": ["is visible", "appears"], "appears": ["is seen"]}
+
+
+def test_an_index_is_kept_by_the_checksum_and_the_size_of_its_tables_text(table: Path) -> None:
+    text = TABLE.encode()
+    kept = zlib.crc32(text).to_bytes(4, "little") + len(text).to_bytes(4, "little")
+    assert paraphrases._checksum(table / tables.PARAPHRASES) == kept.hex()
 
 
 @pytest.fixture
