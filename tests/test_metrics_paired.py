@@ -100,6 +100,24 @@ def test_a_difference_that_no_resample_turns_has_the_smallest_p() -> None:
     assert (difference.p_bootstrap, difference.p_randomisation) == (2 / 100, 1 / 100)
 
 
+def test_differences_no_further_apart_than_rounding_are_equal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("r2gengpt.metrics.paired.ROUNDING", 0.5)
+    for sign in (1, -1):
+        near = differences(column(0, 0), sign * column(0.5, 0.5), VALUE, Resampling(50, 0, 0))["value"]
+        assert near.p_bootstrap == 1.0
+        far = differences(column(0, 0), sign * column(0.75, 0.75), VALUE, Resampling(49, 0, 0))["value"]
+        assert far.p_bootstrap == 2 / 50
+    # after a swap the systems differ by 1 or, half a unit less, by 0.5
+    swapped = differences(column(0, 0), column(1.5, 0.5), VALUE, Resampling(0, 50, 0))["value"]
+    assert swapped.p_randomisation == 1.0
+
+
+def test_as_many_swaps_are_drawn_in_parts_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("r2gengpt.metrics.paired.BLOCK", 8)
+    found = differences(column(1, 2, 3), column(1, 2, 3), VALUE, Resampling(0, 9, 0))["value"]
+    assert found.p_randomisation == 1.0
+
+
 def test_scores_are_those_of_score_under_the_same_protocol() -> None:
     comparison = compared("rotated", "unicode", resamples=0, swaps=0)
     scores = score(texts("unicode"), WANTED, PROTOCOLS["raw"], resamples=0)

@@ -12,7 +12,7 @@ from r2gengpt.metrics import baselines
 from r2gengpt.metrics.measure import METRICS, measure, scores_of
 from r2gengpt.metrics.protocols import PROTOCOLS
 from r2gengpt.metrics.records import Scores
-from r2gengpt.metrics.score import score
+from r2gengpt.metrics.score import check_ids, score
 from r2gengpt.metrics.summary import short_table
 from r2gengpt.metrics.table import score_table
 
@@ -131,6 +131,57 @@ def test_missing_and_extra_ids_are_counted_and_the_first_of_each_named() -> None
     assert str(caught.value) == (
         "2 of 3 studies in R have no text in P (b, c); 1 of 2 studies in P have no text in R (d)"
     )
+
+
+@pytest.mark.parametrize(("lacking", "listed"), [("abcde", "a, b, c, d, e"), ("abcdef", "a, b, c, d, e, …")])
+def test_five_ids_are_listed_and_further_ones_left_out(lacking: str, listed: str) -> None:
+    references = {study: ["x"] for study in [*lacking, "z"]}
+    whole = f"{len(lacking)} of {len(lacking) + 1} studies in R have no text in P ({listed})"
+    with pytest.raises(InputError) as caught:
+        check_ids({"z": "x"}, references, ("P", "R"))
+    assert str(caught.value) == whole
+
+
+@pytest.mark.parametrize(("resamples", "too_few"), [(0, False), (1, True), (19, True), (20, False)])
+def test_twenty_resamples_are_enough_for_a_p_below_five_percent(resamples: int, too_few: bool) -> None:
+    notes = scored(resamples=resamples).notes
+    assert any("too few for a verdict" in note for note in notes) == too_few
+
+
+@pytest.mark.parametrize(("patients", "drawn"), [("xxx", False), ("xxy", True)])
+def test_an_interval_needs_two_patients(patients: str, drawn: bool) -> None:
+    texts = {"a": "lungs clear", "b": "heart normal", "c": "no mass"}
+    references = {study: [f"{text} ."] for study, text in texts.items()}
+    of = dict(zip(texts, patients, strict=True))
+    scores = score(texts, references, PROTOCOLS["raw"], patients=of, resamples=20)
+    assert all((value.ci95 is not None) == drawn for value in scores.metrics.values())
+    assert not any("name no patient" in note for note in scores.notes)
+
+
+def test_two_studies_have_intervals_and_shuffled_texts_and_no_note_of_one() -> None:
+    scores = score({"a": "lungs clear", "b": "no mass"}, {"a": ["lungs"], "b": ["a mass"]}, PROTOCOLS["raw"])
+    assert scores.metrics["rouge_l"].ci95 is not None
+    assert "texts_shuffled" in scores.baselines
+    assert "texts_shuffled" not in scores.not_available
+    assert not any(note.startswith("one study") for note in scores.notes)
+
+
+def test_intervals_of_baselines_are_those_of_scoring_their_texts_with_the_same_seed() -> None:
+    row = scored(resamples=30, seed=2).baselines["constant"]
+    alone = score(dict.fromkeys(IDS, baselines.CONSTANT_REPORT), WANTED, PROTOCOLS["raw"], resamples=30, seed=2)
+    for name in METRICS:
+        assert row.metrics[name].value == pytest.approx(alone.metrics[name].value)
+        assert row.metrics[name].ci95 == pytest.approx(alone.metrics[name].ci95)
+
+
+def test_a_study_without_any_reference_is_refused() -> None:
+    with pytest.raises(InputError, match="R: the reference of study b is empty"):
+        score({"a": "x", "b": "x"}, {"a": ["x"], "b": []}, PROTOCOLS["raw"], names=("P", "R"))
+
+
+def test_a_study_with_one_empty_reference_of_two_is_refused() -> None:
+    with pytest.raises(InputError, match="R: the reference of study a is empty"):
+        score({"a": "x"}, {"a": ["x", ""]}, PROTOCOLS["raw"], names=("P", "R"))
 
 
 @pytest.mark.parametrize("text", ["", " \n"])
