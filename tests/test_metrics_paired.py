@@ -193,6 +193,26 @@ def test_patients_of_a_part_of_the_studies_are_not_used_and_that_is_said(others:
         assert "6 of 8 studies name no patient: resampled by study, not by patient" in found.notes
 
 
+def test_a_comparison_counts_the_empty_outputs_of_each_system() -> None:
+    references = {"a": ["x"], "b": ["y"], "c": ["z"]}
+    first, second = {"a": "x", "b": " ", "c": ""}, {"a": "", "b": "y", "c": "z"}
+    notes = compare(first, second, references, RULES, names=("A", "B", "R"), resamples=0, swaps=0).notes
+    assert notes == ("empty outputs in A, which score 0: 2 of 3", "empty outputs in B, which score 0: 1 of 3")
+    assert compare(second, second, {"a": ["x"], "b": ["y"], "c": ["z"]}, RULES, resamples=0, swaps=0).notes[0] == (
+        "both systems wrote the same texts"
+    )
+    assert compared("constant", "identical", resamples=0, swaps=0).notes == ()
+
+
+def test_a_comparison_says_what_it_drew() -> None:
+    by_study = compared("constant", "identical").to_json()
+    assert by_study["n"] == 8
+    assert by_study["bootstrap"] == {"resamples": 1000, "swaps": 1000, "seed": 0, "by": "study", "patients": None}
+    patients = {study: str(i // 2) for i, study in enumerate(IDS)}
+    by_patient = compared("constant", "identical", patients=patients, resamples=20, swaps=30, seed=5).to_json()
+    assert by_patient["bootstrap"] == {"resamples": 20, "swaps": 30, "seed": 5, "by": "patient", "patients": 4}
+
+
 def test_systems_of_other_studies_are_refused_with_both_differences() -> None:
     with pytest.raises(InputError) as caught:
         compare({"a": "x", "c": "x"}, {"a": "x", "b": "x"}, {"a": ["x"]}, RULES, names=("A", "B", "R"))

@@ -68,6 +68,10 @@ def test_cider_of_identical_texts_that_share_no_words_is_ten() -> None:
     np.testing.assert_allclose(cider_d(corpus(texts, [[t] for t in texts])), 10.0, rtol=1e-12)
 
 
+def test_a_word_that_all_studies_have_weighs_nothing_for_cider() -> None:
+    assert cider_d(corpus(["a", "a", "a"], [["a"], ["a"], ["a"]])).tolist() == [0.0, 0.0, 0.0]
+
+
 def test_texts_without_any_words_do_not_stop_the_metrics() -> None:
     assert scores_of(measure([""], [["a"]]).sum(axis=0), 1).tolist() == [0.0] * 6
 
