@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r2gengpt.metrics.bleu import bleu_statistics
+from r2gengpt.metrics.bleu import bleu, bleu_statistics
 from r2gengpt.metrics.bootstrap import ci95, resampled_sums
 from r2gengpt.metrics.cider import cider_d
 from r2gengpt.metrics.measure import METRICS, measure, scores_of
@@ -43,6 +43,12 @@ def test_ngram_counts_of_a_text_are_its_windows(texts: list[list[str]]) -> None:
 def test_the_closest_reference_length_is_the_shorter_of_two_that_are_equally_near() -> None:
     statistics = bleu_statistics(corpus(["a b c", "a"], [["a b c d", "a b"], ["a b c", "a b"]]))
     assert statistics.closest.tolist() == [2, 2]
+
+
+def test_bleu_of_an_identical_word_falls_short_of_one_by_coco_captions_small_terms() -> None:
+    found = bleu(bleu_statistics(corpus(["a"], [["a"]])).columns())[0, 0]
+    precision = ratio = (1 + 1e-15) / (1 + 1e-9)
+    assert 1 - found == pytest.approx(1 - precision * np.exp(1 - 1 / ratio), rel=1e-5)
 
 
 def test_a_word_matches_no_more_often_than_one_reference_has_it() -> None:
