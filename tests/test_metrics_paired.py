@@ -219,5 +219,10 @@ def test_systems_of_other_studies_are_refused_with_both_differences() -> None:
     assert "1 of 2 studies in B have no text in A (b); 1 of 2 studies in A have no text in B (c)" in str(caught.value)
 
 
+def test_systems_of_more_studies_than_the_references_are_refused() -> None:
+    with pytest.raises(InputError, match=r"^1 of 2 studies in A have no text in R \(b\)$"):
+        compare({"a": "x", "b": "x"}, {"a": "x", "b": "x"}, {"a": ["x"]}, RULES, names=("A", "B", "R"))
+
+
 def test_every_family_has_a_difference() -> None:
     assert list(compared("constant", "unicode").differences) == [m for family in FAMILIES for m in family.metrics]

@@ -33,6 +33,7 @@ def test_scores_are_those_of_the_metrics_on_the_protocols_texts() -> None:
     np.testing.assert_array_equal([scores.metrics[name].value for name in METRICS], expected)
     each = np.stack([scores.per_study[name] for name in METRICS], axis=1)
     np.testing.assert_array_equal(each, scores_of(measured, 1))
+    np.testing.assert_array_equal(scores.columns, measured)
 
 
 def test_the_order_of_predictions_does_not_matter() -> None:
@@ -172,6 +173,36 @@ def test_intervals_of_baselines_are_those_of_scoring_their_texts_with_the_same_s
     for name in METRICS:
         assert row.metrics[name].value == pytest.approx(alone.metrics[name].value)
         assert row.metrics[name].ci95 == pytest.approx(alone.metrics[name].ci95)
+
+
+def moved(name: str) -> baselines.Baseline:
+    return baselines.Baseline("texts of another system", dict(zip(IDS, HYPOTHESES[name], strict=True)), human=False)
+
+
+def test_the_grounding_gap_is_the_score_less_that_with_shuffled_images() -> None:
+    scores = scored("identical", beside={"images_shuffled": moved("rotated")}, resamples=0)
+    assert scores.grounding_gap is not None
+    shuffled = scores.baselines["images_shuffled"].metrics
+    for name in METRICS:
+        gap = scores.metrics[name].value - shuffled[name].value
+        assert scores.grounding_gap[name].value == pytest.approx(gap) != 0
+    assert scored(resamples=0).grounding_gap is None
+
+
+def test_rows_that_the_caller_brings_are_there_and_the_others_say_why_not() -> None:
+    given = scored(beside={"images_shuffled": moved("rotated")}, missing={"nearest_image": "no images"}, resamples=0)
+    assert given.not_available["nearest_image"] == "no images"
+    assert "images_shuffled" not in given.not_available
+    assert {"nearest_image", "images_shuffled"} <= set(scored(resamples=0).not_available)
+
+
+def test_the_verdict_holds_the_model_against_every_row_but_those_that_know_the_answer() -> None:
+    scores = scored("rotated", beside={"oracle_hint": moved("identical"), "text_only": moved("reversed")}, resamples=9)
+    against = scores.verdict.against
+    assert set(against) == {"constant", "texts_shuffled", "text_only"}
+    for name, difference in against.items():
+        rival = scores.baselines[name].metrics[scores.verdict.metric].value
+        assert difference.value == pytest.approx(scores.metrics[scores.verdict.metric].value - rival)
 
 
 def test_a_study_without_any_reference_is_refused() -> None:
