@@ -102,6 +102,10 @@ def test_resampling_in_blocks_gives_what_one_block_gives(monkeypatch: pytest.Mon
     np.testing.assert_allclose(resampled_sums(columns, 20, seed=1), whole, rtol=1e-14)
 
 
+def test_without_resamples_there_are_no_sums() -> None:
+    assert resampled_sums(np.ones((4, 3)), 0, seed=0).shape == (0, 3)
+
+
 def test_the_interval_of_a_mean_is_that_of_its_standard_error() -> None:
     values = np.random.default_rng(0).normal(size=(400, 1))
     low, high = ci95(resampled_sums(values, 4000, seed=0) / 400)
