@@ -441,6 +441,7 @@ def test_more_pairs_than_a_key_has_bits_for_are_no_scale() -> None:
         (((0, 0, 1, 3, 1, EXACT), (0, 2, 1, 1, 1, EXACT)), 6, 3, 3, 7),  # 3 + 1 apart
         (((0, 0, 1, 3, 1, EXACT), (1, 0, 1, 1, 1, EXACT)), 6, 2, 3, 7),
         (((0, 1, 1, 0, 1, EXACT), (1, 0, 1, 0, 1, EXACT)), 2, 1, 2, 7),
+        (((0, 1, 1, 1, 1, EXACT), (1, 1, 1, 1, 1, EXACT), (2, 1, 1, 1, 1, EXACT)), 6, 0, 3, 7),
         (((0, 2, 1, 2, 1, EXACT), (0, 2, 1, 3, 1, EXACT), (0, 2, 1, 4, 1, EXACT)), 8, 2, 4, 8),  # 160
     ],
 )
@@ -474,9 +475,10 @@ def test_a_pair_that_fits_into_no_key_is_refused_with_its_lengths(monkeypatch: p
 
 
 def test_a_paraphrase_of_many_words_matches_a_single_word() -> None:
-    found = alignment.align(possible((0, 0, 6, 0, 1, PARAPHRASE)), np.array([6]), np.array([1]))
-    assert found.taken.tolist() == [0]
-    assert found.chunks.tolist() == [1]
+    rows = [(pair, 0, 6, 0, 1, PARAPHRASE) for pair in range(3)]
+    found = alignment.align(possible(*rows), np.array([6, 6, 6]), np.array([1, 1, 1]))
+    assert sorted(found.taken) == [0, 1, 2]
+    assert found.chunks.tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize("words", [1, 2, 3, 4])
