@@ -426,7 +426,7 @@ def test_more_pairs_than_a_key_has_bits_for_are_no_scale() -> None:
     candidates = alignment.PossibleMatches(*(one for _ in dataclasses.fields(alignment.PossibleMatches)))
     narrow = alignment._Scale.of(candidates, 8, 1)
     assert narrow is not None
-    free = alignment._KEY_BITS - narrow.rank - narrow.order
+    free = np.iinfo(np.int64).bits - 1 - narrow.rank - narrow.order
     assert alignment._Scale.of(candidates, 8, 2**free - 1) is not None
     assert alignment._Scale.of(candidates, 8, 2**free) is None
 
@@ -482,9 +482,10 @@ def test_a_paraphrase_of_many_words_matches_a_single_word() -> None:
 
 
 @pytest.mark.parametrize("words", [1, 2, 3, 4])
-def test_an_alignment_of_equal_texts_is_one_chunk(words: int) -> None:
+@pytest.mark.parametrize("further", [0, 1])
+def test_an_alignment_of_texts_that_begin_alike_is_one_chunk(words: int, further: int) -> None:
     rows = [(0, place, 1, place, 1, EXACT) for place in range(words)]
-    found = alignment.align(possible(*rows), np.array([words]), np.array([words]))
+    found = alignment.align(possible(*rows), np.array([words]), np.array([words + further]))
     assert sorted(found.taken) == list(range(words))
     assert found.chunks.tolist() == [1]
 
