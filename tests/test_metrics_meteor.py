@@ -102,6 +102,25 @@ def test_a_hypothesis_without_words_scores_zero_and_an_identical_one_scores_one(
     np.testing.assert_allclose(meteor(np.stack([empty, perfect])), [0, 1])
 
 
+def test_the_score_is_the_published_formula() -> None:
+    exact, stem, paraphrase = [2, 2, 1, 1], [1, 1, 0, 0], [3, 1, 0, 1]  # content words of both, function words of both
+    row = np.array([10, 8, 4, 3, *exact, *stem, *[0] * 4, *paraphrase, 3, 7, 6], dtype=float)
+    precision = (0.75 * (2 + 0.6 * 1 + 0.6 * 3) + 0.25 * 1) / (0.75 * 6 + 0.25 * 4)
+    recall = (0.75 * (2 + 0.6 * 1 + 0.6 * 1) + 0.25 * (1 + 0.6 * 1)) / (0.75 * 5 + 0.25 * 3)
+    mean = precision * recall / (0.85 * precision + 0.15 * recall)
+    assert meteor(row) == pytest.approx(mean * (1 - 0.6 * (3 / 6.5) ** 0.2), abs=1e-12)
+
+
+def test_a_synonym_weighs_four_fifths_of_an_equal_word() -> None:
+    row = np.array([1, 1, 0, 0, *[0] * 8, 1, 1, 0, 0, *[0] * 4, 0, 1, 1], dtype=float)
+    assert meteor(row) == pytest.approx(0.8, abs=1e-12)
+
+
+def test_a_match_of_one_function_word_alone_counts() -> None:
+    row = np.array([1, 1, 1, 1, 0, 0, 1, 1, *[0] * 12, 1, 1, 1], dtype=float)
+    assert meteor(row) == pytest.approx(1 - 0.6, abs=1e-12)
+
+
 def test_a_pair_that_occurs_often_is_asked_for_once() -> None:
     asked = []
 

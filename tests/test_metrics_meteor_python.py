@@ -6,6 +6,8 @@ import json
 import os
 import random
 import shutil
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from r2gengpt.metrics.ngrams import Floats
 
 DATA = Path(__file__).with_name("data")
 GOLDEN = json.loads(DATA.joinpath("metrics_golden.json").read_text(encoding="utf-8"))
+METEOR_GOLDEN = json.loads(DATA.joinpath("meteor_golden.json").read_text(encoding="utf-8"))
 PLACE = python.find()
 needs_the_tables = pytest.mark.skipif(isinstance(PLACE, str), reason=str(PLACE))
 needs_the_jar = pytest.mark.skipif(isinstance(meteor_jar.find(), str), reason=f"needs Java: {meteor_jar.find()}")
@@ -65,9 +68,20 @@ def test_scores_are_those_stored_from_pycocoevalcap(name: str) -> None:
 
 
 @needs_the_tables
-@pytest.mark.parametrize("case", json.loads(DATA.joinpath("meteor_golden.json").read_text(encoding="utf-8"))["pairs"])
+@pytest.mark.parametrize("case", METEOR_GOLDEN["pairs"])
 def test_statistics_are_those_stored_from_the_jar(case: dict[str, list[float]]) -> None:
     assert ours([(case["hypothesis"], case["references"])])[0].tolist() == case["statistics"]  # type: ignore[list-item]
+
+
+@needs_the_tables
+@pytest.mark.parametrize("together", [512, 5])
+def test_statistics_of_drawn_texts_are_those_stored_from_the_jar_however_many_go_together(
+    together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alignment, "_TOGETHER", together)
+    cases = METEOR_GOLDEN["drawn"]
+    found = ours([(case["hypothesis"], case["references"]) for case in cases])
+    np.testing.assert_array_equal(found, [case["statistics"] for case in cases])
 
 
 VOCABULARY = """
@@ -166,6 +180,14 @@ def test_statistics_of_real_reports_are_the_jars(protocol: str) -> None:
     np.testing.assert_array_equal(ours(pairs), the_jars(pairs))
 
 
+def test_prefixes_are_those_before_any_word_and_those_before_numbers(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / tables.JAR, "w") as archive:
+        archive.writestr(
+            "nonbreaking/english.prefixes", "# titles\n\nMr\nDr\n#List\nNo #NUMERIC_ONLY#\nArt #NUMERIC_ONLY#\n"
+        )
+    assert tables.prefixes(tmp_path) == tables.Prefixes(frozenset({"Mr", "Dr"}), frozenset({"No", "Art"}))
+
+
 KEEP = tables.Prefixes(frozenset({"A", "Mr", "Dr", "v", "vs"}), frozenset({"No"}))
 
 
@@ -182,6 +204,7 @@ KEEP = tables.Prefixes(frozenset({"A", "Mr", "Dr", "v", "vs"}), frozenset({"No"}
         ("``a\u2019\u2019 \u201cb\u201d `c'", '" a " " b " \' c \''),
         ("S/P (x) [y] 50% #3 é×σ", "s / p ( x ) [ y ] 50 % # 3 é × σ"),
         ("A\u00a0B\tC\u2003D", "a b c d"),
+        ("!a!", "! a !"),
         ("", ""),
     ],
 )
@@ -256,6 +279,74 @@ def test_phrases_and_their_paraphrases_are_found_in_texts_in_the_tables_order(ta
     assert partners == {"is seen": ["is visible", "appears"], "appears": ["is seen"]}
 
 
+LONGER = """0.5
+right
+on the right
+0.5
+on the right
+at the right side of
+0.5
+at the right side of
+right
+0.5
+on the right
+right
+"""
+"""Phrases that begin or end alike, with words of others."""
+
+
+def test_phrases_of_many_words_are_found_where_they_stand_whole_in_one_text(tmp_path: Path) -> None:
+    tmp_path.joinpath("table").write_bytes(gzip.compress(LONGER.encode()))
+    index = build(tmp_path / "table")
+    names = spelt(index)
+    texts = [
+        ["seen", "at", "the", "right", "side", "of", "it", "on", "the", "right"],
+        ["on", "the"],
+        ["right", "at"],
+        ["at", "the", "side"],
+    ]
+    found = index.find(texts)
+    whole = {"on the right", "at the right side of", "right"}
+    listed = [
+        (text, start, length, names[number])
+        for text, start, length, number in zip(found.text, found.start, found.length, found.number, strict=True)
+        if names[number] in whole
+    ]
+    assert listed == [
+        (0, 1, 5, "at the right side of"),
+        (0, 3, 1, "right"),
+        (0, 7, 3, "on the right"),
+        (0, 9, 1, "right"),
+        (2, 0, 1, "right"),
+    ]
+    partners = {names[one]: [names[other] for other in others] for one, others in index.among(found.number).items()}
+    assert partners == {
+        "right": ["on the right"],
+        "on the right": ["at the right side of", "right"],
+        "at the right side of": ["right"],
+    }
+
+
+@pytest.mark.parametrize("size", [1, 7, 20, 33, 1 << 25])
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_table_read_in_parts_is_the_table(
+    size: int, end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path.joinpath("table").write_bytes(gzip.compress((TABLE.rstrip() + end).encode()))
+    monkeypatch.setattr(paraphrases, "_CHUNK", size)
+    index = build(tmp_path / "table")
+    names = spelt(index)
+    places = zip(index.sources, index.starts[:-1], index.starts[1:], strict=True)
+    found = {names[one]: [names[other] for other in index.targets[low:high]] for one, low, high in places}
+    assert found == {"heart": ["cardiac"], "is seen": ["is visible", "appears"], "appears": ["is seen"]}
+
+
+def test_an_index_is_kept_by_the_checksum_and_the_size_of_its_tables_text(table: Path) -> None:
+    text = TABLE.encode()
+    kept = zlib.crc32(text).to_bytes(4, "little") + len(text).to_bytes(4, "little")
+    assert paraphrases._checksum(table / tables.PARAPHRASES) == kept.hex()
+
+
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache of this program."""
@@ -322,11 +413,128 @@ def test_a_missing_package_is_named(package: str, monkeypatch: pytest.MonkeyPatc
     assert "pip install '.[metrics]' in the clone" in reason
 
 
+def possible(*rows: tuple[int, int, int, int, int, int]) -> alignment.PossibleMatches:
+    """Of rows of pair, place, length, place and length in the hypothesis, and kind."""
+    return alignment.PossibleMatches(*np.array(rows, dtype=np.int64).reshape(len(rows), 6).T)
+
+
+EXACT, STEM, SYNONYM, PARAPHRASE = 0, 1, 2, 3
+
+
 def test_more_pairs_than_a_key_has_bits_for_are_no_scale() -> None:
     one = np.zeros(1, dtype=np.int64)
     candidates = alignment.PossibleMatches(*(one for _ in dataclasses.fields(alignment.PossibleMatches)))
     narrow = alignment._Scale.of(candidates, 8, 1)
     assert narrow is not None
-    free = alignment._KEY_BITS - narrow.rank - narrow.order
+    free = np.iinfo(np.int64).bits - 1 - narrow.rank - narrow.order
     assert alignment._Scale.of(candidates, 8, 2**free - 1) is not None
     assert alignment._Scale.of(candidates, 8, 2**free) is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "words", "distance", "count", "order"),
+    [
+        ((), 6, 0, 3, 6),  # 40 places among equals
+        ((), 7, 0, 4, 6),
+        (((0, 2, 1, 2, 1, EXACT),), 6, 0, 3, 7),  # 80: a match or none
+        (((0, 0, 1, 3, 1, EXACT),), 6, 2, 3, 7),
+        (((0, 0, 1, 3, 1, EXACT), (0, 2, 1, 1, 1, EXACT)), 6, 3, 3, 7),  # 3 + 1 apart
+        (((0, 0, 1, 3, 1, EXACT), (1, 0, 1, 1, 1, EXACT)), 6, 2, 3, 7),
+        (((0, 1, 1, 0, 1, EXACT), (1, 0, 1, 0, 1, EXACT)), 2, 1, 2, 7),
+        (((0, 1, 1, 1, 1, EXACT), (1, 1, 1, 1, 1, EXACT), (2, 1, 1, 1, 1, EXACT)), 6, 0, 3, 7),
+        (((0, 2, 1, 2, 1, EXACT), (0, 2, 1, 3, 1, EXACT), (0, 2, 1, 4, 1, EXACT)), 8, 2, 4, 8),  # 160
+    ],
+)
+def test_a_rank_has_the_fewest_bits_that_hold_distance_chunks_and_words(
+    rows: Sequence[tuple[int, int, int, int, int, int]], words: int, distance: int, count: int, order: int
+) -> None:
+    scale = alignment._Scale.of(possible(*rows), words, 2)
+    matched = distance + count
+    assert scale == alignment._Scale(distance, matched, words << matched, matched + count, order)
+
+
+def test_pairs_that_do_not_fit_into_a_key_together_go_forward_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [(0, 0, 1, 0, 1, EXACT), (1, 1, 1, 0, 1, STEM), (2, 0, 1, 0, 1, EXACT), (2, 1, 1, 1, 1, EXACT)]
+    rows += [(4, 0, 1, 1, 1, EXACT), (4, 1, 1, 0, 1, EXACT)]
+    lengths = np.full(5, 2)
+    together = alignment.align(possible(*rows), lengths, lengths)
+    assert together.chunks.tolist() == [1, 1, 1, 0, 2]
+    assert sorted(together.taken) == list(range(6))
+    alone = alignment._Scale.of(possible(*rows[-2:]), 4, 1)
+    assert alone is not None
+    monkeypatch.setattr(alignment, "_KEY_BITS", alone.rank + alone.order + 1)
+    apart = alignment.align(possible(*rows), lengths, lengths)
+    assert apart.chunks.tolist() == together.chunks.tolist()
+    assert sorted(apart.taken) == list(range(6))
+
+
+def test_a_pair_that_fits_into_no_key_is_refused_with_its_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alignment, "_KEY_BITS", 8)
+    with pytest.raises(RunError, match="a text of 3 words and a reference of 2 share too many words; leave it out"):
+        alignment.align(possible((0, 0, 1, 0, 1, EXACT)), np.array([2]), np.array([3]))
+
+
+def test_a_paraphrase_of_many_words_matches_a_single_word() -> None:
+    rows = [(pair, 0, 6, 0, 1, PARAPHRASE) for pair in range(3)]
+    found = alignment.align(possible(*rows), np.array([6, 6, 6]), np.array([1, 1, 1]))
+    assert sorted(found.taken) == [0, 1, 2]
+    assert found.chunks.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("words", [1, 2, 3, 4])
+@pytest.mark.parametrize("further", [0, 1])
+def test_an_alignment_of_texts_that_begin_alike_is_one_chunk(words: int, further: int) -> None:
+    rows = [(0, place, 1, place, 1, EXACT) for place in range(words)]
+    found = alignment.align(possible(*rows), np.array([words]), np.array([words + further]))
+    assert sorted(found.taken) == list(range(words))
+    assert found.chunks.tolist() == [1]
+
+
+def test_without_candidates_no_match_is_taken() -> None:
+    found = alignment.align(possible(), np.array([2, 0]), np.array([0, 3]))
+    assert found.taken.tolist() == []
+    assert found.chunks.tolist() == [0, 0]
+
+
+def without_last_s(word: str) -> str:
+    return word.removesuffix("s")
+
+
+def test_a_family_is_the_other_words_of_the_same_stem() -> None:
+    found = python._families(["lung", "heart", "lungs", "rib", "ribs"], without_last_s)
+    assert found == {"lung": ["lungs"], "lungs": ["lung"], "rib": ["ribs"], "ribs": ["rib"]}
+
+
+def analysed(text: str, phrases: dict[int, list[tuple[int, int]]]) -> python.AnalysedText:
+    return python.AnalysedText(text.split(), [False] * len(text.split()), python._places(tuple(text.split())), phrases)
+
+
+def test_of_the_paraphrases_at_a_place_the_shorter_phrase_comes_first_and_then_the_tables_order() -> None:
+    reference = analysed("a b", {10: [(0, 2)], 11: [(0, 1)], 12: [(1, 1)]})
+    hypothesis = analysed("x y z", {20: [(0, 1)], 21: [(1, 1)], 22: [(2, 1)]})
+    kin = python.Kinship({}, {10: [20], 11: [22, 21], 12: [20], 20: [12]})
+    assert python.candidates(hypothesis, reference, kin) == [
+        (0, 1, 2, 1, PARAPHRASE),
+        (0, 1, 1, 1, PARAPHRASE),
+        (0, 2, 0, 1, PARAPHRASE),
+        (1, 1, 0, 1, PARAPHRASE),
+        (1, 1, 0, 1, PARAPHRASE),
+    ]
+
+
+@pytest.mark.parametrize(("most", "refused"), [(5, True), (6, False)])
+def test_a_pair_may_have_as_many_candidates_as_is_allowed_and_no_more(
+    most: int, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(python, "MOST", most)
+    texts = analysed("a a a", {}), analysed("a a", {}), python.Kinship({}, {})
+    if refused:
+        with pytest.raises(RunError, match="a text of 3 words and a reference of 2 share too many"):
+            python.candidates(*texts)
+    else:
+        assert len(python.candidates(*texts)) == 6
+
+
+@needs_the_tables
+def test_a_text_of_the_most_words_is_taken() -> None:
+    assert ours([("a " * 5000, ["b"])])[0, :2].tolist() == [5000, 1]

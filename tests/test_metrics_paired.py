@@ -100,6 +100,24 @@ def test_a_difference_that_no_resample_turns_has_the_smallest_p() -> None:
     assert (difference.p_bootstrap, difference.p_randomisation) == (2 / 100, 1 / 100)
 
 
+def test_differences_no_further_apart_than_rounding_are_equal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("r2gengpt.metrics.paired.ROUNDING", 0.5)
+    for sign in (1, -1):
+        near = differences(column(0, 0), sign * column(0.5, 0.5), VALUE, Resampling(50, 0, 0))["value"]
+        assert near.p_bootstrap == 1.0
+        far = differences(column(0, 0), sign * column(0.75, 0.75), VALUE, Resampling(49, 0, 0))["value"]
+        assert far.p_bootstrap == 2 / 50
+    # after a swap the systems differ by 1 or, half a unit less, by 0.5
+    swapped = differences(column(0, 0), column(1.5, 0.5), VALUE, Resampling(0, 50, 0))["value"]
+    assert swapped.p_randomisation == 1.0
+
+
+def test_as_many_swaps_are_drawn_in_parts_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("r2gengpt.metrics.paired.BLOCK", 8)
+    found = differences(column(1, 2, 3), column(1, 2, 3), VALUE, Resampling(0, 9, 0))["value"]
+    assert found.p_randomisation == 1.0
+
+
 def test_scores_are_those_of_score_under_the_same_protocol() -> None:
     comparison = compared("rotated", "unicode", resamples=0, swaps=0)
     scores = score(texts("unicode"), WANTED, PROTOCOLS["raw"], resamples=0)
@@ -175,10 +193,35 @@ def test_patients_of_a_part_of_the_studies_are_not_used_and_that_is_said(others:
         assert "6 of 8 studies name no patient: resampled by study, not by patient" in found.notes
 
 
+def test_a_comparison_counts_the_empty_outputs_of_each_system() -> None:
+    references = {"a": ["x"], "b": ["y"], "c": ["z"]}
+    first, second = {"a": "x", "b": " ", "c": ""}, {"a": "", "b": "y", "c": "z"}
+    notes = compare(first, second, references, RULES, names=("A", "B", "R"), resamples=0, swaps=0).notes
+    assert notes == ("empty outputs in A, which score 0: 2 of 3", "empty outputs in B, which score 0: 1 of 3")
+    assert compare(second, second, {"a": ["x"], "b": ["y"], "c": ["z"]}, RULES, resamples=0, swaps=0).notes[0] == (
+        "both systems wrote the same texts"
+    )
+    assert compared("constant", "identical", resamples=0, swaps=0).notes == ()
+
+
+def test_a_comparison_says_what_it_drew() -> None:
+    by_study = compared("constant", "identical").to_json()
+    assert by_study["n"] == 8
+    assert by_study["bootstrap"] == {"resamples": 1000, "swaps": 1000, "seed": 0, "by": "study", "patients": None}
+    patients = {study: str(i // 2) for i, study in enumerate(IDS)}
+    by_patient = compared("constant", "identical", patients=patients, resamples=20, swaps=30, seed=5).to_json()
+    assert by_patient["bootstrap"] == {"resamples": 20, "swaps": 30, "seed": 5, "by": "patient", "patients": 4}
+
+
 def test_systems_of_other_studies_are_refused_with_both_differences() -> None:
     with pytest.raises(InputError) as caught:
         compare({"a": "x", "c": "x"}, {"a": "x", "b": "x"}, {"a": ["x"]}, RULES, names=("A", "B", "R"))
     assert "1 of 2 studies in B have no text in A (b); 1 of 2 studies in A have no text in B (c)" in str(caught.value)
+
+
+def test_systems_of_more_studies_than_the_references_are_refused() -> None:
+    with pytest.raises(InputError, match=r"^1 of 2 studies in A have no text in R \(b\)$"):
+        compare({"a": "x", "b": "x"}, {"a": "x", "b": "x"}, {"a": ["x"]}, RULES, names=("A", "B", "R"))
 
 
 def test_every_family_has_a_difference() -> None:

@@ -107,6 +107,22 @@ def test_entities_in_capitals_are_known_but_for_quotes(text: str, words: str) ->
 
 
 @pytest.mark.parametrize(
+    ("word", "parts"),
+    [
+        ("cannot", "can not"),
+        ("gimme", "gim me"),
+        ("gonna", "gon na"),
+        ("gotta", "got ta"),
+        ("lemme", "lem me"),
+        ("wanna", "wan na"),
+    ],
+)
+@pytest.mark.parametrize("mark", ["", ".", ",", ";", " "])
+def test_two_words_in_one_are_parted_as_the_treebank_has_them(word: str, parts: str, mark: str) -> None:
+    assert ptb(f"{word}{mark} {word.capitalize()}{mark}") == f"{parts} {parts}"
+
+
+@pytest.mark.parametrize(
     ("piece", "words"),
     [
         ("a,", "a"),

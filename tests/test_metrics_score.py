@@ -12,7 +12,7 @@ from r2gengpt.metrics import baselines
 from r2gengpt.metrics.measure import METRICS, measure, scores_of
 from r2gengpt.metrics.protocols import PROTOCOLS
 from r2gengpt.metrics.records import Scores
-from r2gengpt.metrics.score import score
+from r2gengpt.metrics.score import check_ids, score
 from r2gengpt.metrics.summary import short_table
 from r2gengpt.metrics.table import score_table
 
@@ -33,6 +33,7 @@ def test_scores_are_those_of_the_metrics_on_the_protocols_texts() -> None:
     np.testing.assert_array_equal([scores.metrics[name].value for name in METRICS], expected)
     each = np.stack([scores.per_study[name] for name in METRICS], axis=1)
     np.testing.assert_array_equal(each, scores_of(measured, 1))
+    np.testing.assert_array_equal(scores.columns, measured)
 
 
 def test_the_order_of_predictions_does_not_matter() -> None:
@@ -131,6 +132,87 @@ def test_missing_and_extra_ids_are_counted_and_the_first_of_each_named() -> None
     assert str(caught.value) == (
         "2 of 3 studies in R have no text in P (b, c); 1 of 2 studies in P have no text in R (d)"
     )
+
+
+@pytest.mark.parametrize(("lacking", "listed"), [("abcde", "a, b, c, d, e"), ("abcdef", "a, b, c, d, e, …")])
+def test_five_ids_are_listed_and_further_ones_left_out(lacking: str, listed: str) -> None:
+    references = {study: ["x"] for study in [*lacking, "z"]}
+    whole = f"{len(lacking)} of {len(lacking) + 1} studies in R have no text in P ({listed})"
+    with pytest.raises(InputError) as caught:
+        check_ids({"z": "x"}, references, ("P", "R"))
+    assert str(caught.value) == whole
+
+
+@pytest.mark.parametrize(("resamples", "too_few"), [(0, False), (1, True), (19, True), (20, False)])
+def test_twenty_resamples_are_enough_for_a_p_below_five_percent(resamples: int, too_few: bool) -> None:
+    notes = scored(resamples=resamples).notes
+    assert any("too few for a verdict" in note for note in notes) == too_few
+
+
+@pytest.mark.parametrize(("patients", "drawn"), [("xxx", False), ("xxy", True)])
+def test_an_interval_needs_two_patients(patients: str, drawn: bool) -> None:
+    texts = {"a": "lungs clear", "b": "heart normal", "c": "no mass"}
+    references = {study: [f"{text} ."] for study, text in texts.items()}
+    of = dict(zip(texts, patients, strict=True))
+    scores = score(texts, references, PROTOCOLS["raw"], patients=of, resamples=20)
+    assert all((value.ci95 is not None) == drawn for value in scores.metrics.values())
+    assert not any("name no patient" in note for note in scores.notes)
+
+
+def test_two_studies_have_intervals_and_shuffled_texts_and_no_note_of_one() -> None:
+    scores = score({"a": "lungs clear", "b": "no mass"}, {"a": ["lungs"], "b": ["a mass"]}, PROTOCOLS["raw"])
+    assert scores.metrics["rouge_l"].ci95 is not None
+    assert "texts_shuffled" in scores.baselines
+    assert "texts_shuffled" not in scores.not_available
+    assert not any(note.startswith("one study") for note in scores.notes)
+
+
+def test_intervals_of_baselines_are_those_of_scoring_their_texts_with_the_same_seed() -> None:
+    row = scored(resamples=30, seed=2).baselines["constant"]
+    alone = score(dict.fromkeys(IDS, baselines.CONSTANT_REPORT), WANTED, PROTOCOLS["raw"], resamples=30, seed=2)
+    for name in METRICS:
+        assert row.metrics[name].value == pytest.approx(alone.metrics[name].value)
+        assert row.metrics[name].ci95 == pytest.approx(alone.metrics[name].ci95)
+
+
+def moved(name: str) -> baselines.Baseline:
+    return baselines.Baseline("texts of another system", dict(zip(IDS, HYPOTHESES[name], strict=True)), human=False)
+
+
+def test_the_grounding_gap_is_the_score_less_that_with_shuffled_images() -> None:
+    scores = scored("identical", beside={"images_shuffled": moved("rotated")}, resamples=0)
+    assert scores.grounding_gap is not None
+    shuffled = scores.baselines["images_shuffled"].metrics
+    for name in METRICS:
+        gap = scores.metrics[name].value - shuffled[name].value
+        assert scores.grounding_gap[name].value == pytest.approx(gap) != 0
+    assert scored(resamples=0).grounding_gap is None
+
+
+def test_rows_that_the_caller_brings_are_there_and_the_others_say_why_not() -> None:
+    given = scored(beside={"images_shuffled": moved("rotated")}, missing={"nearest_image": "no images"}, resamples=0)
+    assert given.not_available["nearest_image"] == "no images"
+    assert "images_shuffled" not in given.not_available
+    assert {"nearest_image", "images_shuffled"} <= set(scored(resamples=0).not_available)
+
+
+def test_the_verdict_holds_the_model_against_every_row_but_those_that_know_the_answer() -> None:
+    scores = scored("rotated", beside={"oracle_hint": moved("identical"), "text_only": moved("reversed")}, resamples=9)
+    against = scores.verdict.against
+    assert set(against) == {"constant", "texts_shuffled", "text_only"}
+    for name, difference in against.items():
+        rival = scores.baselines[name].metrics[scores.verdict.metric].value
+        assert difference.value == pytest.approx(scores.metrics[scores.verdict.metric].value - rival)
+
+
+def test_a_study_without_any_reference_is_refused() -> None:
+    with pytest.raises(InputError, match="R: the reference of study b is empty"):
+        score({"a": "x", "b": "x"}, {"a": ["x"], "b": []}, PROTOCOLS["raw"], names=("P", "R"))
+
+
+def test_a_study_with_one_empty_reference_of_two_is_refused() -> None:
+    with pytest.raises(InputError, match="R: the reference of study a is empty"):
+        score({"a": "x"}, {"a": ["x", ""]}, PROTOCOLS["raw"], names=("P", "R"))
 
 
 @pytest.mark.parametrize("text", ["", " \n"])

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r2gengpt.metrics.bleu import bleu_statistics
+from r2gengpt.metrics.bleu import bleu, bleu_statistics
 from r2gengpt.metrics.bootstrap import ci95, resampled_sums
 from r2gengpt.metrics.cider import cider_d
 from r2gengpt.metrics.measure import METRICS, measure, scores_of
@@ -45,6 +45,12 @@ def test_the_closest_reference_length_is_the_shorter_of_two_that_are_equally_nea
     assert statistics.closest.tolist() == [2, 2]
 
 
+def test_bleu_of_an_identical_word_falls_short_of_one_by_coco_captions_small_terms() -> None:
+    found = bleu(bleu_statistics(corpus(["a"], [["a"]])).columns())[0, 0]
+    precision = ratio = (1 + 1e-15) / (1 + 1e-9)
+    assert 1 - found == pytest.approx(1 - precision * np.exp(1 - 1 / ratio), rel=1e-5)
+
+
 def test_a_word_matches_no_more_often_than_one_reference_has_it() -> None:
     statistics = bleu_statistics(corpus(["the the the the"], [["the cat", "the the dog"]]))
     assert statistics.matched[0].tolist() == [2, 1, 0, 0]
@@ -66,6 +72,10 @@ def test_cider_of_one_study_is_zero_even_for_an_identical_text() -> None:
 def test_cider_of_identical_texts_that_share_no_words_is_ten() -> None:
     texts = ["a b c d e", "f g h i j"]
     np.testing.assert_allclose(cider_d(corpus(texts, [[t] for t in texts])), 10.0, rtol=1e-12)
+
+
+def test_a_word_that_all_studies_have_weighs_nothing_for_cider() -> None:
+    assert cider_d(corpus(["a", "a", "a"], [["a"], ["a"], ["a"]])).tolist() == [0.0, 0.0, 0.0]
 
 
 def test_texts_without_any_words_do_not_stop_the_metrics() -> None:
@@ -90,6 +100,10 @@ def test_resampling_in_blocks_gives_what_one_block_gives(monkeypatch: pytest.Mon
     whole = resampled_sums(columns, 20, seed=1)
     monkeypatch.setattr("r2gengpt.metrics.bootstrap.BLOCK", 21)
     np.testing.assert_allclose(resampled_sums(columns, 20, seed=1), whole, rtol=1e-14)
+
+
+def test_without_resamples_there_are_no_sums() -> None:
+    assert resampled_sums(np.ones((4, 3)), 0, seed=0).shape == (0, 3)
 
 
 def test_the_interval_of_a_mean_is_that_of_its_standard_error() -> None:

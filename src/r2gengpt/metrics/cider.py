@@ -1,7 +1,8 @@
 """CIDEr-D with sigma 6 and document frequencies of the references being scored. No stemmer, no tokenizer.
 
 Source: Vedantam et al. 2015, in the form that coco-caption computes (`pycocoevalcap/cider/cider_scorer.py`): lengths
-are counted in bigrams, tf is the plain count, and idf is log(studies) - log(studies whose references have the n-gram).
+are counted in bigrams (the difference is that of words: a text without any scores 0), tf is the plain count, and idf is
+log(studies) - log(studies whose references have the n-gram).
 With one study every idf is log(1) = 0, so its score is 0 whatever it says; an n-gram in all studies weighs nothing.
 """
 
@@ -15,8 +16,8 @@ SIGMA = 6.0
 def cider_d(corpus: Corpus) -> Floats:
     """CIDEr-D in [0, 10] of each study, (S,); the corpus score is their mean."""
     studies, study = corpus.hypothesis_words.size, corpus.study
-    bigrams = [np.maximum(words - 1, 0) for words in (corpus.hypothesis_words, corpus.reference_words)]
-    penalty = np.exp(-((bigrams[0][study] - bigrams[1]) ** 2) / (2 * SIGMA**2))
+    longer = corpus.hypothesis_words[study] - corpus.reference_words
+    penalty = np.exp(-(longer**2) / (2 * SIGMA**2))
     cosine = np.mean([_cosine(pair, study, studies) for pair in corpus.orders], axis=0)
     per_study = np.bincount(study, cosine * penalty, minlength=studies) / np.bincount(study, minlength=studies)
     return np.asarray(10.0 * per_study, dtype=np.float64)

@@ -47,6 +47,6 @@ def _score(hypothesis: str, references: Sequence[str]) -> float:
         common = longest_common_subsequence(words, other)
         precision = max(precision, common / len(words))
         recall = max(recall, common / len(other))
-    if precision == 0 or recall == 0:
+    if precision == 0:  # then recall is, too
         return 0.0
     return (1 + BETA**2) * precision * recall / (recall + BETA**2 * precision)

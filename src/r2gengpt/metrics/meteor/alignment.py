@@ -32,7 +32,7 @@ Bits = NDArray[np.uint64]
 class PossibleMatches:
     """Matches that may be taken: of pair `pair`, words of the reference from `place`, of the hypothesis from `other`.
 
-    Pairs and, in a pair, places ascend; among the candidates of a place the order is that of preference among equals.
+    Pairs ascend; among the candidates of a place the order is that of preference among equals.
     """
 
     pair: Ints
@@ -89,8 +89,8 @@ class _Scale:
     @classmethod
     def of(cls, candidates: PossibleMatches, words: int, pairs: int) -> "_Scale | None":
         """The narrowest that no alignment of so many words leaves; None: pair, rank and order need too many bits."""
-        far = np.bincount(candidates.pair, np.abs(candidates.place - candidates.other), minlength=1).max()
-        here = np.unique(candidates.pair * (words + 1) + candidates.place, return_counts=True)[1].max(initial=0)
+        far = np.bincount(candidates.pair, np.abs(candidates.place - candidates.other)).max(initial=0)
+        here = np.unique(candidates.pair * words + candidates.place, return_counts=True)[1].max(initial=0)
         distance, count = int(far).bit_length(), (words + 1).bit_length()
         scale = cls(
             distance,

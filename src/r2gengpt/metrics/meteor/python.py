@@ -199,12 +199,11 @@ def _paraphrased(
 def _statistics(pairs: Sequence[tuple[int, int]], texts: Sequence[AnalysedText], kin: Kinship) -> Floats:
     """The 23 numbers of each pair of hypothesis and reference, as `statistics.COLUMNS` describes them."""
     found = [candidates(texts[one], texts[other], kin) for one, other in pairs]
-    columns = np.array([match for matches in found for match in matches], dtype=np.int64).reshape(-1, 5).T
     pair = np.repeat(np.arange(len(pairs)), [len(matches) for matches in found])
-    order = np.lexsort((columns[0], pair))
-    matches = PossibleMatches(pair[order], *columns[:, order])
+    columns = np.array([match for matches in found for match in matches], dtype=np.int64).reshape(pair.size, 5).T
+    matches = PossibleMatches(pair, *columns)
     lengths = np.array([len(text.words) for text in texts], dtype=np.int64)
-    sides = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    sides = np.array(pairs, dtype=np.int64).reshape(len(pairs), 2).T
     words = lengths[sides]
     aligned = align(matches, words[1], words[0])
     taken = matches[aligned.taken]

@@ -72,17 +72,17 @@ class Rule:
     """
 
     pattern: re.Pattern[str]
-    run: re.Pattern[str] | None = None
-    kept: bool = False
+    run: re.Pattern[str] | None
+    kept: bool
 
 
 def _any(words: Sequence[str]) -> str:
-    return "|".join(word.replace(".", "[.]") for word in sorted(words, key=len, reverse=True))
+    return "|".join(word.replace(".", "[.]") for word in words)
 
 
 def _capitalised(words: Sequence[str]) -> str:
     """The words with a capital first and the other letters in any case."""
-    return "|".join(f"{word[0].upper()}(?i:{word[1:]})" for word in sorted(words, key=len, reverse=True))
+    return "|".join(f"{word[0].upper()}(?i:{word[1:]})" for word in words)
 
 
 # Words, joined or not

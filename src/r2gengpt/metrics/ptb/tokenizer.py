@@ -133,9 +133,8 @@ def _end(text: str, place: int, failed: dict[Rule, int]) -> tuple[int | None, bo
         if failed.get(rule, 0) > place:
             continue
         match = rule.pattern.match(text, place)
-        if match is None and rule.run is not None:
-            run = rule.run.match(text, place)
-            failed[rule] = run.end() if run else 0
+        if match is None and rule.run is not None and (run := rule.run.match(text, place)):
+            failed[rule] = run.end()
         if match and match.end() > longest:
             longest, kept = match.end(), rule.kept
             end = match.end("word") if "word" in rule.pattern.groupindex else longest
