@@ -36,6 +36,7 @@ from r2gengpt.metrics.calibration import (
     calibration_error,
     calibration_score,
     fit,
+    logistic,
     probability,
     reliability,
     risk_coverage,
@@ -82,6 +83,30 @@ def test_where_likelier_sentences_are_not_more_often_right_all_get_the_same_conf
     assert temperature == 0
     # Platt's targets: 4/5 for the three right ones, 1/4 for the two wrong ones
     assert probability(logprobs, temperature, bias) == pytest.approx([(3 * 4 / 5 + 2 / 4) / 5] * 5)
+
+
+def test_the_fit_of_two_levels_goes_through_the_targets_of_each() -> None:
+    """12 of 20 sentences right at one level, 8 of 20 at the other: Platt's targets are 21/22 and 1/22, in the mean
+    260/440 and 180/440, whose log-odds are the log of 13/9 and its negative."""
+    correct = np.array([1.0] * 12 + [0.0] * 8 + [1.0] * 8 + [0.0] * 12)
+    level = math.log(13 / 9)
+    assert fit(np.repeat([-1.0, -2.0], 20), correct) == pytest.approx((2 * level, 3 * level), abs=1e-6)
+
+
+def test_a_logistic_ends_where_data_and_prior_pull_alike() -> None:
+    generator = np.random.default_rng(4)
+    columns, targets = generator.normal(size=(60, 3)) + [0.0, 1.0, 2.0], generator.random(60)
+    prior, ridge = np.array([0.5, -1.0, 2.0]), np.array([0.1, 3.0, 30.0])
+    weights, curve = logistic(columns, targets, prior, ridge)
+    found = 1 / (1 + np.exp(-columns @ weights))
+    assert columns.T @ (targets - found) == pytest.approx(ridge * (weights - prior), abs=1e-6)
+    assert curve == pytest.approx(columns.T @ np.diag(found * (1 - found)) @ columns + np.diag(ridge), abs=1e-6)
+
+
+def test_a_step_of_a_logistic_that_goes_too_far_is_halved() -> None:
+    """From 10, where nearly all curvature is gone, a whole step would go to about -11,000."""
+    weights, _ = logistic(np.ones((4, 1)), np.full(4, 0.5), np.array([10.0]), np.array([1e-9]))
+    assert weights == pytest.approx([0.0], abs=1e-6)
 
 
 def test_calibration_error_is_that_of_a_hand_computation() -> None:
