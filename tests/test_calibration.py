@@ -95,7 +95,7 @@ def test_the_fit_of_two_levels_goes_through_the_targets_of_each() -> None:
 
 def test_a_logistic_ends_where_data_and_prior_pull_alike() -> None:
     generator = np.random.default_rng(4)
-    columns, targets = generator.normal(size=(60, 3)) + [0.0, 1.0, 2.0], generator.random(60)
+    columns, targets = generator.normal((0.0, 1.0, 2.0), size=(60, 3)), generator.random(60)
     prior, ridge = np.array([0.5, -1.0, 2.0]), np.array([0.1, 3.0, 30.0])
     weights, curve = logistic(columns, targets, prior, ridge)
     found = 1 / (1 + np.exp(-columns @ weights))
