@@ -16,7 +16,7 @@ from r2gengpt.metrics.protocols import PROTOCOLS
 from r2gengpt.metrics.records import Scores
 from r2gengpt.metrics.score import score
 from r2gengpt.metrics.summary import COLUMNS, short_table, terminal_text
-from r2gengpt.metrics.verdict import Outcome, judge, outcome
+from r2gengpt.metrics.verdict import Outcome, judge, outcome, p_in_words
 
 REFERENCES = {f"s{i}": f"word{i} word{i * 7} lungs clear left base number{i}" for i in range(40)}
 BETTER = Difference(0.2, (0.1, 0.3), 0.002, 0.001)
@@ -38,7 +38,11 @@ def scored(texts: dict[str, str], resamples: int = 200, labels: bool = False, he
         (Difference(0.2, (0.1, 0.3), 0.002, 0.05), Outcome.LEVEL),  # the interval alone is not enough
         (Difference(0.2, (-0.001, 0.3), 0.06, 0.04), Outcome.LEVEL),  # nor is p
         (Difference(0.0, (0.0, 0.0), 1.0, 1.0), Outcome.LEVEL),
+        (Difference(0.2, (0.0, 0.3), 0.04, 0.04), Outcome.LEVEL),
+        (Difference(-0.2, (-0.3, 0.0), 0.04, 0.04), Outcome.LEVEL),
         (Difference(0.2), Outcome.UNKNOWN),
+        (Difference(0.2, (0.1, 0.3), 0.002), Outcome.UNKNOWN),  # nothing was swapped
+        (Difference(0.2, None, None, 0.001), Outcome.UNKNOWN),
     ],
 )
 def test_a_difference_counts_where_its_interval_and_its_p_agree(difference: Difference, wanted: Outcome) -> None:
@@ -114,6 +118,26 @@ def test_a_verdict_that_is_not_better_tells_why(found: dict[str, Difference], wh
     told = judge("cider", 0.5, dict.fromkeys(found, 0.4), found, studies=9, patients=None, distinct=9, collapsed=False)
     assert told.why == why
     assert told.to_json()["why"] == why
+
+
+def test_a_sentence_tells_an_interval_only_beside_a_p_and_counts_one_study() -> None:
+    found = {"constant": Difference(0.2, (0.1, 0.3), 0.002)}
+    told = judge("cider", 0.5, {"constant": 0.3}, found, studies=1, patients=None, distinct=1, collapsed=False)
+    assert told.sentence == (
+        "No verdict, nothing was resampled; beside the constant report: "
+        "CIDEr-D 0.500 against 0.300, difference +0.200, on 1 study."
+    )
+    told = judge("cider", 0.5, {"x": 0.3}, {"x": BETTER}, studies=9, patients=4, distinct=9, collapsed=False)
+    assert told.sentence == (
+        "Better than the row x: CIDEr-D 0.500 against 0.300, difference +0.200 (95 % interval +0.100 to +0.300, "
+        "p 0.001), on 9 studies of 4 patients."
+    )
+
+
+def test_a_p_that_rounds_to_nothing_is_told_as_smaller() -> None:
+    assert [p_in_words(p) for p in (0.0, 0.0004, 0.0005, 0.05, 1.0)] == [
+        "p < 0.001", "p < 0.001", "p 0.001", "p 0.050", "p 1.000"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("texts", [{"s0": "word0"}, dict.fromkeys(REFERENCES, "x")])
