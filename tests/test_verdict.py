@@ -238,6 +238,40 @@ def test_the_table_of_a_terminal_fits_100_columns_and_opens_with_the_verdict() -
     assert row[-2] == f"{best:.4f}"
 
 
+def test_the_grounding_gap_has_its_interval_and_p_where_they_are_known() -> None:
+    scores = full(dict.fromkeys(REFERENCES, CONSTANT_REPORT))
+    for gap, words in (
+        (BETTER, "grounding gap +0.2000 (+0.1000 to +0.3000), p 0.001: "),
+        (Difference(-0.2), "grounding gap -0.2000: "),
+    ):
+        text = short_table(replace(scores, grounding_gap={scores.verdict.metric: gap}))
+        assert f"{words}{LABEL_F1}, true minus shuffled images" in " ".join(text.split())
+
+
+def test_a_line_that_is_broken_goes_on_below_its_words() -> None:
+    lines = short_table(full(dict.fromkeys(REFERENCES, CONSTANT_REPORT))).splitlines()
+    place = next(number for number, line in enumerate(lines) if line.startswith("outputs    "))
+    assert lines[place + 1][:12].strip() == lines[place + 1][11]
+
+
+def test_notes_stand_below_the_table_but_that_of_the_collapse() -> None:
+    scores = full(dict.fromkeys(REFERENCES, CONSTANT_REPORT))
+    assert any(note.startswith("collapsed") for note in scores.notes)
+    text = short_table(scores)
+    assert "note: clinical labels are rule-based" in text
+    assert "note: collapsed" not in text
+
+
+def test_a_head_without_a_mean_area_has_no_line() -> None:
+    scores = full(dict.fromkeys(REFERENCES, CONSTANT_REPORT))
+    assert scores.findings is not None
+    head = scores.findings["head"]
+    for findings in ({"head": head | {"all": {"mean_auc": {"over": []}}}}, {"text": scores.findings["text"]}):
+        text = short_table(replace(scores, findings=findings))
+        assert "finding head" not in text
+        assert "normal or abnormal by" in text
+
+
 def test_details_have_every_baseline_below_the_same_verdict() -> None:
     scores = scored(dict.fromkeys(REFERENCES, CONSTANT_REPORT), labels=True)
     text = terminal_text(scores, details=True)
