@@ -226,6 +226,12 @@ def test_the_table_has_the_gap_of_each_metric_where_images_were_shuffled() -> No
     assert "train split word" not in score_table(scored())
 
 
+def test_the_table_says_by_what_its_intervals_were_resampled() -> None:
+    assert "studies    8" in score_table(scored()).splitlines()
+    by_patient = scored(patients={study: study[-1] for study in IDS} | {IDS[0]: "1"})
+    assert "studies    8, resampled by patient: 7 patients" in score_table(by_patient).splitlines()
+
+
 def test_normal_or_abnormal_has_a_heading_where_there_is_a_row() -> None:
     row = {"normal": {"n": 3}, "abnormal": {"n": 4}, "balanced_accuracy": {"value": 0.5, "ci95": [0.25, 0.75]}}
     table = score_table(replace(scored(), findings={"text": {"all": row, "by_source": {}}})).splitlines()
