@@ -137,6 +137,9 @@ def test_the_interval_resamples_whole_studies() -> None:
     assert by_study.ci95 == (0.0, 0.5)
     assert alone.ci95 is not None
     assert alone.ci95[1] < 0.35
+    one = Judged(confidence, correct, np.zeros(20, dtype=np.int64), 1)
+    assert calibration_score(confidence, one, 400, 0).ci95 is None
+    assert calibration_score(confidence, Judged(confidence, correct, np.arange(20), 20), 0, 0).ci95 is None
 
 
 @settings(max_examples=100, derandomize=True)
@@ -162,6 +165,7 @@ def test_the_area_under_risk_is_computed_from_all_sentences_and_the_curve_is_sho
     generator = np.random.default_rng(0)
     curve = risk_coverage(generator.random(5000), (generator.random(5000) < 0.5).astype(float))
     assert len(curve) == 100
+    assert curve[0]["coverage"] == 1 / 5000
     assert curve[-1]["coverage"] == 1
     assert [one["coverage"] for one in curve] == sorted({one["coverage"] for one in curve})
 
