@@ -134,10 +134,14 @@ def test_an_age_has_a_decimal_place_below_two_years() -> None:
 
 @pytest.mark.parametrize(("name", "most"), [("age", 130), ("prior_days", 50_000)])
 def test_an_age_and_a_time_have_bounds(name: str, most: int) -> None:
-    assert Context(**{name: 0.0}) != Context(**{name: float(most)})
+    def known(value: float) -> Context:
+        return Context(age=value) if name == "age" else Context(prior_days=value)
+
+    for value in (0.0, float(most)):
+        assert getattr(known(value), name) == value
     for value in (-0.5, most + 0.5):
         with pytest.raises(InputError, match=name):
-            Context(**{name: value})
+            known(value)
 
 
 def test_what_is_no_context_is_refused_by_its_type() -> None:
