@@ -36,6 +36,7 @@ from r2gengpt.metrics.calibration import (
     calibration_error,
     calibration_score,
     fit,
+    logistic,
     probability,
     reliability,
     risk_coverage,
@@ -84,6 +85,30 @@ def test_where_likelier_sentences_are_not_more_often_right_all_get_the_same_conf
     assert probability(logprobs, temperature, bias) == pytest.approx([(3 * 4 / 5 + 2 / 4) / 5] * 5)
 
 
+def test_the_fit_of_two_levels_goes_through_the_targets_of_each() -> None:
+    """12 of 20 sentences right at one level, 8 of 20 at the other: Platt's targets are 21/22 and 1/22, in the mean
+    260/440 and 180/440, whose log-odds are the log of 13/9 and its negative."""
+    correct = np.array([1.0] * 12 + [0.0] * 8 + [1.0] * 8 + [0.0] * 12)
+    level = math.log(13 / 9)
+    assert fit(np.repeat([-1.0, -2.0], 20), correct) == pytest.approx((2 * level, 3 * level), abs=1e-6)
+
+
+def test_a_logistic_ends_where_data_and_prior_pull_alike() -> None:
+    generator = np.random.default_rng(4)
+    columns, targets = generator.normal((0.0, 1.0, 2.0), size=(60, 3)), generator.random(60)
+    prior, ridge = np.array([0.5, -1.0, 2.0]), np.array([0.1, 3.0, 30.0])
+    weights, curve = logistic(columns, targets, prior, ridge)
+    found = 1 / (1 + np.exp(-columns @ weights))
+    assert columns.T @ (targets - found) == pytest.approx(ridge * (weights - prior), abs=1e-6)
+    assert curve == pytest.approx(columns.T @ np.diag(found * (1 - found)) @ columns + np.diag(ridge), abs=1e-6)
+
+
+def test_a_step_of_a_logistic_that_goes_too_far_is_halved() -> None:
+    """From 10, where nearly all curvature is gone, a whole step would go to about -11,000."""
+    weights, _ = logistic(np.ones((4, 1)), np.full(4, 0.5), np.array([10.0]), np.array([1e-9]))
+    assert weights == pytest.approx([0.0], abs=1e-6)
+
+
 def test_calibration_error_is_that_of_a_hand_computation() -> None:
     confidence = np.array([0.05, 0.95, 0.9, 0.55, 0.51, 1.0])
     correct = np.array([0.0, 1.0, 0.0, 1.0, 0.0, 1.0])
@@ -112,6 +137,9 @@ def test_the_interval_resamples_whole_studies() -> None:
     assert by_study.ci95 == (0.0, 0.5)
     assert alone.ci95 is not None
     assert alone.ci95[1] < 0.35
+    one = Judged(confidence, correct, np.zeros(20, dtype=np.int64), 1)
+    assert calibration_score(confidence, one, 400, 0).ci95 is None
+    assert calibration_score(confidence, Judged(confidence, correct, np.arange(20), 20), 0, 0).ci95 is None
 
 
 @settings(max_examples=100, derandomize=True)
@@ -137,6 +165,7 @@ def test_the_area_under_risk_is_computed_from_all_sentences_and_the_curve_is_sho
     generator = np.random.default_rng(0)
     curve = risk_coverage(generator.random(5000), (generator.random(5000) < 0.5).astype(float))
     assert len(curve) == 100
+    assert curve[0]["coverage"] == 1 / 5000
     assert curve[-1]["coverage"] == 1
     assert [one["coverage"] for one in curve] == sorted({one["coverage"] for one in curve})
 

@@ -58,6 +58,22 @@ def test_mimic_cxr_reports_are_cleaned_as_in_r2gen(report: str, cleaned: str) ->
     assert CLEANERS["mimic_cxr"](report) == cleaned
 
 
+@pytest.mark.parametrize("number", [2, 3, 4, 5])
+@pytest.mark.parametrize("dataset", ["iu_xray", "mimic_cxr"])
+def test_numbers_of_lists_vanish_up_to_five(dataset: str, number: int) -> None:
+    clean = CLEANERS[dataset]
+    assert clean(f"Clear. {number}. Normal.") == "clear . normal ."
+    assert clean(f"Item {number}. more") == "item . more ."
+    assert clean(f"Clear. {number}. {number}. Normal.") == "clear . normal .", "each of its two rules takes one"
+
+
+@pytest.mark.parametrize(("dataset", "halvings"), [("iu_xray", 3), ("mimic_cxr", 8)])
+def test_dots_are_halved_so_often_that_a_number_before_them_is_one_of_a_list(dataset: str, halvings: int) -> None:
+    most = 2**halvings
+    assert CLEANERS[dataset]("1" + "." * most + " Clear.") == "clear ."
+    assert CLEANERS[dataset]("1" + "." * (most + 1) + " Clear.") == "1 . clear .", "two dots are left"
+
+
 @pytest.mark.parametrize(
     ("report", "cleaned"),
     [

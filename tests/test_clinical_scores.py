@@ -141,6 +141,8 @@ def test_scores_json_names_each_average_and_counts_each_observation() -> None:
     assert content["clinical"]["version"] == reading.VERSION
     edema = content["clinical"]["uncertain_as_positive"]["Edema"]
     assert edema == {"predicted": 1, "reference": 2, "precision": 1.0, "recall": 0.5, "f1": pytest.approx(2 / 3)}
+    heart = content["clinical"]["uncertain_as_positive"]["Cardiomegaly"]
+    assert (heart["predicted"], heart["reference"]) == (2, 1)
     assert set(content["clinical"]["uncertain_as_negative"]) == set(OBSERVATIONS)
     assert content["metrics"][observation_name("Pleural Effusion", "uncertain_as_positive")]["ci95"]
 

@@ -26,7 +26,7 @@ from r2gengpt.parts.assemble import Built, build_model
 from r2gengpt.reporter import Reporter
 from r2gengpt.settings import PlacementConfig
 from r2gengpt.testing import noise_image
-from r2gengpt.text.context import LONGEST, Context, instruction_for
+from r2gengpt.text.context import LONGEST, Context, age_in, check_context, days_in, instruction_for, sex_in, shortened
 from r2gengpt.training.data import make_loaders, read_splits
 from r2gengpt.training.run import train
 from training_settings import small_run
@@ -75,6 +75,100 @@ def test_a_long_field_is_cut_at_a_word_and_no_field_can_bring_an_image_of_its_ow
     assert words.endswith("word.")
     assert "<ImageHere>" not in instruction_for(Context("a <ImageHere>"), "Describe.", FIELDS)  # type: ignore[operator]
     assert instruction_for(Context("<ImageHere>"), "Describe.") is None
+
+
+def test_a_field_ends_after_400_characters_and_an_earlier_report_after_1000() -> None:
+    long = "x" * 1001
+    assert Context(indication=long).words() == f"Indication: {long[:400]}."
+    assert Context(prior=long).words(("prior",)) == f"Prior report: {long[:1000]}."
+    assert Context(prior=long[1:]).words(("prior",)) == f"Prior report: {long[1:]}."
+
+
+@pytest.mark.parametrize(
+    ("text", "most", "short"),
+    [
+        ("ab cd", 5, "ab cd"),
+        ("ab cd ef", 5, "ab cd"),
+        ("ab cd", 4, "ab"),
+        ("ab cde f", 5, "ab"),
+        ("abcdef", 4, "abcd"),
+    ],
+)
+def test_a_text_is_cut_after_its_last_whole_word(text: str, most: int, short: str) -> None:
+    assert shortened(text, most) == short
+
+
+@pytest.mark.parametrize(
+    ("prior", "days", "words"),
+    [
+        ("Clear.", None, "Prior report: Clear."),
+        ("Clear.", 0.0, "Prior report, of the same day: Clear."),
+        ("Clear.", 1.0, "Prior report, 1 day before: Clear."),
+        ("", 41.0, "Prior study: 41 days before."),
+        ("", None, ""),
+    ],
+)
+def test_an_earlier_study_is_told_as_far_as_it_is_known(prior: str, days: float | None, words: str) -> None:
+    found = Context("Cough", prior=prior, prior_days=days)
+    assert found.words(("prior",)) == words
+    assert found.words(("indication", "prior")) == f"Indication: Cough. {words}".strip()
+    assert found.words() == found.only(("indication",)).words(("indication", "prior")) == "Indication: Cough."
+    assert found.present == (("indication", "prior") if words else ("indication",))
+    assert found.only(("prior",)) == Context(prior=prior, prior_days=days)
+
+
+def test_only_a_context_that_tells_something_is_true() -> None:
+    assert not Context()
+    assert Context(sex="F")
+    assert Context(prior_days=0.0)
+
+
+def test_an_age_has_a_decimal_place_below_two_years() -> None:
+    assert [Context(age=age).words() for age in (0.0, 1.9, 2.0, 2.4)] == [
+        "Age: 0.0.",
+        "Age: 1.9.",
+        "Age: 2.",
+        "Age: 2.",
+    ]
+
+
+@pytest.mark.parametrize(("name", "most"), [("age", 130), ("prior_days", 50_000)])
+def test_an_age_and_a_time_have_bounds(name: str, most: int) -> None:
+    def known(value: float) -> Context:
+        return Context(age=value) if name == "age" else Context(prior_days=value)
+
+    for value in (0.0, float(most)):
+        assert getattr(known(value), name) == value
+    for value in (-0.5, most + 0.5):
+        with pytest.raises(InputError, match=name):
+            known(value)
+
+
+def test_what_is_no_context_is_refused_by_its_type() -> None:
+    check_context(Context())
+    with pytest.raises(InputError, match="is of type str"):
+        check_context("Cough")
+
+
+@pytest.mark.parametrize(("read", "most"), [(age_in, 130), (days_in, 50_000)])
+def test_a_number_that_somebody_typed_is_read_within_its_bounds(read: Callable[[str], float | None], most: int) -> None:
+    assert [read(text) for text in ("", " ", "0", " 12.5 ", str(most))] == [None, None, 0.0, 12.5, most]
+    for text in (f"{most}.5", "-1", "1e2", "1234567", "one", "1.2345", "\u0663"):
+        with pytest.raises(InputError, match=f"must be a number of .* from 0 to {most}"):
+            read(text)
+
+
+def test_a_sex_that_somebody_typed_is_m_or_f() -> None:
+    assert [sex_in(text) for text in ("f", " M ", "", " ")] == ["F", "M", "", ""]
+    with pytest.raises(InputError, match="must be M or F"):
+        sex_in("W")
+
+
+@pytest.mark.parametrize("read", [age_in, days_in, sex_in])
+def test_no_more_than_20_characters_of_what_was_typed_are_shown(read: Callable[[str], object]) -> None:
+    with pytest.raises(InputError) as refused:
+        read("x" * 21)
+    assert refused.value.value == "x" * 20
 
 
 def test_the_repr_of_a_context_names_nothing_of_a_patient() -> None:

@@ -49,6 +49,7 @@ FOUND = {
         "Jean-Pierre",
         "O’Brien",
         "unlike Kerley",
+        "unlike Wu",
         "山田",
         "иванов",
     ],

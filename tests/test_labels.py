@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r2gengpt.metrics.labels.places import located
-from r2gengpt.metrics.labels.reading import FIVE, Label, combine, label_report, sentences, statements
+from r2gengpt.metrics.labels.reading import FIVE, Label, combine, label_report, named_in, sentences, statements
 from r2gengpt.text.observations import NO_FINDING, OBSERVATIONS, SUPPORT_DEVICES
 from timed import grows_linearly
 
@@ -392,6 +392,11 @@ def test_labels_of_a_report_are_those_of_its_sentences_combined() -> None:
     parts = [statement for sentence in sentences(text) for statement in statements(sentence)]
     assert label_report(text) == combine(parts)
     assert len(list(sentences(text))) == 3
+
+
+def test_what_is_there_or_in_doubt_is_named_in_the_order_of_the_observations() -> None:
+    assert named_in("Rib fracture. Possible edema. No effusion.") == ["Edema", "Fracture"]
+    assert named_in("Clear lungs.") == [NO_FINDING]
 
 
 def test_a_sentence_that_was_read_before_is_not_read_again() -> None:

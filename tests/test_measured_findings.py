@@ -15,9 +15,11 @@ from r2gengpt.evaluation.findings import measured_findings
 from r2gengpt.metrics.detection import (
     area,
     areas,
+    areas_by_source,
     balanced,
     decided,
     enough,
+    mean,
     mean_of,
     moved,
     numbered,
@@ -28,7 +30,7 @@ from r2gengpt.metrics.detection import (
 from r2gengpt.metrics.records import Score
 from r2gengpt.metrics.table import score_table
 from r2gengpt.report import Finding, Report
-from r2gengpt.text.observations import LIKELY, NO_FINDING, NOT_ASSESSED, POSSIBLE, UNLIKELY
+from r2gengpt.text.observations import ALL_OBSERVATIONS, LIKELY, NO_FINDING, NOT_ASSESSED, POSSIBLE, UNLIKELY
 from report_pages import PREDICTIONS, Page, scores_of, written
 
 FILMS = (Path("a.png"),)
@@ -104,6 +106,37 @@ def test_a_draws_value_is_that_of_the_films_that_it_holds(measure: Any) -> None:
 def test_the_first_film_that_is_called_counts_for_the_average_precision() -> None:
     truth, values = np.array([True, False, True, False]), np.array([0.9, 0.8, 0.7, 0.1])
     assert precisions(truth, values)(np.ones((1, 4)))[0] == pytest.approx((1 + 2 / 3) / 2)
+
+
+def test_films_that_no_draw_holds_are_divided_by_nothing() -> None:
+    truth, values = np.array([True, True, False]), np.array([0.9, 0.5, 0.1])
+    with np.errstate(all="raise"):
+        assert precisions(truth, values)(np.array([[0.0, 1.0, 1.0]]))[0] == 1.0
+        assert np.isnan(shares(truth, truth)(np.array([[0.0, 0.0, 1.0]]))[0])
+
+
+def test_a_mean_counts_each_value_as_often_as_it_is_drawn() -> None:
+    assert mean(np.array([1.0, 2.0, 6.0]))(np.array([[1.0, 1.0, 1.0], [2.0, 0.0, 1.0]])) == pytest.approx([3, 8 / 3])
+
+
+def test_a_label_above_a_half_is_positive() -> None:
+    assert area(np.array([1.0, 0.5, 0.0]), np.array([0.9, 0.1, 0.5])) == 1.0
+    assert not enough(np.array([0.5] * 5 + [0.0] * 5))
+
+
+def test_each_draw_holds_as_many_films_as_there_are() -> None:
+    found = resampled({"drawn": lambda times: times.sum(axis=1)}, np.arange(7), 50)["drawn"]
+    assert found == Score(7.0, (7.0, 7.0))
+
+
+def test_each_source_has_an_area_of_its_own_where_it_has_films_enough() -> None:
+    """Sources: one that is in order, one in the wrong order, one with four positives; in all of them edema alone."""
+    truth, values = np.tile([1.0, 0.0], 15), np.tile([0.9, 0.1, 0.1, 0.9, 0.9, 0.1], 5)
+    truth[4] = 0.5
+    labels = np.full((30, len(ALL_OBSERVATIONS)), math.nan)
+    labels[:, ALL_OBSERVATIONS.index("Edema")] = truth
+    found = areas_by_source(labels, np.repeat(values[:, None], len(ALL_OBSERVATIONS), axis=1), list("aabbcc") * 5)
+    assert found == {("a", "Edema"): 1.0, ("b", "Edema"): 0.0}
 
 
 def test_films_of_one_patient_are_drawn_together() -> None:

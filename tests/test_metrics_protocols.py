@@ -1,11 +1,16 @@
 """Protocols do to both texts what their names say, and scores of different ones are not compared."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
 
 from r2gengpt.errors import InputError
-from r2gengpt.metrics.protocols import PROTOCOLS, BoundProtocol, bind, split_punctuation, vocabulary
+from r2gengpt.metrics.protocols import PROTOCOLS, BoundProtocol, bind, split_punctuation, truncation, vocabulary
 from r2gengpt.metrics.records import check_comparable
 
 TRAIN = ["The lungs are clear."] * 3 + ["Rare cardiomegaly."] * 2
@@ -83,6 +88,34 @@ def test_r2gengpt_truncates_cleaned_references_and_takes_hypotheses_as_they_are(
     assert "cut:9characters" in str(r2gengpt.signature)
 
 
+@pytest.fixture
+def tokenizer(tmp_path: Path) -> Path:
+    """A tokenizer of five words, that puts a token of its own before each text."""
+    words = {word: number for number, word in enumerate(("[UNK]", "[CLS]", "the", "lungs", "are"))}
+    made = Tokenizer(WordLevel(words, unk_token="[UNK]"))
+    made.pre_tokenizer = Whitespace()
+    made.add_special_tokens(["[UNK]", "[CLS]"])
+    made.post_processor = TemplateProcessing(single="[CLS] $A", special_tokens=[("[CLS]", 1)])
+    made.save(str(tmp_path / "tokenizer.json"))
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["", "tokenizer.json"])
+def test_a_tokenizers_first_tokens_of_the_text_itself_are_kept(name: str, tokenizer: Path) -> None:
+    cut, words = truncation(tokenizer / name, 2)
+    assert (cut("the lungs are"), cut("the"), cut("")) == ("the lungs", "the", "")
+    assert words == "2of5"
+
+
+def test_what_is_no_tokenizer_is_refused(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "none.json"):
+        with pytest.raises(InputError, match=r"no such file, or no tokenizer\.json"):
+            truncation(path, 2)
+    (tmp_path / "tokenizer.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(InputError, match="not a tokenizer"):
+        truncation(tmp_path, 2)
+
+
 @pytest.mark.parametrize(
     ("name", "dataset", "message"),
     [
@@ -101,6 +134,8 @@ def test_a_signature_reads_as_the_page_says() -> None:
     assert str(rules("clean").signature) == "clean|ds:iu_xray|tok:ws|cut:none|unk:none|v1"
     assert str(rules("clean", "plain").signature) == "clean|ds:plain|tok:punct|cut:none|unk:none|v1"
     assert str(rules("r2gen", train=TRAIN).signature) == "r2gen|ds:iu_xray|tok:ws|cut:59w|unk:lt3of5|v1"
+    cut = rules("r2gengpt", truncate=str, truncate_name="60of5").signature
+    assert str(cut) == "r2gengpt|ds:iu_xray|tok:ws|cut:60of5|unk:none|v1"
 
 
 def test_raw_scores_are_comparable_whatever_the_data_set() -> None:

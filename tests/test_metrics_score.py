@@ -9,12 +9,14 @@ import pytest
 from metrics_corpus import HYPOTHESES, REFERENCES
 from r2gengpt.errors import InputError
 from r2gengpt.metrics import baselines
+from r2gengpt.metrics.compare import Comparison
 from r2gengpt.metrics.measure import METRICS, measure, scores_of
+from r2gengpt.metrics.paired import Difference
 from r2gengpt.metrics.protocols import PROTOCOLS
-from r2gengpt.metrics.records import Scores
+from r2gengpt.metrics.records import Scores, Signature
 from r2gengpt.metrics.score import check_ids, score
 from r2gengpt.metrics.summary import short_table
-from r2gengpt.metrics.table import score_table
+from r2gengpt.metrics.table import comparison_table, score_table
 
 IDS = [f"study {i}" for i in range(len(REFERENCES))]
 WANTED = dict(zip(IDS, REFERENCES, strict=True))
@@ -251,3 +253,74 @@ def test_the_table_is_aligned_and_names_what_is_missing() -> None:
     assert len({len(row) for row in rows}) == 1
     assert rows[0].split() == ["metric", "predictions", "95%", "interval", "constant", "texts_shuffled"]
     assert "not available: most_frequent, random_train: needs the reports of the train split (`train`)" in lines
+
+
+@pytest.mark.parametrize(
+    ("patients", "unit"), [(None, "swapped by study"), (3, "swapped by patient: 3 patients")], ids=["study", "patient"]
+)
+def test_a_comparison_has_both_systems_beside_their_difference(patients: int | None, unit: str) -> None:
+    found = {"a": Difference(0.25, (0.1, 0.4), 0.002, 0.001), "b": Difference(-0.5)}
+    comparison = Comparison(
+        Signature("raw", "none", "ws", "none", "none", 1), 8, {"a": 0.5, "b": 0.75}, {"a": 0.75, "b": 0.25}, found,
+        ("a", "b"), patients, {"x": "why", "y": "why"}, ("told",), 1000, 900, 0,
+    )  # fmt: skip
+    lines = comparison_table(comparison, ("one.jsonl", "two.jsonl")).splitlines()
+    assert lines[:5] == [
+        "signature  raw|ds:none|tok:ws|cut:none|unk:none|v1", f"studies    8, resampled and {unit}",
+        "first      one.jsonl", "second     two.jsonl", "",
+    ]  # fmt: skip
+    assert [line.split() for line in lines[5:8]] == [
+        ["metric", "first", "second", "difference", "95%", "interval", "p", "bootstrap", "p", "randomisation"],
+        ["a", "0.5000", "0.7500", "+0.2500", "+0.1000", "to", "+0.4000", "0.0020", "0.0010"],
+        ["b", "0.7500", "0.2500", "-0.5000", "-", "-", "-"],
+    ]
+    assert lines[8:] == [
+        "", "difference: second minus first; 1000 resamples, 900 swaps", "not available: x, y: why", "note: told"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("temperature", "head", "more"), [(None, "not calibrated", ""), (1.5, "calibrated", ", uncalibrated 0.200 (-)")]
+)
+def test_the_table_tells_how_far_confidence_is_off(temperature: float | None, head: str, more: str) -> None:
+    found = {
+        "temperature": temperature, "n_sentences": 40, "supported": 0.5, "aurc": 0.25,
+        "ece": {"value": 0.1, "ci95": [0.05, 0.15]}, "ece_uncalibrated": {"value": 0.2},
+    }  # fmt: skip
+    lines = score_table(replace(scored(), confidence=found)).splitlines()
+    place = next(number for number, line in enumerate(lines) if line.startswith("confidence "))
+    assert lines[place : place + 3] == [
+        f"confidence {head}: 40 sentences with an observation, 50.0% supported by the reference",
+        f"           calibration error 0.100 (0.0500 to 0.1500){more}; area under risk and coverage 0.250",
+        "",
+    ]
+    assert "confidence" not in score_table(scored())
+
+
+def test_the_table_has_the_gap_of_each_metric_where_images_were_shuffled() -> None:
+    gap = dict.fromkeys(METRICS, Difference(0.25, (0.1, 0.4), 0.002, 0.001))
+    text = score_table(replace(scored(), grounding_gap=gap, verbatim_in_train=0.125))
+    below = text.partition("grounding gap: ")[2].splitlines()
+    assert [line.split()[0] for line in below[2 : 3 + len(METRICS)]] == ["metric", *METRICS]
+    assert below[3].split()[1:] == ["+0.2500", "+0.1000", "to", "+0.4000", "0.0020", "0.0010"]
+    assert "references 12.5% are in the train split word for word" in text.splitlines()
+    assert "grounding gap" not in score_table(scored())
+    assert "train split word" not in score_table(scored())
+
+
+def test_the_table_says_by_what_its_intervals_were_resampled() -> None:
+    assert "studies    8" in score_table(scored()).splitlines()
+    by_patient = scored(patients={study: study[-1] for study in IDS} | {IDS[0]: "1"})
+    assert "studies    8, resampled by patient: 7 patients" in score_table(by_patient).splitlines()
+
+
+def test_normal_or_abnormal_has_a_heading_where_there_is_a_row() -> None:
+    row = {"normal": {"n": 3}, "abnormal": {"n": 4}, "balanced_accuracy": {"value": 0.5, "ci95": [0.25, 0.75]}}
+    table = score_table(replace(scored(), findings={"text": {"all": row, "by_source": {}}})).splitlines()
+    place = next(number for number, line in enumerate(table) if line.startswith("normal or abnormal"))
+    assert table[place + 1].split() == ["text,", "all", "7", "0.500", "(0.250", "to", "0.750)", "too", "few"]
+    share = {"value": 0.5}
+    boxes = {"n": 3, "mass": share, "peak": share, "chance": share}
+    text = score_table(replace(scored(), findings={"boxes": boxes}))
+    assert "boxes of what their sentences assert, 3 maps: mass 0.500, peak 0.500, chance 0.500" in text
+    assert "normal or abnormal" not in text

@@ -33,6 +33,7 @@ def reached(sentence: str, *mentions: str) -> tuple[bool, ...]:
         ("no 1.5 cm edema", True),
         ("no-edema", True),
         ("knock edema", False),
+        ("edema but is absent", False),
     ],
 )
 def test_a_cue_reaches_a_mention_on_its_side_until_a_wording_ends_it(sentence: str, denied: bool) -> None:
@@ -41,6 +42,29 @@ def test_a_cue_reaches_a_mention_on_its_side_until_a_wording_ends_it(sentence: s
 
 def test_each_mention_of_a_sentence_is_judged_apart() -> None:
     assert reached("edema, no effusion but a nodule", "edema", "effusion", "nodule") == (False, True, False)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "opacity"),
+    [
+        ("opacity, edema is absent", False),
+        ("opacity, effusion, edema is absent", True),
+        ("opacity, a small effusion, edema is absent", True),
+        ("opacity, a rather small effusion, edema is absent", False),
+        ("opacity, rather small, edema is absent", False),
+        ("opacity, effusion and edema is absent", True),
+        ("opacity, effusion with edema is absent", False),
+    ],
+)
+def test_a_cue_behind_a_list_acts_on_all_of_it(sentence: str, opacity: bool) -> None:
+    named = [word for word in ("opacity", "effusion", "edema") if word in sentence]
+    first, *_, last = reached(sentence, *named)
+    assert (first, last) == (opacity, True)
+
+
+def test_a_cue_within_a_mention_does_not_act_on_it() -> None:
+    assert reached("is absent", "is absent") == (False,)
+    assert reached("no edema", "no edema") == (False,)
 
 
 def test_a_wording_that_begins_within_a_cue_ends_nothing() -> None:
@@ -52,6 +76,7 @@ def test_a_wording_that_begins_within_a_cue_ends_nothing() -> None:
 def test_a_mention_covers_the_whole_words_that_it_touches() -> None:
     words = Words("mild edemas.")
     assert words.characters(words.covering(6, 9)) == (5, 11)
+    assert Words("grade b edema").covering(0, 7) == (0, 2)
 
 
 def test_a_sentence_ends_where_a_space_is_missing_too() -> None:

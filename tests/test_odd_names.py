@@ -29,7 +29,19 @@ from r2gengpt.films.film import Film, FilmStudy
 from r2gengpt.report import Report, written_json
 from r2gengpt.testing import noise_image
 from r2gengpt.text.html import escaped
-from r2gengpt.text.written import as_written, json_text, utf8
+from r2gengpt.text.written import (
+    NOTICE,
+    as_written,
+    in_short,
+    json_text,
+    named,
+    noted,
+    noted_json,
+    sign,
+    utf8,
+    with_note,
+    with_notice,
+)
 from r2gengpt.training.callbacks import model_card
 from test_batch_plan import without_ray
 
@@ -45,6 +57,38 @@ def test_json_holds_no_lone_surrogate_and_reads_back_as_shown() -> None:
         text = json_text(value, ascii_only=ascii_only)
         assert text.isascii() is ascii_only
         assert json.loads(text.encode()) == {SHOWN: [SHOWN, {"a": f"≥ {SHOWN}\\ud800 \\ud800 😀"}]}
+
+
+def test_json_keeps_the_order_of_names_and_refuses_what_is_no_number() -> None:
+    assert json_text({"b": 1, "a": 2}) == '{"b": 1, "a": 2}'
+    with pytest.raises(ValueError, match="JSON"):
+        json_text({"a": float("nan")})
+
+
+@pytest.mark.parametrize(
+    ("character", "shown"),
+    [("\udcff", r"\xff"), ("\udc7f", r"\udc7f"), ("\uffff", r"\uffff"), ("\U00010000", r"\U00010000")],
+)
+def test_a_sign_that_is_not_written_is_shown_by_its_number(character: str, shown: str) -> None:
+    assert sign(character) == shown
+
+
+def test_bytes_of_a_name_are_shown_and_other_lone_surrogates_left() -> None:
+    assert named(f"{ODD} \ud800") == f"{SHOWN} \ud800"
+
+
+def test_a_note_stands_below_the_notice_where_there_is_one() -> None:
+    assert with_notice("Clear.") == f"{NOTICE}\n\nClear.\n"
+    assert with_notice("Clear.", "Upside down.") == f"{NOTICE}\nUpside down.\n\nClear.\n"
+    assert (noted(""), noted("Dark.")) == (NOTICE, f"{NOTICE}. Dark.")
+    assert (noted_json(""), noted_json("Dark.")) == ({"notice": NOTICE}, {"notice": NOTICE, "note": "Dark."})
+    assert (with_note("Clear.", ""), with_note("Clear.", "Dark.")) == ("Clear.", "Dark.\n\nClear.")
+
+
+def test_of_many_names_five_are_told_and_how_many_more_there_are() -> None:
+    assert in_short("abcde") == "a, b, c, d, e"
+    assert in_short("abcdef") == "a, b, c, d, e and 1 more"
+    assert in_short("abcdef", most=2) == "a, b and 4 more"
 
 
 class NamesFilms:

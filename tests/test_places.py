@@ -69,6 +69,23 @@ READ = {
     "The patient is rotated to the right, with a left effusion.": {"Pleural Effusion": "left"},
     "Effusion on the right but not on the left.": {"Pleural Effusion": "right"},
     "Effusion on the right, none at the left base.": {"Pleural Effusion": "right"},
+    "Clear right lung, left effusion.": {"Pleural Effusion": "left"},
+    "Effusion on the left below a right nodule.": {"Pleural Effusion": "left", "Lung Lesion": "right"},
+    "A nodule with effusion, right greater than left.": {"Lung Lesion": "", "Pleural Effusion": "left, right"},
+    "Effusion on the left with a nodule.": {"Pleural Effusion": "left", "Lung Lesion": ""},
+    "Left lower lobe atelectasis, consolidation and effusion.": {
+        "Atelectasis": "left lower",
+        "Consolidation": "left lower",
+        "Pleural Effusion": "left lower",
+    },
+    "Atelectasis, consolidation and effusion at the left base.": {
+        "Atelectasis": "left lower",
+        "Consolidation": "left lower",
+        "Pleural Effusion": "left lower",
+    },
+    "Apical capping and effusion.": {"Pleural Other": "upper", "Pleural Effusion": ""},
+    "Bilateral opacities at the apex of the right lung.": {"Lung Opacity": "left, right upper"},
+    "Retrocardiac and apical opacities.": {"Lung Opacity": "left lower, upper"},
     "No acute disease.": {},
     "": {},
 }

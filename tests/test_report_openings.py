@@ -1,5 +1,6 @@
 """A report that opens with what the finding head calls likely: which words, and that every decoder begins with them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from r2gengpt.report import Finding, Report, Sentence
 from r2gengpt.reporter import Reporter
 from r2gengpt.text.observations import (
     ABNORMAL,
+    ALL_OBSERVATIONS,
     CHILD,
     LATERAL_VIEW,
     LIKELY,
@@ -35,8 +37,12 @@ from r2gengpt.text.observations import (
     NOT_ASSESSED,
     POSSIBLE,
     UNLIKELY,
+    hint_of,
+    hinted,
     opening_of,
     opening_sentences,
+    true_hint,
+    verdict_of_label,
 )
 from r2gengpt.training.auxiliary import AuxiliaryHead
 from r2gengpt.training.findings import finding_labels
@@ -48,6 +54,39 @@ from test_recorded import Anew
 
 def finding(name: str, probability: float, verdict: str = LIKELY) -> Finding:
     return Finding(name, probability, (0.0, 1.0), verdict)
+
+
+def test_from_a_half_on_a_finding_is_asserted() -> None:
+    assert opening_of([finding("Edema", 0.5)]) == "Findings include pulmonary edema."
+    assert opening_of([finding("Edema", 0.49)]) == "Pulmonary edema is possible."
+
+
+def test_pneumonia_is_an_opacity_only_where_opacities_were_not_assessed() -> None:
+    pneumonia = finding("Pneumonia", 0.9)
+    unseen = finding("Lung Opacity", 0.9, NOT_ASSESSED)
+    assert opening_of([unseen, pneumonia]) == opening_of([pneumonia, unseen]) == "Findings include pneumonic opacity."
+    for other in (finding("Edema", 0.1, NOT_ASSESSED), finding("Lung Opacity", 0.1, UNLIKELY)):
+        assert opening_of([other, pneumonia]) == opening_of([pneumonia, other]) == "Findings include pneumonia."
+
+
+@pytest.mark.parametrize(
+    ("label", "verdict"),
+    [(1.0, LIKELY), (0.75, LIKELY), (0.74, POSSIBLE), (0.26, POSSIBLE), (0.25, UNLIKELY), (0.0, UNLIKELY)],
+)
+def test_a_label_is_likely_or_unlikely_from_the_quarters_on(label: float, verdict: str) -> None:
+    assert verdict_of_label(label) == verdict
+
+
+def test_a_hint_tells_what_is_known_and_assessed_and_nothing_of_how_the_film_was_taken() -> None:
+    known = {"Edema": 1.0, "Fracture": 0.5, "Hernia": 0.0, LATERAL_VIEW: 1.0}
+    labels = [known.get(name, math.nan) for name in ALL_OBSERVATIONS]
+    assert true_hint(labels) == "Findings: edema likely; fracture possible; hernia unlikely."
+    assert true_hint(labels, [name != "Edema" for name in ALL_OBSERVATIONS]) == (
+        "Findings: fracture possible; hernia unlikely."
+    )
+    assert true_hint([math.nan] * len(ALL_OBSERVATIONS)) == hint_of({"Edema": NOT_ASSESSED}) == ""
+    assert hinted("Describe.", true_hint(labels)) == f"{true_hint(labels)} Describe."
+    assert hinted("Describe.", "") == "Describe."
 
 
 @pytest.mark.parametrize("probability", [0.3, 0.8])

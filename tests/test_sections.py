@@ -2,6 +2,7 @@
 
 import pytest
 
+from r2gengpt.text.headers import known_name
 from r2gengpt.text.sections import parse_sections, split_sections
 
 REPORT = """\
@@ -132,6 +133,11 @@ def test_other_findings_add_to_the_findings() -> None:
     assert sections.findings == "Clear. OTHER FINDINGS: Scar. ADDITIONAL FINDINGS: Old rib fracture."
 
 
+def test_a_name_that_comes_again_or_adds_to_another_section_is_a_header() -> None:
+    assert parse_sections("FINDINGS: One. FINDINGS: Two.").findings == "Two."
+    assert parse_sections("FINDINGS: Clear. OTHER HISTORY: Smoker.").indication == "Smoker."
+
+
 WORDS_FOR_FINDINGS = """findings finding findins findindgs findgings findngs findnings finidngs findigns findoings
 fingdings finsings fidings indings ffindings finding(s)"""
 FINDINGS_HEADERS = [
@@ -202,9 +208,82 @@ def test_words_near_a_name_are_not_taken_for_it(word: str) -> None:
     assert [s.name for s in split_sections(f"FINDINGS: Clear.\n{word}: None.")] == ["findings", "other"]
 
 
+@pytest.mark.parametrize(
+    "word",
+    [
+        "HISTORY", "HISTORYS", "HISTORYXX", "HISTRY", "HISTARY", "HISTOYR", "CLINICAL HISTRY",
+    ],
+)  # fmt: skip
+def test_a_name_is_read_with_one_letter_wrong_two_swapped_or_up_to_two_lost_or_added(word: str) -> None:
+    assert known_name(word) == "history"
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "HISTORYXXX",  # three added
+        "HISTY",  # too short
+        "HASTARY",  # two wrong
+        "HIXXORY",  # neighbours, both wrong
+        "HITXORY",  # half a swap
+        "HIXSORY",
+        "HIYTORS",  # swapped, no neighbours
+        "IMPRSSN",  # three lost
+        "TSRHIOY",  # other letters' order
+    ],
+)
+def test_a_name_with_more_faults_is_none(word: str) -> None:
+    assert known_name(word) is None
+
+
+def test_six_letters_may_be_two_less_than_a_name() -> None:
+    assert known_name("FNDNGS") == "findings"
+    assert known_name("FNDNG") is None
+
+
+def test_before_a_dash_small_letters_name_only_what_concludes() -> None:
+    sections = parse_sections("INDICATION: Cough.\nComparison - none.\nFindings - Clear.\nImpression - Ok.")
+    assert (sections.indication, sections.comparison) == ("Cough. Comparison - none.", "")
+    assert (sections.findings, sections.impression) == ("Clear.", "Ok.")
+    assert parse_sections("INDICATION: Cough.\nCOMPARISON - None.").comparison == "None."
+    assert parse_sections("INDICATION: Cough.\nSummary - ok.").impression == "", "a word of sentences"
+    assert parse_sections("INDICATION: Cough.\nOpinion - ok.").impression == "ok."
+
+
+def test_a_drawn_line_is_no_text() -> None:
+    for mark in "_-=":
+        sections = split_sections(f"FINDINGS: Clear.\n{mark * 10}\nLater.")
+        assert [section.text for section in sections] == ["Clear.", "Later."]
+        assert [s.text for s in split_sections(f"FINDINGS: Clear.\n{mark * 9}")] == [f"Clear. {mark * 9}"]
+
+
 def test_a_numbered_item_of_an_impression_is_no_header() -> None:
     sections = parse_sections("IMPRESSION:\n 1. Clear lungs.\n 2. FINDINGS: as above.")
     assert (sections.findings, sections.impression) == ("", "1. Clear lungs. 2. FINDINGS: as above.")
+    assert parse_sections("IMPRESSION:\n1. Clear.\n2. FINDINGS: as above.").findings == ""
+
+
+def test_a_name_within_an_impression_or_behind_a_number_elsewhere_is_a_header() -> None:
+    assert parse_sections("IMPRESSION: Ok. FINDINGS: Clear.").findings == "Clear."
+    sections = parse_sections("COMPARISON: None.\n1. FINDINGS: Clear.")
+    assert (sections.comparison, sections.findings) == ("None. 1.", "Clear.")
+
+
+def test_capitals_before_a_name_within_a_line_stay_with_what_they_end() -> None:
+    sections = parse_sections("INDICATION: Cough. SEEN BELOW FINDINGS: Clear.")
+    assert (sections.indication, sections.findings) == ("Cough. SEEN BELOW", "Clear.")
+
+
+@pytest.mark.parametrize("end", ["FINAL IMPRESSION: Late.", "MAIN REPORT\n IMPRESSION: Late.", "FINAL READ: Late."])
+def test_the_final_words_end_a_wet_read(end: str) -> None:
+    sections = parse_sections(f"WET READ: Early.\n IMPRESSION: Early.\n{end}")
+    assert sections.impression + sections.body == "Late."
+
+
+def test_findings_before_the_words_final_report_are_the_only_ones_where_none_follow() -> None:
+    assert parse_sections("FINDINGS: Early.\nFINAL REPORT\nCOMPARISON: None.").findings == "Early."
+    assert parse_sections("FINDINGS: Early.\nFINAL REPORT\nIMPRESSION:\n").findings == "Early."
+    assert parse_sections("FINDINGS: Early.\nFINAL REPORT\nADDENDUM: x.\nIMPRESSION: y.").findings == "Early."
 
 
 LINE = "_" * 78

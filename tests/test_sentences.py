@@ -90,6 +90,11 @@ def test_each_sentence_has_tokens_and_each_token_with_a_letter_has_a_sentence(te
         assert not text[start:end].strip() or any(number in tokens for tokens in found)
 
 
+def test_tokens_between_sentences_and_behind_the_last_are_of_none() -> None:
+    assert tokens_of([(0, 6), (7, 10)], [6, 7, 10, 12]) == [[0], [2]]
+    assert tokens_of([(0, 6), (7, 10)], [3, 8, 8, 10]) == [[0, 1], [1, 2, 3]], "one over both, one without a text"
+
+
 def test_sentences_are_the_same_but_for_case_list_number_and_closing_marks() -> None:
     assert same_sentence("2. No  Effusion.") == same_sentence("no effusion") == "no effusion"
     assert same_sentence("No effusion on the left.") != same_sentence("No effusion.")

@@ -16,7 +16,7 @@ from r2gengpt.metrics.protocols import PROTOCOLS
 from r2gengpt.metrics.records import Scores
 from r2gengpt.metrics.score import score
 from r2gengpt.metrics.summary import COLUMNS, short_table, terminal_text
-from r2gengpt.metrics.verdict import Outcome, judge, outcome
+from r2gengpt.metrics.verdict import Outcome, judge, outcome, p_in_words
 
 REFERENCES = {f"s{i}": f"word{i} word{i * 7} lungs clear left base number{i}" for i in range(40)}
 BETTER = Difference(0.2, (0.1, 0.3), 0.002, 0.001)
@@ -38,7 +38,11 @@ def scored(texts: dict[str, str], resamples: int = 200, labels: bool = False, he
         (Difference(0.2, (0.1, 0.3), 0.002, 0.05), Outcome.LEVEL),  # the interval alone is not enough
         (Difference(0.2, (-0.001, 0.3), 0.06, 0.04), Outcome.LEVEL),  # nor is p
         (Difference(0.0, (0.0, 0.0), 1.0, 1.0), Outcome.LEVEL),
+        (Difference(0.2, (0.0, 0.3), 0.04, 0.04), Outcome.LEVEL),
+        (Difference(-0.2, (-0.3, 0.0), 0.04, 0.04), Outcome.LEVEL),
         (Difference(0.2), Outcome.UNKNOWN),
+        (Difference(0.2, (0.1, 0.3), 0.002), Outcome.UNKNOWN),  # nothing was swapped
+        (Difference(0.2, None, None, 0.001), Outcome.UNKNOWN),
     ],
 )
 def test_a_difference_counts_where_its_interval_and_its_p_agree(difference: Difference, wanted: Outcome) -> None:
@@ -114,6 +118,26 @@ def test_a_verdict_that_is_not_better_tells_why(found: dict[str, Difference], wh
     told = judge("cider", 0.5, dict.fromkeys(found, 0.4), found, studies=9, patients=None, distinct=9, collapsed=False)
     assert told.why == why
     assert told.to_json()["why"] == why
+
+
+def test_a_sentence_tells_an_interval_only_beside_a_p_and_counts_one_study() -> None:
+    found = {"constant": Difference(0.2, (0.1, 0.3), 0.002)}
+    told = judge("cider", 0.5, {"constant": 0.3}, found, studies=1, patients=None, distinct=1, collapsed=False)
+    assert told.sentence == (
+        "No verdict, nothing was resampled; beside the constant report: "
+        "CIDEr-D 0.500 against 0.300, difference +0.200, on 1 study."
+    )
+    told = judge("cider", 0.5, {"x": 0.3}, {"x": BETTER}, studies=9, patients=4, distinct=9, collapsed=False)
+    assert told.sentence == (
+        "Better than the row x: CIDEr-D 0.500 against 0.300, difference +0.200 (95 % interval +0.100 to +0.300, "
+        "p 0.001), on 9 studies of 4 patients."
+    )
+
+
+def test_a_p_that_rounds_to_nothing_is_told_as_smaller() -> None:
+    assert [p_in_words(p) for p in (0.0, 0.0004, 0.0005, 0.05, 1.0)] == [
+        "p < 0.001", "p < 0.001", "p 0.001", "p 0.050", "p 1.000"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("texts", [{"s0": "word0"}, dict.fromkeys(REFERENCES, "x")])
@@ -212,6 +236,40 @@ def test_the_table_of_a_terminal_fits_100_columns_and_opens_with_the_verdict() -
     row = next(line.split() for line in lines if line.startswith("rouge_l"))
     best = max(value.metrics["rouge_l"].value for name, value in scores.baselines.items() if name != "oracle_hint")
     assert row[-2] == f"{best:.4f}"
+
+
+def test_the_grounding_gap_has_its_interval_and_p_where_they_are_known() -> None:
+    scores = full(dict.fromkeys(REFERENCES, CONSTANT_REPORT))
+    for gap, words in (
+        (BETTER, "grounding gap +0.2000 (+0.1000 to +0.3000), p 0.001: "),
+        (Difference(-0.2), "grounding gap -0.2000: "),
+    ):
+        text = short_table(replace(scores, grounding_gap={scores.verdict.metric: gap}))
+        assert f"{words}{LABEL_F1}, true minus shuffled images" in " ".join(text.split())
+
+
+def test_a_line_that_is_broken_goes_on_below_its_words() -> None:
+    lines = short_table(full(dict.fromkeys(REFERENCES, CONSTANT_REPORT))).splitlines()
+    place = next(number for number, line in enumerate(lines) if line.startswith("outputs    "))
+    assert lines[place + 1][:12].strip() == lines[place + 1][11]
+
+
+def test_notes_stand_below_the_table_but_that_of_the_collapse() -> None:
+    scores = full(dict.fromkeys(REFERENCES, CONSTANT_REPORT))
+    assert any(note.startswith("collapsed") for note in scores.notes)
+    text = short_table(scores)
+    assert "note: clinical labels are rule-based" in text
+    assert "note: collapsed" not in text
+
+
+def test_a_head_without_a_mean_area_has_no_line() -> None:
+    scores = full(dict.fromkeys(REFERENCES, CONSTANT_REPORT))
+    assert scores.findings is not None
+    head = scores.findings["head"]
+    for findings in ({"head": head | {"all": {"mean_auc": {"over": []}}}}, {"text": scores.findings["text"]}):
+        text = short_table(replace(scores, findings=findings))
+        assert "finding head" not in text
+        assert "normal or abnormal by" in text
 
 
 def test_details_have_every_baseline_below_the_same_verdict() -> None:

@@ -60,6 +60,11 @@ class MetricFamily:
     details: Callable[[Floats], Mapping[str, Any]] | None = None
 
 
+remembered = functools.lru_cache(maxsize=16_384)
+"""Keeps what a reader makes of texts: references come once with each baseline, and some of these say the same of all
+studies."""
+
+
 def shown_names(families: Sequence[MetricFamily]) -> tuple[str, ...]:
     """The metrics that tables show."""
     return tuple(name for f in families for name in (f.metrics if f.shown is None else f.shown))

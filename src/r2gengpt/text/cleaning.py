@@ -7,6 +7,8 @@ Published scores depend on these rules, slips included, so none of them is corre
 - a sentence that becomes empty is kept, which leaves " .  ." in the output, and an empty report becomes " .";
 - the punctuation class of R2Gen holds the range ":" to "[", so ":;<=>?@[" vanish; "-" does not, nor do "|~`#$";
 - punctuation goes after the ends were stripped, so a sentence may keep a space at either end.
+
+What the originals do to "__" first has no effect, as every "_" vanishes with the punctuation: it is left out.
 """
 
 import re
@@ -21,7 +23,7 @@ _NUMBERS: tuple[Rule, ...] = (
     *((f" {n}. ", ". ") for n in (2, 3, 4, 5)),
 )
 _IU_XRAY: tuple[Rule, ...] = (*[("..", ".")] * 3, *_NUMBERS)
-_MIMIC_CXR: tuple[Rule, ...] = (("\n", " "), *[("__", "_")] * 7, *[("  ", " ")] * 6, *[("..", ".")] * 8, *_NUMBERS)
+_MIMIC_CXR: tuple[Rule, ...] = (("\n", " "), *[("  ", " ")] * 6, *[("..", ".")] * 8, *_NUMBERS)
 _R2GENGPT_MIMIC_CXR: tuple[Rule, ...] = (*_MIMIC_CXR, (":", " :"))
 
 _QUOTES = str.maketrans("", "", "\"/\\'")

@@ -102,7 +102,7 @@ def _opening(line: str, inside: str) -> _Header | None:
         return named
     capitals, part = _CAPITALS.match(line), _PART.match(line)
     if part and part.lastgroup:
-        end = max(part.end(), capitals.end() if capitals else 0)
+        end = max(found.end() for found in (part, capitals) if found)
         return _Header(part.start(part.lastgroup), end, part.lastgroup, part[part.lastgroup])
     if capitals is None or name_within(capitals["words"].rpartition(". ")[2]):
         return None

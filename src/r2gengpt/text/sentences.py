@@ -99,7 +99,7 @@ def same_sentence(sentence: str) -> str:
     >>> same_sentence("2. No  effusion.") == same_sentence("no effusion")
     True
     """
-    return " ".join(_CLOSING.sub("", _OPENING.sub("", sentence, count=1)).casefold().split())
+    return " ".join(_CLOSING.sub("", _OPENING.sub("", sentence)).casefold().split())
 
 
 def tokens_of(spans: Sequence[Span], ends: Sequence[int]) -> list[list[int]]:

@@ -52,12 +52,13 @@ def averages(sums: Floats, studies: Floats) -> Floats:
     Macro F1 is the mean of the observations' F1, and example-based F1 the mean of the studies'; neither is the harmonic
     mean of the averaged precision and recall.
     """
-    counts, each = _counts(sums), sums[..., COUNTED:] / studies
+    counts = _counts(sums)
+    each = (sums[..., COUNTED:] / studies).reshape(*sums.shape[:-1], len(SETS), len(MEASURES))
     rows = []
     for number, places in enumerate(_PLACES):
         some = counts[..., places]
-        example = each[..., 3 * number : 3 * number + 3]
-        rows.append(np.stack([measures(some.sum(axis=-1)), by_observation(some).mean(axis=-2), example], axis=-2))
+        means = [measures(some.sum(axis=-1)), by_observation(some).mean(axis=-2), each[..., number, :]]
+        rows.append(np.stack(means, axis=-2))
     return np.stack(rows, axis=-3)
 
 

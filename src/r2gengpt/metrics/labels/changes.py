@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from r2gengpt.metrics.labels.reading import lowered, mentions, sentences
+from r2gengpt.metrics.labels.reading import SENTENCES_KEPT, lowered, mentions, sentences
 
 VERSION = 3
 """Rises when a cue or a rule changes, so that old labels are not mixed with new ones."""
@@ -101,7 +101,7 @@ def changes(text: str) -> frozenset[Pair]:
     return frozenset(pair for sentence in sentences(text) for pair in changes_in(sentence))
 
 
-@functools.lru_cache(maxsize=1 << 16)
+@functools.lru_cache(maxsize=SENTENCES_KEPT)
 def changes_in(sentence: str) -> tuple[Pair, ...]:
     """What one lower-case sentence says of change, each pair once."""
     return tuple(dict.fromkeys(_pairs(sentence)))

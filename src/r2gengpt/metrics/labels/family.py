@@ -1,12 +1,11 @@
 """Clinical labels as a family of metrics: what it keeps of each study, and its scores' names. Labels no text itself."""
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from r2gengpt.metrics.families import MetricFamily, Texts
+from r2gengpt.metrics.families import MetricFamily, Texts, remembered
 from r2gengpt.metrics.labels import agreement
 from r2gengpt.metrics.labels.agreement import AVERAGES, COLUMNS, MEASURES, POLICIES, SETS
 from r2gengpt.metrics.labels.reading import VERSION, label_report
@@ -60,8 +59,7 @@ def statistics(texts: Texts) -> Floats:
     )
 
 
-_labels = functools.lru_cache(maxsize=1 << 14)(label_report)
-"""References come once with each baseline, and some baselines say the same of all studies."""
+_labels = remembered(label_report)
 
 
 def scores(sums: Floats, studies: Floats) -> Floats:

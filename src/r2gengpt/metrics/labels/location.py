@@ -4,13 +4,12 @@ Only observations that report and reference both assert or doubt count, and of t
 so the labels' F1 tells what was found, and these tell whether it was found where it is. 0/0 is 0, as in `agreement`.
 """
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from r2gengpt.metrics.families import MetricFamily, Texts
+from r2gengpt.metrics.families import MetricFamily, Texts, remembered
 from r2gengpt.metrics.labels.agreement import MEASURES, agreed, measures
 from r2gengpt.metrics.labels.places import Where, located
 from r2gengpt.metrics.ngrams import Floats
@@ -29,8 +28,7 @@ def statistics(texts: Texts) -> Floats:
     return np.array([_study(ours, theirs) for ours, theirs in zip(found, wanted, strict=True)], dtype=np.float64)
 
 
-_located = functools.lru_cache(maxsize=1 << 14)(located)
-"""References come once with each baseline, and some baselines say the same of all studies."""
+_located = remembered(located)
 
 
 def _study(found: Mapping[str, Where], wanted: Mapping[str, Where]) -> list[int]:

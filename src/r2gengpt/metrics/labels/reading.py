@@ -58,7 +58,7 @@ def has_finding(labels: Mapping[str, Label]) -> bool:
     return any(label in THERE for name, label in labels.items() if name not in (NO_FINDING, SUPPORT_DEVICES))
 
 
-SENTENCES_KEPT = 1 << 16
+SENTENCES_KEPT = 65_536
 VERSION = 5
 """Rises when a phrase, a cue or a rule changes, so that old labels are not mixed with new ones."""
 AGREES: Mapping[Label, tuple[Label, ...]] = {
@@ -97,7 +97,7 @@ def sentences(text: str) -> Iterator[str]:
     """The sentences of a report in lower case, white space collapsed, without list numbers; none is empty."""
     text = _plain(text)
     for first, last in sentence_spans(text):
-        if sentence := _LIST_NUMBER.sub("", " ".join(text[first:last].lower().split()), count=1):
+        if sentence := _LIST_NUMBER.sub("", " ".join(text[first:last].lower().split())):
             yield sentence
 
 

@@ -4,13 +4,12 @@ A pair of an observation and what has become of it counts once a study. Rules re
 Temporal Entity F1 of Libra (Zhang et al. 2024, arXiv 2411.19378), which compares words that a trained tagger finds.
 """
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from r2gengpt.metrics.families import MetricFamily, Texts
+from r2gengpt.metrics.families import MetricFamily, Texts, remembered
 from r2gengpt.metrics.labels.agreement import MEASURES, agreed, measures
 from r2gengpt.metrics.labels.changes import VERSION, Change, Pair, changes
 from r2gengpt.metrics.ngrams import Floats
@@ -27,8 +26,7 @@ def statistics(texts: Texts) -> Floats:
     return np.array([_study(ours, theirs) for ours, theirs in zip(found, wanted, strict=True)], dtype=np.float64)
 
 
-_changes = functools.lru_cache(maxsize=1 << 14)(changes)
-"""References come once with each baseline, and some baselines say the same of all studies."""
+_changes = remembered(changes)
 
 
 def _study(found: frozenset[Pair], wanted: frozenset[Pair]) -> list[int]:
