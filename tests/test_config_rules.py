@@ -1,5 +1,6 @@
 """Rules between settings: what goes together, what is refused, and where the border lies."""
 
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from r2gengpt.config.data import DataConfig
 from r2gengpt.config.decode import DECODE_PRESETS, DecodeConfig
 from r2gengpt.config.model import CONTEXT_FIELDS, ModelConfig
 from r2gengpt.config.reinforce import ReinforceConfig
+from r2gengpt.config.run import KEPT
 from r2gengpt.config.train import TrainConfig
 from r2gengpt.errors import InputError
 
@@ -188,3 +190,15 @@ def test_a_prompt_has_the_chosen_fields_in_its_own_order_and_the_earlier_study_l
     values: dict[str, Any], fields: tuple[str, ...]
 ) -> None:
     assert ModelConfig(**values).prompt_fields == fields
+
+
+def test_a_checkpoint_holds_how_it_was_made_and_nothing_of_the_machine_or_its_user() -> None:
+    kinds = (ModelConfig, DataConfig, DecodeConfig, TrainConfig, ReinforceConfig)
+    of_the_machine = {f.name for kind in kinds for f in fields(kind)} - KEPT
+    files = {"annotation", "base_dir", "savedmodel_path", "ckpt_file", "delta_file", "feature_cache"}
+    films = {"frame", "force", "mixed_patients"}
+    speed = {"val_batch_size", "test_batch_size", "num_workers", "prefetch_factor", "feature_cache_dtype"}
+    devices = {"devices", "num_nodes", "accelerator", "strategy", "gradient_checkpointing"}
+    work = {"resume", "overwrite", "test", "validate", "keep_sentences", "choose_decode", "limit_test_batches"}
+    shown = {"num_sanity_val_steps", "loggers", "log_samples", "every_n_train_steps"}
+    assert of_the_machine == files | films | speed | devices | work | shown

@@ -167,6 +167,26 @@ def test_a_text_in_any_pieces_ends_where_the_whole_one_does_and_nothing_is_taken
     assert all(said)
 
 
+@pytest.mark.parametrize(
+    ("stops", "pieces", "said", "stopped"),
+    [
+        (["ab", "abc"], ["ab"], "", True),
+        (["ab", "abc"], ["xab", "c"], "x", True),
+        (["bc", "abcd"], ["abc"], "", False),
+        (["bc", "abcd"], ["abc", "d"], "", True),
+        (["bc", "abcd"], ["abc", "x"], "a", True),
+    ],
+)
+def test_of_stop_strings_within_each_other_the_one_that_begins_first_ends_the_text(
+    stops: list[str], pieces: list[str], said: str, stopped: bool
+) -> None:
+    found: list[str] = []
+    watch = StopWatch(stops, found.append)
+    for piece in pieces:
+        watch.take(piece)
+    assert ("".join(found), watch.stopped) == (said, stopped)
+
+
 def middle(text: str) -> str:
     """A piece within a text, which begins within a word."""
     return text[len(text) // 3 : len(text) // 3 + 3]

@@ -306,7 +306,7 @@ GAP = r"(?:(?!normal|unremarkable|aort|lungs?\b)[\w/'-]+,? ){0,8}?"
 """Words between the parts of a pattern; none of them may begin a statement on something else."""
 _HEADED = "(?:(?: size| silhouette| contours?)?(?::| -))?"
 """What may part a heading from what it says: "heart: enlarged"."""
-GAP_TO_NORMAL = GAP.replace("(?!", r"(?!not\b|", 1)
+GAP_TO_NORMAL = GAP.replace("(?!", r"(?!not\b|")
 
 
 def compiled(wordings: Mapping[str, Sequence[str]], gap: str = GAP) -> tuple[tuple[str, re.Pattern[str]], ...]:
