@@ -1,6 +1,7 @@
 """The rooms of the program: who may import whom, and what is never loaded where."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -83,9 +84,15 @@ def room_of(path: Path) -> str:
     return room_in(path.relative_to(SOURCE).with_suffix("").parts)
 
 
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    """A file of Python, parsed."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imports(path: Path) -> Iterator[str]:
     """Full names of the modules a file imports, anywhere in it, each name of `from package import name` too."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -96,7 +103,7 @@ def imports(path: Path) -> Iterator[str]:
 
 def imports_at_top(path: Path) -> set[str]:
     """First parts of the modules that importing the file imports."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = tree_of(path)
     names = set()
     for node in tree.body:
         if isinstance(node, ast.Import):
@@ -114,7 +121,7 @@ def ids(path: Path) -> str:
 def test_imports_point_downwards_only(path: Path) -> None:
     room = room_of(path)
     if room == "__init__":
-        top = [node.module for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom)]
+        top = [node.module for node in tree_of(path).body if isinstance(node, ast.ImportFrom)]
         assert [name for name in top if str(name).startswith("r2gengpt")] == ["r2gengpt.version"], "the door is light"
         return
     assert room in ALLOWED, f"{room} is no room of the table: give it its place"
@@ -138,7 +145,7 @@ def test_serve_listen_batch_and_test_use_the_reporter_and_nothing_under_it(path:
     parts = path.relative_to(SOURCE).with_suffix("").parts
     if not {".".join(parts[:length]) for length in range(1, len(parts) + 1)} & ABOVE_REPORTER:
         return
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Attribute) and node.attr in INSIDE:
             assert "reporter" not in ast.unparse(node.value), f"line {node.lineno}"
         if isinstance(node, ast.ImportFrom) and room_in((node.module or "").split(".")[1:] or ("",)) in BELOW_REPORTER:
@@ -148,7 +155,7 @@ def test_serve_listen_batch_and_test_use_the_reporter_and_nothing_under_it(path:
 
 @pytest.mark.parametrize("path", FILES, ids=ids)
 def test_every_file_opens_with_a_docstring(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    assert ast.get_docstring(tree_of(path))
 
 
 @pytest.mark.parametrize("path", FILES, ids=ids)
@@ -161,7 +168,7 @@ def test_only_training_imports_lightning(path: Path) -> None:
 def test_only_parts_loads_pretrained_models(path: Path) -> None:
     calls = [
         node
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(tree_of(path))
         if isinstance(node, ast.Attribute) and node.attr == "from_pretrained"
     ]
     assert not calls or room_of(path) in ("parts", "testing")
@@ -201,7 +208,7 @@ TAG = re.compile(r"</?(a|b|body|br|dd|div|dl|dt|h[1-6]|html|img|li|p|path|rect|s
 @pytest.mark.parametrize("path", FILES, ids=ids)
 def test_no_html_is_put_together_in_code(path: Path) -> None:
     """What a reader sees is a template, which escapes what it is given."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.JoinedStr):
             texts = [part.value for part in node.values if isinstance(part, ast.Constant)]
             assert not [text for text in texts if TAG.search(str(text))], ast.unparse(node)
@@ -211,7 +218,7 @@ def test_no_html_is_put_together_in_code(path: Path) -> None:
 def test_only_commands_print_to_stdout(path: Path) -> None:
     calls = [
         node
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(tree_of(path))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
         if "file" not in [keyword.arg for keyword in node.keywords]
     ]
@@ -257,7 +264,7 @@ def test_the_server_itself_loads_no_pytorch() -> None:
 
 def test_no_class_name_stands_twice() -> None:
     names = Counter(
-        node.name for path in FILES for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef)
+        node.name for path in FILES for node in ast.walk(tree_of(path)) if isinstance(node, ast.ClassDef)
     )
     assert [name for name, count in names.items() if count > 1] == []
 
@@ -268,7 +275,7 @@ VAGUE = {"given", "told", "below"}
 
 @pytest.mark.parametrize("path", FILES, ids=ids)
 def test_no_name_is_one_that_fits_anything(path: Path) -> None:
-    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    nodes = list(ast.walk(tree_of(path)))
     bound = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     bound |= {node.arg for node in nodes if isinstance(node, ast.arg)}
     bound |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
@@ -282,7 +289,7 @@ OTHERS = {"--no-deps", "--only-binary", "--no-input", "--disable-pip-version-che
 
 @pytest.mark.parametrize("path", [path for path in FILES if room_of(path) != "cli"], ids=ids)
 def test_no_room_but_the_command_line_knows_a_flags_name(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = tree_of(path)
     documents = {
         node.body[0].value
         for node in ast.walk(tree)
@@ -296,6 +303,6 @@ def test_no_room_but_the_command_line_knows_a_flags_name(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((SOURCE / "cli" / "commands").glob("[a-z]*.py")), ids=ids)
 def test_a_command_parses_calls_and_delivers_in_at_most_40_lines(path: Path) -> None:
-    functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
+    functions = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.FunctionDef)]
     assert "main" in [function.name for function in functions]
     assert not [one.name for one in functions if (one.end_lineno or 0) - one.lineno >= 40]
