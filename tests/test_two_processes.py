@@ -32,14 +32,14 @@ from r2gengpt.training.distributed.processes import gets_no_gradient
 TEST_ENTRY = ENTRY.with_name("test.py")
 KILLED_TEST = """
 import os, signal, sys
-from r2gengpt.evaluation import run
-predict = run.predict
-def ended(model, processor, batches, decode, drafter=None):
-    found = list(predict(model, processor, batches, decode, drafter))
+from r2gengpt.reporter import Reporter
+predict = Reporter.predict
+def ended(self, *args, **kwargs):
+    found = list(predict(self, *args, **kwargs))
     if os.environ.get("LOCAL_RANK") == os.environ["END_PROCESS"]:
         os.kill(os.getpid(), signal.SIGKILL)
-    return found
-run.predict = ended
+    return iter(found)
+Reporter.predict = ended
 from r2gengpt.cli.main import main
 main(["test", *sys.argv[1:]])
 """
