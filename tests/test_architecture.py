@@ -167,9 +167,7 @@ def test_only_training_imports_lightning(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=ids)
 def test_only_parts_loads_pretrained_models(path: Path) -> None:
     calls = [
-        node
-        for node in ast.walk(tree_of(path))
-        if isinstance(node, ast.Attribute) and node.attr == "from_pretrained"
+        node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Attribute) and node.attr == "from_pretrained"
     ]
     assert not calls or room_of(path) in ("parts", "testing")
 
@@ -263,9 +261,7 @@ def test_the_server_itself_loads_no_pytorch() -> None:
 
 
 def test_no_class_name_stands_twice() -> None:
-    names = Counter(
-        node.name for path in FILES for node in ast.walk(tree_of(path)) if isinstance(node, ast.ClassDef)
-    )
+    names = Counter(node.name for path in FILES for node in ast.walk(tree_of(path)) if isinstance(node, ast.ClassDef))
     assert [name for name, count in names.items() if count > 1] == []
 
 
